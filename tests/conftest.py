@@ -1,0 +1,26 @@
+"""Fixtures every room's tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real photographs, or a skip that says how to get there."""
+    folder = os.environ.get("FACELIVENET_DATA")
+    if not folder:
+        pytest.skip("FACELIVENET_DATA is not set: it names the folder with lfw/, ferplus/, facial_expressions/, london/, clips/")
+    path = Path(folder).resolve()
+    if not path.is_dir():
+        pytest.fail(f"FACELIVENET_DATA={folder} is not a folder")
+    return path
