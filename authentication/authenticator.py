@@ -1,0 +1,154 @@
+"""The network and its image processor together: a picture in, evidence and decisions out.
+
+    authenticator = Authenticator.from_pretrained("pretrained")
+    template = authenticator.template(["anna.jpg"])
+    decision = authenticator.judge(template, "probe.jpg", "happy")
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from authentication.template import Template
+from image_processing_facelivenet import FaceLiveNetImageProcessor, NoFaceError
+from modeling_facelivenet import FaceLiveNetModel
+from pipeline_facelivenet import Decision, decide, reject
+
+DEFAULT_MODEL = Path(__file__).resolve().parent.parent / "pretrained"
+
+
+class SeveralFacesError(ValueError):
+    """A reference photograph shows more than one face, so whose template it would be is anybody's guess."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the network and the detector say about the foremost face of one picture.
+
+    embedding: (1792,) float32, of length 1.
+    expression_probabilities: expression -> probability, summing to 1.
+    box: (4,) float32, left, top, right, bottom in pixels of the upright picture.
+    landmarks: (5, 2) float32 pixels: eyes, nose, corners of the mouth.
+    detection_probability: the detector's, in [0, 1].
+    face_count: how many faces the picture shows.
+    """
+
+    embedding: np.ndarray
+    expression_probabilities: dict[str, float]
+    box: np.ndarray
+    landmarks: np.ndarray
+    detection_probability: float
+    face_count: int
+
+
+class Authenticator:
+    """Turns pictures into templates, evidence and decisions. Safe to share between threads.
+
+    Args:
+        model: with `config.similarity_threshold` calibrated, or nobody is ever accepted.
+        processor: finds and aligns the face.
+        device: where the network runs; detection stays on the CPU.
+        revision: which weights these are, for the decisions' `model_revision`.
+    """
+
+    def __init__(self, model: FaceLiveNetModel, processor: FaceLiveNetImageProcessor, device="cpu", revision=None):
+        self.model = model.to(device).eval()
+        self.config = model.config
+        self.processor = processor
+        self.device = device
+        self.revision = revision
+
+    @classmethod
+    def from_pretrained(cls, model: str | Path, device: str = "cpu") -> "Authenticator":
+        """Load a checkpoint from a local folder or, named "owner/name", from the Hub.
+
+        Raises:
+            FileNotFoundError: there is no such folder, or it holds no checkpoint.
+        """
+        folder = Path(model)
+        if not folder.is_dir() and not re.fullmatch(r"[\w-]+/[\w.-]+", str(model)):
+            raise FileNotFoundError(f"{model}: no such model folder")
+        for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
+            if folder.is_dir() and not (folder / name).is_file():
+                raise FileNotFoundError(f"{model}: not a model folder, {name} is missing")
+        network = FaceLiveNetModel.from_pretrained(model)
+        revision = getattr(network.config, "_commit_hash", None)
+        if folder.is_dir():
+            with open(folder / "model.safetensors", "rb") as weights:
+                revision = hashlib.file_digest(weights, "sha256").hexdigest()[:12]
+        return cls(network, FaceLiveNetImageProcessor.from_pretrained(model), device, revision)
+
+    @property
+    def challenges(self) -> tuple[str, ...]:
+        """The expressions a live session may ask for: those the checkpoint is known to recognise reliably."""
+        names = getattr(self.config, "challenge_expressions", ("happy",))
+        return tuple(name for name in names if name in self.config.expressions and name != "neutral")
+
+    def template(self, references: Sequence) -> Template:
+        """The template of one person from one or more reference photographs (anything `load_image` reads).
+
+        Raises:
+            UnreadableImageError, NoFaceError, SeveralFacesError: naming the photograph.
+        """
+        batch = self.processor(list(references))
+        for reference, count in zip(references, batch["face_count"].tolist(), strict=True):
+            if count > 1:
+                name = reference if isinstance(reference, (str, Path)) else "the reference"
+                raise SeveralFacesError(f"{name}: shows {count} faces; a reference must show one person alone")
+        return Template.from_embeddings(self._run(batch["pixel_values"])[0])
+
+    def evidence(self, image) -> Evidence:
+        """The evidence of one photograph or frame (anything `load_image` reads).
+
+        Raises:
+            UnreadableImageError, NoFaceError: naming the picture.
+        """
+        batch = self.processor([image])
+        embeddings, probabilities = self._run(batch["pixel_values"])
+        return Evidence(
+            embedding=embeddings[0],
+            expression_probabilities=dict(zip(self.config.expressions, probabilities[0].tolist(), strict=True)),
+            box=batch["box"][0].numpy(),
+            landmarks=batch["landmarks"][0].numpy(),
+            detection_probability=float(batch["detection_probability"][0]),
+            face_count=int(batch["face_count"][0]),
+        )
+
+    def decide(self, template: Template, evidence: Evidence | None, required_expression: str) -> Decision:
+        """The decision about one face; no evidence (no face) and several faces are rejections."""
+        if evidence is None or evidence.face_count != 1:
+            reason = "several_faces" if evidence else "no_face"
+            threshold = self.config.similarity_threshold
+            return reject(reason, required_expression, threshold=threshold, model_revision=self.revision)
+        return decide(
+            similarity=template.similarity(evidence.embedding),
+            threshold=self.config.similarity_threshold,
+            expression_probabilities=evidence.expression_probabilities,
+            required_expression=required_expression,
+            expression_threshold=self.config.expression_threshold,
+            model_revision=self.revision,
+        )
+
+    def judge(self, template: Template, image, required_expression: str) -> Decision:
+        """`evidence` and `decide` for one photograph or frame; a picture without a face is a rejection.
+
+        Raises:
+            UnreadableImageError: naming the picture.
+        """
+        try:
+            evidence = self.evidence(image)
+        except NoFaceError:
+            evidence = None
+        return self.decide(template, evidence, required_expression)
+
+    @torch.inference_mode()
+    def _run(self, pixel_values: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """(n, 3, H, W) -> embeddings (n, d) float32 and expression probabilities (n, classes) float64."""
+        output = self.model(pixel_values=pixel_values.to(self.device))
+        probabilities = output.expression_logits.double().softmax(dim=-1)
+        return output.embedding.float().cpu().numpy(), probabilities.cpu().numpy()

@@ -1,0 +1,231 @@
+"""The fusion rule of FaceLiveNet+: who is accepted, and why not.
+
+One network gives, in one pass, the similarity of a face to the reference and the probability of every expression.
+`decide` is the only place where these become a decision; the command line, the session, the app and the evaluation all
+call it:
+
+    accepted  <=>  similarity >= threshold
+              and  the required expression is the most probable one, alone
+              and  its probability >= expression_threshold
+
+Everything else is a rejection with a reason, and so is every error: a NaN, a missing number or an unknown expression
+never accepts. `decide_frames` and `decide_probes` carry the same rule to clips and to several probes.
+
+This file imports nothing of the project, so that the Hub can ship it as it is.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from numbers import Real
+
+REASONS = {
+    "accepted": "Accepted: the same person, showing the expression that was asked for.",
+    "different_person": "The face does not match the reference photograph.",
+    "wrong_expression": "The face matches, but the expression that was asked for was not seen.",
+    "different_person_and_wrong_expression": "Neither does the face match, nor was the asked expression seen.",
+    "not_held": "The expression was seen with the right face, but was not held long enough.",
+    "no_face": "No face was found.",
+    "several_faces": "More than one face was seen. Only the person to be checked may be in the picture.",
+    "no_frames": "There was no picture to judge.",
+    "timed_out": "The time was over before the expressions that were asked for had been seen.",
+    "uncalibrated": "This model carries no usable threshold, so nobody can be accepted with it.",
+    "unknown_expression": "The model does not know the expression that was asked for.",
+    "invalid_evidence": "The model gave no usable numbers for this picture.",
+}
+"""Reason code -> one sentence for people."""
+
+FRAMES_TO_HOLD = 3
+"""Consecutive sampled frames that must be accepted one by one before a clip, or a step of a live session, is."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What was decided about a picture, a clip or a session, with the evidence for it.
+
+    Attributes:
+        accepted: True exactly where `reason` is "accepted", and only with `same_identity` and `expression_passed`;
+            anything else cannot be constructed.
+        reason: a key of `REASONS`.
+        same_identity: the similarity reached the threshold.
+        similarity: cosine similarity to the template, in [-1, 1]; None where there was none or it was not a number.
+        threshold: the calibrated similarity threshold in [-1, 1]; None where the model has none.
+        required_expression: the expression that was asked for.
+        expression: the most probable expression; None where there was no face.
+        expression_probabilities: expression -> probability in [0, 1], summing to 1; empty where there was no face.
+        expression_passed: the required expression is the most probable one and probable enough.
+        frames: evidence of each frame, for the operator who asked for it.
+        model_revision: which weights judged.
+    """
+
+    accepted: bool
+    reason: str
+    same_identity: bool
+    similarity: float | None
+    threshold: float | None
+    required_expression: str
+    expression: str | None
+    expression_probabilities: dict[str, float]
+    expression_passed: bool
+    frames: tuple[dict, ...] | None = None
+    model_revision: str | None = None
+
+    def __post_init__(self):
+        if self.reason not in REASONS:
+            raise ValueError(f"unknown reason {self.reason!r}; known: {', '.join(REASONS)}")
+        proven = self.same_identity and self.expression_passed
+        if self.accepted is not (self.reason == "accepted") or (self.accepted and not proven):
+            raise ValueError(
+                f"accepted={self.accepted!r} contradicts reason={self.reason!r}, same_identity={self.same_identity!r}, "
+                f"expression_passed={self.expression_passed!r}"
+            )
+
+    @property
+    def message(self) -> str:
+        """The reason as one sentence for people; it contains no score."""
+        return REASONS[self.reason]
+
+    def to_dict(self) -> dict:
+        return asdict(self) | {"message": self.message}
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False)
+
+
+def reject(
+    reason: str, required_expression: str, *, threshold: float | None = None, model_revision: str | None = None
+) -> Decision:
+    """The rejection where there is no evidence to judge: no face, several faces, no frames, time over."""
+    return Decision(
+        accepted=False,
+        reason=reason,
+        same_identity=False,
+        similarity=None,
+        threshold=_number(threshold, -1, 1),
+        required_expression=required_expression,
+        expression=None,
+        expression_probabilities={},
+        expression_passed=False,
+        model_revision=model_revision,
+    )
+
+
+def decide(
+    *,
+    similarity: float,
+    threshold: float | None,
+    expression_probabilities: Mapping[str, float],
+    required_expression: str,
+    expression_threshold: float,
+    model_revision: str | None = None,
+) -> Decision:
+    """Accept or reject one face.
+
+    Args:
+        similarity: cosine similarity of the face's embedding to the template, in [-1, 1].
+        threshold: least similarity of the same person, in [-1, 1]; None (not calibrated) rejects.
+        expression_probabilities: expression -> probability, summing to 1 (the softmax of the expression branch).
+        required_expression: the name that was asked for, one of `expression_probabilities`.
+        expression_threshold: least probability of the required expression, in [0, 1].
+        model_revision: passed on to the decision.
+
+    Returns:
+        The decision. Unusable values (NaN, None, out of range, no number at all) do not raise: they reject.
+    """
+    least_similarity, least_probability = _number(threshold, -1, 1), _number(expression_threshold, 0, 1)
+    cosine, probabilities = _number(similarity, -1, 1), _distribution(expression_probabilities)
+    expression = max(probabilities, key=probabilities.__getitem__, default=None)
+    same = cosine is not None and least_similarity is not None and cosine >= least_similarity
+    asked = probabilities.get(required_expression) if isinstance(required_expression, str) else None
+    passed = (
+        asked is not None
+        and least_probability is not None
+        and asked >= least_probability
+        and all(asked > value for name, value in probabilities.items() if name != required_expression)
+    )
+    if least_similarity is None or least_probability is None:
+        reason = "uncalibrated"
+    elif cosine is None or not probabilities:
+        reason = "invalid_evidence"
+    elif asked is None:
+        reason = "unknown_expression"
+    elif same and passed:
+        reason = "accepted"
+    elif same:
+        reason = "wrong_expression"
+    elif passed:
+        reason = "different_person"
+    else:
+        reason = "different_person_and_wrong_expression"
+    return Decision(
+        accepted=reason == "accepted",
+        reason=reason,
+        same_identity=same,
+        similarity=cosine,
+        threshold=least_similarity,
+        required_expression=required_expression,
+        expression=expression,
+        expression_probabilities=probabilities,
+        expression_passed=passed,
+        model_revision=model_revision,
+    )
+
+
+def decide_frames(decisions: Sequence[Decision], required_expression: str, hold: int = FRAMES_TO_HOLD) -> Decision:
+    """The decision for one probe: the sampled frames of a clip (hold = `FRAMES_TO_HOLD`), or one photograph (hold = 1).
+
+    Accepted if `hold` consecutive frames are accepted and no frame at all shows a second face; the evidence reported is
+    then that of the first such run's frame with the lowest similarity. A rejection reports the frame that came nearest.
+    """
+    if not decisions:
+        return reject("no_frames", required_expression)
+    if hold < 1:
+        raise ValueError(f"hold={hold}: at least one frame must be accepted")
+    for decision in decisions:
+        if decision.reason == "several_faces":
+            return decision
+    run: list[Decision] = []
+    for decision in decisions:
+        run = [*run, decision] if decision.accepted and decision.required_expression == required_expression else []
+        if len(run) == hold:
+            return min(run, key=lambda frame: frame.similarity)
+    nearest = max(decisions, key=_nearness)
+    return replace(nearest, accepted=False, reason="not_held") if nearest.accepted else nearest
+
+
+def decide_probes(probes: Sequence[Decision], required_expression: str) -> Decision:
+    """The decision for several probes (photographs and clips), each already judged by `decide_frames`.
+
+    Accepted if at least one probe is accepted, every probe with a face is of the same person, and none shows a second
+    face. Probes without a face count only where no other is there.
+    """
+    if not probes:
+        return reject("no_frames", required_expression)
+    for decision in probes:
+        if decision.reason == "several_faces":
+            return decision
+    faces = [decision for decision in probes if decision.reason != "no_face"]
+    strangers = [decision for decision in faces if not decision.same_identity]
+    return max(strangers or faces or probes, key=_nearness)
+
+
+def _nearness(decision: Decision) -> tuple:
+    similarity = -2.0 if decision.similarity is None else decision.similarity
+    return decision.accepted, decision.same_identity, decision.expression_passed, similarity
+
+
+def _number(value, low: float, high: float) -> float | None:
+    """A real number in [low, high] as a float, else None. Rounding may take a cosine or softmax just past its range."""
+    if not isinstance(value, Real) or isinstance(value, bool) or not low - 1e-4 <= value <= high + 1e-4:
+        return None  # NaN fails every comparison
+    return min(max(float(value), low), high)
+
+
+def _distribution(probabilities) -> dict[str, float]:
+    """The probabilities as floats if they are a distribution over names, else an empty dict."""
+    if not isinstance(probabilities, Mapping):
+        return {}
+    numbers = {name: _number(value, 0, 1) for name, value in probabilities.items()}
+    if any(value is None or not isinstance(name, str) for name, value in numbers.items()):
+        return {}
+    return numbers if abs(sum(numbers.values()) - 1) <= 1e-3 else {}

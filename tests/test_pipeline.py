@@ -1,0 +1,189 @@
+"""The fusion rule: whatever it is given, it never accepts unless the rule holds."""
+
+import itertools
+import json
+import math
+from dataclasses import FrozenInstanceError, replace
+
+import numpy as np
+import pytest
+
+from pipeline_facelivenet import REASONS, Decision, decide, decide_frames, decide_probes, reject
+
+HAPPY = {"neutral": 0.2, "happy": 0.7, "sad": 0.1}
+NEUTRAL = {"neutral": 0.8, "happy": 0.1, "sad": 0.1}
+
+
+def judge(similarity=0.8, probabilities=HAPPY, required="happy", threshold=0.5, expression_threshold=0.5):
+    return decide(
+        similarity=similarity,
+        threshold=threshold,
+        expression_probabilities=probabilities,
+        required_expression=required,
+        expression_threshold=expression_threshold,
+    )
+
+
+@pytest.mark.parametrize(
+    ("similarity", "probabilities", "reason"),
+    [
+        (0.8, HAPPY, "accepted"),
+        (0.5, HAPPY, "accepted"),
+        (np.float32(0.8), HAPPY, "accepted"),
+        (1.00001, HAPPY, "accepted"),
+        (np.nextafter(0.5, 0), HAPPY, "different_person"),
+        (0.8, NEUTRAL, "wrong_expression"),
+        (0.2, NEUTRAL, "different_person_and_wrong_expression"),
+        (0.8, {"neutral": 0.3, "happy": 0.45, "sad": 0.25}, "wrong_expression"),
+        (0.8, {"neutral": 0.5, "happy": 0.5, "sad": 0.0}, "wrong_expression"),
+        (math.nan, HAPPY, "invalid_evidence"),
+        (0.8, {"neutral": math.nan, "happy": 0.7, "sad": 0.3}, "invalid_evidence"),
+        (0.8, {"neutral": 0.9, "happy": 0.95, "sad": 0.9}, "invalid_evidence"),
+        (0.8, {}, "invalid_evidence"),
+    ],
+)
+def test_reason_of_a_face(similarity, probabilities, reason):
+    decision = judge(similarity, probabilities)
+    assert decision.reason == reason
+    assert decision.accepted is (reason == "accepted")
+    assert decision.message == REASONS[reason]
+
+
+def test_a_model_without_a_threshold_accepts_nobody():
+    assert judge(threshold=None).reason == "uncalibrated"
+    assert judge(expression_threshold=None).reason == "uncalibrated"
+
+
+def test_an_expression_the_model_does_not_know_is_rejected():
+    assert judge(required="smug").reason == "unknown_expression"
+
+
+def test_accepts_nothing_but_what_the_rule_accepts():
+    """Every combination of odd and ordinary values against the rule written out once more, on plain floats."""
+    odd = [math.nan, math.inf, -math.inf, None, "0.9", True, [0.9], {}, 10**400, 1 + 0j, -5, 7]
+    tables = [
+        HAPPY,
+        NEUTRAL,
+        {},
+        None,
+        [0.2, 0.8],
+        {"happy": None},
+        {"happy": 1.0},
+        {"happy": math.inf, "sad": -math.inf},
+        {"happy": math.nan, "neutral": 0.1},
+        {None: 1.0},
+        {"neutral": 1.0},
+        {"happy": "1"},
+        {"happy": True},
+        {"happy": 1.5, "neutral": -0.5},
+    ]
+    accepted = 0
+    required_values = ["happy", "neutral", "smug", None, "", math.nan, ["happy"], "Happy"]
+    for similarity, threshold, least, table, required in itertools.product(
+        [*odd, 0.8, 0.2], [*odd, 0.5], [*odd, 0.5], tables, required_values
+    ):
+        decision = judge(similarity, table, required, threshold, least)
+        holds = (
+            similarity == 0.8
+            and threshold == 0.5
+            and least == 0.5
+            and required in ("happy", "neutral")
+            and table in (HAPPY, NEUTRAL, {"happy": 1.0}, {"neutral": 1.0})
+            and type(next(iter(table.values()))) is float
+            and table.get(required, 0) >= 0.5
+        )
+        assert decision.accepted is holds, (similarity, threshold, least, table, required)
+        accepted += decision.accepted
+    assert accepted == 4, "the ordinary values must be accepted, or this test proves nothing"
+
+
+def test_random_evidence_follows_the_rule():
+    rng = np.random.default_rng(0)
+    names = ["neutral", "anger", "happy", "sad"]
+    accepted = 0
+    for _ in range(2000):
+        values = rng.dirichlet(np.full(4, 0.4))
+        similarity, threshold, least = rng.uniform(-1, 1), rng.uniform(-1, 1), rng.uniform(0, 1)
+        required = names[rng.integers(4)]
+        decision = judge(similarity, dict(zip(names, values, strict=True)), required, threshold, least)
+        expected = similarity >= threshold and names[values.argmax()] == required and values.max() >= least
+        assert decision.accepted == expected
+        accepted += expected
+    assert 100 < accepted < 1000
+
+
+def test_an_accepted_decision_that_is_not_proven_cannot_be_made():
+    decision = judge()
+    changes = {"reason": "no_face", "same_identity": False, "expression_passed": False, "accepted": False}
+    for field, value in changes.items():
+        with pytest.raises(ValueError, match="contradicts"):
+            replace(decision, **{field: value})
+    with pytest.raises(ValueError, match="unknown reason"):
+        reject("bad_weather", "happy")
+    with pytest.raises(ValueError, match="contradicts"):
+        reject("accepted", "happy")
+    with pytest.raises(FrozenInstanceError):
+        decision.accepted = False
+
+
+@pytest.mark.parametrize("decision", [judge(), judge(math.nan, None), reject("no_face", "happy")])
+def test_json_is_strict_and_complete(decision):
+    def refuse(constant):
+        pytest.fail(f"{constant} is not JSON")
+
+    record = json.loads(decision.to_json(), parse_constant=refuse)
+    assert record["accepted"] is decision.accepted
+    assert record["message"] == decision.message
+    assert set(record) == set(Decision.__dataclass_fields__) | {"message"}
+
+
+ACCEPTED, STRANGER, WRONG = judge(), judge(similarity=0.2), judge(probabilities=NEUTRAL)
+BLANK, CROWD = reject("no_face", "happy"), reject("several_faces", "happy")
+
+
+@pytest.mark.parametrize(
+    ("frames", "hold", "reason"),
+    [
+        ([], 3, "no_frames"),
+        ([ACCEPTED] * 3, 3, "accepted"),
+        ([WRONG, ACCEPTED, ACCEPTED, ACCEPTED, STRANGER], 3, "accepted"),
+        ([ACCEPTED, ACCEPTED, WRONG, ACCEPTED, ACCEPTED], 3, "not_held"),
+        ([ACCEPTED, ACCEPTED, BLANK, ACCEPTED], 3, "not_held"),
+        ([ACCEPTED] * 9 + [CROWD], 3, "several_faces"),
+        ([STRANGER, WRONG, STRANGER], 3, "wrong_expression"),
+        ([STRANGER] * 9, 3, "different_person"),
+        ([BLANK, BLANK], 3, "no_face"),
+        ([BLANK, STRANGER], 1, "different_person"),
+        ([ACCEPTED], 1, "accepted"),
+        ([judge(probabilities=NEUTRAL, required="neutral")] * 3, 3, "not_held"),
+    ],
+)
+def test_frames(frames, hold, reason):
+    decision = decide_frames(frames, "happy", hold)
+    assert decision.reason == reason
+    assert decision.accepted is (reason == "accepted")
+
+
+def test_frames_report_the_weakest_accepted_frame():
+    frames = [judge(similarity) for similarity in (0.9, 0.6, 0.8, 0.55)]
+    assert decide_frames(frames, "happy", 3).similarity == 0.6
+
+
+@pytest.mark.parametrize(
+    ("probes", "reason"),
+    [
+        ([], "no_frames"),
+        ([ACCEPTED], "accepted"),
+        ([WRONG, ACCEPTED], "accepted"),
+        ([ACCEPTED, BLANK], "accepted"),
+        ([ACCEPTED, STRANGER], "different_person"),
+        ([ACCEPTED, CROWD], "several_faces"),
+        ([WRONG, WRONG], "wrong_expression"),
+        ([BLANK, BLANK], "no_face"),
+        ([ACCEPTED, judge(math.nan)], "invalid_evidence"),
+    ],
+)
+def test_probes(probes, reason):
+    decision = decide_probes(probes, "happy")
+    assert decision.reason == reason
+    assert decision.accepted is (reason == "accepted")
