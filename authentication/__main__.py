@@ -9,13 +9,12 @@ import argparse
 import logging
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 from transformers.utils import logging as transformers_logging
 
 from authentication.authenticator import DEFAULT_MODEL, Authenticator
 from authentication.template import Template
-from authentication.video import is_clip, read_frames
+from authentication.video import read_frames
 from image_processing_facelivenet import NoFaceError, UnreadableImageError
 from pipeline_facelivenet import FRAMES_TO_HOLD, Decision, decide_frames, decide_probes
 
@@ -86,7 +85,7 @@ def judge_probe(
                 "detection_probability": evidence.detection_probability,
             }
         records.append(record)
-    hold = FRAMES_TO_HOLD if is_clip(Path(path)) else 1
+    hold = FRAMES_TO_HOLD if len(decisions) > 1 else 1  # a clip of one frame is a photograph
     return decide_frames(decisions, expression, hold), records
 
 

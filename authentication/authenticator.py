@@ -86,7 +86,7 @@ class Authenticator:
     @property
     def challenges(self) -> tuple[str, ...]:
         """The expressions a live session may ask for: those the checkpoint is known to recognise reliably."""
-        names = getattr(self.config, "challenge_expressions", ("happy",))
+        names = self.config.challenge_expressions
         return tuple(name for name in names if name in self.config.expressions and name != "neutral")
 
     def template(self, references: Sequence) -> Template:

@@ -1,0 +1,42 @@
+"""A checkpoint that is quick to make, and drawn people to show it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from face_data.drawn import draw_face
+from image_processing_facelivenet import FaceLiveNetImageProcessor
+from modeling_facelivenet import FaceLiveNetConfig, FaceLiveNetModel
+
+
+@pytest.fixture(scope="session")
+def happy_model(tmp_path_factory) -> Path:
+    """A folder with random weights, but built to find everybody happy and everybody alike: what it says is nonsense,
+    how it is loaded, asked and reported is not."""
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    config = FaceLiveNetConfig(image_size=80, similarity_threshold=0.5, challenge_expressions=["happy"])
+    model = FaceLiveNetModel(config)
+    with torch.no_grad():
+        model.expression_head.classifier.bias[config.expressions.index("happy")] = 20
+    model.save_pretrained(folder)
+    FaceLiveNetImageProcessor(size=80).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def portrait() -> Image.Image:
+    """A drawn person, 250x250 RGB."""
+    return draw_face(0, "neutral", np.random.default_rng(0))
+
+
+@pytest.fixture(scope="session")
+def group() -> Image.Image:
+    """Three drawn people side by side."""
+    picture = Image.new("RGB", (750, 250))
+    for place in range(3):
+        picture.paste(draw_face(place, "neutral", np.random.default_rng(place)), (250 * place, 0))
+    return picture

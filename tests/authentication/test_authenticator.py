@@ -1,0 +1,93 @@
+"""Network and image processor together, and the templates made of their embeddings."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from authentication.authenticator import Authenticator, SeveralFacesError
+from authentication.template import Template
+from image_processing_facelivenet import NoFaceError, UnreadableImageError
+
+
+@pytest.fixture(scope="module")
+def authenticator(happy_model):
+    return Authenticator.from_pretrained(happy_model)
+
+
+def test_template_is_the_renormalised_mean():
+    template = Template.from_embeddings([np.array([1.0, 0.0]), np.array([0.0, 1.0])])
+    np.testing.assert_allclose(template.embedding, [0.5**0.5] * 2)
+    assert template.photographs == 2
+    assert template.similarity(np.array([1.0, 0.0], np.float32)) == pytest.approx(0.5**0.5)
+    assert np.isnan(template.similarity([np.nan, 0.0]))
+
+
+@pytest.mark.parametrize("embeddings", [[], [[np.nan, 1.0]], [[1.0, 0.0], [-1.0, 0.0]], [[np.inf, 0.0]]])
+def test_no_template_from_unusable_embeddings(embeddings):
+    with pytest.raises(ValueError, match="template"):
+        Template.from_embeddings(embeddings)
+
+
+def test_evidence_of_a_portrait(authenticator, portrait):
+    evidence = authenticator.evidence(portrait)
+    assert evidence.embedding.shape == (1792,)
+    assert np.linalg.norm(evidence.embedding) == pytest.approx(1, abs=1e-5)
+    assert sum(evidence.expression_probabilities.values()) == pytest.approx(1)
+    assert list(evidence.expression_probabilities) == list(authenticator.config.expressions)
+    left, top, right, bottom = evidence.box
+    assert left < evidence.landmarks[:, 0].min() < evidence.landmarks[:, 0].max() < right
+    assert top < evidence.landmarks[:, 1].min() < evidence.landmarks[:, 1].max() < bottom
+    assert evidence.face_count == 1
+
+
+def test_decision_carries_the_evidence(authenticator, portrait):
+    template = authenticator.template([portrait])
+    decision = authenticator.judge(template, portrait, "happy")
+    assert decision.accepted
+    assert decision.similarity == pytest.approx(1, abs=1e-5)
+    assert len(decision.model_revision) == 12
+    assert authenticator.judge(template, portrait, "sad").reason == "wrong_expression"
+
+
+def test_pictures_without_one_face(authenticator, portrait, group):
+    template = authenticator.template([portrait, portrait])
+    blank = np.full((200, 200, 3), 127, np.uint8)
+    assert authenticator.judge(template, blank, "happy").reason == "no_face"
+    assert authenticator.judge(template, group, "happy").reason == "several_faces"
+    with pytest.raises(SeveralFacesError, match="3 faces"):
+        authenticator.template([portrait, group])
+    with pytest.raises(NoFaceError):
+        authenticator.template([blank])
+    with pytest.raises(UnreadableImageError):
+        authenticator.judge(template, b"not a picture", "happy")
+
+
+def test_broken_weights_accept_nobody(happy_model, portrait):
+    authenticator = Authenticator.from_pretrained(happy_model)
+    template = authenticator.template([portrait])
+    with torch.no_grad():
+        authenticator.model.shared.conv2d_1a.conv.weight.fill_(float("nan"))
+    decision = authenticator.judge(template, portrait, "happy")
+    assert not decision.accepted
+    assert decision.reason == "invalid_evidence"
+    with pytest.raises(ValueError, match="no template"):
+        authenticator.template([portrait])
+
+
+def test_an_uncalibrated_model_accepts_nobody(happy_model, portrait, tmp_path):
+    folder = shutil.copytree(happy_model, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"similarity_threshold": None}))
+    authenticator = Authenticator.from_pretrained(folder)
+    template = authenticator.template([portrait])
+    assert authenticator.judge(template, portrait, "happy").reason == "uncalibrated"
+
+
+def test_missing_models_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such model folder"):
+        Authenticator.from_pretrained(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"config\.json is missing"):
+        Authenticator.from_pretrained(tmp_path)

@@ -1,0 +1,90 @@
+"""Frames of clips, made here with PyAV."""
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from authentication.video import is_clip, read_frames
+from image_processing_facelivenet import UnreadableImageError
+
+
+def write_clip(path, frames, rate=8, container=None, codec="mpeg4"):
+    with av.open(str(path), "w", format=container) as output:
+        stream = output.add_stream(codec, rate=rate)
+        stream.width, stream.height = frames[0].size
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            output.mux(stream.encode(av.VideoFrame.from_image(frame)))
+        output.mux(stream.encode(None))
+    return path
+
+
+@pytest.fixture
+def arrow():
+    """64x32, its left half white."""
+    pixels = np.zeros((32, 64, 3), np.uint8)
+    pixels[:, :32] = 255
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".avi", ".mkv"])
+def test_clips_are_sampled_four_times_a_second(tmp_path, arrow, suffix):
+    frames = list(read_frames(write_clip(tmp_path / f"clip{suffix}", [arrow] * 17)))  # 17 frames at 8 a second
+    assert [seconds for seconds, _ in frames] == pytest.approx([0.25 * index for index in range(9)], abs=0.01)
+    assert all(image.size == (64, 32) and image.mode == "RGB" for _, image in frames)
+
+
+@pytest.mark.parametrize("container", ["mp4", "avi", "matroska"])
+def test_clips_are_known_by_their_content(tmp_path, arrow, container):
+    assert is_clip(write_clip(tmp_path / "clip.bin", [arrow], container=container))
+
+
+def test_animated_gif(tmp_path, arrow):
+    path = tmp_path / "wave.gif"
+    arrow.save(path, save_all=True, append_images=[arrow.rotate(turn) for turn in (90, 180, 270)], duration=250)
+    assert len(list(read_frames(path))) == 4
+
+
+def test_a_clip_turned_by_its_display_matrix_is_set_upright(tmp_path, arrow):
+    path = write_clip(tmp_path / "phone.mp4", [arrow])
+    data = bytearray(path.read_bytes())
+    header = data.index(b"tkhd") + 4
+    matrix = header + 40  # version 0: flags, times, track, duration, reserved, layer, group, volume come first
+    quarter_turn = [0, 0x10000, 0, 0x10000 * 0xFFFF & 0xFFFFFFFF, 0, 0, 0, 0, 0x40000000]  # clockwise, as phones write
+    data[matrix : matrix + 36] = b"".join(value.to_bytes(4, "big") for value in quarter_turn)
+    path.write_bytes(data)
+    ((_, image),) = read_frames(path)
+    assert image.size == (32, 64)
+    pixels = np.asarray(image.convert("L")).astype(int)
+    assert pixels[:24].mean() > 200, "the left half is on top after a clockwise quarter turn"
+    assert pixels[-24:].mean() < 50
+
+
+def test_a_photograph_is_one_frame(tmp_path, arrow):
+    arrow.save(tmp_path / "photo.png")
+    ((seconds, image),) = read_frames(tmp_path / "photo.png")
+    assert seconds is None
+    assert image.size == (64, 32)
+
+
+def test_a_clip_that_breaks_off_is_judged_as_far_as_it_goes(tmp_path, caplog):
+    rng = np.random.default_rng(0)
+    noise = [Image.fromarray(rng.integers(0, 255, (64, 64, 3), np.uint8)) for _ in range(40)]
+    path = write_clip(tmp_path / "clip.mkv", noise)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    assert 5 <= len(list(read_frames(path))) < 20
+
+
+@pytest.mark.parametrize("content", [b"", b"some text", b"\0\0\0\x18ftypisom" + bytes(40)])
+def test_what_is_no_clip_is_named(tmp_path, content):
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(content)
+    with pytest.raises(UnreadableImageError, match=r"clip\.mp4: not a clip"):
+        list(read_frames(path))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UnreadableImageError, match=r"gone\.mp4: no such file"):
+        list(read_frames(tmp_path / "gone.mp4"))
