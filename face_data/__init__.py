@@ -1,0 +1,1 @@
+"""Face corpora: published photographs and drawn faces, brought into one table."""
