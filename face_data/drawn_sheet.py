@@ -72,7 +72,7 @@ class Sheet:
         self.view = tilt @ nod @ turn  # (2, 3)
 
     def project(self, points: np.ndarray, lift: float | None = 0.0) -> np.ndarray:
-        """Pixels (n, 2) of points (n, 2) that lie `lift` above the skin or, where it is None, in the plane of the ears."""
+        """Pixels (n, 2) of points (n, 2) `lift` above the skin, or in the plane of the ears where it is None."""
         depth = np.zeros(len(points))
         if lift is not None:
             inside = 1 - (points[:, 0] / self.head_width) ** 2 - points[:, 1] ** 2
