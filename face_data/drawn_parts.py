@@ -193,7 +193,7 @@ def draw_beard(sheet: Sheet, person: Person, muscles: Muscles, line: np.ndarray)
         jaw += [(0.96 * person.cheek * width, 0.3), (0.97 * width, 0.1)]
         cheeks = [(0, 0.47), (0.2, 0.46), (0.36, 0.5), (0.6 * width, 0.35), (0.95 * width, 0.1)]
         area = between(smooth(across(cheeks)), smooth(across([(0, chin + 0.03), *jaw])))
-        sheet.fill(area, colour, 0.9 if person.beard == "full" else 0.28)
+        sheet.fill(area, colour, 0.9 if person.beard == "full" else 0.2)
     if person.beard == "goatee":
         tuft = [(0, 0.78 + drop), (0.14, 0.78 + drop), (0.17, chin - 0.08), (0, chin + 0.05)]
         sheet.fill(mirrored(tuft), colour, 0.9)
