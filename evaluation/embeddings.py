@@ -1,0 +1,177 @@
+"""A checkpoint run over a prepared corpus, once: every protocol judges what comes out of here."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Dataset
+from huggingface_hub import snapshot_download
+from torch.nn.functional import normalize
+from tqdm import tqdm
+
+from image_processing_facelivenet import FaceLiveNetImageProcessor
+from modeling_facelivenet import FaceLiveNetModel
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A saved model as it is evaluated.
+
+    folder: where it lies locally. sha256: of its model.safetensors. train_splits: the corpus splits whose people it was
+    trained on, from `training.json`; None where there is no such record.
+    """
+
+    model: FaceLiveNetModel
+    processor: FaceLiveNetImageProcessor
+    name: str
+    folder: Path
+    sha256: str
+    train_splits: frozenset[str] | None
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """What the network says about n photographs.
+
+    keys: (n,) unique names. embeddings: (n, 1792) float32 of length 1. expression_probabilities: (n, classes) in the
+    order of `classes`, the model's names. identities, expressions: (n,) the corpus's labels, None where it has none.
+    splits: (n,).
+    """
+
+    keys: list[str]
+    embeddings: np.ndarray
+    expression_probabilities: np.ndarray
+    identities: list[str | None]
+    expressions: list[str | None]
+    splits: list[str]
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def of_splits(self, splits: Sequence[str]) -> "Embeddings":
+        """Only the photographs of these splits, in the same order."""
+        rows = [row for row, split in enumerate(self.splits) if split in splits]
+        columns = {name: [getattr(self, name)[row] for row in rows] for name in _LISTS}
+        return replace(
+            self,
+            embeddings=self.embeddings[rows],
+            expression_probabilities=self.expression_probabilities[rows],
+            **columns,
+        )
+
+
+_LISTS = ("keys", "identities", "expressions", "splits")
+
+
+def load_checkpoint(name: str | Path, device: str) -> Checkpoint:
+    """Load model and image processor from a local folder or a Hub id.
+
+    Raises:
+        FileNotFoundError: neither a folder nor a Hub id, or a file of the checkpoint is missing.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        if str(name).count("/") != 1 or str(name).startswith((".", "/")):
+            raise FileNotFoundError(f"{name}: no such folder; give a saved model's folder, or its Hub id user/name")
+        folder = Path(snapshot_download(str(name)))
+    for file in ("config.json", "model.safetensors", "preprocessor_config.json"):
+        if not (folder / file).is_file():
+            raise FileNotFoundError(f"{folder / file} is missing: {name} is not a whole saved model")
+    with (folder / "model.safetensors").open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return Checkpoint(
+        model=FaceLiveNetModel.from_pretrained(folder).to(device).eval(),
+        processor=FaceLiveNetImageProcessor.from_pretrained(folder),
+        name=str(name),
+        folder=folder,
+        sha256=sha256,
+        train_splits=_train_splits(folder / "training.json"),
+    )
+
+
+def _train_splits(record: Path) -> frozenset[str] | None:
+    """`train_splits` of the training record: a list of splits, or one list per corpus."""
+    if not record.is_file():
+        return None
+    splits = json.loads(record.read_text(encoding="utf-8")).get("train_splits")
+    if isinstance(splits, dict):
+        splits = [split for of_corpus in splits.values() for split in of_corpus]
+    return None if splits is None else frozenset(map(str, splits))
+
+
+@torch.inference_mode()
+def embed(
+    model: FaceLiveNetModel,
+    processor: FaceLiveNetImageProcessor,
+    corpus: Dataset,
+    *,
+    batch_size: int = 64,
+    flip: bool = False,
+) -> Embeddings:
+    """Run the network over a prepared corpus (`face_data.table.load_corpus`), at the processor's image size.
+
+    Args:
+        model: in evaluation mode, on the device to use.
+        flip: run each face and its mirror image; embeddings are averaged and normalised again, probabilities averaged.
+
+    Raises:
+        ValueError: the corpus is empty or names a photograph twice, or the network gave NaN or infinite numbers; names
+            the photographs.
+    """
+    device = next(model.parameters()).device
+    columns = {name: _column(corpus, name) for name in ("key", "identity", "expression", "split")}
+    keys = columns["key"]
+    if not keys:
+        raise ValueError("the corpus holds no photograph to evaluate")
+    if len(set(keys)) != len(keys):
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the corpus names {twice} more than once; keys must be unique")
+    embeddings, probabilities = [], []
+    with tqdm(total=len(keys), unit="face", desc="network") as progress:
+        for batch in corpus.select_columns("image").iter(batch_size):
+            pixels = processor(batch["image"], detect=False)["pixel_values"].to(device)  # (b, 3, size, size)
+            embedding, probability = _forward(model, pixels)
+            if flip:
+                mirrored = _forward(model, pixels.flip(-1))
+                embedding = normalize(embedding + mirrored[0], dim=-1)
+                probability = (probability + mirrored[1]) / 2
+            embeddings.append(embedding.cpu().numpy())
+            probabilities.append(probability.cpu().numpy())
+            progress.update(len(pixels))
+    result = Embeddings(
+        keys=keys,
+        embeddings=np.concatenate(embeddings),
+        expression_probabilities=np.concatenate(probabilities),
+        identities=columns["identity"],
+        expressions=[None if label is None else _names(corpus)[label] for label in columns["expression"]],
+        splits=columns["split"],
+        classes=tuple(model.config.expressions),
+    )
+    finite = np.isfinite(result.embeddings).all(1) & np.isfinite(result.expression_probabilities).all(1)
+    if not finite.all():
+        broken = [keys[row] for row in np.flatnonzero(~finite)]
+        raise ValueError(f"the network gave NaN or infinite numbers for {len(broken)} photographs: {_some(broken)}")
+    return result
+
+
+def _forward(model: FaceLiveNetModel, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Embeddings (b, 1792) and expression probabilities (b, classes), both float32."""
+    output = model(pixels)
+    return output.embedding.float(), output.expression_logits.float().softmax(-1)
+
+
+def _column(corpus: Dataset, name: str) -> list:
+    return corpus.with_format("arrow")[name][:].to_pylist()
+
+
+def _names(corpus: Dataset) -> list[str]:
+    return corpus.features["expression"].names
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,0 +1,36 @@
+"""Facial expression recognition: the paper's accuracy and confusion matrix (section 5.1b), counts and intervals."""
+
+from collections import Counter
+
+from evaluation.embeddings import Embeddings
+from evaluation.metrics import classification
+from face_data.table import EXPRESSIONS
+
+
+def paper_order(classes: tuple[str, ...]) -> list[str]:
+    """The model's expressions as the paper's tables order them; names the paper does not have come last."""
+    return [name for name in EXPRESSIONS if name in classes] + [name for name in classes if name not in EXPRESSIONS]
+
+
+def expression_report(embeddings: Embeddings) -> dict:
+    """Judge the most probable expression of every labelled photograph.
+
+    Corpus and model name expressions alike, whatever the order of either; a label that the model does not know is no
+    error of the model: such photographs are left out and counted.
+
+    Returns:
+        `metrics.classification` in the paper's order, with "unlabelled" and "unknown_to_model" (name -> count).
+
+    Raises:
+        ValueError: no photograph carries a label the model knows.
+    """
+    classes = paper_order(embeddings.classes)
+    known = [row for row, name in enumerate(embeddings.expressions) if name in classes]
+    labels = [classes.index(embeddings.expressions[row]) for row in known]
+    likeliest = embeddings.expression_probabilities[known].argmax(-1)
+    predictions = [classes.index(embeddings.classes[column]) for column in likeliest]
+    unknown = Counter(name for name in embeddings.expressions if name is not None and name not in classes)
+    return classification(labels, predictions, classes) | {
+        "unlabelled": sum(name is None for name in embeddings.expressions),
+        "unknown_to_model": dict(unknown),
+    }

@@ -1,0 +1,168 @@
+"""Results as people read them, a table on stdout, and as other programs do, one results.json for all protocols."""
+
+import json
+import os
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+
+from evaluation.embeddings import Checkpoint
+
+PACKAGES = ("torch", "torchvision", "transformers", "datasets", "scikit-learn", "numpy", "pillow")
+
+
+def write_results(out: Path, checkpoint: Checkpoint, protocol: str, name: str, section: dict) -> Path:
+    """Put one protocol's section into OUT/results.json under protocol and name, keeping what other commands wrote.
+
+    Raises:
+        ValueError: the file there is of other weights, or cannot be read.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "results.json"
+    model = {"name": checkpoint.name, "sha256": checkpoint.sha256}
+    results = {"model": model}
+    if path.exists():
+        try:
+            results = json.loads(path.read_text(encoding="utf-8"))
+            other = results["model"]["sha256"]
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} cannot be read ({error}); remove it or choose another --out") from None
+        if other != checkpoint.sha256:
+            raise ValueError(
+                f"{path} is of other weights (sha256 {other[:12]}…, these are {checkpoint.sha256[:12]}…); "
+                "remove it or choose another --out"
+            )
+    versions = {package: version(package) for package in PACKAGES}
+    section = section | {"date": date.today().isoformat(), "versions": versions}
+    results = results | {"model": model, protocol: results.get(protocol, {}) | {name: section}}
+    temporary = path.with_suffix(".json.tmp")
+    temporary.write_text(json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+    return path
+
+
+def rate_text(rate: dict) -> str:
+    """`0.8133 (488/600; 95 % 0.780-0.842, over people 0.771-0.850)`."""
+    if rate["value"] is None:
+        return f"not reported: {rate.get('reason', 'nothing to count')}"
+    text = f"{rate['value']:.4f} ({rate['hits']:,}/{rate['total']:,}; 95 % {rate['low']:.3f}-{rate['high']:.3f}"
+    if rate.get("bootstrap"):
+        low, high = rate["bootstrap"]
+        text += f", over people {low:.3f}-{high:.3f}"
+    return text + ")"
+
+
+def verification_text(section: dict) -> str:
+    lines = []
+    if "ten_folds" in section:
+        folds = section["ten_folds"]
+        lines += [
+            f"The publisher's {folds['pairs']:,} pairs in {len(folds['folds'])} folds, threshold from the other folds",
+            f"  accuracy               {folds['mean']:.4f} ± {folds['standard_error']:.4f} (standard error over folds)",
+            f"  {_trained_text(folds)}",
+            f"  no face found in       {folds['missing_pairs']:,} pairs, decided as different people",
+            "Fold 10, judged once, thresholds from fold 9",
+            *_curve_lines(section["single_fold"]),
+        ]
+    if "generated" in section:
+        lines += [
+            f"Generated pairs among the people of split {', '.join(section['splits'])}",
+            *_curve_lines(section["generated"]),
+        ]
+    return "\n".join(lines)
+
+
+def _trained_text(folds: dict) -> str:
+    trained = [str(fold["fold"]) for fold in folds["folds"] if fold["trained_on"]]
+    if folds["optimistic"] is None:
+        return "UNKNOWN which folds' people the network was trained on (no training.json): it may be OPTIMISTIC"
+    if not trained:
+        return "the network was trained on none of these people"
+    unseen = folds["unseen_mean"]
+    rest = f"; the other folds alone: {unseen:.4f}" if unseen is not None else ""
+    return f"OPTIMISTIC: the network was trained on the people of folds {', '.join(trained)}{rest}"
+
+
+def _curve_lines(part: dict) -> list[str]:
+    lines = [
+        f"  pairs                  {part['genuine_pairs']:,} genuine, {part['impostor_pairs']:,} impostor, "
+        f"{part['people']:,} people, {part['missing_pairs']:,} pairs without a found face",
+        f"  AUC {part['auc']:.4f}, EER {part['eer']:.4f}",
+    ]
+    for tar in part["tar_at_far"]:
+        lines.append(f"  TAR at FAR {tar['far']:<11.2%} {rate_text(tar)}, {tar['impostors']:,} impostor pairs")
+    for key, title in (
+        ("best_accuracy_threshold", "threshold of fold 9's best accuracy"),
+        ("far_threshold", "threshold of the FAR asked for on fold 9"),
+        ("shipped_threshold", "threshold of the checkpoint"),
+    ):
+        if key in part:
+            point = part[key]
+            lines.append(f"  {title}: {point['threshold']:.4f}")
+            lines += [f"    {name.upper() if name != 'accuracy' else name:<20} {rate_text(point[name])}"
+                      for name in ("accuracy", "far", "frr")]  # fmt: skip
+    return lines
+
+
+def expression_text(section: dict) -> str:
+    report = section["report"]
+    classes, matrix = report["classes"], report["confusion_matrix"]
+    lines = [
+        f"Expressions of split {', '.join(section['splits'])}",
+        f"  accuracy               {rate_text(report['accuracy'])}",
+        f"  balanced accuracy      {report['balanced_accuracy']:.4f}, macro-F1 {report['macro_f1']:.4f}",
+        f"  without label          {report['unlabelled']:,}; labelled with what the model does not know: "
+        + (", ".join(f"{name} {count:,}" for name, count in report["unknown_to_model"].items()) or "none"),
+        "  label \\ predicted " + "".join(f"{name:>10}" for name in classes) + "  recall",
+    ]
+    for name, row in zip(classes, matrix, strict=True):
+        recall = report["recall"][name]
+        lines.append(f"  {name:<18}" + "".join(f"{count:>10,}" for count in row) + f"  {rate_text(recall)}")
+    return "\n".join(lines)
+
+
+def authentication_text(section: dict) -> str:
+    report = section["report"]
+    trials = report["trials"]
+    lines = [
+        f"Authentication of split {', '.join(section['splits'])}, one decision per trial; "
+        f"{report['inputs']:,} inputs, {report['people']:,} people, asked for {' or '.join(report['required'])}",
+        f"  thresholds: similarity {report['similarity_threshold']:.4f}, expression {report['expression_threshold']:g}",
+        *([f"  {section['note']}"] if section["note"] else []),
+        "  trials        ID-True    ID-False",
+        *(
+            f"  Ex-{kind!s:<8}" + "".join(f"{trials[f'ID-{one} Ex-{kind}']:>12,}" for one in (True, False))
+            for kind in (True, False)
+        ),
+        f"  Acc_auth     {rate_text(report['acc_auth'])}; accepting nobody would reach {report['reject_all']:.4f}",
+        f"  Acc_verif    {rate_text(report['acc_verif'])}",
+        f"  Acc_expre    {rate_text(report['acc_expre'])}",
+        f"  Acc_live     {rate_text(report['acc_live'])}",
+        f"  FAR          {rate_text(report['far'])}",
+        *(f"    {kind:<19}  {rate_text(accepts)}" for kind, accepts in report["false_accepts"].items()),
+        f"  FRR          {rate_text(report['frr'])}",
+        *(f"    {reason:<38} {count:,}" for reason, count in report["false_rejects"].items()),
+    ]
+    return "\n".join(lines)
+
+
+def calibration_text(section: dict) -> str:
+    record, expression = section["calibration"], section["calibration"]["expression"]
+    lines = [
+        f"Calibrated on split {', '.join(record['splits'])} of {record['corpus']}: {record['people']:,} people, "
+        f"{record['genuine_pairs']:,} genuine and {record['impostor_pairs']:,} impostor pairs",
+        f"  similarity threshold   {section['similarity_threshold']:.4f} for a FAR of {record['target_far']:g}",
+        "  FAR {far:.4f} (95 % {far_interval[0]:.4f}-{far_interval[1]:.4f}), "
+        "FRR {frr:.4f} (95 % {frr_interval[0]:.4f}-{frr_interval[1]:.4f})".format(**record),
+    ]
+    chosen = f"  expression threshold   {section['expression_threshold']:g}"
+    if expression is None:
+        return "\n".join([*lines, f"{chosen}: no labels to choose it on"])
+    before = expression["configured"]
+    counts = ", ".join(f"{count:,} {name}" for name, count in expression["required"].items())
+    return "\n".join([
+        *lines,
+        f"{chosen}, balanced accuracy {expression['balanced_accuracy']:.4f} "
+        f"(as configured, {before['threshold']:g}: {before['balanced_accuracy']:.4f})",
+        f"                         on {expression['photographs']:,} photographs, of them {counts}",
+    ])  # fmt: skip

@@ -1,0 +1,151 @@
+"""Pairs of photographs for face verification: the publisher's, in `pairs.csv` of a prepared corpus, and generated ones.
+
+`pairs.csv` has the header `fold,first,second,same`: fold counts from 1, first and second are keys of photographs (also
+of those the preparation skipped), same is 1 for two photographs of one person (genuine) and 0 otherwise (impostor).
+"""
+
+import csv
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
+
+from face_data.table import CorpusError
+
+HEADER = ["fold", "first", "second", "same"]
+
+
+class Pair(NamedTuple):
+    """Two photographs by key, whether they show the same person, and the fold (0 for generated pairs)."""
+
+    fold: int
+    first: str
+    second: str
+    same: bool
+
+
+def lfw_pairs(pairs_txt: str | Path) -> list[Pair]:
+    """Parse LFW's `pairs.txt` (View 2: a first line `10<tab>300`, then per fold 300 genuine and 300 impostor lines).
+
+    Genuine lines are `name n1 n2`, impostor lines `name1 n1 name2 n2`; keys become `Name/Name_0001.jpg`.
+
+    Raises:
+        CorpusError: the file is missing, ends early, goes on too long, or holds a line that is neither; names the line.
+    """
+    path = Path(pairs_txt)
+    if not path.is_file():
+        raise CorpusError(f"{path}: no such file; give pairs.txt as LFW's publisher ships it")
+    lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        folds, per_kind = map(int, lines[0])
+    except (IndexError, ValueError):
+        raise CorpusError(f"{path}, line 1: expected the numbers of folds and of pairs, such as `10 300`") from None
+    if len(lines) - 1 != folds * per_kind * 2:
+        raise CorpusError(f"{path}: {len(lines) - 1} pairs, but its first line promises {folds} x 2 x {per_kind}")
+    pairs = []
+    for number, fields in enumerate(lines[1:]):
+        fold, within = divmod(number, 2 * per_kind)
+        same = within < per_kind
+        if len(fields) != (3 if same else 4):
+            form = "name n1 n2" if same else "name1 n1 name2 n2"
+            raise CorpusError(f"{path}, pair {number + 1}: expected `{form}`, found `{' '.join(fields)}`")
+        first, first_number, second, second_number = [fields[0], fields[1], fields[0], fields[2]] if same else fields
+        pairs.append(Pair(fold + 1, _lfw_key(first, first_number), _lfw_key(second, second_number), same))
+    return pairs
+
+
+def _lfw_key(person: str, number: str) -> str:
+    return f"{person}/{person}_{int(number):04d}.jpg"
+
+
+def write_pairs(corpus: str | Path, pairs: Iterable[Pair]) -> Path:
+    """Write `pairs.csv` into the folder of a prepared corpus; returns its path."""
+    path = Path(corpus) / "pairs.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(HEADER)
+        writer.writerows((pair.fold, pair.first, pair.second, int(pair.same)) for pair in pairs)
+    return path
+
+
+def read_pairs(corpus: str | Path) -> list[Pair]:
+    """The publisher's pairs of a prepared corpus, from a local folder or a Hub dataset id.
+
+    Raises:
+        CorpusError: the corpus ships no pairs, or a row cannot be read; names file and row.
+    """
+    path = Path(corpus) / "pairs.csv"
+    if not Path(corpus).is_dir():
+        try:
+            path = Path(hf_hub_download(str(corpus), "pairs.csv", repo_type="dataset"))
+        except EntryNotFoundError:
+            raise CorpusError(f"{corpus}: this corpus has no pairs.csv") from None
+    if not path.is_file():
+        raise CorpusError(f"{path} is missing: this corpus ships no pairs; LFW's are written when it is prepared")
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    if not rows or rows[0] != HEADER:
+        raise CorpusError(f"{path}: its first line must be {','.join(HEADER)}")
+    pairs = []
+    for number, row in enumerate(rows[1:], start=2):
+        if len(row) != 4 or not row[0].isdigit() or row[3] not in ("0", "1"):
+            raise CorpusError(f"{path}, line {number}: {','.join(row)} is not fold,first,second,0 or 1")
+        pairs.append(Pair(int(row[0]), row[1], row[2], row[3] == "1"))
+    return pairs
+
+
+def generate_pairs(
+    keys: Sequence[str],
+    identities: Sequence[str | None],
+    *,
+    impostors: int,
+    seed: int,
+    genuine_per_person: int | None = None,
+) -> list[Pair]:
+    """All genuine pairs and a sample of impostor pairs among photographs, the same for the same photographs and seed.
+
+    An impostor pair is drawn as in LFW's View 2: two different people, each as likely as any other, then one photograph
+    of each; so the false accept rate speaks of strangers, not of the few people with hundreds of photographs.
+
+    Args:
+        keys, identities: one per photograph; photographs without identity are left out.
+        impostors: how many impostor pairs, without repetition; all there are where there are fewer.
+        genuine_per_person: at most so many genuine pairs of one person, sampled; None takes all. n photographs of a
+            person make n (n - 1) / 2 pairs, so that one much photographed person can outnumber everybody else.
+
+    Returns:
+        pairs with fold 0, genuine ones first.
+    """
+    photographs = defaultdict(list)
+    for key, identity in sorted(zip(keys, identities, strict=True), key=lambda row: row[0]):
+        if identity is not None:
+            photographs[identity].append(key)
+    people = [photographs[identity] for identity in sorted(photographs)]
+    rng = np.random.default_rng(seed)
+
+    genuine = []
+    for own in people:
+        pairs = list(itertools.combinations(own, 2))
+        if genuine_per_person is not None and len(pairs) > genuine_per_person:
+            pairs = [pairs[index] for index in np.sort(rng.choice(len(pairs), genuine_per_person, replace=False))]
+        genuine += pairs
+
+    sizes = np.array([len(own) for own in people])
+    available = (sizes.sum() ** 2 - (sizes**2).sum()) // 2
+    if available <= 2 * impostors:  # so few that drawing blindly would mostly repeat itself
+        strangers = [
+            pair for one, other in itertools.combinations(people, 2) for pair in itertools.product(one, other)
+        ]
+        strangers = [strangers[index] for index in rng.permutation(len(strangers))[:impostors]]
+    else:
+        drawn = {}
+        while len(drawn) < impostors:
+            one, other = sorted(rng.choice(len(people), 2, replace=False, shuffle=False))
+            drawn[(people[one][rng.integers(sizes[one])], people[other][rng.integers(sizes[other])])] = None
+        strangers = list(drawn)
+    return [Pair(0, *pair, True) for pair in genuine] + [Pair(0, *pair, False) for pair in strangers]

@@ -1,0 +1,94 @@
+"""A small prepared corpus, a checkpoint that is quick to make, and embeddings made by hand."""
+
+import io
+import json
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from PIL import Image
+
+from evaluation.embeddings import Embeddings
+from face_data.pairs import Pair, write_pairs
+from face_data.table import FEATURES
+from image_processing_facelivenet import FaceLiveNetImageProcessor
+from modeling_facelivenet import FaceLiveNetConfig, FaceLiveNetModel
+
+EXPRESSIONS = ("neutral", "happy", "surprise", "happy")
+PEOPLE_PER_FOLD = 6
+FOLDS = ("8", "9", "10")
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory) -> Path:
+    """72 "faces": a random pattern per person, a little noise per photograph; three folds with all their pairs.
+
+    One pair of fold 10 names a photograph that the corpus lacks, as if no face had been found in it.
+    """
+    folder, rng, rows, pairs = tmp_path_factory.mktemp("corpus"), np.random.default_rng(0), [], []
+    for fold in FOLDS:
+        keys = []
+        for person in (f"person{fold}_{number}" for number in range(PEOPLE_PER_FOLD)):
+            pattern = rng.integers(40, 215, (10, 10, 3)).repeat(8, 0).repeat(8, 1)
+            for number, expression in enumerate(EXPRESSIONS):
+                encoded = io.BytesIO()
+                noisy = (pattern + rng.normal(0, 10, pattern.shape)).clip(0, 255).astype(np.uint8)
+                Image.fromarray(noisy).save(encoded, "PNG")
+                keys.append((f"{person}/{person}_{number + 1:04d}.jpg", person))
+                rows.append({
+                    "image": {"bytes": encoded.getvalue(), "path": None},
+                    "key": keys[-1][0],
+                    "identity": person,
+                    "expression": expression if (fold, number) != ("10", 3) else None,
+                    "expression_votes": None,
+                    "split": fold,
+                    "source": "patterns",
+                    "box": [0.0, 0.0, 80.0, 80.0],
+                    "landmarks": [[20.0, 30.0], [60.0, 30.0], [40.0, 45.0], [25.0, 60.0], [55.0, 60.0]],
+                    "detection_probability": 0.99,
+                })  # fmt: skip
+        pairs += [Pair(int(fold), one[0], two[0], one[1] == two[1]) for one, two in combinations(keys, 2)]
+    pairs.append(Pair(10, "person10_0/person10_0_0001.jpg", "person10_0/person10_0_0099.jpg", True))
+    Dataset.from_list(rows, features=FEATURES).to_parquet(folder / "part-00000.parquet")
+    write_pairs(folder, pairs)
+    skipped = [{"key": "person10_0/person10_0_0099.jpg", "reason": "no face found"}]
+    summary = {
+        "layout": "patterns", "options": {}, "complete": True, "photographs": 73, "prepared": 72, "several_faces": 0,
+        "skipped_by_reason": {"no face found": 1}, "skipped": skipped,
+    }  # fmt: skip
+    (folder / "corpus.json").write_text(json.dumps(summary))
+    return folder
+
+
+@pytest.fixture
+def checkpoint(tmp_path) -> Path:
+    """A saved model with random weights, without thresholds, trained (so its record says) on fold 8."""
+    folder = tmp_path / "model"
+    torch.manual_seed(0)
+    FaceLiveNetModel(FaceLiveNetConfig(image_size=80)).save_pretrained(folder)
+    FaceLiveNetImageProcessor(size=80).save_pretrained(folder)
+    (folder / "training.json").write_text(json.dumps({"train_splits": ["8"]}))
+    return folder
+
+
+@pytest.fixture
+def by_hand():
+    """Makes embeddings from rows of (key, identity, expression, split, vector, probabilities)."""
+
+    def make(rows, classes=("neutral", "happy", "surprise")) -> Embeddings:
+        keys, identities, expressions, splits, vectors, probabilities = zip(*rows, strict=True)
+        vectors = np.array(vectors, dtype=np.float32)
+        return Embeddings(
+            keys=list(keys),
+            embeddings=vectors / np.linalg.norm(vectors, axis=1, keepdims=True),
+            expression_probabilities=np.array(probabilities, dtype=np.float32),
+            identities=list(identities),
+            expressions=list(expressions),
+            splits=list(splits),
+            classes=classes,
+        )
+
+    return make

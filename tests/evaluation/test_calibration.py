@@ -1,0 +1,101 @@
+"""Calibration reaches the FAR it states, on people nobody trained on, and the config carries it."""
+
+import json
+
+import numpy as np
+import pytest
+
+from evaluation.calibration import calibrate, choose_expression_threshold, store
+from evaluation.verification import generated_pairs
+from modeling_facelivenet import FaceLiveNetConfig
+
+OPTIONS = {
+    "corpus": "patterns",
+    "required": ("happy",),
+    "expression_threshold": 0.5,
+    "train_splits": frozenset({"8"}),
+    "seed": 0,
+}
+
+
+@pytest.fixture
+def crowd(by_hand):
+    """60 people of fold 9 with four photographs each, embeddings that overlap."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for person in range(60):
+        middle = rng.normal(size=32)
+        for number, label in enumerate(("happy", "happy", "neutral", "surprise")):
+            vector = middle + rng.normal(size=32)
+            rows.append((f"p{person}_{number}", f"p{person}", label, "9", vector, rng.dirichlet([1, 1, 1])))
+    return by_hand(rows)
+
+
+@pytest.mark.parametrize("far", [0.001, 0.01, 0.1])
+def test_the_stated_far_holds_on_the_calibration_pairs(crowd, far):
+    result = calibrate(crowd, far=far, **OPTIONS)
+    record, threshold = result["calibration"], result["similarity_threshold"]
+    pairs = generated_pairs(crowd, seed=0)
+    impostors, genuine = pairs.scores[~pairs.same], pairs.scores[pairs.same]
+    assert np.mean(impostors >= threshold) == record["far"] <= far
+    lower = pairs.scores[pairs.scores < threshold].max()
+    assert np.mean(impostors >= lower) > far  # any lower score as the threshold would accept too many
+    assert np.mean(genuine < threshold) == record["frr"]
+    assert (record["genuine_pairs"], record["impostor_pairs"]) == (len(genuine), len(impostors)) == (360, 20_000)
+    assert record["far_interval"][0] <= record["far"] <= record["far_interval"][1]
+    assert (record["target_far"], record["splits"], record["corpus"]) == (far, ["9"], "patterns")
+
+
+def test_people_of_the_training_are_refused(crowd):
+    with pytest.raises(ValueError, match="trained on the people of split 9"):
+        calibrate(crowd, far=0.01, **OPTIONS | {"train_splits": frozenset({"9"})})
+
+
+def test_a_far_beyond_the_pairs_is_refused(crowd):
+    with pytest.raises(ValueError, match="at least 1/FAR impostor pairs, there are 20000"):
+        calibrate(crowd, far=1e-5, **OPTIONS)
+
+
+def happy_faces(by_hand, right, wrong):
+    """Photographs with these probabilities of happy: labelled happy, and labelled neutral."""
+    labelled = [("happy", p) for p in right] + [("neutral", p) for p in wrong]
+    return by_hand([(f"k{i}", "p", label, "9", [1, 0], [1 - p, p, 0]) for i, (label, p) in enumerate(labelled)])
+
+
+def test_the_expression_threshold_moves_where_it_helps(by_hand):
+    faces = happy_faces(by_hand, right=[0.9] * 10, wrong=[0.6] * 5 + [0.1] * 5)
+    threshold, record = choose_expression_threshold(faces, ("happy", "surprise"), 0.5)
+    assert 0.6 < threshold <= 0.9
+    assert record["balanced_accuracy"] == 1
+    assert record["configured"] == {"threshold": 0.5, "balanced_accuracy": 0.75}
+    assert record["required"] == {"happy": 10}
+
+
+def test_the_expression_threshold_stays_where_it_hardly_helps(by_hand):
+    faces = happy_faces(by_hand, right=[0.9] * 100, wrong=[0.6] + [0.1] * 99)
+    threshold, record = choose_expression_threshold(faces, ("happy",), 0.5)
+    assert threshold == 0.5
+    assert record["balanced_accuracy"] == record["configured"]["balanced_accuracy"] == pytest.approx(0.995)
+
+
+def test_without_labels_the_expression_threshold_stays(by_hand):
+    faces = by_hand([("k", "p", None, "9", [1, 0], [1, 0, 0])])
+    assert choose_expression_threshold(faces, ("happy",), 0.4) == (0.4, None)
+
+
+def test_store_changes_the_thresholds_only(checkpoint, crowd):
+    before = json.loads((checkpoint / "config.json").read_text())
+    result = calibrate(crowd, far=0.01, **OPTIONS)
+    store(result, checkpoint)
+    after = json.loads((checkpoint / "config.json").read_text())
+    assert {name for name in after if after[name] != before.get(name)} <= set(result)
+    config = FaceLiveNetConfig.from_pretrained(checkpoint)
+    assert config.similarity_threshold == result["similarity_threshold"]
+    assert config.calibration["far"] == result["calibration"]["far"]
+
+
+def test_store_refuses_what_the_config_refuses(checkpoint):
+    before = (checkpoint / "config.json").read_text()
+    with pytest.raises(Exception, match="similarity_threshold is a cosine"):
+        store({"similarity_threshold": 7.0}, checkpoint)
+    assert (checkpoint / "config.json").read_text() == before

@@ -1,0 +1,76 @@
+"""The network run over a corpus: what comes back belongs to the right photograph, and nothing broken passes."""
+
+import numpy as np
+import pytest
+import torch
+from datasets import concatenate_datasets
+
+from evaluation.embeddings import embed, load_checkpoint
+from face_data.table import load_corpus
+
+
+@pytest.fixture
+def loaded(checkpoint):
+    return load_checkpoint(checkpoint, "cpu")
+
+
+def test_rows_belong_to_their_photographs(loaded, corpus):
+    dataset = load_corpus(corpus, ["9", "10"])
+    result = embed(loaded.model, loaded.processor, dataset, batch_size=7)
+    assert len(result) == 48
+    assert result.keys == dataset["key"][:]
+    assert (result.embeddings.shape, result.embeddings.dtype) == ((48, 1792), np.float32)
+    assert result.expression_probabilities.shape == (48, 7)
+    np.testing.assert_allclose(np.linalg.norm(result.embeddings, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(result.expression_probabilities.sum(1), 1, atol=1e-5)
+    row = result.keys.index("person10_2/person10_2_0003.jpg")
+    assert (result.identities[row], result.expressions[row], result.splits[row]) == ("person10_2", "surprise", "10")
+    assert result.expressions[result.keys.index("person10_2/person10_2_0004.jpg")] is None
+    with torch.inference_mode():
+        alone = loaded.model(loaded.processor(dataset[row]["image"], detect=False)["pixel_values"])
+    np.testing.assert_allclose(result.embeddings[row], alone.embedding[0], atol=1e-5)
+
+    ten = result.of_splits(["10"])
+    assert set(ten.splits) == {"10"}
+    np.testing.assert_array_equal(ten.embeddings, result.embeddings[[split == "10" for split in result.splits]])
+    assert ten.keys[5] == result.keys[24 + 5]
+
+
+def test_flip_gives_a_mirror_image_the_same_embedding(loaded, corpus):
+    dataset = load_corpus(corpus, ["9"]).select(range(3))
+    mirrored = dataset.map(lambda row: {"image": row["image"].transpose(0)})
+    plain, other = (embed(loaded.model, loaded.processor, rows) for rows in (dataset, mirrored))
+    assert np.abs(plain.embeddings - other.embeddings).max() > 1e-3
+    plain, other = (embed(loaded.model, loaded.processor, rows, flip=True) for rows in (dataset, mirrored))
+    np.testing.assert_allclose(plain.embeddings, other.embeddings, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(plain.embeddings, axis=1), 1, atol=1e-5)
+
+
+def test_the_processor_says_at_which_size(loaded, corpus):
+    loaded.processor.size = 96
+    dataset = load_corpus(corpus, ["9"]).select(range(1))
+    result = embed(loaded.model, loaded.processor, dataset)
+    pixels = loaded.processor(dataset[0]["image"], detect=False)["pixel_values"]
+    assert pixels.shape[-1] == 96
+    with torch.inference_mode():
+        np.testing.assert_allclose(result.embeddings[0], loaded.model(pixels).embedding[0], atol=1e-5)
+
+
+def test_nan_raises_and_names_the_photographs(loaded, corpus):
+    with torch.no_grad():
+        next(loaded.model.verification.parameters()).fill_(float("nan"))
+    with pytest.raises(ValueError, match=r"NaN.* 2 photographs: person9_0/person9_0_0001\.jpg, person9_0/"):
+        embed(loaded.model, loaded.processor, load_corpus(corpus, ["9"]).select(range(2)))
+
+
+def test_a_photograph_named_twice_raises(loaded, corpus):
+    dataset = load_corpus(corpus, ["9"]).select(range(2))
+    with pytest.raises(ValueError, match=r"person9_0_0001\.jpg more than once"):
+        embed(loaded.model, loaded.processor, concatenate_datasets([dataset, dataset]))
+
+
+@pytest.mark.parametrize("record", ['{"train_splits": {"lfw": ["1", "2"], "ferplus": ["train"]}}', '{"steps": 3}'])
+def test_training_record(checkpoint, record):
+    (checkpoint / "training.json").write_text(record)
+    expected = {"1", "2", "train"} if "lfw" in record else None
+    assert load_checkpoint(checkpoint, "cpu").train_splits == expected

@@ -1,0 +1,111 @@
+"""`python -m evaluation` from end to end, on a small prepared corpus and a random network."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from evaluation.__main__ import main
+
+FAR = ("--far", "0.05")
+
+
+@pytest.fixture
+def calibrated(checkpoint, corpus, capsys):
+    assert main(["calibrate", "--model", str(checkpoint), "--data", str(corpus), *FAR]) == 0
+    assert "Calibrated on split 9 of patterns: 6 people, 36 genuine and 240 impostor pairs" in capsys.readouterr().out
+    return checkpoint
+
+
+def test_all_protocols(calibrated, corpus, tmp_path, capsys):
+    out = tmp_path / "results"
+    assert main(["all", "--model", str(calibrated), "--data", str(corpus), "--out", str(out), *FAR]) == 0
+    table = capsys.readouterr().out
+    assert "The publisher's 829 pairs in 3 folds" in table
+    assert "OPTIMISTIC: the network was trained on the people of folds 8; the other folds alone" in table
+    assert "1 pairs, decided as different people" in table
+    assert "Acc_auth" in table
+    results = json.loads((out / "results.json").read_text())
+    assert len(results["model"]["sha256"]) == 64
+    verification = results["verification"]["patterns 10"]
+    assert verification["corpus"]["skipped_by_reason"] == {"no face found": 1}
+    assert (verification["seed"], verification["train_splits"], verification["image_size"]) == (0, ["8"], 80)
+    assert verification["versions"]["torch"]
+    assert verification["ten_folds"]["folds"][0]["trained_on"] is True
+    # fold 10: 24 photographs make 36 genuine and 240 impostor pairs, and one genuine pair has no face
+    judged = verification["single_fold"]
+    assert (judged["genuine_pairs"], judged["impostor_pairs"], judged["missing_pairs"]) == (37, 240, 1)
+    expression = results["expression"]["patterns 9+10"]["report"]
+    assert (expression["accuracy"]["total"], expression["unlabelled"]) == (42, 6)
+    authentication = results["authentication"]["patterns 10"]
+    config = json.loads((calibrated / "config.json").read_text())
+    assert authentication["report"]["similarity_threshold"] == config["similarity_threshold"]
+    assert authentication["calibration"]["splits"] == ["9"]
+    assert authentication["note"] is None
+    figures = ("roc.png", "scores.png", "confusion_patterns_9_10.png")
+    for figure in figures:
+        with Image.open(out / figure) as picture:
+            assert min(picture.size) > 300
+
+
+def test_sections_of_several_commands_come_together(calibrated, corpus, tmp_path, capsys):
+    out = tmp_path / "results"
+    common = ["--model", str(calibrated), "--data", str(corpus), "--out", str(out), *FAR]
+    assert main(["expression", *common, "--splits", "9"]) == 0
+    assert main(["authentication", *common, "--splits", "9"]) == 0
+    assert "OPTIMISTIC: the thresholds were chosen on some of these people" in capsys.readouterr().out
+    assert main(["verification", *common, "--splits", "9", "--flip"]) == 0
+    assert "The publisher's" not in capsys.readouterr().out
+    assert main(["expression", *common, "--splits", "10"]) == 0
+    results = json.loads((out / "results.json").read_text())
+    assert set(results) == {"model", "expression", "authentication", "verification"}
+    assert set(results["expression"]) == {"patterns 9", "patterns 10"}
+    assert results["verification"]["patterns 9"]["flip"] is True
+    assert "ten_folds" not in results["verification"]["patterns 9"]
+
+    results["model"]["sha256"] = "0" * 64
+    (out / "results.json").write_text(json.dumps(results))
+    assert main(["expression", *common]) == 2
+    assert "is of other weights" in capsys.readouterr().err
+
+
+def test_errors_say_what_is_wrong_and_exit_with_2(checkpoint, corpus, tmp_path, capsys):
+    model, data = ["--model", str(checkpoint)], ["--data", str(corpus)]
+    out = ["--out", str(tmp_path / "results")]
+
+    def complaint(*arguments) -> str:
+        assert main(list(arguments)) == 2
+        text = capsys.readouterr().err
+        assert "evaluation: " in text
+        return text
+
+    assert "no such folder" in complaint("expression", "--model", str(tmp_path / "none"), *data, *out)
+    assert "config.json is missing" in complaint("expression", "--model", str(tmp_path), *data, *out)
+    assert "no such folder" in complaint("expression", *model, "--data", str(tmp_path / "none"), *out)
+    assert "no split 11" in complaint("expression", *model, *data, *out, "--splits", "11")
+    assert "has no similarity_threshold" in complaint("authentication", *model, *data, *out)
+    assert "trained on the people of split 8" in complaint("calibrate", *model, *data, "--splits", "8")
+    assert "at least 1/FAR" in complaint("calibrate", *model, *data, "--far", "0.001")
+    assert not (tmp_path / "results").exists()
+    with pytest.raises(SystemExit, match="2"):
+        main(["calibrate", *model, *data, "--far", "1.5"])
+    assert "1.5 is no rate between 0 and 1" in capsys.readouterr().err
+
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("part-00000.parquet", "corpus.json"):
+        (bare / name).write_bytes((corpus / name).read_bytes())
+    text = complaint("verification", *model, "--data", str(bare), *out)
+    assert "pairs.csv is missing" in text
+    assert "--splits" in text
+
+
+def test_help_teaches_with_examples():
+    help_text = subprocess.run(
+        [sys.executable, "-m", "evaluation", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    assert "python -m evaluation calibrate --model pretrained --data corpora/lfw --splits 9 --far 0.01" in help_text
+    for command in ("verification", "expression", "authentication", "all", "calibrate"):
+        assert f"\n    {command}" in help_text

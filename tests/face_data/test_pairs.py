@@ -1,0 +1,104 @@
+"""Pairs: the publisher's file, the corpus's file, and generated ones."""
+
+from collections import Counter
+from itertools import combinations
+
+import pytest
+
+from face_data.pairs import Pair, generate_pairs, lfw_pairs, read_pairs, write_pairs
+from face_data.table import CorpusError
+
+SMALL = "2\t1\nAnna_Berg\t1\t12\nAnna_Berg\t2\tCem_Kaya\t1\nDana_Li\t3\t4\nDana_Li\t3\tEve_Roy\t10\n"
+
+
+def test_lfw_file_is_parsed_by_fold_and_kind(tmp_path):
+    (tmp_path / "pairs.txt").write_text(SMALL)
+    assert lfw_pairs(tmp_path / "pairs.txt") == [
+        Pair(1, "Anna_Berg/Anna_Berg_0001.jpg", "Anna_Berg/Anna_Berg_0012.jpg", True),
+        Pair(1, "Anna_Berg/Anna_Berg_0002.jpg", "Cem_Kaya/Cem_Kaya_0001.jpg", False),
+        Pair(2, "Dana_Li/Dana_Li_0003.jpg", "Dana_Li/Dana_Li_0004.jpg", True),
+        Pair(2, "Dana_Li/Dana_Li_0003.jpg", "Eve_Roy/Eve_Roy_0010.jpg", False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (SMALL.rsplit("\n", 2)[0], "3 pairs, but its first line promises 2 x 2 x 1"),
+        (SMALL.replace("Anna_Berg\t1\t12", "Anna_Berg\t1\tCem_Kaya\t1"), "pair 1: expected `name n1 n2`"),
+        ("one two\n", "line 1"),
+        ("", "line 1"),
+    ],
+)
+def test_damaged_lfw_files_are_refused(tmp_path, text, complaint):
+    (tmp_path / "pairs.txt").write_text(text)
+    with pytest.raises(CorpusError, match=complaint):
+        lfw_pairs(tmp_path / "pairs.txt")
+
+
+def test_written_pairs_are_read_back(tmp_path):
+    (tmp_path / "pairs.txt").write_text(SMALL)
+    pairs = lfw_pairs(tmp_path / "pairs.txt")
+    written = write_pairs(tmp_path, pairs).read_text()
+    assert written.startswith("fold,first,second,same\n1,Anna_Berg/Anna_Berg_0001.jpg,")
+    assert read_pairs(tmp_path) == pairs
+
+
+@pytest.mark.parametrize("row", ["1,a,b", "1,a,b,yes", "x,a,b,1"])
+def test_damaged_rows_are_named(tmp_path, row):
+    (tmp_path / "pairs.csv").write_text(f"fold,first,second,same\n1,a,b,1\n{row}\n")
+    with pytest.raises(CorpusError, match="line 3"):
+        read_pairs(tmp_path)
+
+
+def test_a_corpus_without_pairs_says_so(tmp_path):
+    with pytest.raises(CorpusError, match=r"pairs\.csv is missing"):
+        read_pairs(tmp_path)
+
+
+PEOPLE = {"a": 4, "b": 3, "c": 1, "d": 2}
+KEYS = [f"{person}{number}" for person, count in PEOPLE.items() for number in range(count)]
+IDENTITIES = [key[0] for key in KEYS]
+
+
+def test_generated_pairs_are_all_genuine_ones_and_every_impostor_where_few():
+    pairs = generate_pairs([*KEYS, "x"], [*IDENTITIES, None], impostors=1000, seed=0)
+    truth = {frozenset(pair): pair[0][0] == pair[1][0] for pair in combinations(KEYS, 2)}
+    assert {frozenset((pair.first, pair.second)): pair.same for pair in pairs} == truth
+    assert len(pairs) == len(truth)
+
+
+def test_generated_pairs_depend_on_the_seed_and_not_on_the_order():
+    def made(seed, step):
+        return generate_pairs(KEYS[::step], IDENTITIES[::step], impostors=5, seed=seed)
+
+    assert made(0, 1) == made(0, -1)
+    assert made(0, 1) != made(1, 1)
+    assert len({frozenset(pair[1:3]) for pair in made(0, 1)}) == len(made(0, 1)) == 10 + 5
+
+
+def test_no_person_gives_more_genuine_pairs_than_allowed():
+    pairs = generate_pairs(KEYS, IDENTITIES, impostors=0, seed=0, genuine_per_person=2)
+    assert Counter(pair.first[0] for pair in pairs) == {"a": 2, "b": 2, "d": 1}
+
+
+def test_impostors_are_people_alike_however_many_photographs_they_have():
+    keys = [f"a{number}" for number in range(300)] + [f"{person}0" for person in "bcdefghijk"]
+    keys += [f"{person}{number}" for person in "bcdefghijk" for number in range(1, 20)]
+    pairs = generate_pairs(keys, [key[0] for key in keys], impostors=2000, seed=0)
+    shown = Counter(key[0] for pair in pairs if not pair.same for key in pair[1:3])
+    assert shown["a"] / sum(shown.values()) == pytest.approx(1 / 11, abs=0.02)  # by photographs it would be a third
+
+
+@pytest.mark.real_data
+def test_real_lfw_pairs(real_data):
+    pairs = lfw_pairs(real_data / "lfw" / "pairs.txt")
+    assert len(pairs) == len(set(pairs)) == 6000
+    folds = range(1, 11)
+    assert Counter((pair.fold, pair.same) for pair in pairs) == {(f, s): 300 for f in folds for s in (True, False)}
+    people = {fold: set() for fold in folds}
+    for pair in pairs:
+        first, second = pair.first.split("/")[0], pair.second.split("/")[0]
+        assert (first == second) is pair.same
+        people[pair.fold] |= {first, second}
+    assert all(people[one].isdisjoint(people[other]) for one, other in combinations(people, 2))
