@@ -19,6 +19,7 @@ TIMEOUT_SECONDS = 30.0  # from the first frame
 class Progress:
     """How far a session is, for whoever draws it.
 
+    challenge: the expression asked for after the neutral face.
     step: "start" (no frame yet), "neutral", "expression" or "decided".
     required_expression: what the next frame is judged for.
     held: consecutive accepted frames of this step, 0 to FRAMES_TO_HOLD - 1.
@@ -27,6 +28,7 @@ class Progress:
     decision: the decision about the session, None while it is open.
     """
 
+    challenge: str
     step: str
     required_expression: str
     held: int
@@ -70,7 +72,8 @@ class ChallengeSession:
 
     def progress(self, now: float) -> Progress:
         left = self.timeout if self._started is None else max(0.0, self.timeout - (now - self._started))
-        return Progress(self.step, self.required_expression, len(self._run), left, self._newest, self.decision)
+        asked, held = self.required_expression, len(self._run)
+        return Progress(self.challenge, self.step, asked, held, left, self._newest, self.decision)
 
     def observe(self, frame: Decision, now: float) -> Progress:
         """Show the session the decision about one frame, made for `required_expression`.

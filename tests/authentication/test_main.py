@@ -122,7 +122,9 @@ def test_unreadable_files_are_named_with_the_cause(run, pictures, name, cause):
     assert "no probe can be used" in err
 
 
-@pytest.mark.parametrize(("name", "cause"), [("noface.png", "no face"), ("pixel.png", "no face"), ("group.png", "3 faces")])
+@pytest.mark.parametrize(
+    ("name", "cause"), [("noface.png", "no face"), ("pixel.png", "no face"), ("group.png", "3 faces")]
+)
 def test_references_that_are_no_portrait(run, pictures, name, cause):
     for arguments in ([pictures[name]], [pictures["good.png"], "--reference", pictures[name]]):
         status, out, err = run(*arguments, pictures["good.png"])
