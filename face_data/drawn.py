@@ -7,6 +7,7 @@ A contact sheet, one person a row and one expression a column:
 
 import sys
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -94,14 +95,12 @@ def drawn_photograph(identity: int, expression: str, number: int, seed: int) -> 
     return draw_face(identity, expression, np.random.default_rng((seed, identity, place, number)))
 
 
-def drawn_photographs(
-    identities: int, per_expression: int, seed: int
-) -> Iterator[tuple[str, Image.Image, str, str, str]]:
-    """All photographs of a drawn corpus, person by person.
+def drawn_plan(identities: int, per_expression: int, seed: int) -> Iterator[dict]:
+    """What a drawn corpus holds, person by person, with nothing drawn yet: any process can draw any row of it.
 
     Yields:
-        key ("person_0007/happy_02.png"), picture, identity ("person_0007"), expression, split. The split is "valid" for
-        the last fifth of the people, at least two, and "train" for the others.
+        key ("person_0007/happy_02.png"), image (call it for the picture; it can be pickled), identity ("person_0007"),
+        expression, and split: "valid" for the last fifth of the people, at least two, and "train" for the others.
 
     Raises:
         ValueError: for fewer than three people, which leave nobody to train on.
@@ -113,8 +112,17 @@ def drawn_photographs(
         split = "train" if identity < identities - max(2, identities // 5) else "valid"
         for expression in EXPRESSION_MUSCLES:
             for number in range(per_expression):
-                picture = drawn_photograph(identity, expression, number, seed)
-                yield f"{name}/{expression}_{number:02d}.png", picture, name, expression, split
+                key = f"{name}/{expression}_{number:02d}.png"
+                image = partial(drawn_photograph, identity, expression, number, seed)
+                yield {"key": key, "image": image, "identity": name, "expression": expression, "split": split}
+
+
+def drawn_photographs(
+    identities: int, per_expression: int, seed: int
+) -> Iterator[tuple[str, Image.Image, str, str, str]]:
+    """The rows of `drawn_plan`, drawn: (key, picture, identity, expression, split)."""
+    for row in drawn_plan(identities, per_expression, seed):
+        yield row["key"], row["image"](), row["identity"], row["expression"], row["split"]
 
 
 if __name__ == "__main__":

@@ -50,6 +50,9 @@ def draw_skin(sheet: Sheet, person: Person, muscles: Muscles) -> None:
 
     outline = sheet.project(head_outline(person, muscles), None)
     rim = (outline / shrink).ravel().tolist()
+    if person.beard == "stubble":
+        area = sheet.project(beard_area(person, muscles)) / shrink
+        ImageDraw.Draw(shadow).polygon(area.ravel().tolist(), fill=70)
     ImageDraw.Draw(shadow).line(rim, fill=120, width=round(sheet.scale * 0.13 / shrink))
     for side in (-1, 1):
         blob(shadow, side * person.eye_distance, -0.02, 0.21, 0.13, 0.22 + 0.12 * muscles.brow_lowerer)
@@ -184,16 +187,21 @@ def draw_mouth(sheet: Sheet, person: Person, muscles: Muscles, line: np.ndarray)
     sheet.stroke(chin, 0.02, person.skin * 0.65, 0.1 + 0.5 * max(m.lip_corner_depressor, m.lip_tightener))
 
 
+def beard_area(person: Person, muscles: Muscles) -> np.ndarray:
+    width, drop = person.head_width, 0.14 * muscles.jaw_drop
+    chin = person.chin_length + drop
+    jaw = [(person.chin * width, 0.93 * chin), (person.jaw * width, 0.66 + drop / 2)]
+    jaw += [(0.96 * person.cheek * width, 0.3), (0.97 * width, 0.1)]
+    cheeks = [(0, 0.47), (0.2, 0.46), (0.36, 0.5), (0.6 * width, 0.35), (0.95 * width, 0.1)]
+    return between(smooth(across(cheeks)), smooth(across([(0, chin + 0.03), *jaw])))
+
+
 def draw_beard(sheet: Sheet, person: Person, muscles: Muscles, line: np.ndarray) -> None:
     """The beard, below the mouth that is painted over it."""
-    width, drop, colour = person.head_width, 0.14 * muscles.jaw_drop, person.hair * 0.8
+    drop, colour = 0.14 * muscles.jaw_drop, person.hair * 0.8
     chin = person.chin_length + drop
-    if person.beard in ("full", "stubble"):
-        jaw = [(person.chin * width, 0.93 * chin), (person.jaw * width, 0.66 + drop / 2)]
-        jaw += [(0.96 * person.cheek * width, 0.3), (0.97 * width, 0.1)]
-        cheeks = [(0, 0.47), (0.2, 0.46), (0.36, 0.5), (0.6 * width, 0.35), (0.95 * width, 0.1)]
-        area = between(smooth(across(cheeks)), smooth(across([(0, chin + 0.03), *jaw])))
-        sheet.fill(area, colour, 0.9 if person.beard == "full" else 0.2)
+    if person.beard == "full":
+        sheet.fill(beard_area(person, muscles), colour, 0.9)
     if person.beard == "goatee":
         tuft = [(0, 0.78 + drop), (0.14, 0.78 + drop), (0.17, chin - 0.08), (0, chin + 0.05)]
         sheet.fill(mirrored(tuft), colour, 0.9)

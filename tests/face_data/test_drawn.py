@@ -1,13 +1,13 @@
 """Drawn faces: the same person every time, expressions where they belong, and a face to a real detector."""
 
-from itertools import islice
+import pickle
 
 import numpy as np
 import pytest
 from facenet_pytorch import MTCNN
 from PIL import Image
 
-from face_data.drawn import draw_face, drawn_photograph, drawn_photographs
+from face_data.drawn import draw_face, drawn_photograph, drawn_photographs, drawn_plan
 from face_data.drawn_person import EXPRESSION_MUSCLES
 
 
@@ -60,20 +60,24 @@ def test_the_detector_finds_exactly_one_face():
     assert sensible >= 0.95 * 63
 
 
-def test_split_by_people():
-    rows = [
-        (key, identity, expression, split) for key, _, identity, expression, split in drawn_photographs(4, 1, seed=0)
-    ]
-    assert rows[0] == ("person_0000/neutral_00.png", "person_0000", "neutral", "train")
-    assert len({key for key, *_ in rows}) == len(rows) == 4 * 7
-    valid = {identity for _, identity, _, split in rows if split == "valid"}
-    assert valid == {"person_0002", "person_0003"}
-    assert {identity for _, identity, _, split in rows if split == "train"} == {"person_0000", "person_0001"}
+def test_the_plan_splits_by_people():
+    rows = list(drawn_plan(4, 1, seed=0))
+    del rows[0]["image"]
+    first = {"key": "person_0000/neutral_00.png", "identity": "person_0000", "expression": "neutral", "split": "train"}
+    assert rows[0] == first
+    assert len({row["key"] for row in rows}) == len(rows) == 4 * 7
+    people = {split: {row["identity"] for row in rows if row["split"] == split} for split in ("train", "valid")}
+    assert people == {"train": {"person_0000", "person_0001"}, "valid": {"person_0002", "person_0003"}}
+
+
+def test_a_row_can_be_drawn_in_another_process():
+    row = pickle.loads(pickle.dumps(list(drawn_plan(3, 1, seed=2))[-1]))
+    assert row["image"]().tobytes() == drawn_photograph(2, "surprise", 0, seed=2).tobytes()
 
 
 def test_too_few_people_to_split():
     with pytest.raises(ValueError, match=r"2 drawn people.*at least 3"):
-        next(islice(drawn_photographs(2, 1, seed=0), 1))
+        next(drawn_plan(2, 1, seed=0))
 
 
 @pytest.mark.parametrize("draw", [lambda: shot(0, "bored"), lambda: drawn_photograph(0, "bored", 0, seed=0)])
