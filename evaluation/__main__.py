@@ -11,6 +11,7 @@ from fold 9 (`calibrate`), reports are about fold 10: look at fold 9 with --spli
 """
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from transformers.utils import logging
 
 from evaluation import figures, report
 from evaluation.calibration import calibrate, store
-from evaluation.embeddings import Checkpoint, Embeddings, embed, load_checkpoint
+from evaluation.embeddings import Checkpoint, Embeddings, column, embed, load_checkpoint
 from evaluation.expression import expression_report
 from evaluation.holistic import authentication_report
 from evaluation.verification import REPORT_FOLD, generated_pairs, generated_report, score_pairs, single_fold, ten_folds
@@ -53,37 +54,41 @@ def _evaluate(arguments) -> None:
             "run `python -m evaluation calibrate` on it first"
         )
     corpus = load_corpus(arguments.data, arguments.splits)
-    present = corpus.unique("split")
-    splits = {protocol: arguments.splits or _default_splits(protocol, present) for protocol in protocols}
+    split_of = column(corpus, "split")
+    splits = {protocol: arguments.splits or _default_splits(protocol, set(split_of)) for protocol in protocols}
     pairs = _view2_pairs(arguments) if "verification" in protocols and not arguments.splits else []
+
+    report.read_results(arguments.out, checkpoint)  # a folder of other weights is refused now, not after the work
 
     # One pass of the network over every photograph that any of the protocols asks for.
     wanted_keys = {key for pair in pairs for key in (pair.first, pair.second)}
     wanted_splits = {split for own in splits.values() for split in own}
-    columns = corpus.with_format("arrow")
-    named = zip(columns["key"][:].to_pylist(), columns["split"][:].to_pylist(), strict=True)
-    rows = [row for row, (key, split) in enumerate(named) if key in wanted_keys or split in wanted_splits]
+    named = enumerate(zip(column(corpus, "key"), split_of, strict=True))
+    rows = [row for row, (key, split) in named if key in wanted_keys or split in wanted_splits]
     options = {"batch_size": arguments.batch_size, "flip": arguments.flip}
     embeddings = embed(checkpoint.model, checkpoint.processor, corpus.select(rows), **options)
 
     arguments.out.mkdir(parents=True, exist_ok=True)
     for protocol in protocols:
         chosen = embeddings.of_splits(splits[protocol])
+        name = _corpus(arguments)["name"]
+        if not (protocol == "verification" and pairs):  # View 2 has the corpus's name to itself
+            name = f"{name} {'+'.join(splits[protocol])}"
+        figure = arguments.out / f"{{}}_{re.sub('[^a-zA-Z0-9]+', '_', name)}.png"
         if protocol == "verification":
-            section = _verification(arguments, checkpoint, embeddings, chosen, pairs)
+            section = _verification(arguments, checkpoint, embeddings, chosen, pairs, figure)
         elif protocol == "expression":
-            section = _expression(arguments, chosen, splits[protocol])
+            section = _expression(arguments, chosen, figure)
         else:
             section = _authentication(arguments, checkpoint, chosen)
-        name = f"{_corpus(arguments)['name']} {'+'.join(splits[protocol])}"
-        section = _circumstances(arguments, checkpoint) | {"splits": list(splits[protocol])} | section
+        section = _circumstances(arguments, checkpoint, protocol, splits[protocol]) | section
         path = report.write_results(arguments.out, checkpoint, protocol, name, section)
         print(getattr(report, f"{protocol}_text")(section))
     print(f"{path} and figures beside it")
 
 
 def _verification(
-    arguments, checkpoint: Checkpoint, embeddings: Embeddings, chosen: Embeddings, pairs: list[Pair]
+    arguments, checkpoint: Checkpoint, embeddings: Embeddings, chosen: Embeddings, pairs: list[Pair], figure: Path
 ) -> dict:
     threshold, far, seed = checkpoint.model.config.similarity_threshold, arguments.far, arguments.seed
     section, curves = {}, {}
@@ -97,15 +102,14 @@ def _verification(
         scored = generated_pairs(chosen, seed)
         section["generated"] = generated_report(scored, far, threshold, seed)
         curves["generated pairs"] = (scored.scores, scored.same)
-        figures.draw_scores(scored.scores, scored.same, threshold, arguments.out / "scores.png")
-    figures.draw_roc(curves, arguments.out / "roc.png")
+        figures.draw_scores(scored.scores, scored.same, threshold, _named(figure, "scores"))
+    figures.draw_roc(curves, _named(figure, "roc"))
     return section
 
 
-def _expression(arguments, chosen: Embeddings, splits: list[str]) -> dict:
-    result = expression_report(chosen)
-    stem = "_".join(("confusion", _corpus(arguments)["name"].replace("/", "_"), *splits))
-    figures.draw_confusion(result["confusion_matrix"], result["classes"], arguments.out / f"{stem}.png")
+def _expression(arguments, chosen: Embeddings, figure: Path) -> dict:
+    result = expression_report(chosen, arguments.seed)
+    figures.draw_confusion(result["confusion_matrix"], result["classes"], _named(figure, "confusion"))
     return {"report": result}
 
 
@@ -115,10 +119,7 @@ def _authentication(arguments, checkpoint: Checkpoint, chosen: Embeddings) -> di
     result = authentication_report(
         chosen, config.similarity_threshold, config.expression_threshold, required, arguments.seed
     )
-    record = config.calibration or {"corpus": None, "splits": []}
-    same_people = record["corpus"] == _corpus(arguments)["name"] and set(record["splits"]) & set(chosen.splits)
-    note = "OPTIMISTIC: the thresholds were chosen on some of these people" if same_people else None
-    return {"report": result, "note": note, "calibration": config.calibration}
+    return {"report": result, "calibration": config.calibration}
 
 
 def _calibrate(arguments) -> None:
@@ -142,11 +143,11 @@ def _calibrate(arguments) -> None:
     print(f"written to {path}")
 
 
-def _default_splits(protocol: str, present: list[str]) -> list[str]:
+def _default_splits(protocol: str, present: set[str]) -> list[str]:
     if protocol == "verification":
         return [str(REPORT_FOLD)] if str(REPORT_FOLD) in present else []
     for group in DEFAULT_SPLITS[protocol]:
-        if set(group) & set(present):
+        if present & set(group):
             return [split for split in group if split in present]
     raise ValueError(f"name the splits to judge with --splits; the corpus has {', '.join(sorted(present))}")
 
@@ -167,15 +168,29 @@ def _corpus(arguments) -> dict:
     return {"name": summary["layout"]} | counts
 
 
-def _circumstances(arguments, checkpoint: Checkpoint) -> dict:
-    trained = checkpoint.train_splits
+def _circumstances(arguments, checkpoint: Checkpoint, protocol: str, splits: list[str]) -> dict:
+    """Everything a result depends on, and "warnings" where it is not one about people never seen before."""
+    trained, corpus, warnings = checkpoint.train_splits, _corpus(arguments), []
+    if trained is None:
+        warnings.append("UNKNOWN which people the network was trained on (no training.json): maybe on these")
+    elif trained & set(splits):
+        warnings.append(f"OPTIMISTIC: the network was trained on split {', '.join(sorted(trained & set(splits)))}")
+    calibrated = checkpoint.model.config.calibration or {"corpus": None, "splits": []}
+    if protocol != "expression" and calibrated["corpus"] == corpus["name"] and set(calibrated["splits"]) & set(splits):
+        warnings.append("OPTIMISTIC: the checkpoint's thresholds were chosen on some of these people")
     return {
-        "corpus": _corpus(arguments),
+        "corpus": corpus,
+        "splits": list(splits),
+        "warnings": warnings,
         "seed": arguments.seed,
         "image_size": checkpoint.processor.size,
         "flip": arguments.flip,
         "train_splits": None if trained is None else sorted(trained),
     }
+
+
+def _named(figure: Path, kind: str) -> Path:
+    return figure.with_name(figure.name.format(kind))
 
 
 def _rate(text: str) -> float:
@@ -202,17 +217,18 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--model", required=True, help="folder of a saved model, or its Hub id")
         command.add_argument("--data", required=True, metavar="CORPUS", help="prepared corpus: a folder or a Hub id")
-        command.add_argument("--far", type=_rate, default=0.01, help="the false accept rate to aim at (default 0.01)")
+        if name in ("verification", "all", "calibrate"):
+            command.add_argument("--far", type=_rate, default=0.01, help="false accept rate to aim at (default 0.01)")
         command.add_argument("--seed", type=int, default=0, help="of generated pairs, trials and bootstrap (default 0)")
         command.add_argument("--batch-size", type=int, default=64, help="faces per pass of the network (default 64)")
         command.add_argument("--device", default=device, help="cpu or cuda (default here: %(default)s)")
         if name == "calibrate":
             command.add_argument("--splits", nargs="+", default=["9"], help="splits of the corpus (default 9)")
             continue
-        command.add_argument(
-            "--splits", nargs="+", metavar="SPLIT",
-            help="splits of the corpus to judge; for verification: generated pairs of their people instead of View 2",
-        )  # fmt: skip
+        text = "splits of the corpus to judge"
+        if name in ("verification", "all"):
+            text += "; verification then judges generated pairs of their people, not View 2"
+        command.add_argument("--splits", nargs="+", metavar="SPLIT", help=text)
         command.add_argument("--out", type=Path, default=Path("results"), help="for results.json (default results)")
         command.add_argument("--flip", action="store_true", help="average each face with its mirror image")
         if name in ("authentication", "all"):

@@ -124,13 +124,14 @@ def embed(
             the photographs.
     """
     device = next(model.parameters()).device
-    columns = {name: _column(corpus, name) for name in ("key", "identity", "expression", "split")}
+    columns = {name: column(corpus, name) for name in ("key", "identity", "expression", "split")}
     keys = columns["key"]
     if not keys:
         raise ValueError("the corpus holds no photograph to evaluate")
     if len(set(keys)) != len(keys):
         twice = next(key for key in keys if keys.count(key) > 1)
         raise ValueError(f"the corpus names {twice} more than once; keys must be unique")
+    names = corpus.features["expression"].names
     embeddings, probabilities = [], []
     with tqdm(total=len(keys), unit="face", desc="network") as progress:
         for batch in corpus.select_columns("image").iter(batch_size):
@@ -148,7 +149,7 @@ def embed(
         embeddings=np.concatenate(embeddings),
         expression_probabilities=np.concatenate(probabilities),
         identities=columns["identity"],
-        expressions=[None if label is None else _names(corpus)[label] for label in columns["expression"]],
+        expressions=[None if label is None else names[label] for label in columns["expression"]],
         splits=columns["split"],
         classes=tuple(model.config.expressions),
     )
@@ -165,12 +166,9 @@ def _forward(model: FaceLiveNetModel, pixels: torch.Tensor) -> tuple[torch.Tenso
     return output.embedding.float(), output.expression_logits.float().softmax(-1)
 
 
-def _column(corpus: Dataset, name: str) -> list:
+def column(corpus: Dataset, name: str) -> list:
+    """One column of a corpus, without decoding any picture."""
     return corpus.with_format("arrow")[name][:].to_pylist()
-
-
-def _names(corpus: Dataset) -> list[str]:
-    return corpus.features["expression"].names
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:

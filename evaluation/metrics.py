@@ -156,6 +156,8 @@ def identity_bootstrap(
 def share_of_pairs(hits, among, first: Sequence[str], second: Sequence[str], *, seed: int) -> dict:
     """The rate of hits among the pairs where `among` (both (n,) bool), with "bootstrap", its interval over people.
 
+    Single photographs are pairs of a person with themselves.
+
     The bootstrap is None where no pair or every pair is a hit: no draw of these people could show anything else, and
     only Wilson's interval says something.
     """

@@ -17,28 +17,35 @@ def write_results(out: Path, checkpoint: Checkpoint, protocol: str, name: str, s
     Raises:
         ValueError: the file there is of other weights, or cannot be read.
     """
+    results = read_results(out, checkpoint)
     out.mkdir(parents=True, exist_ok=True)
     path = out / "results.json"
-    model = {"name": checkpoint.name, "sha256": checkpoint.sha256}
-    results = {"model": model}
-    if path.exists():
-        try:
-            results = json.loads(path.read_text(encoding="utf-8"))
-            other = results["model"]["sha256"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} cannot be read ({error}); remove it or choose another --out") from None
-        if other != checkpoint.sha256:
-            raise ValueError(
-                f"{path} is of other weights (sha256 {other[:12]}…, these are {checkpoint.sha256[:12]}…); "
-                "remove it or choose another --out"
-            )
     versions = {package: version(package) for package in PACKAGES}
     section = section | {"date": date.today().isoformat(), "versions": versions}
-    results = results | {"model": model, protocol: results.get(protocol, {}) | {name: section}}
+    results[protocol] = results.get(protocol, {}) | {name: section}
     temporary = path.with_suffix(".json.tmp")
     temporary.write_text(json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(temporary, path)
     return path
+
+
+def read_results(out: Path, checkpoint: Checkpoint) -> dict:
+    """What OUT/results.json holds so far, or only the model where there is none yet."""
+    path = out / "results.json"
+    model = {"name": checkpoint.name, "sha256": checkpoint.sha256}
+    if not path.exists():
+        return {"model": model}
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+        other = results["model"]["sha256"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} cannot be read ({error}); remove it or choose another --out") from None
+    if other != checkpoint.sha256:
+        raise ValueError(
+            f"{path} is of other weights (sha256 {other[:12]}…, these are {checkpoint.sha256[:12]}…); "
+            "remove it or choose another --out"
+        )
+    return results | {"model": model}
 
 
 def rate_text(rate: dict) -> str:
@@ -67,9 +74,14 @@ def verification_text(section: dict) -> str:
     if "generated" in section:
         lines += [
             f"Generated pairs among the people of split {', '.join(section['splits'])}",
+            *_warning_lines(section),
             *_curve_lines(section["generated"]),
         ]
     return "\n".join(lines)
+
+
+def _warning_lines(section: dict) -> list[str]:
+    return [f"  {warning}" for warning in section["warnings"]]
 
 
 def _trained_text(folds: dict) -> str:
@@ -99,8 +111,8 @@ def _curve_lines(part: dict) -> list[str]:
         if key in part:
             point = part[key]
             lines.append(f"  {title}: {point['threshold']:.4f}")
-            lines += [f"    {name.upper() if name != 'accuracy' else name:<20} {rate_text(point[name])}"
-                      for name in ("accuracy", "far", "frr")]  # fmt: skip
+            names = (("accuracy", "accuracy"), ("far", "FAR"), ("frr", "FRR"))
+            lines += [f"    {shown:<20} {rate_text(point[name])}" for name, shown in names if name in point]
     return lines
 
 
@@ -109,6 +121,7 @@ def expression_text(section: dict) -> str:
     classes, matrix = report["classes"], report["confusion_matrix"]
     lines = [
         f"Expressions of split {', '.join(section['splits'])}",
+        *_warning_lines(section),
         f"  accuracy               {rate_text(report['accuracy'])}",
         f"  balanced accuracy      {report['balanced_accuracy']:.4f}, macro-F1 {report['macro_f1']:.4f}",
         f"  without label          {report['unlabelled']:,}; labelled with what the model does not know: "
@@ -128,7 +141,7 @@ def authentication_text(section: dict) -> str:
         f"Authentication of split {', '.join(section['splits'])}, one decision per trial; "
         f"{report['inputs']:,} inputs, {report['people']:,} people, asked for {' or '.join(report['required'])}",
         f"  thresholds: similarity {report['similarity_threshold']:.4f}, expression {report['expression_threshold']:g}",
-        *([f"  {section['note']}"] if section["note"] else []),
+        *_warning_lines(section),
         "  trials        ID-True    ID-False",
         *(
             f"  Ex-{kind!s:<8}" + "".join(f"{trials[f'ID-{one} Ex-{kind}']:>12,}" for one in (True, False))

@@ -29,7 +29,7 @@ def test_all_protocols(calibrated, corpus, tmp_path, capsys):
     assert "Acc_auth" in table
     results = json.loads((out / "results.json").read_text())
     assert len(results["model"]["sha256"]) == 64
-    verification = results["verification"]["patterns 10"]
+    verification = results["verification"]["patterns"]
     assert verification["corpus"]["skipped_by_reason"] == {"no face found": 1}
     assert (verification["seed"], verification["train_splits"], verification["image_size"]) == (0, ["8"], 80)
     assert verification["versions"]["torch"]
@@ -43,8 +43,8 @@ def test_all_protocols(calibrated, corpus, tmp_path, capsys):
     config = json.loads((calibrated / "config.json").read_text())
     assert authentication["report"]["similarity_threshold"] == config["similarity_threshold"]
     assert authentication["calibration"]["splits"] == ["9"]
-    assert authentication["note"] is None
-    figures = ("roc.png", "scores.png", "confusion_patterns_9_10.png")
+    assert authentication["warnings"] == []
+    figures = ("roc_patterns.png", "scores_patterns.png", "confusion_patterns_9_10.png")
     for figure in figures:
         with Image.open(out / figure) as picture:
             assert min(picture.size) > 300
@@ -52,16 +52,19 @@ def test_all_protocols(calibrated, corpus, tmp_path, capsys):
 
 def test_sections_of_several_commands_come_together(calibrated, corpus, tmp_path, capsys):
     out = tmp_path / "results"
-    common = ["--model", str(calibrated), "--data", str(corpus), "--out", str(out), *FAR]
+    common = ["--model", str(calibrated), "--data", str(corpus), "--out", str(out)]
     assert main(["expression", *common, "--splits", "9"]) == 0
+    assert "OPTIMISTIC" not in capsys.readouterr().out
+    assert main(["expression", *common, "--splits", "8"]) == 0
+    assert "OPTIMISTIC: the network was trained on split 8" in capsys.readouterr().out
     assert main(["authentication", *common, "--splits", "9"]) == 0
-    assert "OPTIMISTIC: the thresholds were chosen on some of these people" in capsys.readouterr().out
-    assert main(["verification", *common, "--splits", "9", "--flip"]) == 0
+    assert "OPTIMISTIC: the checkpoint's thresholds were chosen on some of these people" in capsys.readouterr().out
+    assert main(["verification", *common, *FAR, "--splits", "9", "--flip"]) == 0
     assert "The publisher's" not in capsys.readouterr().out
     assert main(["expression", *common, "--splits", "10"]) == 0
     results = json.loads((out / "results.json").read_text())
     assert set(results) == {"model", "expression", "authentication", "verification"}
-    assert set(results["expression"]) == {"patterns 9", "patterns 10"}
+    assert set(results["expression"]) == {"patterns 8", "patterns 9", "patterns 10"}
     assert results["verification"]["patterns 9"]["flip"] is True
     assert "ten_folds" not in results["verification"]["patterns 9"]
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from evaluation.metrics import best_threshold
 from evaluation.report import verification_text
 from evaluation.verification import ScoredPairs, at_threshold, curve, score_pairs, single_fold, ten_folds
 from face_data.pairs import Pair
@@ -36,6 +37,16 @@ def test_the_threshold_never_sees_the_fold_it_judges():
     assert [fold["accuracy"]["value"] for fold in result["folds"][:-1]] == [1.0] * 9
     assert result["mean"] == pytest.approx(0.95)
     assert result["standard_error"] == pytest.approx(np.std([1.0] * 9 + [0.5], ddof=1) / np.sqrt(10))
+
+
+def test_not_even_as_one_among_all_folds():
+    """Fold 3 is so large that a threshold chosen on all the pairs together would be its own."""
+    folds, scores = [1] * 20 + [2] * 20 + [3] * 100, [0.6, 0.4] * 20 + [0.9, 0.7] * 50
+    same = [True, False] * 70
+    assert best_threshold(scores, same) > 0.7
+    last = ten_folds(scored(folds, scores, same), frozenset())["folds"][-1]
+    assert last["threshold"] == pytest.approx(0.5)
+    assert (last["accuracy"]["hits"], last["accuracy"]["total"]) == (50, 100)
 
 
 def test_single_fold_takes_its_thresholds_from_fold_9():
