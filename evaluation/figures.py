@@ -28,7 +28,7 @@ def draw_roc(curves: dict[str, tuple[np.ndarray, np.ndarray]], path: Path) -> Pa
         axes.plot(curve.far[shown], curve.tar[shown], line, color=colour, label=text)
     axes.set(xscale="log", xlabel="false accept rate", ylabel="true accept rate", xlim=(None, 1), ylim=(0, 1.02))
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right", fontsize="small")
+    axes.legend(fontsize="small")
     return _save(figure, path)
 
 
