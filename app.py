@@ -10,6 +10,7 @@ import argparse
 import sys
 from functools import partial
 from html import escape
+from pathlib import Path
 
 import gradio as gr
 from transformers.utils import logging as transformers_logging
@@ -23,6 +24,7 @@ from pipeline_facelivenet import FRAMES_TO_HOLD, Decision, reject
 
 FRAME_SECONDS = 0.25  # between the frames the browser sends
 STREAM_SECONDS = 300  # then the browser has to start the camera again, so that nobody holds a place for ever
+UPLOAD_SECONDS = 600  # then the server deletes the reference photograph
 STREAMS = 8  # people before their cameras at the same time
 
 ASK = {
@@ -129,6 +131,8 @@ class Demo:
         """The template of the reference photograph, or None, and what to tell about it."""
         if not reference:
             return None, "Please give a reference photograph first."
+        if not Path(reference).is_file():
+            return None, "The photograph has been deleted by now. Please give it again."
         try:
             return self.authenticator.template([reference]), "One face found. This photograph can be used."
         except NoFaceError:
@@ -186,7 +190,7 @@ CSS = """
 [data-testid=status-tracker], #camera .top-panel, #reference:not(:has(img)) .top-panel { display: none !important; }
 #title h1 { font-size: 2rem; margin: .4rem 0 .1rem; }
 #title p { font-size: 1.1rem; margin: 0; }
-.small { color: var(--body-text-color-subdued); font-size: .9rem; margin: 0; }
+.small { opacity: .75; font-size: .9rem; margin: 0; }
 .card { display: flex; align-items: center; gap: 1.2rem; min-height: 124px; padding: 1.1rem 1.5rem; border-radius: 14px;
   border: 2px solid var(--border-color-primary); background: var(--background-fill-secondary); }
 .card * { color: inherit !important; }
@@ -232,7 +236,7 @@ STOP_CAMERA = """(html) => {
 
 def build(demo: Demo) -> gr.Blocks:
     """The page, its components wired to the demo's handlers."""
-    with gr.Blocks(title="FaceLiveNet+", analytics_enabled=False, delete_cache=(60, 600)) as page:
+    with gr.Blocks(title="FaceLiveNet+", analytics_enabled=False, delete_cache=(60, UPLOAD_SECONDS)) as page:
         gr.HTML(
             "<h1>FaceLiveNet+</h1><p>You are let in when your face matches the reference photograph "
             "<em>and</em> you show the expressions you are asked for.</p>",
@@ -249,8 +253,8 @@ def build(demo: Demo) -> gr.Blocks:
                 note = gr.HTML(elem_id="note")
                 start = gr.Button("2 · Start", variant="primary", size="lg", elem_id="start")
                 gr.HTML(
-                    '<p class="small">The photograph and the camera\'s frames are used for this attempt only. '
-                    "Frames are never stored.</p>"
+                    '<p class="small">The camera\'s pictures are judged at once and never stored. '
+                    f"The photograph is deleted after {UPLOAD_SECONDS // 60} minutes.</p>"
                 )
                 numbers = gr.HTML(visible=demo.operator)
             with gr.Column(scale=3, min_width=480):
@@ -303,7 +307,7 @@ def main(argv: list[str] | None = None) -> int:
     transformers_logging.disable_progress_bar()
     try:
         authenticator = Authenticator.from_pretrained(arguments.model)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         print(f"no usable model: {error}. Name a trained checkpoint with --model DIR", file=sys.stderr)
         return 2
     challenges = [arguments.challenge] if arguments.challenge else list(authenticator.challenges)

@@ -116,7 +116,7 @@ def main(argv: list[str] | None = None) -> int:
     transformers_logging.disable_progress_bar()
     try:
         authenticator = Authenticator.from_pretrained(arguments.model)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         return complain(f"no usable model: {error}. Name a trained checkpoint with --model DIR")
     known = authenticator.config.expressions
     if arguments.expression not in known:

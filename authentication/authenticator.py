@@ -69,19 +69,27 @@ class Authenticator:
 
         Raises:
             FileNotFoundError: there is no such folder, or it holds no checkpoint.
+            OSError: the checkpoint is damaged, incomplete or cannot be fetched. Every message names the model.
         """
         folder = Path(model)
-        if not folder.is_dir() and not re.fullmatch(r"[\w-]+/[\w.-]+", str(model)):
+        hub_id = re.fullmatch(r"[\w-]+/[\w.-]+", str(model)) and not folder.parent.is_dir()
+        if not folder.is_dir() and not hub_id:
             raise FileNotFoundError(f"{model}: no such model folder")
         for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
             if folder.is_dir() and not (folder / name).is_file():
                 raise FileNotFoundError(f"{model}: not a model folder, {name} is missing")
-        network = FaceLiveNetModel.from_pretrained(model)
+        try:
+            network, report = FaceLiveNetModel.from_pretrained(model, output_loading_info=True)
+            processor = FaceLiveNetImageProcessor.from_pretrained(model)
+        except Exception as error:  # transformers, safetensors and the checks of the config raise whatever they like
+            raise OSError(f"{model}: cannot be loaded: {error}") from error
+        if report["missing_keys"]:  # transformers would fill them with random numbers
+            raise OSError(f"{model}: lacks weights: {', '.join(sorted(report['missing_keys'])[:3])}, …")
         revision = getattr(network.config, "_commit_hash", None)
         if folder.is_dir():
             with open(folder / "model.safetensors", "rb") as weights:
                 revision = hashlib.file_digest(weights, "sha256").hexdigest()[:12]
-        return cls(network, FaceLiveNetImageProcessor.from_pretrained(model), device, revision)
+        return cls(network, processor, device, revision)
 
     @property
     def challenges(self) -> tuple[str, ...]:

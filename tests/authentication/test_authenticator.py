@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from authentication.authenticator import Authenticator, SeveralFacesError
 from authentication.template import Template
@@ -91,3 +92,20 @@ def test_missing_models_are_named(tmp_path):
         Authenticator.from_pretrained(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match=r"config\.json is missing"):
         Authenticator.from_pretrained(tmp_path)
+
+
+def test_damaged_models_are_named(happy_model, tmp_path):
+    folder = shutil.copytree(happy_model, tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    del weights["shared.conv2d_1a.conv.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(OSError, match=r"model: lacks weights: shared\.conv2d_1a\.conv\.weight"):
+        Authenticator.from_pretrained(folder)
+    data = (happy_model / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(data[:1000])
+    with pytest.raises(OSError, match="model: cannot be loaded"):
+        Authenticator.from_pretrained(folder)
+    shutil.copy(happy_model / "model.safetensors", folder)
+    (folder / "config.json").write_text("{")
+    with pytest.raises(OSError, match="model: cannot be loaded"):
+        Authenticator.from_pretrained(folder)
