@@ -12,6 +12,7 @@ import io
 import math
 import os
 import threading
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,8 +61,8 @@ def load_image(source, name: str | None = None) -> Image.Image:
     """Decode anything that holds one picture into an upright 8-bit RGB image.
 
     Args:
-        source: path, bytes, PIL image, numpy array or torch tensor ((h, w), (h, w, 1|3|4) or (1|3|4, h, w); uint8, uint16
-            or finite floats within 0..1 or 0..255). EXIF orientation is applied, transparency laid over white.
+        source: path, bytes, PIL image, numpy array or torch tensor ((h, w), (h, w, 1|3|4) or (1|3|4, h, w); uint8,
+            uint16 or finite floats within 0..1 or 0..255). EXIF orientation is applied, transparency laid over white.
         name: what error messages call it; by default the path, or "image".
 
     Raises:
@@ -89,7 +90,10 @@ def load_image(source, name: str | None = None) -> Image.Image:
 
 def _decode(file, name: str) -> Image.Image:
     try:
-        with Image.open(file) as image:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is stricter
+            image = Image.open(file)
+        with image:
             return _to_rgb(image, name)
     except UnreadableImageError:
         raise
@@ -105,8 +109,8 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise UnreadableImageError(
-            f"{name}: {width}x{height} is {width * height / 1e6:.0f} megapixels, over the limit of {MAX_PIXELS // 10**6}; "
-            "scale it down first"
+            f"{name}: {width}x{height} is {width * height / 1e6:.0f} megapixels, over the limit of "
+            f"{MAX_PIXELS // 10**6}; scale it down first"
         )
     if not width or not height:
         raise UnreadableImageError(f"{name}: an empty picture ({width}x{height})")
@@ -216,8 +220,8 @@ class FaceLiveNetImageProcessor(BaseImageProcessor):
     def detect(self, image: Image.Image) -> list[Face]:
         """All faces of an upright RGB picture, the one to take first.
 
-        The rule: the largest and most central, that is the largest value of (box area − 2 · squared distance of the box's
-        centre from the picture's centre), the weighting of the FaceNet alignment.
+        The rule: the largest and most central, that is the largest value of (box area − 2 · squared distance of the
+        box's centre from the picture's centre), the weighting of the FaceNet alignment.
         """
         if MTCNN is None:
             raise ImportError(

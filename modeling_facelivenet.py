@@ -55,9 +55,12 @@ class FaceLiveNetConfig(PreTrainedConfig):
         num_identities: people of the training set; 0 leaves the identity classifier and the centres out.
         triplet_weight, triplet_margin: α of equation 1 and β0 of equation 3.
         center_decay: a of c −= (1 − a) · mean(c − x), how much of a class centre one batch leaves in place.
+        cosine_scale, cosine_margin: s and m of a margin softmax, s (cos θ − m) for the own identity and s cos θ for the
+            others (CosFace, arXiv 1801.09414), in place of equation 2's plain logits; a scale of 0 keeps the paper's.
         similarity_threshold: cosine similarity from which two faces are one person; None until it is calibrated.
         expression_threshold: probability from which the asked expression counts as seen.
-        challenge_expressions: the expressions this checkpoint recognises well enough to be asked for.
+        challenge_expressions: the expressions this checkpoint recognises well enough to be asked for; by default happy
+            and surprise, which the paper found "most universal and easy to recognize".
         calibration: where the thresholds come from (FAR, FRR, interval, corpus, date).
     """
 
@@ -74,9 +77,11 @@ class FaceLiveNetConfig(PreTrainedConfig):
     triplet_weight: float | int = 1e-4
     triplet_margin: float | int = 10.0
     center_decay: float | int = 0.95
+    cosine_scale: float | int = 0
+    cosine_margin: float | int = 0
     similarity_threshold: float | int | None = None
     expression_threshold: float | int = 0.5
-    challenge_expressions: list[str] | tuple[str, ...] = ("happy", "surprise")
+    challenge_expressions: list[str] | tuple[str, ...] | None = None
     calibration: dict | None = None
 
     def __post_init__(self, **kwargs):
@@ -90,6 +95,8 @@ class FaceLiveNetConfig(PreTrainedConfig):
             self.id2label = dict(enumerate(EXPRESSIONS))
             self.label2id = {name: index for index, name in self.id2label.items()}
         super().__post_init__(**kwargs)
+        if self.challenge_expressions is None:
+            self.challenge_expressions = [name for name in self.id2label.values() if name in ("happy", "surprise")]
 
     @property
     def expressions(self) -> tuple[str, ...]:
@@ -105,7 +112,7 @@ class FaceLiveNetConfig(PreTrainedConfig):
         for name in ("dropout", "center_decay", "expression_threshold"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie within 0..1, not {getattr(self, name)}")
-        for name in ("triplet_weight", "triplet_margin", "num_identities"):
+        for name in ("triplet_weight", "triplet_margin", "num_identities", "cosine_scale", "cosine_margin"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative: {getattr(self, name)}")
         for name in ("batch_norm_momentum", "batch_norm_eps", "expression_hidden_size"):
@@ -115,6 +122,9 @@ class FaceLiveNetConfig(PreTrainedConfig):
             raise ValueError(f"similarity_threshold is a cosine, -1..1, not {self.similarity_threshold}")
         if sorted(self.id2label) != list(range(len(self.id2label))) or len(self.id2label) < 2:
             raise ValueError(f"id2label must number two or more expressions from 0, not {self.id2label}")
+        unknown = set(self.challenge_expressions) - set(self.id2label.values())
+        if unknown:
+            raise ValueError(f"challenge_expressions names {', '.join(sorted(unknown))}, which id2label does not")
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -330,17 +340,28 @@ class IdentityHead(nn.Module):
         super().__init__()
         self.config = config
         self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(FEATURE_SIZE, config.num_identities)
+        self.classifier = nn.Linear(FEATURE_SIZE, config.num_identities, bias=not config.cosine_scale)
         self.register_buffer("centers", torch.zeros(config.num_identities, FEATURE_SIZE))
 
+    @torch.compiler.disable  # the number of known people differs from batch to batch, and the centres move in place
     def forward(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (m, 1792) of known people and their labels (m,) -> softmax and class-wise triplet loss, (m,) each."""
-        softmax_loss = F.cross_entropy(self.classifier(self.dropout(features)), labels, reduction="none")
+        """Features (m, 1792), labels (m,) with -100 for unknown people -> the means of Ls1 and Lc over the known."""
+        known = labels != IGNORE
+        features, labels = features[known], labels[known]
+        softmax_loss = F.cross_entropy(self.logits(self.dropout(features), labels), labels, reduction="sum")
         features = features.float()
         triplet_loss = class_wise_triplet_loss(features, labels, self.centers.clone(), self.config.triplet_margin)
         if self.training:
             move_centers(self.centers, features, labels, self.config.center_decay)
-        return softmax_loss, triplet_loss
+        return softmax_loss / max(len(labels), 1), triplet_loss.sum() / max(len(labels), 1)
+
+    def logits(self, features: Tensor, labels: Tensor) -> Tensor:
+        """(m, identities): z of equation 2, or with a cosine_scale those of the margin softmax."""
+        if not self.config.cosine_scale:
+            return self.classifier(features)
+        cosine = F.linear(F.normalize(features, dim=1), F.normalize(self.classifier.weight, dim=1))
+        own = F.one_hot(labels, self.config.num_identities)
+        return self.config.cosine_scale * (cosine - self.config.cosine_margin * own)
 
 
 def expression_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -450,10 +471,7 @@ class FaceLiveNetModel(PreTrainedModel):
         if identity_labels is not None:
             if self.identity_head is None:
                 raise ValueError("identity_labels were given, but the network has no identity head: set num_identities")
-            known = identity_labels != IGNORE
-            softmax, triplet = self.identity_head(features[known], identity_labels[known])
-            people = known.sum().clamp(min=1)
-            output.softmax_loss, output.triplet_loss = softmax.sum() / people, triplet.sum() / people
+            output.softmax_loss, output.triplet_loss = self.identity_head(features, identity_labels)
         if expression_labels is not None:
             output.expression_loss = expression_loss(logits, expression_labels)
         output.verification_loss = output.softmax_loss + self.config.triplet_weight * output.triplet_loss  # equation 1

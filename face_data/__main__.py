@@ -1,0 +1,116 @@
+"""Prepared corpora from the command line.
+
+python -m face_data prepare lfw ../data/lfw ../data/facial_expressions corpora/lfw
+python -m face_data prepare ferplus ../data/ferplus corpora/ferplus
+python -m face_data synthesize corpora/drawn --identities 60
+python -m face_data describe corpora/lfw
+"""
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+
+from face_data.drawn import drawn_plan
+from face_data.pairs import lfw_pairs, write_pairs
+from face_data.prepare import prepare
+from face_data.readers import READERS, Photograph
+from face_data.table import EXPRESSIONS, CorpusError, load_corpus, read_summary
+from image_processing_facelivenet import FaceLiveNetImageProcessor
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except (ValueError, OSError) as error:
+        print(f"face_data: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _prepare(arguments) -> None:
+    *sources, out = map(Path, arguments.paths)
+    if not sources:
+        raise CorpusError(
+            "give at least one SOURCE and then OUT, for example: prepare ferplus ../data/ferplus corpora/ferplus"
+        )
+    for source in sources:
+        if not source.exists():
+            raise CorpusError(f"{source}: no such folder")
+    reader = READERS[arguments.layout]
+    processor = FaceLiveNetImageProcessor(size=arguments.size, alignment=arguments.alignment)
+    summary = prepare(reader(*sources), out, layout=arguments.layout, processor=processor, workers=arguments.workers)
+    if (sources[0] / "pairs.txt").exists():
+        write_pairs(out, lfw_pairs(sources[0] / "pairs.txt"))
+    _report(out, summary)
+
+
+def _synthesize(arguments) -> None:
+    processor = FaceLiveNetImageProcessor(size=arguments.size, alignment=arguments.alignment)
+    plan = drawn_plan(arguments.identities, arguments.per_expression, arguments.seed)
+    photographs = (Photograph(**row) for row in plan)
+    summary = prepare(photographs, arguments.out, layout="drawn", processor=processor, workers=arguments.workers)
+    _report(arguments.out, summary)
+
+
+def _describe(arguments) -> None:
+    _report(arguments.corpus, read_summary(arguments.corpus))
+
+
+def _report(folder: Path, summary: dict) -> None:
+    """What is in a corpus: counts by split and expression, people, and what was skipped."""
+    print(f"{folder}: {summary['layout']}, {summary['prepared']:,} of {summary['photographs']:,} photographs prepared")
+    for reason, count in summary["skipped_by_reason"].items():
+        print(f"  skipped {count:,}: {reason} (each named in {folder}/corpus.json)")
+    print(f"  {summary['several_faces']:,} photographs show several faces; the largest and most central was taken")
+    columns = load_corpus(folder).select_columns(["split", "identity", "expression"]).to_dict()
+    splits = sorted(set(columns["split"]), key=lambda split: (len(split), split))
+    print(f"  {'split':<8}{'faces':>8}{'people':>8}" + "".join(f"{name:>10}" for name in (*EXPRESSIONS, "no label")))
+    for split in splits:
+        rows = [row for row, value in enumerate(columns["split"]) if value == split]
+        people = {columns["identity"][row] for row in rows} - {None}
+        count = Counter(columns["expression"][row] for row in rows)
+        cells = [count[index] for index in range(len(EXPRESSIONS))] + [count[None]]
+        print(f"  {split:<8}{len(rows):>8,}{len(people):>8,}" + "".join(f"{cell:>10,}" for cell in cells))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m face_data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser(
+        "prepare", help="a prepared corpus from a published one; run again to go on after a stop"
+    )
+    command.add_argument("layout", choices=READERS, help="the corpus's own name")
+    command.add_argument(
+        "paths", nargs="+", metavar="SOURCE… OUT",
+        help="the publisher's folder (for lfw also muxspace facial_expressions, for its labels), then the corpus",
+    )  # fmt: skip
+    command.set_defaults(run=_prepare)
+    _add_processing(command)
+
+    command = commands.add_parser("synthesize", help="a prepared corpus of drawn faces, where no photographs are")
+    command.add_argument("out", type=Path)
+    command.add_argument("--identities", type=int, default=40, help="how many people are drawn (default 40)")
+    command.add_argument("--per-expression", type=int, default=3, help="pictures per person and expression (default 3)")
+    command.add_argument("--seed", type=int, default=0)
+    command.set_defaults(run=_synthesize)
+    _add_processing(command)
+
+    command = commands.add_parser("describe", help="what is in a prepared corpus")
+    command.add_argument("corpus", type=Path)
+    command.set_defaults(run=_describe)
+    return parser
+
+
+def _add_processing(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--alignment", choices=("similarity", "margin"), default="similarity")
+    command.add_argument("--size", type=int, default=160, help="side of the face crops in pixels (default 160)")
+    command.add_argument("--workers", type=int, help="processes (default: one per core)")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,182 @@
+"""Photographs -> a prepared corpus: every face found, aligned and written to Parquet, in parallel and resumable.
+
+Shards of 512 photographs are independent of one another: each is written under a temporary name and moved into place
+together with a note of what it skipped, so whatever ends the run, the next one goes on after the last whole shard.
+"""
+
+import io
+import itertools
+import json
+import multiprocessing
+import os
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Dataset, disable_progress_bars
+from PIL import Image
+from tqdm import tqdm
+
+from face_data.readers import Photograph
+from face_data.table import FEATURES, CorpusError, read_summary
+from image_processing_facelivenet import FaceLiveNetImageProcessor, NoFaceError, UnreadableImageError, load_image
+
+SHARD_SIZE = 512
+JPEG_QUALITY = 95
+
+_processor: FaceLiveNetImageProcessor  # one per worker process: the detector's weights are loaded once
+
+
+def prepare(
+    photographs: Iterable[Photograph],
+    out: str | Path,
+    *,
+    layout: str,
+    processor: FaceLiveNetImageProcessor,
+    total: int | None = None,
+    workers: int | None = None,
+) -> dict:
+    """Write the prepared corpus and return its summary, the content of `corpus.json`.
+
+    Args:
+        photographs: in an order that is the same in every run (a resumed run counts on it).
+        out: folder; created, or gone on with if it holds the same corpus unfinished.
+        layout: the corpus's name, kept as `source` in every row.
+        processor: finds and aligns the faces; its settings are recorded.
+        total: how many photographs there are, for the progress bar.
+        workers: processes; by default one per core.
+
+    Raises:
+        CorpusError: out holds another corpus or other settings.
+    """
+    out = Path(out)
+    options = json.loads(processor.to_json_string())
+    _begin(out, {"layout": layout, "options": options})
+    workers = workers or os.cpu_count() or 1
+    context = multiprocessing.get_context("spawn")
+    pending = set()
+    with (
+        tqdm(total=total, unit="photo", desc=f"prepare {layout}", smoothing=0) as progress,
+        ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(processor,)) as pool,
+    ):
+        stream = iter(photographs)
+        shards = iter(lambda: tuple(itertools.islice(stream, SHARD_SIZE)), ())
+        for number, shard in enumerate(shards):
+            if _is_done(out / f"part-{number:05d}", shard):
+                progress.update(len(shard))
+                continue
+            pending.add(pool.submit(_prepare_shard, shard, str(out / f"part-{number:05d}"), layout))
+            if len(pending) > workers:  # never more photographs in memory than the workers need
+                pending = _collect(pending, progress)
+        while pending:
+            pending = _collect(pending, progress)
+    return _finish(out, {"layout": layout, "options": options})
+
+
+def _collect(pending: set, progress: tqdm) -> set:
+    done, pending = wait(pending, return_when=FIRST_COMPLETED)
+    for future in done:
+        progress.update(future.result())
+    return pending
+
+
+def _begin(out: Path, description: dict) -> None:
+    if (out / "corpus.json").exists():
+        before = read_summary(out)
+        if {key: before[key] for key in description} != description:
+            raise CorpusError(f"{out} holds the corpus {before['layout']} with other settings; choose another folder")
+    elif out.exists() and any(out.iterdir()):
+        raise CorpusError(f"{out} is not empty and not a corpus; choose another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    _write_json(out / "corpus.json", description | {"complete": False})
+
+
+def _is_done(stem: Path, shard: tuple[Photograph, ...]) -> bool:
+    """Whether this very shard lies there whole; the note is written last."""
+    note = stem.with_suffix(".json")
+    if not note.exists():
+        return False
+    if json.loads(note.read_text(encoding="utf-8"))["keys"] != [shard[0].key, shard[-1].key]:
+        raise CorpusError(f"{note} belongs to other photographs: the source changed since; choose another folder")
+    return True
+
+
+def _start_worker(processor: FaceLiveNetImageProcessor) -> None:
+    global _processor
+    torch.set_num_threads(1)  # the processes share the cores
+    disable_progress_bars()
+    _processor = processor
+
+
+def _prepare_shard(shard: tuple[Photograph, ...], stem: str, layout: str) -> int:
+    rows, skipped, crowded = [], [], 0
+    for photograph in shard:
+        try:
+            image, rim = _shown_to_detector(photograph)
+            faces = _processor.detect(image)
+            if not faces:
+                raise NoFaceError(f"{photograph.key}: no face found")
+        except (UnreadableImageError, NoFaceError) as error:
+            skipped.append({"key": photograph.key, "reason": str(error).removeprefix(f"{photograph.key}: ")})
+            continue
+        crowded += len(faces) > 1
+        encoded = io.BytesIO()
+        crop = Image.fromarray(_processor.align(image, faces[0]))
+        crop.save(encoded, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+        rows.append(
+            {
+                "image": {"bytes": encoded.getvalue(), "path": None},
+                "key": photograph.key,
+                "identity": photograph.identity,
+                "expression": photograph.expression,
+                "expression_votes": photograph.votes,
+                "split": photograph.split,
+                "source": layout,
+                "box": ((faces[0].box - rim) / photograph.enlarge).tolist(),
+                "landmarks": ((faces[0].landmarks - rim) / photograph.enlarge).tolist(),
+                "detection_probability": faces[0].probability,
+            }
+        )
+    path = Path(stem)
+    temporary = path.with_suffix(".tmp")
+    Dataset.from_list(rows, features=FEATURES).to_parquet(temporary)
+    os.replace(temporary, path.with_suffix(".parquet"))
+    note = {"keys": [shard[0].key, shard[-1].key], "read": len(shard), "several_faces": crowded, "skipped": skipped}
+    _write_json(path.with_suffix(".json"), note)
+    return len(shard)
+
+
+def _shown_to_detector(photograph: Photograph) -> tuple[Image.Image, int]:
+    """The picture, enlarged and bordered where the publisher cropped it tight, and how wide the border is."""
+    image = photograph.image() if callable(photograph.image) else load_image(photograph.image, photograph.key)
+    if photograph.enlarge > 1:
+        image = image.resize([side * photograph.enlarge for side in image.size], Image.Resampling.BICUBIC)
+    rim = round(photograph.border * min(image.size))
+    if rim:
+        image = Image.fromarray(np.pad(np.asarray(image), [(rim, rim), (rim, rim), (0, 0)], mode="edge"))
+    return image, rim
+
+
+def _finish(out: Path, description: dict) -> dict:
+    notes = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(out.glob("part-*.json"))]
+    skipped = [row for note in notes for row in note["skipped"]]
+    read = sum(note["read"] for note in notes)
+    summary = description | {
+        "complete": True,
+        "photographs": read,
+        "prepared": read - len(skipped),
+        "several_faces": sum(note["several_faces"] for note in notes),
+        "skipped_by_reason": dict(Counter(row["reason"].split(":")[0] for row in skipped).most_common()),
+        "skipped": skipped,
+    }
+    _write_json(out / "corpus.json", summary)
+    return summary
+
+
+def _write_json(path: Path, content: dict) -> None:
+    temporary = path.with_suffix(".json.tmp")
+    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)

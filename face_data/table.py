@@ -1,0 +1,76 @@
+"""The prepared corpus: a folder of Parquet shards with one aligned face per row, and `corpus.json` beside them."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from datasets import ClassLabel, Dataset, Features, Image, List, Value, load_dataset
+
+EXPRESSIONS = ("neutral", "anger", "disgust", "fear", "happy", "sad", "surprise", "contempt")  # the paper's Table 1
+
+FEATURES = Features(
+    {
+        "image": Image(),  # the aligned RGB face, encoded
+        "key": Value("string"),  # the publisher's name of the photograph
+        "identity": Value("string"),  # null where the corpus does not say
+        "expression": ClassLabel(names=list(EXPRESSIONS)),  # null where nobody labelled it
+        "expression_votes": List(Value("float32")),  # 8 probabilities in EXPRESSIONS' order, or null
+        "split": Value("string"),  # the publisher's fold or split
+        "source": Value("string"),  # the corpus it comes from
+        "box": List(Value("float32"), length=4),  # left, top, right, bottom in the photograph, pixels
+        "landmarks": List(List(Value("float32"), length=2), length=5),
+        "detection_probability": Value("float32"),
+    }
+)
+
+
+class CorpusError(ValueError):
+    """The folder is not a prepared corpus, or not the one that was asked for; the message says what to do."""
+
+
+def load_corpus(corpus: str | Path, splits: Sequence[str] | None = None) -> Dataset:
+    """Open a prepared corpus, from a local folder or a Hub dataset id.
+
+    Args:
+        corpus: folder that `python -m face_data prepare` wrote, or `user/name` on the Hub.
+        splits: keep only these of the publisher's splits (LFW: folds "1".."10"); None keeps all.
+
+    Returns:
+        a `datasets.Dataset` with the columns of FEATURES; pictures are decoded when they are read.
+
+    Raises:
+        CorpusError: no such corpus, an unfinished one, or a split it does not have.
+    """
+    folder = Path(corpus)
+    if folder.is_dir():
+        shards = sorted(map(str, folder.glob("part-*.parquet")))
+        if not shards:
+            raise CorpusError(f"{corpus}: no part-*.parquet here; write the corpus with `python -m face_data prepare`")
+        if not read_summary(folder)["complete"]:
+            raise CorpusError(f"{corpus}: its preparation was interrupted; run the same command again to finish it")
+        dataset = Dataset.from_parquet(shards, features=FEATURES)
+    elif folder.exists() or str(corpus).count("/") != 1 or str(corpus).startswith((".", "/")):
+        raise CorpusError(
+            f"{corpus}: no such folder; write a corpus with `python -m face_data prepare` or `synthesize`"
+        )
+    else:
+        dataset = load_dataset(str(corpus), split="train", features=FEATURES)
+    if splits is None:
+        return dataset
+    known = dataset.with_format("arrow")["split"][:].to_pylist()
+    missing = set(splits) - set(known)
+    if missing:
+        raise CorpusError(f"{corpus}: no split {', '.join(sorted(missing))}; it has {', '.join(sorted(set(known)))}")
+    wanted = set(splits)
+    return dataset.select([row for row, split in enumerate(known) if split in wanted])
+
+
+def read_summary(folder: str | Path) -> dict:
+    """The `corpus.json` of a prepared corpus: layout, options, counts, and what was skipped and why."""
+    path = Path(folder) / "corpus.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CorpusError(f"{path} is missing: {folder} is not a prepared corpus") from None
+    except json.JSONDecodeError as error:
+        raise CorpusError(f"{path} is damaged ({error}); prepare the corpus again") from None

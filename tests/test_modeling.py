@@ -1,0 +1,338 @@
+"""The network's numbers, and every loss against a naive loop over its equation."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from facenet_pytorch import InceptionResnetV1
+from huggingface_hub.errors import StrictDataclassError
+from transformers import AutoConfig, AutoModel
+
+from modeling_facelivenet import (
+    EXPRESSIONS,
+    FaceLiveNetConfig,
+    FaceLiveNetModel,
+    class_wise_triplet_loss,
+    expression_loss,
+    feature_map_side,
+    load_inception_resnet_v1,
+    move_centers,
+    multi_task_loss,
+)
+
+SIX = dict(enumerate(EXPRESSIONS[1:]))
+
+
+def parameters(module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.fixture
+def model() -> FaceLiveNetModel:
+    torch.manual_seed(0)
+    return FaceLiveNetModel(FaceLiveNetConfig(image_size=80, num_identities=5, dropout=0.0))
+
+
+# the network
+
+
+def test_parameter_counts_of_the_paper():
+    model = FaceLiveNetModel(FaceLiveNetConfig(id2label=SIX))
+    branch_2 = parameters(model.expression) + parameters(model.expression_head)
+    assert parameters(model.shared) == 6_434_992
+    assert parameters(model.verification) == 3_200_000
+    assert branch_2 == 3_430_278
+    assert parameters(model.shared) + parameters(model.verification) + branch_2 == 13_065_270
+
+
+def test_scaled_batch_norms_add_one_parameter_per_channel():
+    plain = FaceLiveNetModel(FaceLiveNetConfig(id2label=SIX))
+    scaled = FaceLiveNetModel(FaceLiveNetConfig(id2label=SIX, batch_norm_scale=True))
+    channels = sum(norm.num_features for norm in plain.modules() if isinstance(norm, torch.nn.BatchNorm2d))
+    assert parameters(scaled) - parameters(plain) == channels
+    # shared layers and branches apart: 3,904 and twice 1,536 channels
+    assert parameters(scaled.shared) == 6_434_992 + channels_of(plain.shared)
+    assert parameters(scaled.verification) == 3_200_000 + channels_of(plain.verification)
+
+
+def channels_of(module) -> int:
+    return sum(norm.num_features for norm in module.modules() if isinstance(norm, torch.nn.BatchNorm2d))
+
+
+@pytest.mark.parametrize("size", [75, 80, 96, 112, 160, 224])
+def test_feature_map_side_is_what_the_layers_give(size):
+    model = FaceLiveNetModel(FaceLiveNetConfig()).eval()
+    with torch.no_grad():
+        assert model.shared(torch.zeros(1, 3, size, size)).shape == (1, 1792, *[feature_map_side(size)] * 2)
+
+
+def test_output_shapes_and_unit_embeddings(model):
+    output = model.eval()(torch.randn(2, 3, 80, 80))
+    assert output.embedding.shape == (2, 1792)
+    torch.testing.assert_close(output.embedding.norm(dim=1), torch.ones(2))
+    assert output.expression_logits.shape == (2, 7)
+    assert output.loss is None and output.task_weights is None
+
+
+def test_initialisation_biases_zero_and_xavier_weights(model):
+    assert all(not bias.any() for name, bias in model.named_parameters() if name.endswith("bias"))
+    weight = model.shared.conv2d_4b.conv.weight.detach()
+    bound = math.sqrt(6 / ((192 + 256) * 9))
+    assert weight.abs().max() <= bound and weight.std() == pytest.approx(bound / math.sqrt(3), rel=0.02)
+    assert not model.identity_head.centers.any()
+
+
+def test_published_format_starts_shared_layers_and_both_branches(tmp_path):
+    torch.manual_seed(1)
+    source = InceptionResnetV1(pretrained=None).eval()
+    for norm in source.modules():
+        if isinstance(norm, torch.nn.BatchNorm2d):  # as after training, so that a mix-up would show
+            norm.running_mean.normal_(0, 0.1)
+            norm.running_var.uniform_(0.5, 2)
+            norm.weight.data.uniform_(0.5, 2)
+    torch.save(source.state_dict(), tmp_path / "weights.pt")
+    feature_map = {}
+    source.block8.register_forward_hook(lambda module, inputs, output: feature_map.update(last=output))
+    model = FaceLiveNetModel(FaceLiveNetConfig(repeats=(5, 10, 5), batch_norm_scale=True)).eval()
+    load_inception_resnet_v1(model, tmp_path / "weights.pt")
+    faces = torch.randn(1, 3, 160, 160)
+    with torch.no_grad():
+        source(faces)
+        shared = model.shared(faces)
+        for branch in (model.verification, model.expression):
+            torch.testing.assert_close(branch.block8(branch.repeat_3(shared)), feature_map["last"], atol=1e-4, rtol=0)
+
+
+def test_published_format_refuses_another_shape(tmp_path, model):
+    with pytest.raises(ValueError, match=r"repeats=\(5, 10, 5\)"):
+        load_inception_resnet_v1(model, tmp_path / "weights.pt")
+    full = FaceLiveNetModel(FaceLiveNetConfig(repeats=(5, 10, 5), batch_norm_scale=True))
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.pt"):
+        load_inception_resnet_v1(full, "nowhere.pt")
+
+
+def test_save_and_load_keep_every_number(model, tmp_path):
+    model.identity_head.centers.normal_()
+    model.save_pretrained(tmp_path)
+    again = FaceLiveNetModel.from_pretrained(tmp_path)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
+
+
+def test_auto_classes_load_the_saved_folder(model, tmp_path):
+    model.eval().save_pretrained(tmp_path)
+    again = AutoModel.from_pretrained(tmp_path, trust_remote_code=True).eval()
+    assert type(again).__module__.startswith("transformers_modules")
+    assert AutoConfig.from_pretrained(tmp_path, trust_remote_code=True).expressions == EXPRESSIONS
+    faces = torch.randn(1, 3, 80, 80)
+    with torch.no_grad():
+        torch.testing.assert_close(again(faces).embedding, model(faces).embedding, rtol=0, atol=1e-6)
+
+
+# the config
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"dropout": 1.5}, "dropout"),
+        ({"image_size": 74}, "image_size"),
+        ({"image_size": "160"}, "image_size"),
+        ({"repeats": (1, 1)}, "repeats"),
+        ({"repeats": (1, -1, 1)}, "repeats"),
+        ({"triplet_weight": -1.0}, "triplet_weight"),
+        ({"triplet_margin": float("nan")}, "triplet_margin"),
+        ({"center_decay": 1.1}, "center_decay"),
+        ({"similarity_threshold": 3.0}, "similarity_threshold"),
+        ({"expression_threshold": -0.1}, "expression_threshold"),
+        ({"batch_norm_eps": 0.0}, "batch_norm_eps"),
+        ({"id2label": {0: "happy"}}, "id2label"),
+        ({"id2label": {0: "happy", 2: "sad"}}, "id2label"),
+        ({"challenge_expressions": ["happy", "merry"]}, "merry"),
+        ({"dropuot": 0.5}, "did you mean 'dropout'"),
+    ],
+)
+def test_config_refuses_wrong_values_by_name(settings, named):
+    with pytest.raises((ValueError, StrictDataclassError), match=named):
+        FaceLiveNetConfig(**settings)
+
+
+# the losses, against naive loops over their equations
+
+
+def naive_triplet(features, labels, centers, margin):
+    total = 0.0
+    for i in range(len(features)):
+        for other in range(len(centers)):
+            if other != labels[i]:
+                own = torch.sqrt(((features[i] - centers[labels[i]]) ** 2).sum())
+                away = torch.sqrt(((features[i] - centers[other]) ** 2).sum())
+                total = total + torch.clamp(own + margin - away, min=0)
+    return total
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_class_wise_triplet_loss_is_equation_3(dtype):
+    torch.manual_seed(2)
+    features = torch.randn(6, 16, dtype=dtype, requires_grad=True)
+    labels, centers = torch.tensor([0, 3, 3, 1, 8, 0]), torch.randn(9, 16, dtype=dtype)
+    for margin in (0.5, 10.0):
+        loss = class_wise_triplet_loss(features, labels, centers, margin)
+        naive = naive_triplet(features, labels, centers, margin)
+        torch.testing.assert_close(loss.sum(), naive, rtol=1e-5, atol=1e-5)
+        gradient, expected = (torch.autograd.grad(value, features)[0] for value in (loss.sum(), naive))
+        torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_class_wise_triplet_loss_gradcheck():
+    torch.manual_seed(3)
+    features = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
+    labels, centers = torch.tensor([0, 2, 1, 2]), torch.randn(3, 5, dtype=torch.float64)
+    torch.autograd.gradcheck(lambda x: class_wise_triplet_loss(x, labels, centers, 1.0), features)
+
+
+def test_class_wise_triplet_loss_where_a_feature_lies_on_its_centre():
+    features = torch.zeros(2, 4, requires_grad=True)
+    class_wise_triplet_loss(features, torch.tensor([0, 1]), torch.zeros(3, 4), 10.0).sum().backward()
+    assert torch.isfinite(features.grad).all()
+
+
+def test_class_wise_triplet_loss_never_builds_batch_by_classes_by_dimension():
+    sizes = []
+
+    class Sizes(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            sizes.extend(
+                one.numel() for one in (result if isinstance(result, tuple) else (result,)) if torch.is_tensor(one)
+            )
+            return result
+
+    batch, classes, dimension = 20, 300, 64
+    features = torch.randn(batch, dimension, requires_grad=True)
+    with Sizes():
+        loss = class_wise_triplet_loss(features, torch.arange(batch), torch.randn(classes, dimension), 10.0)
+        loss.sum().backward()
+    assert max(sizes) <= classes * (dimension + 2)  # the centres themselves, far below 20 × 300 × 64
+    assert len(sizes) > 5
+
+
+def test_centres_move_as_the_authors_move_them():
+    torch.manual_seed(4)
+    centers, features = torch.randn(4, 3), torch.randn(5, 3)
+    labels, decay = torch.tensor([2, 0, 2, 2, 0]), 0.9
+    expected = centers.clone()
+    for label in (0, 2):
+        members = features[labels == label]
+        expected[label] -= (1 - decay) * (centers[label] - members).sum(dim=0) / len(members)
+    moved = centers.clone()
+    move_centers(moved, features, labels, decay)
+    torch.testing.assert_close(moved, expected)
+    assert torch.equal(moved[[1, 3]], centers[[1, 3]])
+
+
+def test_centres_move_in_training_only(model):
+    faces, people = torch.randn(3, 3, 80, 80), torch.tensor([1, 1, -100])
+    model.eval()(faces, identity_labels=people)
+    assert not model.identity_head.centers.any()
+    model.train()(faces, identity_labels=people)
+    assert model.identity_head.centers[1].any() and not model.identity_head.centers[[0, 2, 3, 4]].any()
+
+
+def test_expression_loss_is_equation_2_over_the_labelled():
+    torch.manual_seed(5)
+    logits = torch.randn(5, 7, dtype=torch.float64, requires_grad=True)
+    labels = torch.tensor([3, -100, 0, 6, -100])
+    naive = sum(-torch.log(logits[i].exp()[labels[i]] / logits[i].exp().sum()) for i in (0, 2, 3)) / 3
+    torch.testing.assert_close(expression_loss(logits, labels), naive, atol=1e-5, rtol=0)
+    soft = F.one_hot(labels.clamp(min=0), 7).double() * (labels != -100)[:, None]
+    torch.testing.assert_close(expression_loss(logits, soft), naive, atol=1e-5, rtol=0)
+    torch.autograd.gradcheck(lambda z: expression_loss(z, labels), logits)
+    votes = torch.rand(5, 7, dtype=torch.float64)
+    votes = votes / votes.sum(dim=1, keepdim=True)
+    naive = -sum(votes[i, j] * logits[i].log_softmax(0)[j] for i in range(5) for j in range(7)) / 5
+    torch.testing.assert_close(expression_loss(logits, votes), naive, atol=1e-5, rtol=0)
+
+
+def test_l1_is_equation_1_over_the_known_people(model):
+    faces = torch.randn(4, 3, 80, 80)
+    people = torch.tensor([4, -100, 0, 4])
+    model.train()
+    model.identity_head.centers.normal_()
+    centers = model.identity_head.centers.clone()
+    features = {}
+    model.verification.register_forward_hook(lambda module, inputs, output: features.update(x=output))
+    output = model(faces, identity_labels=people)
+    x = features["x"][[0, 2, 3]]
+    known = people[[0, 2, 3]]
+    z = model.identity_head.classifier(x)
+    softmax = -sum(torch.log(z[i].exp()[known[i]] / z[i].exp().sum()) for i in range(3)) / 3
+    triplet = naive_triplet(x, known, centers, model.config.triplet_margin) / 3
+    torch.testing.assert_close(output.softmax_loss, softmax, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(output.triplet_loss, triplet, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(output.verification_loss, softmax + 1e-4 * triplet, rtol=1e-5, atol=1e-5)
+
+
+def test_margin_softmax_against_a_loop():
+    torch.manual_seed(6)
+    config = FaceLiveNetConfig(image_size=80, num_identities=4, dropout=0.0, cosine_scale=16, cosine_margin=0.2)
+    head = FaceLiveNetModel(config).identity_head.eval()
+    features, labels = torch.randn(3, 1792), torch.tensor([1, 3, 1])
+    logits = head.logits(features, labels)
+    for i in range(3):
+        for j in range(4):
+            cosine = F.cosine_similarity(features[i], head.classifier.weight[j], dim=0)
+            assert logits[i, j].item() == pytest.approx(16 * (cosine.item() - 0.2 * (j == labels[i].item())), abs=1e-4)
+
+
+def test_l3_is_equation_5_and_its_gradient_follows_the_smaller_loss():
+    for first, second in ((3.0, 0.5), (0.5, 3.0)):
+        z = torch.tensor([0.3, -0.2], dtype=torch.float64, requires_grad=True)
+        weights = z.softmax(dim=0)
+        loss = multi_task_loss(torch.tensor(first), torch.tensor(second), weights)
+        assert loss.item() == pytest.approx((1 + weights[0].item()) * first + weights[1].item() * second, abs=1e-6)
+        gradient = torch.autograd.grad(loss, z)[0]
+        expected = weights[0] * weights[1] * (first - second)
+        torch.testing.assert_close(gradient, torch.stack([expected, -expected]).detach(), rtol=1e-6, atol=1e-9)
+        assert (gradient[0] > 0) == (first > second)  # descent lowers z1, and w1 with it, when L1 is the larger
+
+
+def test_model_combines_its_parts_by_equation_5_and_learns_the_weights(model):
+    output = model.train()(torch.randn(4, 3, 80, 80), torch.tensor([0, 1, 2, 3]), torch.tensor([0, 4, -100, 6]))
+    w1, w2 = output.task_weights
+    assert (w1 + w2).item() == pytest.approx(1, abs=1e-6)
+    torch.testing.assert_close(output.loss, (1 + w1) * output.verification_loss + w2 * output.expression_loss)
+    output.loss.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert model.dynamic_weight_unit.fc.weight.grad.any()
+
+
+def test_dynamic_weights_are_the_mean_of_each_samples_softmax(model):
+    shared = torch.randn(3, 1792, 1, 1)
+    unit = model.dynamic_weight_unit
+    expected = [unit.fc(row / row.norm()).softmax(0) for row in shared.flatten(1)]
+    torch.testing.assert_close(unit(shared), torch.stack(expected).mean(dim=0))
+    with pytest.raises(ValueError, match="image_size"):
+        unit(torch.randn(3, 1792, 3, 3))
+
+
+def test_missing_labels_are_masked_per_sample(model):
+    """What the unlabelled samples show changes neither loss nor gradient of the labels that are there."""
+    torch.manual_seed(7)
+    model.eval()  # batch norm's running statistics: samples do not touch each other
+    faces = torch.randn(4, 3, 80, 80)
+    everything = model(faces, torch.tensor([0, -100, 2, -100]), torch.tensor([-100, 1, -100, 4]))
+    people = model(faces[[0, 2]], torch.tensor([0, 2]))
+    expressions = model(faces[[1, 3]], expression_labels=torch.tensor([1, 4]))
+    torch.testing.assert_close(everything.verification_loss, people.verification_loss)
+    torch.testing.assert_close(everything.expression_loss, expressions.expression_loss)
+    nobody = model(faces, torch.full((4,), -100), torch.full((4,), -100))
+    assert nobody.loss.item() == 0
+    nobody.loss.backward()
+
+
+def test_identity_labels_without_identity_head_are_refused():
+    model = FaceLiveNetModel(FaceLiveNetConfig(image_size=80))
+    with pytest.raises(ValueError, match="num_identities"):
+        model.eval()(torch.randn(1, 3, 80, 80), identity_labels=torch.tensor([0]))

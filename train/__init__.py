@@ -1,0 +1,1 @@
+"""Training with Accelerate: `accelerate launch -m train --config train/presets/dynamic.yaml`."""

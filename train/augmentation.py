@@ -1,0 +1,39 @@
+"""Augmentation of a whole batch at once, each face its own way, on whatever device it lies."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as tvF
+
+from train.config import TrainingConfig
+
+
+def augment(faces: Tensor, config: TrainingConfig, generator: torch.Generator | None = None) -> Tensor:
+    """Aligned faces (b, 3, h, w) uint8 -> (b, 3, size, size) float32 in 0..1: mirrored, moved, relit, some grey."""
+    size = config.image_size
+    if faces.shape[-1] != size:
+        faces = tvF.resize(faces, [size, size], InterpolationMode.BILINEAR, antialias=True)
+    faces = faces.float() / 255
+
+    def random(*shape: int) -> Tensor:  # uniform in −1..1
+        return torch.rand(shape, generator=generator, device=faces.device) * 2 - 1
+
+    batch = len(faces)
+    angle = random(batch) * math.radians(config.rotation)
+    scale = 1 + random(batch) * config.crop_scale
+    mirror = torch.where(random(batch) < 0, -1.0, 1.0)
+    shift = random(batch, 2) * 2 * config.shift  # grid coordinates run from −1 to 1
+    cos, sin = scale * angle.cos(), scale * angle.sin()
+    warp = torch.stack([cos * mirror, -sin, shift[:, 0], sin * mirror, cos, shift[:, 1]], dim=1).view(batch, 2, 3)
+    grid = F.affine_grid(warp, list(faces.shape), align_corners=False)
+    faces = F.grid_sample(faces, grid, mode="bilinear", padding_mode="border", align_corners=False).clamp(0, 1)
+
+    gamma = torch.exp(random(batch, 1, 1, 1) * config.light)
+    across = torch.linspace(-1, 1, size, device=faces.device)
+    gradient = random(batch, 1, 1, 1) * across.view(1, 1, 1, size) + random(batch, 1, 1, 1) * across.view(1, 1, size, 1)
+    faces = faces**gamma * (1 + config.light * gradient).clamp(min=0.1)
+    gray = (random(batch, 1, 1, 1) + 1) / 2 < config.gray
+    return torch.where(gray, faces.mean(dim=1, keepdim=True), faces)
