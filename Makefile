@@ -1,0 +1,78 @@
+## make demo       the app on http://127.0.0.1:7860; installs what it needs first
+## make test       linter and all tests; installs what they need first, a browser included where that is possible
+## make lint       linter alone
+## make clean      remove what tests and linter leave behind
+## make distclean  remove the environment in .venv too
+##
+## Variables:
+##   PYTHON=python3  the interpreter .venv is made with, 3.11 or newer: make demo PYTHON=python3.12
+##   MODEL=          a model folder or Hub id for the demo instead of the shipped one: make demo MODEL=runs/mine
+##   FACELIVENET_DATA  (environment) folder of real photographs; the tests that need them skip without it
+
+PYTHON ?= python3
+MODEL ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-input
+
+export GRADIO_ANALYTICS_ENABLED := False
+export HF_HUB_DISABLE_TELEMETRY := 1
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: help demo test lint browser clean distclean
+
+help:
+	@sed -n 's/^## \{0,1\}//p' Makefile
+
+demo: $(VENV)/runtime
+	$(BIN)/python app.py $(if $(MODEL),--model "$(MODEL)")
+
+test: $(VENV)/development browser
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/development
+	$(BIN)/ruff check .
+
+# The stamps: pip runs again only when a requirements file is newer than its stamp.
+$(VENV)/runtime: requirements.txt | $(BIN)/pip
+	@echo "Installing the app's packages into $(VENV): some minutes, with torch up to 6 GB"
+	$(INSTALL) -r requirements.txt
+	@touch $@
+
+$(VENV)/development: requirements.txt requirements-dev.txt | $(BIN)/pip
+	@echo "Installing all packages into $(VENV): some minutes, with torch up to 6 GB"
+	$(INSTALL) -r requirements-dev.txt
+	@touch $(VENV)/runtime $@
+
+# Debian's python3 has no ensurepip until python3-venv is installed; its own pip can fill the environment instead.
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is missing or older than 3.11: name a newer one, e.g. make PYTHON=python3.12" >&2; exit 1; }
+	@echo "Making the environment $(VENV) with $$($(PYTHON) --version)"
+	@if $(PYTHON) -c 'import ensurepip' 2>/dev/null; then $(PYTHON) -m venv $(VENV); else \
+	  $(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip --python $(BIN)/python install --quiet pip || \
+	  { echo "no pip for $(VENV): apt-get install python3-venv, then run make again" >&2; exit 1; }; fi
+
+# Never fails: without a browser its tests skip.
+browser:
+	@for name in chromium chromium-browser google-chrome; do \
+	  if command -v $$name >/dev/null; then exit 0; fi; \
+	done; \
+	if [ "$$(id -u)" = 0 ]; then root="env"; \
+	elif sudo -n true 2>/dev/null; then root="sudo -n env"; \
+	else root=""; fi; \
+	if [ -n "$$root" ] && command -v apt-get >/dev/null; then \
+	  echo "Installing Chromium for the browser tests"; \
+	  $$root apt-get update -qq; \
+	  if $$root DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; then exit 0; fi; \
+	fi; \
+	echo "No Chromium here and none can be installed: the browser tests will skip" >&2
+
+clean:
+	rm -rf .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)
