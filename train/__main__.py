@@ -148,7 +148,7 @@ class Progress:
     def log(self, output, learning_rate: float) -> dict:
         w1, w2 = output.task_weights.tolist()
         row = {"step": self.step, "learning_rate": learning_rate, "w1": w1, "w2": w2} | {
-            name: round(float(getattr(output, name)), 6)
+            name: round(getattr(output, name).item(), 6)
             for name in ("loss", "verification_loss", "softmax_loss", "triplet_loss", "expression_loss")
         }
         with self.log_file.open("a", encoding="utf-8") as file:
@@ -208,8 +208,8 @@ def _schedule(optimizer, config: TrainingConfig):
 
 def _check_finite(output, step: int) -> None:
     if not torch.isfinite(output.loss):
-        parts = {name: float(output[name]) for name in ("softmax_loss", "triplet_loss", "expression_loss")}
-        raise NonFiniteLossError(f"the loss is {float(output.loss)} at step {step} ({parts}): lower --learning-rate")
+        parts = {name: output[name].item() for name in ("softmax_loss", "triplet_loss", "expression_loss")}
+        raise NonFiniteLossError(f"the loss is {output.loss.item()} at step {step} ({parts}): lower --learning-rate")
 
 
 def _earlier(config: TrainingConfig) -> dict | None:

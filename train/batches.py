@@ -1,13 +1,14 @@
 """Prepared corpora -> batches: which photographs, with which labels, in which mixture."""
 
+import io
 from collections import Counter
 
 import numpy as np
+import PIL.Image
 import torch
 from datasets import Image
 from torch import Tensor
 from torch.utils.data import Dataset, WeightedRandomSampler
-from torchvision.io import ImageReadMode, decode_image
 
 from face_data.table import EXPRESSIONS, CorpusError, load_corpus
 from train.config import split_corpus
@@ -49,8 +50,8 @@ class TrainingFaces(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, int, np.ndarray]:
         part = int(np.searchsorted(self.start, index, side="right")) - 1
         encoded = self.images[part][int(index) - int(self.start[part])]["image"]["bytes"]
-        pixels = decode_image(torch.frombuffer(bytearray(encoded), dtype=torch.uint8), ImageReadMode.RGB)
-        return pixels, int(self.identity[index]), self.expression[index]
+        pixels = np.array(PIL.Image.open(io.BytesIO(encoded)).convert("RGB"))
+        return torch.from_numpy(pixels).permute(2, 0, 1), int(self.identity[index]), self.expression[index]
 
     def sampler(self, weights: list[float], samples: int, generator: torch.Generator) -> WeightedRandomSampler:
         """Draws corpora by their weights and, within one, people by the square root of how many photographs they have,

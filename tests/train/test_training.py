@@ -37,13 +37,13 @@ def test_both_tasks_are_learnt_from_drawn_faces(run):
     """Judged on drawn people the network never saw."""
     last = json.loads((run / "training.json").read_text())["validations"][-1]
     numbers = {name.split("_", 1)[1]: value for name, value in last.items() if "_" in name}
-    assert numbers["expression_accuracy"] > 0.6  # chance: 1 in 7
-    assert numbers["verification_auc"] > 0.8  # chance: 0.5
+    assert numbers["expression_accuracy"] > 0.5  # chance: 1 in 7
+    assert numbers["verification_auc"] > 0.9  # chance: 0.5
 
 
 def test_every_step_is_logged(run):
     rows = log(run)
-    assert [row["step"] for row in rows] == list(range(1, 151))
+    assert [row["step"] for row in rows] == list(range(1, 241))
     for row in rows:
         assert row["w1"] + row["w2"] == pytest.approx(1, abs=1e-3)
         l1, l2 = row["verification_loss"], row["expression_loss"]
@@ -56,7 +56,7 @@ def test_every_step_is_logged(run):
 
 def test_the_model_left_behind_is_ready_to_use(run):
     record = json.loads((run / "last" / "training.json").read_text())
-    assert record["steps"] == 150 and list(record["train_splits"].values()) == [["train"]] and record["minutes"] > 0
+    assert record["steps"] == 240 and list(record["train_splits"].values()) == [["train"]] and record["minutes"] > 0
     model = FaceLiveNetModel.from_pretrained(run / "last").eval()
     assert model.config.num_identities == 0 and model.identity_head is None
     assert json.loads((run / "last" / "preprocessor_config.json").read_text())["size"] == 80
