@@ -9,11 +9,12 @@ python -m face_data describe corpora/lfw
 import argparse
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from face_data.drawn import drawn_plan
 from face_data.pairs import lfw_pairs, write_pairs
-from face_data.prepare import prepare
+from face_data.prepare import SHARD_SIZE, prepare
 from face_data.readers import READERS, Photograph
 from face_data.table import EXPRESSIONS, CorpusError, load_corpus, read_summary
 from image_processing_facelivenet import FaceLiveNetImageProcessor
@@ -35,23 +36,32 @@ def _prepare(arguments) -> None:
         raise CorpusError(
             "give at least one SOURCE and then OUT, for example: prepare ferplus ../data/ferplus corpora/ferplus"
         )
+    if len(sources) > (2 if arguments.layout == "lfw" else 1):
+        raise CorpusError(f"{arguments.layout} has one SOURCE (lfw may have a second, for labels), not {len(sources)}")
     for source in sources:
         if not source.exists():
             raise CorpusError(f"{source}: no such folder")
-    reader = READERS[arguments.layout]
-    processor = FaceLiveNetImageProcessor(size=arguments.size, alignment=arguments.alignment)
-    summary = prepare(reader(*sources), out, layout=arguments.layout, processor=processor, workers=arguments.workers)
+    photographs = READERS[arguments.layout](*sources)
+    settings = {"sources": [source.resolve().name for source in sources]}
+    summary = _run(arguments, photographs, out, arguments.layout, settings)
     if (sources[0] / "pairs.txt").exists():
         write_pairs(out, lfw_pairs(sources[0] / "pairs.txt"))
     _report(out, summary)
 
 
 def _synthesize(arguments) -> None:
-    processor = FaceLiveNetImageProcessor(size=arguments.size, alignment=arguments.alignment)
-    plan = drawn_plan(arguments.identities, arguments.per_expression, arguments.seed)
-    photographs = (Photograph(**row) for row in plan)
-    summary = prepare(photographs, arguments.out, layout="drawn", processor=processor, workers=arguments.workers)
+    settings = {name: getattr(arguments, name) for name in ("identities", "per_expression", "seed")}
+    photographs = [Photograph(**row) for row in drawn_plan(**settings)]
+    summary = _run(arguments, photographs, arguments.out, "drawn", settings, total=len(photographs))
     _report(arguments.out, summary)
+
+
+def _run(arguments, photographs: Iterable[Photograph], out: Path, layout: str, settings: dict, total=None) -> dict:
+    processor = FaceLiveNetImageProcessor(size=arguments.size, alignment=arguments.alignment)
+    return prepare(
+        photographs, out, layout=layout, processor=processor, total=total, workers=arguments.workers,
+        shard_size=arguments.shard_size, settings=settings,
+    )  # fmt: skip
 
 
 def _describe(arguments) -> None:
@@ -60,11 +70,12 @@ def _describe(arguments) -> None:
 
 def _report(folder: Path, summary: dict) -> None:
     """What is in a corpus: counts by split and expression, people, and what was skipped."""
+    corpus = load_corpus(folder)  # refuses an unfinished one
     print(f"{folder}: {summary['layout']}, {summary['prepared']:,} of {summary['photographs']:,} photographs prepared")
     for reason, count in summary["skipped_by_reason"].items():
         print(f"  skipped {count:,}: {reason} (each named in {folder}/corpus.json)")
     print(f"  {summary['several_faces']:,} photographs show several faces; the largest and most central was taken")
-    columns = load_corpus(folder).select_columns(["split", "identity", "expression"]).to_dict()
+    columns = corpus.select_columns(["split", "identity", "expression"]).to_dict()
     splits = sorted(set(columns["split"]), key=lambda split: (len(split), split))
     print(f"  {'split':<8}{'faces':>8}{'people':>8}" + "".join(f"{name:>10}" for name in (*EXPRESSIONS, "no label")))
     for split in splits:
@@ -110,6 +121,10 @@ def _add_processing(command: argparse.ArgumentParser) -> None:
     command.add_argument("--alignment", choices=("margin", "similarity"), default="margin")
     command.add_argument("--size", type=int, default=160, help="side of the face crops in pixels (default 160)")
     command.add_argument("--workers", type=int, help="processes (default: one per core)")
+    command.add_argument(
+        "--shard-size", type=int, default=SHARD_SIZE,
+        help=f"photographs per file, which is what an interruption can cost (default {SHARD_SIZE})",
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

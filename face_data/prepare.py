@@ -1,6 +1,6 @@
 """Photographs -> a prepared corpus: every face found, aligned and written to Parquet, in parallel and resumable.
 
-Shards of 512 photographs are independent of one another: each is written under a temporary name and moved into place
+Shards of photographs are independent of one another: each is written under a temporary name and moved into place
 together with a note of what it skipped, so whatever ends the run, the next one goes on after the last whole shard.
 """
 
@@ -9,6 +9,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import threading
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -38,6 +39,8 @@ def prepare(
     processor: FaceLiveNetImageProcessor,
     total: int | None = None,
     workers: int | None = None,
+    shard_size: int = SHARD_SIZE,
+    settings: dict | None = None,
 ) -> dict:
     """Write the prepared corpus and return its summary, the content of `corpus.json`.
 
@@ -48,12 +51,16 @@ def prepare(
         processor: finds and aligns the faces; its settings are recorded.
         total: how many photographs there are, for the progress bar.
         workers: processes; by default one per core.
+        shard_size: photographs per shard, which is what an interruption can cost.
+        settings: whatever else decides the rows (a seed, the sources); recorded with the processor's.
 
     Raises:
-        CorpusError: out holds another corpus or other settings.
+        CorpusError: out holds another corpus or other settings, or there are no photographs.
     """
     out = Path(out)
-    options = json.loads(processor.to_json_string())
+    if shard_size < 1:
+        raise ValueError(f"shard_size must be at least 1, not {shard_size}")
+    options = json.loads(processor.to_json_string()) | {"shard_size": shard_size} | (settings or {})
     _begin(out, {"layout": layout, "options": options})
     workers = workers or os.cpu_count() or 1
     context = multiprocessing.get_context("spawn")
@@ -63,7 +70,7 @@ def prepare(
         ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(processor,)) as pool,
     ):
         stream = iter(photographs)
-        shards = iter(lambda: tuple(itertools.islice(stream, SHARD_SIZE)), ())
+        shards = iter(lambda: tuple(itertools.islice(stream, shard_size)), ())
         for number, shard in enumerate(shards):
             if _is_done(out / f"part-{number:05d}", shard):
                 progress.update(len(shard))
@@ -86,8 +93,13 @@ def _collect(pending: set, progress: tqdm) -> set:
 def _begin(out: Path, description: dict) -> None:
     if (out / "corpus.json").exists():
         before = read_summary(out)
-        if {key: before[key] for key in description} != description:
-            raise CorpusError(f"{out} holds the corpus {before['layout']} with other settings; choose another folder")
+        was, now = before.get("options", {}), description["options"]
+        changes = [f"{key} {was.get(key)}, now {now.get(key)}" for key in was | now if was.get(key) != now.get(key)]
+        if before.get("layout") != description["layout"] or changes:
+            raise CorpusError(
+                f"{out} holds the corpus {before.get('layout')} with other settings ({'; '.join(changes)}); "
+                "choose another folder"
+            )
     elif out.exists() and any(out.iterdir()):
         raise CorpusError(f"{out} is not empty and not a corpus; choose another folder")
     out.mkdir(parents=True, exist_ok=True)
@@ -108,7 +120,14 @@ def _start_worker(processor: FaceLiveNetImageProcessor) -> None:
     global _processor
     torch.set_num_threads(1)  # the processes share the cores
     disable_progress_bars()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _processor = processor
+
+
+def _end_with_parent() -> None:
+    """A killed parent cannot stop its workers: on their own they would stay, and write beside those of the next run."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _prepare_shard(shard: tuple[Photograph, ...], stem: str, layout: str) -> int:
@@ -164,6 +183,8 @@ def _finish(out: Path, description: dict) -> dict:
     notes = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(out.glob("part-*.json"))]
     skipped = [row for note in notes for row in note["skipped"]]
     read = sum(note["read"] for note in notes)
+    if not read:
+        raise CorpusError(f"There are no photographs for {out}: is the source the {description['layout']} folder?")
     summary = description | {
         "complete": True,
         "photographs": read,

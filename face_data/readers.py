@@ -4,15 +4,20 @@ To add a corpus, write a function that yields `Photograph`s and name it in READE
 """
 
 import csv
+import re
 import tarfile
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
 from face_data.table import EXPRESSIONS, CorpusError
+
+LFW_PHOTOGRAPH = re.compile(r".+_\d{4}\.jpg")
 
 # The spellings of the publishers, lower-cased.
 EXPRESSION_NAMES = {name: name for name in EXPRESSIONS} | {"happiness": "happy", "sadness": "sad"}
@@ -24,8 +29,8 @@ class Photograph:
 
     key: the publisher's name of it, unique in the corpus. image: where it lies, its encoded bytes, or (drawn faces)
     a function that makes it, called in the process that prepares it.
-    votes: 8 probabilities in the order of EXPRESSIONS. enlarge, border: how a face cropped too tight for the detector is
-    shown to it: scaled by `enlarge`, then its border pixels repeated over `border` times its side.
+    votes: 8 probabilities in the order of EXPRESSIONS. enlarge, border: how a face cropped too tight for the detector
+    is shown to it: scaled by `enlarge`, then its border pixels repeated over `border` times its side.
     """
 
     key: str
@@ -48,6 +53,8 @@ def read_lfw(source: Path, labels: Path | None = None) -> Iterator[Photograph]:
     expressions = _legend(labels) if labels else {}
     for path, image in _pictures(source, "lfw-deepfunneled"):
         person, file = path.parts[-2:]
+        if person not in fold_of:
+            raise CorpusError(f"{source / 'people.txt'} names no {person}, who is on {path}")
         yield Photograph(f"{person}/{file}", image, person, expressions.get(file), split=fold_of[person])
 
 
@@ -55,19 +62,25 @@ def lfw_folds(people_txt: Path) -> dict[str, str]:
     """Person -> fold "1".."10" of LFW View 2, from the publisher's `people.txt`."""
     lines = iter(_require(people_txt).read_text(encoding="utf-8").splitlines())
     fold_of = {}
-    for fold in range(1, int(next(lines)) + 1):
-        for _ in range(int(next(lines))):
-            fold_of[next(lines).split("\t")[0]] = str(fold)
+    try:
+        for fold in range(1, int(next(lines)) + 1):
+            for _ in range(int(next(lines))):
+                fold_of[next(lines).split("\t")[0]] = str(fold)
+    except (StopIteration, ValueError):
+        raise CorpusError(f"{people_txt} is damaged: a count does not fit what follows it") from None
     return fold_of
 
 
 def read_facial_expressions(source: Path) -> Iterator[Photograph]:
-    """muxspace `facial_expressions` (Apache-2.0 labels): those of `images/` that `data/legend.csv` labels.
+    """muxspace `facial_expressions` (Apache-2.0 labels): its `images/`, with the labels of `data/legend.csv`.
 
-    The actor stills carry the actor's name in the file name; other pictures have no identity.
+    The actor stills carry the actor's name in the file name; other pictures have no identity. The publisher's folder
+    also holds LFW photographs, which are left out: `read_lfw` reads them, with the folds that keep people apart.
     """
     expressions = _legend(source)
-    for path in sorted((source / "images").glob("*.jpg")):
+    for path in sorted(_require(source / "images").glob("*.jpg")):
+        if LFW_PHOTOGRAPH.fullmatch(path.name):
+            continue
         actor = path.stem.rpartition("_")[0]
         identity = actor if actor and "-" not in actor else None
         yield Photograph(path.name, path, identity, expressions.get(path.name), split="train")
@@ -84,6 +97,8 @@ def read_ferplus(source: Path) -> Iterator[Photograph]:
         folder = source / name
         rows = _labels(folder) if folder.is_dir() else _labels(source / f"{name}.tar")
         for path, image in _pictures(source, name, suffix=".tar"):
+            if len(rows.get(path.name, ())) != 10:
+                raise CorpusError(f"{source / name}: label.csv holds no ten votes for {path.name}")
             votes = [count if count > 1 else 0 for count in rows[path.name]]
             # FERPlus orders the classes its own way
             neutral, happy, surprise, sad, anger, disgust, fear, contempt, unknown, not_a_face = votes
@@ -128,7 +143,10 @@ def _legend(source: Path) -> dict[str, str]:
     named = defaultdict(set)
     with _require(source / "data" / "legend.csv").open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            named[row["image"]].add(EXPRESSION_NAMES[row["emotion"].lower()])
+            try:
+                named[row["image"]].add(EXPRESSION_NAMES[row["emotion"].lower()])
+            except (KeyError, AttributeError):
+                raise CorpusError(f"{file.name}: no image with a known emotion in {row}") from None
     return {image: names.pop() for image, names in named.items() if len(names) == 1}
 
 
@@ -137,10 +155,21 @@ def _labels(source: Path) -> dict[str, list[int]]:
     if source.is_dir():
         text = _require(source / "label.csv").read_text(encoding="utf-8")
     else:
-        with tarfile.open(_require(source)) as archive:
-            member = next(name for name in archive.getnames() if name.endswith("label.csv"))
+        with _opened(source) as archive:
+            member = next((name for name in archive.getnames() if Path(name).name == "label.csv"), None)
+            if member is None:
+                raise CorpusError(f"{source} holds no label.csv: give FERPlus as Microsoft's tool writes it")
             text = archive.extractfile(member).read().decode()
     return {row[0]: list(map(int, row[2:])) for row in csv.reader(text.splitlines()) if row}
+
+
+@contextmanager
+def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
+    try:
+        with tarfile.open(_require(archive)) as opened:
+            yield opened
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise CorpusError(f"{archive} is damaged or incomplete ({error}); download it again") from error
 
 
 def _pictures(source: Path, name: str, suffix: str = ".tgz") -> Iterator[tuple[Path, Path | bytes]]:
@@ -150,7 +179,7 @@ def _pictures(source: Path, name: str, suffix: str = ".tgz") -> Iterator[tuple[P
             if path.suffix in (".jpg", ".png"):
                 yield path.relative_to(source), path
         return
-    with tarfile.open(_require(source / f"{name}{suffix}")) as archive:
+    with _opened(source / f"{name}{suffix}") as archive:
         for member in archive:
             path = Path(member.name)
             if member.isfile() and path.suffix in (".jpg", ".png"):

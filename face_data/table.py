@@ -46,7 +46,7 @@ def load_corpus(corpus: str | Path, splits: Sequence[str] | None = None) -> Data
         shards = sorted(map(str, folder.glob("part-*.parquet")))
         if not shards:
             raise CorpusError(f"{corpus}: no part-*.parquet here; write the corpus with `python -m face_data prepare`")
-        if not read_summary(folder)["complete"]:
+        if not read_summary(folder).get("complete"):
             raise CorpusError(f"{corpus}: its preparation was interrupted; run the same command again to finish it")
         dataset = Dataset.from_parquet(shards, features=FEATURES)
     elif folder.exists() or str(corpus).count("/") != 1 or str(corpus).startswith((".", "/")):

@@ -1,0 +1,194 @@
+"""`python -m face_data`: what it prints, what it refuses, and that a killed run goes on."""
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from face_data.__main__ import main
+from face_data.drawn import drawn_photograph
+from face_data.table import CorpusError, load_corpus, read_summary
+
+SMALL = ["--identities", "3", "--per-expression", "1", "--size", "64", "--workers", "1", "--shard-size", "3"]
+
+
+def run(*arguments) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("corpora") / "drawn"
+    assert run("synthesize", out, *SMALL, "--alignment", "margin") == 0
+    return out
+
+
+def running(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(condition, seconds: float = 150) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux's /proc to find the worker processes")
+def test_a_killed_run_goes_on_where_it_stopped(drawn, tmp_path, repository, capsys):
+    """kill -9 in the middle: the workers end too, the corpus is refused, the same command then gives the same rows."""
+    out = tmp_path / "killed"
+    command = [sys.executable, "-m", "face_data", "synthesize", out, *SMALL, "--alignment", "margin"]
+    process = subprocess.Popen(command, cwd=repository, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: process.poll() is not None or len(list(out.glob("part-*.json"))) >= 2)
+        assert process.poll() is None, "it ended before it could be killed"
+        workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        assert workers
+    finally:
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    wait_until(lambda: not any(map(running, map(int, workers))), seconds=20)
+
+    done = {
+        path: path.stat().st_mtime_ns for note in out.glob("part-*.json") for path in [note.with_suffix(".parquet")]
+    }
+    assert 2 <= len(done) < 7 and not read_summary(out)["complete"]
+    with pytest.raises(CorpusError, match="interrupted"):
+        load_corpus(out)
+    assert run("describe", out) == 2
+    assert "interrupted; run the same command again" in capsys.readouterr().err
+    for change in (["--seed", "1"], ["--identities", "4"], ["--alignment", "similarity"]):
+        assert run("synthesize", out, *SMALL, "--alignment", "margin", *change) == 2
+        assert "with other settings" in capsys.readouterr().err
+
+    assert run("synthesize", out, *SMALL, "--alignment", "margin") == 0
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+    assert load_corpus(out).to_list() == load_corpus(drawn).to_list()
+    assert read_summary(out) == read_summary(drawn)
+
+
+def test_describe_counts(drawn, capsys):
+    assert run("describe", drawn) == 0
+    lines = capsys.readouterr().out.splitlines()
+    count = len(load_corpus(drawn))
+    assert count >= 20
+    assert lines[0] == f"{drawn}: drawn, {count} of 21 photographs prepared"
+    split, *columns = lines[-3].split()
+    assert [split, *columns[:4]] == ["split", "faces", "people", "neutral", "anger"]
+    (train, *train_counts), (valid, *valid_counts) = (line.split() for line in lines[-2:])
+    assert (train, valid) == ("train", "valid")
+    assert int(train_counts[0]) + int(valid_counts[0]) == count
+    assert (train_counts[1], valid_counts[1]) == ("1", "2")  # people
+    assert train_counts[-2:] == ["0", "0"]  # contempt is not drawn, and everything is labelled
+
+
+def test_running_again_changes_nothing(drawn, capsys):
+    before = {path.name: path.read_bytes() for path in drawn.iterdir()}
+    assert run("synthesize", drawn, *SMALL, "--alignment", "margin") == 0
+    assert {path.name: path.read_bytes() for path in drawn.iterdir()} == before
+
+
+def test_prepare_lfw_with_labels_and_pairs(tmp_path, capsys):
+    source, labels, out = tmp_path / "lfw", tmp_path / "facial_expressions", tmp_path / "out"
+    for person, count in {"Anna_Berg": 2, "Cem_Kaya": 1}.items():
+        folder = source / "lfw-deepfunneled" / person
+        folder.mkdir(parents=True)
+        for number in range(1, count + 1):
+            picture = drawn_photograph(len(person), "neutral", number, seed=0)
+            picture.save(folder / f"{person}_{number:04d}.jpg")
+    (source / "people.txt").write_text("2\n1\nAnna_Berg\t2\n1\nCem_Kaya\t1\n")
+    (source / "pairs.txt").write_text(
+        "2\t1\n" + "Anna_Berg\t1\t2\nAnna_Berg\t1\tCem_Kaya\t1\n" + "Cem_Kaya\t1\t1\nCem_Kaya\t1\tAnna_Berg\t2\n"
+    )
+    (labels / "data").mkdir(parents=True)
+    (labels / "data" / "legend.csv").write_text("user.id,image,emotion\n628,Cem_Kaya_0001.jpg,NEUTRAL\n")
+
+    assert run("prepare", "lfw", source, labels, out, "--alignment", "similarity", "--size", "64", "--workers", 1) == 0
+    report = capsys.readouterr().out
+    assert report.splitlines()[0] == f"{out}: lfw, 3 of 3 photographs prepared"
+    assert {(row["key"], row["split"], row["expression"]) for row in load_corpus(out)} == {
+        ("Anna_Berg/Anna_Berg_0001.jpg", "1", None),
+        ("Anna_Berg/Anna_Berg_0002.jpg", "1", None),
+        ("Cem_Kaya/Cem_Kaya_0001.jpg", "2", 0),
+    }
+    with (out / "pairs.csv").open(newline="") as file:
+        first = next(csv.DictReader(file))
+    assert first == {
+        "fold": "1", "first": "Anna_Berg/Anna_Berg_0001.jpg", "second": "Anna_Berg/Anna_Berg_0002.jpg", "same": "1",
+    }  # fmt: skip
+    assert run("describe", out) == 0
+    assert capsys.readouterr().out == report
+
+    assert run("prepare", "lfw", source, out, "--alignment", "similarity", "--size", "64") == 2  # without its labels
+    assert "sources ['lfw', 'facial_expressions'], now ['lfw']" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["prepare", "london", "{empty}"], "give at least one SOURCE and then OUT"),
+        (["prepare", "london", "{missing}", "{out}"], "missing: no such folder"),
+        (["prepare", "london", "{empty}", "{empty}", "{out}"], "london has one SOURCE"),
+        (["prepare", "london", "{empty}", "{out}"], "There are no photographs"),
+        (["prepare", "lfw", "{empty}", "{out}"], "people.txt is missing"),
+        (["prepare", "ferplus", "{empty}", "{out}"], "FER2013Train.tar is missing"),
+        (["prepare", "facial_expressions", "{empty}", "{out}"], "legend.csv is missing"),
+        (["prepare", "london", "{empty}", "{full}"], "is not empty and not a corpus"),
+        (["prepare", "london", "{empty}", "{out}", "--size", "8"], "size must be"),
+        (["prepare", "london", "{empty}", "{out}", "--shard-size", "0"], "shard_size must be at least 1"),
+        (["synthesize", "{out}", "--identities", "2"], "draw at least 3"),
+        (["synthesize", "{out}", "--per-expression", "0"], "There are no photographs"),
+        (["synthesize", "{full}"], "is not empty and not a corpus"),
+        (["describe", "{empty}"], "corpus.json is missing"),
+        (["describe", "{missing}"], "is missing"),
+    ],
+)
+def test_errors_end_with_2_and_their_reason(tmp_path, capsys, arguments, reason):
+    folders = {name: tmp_path / name for name in ("empty", "missing", "out", "full")}
+    folders["empty"].mkdir()
+    folders["full"].mkdir()
+    (folders["full"] / "holiday.jpg").write_bytes(b"precious")
+    assert run(*(argument.format(**folders) for argument in arguments)) == 2
+    printed = capsys.readouterr()
+    last = printed.err.splitlines()[-1]
+    assert last.startswith("face_data: ") and reason in last and printed.out == ""
+    assert (folders["full"] / "holiday.jpg").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["prepare", "casia", "in", "out"], ["synthesize", "out", "--alignment", "no"]]
+)
+def test_wrong_usage(capsys, arguments):
+    with pytest.raises(SystemExit) as ended:
+        run(*arguments)
+    assert ended.value.code == 2 and "usage: python -m face_data" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [[], ["prepare"], ["synthesize"], ["describe"]])
+def test_help(capsys, command):
+    with pytest.raises(SystemExit) as ended:
+        run(*command, "--help")
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert "usage: python -m face_data" in text and "None" not in text
+    if command == ["prepare"]:
+        assert all(word in text for word in ("lfw", "ferplus", "SOURCE", "OUT", "--alignment", "--shard-size"))
+
+
+def test_a_damaged_source_is_reported(tmp_path, capsys):
+    (tmp_path / "lfw").mkdir()
+    (tmp_path / "lfw" / "people.txt").write_text("1\n1\nAnna_Berg\t1\n")
+    (tmp_path / "lfw" / "lfw-deepfunneled.tgz").write_bytes(os.urandom(500))
+    assert run("prepare", "lfw", tmp_path / "lfw", tmp_path / "out") == 2
+    assert "lfw-deepfunneled.tgz is damaged or incomplete" in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "out")

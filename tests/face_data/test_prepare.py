@@ -1,0 +1,200 @@
+"""Photographs to a prepared corpus, with the real detector in real worker processes."""
+
+import io
+import json
+import shutil
+from functools import partial
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from face_data.drawn import draw_face, drawn_photograph
+from face_data.prepare import prepare
+from face_data.readers import Photograph
+from face_data.table import EXPRESSIONS, FEATURES, CorpusError, load_corpus, read_summary
+from image_processing_facelivenet import FaceLiveNetImageProcessor
+
+PROCESSOR = FaceLiveNetImageProcessor(size=96, alignment="margin")
+
+
+def picture(identity: int) -> Image.Image:
+    return draw_face(identity, "neutral", np.random.default_rng(identity))
+
+
+def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind)
+    return file.getvalue()
+
+
+def group() -> Image.Image:
+    canvas = Image.new("RGB", (520, 260), (120, 130, 140))
+    canvas.paste(picture(1).resize((180, 180)), (10, 40))
+    canvas.paste(picture(2), (240, 5))
+    return canvas
+
+
+def tight() -> Image.Image:
+    """A face in 48 grey pixels, cut inside the chin, as in FERPlus."""
+    left, top, right, bottom = PROCESSOR.detect(picture(0))[0].box.tolist()
+    return picture(0).convert("L").resize((48, 48), box=(left, top, right, bottom))
+
+
+def photographs(folder) -> list[Photograph]:
+    votes = (0.75, 0, 0, 0, 0.25, 0, 0, 0)
+    return [
+        Photograph("a/path.png", folder / "path.png", "a", "neutral", split="1"),
+        Photograph("b/truncated.jpg", encoded(picture(1), "JPEG")[:4000], "b", split="1"),
+        Photograph("b/bytes.png", encoded(picture(1)), "b", split="2"),
+        Photograph("c/drawn.png", partial(drawn_photograph, 2, "happy", 0, 0), "c", "happy", votes, "2"),
+        Photograph("d/nobody.png", encoded(Image.new("RGB", (200, 200), "gray")), "d", split="2"),
+        Photograph("e/missing.png", folder / "missing.png", "e", split="2"),
+        Photograph("f/group.png", encoded(group()), split="2"),
+        Photograph("g/tight.png", encoded(tight()), None, None, votes, "3", enlarge=4, border=0.3),
+    ]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("source")
+    picture(0).save(folder / "path.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def corpus(source, tmp_path_factory):
+    """A prepared corpus of three shards, and the summary that `prepare` returned."""
+    out = tmp_path_factory.mktemp("corpora") / "small"
+    settings = {"sources": ["source"]}
+    rows = iter(photographs(source))  # a stream, as the readers give
+    return out, prepare(rows, out, layout="small", processor=PROCESSOR, workers=2, shard_size=3, settings=settings)
+
+
+def test_rows_are_what_the_table_promises(corpus, source):
+    dataset = load_corpus(corpus[0])
+    assert dataset.features == FEATURES
+    rows = {row["key"]: row for row in dataset}
+    assert list(rows) == ["a/path.png", "b/bytes.png", "c/drawn.png", "f/group.png", "g/tight.png"]
+    for row in rows.values():
+        assert row["image"].size == (96, 96) and row["image"].mode == "RGB" and row["source"] == "small"
+        assert np.shape(row["landmarks"]) == (5, 2) and 0.9 <= row["detection_probability"] <= 1
+    a, c, f = rows["a/path.png"], rows["c/drawn.png"], rows["f/group.png"]
+    assert (a["identity"], EXPRESSIONS[a["expression"]], a["expression_votes"], a["split"]) == (
+        "a",
+        "neutral",
+        None,
+        "1",
+    )
+    assert (c["identity"], EXPRESSIONS[c["expression"]], c["split"]) == ("c", "happy", "2")
+    assert c["expression_votes"] == [0.75, 0, 0, 0, 0.25, 0, 0, 0]
+    assert (f["identity"], f["expression"]) == (None, None)
+
+    face = PROCESSOR.detect(picture(0))[0]
+    np.testing.assert_allclose(a["box"], face.box, atol=0.01)
+    np.testing.assert_allclose(a["landmarks"], face.landmarks, atol=0.01)
+    crop = PROCESSOR.align(picture(0), face).astype(float)
+    assert np.abs(np.asarray(a["image"], float) - crop).mean() < 3  # what the processor gives, but for the JPEG
+    assert f["box"][0] > 240  # the larger of two
+
+
+def test_boxes_of_enlarged_pictures_are_in_the_publishers_pixels(corpus):
+    row = load_corpus(corpus[0], ["3"])[0]
+    face = PROCESSOR.detect(picture(0))[0]
+    left, top, right, bottom = face.box
+    expected = (face.landmarks - [left, top]) * 48 / [right - left, bottom - top]
+    np.testing.assert_allclose(row["landmarks"], expected, atol=3)
+    np.testing.assert_allclose(row["box"], [0, 0, 48, 48], atol=8)
+
+
+def test_everything_skipped_is_counted_with_its_reason(corpus, source):
+    out, summary = corpus
+    assert summary == read_summary(out)
+    assert (summary["photographs"], summary["prepared"], summary["several_faces"]) == (8, 5, 1)
+    assert summary["complete"] and summary["layout"] == "small"
+    assert summary["skipped_by_reason"] == {"damaged or incomplete": 1, "no face found": 1, "no such file": 1}
+    skipped = {row["key"]: row["reason"] for row in summary["skipped"]}
+    assert skipped.pop("b/truncated.jpg").startswith("damaged or incomplete: ")
+    assert skipped == {"d/nobody.png": "no face found", "e/missing.png": "no such file"}
+    options = {"size": 96, "alignment": "margin", "shard_size": 3, "sources": ["source"]}
+    assert options.items() <= summary["options"].items()
+
+
+def test_splits_are_chosen_by_name(corpus):
+    assert [row["key"] for row in load_corpus(corpus[0], ["1", "3"])] == ["a/path.png", "g/tight.png"]
+    with pytest.raises(CorpusError, match=r"no split 4; it has 1, 2, 3"):
+        load_corpus(corpus[0], ["1", "4"])
+
+
+def test_a_lost_shard_alone_is_made_again(corpus, source, tmp_path):
+    """What an interrupted run leaves: some shards whole, one half written, the summary unfinished."""
+    whole, summary = corpus
+    out = tmp_path / "small"
+    shutil.copytree(whole, out)
+    (out / "part-00001.json").unlink()
+    (out / "part-00001.parquet").rename(out / "part-00001.tmp")
+    (out / "part-00001.tmp").write_bytes(b"PAR1 half a shard")
+    (out / "corpus.json").write_text(json.dumps(read_summary(whole) | {"complete": False}))
+    with pytest.raises(CorpusError, match="interrupted; run the same command again"):
+        load_corpus(out)
+    before = {path.name: path.stat().st_mtime_ns for path in out.glob("part-*.parquet")}
+    again = prepare(
+        photographs(source), out, layout="small", processor=PROCESSOR, workers=1, shard_size=3,
+        settings={"sources": ["source"]},
+    )  # fmt: skip
+    assert again == summary
+    after = {path.name: path.stat().st_mtime_ns for path in out.glob("part-*.parquet")}
+    assert {name: after[name] for name in before} == before and len(after) == 3
+    assert load_corpus(out).to_list() == load_corpus(whole).to_list()
+    assert not list(out.glob("*.tmp"))
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"processor": FaceLiveNetImageProcessor(size=96, alignment="similarity")}, "alignment margin, now similarity"),
+        ({"processor": FaceLiveNetImageProcessor(size=80, alignment="margin")}, "size 96, now 80"),
+        ({"shard_size": 4}, "shard_size 3, now 4"),
+        ({"settings": {"sources": ["source", "labels"]}}, r"sources \['source'\], now \['source', 'labels'\]"),
+        ({"settings": None}, r"sources \['source'\], now None"),
+        ({"layout": "large"}, "holds the corpus small"),
+        ({"photographs": "reversed"}, "belongs to other photographs"),
+    ],
+)
+def test_another_corpus_in_the_same_folder_is_refused(corpus, source, tmp_path, change, complaint):
+    out = tmp_path / "small"
+    shutil.copytree(corpus[0], out)
+    arguments = {"layout": "small", "processor": PROCESSOR, "shard_size": 3, "settings": {"sources": ["source"]}}
+    rows = photographs(source)
+    if "photographs" in change:
+        rows, change = rows[::-1], {}
+    with pytest.raises(CorpusError, match=complaint):
+        prepare(rows, out, **(arguments | change))
+    assert load_bytes(out) == load_bytes(corpus[0])
+
+
+def load_bytes(folder) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("part-*")}
+
+
+def test_folders_that_are_no_corpus_are_refused(tmp_path):
+    (tmp_path / "holiday.jpg").write_bytes(b"precious")
+    with pytest.raises(CorpusError, match="is not empty and not a corpus"):
+        prepare([], tmp_path, layout="small", processor=PROCESSOR)
+    assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
+    with pytest.raises(CorpusError, match=r"no part-\*\.parquet here"):
+        load_corpus(tmp_path)
+    with pytest.raises(CorpusError, match=r"corpus\.json is missing"):
+        read_summary(tmp_path)
+    (tmp_path / "corpus.json").write_text('{"layout": ')
+    with pytest.raises(CorpusError, match=r"corpus\.json is damaged"):
+        read_summary(tmp_path)
+    with pytest.raises(CorpusError, match="no such folder"):
+        load_corpus(tmp_path / "nothing")
+
+
+def test_no_photographs_are_no_corpus(tmp_path):
+    with pytest.raises(CorpusError, match="There are no photographs"):
+        prepare([], tmp_path / "out", layout="london", processor=PROCESSOR)
+    with pytest.raises(ValueError, match="shard_size must be at least 1, not 0"):
+        prepare([], tmp_path / "out", layout="london", processor=PROCESSOR, shard_size=0)

@@ -1,0 +1,263 @@
+"""Published corpora in their publishers' layouts, small ones made here and the real ones."""
+
+import csv
+import io
+import re
+import tarfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from face_data.readers import lfw_folds, read_facial_expressions, read_ferplus, read_lfw, read_london
+from face_data.table import EXPRESSIONS, CorpusError
+
+PICTURES = ["Anna_Berg/Anna_Berg_0001.jpg", "Anna_Berg/Anna_Berg_0002.jpg", "Cem_Kaya/Cem_Kaya_0001.jpg"]
+LEGEND = [
+    ("Anna_Berg_0001.jpg", "HAPPINESS"),
+    ("Anna_Berg_0001.jpg", "happiness"),
+    ("Anna_Berg_0002.jpg", "anger"),
+    ("Anna_Berg_0002.jpg", "Fear"),
+    ("Roshan_12.jpg", "sadness"),
+    ("stock-photo_99k.jpg", "contempt"),
+]
+
+
+def jpeg(level: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("L", (8, 8), level).save(file, "JPEG")
+    return file.getvalue()
+
+
+def pack(archive: Path, folder: Path, mode: str) -> None:
+    with tarfile.open(archive, mode) as tar:
+        tar.add(folder, folder.name)
+
+
+@pytest.fixture
+def lfw(tmp_path) -> Path:
+    source = tmp_path / "lfw"
+    for level, name in enumerate(PICTURES):
+        path = source / "lfw-deepfunneled" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(jpeg(level))
+    (source / "lfw-deepfunneled" / "notes.txt").write_text("no photograph")
+    (source / "people.txt").write_text("2\n1\nCem_Kaya\t1\n2\nAnna_Berg\t2\nDana_Li\t4\n")
+    return source
+
+
+@pytest.fixture
+def labels(tmp_path) -> Path:
+    source = tmp_path / "facial_expressions"
+    (source / "data").mkdir(parents=True)
+    (source / "images").mkdir()
+    with (source / "data" / "legend.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("user.id", "image", "emotion"), *((628, *row) for row in LEGEND)])
+    for name in ("Roshan_12.jpg", "Roshan_3.jpg", "stock-photo_99k.jpg", "Anna_Berg_0001.jpg"):
+        (source / "images" / name).write_bytes(jpeg(50))
+    return source
+
+
+@pytest.fixture
+def ferplus(tmp_path) -> Path:
+    """Votes in the publisher's order: neutral, happiness, surprise, sadness, anger, disgust, fear, contempt, unknown,
+    not a face."""
+    votes = {
+        "FER2013Train": {
+            "fer0000000.png": (0, 9, 1, 0, 0, 0, 0, 0, 0, 0),  # the single vote is an outlier
+            "fer0000001.png": (0, 0, 0, 5, 5, 0, 0, 0, 0, 0),  # no majority
+            "fer0000002.png": (0, 0, 0, 0, 0, 0, 0, 4, 4, 0),  # unknown as often as named
+            "fer0000003.png": (2, 0, 0, 0, 0, 0, 0, 0, 0, 8),  # not a face
+            "fer0000004.png": (1, 1, 1, 1, 1, 1, 1, 1, 1, 1),  # nothing but outliers
+            "fer0000005.png": (0, 0, 0, 0, 0, 3, 0, 5, 2, 0),  # half, with the unknown counted, is no majority
+        },
+        # each class alone
+        "FER2013Valid": {
+            f"fer002000{place}.png": tuple(10 * (place == other) for other in range(10)) for place in range(8)
+        },
+    }
+    source = tmp_path / "ferplus"
+    for folder, rows in votes.items():
+        (source / folder).mkdir(parents=True)
+        with (source / folder / "label.csv").open("w", newline="") as file:
+            csv.writer(file).writerows((name, "(0, 0, 48, 48)", *counts) for name, counts in rows.items())
+        for name in rows:
+            Image.new("L", (48, 48)).save(source / folder / name)
+    return source
+
+
+@pytest.mark.parametrize("archived", [False, True])
+def test_lfw(lfw, labels, archived):
+    pictures = {f"{path.parent.name}/{path.name}": path.read_bytes() for path in lfw.rglob("*.jpg")}
+    if archived:
+        pack(lfw / "lfw-deepfunneled.tgz", lfw / "lfw-deepfunneled", "w:gz")
+        (lfw / "lfw-deepfunneled").rename(lfw / "unpacked")
+    photographs = {photograph.key: photograph for photograph in read_lfw(lfw, labels)}
+    assert sorted(photographs) == PICTURES
+    for key, photograph in photographs.items():
+        assert photograph.identity == key.split("/")[0]
+        content = photograph.image if archived else photograph.image.read_bytes()
+        assert content == pictures[key]
+    assert [photographs[key].split for key in PICTURES] == ["2", "2", "1"]
+    assert [photographs[key].expression for key in PICTURES] == [
+        "happy",
+        None,
+        None,
+    ]  # two disagree on the second
+    assert all(photograph.expression is None for photograph in read_lfw(lfw))
+
+
+@pytest.mark.parametrize("text", ["", "two\n1\nAnna\t1\n", "2\n1\nAnna\t1\n", "1\n3\nAnna\t1\nBen\t1\n"])
+def test_lfw_people_that_do_not_fit_are_refused(tmp_path, text):
+    (tmp_path / "people.txt").write_text(text)
+    with pytest.raises(CorpusError, match=r"people\.txt is damaged"):
+        lfw_folds(tmp_path / "people.txt")
+
+
+def test_lfw_that_is_incomplete_is_refused(lfw, labels):
+    (lfw / "people.txt").write_text("1\n1\nCem_Kaya\t1\n")
+    with pytest.raises(CorpusError, match=r"people\.txt names no Anna_Berg"):
+        list(read_lfw(lfw))
+    with pytest.raises(CorpusError, match=r"legend\.csv is missing"):
+        list(read_lfw(lfw, lfw))
+    (lfw / "people.txt").unlink()
+    with pytest.raises(CorpusError, match=r"people\.txt is missing"):
+        list(read_lfw(lfw))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "text", "missing"])
+def test_damaged_archives_are_named(lfw, damage):
+    archive = lfw / "lfw-deepfunneled.tgz"
+    pack(archive, lfw / "lfw-deepfunneled", "w:gz")
+    (lfw / "lfw-deepfunneled").rename(lfw / "unpacked")
+    if damage == "truncated":
+        archive.write_bytes(archive.read_bytes()[:-60])
+    elif damage == "text":
+        archive.write_text("<html>Not found</html>")
+    else:
+        archive.unlink()
+    with pytest.raises(CorpusError, match=r"lfw-deepfunneled\.tgz is (damaged or incomplete|missing)"):
+        list(read_lfw(lfw))
+
+
+def test_facial_expressions(labels):
+    rows = [(row.key, row.identity, row.expression, row.split) for row in read_facial_expressions(labels)]
+    assert rows == [  # and not the LFW photograph, whose person may be in a fold for testing
+        ("Roshan_12.jpg", "Roshan", "sad", "train"),
+        ("Roshan_3.jpg", "Roshan", None, "train"),
+        ("stock-photo_99k.jpg", None, "contempt", "train"),
+    ]
+
+
+def test_legend_with_an_unknown_emotion_is_refused(labels):
+    with (labels / "data" / "legend.csv").open("a") as file:
+        file.write("7,Roshan_3.jpg,bored\n")
+    with pytest.raises(CorpusError, match=r"legend\.csv.*bored"):
+        list(read_facial_expressions(labels))
+
+
+@pytest.mark.parametrize("archived", [False, True])
+def test_ferplus(ferplus, archived):
+    if archived:
+        for name in ("FER2013Train", "FER2013Valid"):
+            pack(ferplus / f"{name}.tar", ferplus / name, "w")
+            (ferplus / name).rename(ferplus / f"{name}_unpacked")
+    rows = {row.key.split("/")[1]: row for row in read_ferplus(ferplus)}
+    train = {name: (row.expression, row.votes) for name, row in rows.items() if row.split == "train"}
+    assert train == {
+        "fer0000000.png": ("happy", (0, 0, 0, 0, 1, 0, 0, 0)),
+        "fer0000001.png": (None, (0, 0.5, 0, 0, 0, 0.5, 0, 0)),
+        "fer0000005.png": (None, (0, 0, 3 / 8, 0, 0, 0, 0, 5 / 8)),
+    }
+    valid = [row for row in rows.values() if row.split == "valid"]
+    assert [row.expression for row in sorted(valid, key=lambda row: row.key)] == [
+        "neutral", "happy", "surprise", "sad", "anger", "disgust", "fear", "contempt",
+    ]  # fmt: skip
+    for row in valid:
+        assert row.votes == tuple(float(name == row.expression) for name in EXPRESSIONS)
+    assert rows["fer0000000.png"].key == "FER2013Train/fer0000000.png"
+    assert all(row.identity is None for row in rows.values())
+
+
+def test_ferplus_that_is_incomplete_is_refused(ferplus):
+    label = ferplus / "FER2013Train" / "label.csv"
+    label.write_text(label.read_text().replace("fer0000001.png", "other.png"))
+    with pytest.raises(CorpusError, match=r"FER2013Train: label\.csv holds no ten votes for fer0000001\.png"):
+        list(read_ferplus(ferplus))
+    label.unlink()
+    with pytest.raises(CorpusError, match=r"FER2013Train/label\.csv is missing"):
+        list(read_ferplus(ferplus))
+    pack(ferplus / "FER2013Train.tar", ferplus / "FER2013Train", "w")
+    (ferplus / "FER2013Train").rename(ferplus / "unpacked")
+    with pytest.raises(CorpusError, match=r"FER2013Train\.tar holds no label\.csv"):
+        list(read_ferplus(ferplus))
+
+
+def test_london(tmp_path):
+    for name in ("036_happy.jpg", "036_neutral.jpg", "004_happy.jpg"):
+        (tmp_path / name).write_bytes(jpeg(9))
+    (tmp_path / "info.csv").write_text("face_id\n")
+    rows = [(row.key, row.identity, row.expression, row.split) for row in read_london(tmp_path)]
+    assert rows == [
+        ("004_happy.jpg", "004", "happy", "test"),
+        ("036_happy.jpg", "036", "happy", "test"),
+        ("036_neutral.jpg", "036", "neutral", "test"),
+    ]
+
+
+@pytest.mark.real_data
+def test_real_lfw(real_data):
+    photographs = list(read_lfw(real_data / "lfw", real_data / "facial_expressions"))
+    assert len({photograph.key for photograph in photographs}) == len(photographs) == 13_233
+    fold_of = lfw_folds(real_data / "lfw" / "people.txt")
+    assert {photograph.identity for photograph in photographs} == set(fold_of) and len(fold_of) == 5_749
+    # the publisher's own counts: how many photographs `people.txt` gives each fold
+    lines = (line.split("\t") for line in (real_data / "lfw" / "people.txt").read_text().splitlines())
+    promised = Counter()
+    for name, *count in lines:
+        if count:
+            promised[fold_of[name]] += int(count[0])
+    assert Counter(photograph.split for photograph in photographs) == promised
+    labelled = Counter(photograph.expression for photograph in photographs if photograph.expression)
+    assert labelled == {
+        "neutral": 6713, "happy": 5306, "surprise": 355, "anger": 227, "sad": 124, "disgust": 12, "fear": 12,
+        "contempt": 9,
+    }  # fmt: skip
+
+
+@pytest.mark.real_data
+def test_real_ferplus(real_data):
+    count = Counter()
+    for photograph in read_ferplus(real_data / "ferplus"):
+        assert sum(photograph.votes) == pytest.approx(1)
+        count[photograph.split, photograph.expression is not None] += 1
+    assert count == {("train", True): 25_045, ("train", False): 3_105, ("valid", True): 3_191, ("valid", False): 335}
+
+
+@pytest.mark.real_data
+def test_nobody_is_trained_on_who_is_tested_on(real_data):
+    """No actor of `facial_expressions` is among the people of LFW's folds 9 and 10, however the name is written."""
+
+    def plain(name: str) -> str:
+        return re.sub("[^a-z]", "", name.lower())
+
+    photographs = list(read_facial_expressions(real_data / "facial_expressions"))
+    actors = {photograph.identity for photograph in photographs} - {None}
+    assert len(photographs) == 924 and len(actors) == 8
+    fold_of = lfw_folds(real_data / "lfw" / "people.txt")
+    names = {}  # whole names and, as some actors go by one name, their parts
+    for person, fold in fold_of.items():
+        for name in (person, *person.split("_")):
+            names.setdefault(plain(name), set()).add(fold)
+    assert names[plain("HrithikRoshan")] == {"3"}  # so the names are comparable: he is in LFW, on the training side
+    assert not [actor for actor in actors if names.get(plain(actor), set()) & {"9", "10"}]
+    people = {path.name.rpartition("_")[0] for path in (real_data / "facial_expressions" / "images").glob("*_????.jpg")}
+    assert people.isdisjoint(fold_of)
+
+
+@pytest.mark.real_data
+def test_real_london(real_data):
+    count = Counter((photograph.identity, photograph.expression) for photograph in read_london(real_data / "london"))
+    assert len(count) == 24 and set(count.values()) == {1}
+    assert Counter(expression for _, expression in count) == {"neutral": 12, "happy": 12}
