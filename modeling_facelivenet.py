@@ -293,7 +293,7 @@ class DynamicWeightUnit(nn.Module):
                 f"the dynamic-weight-unit was built for feature maps of {self.fc.in_features} values and got "
                 f"{flat.shape[1]}: train at the config's image_size"
             )
-        return self.fc(F.normalize(flat, dim=1)).softmax(dim=1).mean(dim=0)  # (2,)
+        return self.fc(F.normalize(flat, dim=1)).float().softmax(dim=1).mean(dim=0)  # (2,)
 
 
 def feature_map_side(image_size: int) -> int:
@@ -348,8 +348,7 @@ class IdentityHead(nn.Module):
         """Features (m, 1792), labels (m,) with -100 for unknown people -> the means of Ls1 and Lc over the known."""
         known = labels != IGNORE
         features, labels = features[known], labels[known]
-        softmax_loss = F.cross_entropy(self.logits(self.dropout(features), labels), labels, reduction="sum")
-        features = features.float()
+        softmax_loss = F.cross_entropy(self.logits(self.dropout(features), labels).float(), labels, reduction="sum")
         triplet_loss = class_wise_triplet_loss(features, labels, self.centers.clone(), self.config.triplet_margin)
         if self.training:
             move_centers(self.centers, features, labels, self.config.center_decay)
@@ -459,8 +458,8 @@ class FaceLiveNetModel(PreTrainedModel):
                 a row of zeros where unknown.
         """
         shared = self.shared(pixel_values)  # (b, 1792, 3, 3) at 160 pixels
-        features = self.verification(shared)  # (b, 1792)
-        logits = self.expression_head(self.expression(shared))  # (b, expressions)
+        features = self.verification(shared).float()  # (b, 1792); losses and cosines need more digits than bf16 has
+        logits = self.expression_head(self.expression(shared)).float()  # (b, expressions)
         output = FaceLiveNetOutput(embedding=F.normalize(features, dim=1), expression_logits=logits)
         if identity_labels is None and expression_labels is None:
             return output

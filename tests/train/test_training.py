@@ -84,17 +84,8 @@ def test_a_killed_run_goes_on_where_its_checkpoint_stands(drawn_corpus, tmp_path
 
 
 def test_two_processes_train_one_network(drawn_corpus, tmp_path, repository):
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-    ]
-    launch += ["--mixed_precision", "no", "--num_cpu_threads_per_process", "1", "-m", "train"]
+    # without a GPU `accelerate launch` starts one process; torchrun, which it wraps, starts as many as it is asked for
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "train"]
     more = ("--steps", "4", "--batch_size", "8", "--validate_every", "4", "--mixed_precision", "no")
     done = subprocess.run(
         [*launch, *command(drawn_corpus, tmp_path, *more)], cwd=repository, capture_output=True, text=True, timeout=300
