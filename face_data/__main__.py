@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from datasets import disable_progress_bars
+
 from face_data.drawn import drawn_plan
 from face_data.pairs import lfw_pairs, write_pairs
 from face_data.prepare import SHARD_SIZE, prepare
@@ -22,6 +24,7 @@ from image_processing_facelivenet import FaceLiveNetImageProcessor
 
 def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
+    disable_progress_bars()  # those of `datasets`; the one over the photographs stays
     try:
         arguments.run(arguments)
     except (ValueError, OSError) as error:
