@@ -214,8 +214,11 @@ def _check_finite(output, step: int) -> None:
 
 def _earlier(config: TrainingConfig) -> dict | None:
     """The record of the checkpoint this run started from, if it left one."""
-    record = Path(config.start_from or "") / "training.json"
-    return json.loads(record.read_text(encoding="utf-8")) if config.start_from and record.is_file() else None
+    if not config.start_from:
+        return None
+    source = Path(config.start_from)
+    record = (source.parent if source.name == "state" else source) / "training.json"
+    return json.loads(record.read_text(encoding="utf-8")) if record.is_file() else None
 
 
 def _record(config: TrainingConfig, accelerator: Accelerator, progress: Progress, faces: TrainingFaces) -> dict:

@@ -5,8 +5,8 @@ import os
 import shutil
 from pathlib import Path
 
-import torch
 from accelerate import Accelerator
+from safetensors.torch import load_file
 
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import FaceLiveNetConfig, FaceLiveNetModel
@@ -46,12 +46,16 @@ def save_model(model: FaceLiveNetModel, processor: FaceLiveNetImageProcessor, fo
 def start_from(model: FaceLiveNetModel, source: str) -> list[str]:
     """Take over every weight of an earlier checkpoint that has the same shape; returns the names that start anew.
 
+    Args:
+        source: a saved model (RUN/best, RUN/last), or RUN/state, which also knows the training set's people: with the
+            same corpora, their classifier and centres go on too.
+
     Raises:
         FileNotFoundError, ValueError: no such checkpoint, or one that has nothing in common with this network.
     """
-    if not (Path(source) / "config.json").is_file():
-        raise FileNotFoundError(f"--start-from {source}: no checkpoint there (config.json is missing)")
-    weights = FaceLiveNetModel.from_pretrained(source, dtype=torch.float32).state_dict()
+    if not (Path(source) / "model.safetensors").is_file():
+        raise FileNotFoundError(f"--start-from {source}: no checkpoint there (model.safetensors is missing)")
+    weights = load_file(Path(source) / "model.safetensors")
     own = model.state_dict()
     fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
     if not any(name.startswith("shared.") for name in fitting):

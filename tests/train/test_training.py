@@ -112,6 +112,8 @@ def test_a_later_stage_starts_from_an_earlier_one(run, drawn_corpus, tmp_path, c
     assert main(command(drawn_corpus, tmp_path, *more, "--start_from", str(run / "last"))) == 0
     printed = capsys.readouterr().out
     assert "identity_head.classifier.weight" in printed and "shared." not in printed
+    assert main(command(drawn_corpus, tmp_path, *more, "--start_from", str(run / "state"))) == 0
+    assert "anew: dynamic_weight_unit.fc.weight" in capsys.readouterr().out  # the identity head goes on too
     before, after = (FaceLiveNetModel.from_pretrained(folder / "last") for folder in (run, tmp_path))
     torch.testing.assert_close(before.shared.conv2d_1a.conv.weight, after.shared.conv2d_1a.conv.weight)
 
