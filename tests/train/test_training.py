@@ -103,7 +103,7 @@ def test_a_later_stage_starts_from_an_earlier_one(run, drawn_corpus, tmp_path, c
         "--batch_size",
         "8",
         "--image_size",
-        "96",
+        "112",
         "--learning_rate",
         "1e-9",
         "--validate_every",
