@@ -20,12 +20,12 @@ from transformers.utils import logging
 
 from evaluation import figures, report
 from evaluation.calibration import calibrate, store
-from evaluation.embeddings import Checkpoint, Embeddings, column, embed, load_checkpoint
+from evaluation.embeddings import Checkpoint, Embeddings, embed, load_checkpoint
 from evaluation.expression import expression_report
 from evaluation.holistic import authentication_report
 from evaluation.verification import REPORT_FOLD, generated_pairs, generated_report, score_pairs, single_fold, ten_folds
 from face_data.pairs import Pair, read_pairs
-from face_data.table import CorpusError, load_corpus, read_summary
+from face_data.table import CorpusError, column, load_corpus, read_summary
 
 PROTOCOLS = ("verification", "expression", "authentication")
 DEFAULT_SPLITS = {  # the first group of which the corpus has any is judged; verification's View 2 has its own folds

@@ -13,6 +13,7 @@ from huggingface_hub import snapshot_download
 from torch.nn.functional import normalize
 from tqdm import tqdm
 
+from face_data.table import column
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import FaceLiveNetModel
 
@@ -164,11 +165,6 @@ def _forward(model: FaceLiveNetModel, pixels: torch.Tensor) -> tuple[torch.Tenso
     """Embeddings (b, 1792) and expression probabilities (b, classes), both float32."""
     output = model(pixels)
     return output.embedding.float(), output.expression_logits.float().softmax(-1)
-
-
-def column(corpus: Dataset, name: str) -> list:
-    """One column of a corpus, without decoding any picture."""
-    return corpus.with_format("arrow")[name][:].to_pylist()
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:

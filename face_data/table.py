@@ -57,12 +57,17 @@ def load_corpus(corpus: str | Path, splits: Sequence[str] | None = None) -> Data
         dataset = load_dataset(str(corpus), split="train", features=FEATURES)
     if splits is None:
         return dataset
-    known = dataset.with_format("arrow")["split"][:].to_pylist()
+    known = column(dataset, "split")
     missing = set(splits) - set(known)
     if missing:
         raise CorpusError(f"{corpus}: no split {', '.join(sorted(missing))}; it has {', '.join(sorted(set(known)))}")
     wanted = set(splits)
     return dataset.select([row for row, split in enumerate(known) if split in wanted])
+
+
+def column(corpus: Dataset, name: str) -> list:
+    """One column of a corpus, without decoding any picture."""
+    return corpus.with_format("arrow")[name][:].to_pylist()
 
 
 def read_summary(folder: str | Path) -> dict:

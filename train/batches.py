@@ -10,7 +10,7 @@ from datasets import Image
 from torch import Tensor
 from torch.utils.data import Dataset, WeightedRandomSampler
 
-from face_data.table import EXPRESSIONS, CorpusError, load_corpus
+from face_data.table import EXPRESSIONS, CorpusError, column, load_corpus
 from train.config import split_corpus
 
 IGNORE = -100
@@ -33,7 +33,7 @@ class TrainingFaces(Dataset):
         self.images = [part.select_columns("image").cast_column("image", Image(decode=False)) for part in parts]
         self.start = np.cumsum([0] + [len(part) for part in parts])
         self.splits = {
-            split_corpus(text)[0]: sorted(set(part.with_format("arrow")["split"][:].to_pylist()))
+            split_corpus(text)[0]: sorted(set(column(part, "split")))
             for text, part in zip(corpora, parts, strict=True)
         }
         table = [row for part in parts for row in _labels(part)]

@@ -47,7 +47,8 @@ def _forward(model, whiten, corpus, config: TrainingConfig, device) -> tuple[np.
     def collate(rows):
         return torch.stack([torch.from_numpy(np.array(row["image"])).permute(2, 0, 1) for row in rows])
 
-    loader = DataLoader(corpus, config.batch_size, collate_fn=collate, num_workers=config.workers)
+    faces_only = corpus.select_columns("image")  # reading whole rows takes many times as long
+    loader = DataLoader(faces_only, config.batch_size, collate_fn=collate, num_workers=config.workers)
     embeddings, predictions = [], []
     for faces in loader:
         output = model(whiten(faces.to(device)))
