@@ -18,9 +18,9 @@ This file imports nothing of the rest of the project, so that the Hub can ship i
 
 import difflib
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
@@ -28,15 +28,16 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
+try:
+    import timm
+except ImportError:  # only config.trunk needs it
+    timm = None
+
 EXPRESSIONS = ("neutral", "anger", "disgust", "fear", "happy", "sad", "surprise")
 FEATURE_SIZE = 1792  # channels of the last feature map, hence of the embedding
 IGNORE = -100  # the label of what nobody labelled, as everywhere in PyTorch
 SMALLEST_IMAGE = 75  # below it the shared layers have no output
-
-INCEPTION_RESNET_V1_URLS = {  # published by facenet-pytorch
-    "vggface2": "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/20180402-114759-vggface2.pt",
-    "casia-webface": "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/20180408-102900-casia-webface.pt",
-}
+WEIGHTINGS = ("dynamic", "static", "inverse_loss", "uncertainty", "verification", "expression")
 
 
 @strict
@@ -46,6 +47,8 @@ class FaceLiveNetConfig(PreTrainedConfig):
     Args:
         image_size: side of the square input in pixels. Inference works at any size from 75; the dynamic-weight-unit
             flattens the feature map and is tied to this one.
+        trunk: None for the paper's shared layers, or the name of a timm backbone in their place ("resnet18"), whose
+            last feature map a 1 × 1 convolution brings to 1792 channels; branches, unit and losses stay the same.
         repeats: how many Block35, Block17 and Block8. (1, 1, 1) is the paper's network of 13 million parameters,
             (5, 10, 5) the full Inception-ResNet-v1.
         batch_norm_scale: whether batch norms learn a scale (TensorFlow's default, and the paper's count, has none).
@@ -53,12 +56,21 @@ class FaceLiveNetConfig(PreTrainedConfig):
         dropout: before both classifiers.
         expression_hidden_size: branch 2's "one more fully connected layer".
         num_identities: people of the training set; 0 leaves the identity classifier and the centres out.
+        sampled_identities: how many of them one step looks at, those of the batch among them, for millions of people
+            (Partial FC, arXiv 2203.15565, here for the class-wise triplet loss too); 0 looks at all, as the paper does.
+        weighting: how the two losses are weighed. "dynamic": equation 5. "static": w1 L1 + w2 L2 with static_weights
+            (Table 5). "inverse_loss": w1 L1 + w2 L2, where the unit learns from w1 / L1 + w2 / L2 alone (the authors'
+            next paper, arXiv 1911.03281). "uncertainty": e^-s1 L1 + e^-s2 L2 + (s1 + s2) / 2 with learnt s (Kendall,
+            arXiv 1705.07115). "verification" and "expression": one task alone (section 4.2).
+        static_weights: w1 and w2 of the "static" weighting.
+        expression_class_weights: factor of each expression in L2, against classes of unequal size; None for none.
         triplet_weight, triplet_margin: α of equation 1 and β0 of equation 3.
         center_decay: a of c −= (1 − a) · mean(c − x), how much of a class centre one batch leaves in place.
         cosine_scale, cosine_margin: s and m of a margin softmax, s (cos θ − m) for the own identity and s cos θ for the
             others (CosFace, arXiv 1801.09414), in place of equation 2's plain logits; a scale of 0 keeps the paper's.
         similarity_threshold: cosine similarity from which two faces are one person; None until it is calibrated.
         expression_threshold: probability from which the asked expression counts as seen.
+        test_time_flip: average what the network says of a face and of its mirror image; costs a second pass.
         challenge_expressions: the expressions this checkpoint recognises well enough to be asked for; by default happy
             and surprise, which the paper found "most universal and easy to recognize".
         calibration: where the thresholds come from (FAR, FRR, interval, corpus, date).
@@ -67,6 +79,7 @@ class FaceLiveNetConfig(PreTrainedConfig):
     model_type = "facelivenet"
 
     image_size: int = 160
+    trunk: str | None = None
     repeats: list[int] | tuple[int, ...] = (1, 1, 1)
     batch_norm_scale: bool = False
     batch_norm_momentum: float = 0.005
@@ -74,6 +87,10 @@ class FaceLiveNetConfig(PreTrainedConfig):
     dropout: float | int = 0.5
     expression_hidden_size: int = 128
     num_identities: int = 0
+    sampled_identities: int = 0
+    weighting: str = "dynamic"
+    static_weights: list[float | int] | tuple[float | int, ...] = (1.0, 1.0)
+    expression_class_weights: list[float | int] | None = None
     triplet_weight: float | int = 1e-4
     triplet_margin: float | int = 10.0
     center_decay: float | int = 0.95
@@ -81,6 +98,7 @@ class FaceLiveNetConfig(PreTrainedConfig):
     cosine_margin: float | int = 0
     similarity_threshold: float | int | None = None
     expression_threshold: float | int = 0.5
+    test_time_flip: bool = False
     challenge_expressions: list[str] | tuple[str, ...] | None = None
     calibration: dict | None = None
 
@@ -103,18 +121,36 @@ class FaceLiveNetConfig(PreTrainedConfig):
         """Names of the expressions in the order of the logits."""
         return tuple(self.id2label[index] for index in range(len(self.id2label)))
 
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What is trained: both branches, or by a single-task weighting one."""
+        return (self.weighting,) if self.weighting in ("verification", "expression") else ("verification", "expression")
+
     def validate_network(self):
         """Called by `@strict` after construction."""
-        if self.image_size < SMALLEST_IMAGE:
+        if self.trunk is None and self.image_size < SMALLEST_IMAGE:
             raise ValueError(f"image_size must be at least {SMALLEST_IMAGE} pixels, not {self.image_size}")
         if len(self.repeats) != 3 or min(self.repeats) < 0:
             raise ValueError(f"repeats must be three counts (Block35, Block17, Block8), not {self.repeats}")
         for name in ("dropout", "center_decay", "expression_threshold"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie within 0..1, not {getattr(self, name)}")
-        for name in ("triplet_weight", "triplet_margin", "num_identities", "cosine_scale", "cosine_margin"):
+        for name in (
+            "triplet_weight", "triplet_margin", "num_identities", "sampled_identities", "cosine_scale", "cosine_margin",
+        ):  # fmt: skip
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative: {getattr(self, name)}")
+        if self.weighting not in WEIGHTINGS:
+            raise ValueError(f"weighting must be one of {', '.join(WEIGHTINGS)}, not {self.weighting!r}")
+        if len(self.static_weights) != 2 or not min(self.static_weights) >= 0:
+            raise ValueError(f"static_weights must be w1 and w2, not negative: {self.static_weights}")
+        if self.expression_class_weights is not None and (
+            len(self.expression_class_weights) != len(self.id2label) or not min(self.expression_class_weights) >= 0
+        ):
+            raise ValueError(
+                f"expression_class_weights must be a factor for each of {len(self.id2label)} expressions, "
+                f"not {self.expression_class_weights}"
+            )
         for name in ("batch_norm_momentum", "batch_norm_eps", "expression_hidden_size"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
@@ -250,6 +286,42 @@ class SharedLayers(nn.Module):
             x = layer(x)
         return x
 
+    @staticmethod
+    def side(image_size: int) -> int:
+        """Side of the output for a square input, in cells."""
+        side = (image_size - 3) // 2 + 1 - 2  # conv2d_1a, conv2d_2a
+        side = (side - 3) // 2 + 1 - 2  # maxpool_3a, conv2d_4a
+        for _ in range(3):  # conv2d_4b, Reduction-A, Reduction-B
+            side = (side - 3) // 2 + 1
+        return side
+
+
+class TimmTrunk(nn.Module):
+    """A timm backbone in place of the shared layers: (batch, 3, side, side) -> (batch, 1792, side / 32, side / 32)."""
+
+    def __init__(self, config: FaceLiveNetConfig):
+        super().__init__()
+        if timm is None:
+            raise ImportError(f"The trunk {config.trunk} comes from timm: pip install timm")
+        if not timm.is_model(config.trunk):
+            close = difflib.get_close_matches(config.trunk, timm.list_models(), n=5, cutoff=0)
+            raise ValueError(f"trunk: timm has no backbone {config.trunk!r}; close are {', '.join(close)}")
+        published = timm.get_pretrained_cfg(config.trunk)
+        size = {"img_size": config.image_size} if published and published.fixed_input_size else {}
+        self.body = timm.create_model(config.trunk, features_only=True, out_indices=(-1,), **size)
+        [self.step], [channels] = self.body.feature_info.reduction(), self.body.feature_info.channels()
+        self.channels_last = self.body.output_fmt == "NHWC"  # as Swin's are
+        self.project = ConvBlock(config, channels, FEATURE_SIZE, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.body(x)[-1]
+        return self.project(x.permute(0, 3, 1, 2) if self.channels_last else x)
+
+    def side(self, image_size: int) -> int:
+        if image_size % self.step:
+            raise ValueError(f"image_size must be a multiple of {self.step} for this trunk, not {image_size}")
+        return image_size // self.step
+
 
 class Branch(nn.Module):
     """What both tasks have of their own: Block8s, the last without ReLU, and average pooling -> (batch, 1792)."""
@@ -282,9 +354,9 @@ class DynamicWeightUnit(nn.Module):
     Normalising the flattened features keeps the softmax from saturating on their scale.
     """
 
-    def __init__(self, config: FaceLiveNetConfig):
+    def __init__(self, side: int):
         super().__init__()
-        self.fc = nn.Linear(FEATURE_SIZE * feature_map_side(config.image_size) ** 2, 2)
+        self.fc = nn.Linear(FEATURE_SIZE * side**2, 2)
 
     def forward(self, shared: Tensor) -> Tensor:
         flat = shared.flatten(1)
@@ -293,20 +365,40 @@ class DynamicWeightUnit(nn.Module):
                 f"the dynamic-weight-unit was built for feature maps of {self.fc.in_features} values and got "
                 f"{flat.shape[1]}: train at the config's image_size"
             )
-        return self.fc(F.normalize(flat, dim=1)).float().softmax(dim=1).mean(dim=0)  # (2,)
-
-
-def feature_map_side(image_size: int) -> int:
-    """Side of the shared layers' output for a square input, in cells."""
-    side = (image_size - 3) // 2 + 1 - 2  # conv2d_1a, conv2d_2a
-    side = (side - 3) // 2 + 1 - 2  # maxpool_3a, conv2d_4a
-    for _ in range(3):  # conv2d_4b, Reduction-A, Reduction-B
-        side = (side - 3) // 2 + 1
-    return side
+        return self.fc(F.normalize(flat, dim=1)).softmax(dim=1).mean(dim=0)  # (2,)
 
 
 # --------------------------------------------------------------------------------------------------------------------
 # The losses (section 4.1)
+
+
+class ClassWiseTripletLoss(torch.autograd.Function):
+    """Equations 3 and 4 with their gradient, which is at hand when the distances are.
+
+    Nothing of the size of the centres is made on the way or kept for the backward pass, and the centres may move as
+    soon as the loss is known.
+    """
+
+    @staticmethod
+    def forward(ctx, features: Tensor, labels: Tensor, centers: Tensor, margin: float) -> Tensor:
+        # ‖x − c‖² = ‖x‖² + ‖c‖² − 2 x·c: (m, k) by one matrix product
+        squared = features.square().sum(dim=1, keepdim=True) - 2 * (features @ centers.T)
+        squared += torch.linalg.vector_norm(centers, dim=1).square()
+        distances = squared.clamp_(min=0).sqrt_()
+        # The own centre is the near one, where the product above cancels digits: by the plain difference.
+        from_own = features - centers[labels]  # (m, d)
+        own = torch.linalg.vector_norm(from_own, dim=1, keepdim=True)  # (m, 1)
+        violations = F.relu(own + margin - distances).scatter_(1, labels[:, None], 0.0)
+        # ∂/∂x of ‖x − c‖ is (x − c) / ‖x − c‖, and 0 where x = c.
+        active = violations > 0
+        push = torch.where(active & (distances > 0), 1 / distances, 0.0)  # (m, k)
+        pull = torch.where(own > 0, active.sum(dim=1, keepdim=True) / own, 0.0)  # (m, 1)
+        ctx.save_for_backward(pull * from_own - push.sum(dim=1, keepdim=True) * features + push @ centers)
+        return violations.sum(dim=1)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        return grad[:, None] * ctx.saved_tensors[0], None, None, None
 
 
 def class_wise_triplet_loss(features: Tensor, labels: Tensor, centers: Tensor, margin: float) -> Tensor:
@@ -316,66 +408,115 @@ def class_wise_triplet_loss(features: Tensor, labels: Tensor, centers: Tensor, m
         features: x, (m, d). labels: y, (m,) in 0..k−1. centers: c, (k, d), not trained by gradient. margin: β0.
 
     Returns:
-        (m,); their sum is the paper's Lc. Memory is that of (m, k) distances; no (m, k, d) difference is ever built.
+        (m,); their sum is the paper's Lc. Memory is that of a few (m, k) matrices beside the centres.
     """
-    distances = torch.cdist(features, centers, compute_mode="use_mm_for_euclid_dist")  # (m, k)
-    # The own centre is the near one, where the matrix product above would cancel digits: by the plain difference.
-    own = torch.linalg.vector_norm(features - centers[labels], dim=1, keepdim=True)  # (m, 1)
-    violations = F.relu(own + margin - distances)
-    return violations.scatter(1, labels[:, None], 0.0).sum(dim=1)
+    return ClassWiseTripletLoss.apply(features, labels, centers, margin)
 
 
 @torch.no_grad()
 def move_centers(centers: Tensor, features: Tensor, labels: Tensor, decay: float) -> None:
-    """c_l −= (1 − a) · mean over the batch's samples of class l of (c_l − x_i), in place; other classes stay."""
-    difference = centers[labels] - features.to(centers.dtype)  # (m, d)
-    count = torch.bincount(labels, minlength=len(centers))[labels].unsqueeze(1)  # (m, 1) samples of the same class
-    centers.index_add_(0, labels, difference / count, alpha=-(1 - decay))
+    """c_l −= (1 − a) · mean over the batch's samples of class l of (c_l − x_i), in place; other classes stay.
+
+    Labels of −100 are left out. The sums are matrix products, so that every process comes to the same bits.
+    """
+    known = labels != IGNORE
+    people, member = labels[known].unique(return_inverse=True)  # (p,), (m,)
+    member = F.one_hot(member, len(people)).T.to(centers.dtype)  # (p, m)
+    mean = member @ features[known].to(centers.dtype) / member.sum(dim=1, keepdim=True)
+    centers[people] -= (1 - decay) * (centers[people] - mean)
+
+
+def sum_over_processes(x: Tensor) -> Tensor:
+    """The sum of x over the processes of a distributed training; x itself where there is one.
+
+    Its gradient is x's own times the number of processes, so that the processes' gradients, which
+    DistributedDataParallel averages, become exactly that of the whole batch.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return x
+    total = x.detach().clone()
+    dist.all_reduce(total)
+    return total + dist.get_world_size() * (x - x.detach())
+
+
+def gather_from_processes(x: Tensor) -> Tensor:
+    """The rows of every process, in the order of the processes, without gradient."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return x.detach()
+    parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, x.detach().contiguous())
+    return torch.cat(parts)
 
 
 class IdentityHead(nn.Module):
-    """L1's parts in training: the linear layer to the identities, and the class centres."""
+    """L1's parts in training: the linear layer to the identities, and the class centres.
+
+    With `sampled_identities`, `classifier` holds the rows of the identities in `sample` alone; all of them lie in
+    `table`. Whoever trains draws a sample before each step and puts its rows back after it.
+    """
 
     def __init__(self, config: FaceLiveNetConfig):
         super().__init__()
         self.config = config
         self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(FEATURE_SIZE, config.num_identities, bias=not config.cosine_scale)
+        looked_at = min(config.sampled_identities or config.num_identities, config.num_identities)
+        bias = not config.cosine_scale and not config.sampled_identities
+        self.classifier = nn.Linear(FEATURE_SIZE, looked_at, bias=bias)
         self.register_buffer("centers", torch.zeros(config.num_identities, FEATURE_SIZE))
+        if config.sampled_identities:
+            self.register_buffer("table", torch.zeros(config.num_identities, FEATURE_SIZE))
+            self.register_buffer("sample", torch.arange(looked_at))  # in ascending order
+        self.batches_per_step = 1  # with gradient accumulation, centres move once per step too
+        self.seen: list[tuple[Tensor, Tensor]] = []
 
-    @torch.compiler.disable  # the number of known people differs from batch to batch, and the centres move in place
-    def forward(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (m, 1792), labels (m,) with -100 for unknown people -> the means of Ls1 and Lc over the known."""
+    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Features (m, 1792), labels (m,) with −100 for unknown people -> (3,): the sums of Ls1 and Lc over the known,
+
+        and how many they are.
+        """
         known = labels != IGNORE
-        features, labels = features[known], labels[known]
-        softmax_loss = F.cross_entropy(self.logits(self.dropout(features), labels).float(), labels, reduction="sum")
-        triplet_loss = class_wise_triplet_loss(features, labels, self.centers.clone(), self.config.triplet_margin)
+        people, centers = labels.clamp(min=0), self.centers
+        if self.config.sampled_identities:
+            people = torch.searchsorted(self.sample, people)
+            centers = centers[self.sample]
+        logits = self.logits(self.dropout(features), people)
+        softmax_loss = F.cross_entropy(logits, people.where(known, IGNORE), ignore_index=IGNORE, reduction="sum")
+        triplet_loss = class_wise_triplet_loss(features, people, centers, self.config.triplet_margin)
         if self.training:
-            move_centers(self.centers, features, labels, self.config.center_decay)
-        return softmax_loss / max(len(labels), 1), triplet_loss.sum() / max(len(labels), 1)
+            self._move_centers(features, labels)
+        return torch.stack([softmax_loss, (triplet_loss * known).sum(), known.sum()])
 
     def logits(self, features: Tensor, labels: Tensor) -> Tensor:
-        """(m, identities): z of equation 2, or with a cosine_scale those of the margin softmax."""
+        """(m, identities looked at): z of equation 2, or with a cosine_scale those of the margin softmax."""
         if not self.config.cosine_scale:
             return self.classifier(features)
         cosine = F.linear(F.normalize(features, dim=1), F.normalize(self.classifier.weight, dim=1))
-        own = F.one_hot(labels, self.config.num_identities)
+        own = F.one_hot(labels, self.classifier.out_features)
         return self.config.cosine_scale * (cosine - self.config.cosine_margin * own)
 
+    def _move_centers(self, features: Tensor, labels: Tensor) -> None:
+        self.seen.append((gather_from_processes(features), gather_from_processes(labels)))
+        if len(self.seen) >= self.batches_per_step:
+            features, labels = map(torch.cat, zip(*self.seen, strict=True))
+            move_centers(self.centers, features, labels, self.config.center_decay)
+            self.seen.clear()
 
-def expression_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """L2: cross-entropy over the samples with a label, averaged; 0 where there is none.
+
+def expression_loss(logits: Tensor, labels: Tensor, class_weights: list[float] | None = None) -> Tensor:
+    """L2: (2,), the sum of the cross-entropies over the samples with a label, and how many they are.
 
     Args:
-        logits: (m, n). labels: (m,) class indices with -100 for unknown, or (m, n) probabilities with rows of zeros.
+        logits: (m, n). labels: (m,) class indices with −100 for unknown, or (m, n) probabilities with rows of zeros.
+        class_weights: n factors of the classes.
     """
-    if labels.is_floating_point():
+    weight = None if class_weights is None else torch.tensor(class_weights, dtype=logits.dtype, device=logits.device)
+    if labels.is_floating_point():  # a row of zeros contributes 0
         known = labels.sum(dim=1) > 0
-        losses = F.cross_entropy(logits, labels.to(logits.dtype), reduction="none")  # a row of zeros contributes 0
+        total = F.cross_entropy(logits, labels.to(logits.dtype), weight, reduction="sum")
     else:
         known = labels != IGNORE
-        losses = F.cross_entropy(logits, labels, reduction="none", ignore_index=IGNORE)
-    return losses.sum() / known.sum().clamp(min=1)
+        total = F.cross_entropy(logits, labels, weight, reduction="sum", ignore_index=IGNORE)
+    return torch.stack([total, known.sum().to(total.dtype)])
 
 
 def multi_task_loss(verification_loss: Tensor, expression_loss: Tensor, task_weights: Tensor) -> Tensor:
@@ -384,6 +525,14 @@ def multi_task_loss(verification_loss: Tensor, expression_loss: Tensor, task_wei
     By the softmax, ∂L3/∂z1 = w1 w2 (L1 − L2): descent moves weight to the task with the smaller loss.
     """
     return (1 + task_weights[0]) * verification_loss + task_weights[1] * expression_loss
+
+
+class Uncertainty(nn.Module):
+    """The learnt logarithms s of both tasks' variances."""
+
+    def __init__(self):
+        super().__init__()
+        self.log_variances = nn.Parameter(torch.zeros(2))
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -396,9 +545,10 @@ class FaceLiveNetOutput(ModelOutput):
     Args:
         embedding: (batch, 1792) of unit length; the cosine of two is their similarity.
         expression_logits: (batch, expressions), in the order of `config.expressions`.
-        loss: L3, a scalar; this and what follows only when labels are given.
+        loss: what is minimised, by equation 5 L3; a scalar. This and what follows only when labels are given; in
+            training over several processes they are those of the whole batch, the same everywhere.
         verification_loss: L1 = softmax_loss + α · triplet_loss. softmax_loss, triplet_loss: means over known people.
-        expression_loss: L2. task_weights: (w1, w2).
+        expression_loss: L2, the mean over labelled expressions. task_weights: (w1, w2).
     """
 
     loss: Tensor | None = None
@@ -420,11 +570,12 @@ class FaceLiveNetModel(PreTrainedModel):
 
     def __init__(self, config: FaceLiveNetConfig):
         super().__init__(config)
-        self.shared = SharedLayers(config)
+        self.shared = TimmTrunk(config) if config.trunk else SharedLayers(config)
         self.verification = Branch(config)
         self.expression = Branch(config)
         self.expression_head = ExpressionHead(config)
-        self.dynamic_weight_unit = DynamicWeightUnit(config)
+        self.dynamic_weight_unit = DynamicWeightUnit(self.shared.side(config.image_size))
+        self.uncertainty = Uncertainty() if config.weighting == "uncertainty" else None
         self.identity_head = IdentityHead(config) if config.num_identities else None
         self.post_init()
 
@@ -442,12 +593,21 @@ class FaceLiveNetModel(PreTrainedModel):
             init.ones_(module.running_var)
         elif isinstance(module, IdentityHead):
             init.zeros_(module.centers)
+            if self.config.sampled_identities:
+                init.xavier_uniform_(module.table)
+                init.copy_(module.sample, torch.arange(len(module.sample)))
+        elif isinstance(module, Uncertainty):
+            init.zeros_(module.log_variances)
+        if hasattr(module, "init_non_persistent_buffers"):  # timm's, which no checkpoint holds
+            module.init_non_persistent_buffers()
 
     def forward(
         self,
         pixel_values: Tensor,
         identity_labels: Tensor | None = None,
         expression_labels: Tensor | None = None,
+        known_identities: float | None = None,
+        known_expressions: float | None = None,
         **kwargs,
     ) -> FaceLiveNetOutput:
         """
@@ -456,59 +616,83 @@ class FaceLiveNetModel(PreTrainedModel):
             identity_labels: (batch,) 0..num_identities−1, −100 where unknown.
             expression_labels: (batch,) indices with −100 where unknown, or (batch, expressions) probabilities with
                 a row of zeros where unknown.
+            known_identities, known_expressions: what the sums of losses are divided by; by default how many labels
+                there are, in training those of all processes. With gradient accumulation their mean over the batches
+                of the step, so that the mean of the batches' losses is the loss of the whole.
+
+        In single-task training the other branch is not run, and its output is None.
         """
+        labelled = identity_labels is not None or expression_labels is not None
+        if not labelled and not self.training and self.config.test_time_flip:
+            return self._with_mirror_image(pixel_values)
+        tasks = self.config.tasks if labelled and self.training else ("verification", "expression")
         shared = self.shared(pixel_values)  # (b, 1792, 3, 3) at 160 pixels
-        features = self.verification(shared).float()  # (b, 1792); losses and cosines need more digits than bf16 has
-        logits = self.expression_head(self.expression(shared)).float()  # (b, expressions)
-        output = FaceLiveNetOutput(embedding=F.normalize(features, dim=1), expression_logits=logits)
-        if identity_labels is None and expression_labels is None:
+        output = FaceLiveNetOutput()
+        if "verification" in tasks:
+            features = self.verification(shared).float()  # (b, 1792); losses and cosines need more digits than bf16 has
+            output.embedding = F.normalize(features, dim=1)
+        if "expression" in tasks:
+            output.expression_logits = self.expression_head(self.expression(shared)).float()  # (b, expressions)
+        if not labelled:
             return output
 
-        nothing = logits.sum() * 0.0  # keeps every parameter in the graph when a batch lacks one kind of label
-        output.softmax_loss = output.triplet_loss = nothing
-        output.expression_loss = nothing
-        if identity_labels is not None:
-            if self.identity_head is None:
-                raise ValueError("identity_labels were given, but the network has no identity head: set num_identities")
-            output.softmax_loss, output.triplet_loss = self.identity_head(features, identity_labels)
-        if expression_labels is not None:
-            output.expression_loss = expression_loss(logits, expression_labels)
-        output.verification_loss = output.softmax_loss + self.config.triplet_weight * output.triplet_loss  # equation 1
-        output.task_weights = self.dynamic_weight_unit(shared)
-        output.loss = multi_task_loss(output.verification_loss, output.expression_loss, output.task_weights)
+        with torch.autocast(pixel_values.device.type, enabled=False):
+            of_identities, of_expressions = shared.new_zeros(3).float(), shared.new_zeros(2).float()
+            if identity_labels is not None and "verification" in tasks:
+                if self.identity_head is None:
+                    raise ValueError(
+                        "identity_labels were given, but the network has no identity head: set num_identities"
+                    )
+                of_identities = self.identity_head(features, identity_labels)
+            if expression_labels is not None and "expression" in tasks:
+                weights = self.config.expression_class_weights
+                of_expressions = expression_loss(output.expression_logits, expression_labels, weights)
+            softmax, triplet, identities, expressions, known = self._whole_batch(of_identities, of_expressions)
+            identities = identities.clamp(min=1) if known_identities is None else max(known_identities, 1)
+            known = known.clamp(min=1) if known_expressions is None else max(known_expressions, 1)
+            output.softmax_loss, output.triplet_loss = softmax / identities, triplet / identities
+            output.verification_loss = output.softmax_loss + self.config.triplet_weight * output.triplet_loss  # eq. 1
+            output.expression_loss = expressions / known
+            output.loss, output.task_weights = self._weigh(output.verification_loss, output.expression_loss, shared)
         return output
 
+    def _whole_batch(self, *sums: Tensor) -> Tensor:
+        sums = torch.cat(sums)
+        return sum_over_processes(sums) if self.training else sums
 
-def load_inception_resnet_v1(model: FaceLiveNetModel, source: str | Path) -> None:
-    """Start the shared layers and both branches from weights in facenet-pytorch's InceptionResnetV1 format.
+    def _weigh(self, verification_loss: Tensor, expression_loss: Tensor, shared: Tensor) -> tuple[Tensor, Tensor]:
+        """What is minimised, and (w1, w2) in it."""
+        losses, kind = torch.stack([verification_loss, expression_loss]), self.config.weighting
+        if kind == "dynamic":
+            weights = self._dynamic_weights(shared)
+            return multi_task_loss(verification_loss, expression_loss, weights), weights
+        if kind == "inverse_loss":  # neither does the unit train the shared layers, nor do the losses train the unit
+            weights = self._dynamic_weights(shared.detach())
+            return weights.detach() @ losses + weights @ (1 / losses.detach().clamp(min=1e-3)), weights
+        if kind == "uncertainty":
+            weights = torch.exp(-self.uncertainty.log_variances)
+            return weights @ losses + self.uncertainty.log_variances.sum() / 2, weights
+        fixed = {"static": self.config.static_weights, "verification": (1, 0), "expression": (0, 1)}[kind]
+        weights = torch.tensor(fixed, dtype=losses.dtype, device=losses.device)
+        return weights @ losses, weights
 
-    Args:
-        model: with repeats (5, 10, 5) and batch_norm_scale, as those weights were trained.
-        source: a `.pt` file of that state dict, or "vggface2" or "casia-webface" to download the published one.
+    def _dynamic_weights(self, shared: Tensor) -> Tensor:
+        weights = self.dynamic_weight_unit(shared.float())
+        if self.training and dist.is_available() and dist.is_initialized():
+            weights = sum_over_processes(weights) / dist.get_world_size()
+        return weights
 
-    Raises:
-        ValueError: the network has another shape than the weights. FileNotFoundError: neither a file nor such a name.
-    """
-    config = model.config
-    if tuple(config.repeats) != (5, 10, 5) or not config.batch_norm_scale:
-        raise ValueError(
-            "Inception-ResNet-v1 weights need repeats=(5, 10, 5) and batch_norm_scale=True, "
-            f"not repeats={tuple(config.repeats)} and batch_norm_scale={config.batch_norm_scale}"
+    def _with_mirror_image(self, pixel_values: Tensor) -> FaceLiveNetOutput:
+        shared = self.shared(torch.cat([pixel_values, pixel_values.flip(-1)]))
+        both = F.normalize(self.verification(shared).float(), dim=1).unflatten(0, (2, -1))  # (2, b, 1792)
+        logits = self.expression_head(self.expression(shared)).float().unflatten(0, (2, -1))
+        return FaceLiveNetOutput(
+            embedding=F.normalize(both.mean(dim=0), dim=1),
+            expression_logits=logits.softmax(dim=-1).mean(dim=0).log(),
         )
-    if str(source) in INCEPTION_RESNET_V1_URLS:
-        weights = torch.hub.load_state_dict_from_url(INCEPTION_RESNET_V1_URLS[str(source)], "cpu", weights_only=True)
-    elif Path(source).is_file():
-        weights = torch.load(source, map_location="cpu", weights_only=True)
-    else:
-        raise FileNotFoundError(f"{source}: no such file, and not one of {', '.join(INCEPTION_RESNET_V1_URLS)}")
-    own = {name: value for name, value in weights.items() if not name.startswith(("last_", "logits."))}
-    in_branch = {name: value for name, value in own.items() if name.startswith(("repeat_3.", "block8."))}
-    model.shared.load_state_dict({name: value for name, value in own.items() if name not in in_branch})
-    model.verification.load_state_dict(in_branch)
-    model.expression.load_state_dict(in_branch)
 
 
 FaceLiveNetConfig.register_for_auto_class()
 FaceLiveNetModel.register_for_auto_class("AutoModel")
 
-__all__ = ["FaceLiveNetConfig", "FaceLiveNetModel", "FaceLiveNetOutput", "load_inception_resnet_v1"]
+__all__ = ["FaceLiveNetConfig", "FaceLiveNetModel", "FaceLiveNetOutput"]

@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from facenet_pytorch import InceptionResnetV1
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoModel
 
@@ -15,13 +14,15 @@ from modeling_facelivenet import (
     FaceLiveNetModel,
     class_wise_triplet_loss,
     expression_loss,
-    feature_map_side,
-    load_inception_resnet_v1,
     move_centers,
     multi_task_loss,
 )
 
 SIX = dict(enumerate(EXPRESSIONS[1:]))
+
+
+def mean_of(sum_and_count: torch.Tensor) -> torch.Tensor:
+    return sum_and_count[0] / sum_and_count[1]
 
 
 def parameters(module) -> int:
@@ -64,7 +65,7 @@ def channels_of(module) -> int:
 def test_feature_map_side_is_what_the_layers_give(size):
     model = FaceLiveNetModel(FaceLiveNetConfig()).eval()
     with torch.no_grad():
-        assert model.shared(torch.zeros(1, 3, size, size)).shape == (1, 1792, *[feature_map_side(size)] * 2)
+        assert model.shared(torch.zeros(1, 3, size, size)).shape == (1, 1792, *[model.shared.side(size)] * 2)
 
 
 def test_output_shapes_and_unit_embeddings(model):
@@ -81,35 +82,6 @@ def test_initialisation_biases_zero_and_xavier_weights(model):
     bound = math.sqrt(6 / ((192 + 256) * 9))
     assert weight.abs().max() <= bound and weight.std() == pytest.approx(bound / math.sqrt(3), rel=0.02)
     assert not model.identity_head.centers.any()
-
-
-def test_published_format_starts_shared_layers_and_both_branches(tmp_path):
-    torch.manual_seed(1)
-    source = InceptionResnetV1(pretrained=None).eval()
-    for norm in source.modules():
-        if isinstance(norm, torch.nn.BatchNorm2d):  # as after training, so that a mix-up would show
-            norm.running_mean.normal_(0, 0.1)
-            norm.running_var.uniform_(0.5, 2)
-            norm.weight.data.uniform_(0.5, 2)
-    torch.save(source.state_dict(), tmp_path / "weights.pt")
-    feature_map = {}
-    source.block8.register_forward_hook(lambda module, inputs, output: feature_map.update(last=output))
-    model = FaceLiveNetModel(FaceLiveNetConfig(repeats=(5, 10, 5), batch_norm_scale=True)).eval()
-    load_inception_resnet_v1(model, tmp_path / "weights.pt")
-    faces = torch.randn(1, 3, 160, 160)
-    with torch.no_grad():
-        source(faces)
-        shared = model.shared(faces)
-        for branch in (model.verification, model.expression):
-            torch.testing.assert_close(branch.block8(branch.repeat_3(shared)), feature_map["last"], atol=1e-4, rtol=0)
-
-
-def test_published_format_refuses_another_shape(tmp_path, model):
-    with pytest.raises(ValueError, match=r"repeats=\(5, 10, 5\)"):
-        load_inception_resnet_v1(model, tmp_path / "weights.pt")
-    full = FaceLiveNetModel(FaceLiveNetConfig(repeats=(5, 10, 5), batch_norm_scale=True))
-    with pytest.raises(FileNotFoundError, match=r"nowhere\.pt"):
-        load_inception_resnet_v1(full, "nowhere.pt")
 
 
 def test_save_and_load_keep_every_number(model, tmp_path):
@@ -150,6 +122,11 @@ def test_auto_classes_load_the_saved_folder(model, tmp_path):
         ({"id2label": {0: "happy"}}, "id2label"),
         ({"id2label": {0: "happy", 2: "sad"}}, "id2label"),
         ({"challenge_expressions": ["happy", "merry"]}, "merry"),
+        ({"weighting": "equal"}, "weighting must be one of dynamic, static"),
+        ({"static_weights": (1.0,)}, "static_weights"),
+        ({"static_weights": (1.0, -1.0)}, "static_weights"),
+        ({"expression_class_weights": [1.0, 1.0]}, "each of 7 expressions"),
+        ({"sampled_identities": -1}, "sampled_identities"),
         ({"dropuot": 0.5}, "did you mean 'dropout'"),
     ],
 )
@@ -245,14 +222,14 @@ def test_expression_loss_is_equation_2_over_the_labelled():
     logits = torch.randn(5, 7, dtype=torch.float64, requires_grad=True)
     labels = torch.tensor([3, -100, 0, 6, -100])
     naive = sum(-torch.log(logits[i].exp()[labels[i]] / logits[i].exp().sum()) for i in (0, 2, 3)) / 3
-    torch.testing.assert_close(expression_loss(logits, labels), naive, atol=1e-5, rtol=0)
+    torch.testing.assert_close(mean_of(expression_loss(logits, labels)), naive, atol=1e-5, rtol=0)
     soft = F.one_hot(labels.clamp(min=0), 7).double() * (labels != -100)[:, None]
-    torch.testing.assert_close(expression_loss(logits, soft), naive, atol=1e-5, rtol=0)
-    torch.autograd.gradcheck(lambda z: expression_loss(z, labels), logits)
+    torch.testing.assert_close(mean_of(expression_loss(logits, soft)), naive, atol=1e-5, rtol=0)
+    torch.autograd.gradcheck(lambda z: mean_of(expression_loss(z, labels)), logits)
     votes = torch.rand(5, 7, dtype=torch.float64)
     votes = votes / votes.sum(dim=1, keepdim=True)
     naive = -sum(votes[i, j] * logits[i].log_softmax(0)[j] for i in range(5) for j in range(7)) / 5
-    torch.testing.assert_close(expression_loss(logits, votes), naive, atol=1e-5, rtol=0)
+    torch.testing.assert_close(mean_of(expression_loss(logits, votes)), naive, atol=1e-5, rtol=0)
 
 
 def test_l1_is_equation_1_over_the_known_people(model):

@@ -4,6 +4,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tvF
@@ -12,7 +13,10 @@ from train.config import TrainingConfig
 
 
 def augment(faces: Tensor, config: TrainingConfig, generator: torch.Generator | None = None) -> Tensor:
-    """Aligned faces (b, 3, h, w) uint8 -> (b, 3, size, size) float32 in 0..1: mirrored, moved, relit, some grey."""
+    """Aligned faces (b, 3, h, w) uint8 -> (b, 3, size, size) float32 in 0..1: mirrored, moved, relit, some grey;
+
+    and as the config asks, recoloured, blurred, scaled down and up.
+    """
     size = config.image_size
     if faces.shape[-1] != size:
         faces = tvF.resize(faces, [size, size], InterpolationMode.BILINEAR, antialias=True)
@@ -20,6 +24,9 @@ def augment(faces: Tensor, config: TrainingConfig, generator: torch.Generator | 
 
     def random(*shape: int) -> Tensor:  # uniform in −1..1
         return torch.rand(shape, generator=generator, device=faces.device) * 2 - 1
+
+    def some(probability: float) -> Tensor:  # (rows,) that it falls on
+        return ((random(batch) + 1) / 2 < probability).nonzero().squeeze(1)
 
     batch = len(faces)
     angle = random(batch) * math.radians(config.rotation)
@@ -35,5 +42,24 @@ def augment(faces: Tensor, config: TrainingConfig, generator: torch.Generator | 
     across = torch.linspace(-1, 1, size, device=faces.device)
     gradient = random(batch, 1, 1, 1) * across.view(1, 1, 1, size) + random(batch, 1, 1, 1) * across.view(1, 1, size, 1)
     faces = faces**gamma * (1 + config.light * gradient).clamp(min=0.1)
+    if config.colour:
+        grey = faces.mean(dim=1, keepdim=True)
+        faces = grey + (faces - grey) * (1 + config.colour * random(batch, 1, 1, 1))
+        faces = (faces * (1 + config.colour / 2 * random(batch, 3, 1, 1))).clamp(min=0)
     gray = (random(batch, 1, 1, 1) + 1) / 2 < config.gray
-    return torch.where(gray, faces.mean(dim=1, keepdim=True), faces)
+    faces = torch.where(gray, faces.mean(dim=1, keepdim=True), faces)
+
+    if config.blur and len(rows := some(config.blur)):
+        faces[rows] = tvF.gaussian_blur(faces[rows], [5, 5], [0.3 + 1.2 * (random(1).item() + 1) / 2])
+    if config.downscale and len(rows := some(config.downscale)):
+        small = round(size * (1 - (random(1).item() + 1) / 3))  # a third of the size to all of it
+        coarse = F.interpolate(faces[rows], (small, small), mode="bilinear", antialias=True)
+        faces[rows] = F.interpolate(coarse, (size, size), mode="bilinear", align_corners=False)
+    return faces
+
+
+def erase(whitened: Tensor, config: TrainingConfig) -> Tensor:
+    """Random erasing of whitened faces, to their mean, in place; its random numbers are Python's own."""
+    if config.erase:
+        RandomErasing(config.erase, max_area=0.2, device=whitened.device)(whitened)
+    return whitened

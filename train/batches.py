@@ -1,14 +1,17 @@
-"""Prepared corpora -> batches: which photographs, with which labels, in which mixture."""
+"""Prepared corpora -> batches: which photographs, with which labels, in which mixture and order."""
 
 import io
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 import PIL.Image
 import torch
+from datasets import Dataset as Corpus
 from datasets import Image
 from torch import Tensor
-from torch.utils.data import Dataset, WeightedRandomSampler
+from torch.utils.data import Dataset, Sampler
 
 from face_data.table import EXPRESSIONS, CorpusError, column, load_corpus
 from train.config import split_corpus
@@ -16,16 +19,69 @@ from train.config import split_corpus
 IGNORE = -100
 
 
-class TrainingFaces(Dataset):
-    """Several corpora as one; an item is (face uint8 (3, h, w), identity label, expression target).
+@dataclass
+class Batch:
+    """faces: (b, 3, h, w) uint8. identity: (b,) labels, −100 unknown. expression: (b, n) probabilities, rows of zeros
+    unknown. keys: where each face comes from. unreadable: photographs that others stand in for, and why."""
+
+    faces: Tensor
+    identity: Tensor
+    expression: Tensor
+    keys: list[str]
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+    def pin_memory(self):
+        self.faces, self.identity, self.expression = (
+            one.pin_memory() for one in (self.faces, self.identity, self.expression)
+        )
+        return self
+
+
+class Labels:
+    """The labels of several corpora as one table.
 
     Identity labels number the people of all corpora together; −100 where the person is unknown or has fewer than
-    `minimum_photographs`. The expression target holds probabilities over the network's expressions: the annotators'
-    votes where there are any, else all on the label, else zeros. Votes for expressions the network does not know are
-    dropped; where nothing remains, the target is zeros.
+    `minimum_photographs`. The expression target holds probabilities over the network's expressions: with `soft` the
+    annotators' votes where there are any, else all on the label, else zeros. Votes for expressions the network does not
+    know are dropped; where nothing remains, the target is zeros.
     """
 
-    def __init__(self, corpora: list[str], expressions: tuple[str, ...], minimum_photographs: int = 1):
+    def __init__(self, parts: list[Corpus], expressions: tuple[str, ...], minimum_photographs: int, soft: bool):
+        table = [row for part in parts for row in _label_rows(part)]
+        photographs = Counter(row["identity"] for row in table if row["identity"])
+        people = sorted(name for name, count in photographs.items() if count >= minimum_photographs)
+        self.number = {person: label for label, person in enumerate(people)}
+        self.num_identities = len(people)
+        self.expressions, self.soft = expressions, soft
+        self.identity = np.array([self.number.get(row["identity"], IGNORE) for row in table])
+        self.expression = np.stack([self.target(row) for row in table])
+
+    def target(self, row: dict) -> np.ndarray:
+        """(n,) probabilities of one row, zeros where it has no label."""
+        probability = dict(zip(EXPRESSIONS, (row["expression_votes"] or []) if self.soft else [], strict=False))
+        if not probability and row["expression"] is not None:
+            probability = {EXPRESSIONS[row["expression"]]: 1.0}
+        target = np.array([probability.get(name, 0.0) for name in self.expressions], dtype=np.float32)
+        return target / target.sum() if target.sum() > 0 else target
+
+    def class_weights(self, balance: float) -> list[float] | None:
+        """Factors of the expressions in L2: the number of their photographs to the power of −balance, 1 on average."""
+        count = self.expression.sum(axis=0)
+        if not balance or not count.any():
+            return None
+        weights = np.where(count > 0, np.maximum(count, 1e-9) ** -balance, 0.0)
+        return (weights * count.sum() / (weights * count).sum()).round(4).tolist()
+
+
+class TrainingFaces(Dataset):
+    """Several prepared corpora as one; asked for rows, it gives a `Batch`.
+
+    A photograph that cannot be decoded is replaced by the next one that can, and named in the batch.
+    """
+
+    def __init__(
+        self, corpora: list[str], expressions: tuple[str, ...], minimum_photographs: int = 1, soft_labels: bool = True
+    ):
         if not corpora:
             raise CorpusError("no corpus to read: name at least one")
         parts = [load_corpus(*split_corpus(text)) for text in corpora]
@@ -33,48 +89,96 @@ class TrainingFaces(Dataset):
         self.images = [part.select_columns("image").cast_column("image", Image(decode=False)) for part in parts]
         self.start = np.cumsum([0] + [len(part) for part in parts])
         self.splits = {
-            split_corpus(text)[0]: sorted(set(column(part, "split")))
-            for text, part in zip(corpora, parts, strict=True)
+            split_corpus(text)[0]: sorted(set(column(part, "split"))) for text, part in zip(corpora, parts, strict=True)
         }
-        table = [row for part in parts for row in _labels(part)]
-        photographs = Counter(row["identity"] for row in table if row["identity"])
-        people = sorted(name for name, count in photographs.items() if count >= minimum_photographs)
-        number = {person: label for label, person in enumerate(people)}
-        self.num_identities = len(people)
-        self.identity = np.array([number.get(row["identity"], IGNORE) for row in table])
-        self.expression = np.stack([_target(row, expressions) for row in table])
+        self.keys = [key for part in parts for key in column(part, "key")]
+        self.labels = Labels(parts, expressions, minimum_photographs, soft_labels)
 
     def __len__(self) -> int:
         return int(self.start[-1])
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int, np.ndarray]:
-        part = int(np.searchsorted(self.start, index, side="right")) - 1
-        encoded = self.images[part][int(index) - int(self.start[part])]["image"]["bytes"]
-        pixels = np.array(PIL.Image.open(io.BytesIO(encoded)).convert("RGB"))
-        return torch.from_numpy(pixels).permute(2, 0, 1), int(self.identity[index]), self.expression[index]
+    def __getitems__(self, rows: list[int]) -> Batch:
+        faces, used, unreadable = [], [], {}
+        for asked in rows:
+            row = asked
+            while True:
+                try:
+                    faces.append(decode(self._encoded(row), faces[0].shape if faces else None))
+                    break
+                except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises on damaged pictures
+                    unreadable[self.keys[row]] = str(error)
+                    row = (row + 1) % len(self)
+                    if row == asked:
+                        raise CorpusError("none of the training photographs can be decoded") from None
+            used.append(row)
+        return Batch(
+            torch.from_numpy(np.stack(faces)).permute(0, 3, 1, 2),
+            torch.from_numpy(self.labels.identity[used]),
+            torch.from_numpy(self.labels.expression[used]),
+            [self.keys[row] for row in used],
+            unreadable,
+        )
 
-    def sampler(self, weights: list[float], samples: int, generator: torch.Generator) -> WeightedRandomSampler:
-        """Draws corpora by their weights and, within one, people by the square root of how many photographs they have,
+    def __getitem__(self, row: int) -> Batch:
+        return self.__getitems__([row])
 
-        so that neither the few much-photographed people nor the many with two photographs make up a batch.
+    def _encoded(self, row: int) -> bytes:
+        part = int(np.searchsorted(self.start, row, side="right")) - 1
+        return self.images[part][int(row - self.start[part])]["image"]["bytes"]
+
+    def row_weights(self, weights: list[float], identity_balance: float) -> np.ndarray:
+        """(rows,) How likely each photograph is to be drawn: corpora by their weights and, within one, people by the
+
+        number of their photographs to the power of 1 − balance.
         """
         row_weight = np.ones(len(self))
-        known = self.identity != IGNORE
-        count = np.bincount(self.identity[known], minlength=self.num_identities)
-        row_weight[known] = count[self.identity[known]] ** -0.5
+        identity = self.labels.identity
+        known = identity != IGNORE
+        count = np.bincount(identity[known], minlength=self.labels.num_identities)
+        row_weight[known] = count[identity[known]] ** -identity_balance
         for weight, first, last in zip(weights, self.start, self.start[1:], strict=False):
             row_weight[first:last] *= weight / row_weight[first:last].sum()
-        return WeightedRandomSampler(torch.from_numpy(row_weight), samples, generator=generator)
+        return row_weight
 
 
-def _labels(part) -> list[dict]:
+def decode(encoded: bytes, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """An encoded picture as (h, w, 3) uint8; resized where another shape is asked for."""
+    with PIL.Image.open(io.BytesIO(encoded)) as image:
+        image = image.convert("RGB")  # does nothing to one that is
+        if shape is not None and image.size != (shape[1], shape[0]):
+            image = image.resize((shape[1], shape[0]), PIL.Image.Resampling.BILINEAR)
+        return np.asarray(image)
+
+
+class DrawnBatches(Sampler):
+    """Which rows make which batch, with replacement by row weights: a function of seed and number of the batch alone.
+
+    So a run that goes on at batch n needs no memory of those before it, and a global batch of a given size holds the
+    same photographs however many processes, or accumulated batches, share it.
+
+    Args:
+        row_weights: (rows,) how likely each is.
+        first, last: numbers of the steps, from 0, last excluded.
+        shape: (accumulated batches, processes, photographs per batch): one step's rows.
+        process: which of the processes this is.
+    """
+
+    def __init__(
+        self, row_weights: np.ndarray, seed: int, first: int, last: int, shape: tuple[int, int, int], process: int
+    ):
+        self.cumulative = np.cumsum(row_weights / row_weights.sum())
+        self.seed, self.first, self.last, self.shape, self.process = seed, first, last, shape, process
+
+    def __len__(self) -> int:
+        return (self.last - self.first) * self.shape[0]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self.first, self.last):
+            place = np.random.default_rng((self.seed, step)).random(self.shape)
+            rows = np.searchsorted(self.cumulative, place).clip(max=len(self.cumulative) - 1)
+            yield from rows[:, self.process].tolist()
+
+
+def _label_rows(part: Corpus) -> list[dict]:
     columns = part.select_columns(["identity", "expression", "expression_votes"]).to_dict()
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
-def _target(row: dict, expressions: tuple[str, ...]) -> np.ndarray:
-    probability = dict(zip(EXPRESSIONS, row["expression_votes"] or [], strict=False))
-    if not probability and row["expression"] is not None:
-        probability = {EXPRESSIONS[row["expression"]]: 1.0}
-    target = np.array([probability.get(name, 0.0) for name in expressions], dtype=np.float32)
-    return target / target.sum() if target.sum() > 0 else target

@@ -1,64 +1,140 @@
-"""What a run leaves behind: a training state to go on from, and a model to use."""
+"""What a run leaves behind: training states to go on from, and a model to use. Neither is ever half written.
 
+OUT/checkpoints/step-00000300/    everything a run needs to go on: weights, average, optimiser, schedule, centres,
+                                  random states, step; manifest.json, written last, holds every file's SHA-256
+OUT/best, OUT/last                the network as it is used
+"""
+
+import hashlib
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file
 
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import FaceLiveNetConfig, FaceLiveNetModel
 
+MANIFEST = "manifest.json"
 
-def save_training_state(accelerator: Accelerator, folder: Path) -> None:
-    """Weights, optimiser, schedule, random states and step; the previous state stays until this one is whole."""
+
+class CheckpointError(RuntimeError):
+    """A training state could not be written or none can be read; the message says which is the last good one."""
+
+
+def save_training_state(accelerator: Accelerator, out: Path, step: int, keep: int) -> Path | None:
+    """Write OUT/checkpoints/step-N as a whole or not at all; older ones beyond `keep` go only when it stands.
+
+    Returns:
+        its path; None where the disk refused it: then what stood before still stands, and stderr says so.
+    """
+    folder = out / "checkpoints" / f"step-{step:08d}"
+    temporary = folder.with_suffix(".tmp")
     accelerator.wait_for_everyone()
-    temporary, old = folder.with_name(folder.name + ".tmp"), folder.with_name(folder.name + ".old")
     if accelerator.is_main_process:
         shutil.rmtree(temporary, ignore_errors=True)
     accelerator.wait_for_everyone()
-    accelerator.save_state(str(temporary))
-    accelerator.wait_for_everyone()
+    error = None
+    try:
+        accelerator.save_state(str(temporary))
+    except Exception as refused:  # safetensors and torch.save raise their own kinds where the disk is full
+        error = refused
+    failed = accelerator.reduce(_flag(accelerator, error is not None)).item() > 0
+    if accelerator.is_main_process and not failed:
+        try:
+            _seal(temporary)
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(temporary, folder)
+            for old in _checkpoints(out)[keep:]:
+                shutil.rmtree(old, ignore_errors=True)
+        except OSError as refused:
+            error = refused
+    failed = accelerator.reduce(_flag(accelerator, error is not None)).item() > 0
+    if not failed:
+        return folder
     if accelerator.is_main_process:
-        shutil.rmtree(old, ignore_errors=True)
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(temporary, folder)
-        shutil.rmtree(old, ignore_errors=True)
-    accelerator.wait_for_everyone()
+        shutil.rmtree(temporary, ignore_errors=True)
+        last = newest_checkpoint(out)
+        standing = f"{last} still stands" if last else "there is no earlier one"
+        print(f"train: the checkpoint of step {step} could not be written ({error}); {standing}", file=sys.stderr)
+    return None
+
+
+def newest_checkpoint(out: Path) -> Path | None:
+    """The newest training state of a run whose files are all whole; says on stderr which newer ones are not."""
+    for folder in _checkpoints(out):
+        damage = _damage(folder)
+        if damage is None:
+            return folder
+        print(f"train: {folder} is not used: {damage}", file=sys.stderr)
+    return None
+
+
+def holds_a_run(out: Path) -> bool:
+    return bool(_checkpoints(out))
 
 
 def save_model(model: FaceLiveNetModel, processor: FaceLiveNetImageProcessor, folder: Path, record: dict) -> None:
     """The network as it is used: without the identity head, whose people are the training set's own business.
 
-    Writes config.json, model.safetensors, preprocessor_config.json, training.json and the Python files the Hub needs.
+    Writes config.json, model.safetensors, preprocessor_config.json, training.json and the Python files the Hub needs,
+    in a folder that takes the place of the earlier one when it is whole.
     """
-    config = FaceLiveNetConfig.from_dict(model.config.to_dict() | {"num_identities": 0})
+    config = FaceLiveNetConfig.from_dict(
+        model.config.to_dict()
+        | {"num_identities": 0, "sampled_identities": 0, "weighting": "dynamic", "expression_class_weights": None}
+    )
     network = FaceLiveNetModel(config)
-    network.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("identity_head.")})
-    network.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    own = network.state_dict()
+    network.load_state_dict({name: value for name, value in model.state_dict().items() if name in own})
+    temporary, old = folder.with_name(folder.name + ".tmp"), folder.with_name(folder.name + ".old")
+    shutil.rmtree(temporary, ignore_errors=True)
+    network.save_pretrained(temporary)
+    processor.save_pretrained(temporary)
+    (temporary / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(temporary, folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
-def start_from(model: FaceLiveNetModel, source: str) -> list[str]:
-    """Take over every weight of an earlier checkpoint that has the same shape; returns the names that start anew.
+def _checkpoints(out: Path) -> list[Path]:
+    """Newest first."""
+    return sorted((out / "checkpoints").glob("step-" + "[0-9]" * 8), reverse=True)
 
-    Args:
-        source: a saved model (RUN/best, RUN/last), or RUN/state, which also knows the training set's people: with the
-            same corpora, their classifier and centres go on too.
 
-    Raises:
-        FileNotFoundError, ValueError: no such checkpoint, or one that has nothing in common with this network.
-    """
-    if not (Path(source) / "model.safetensors").is_file():
-        raise FileNotFoundError(f"--start-from {source}: no checkpoint there (model.safetensors is missing)")
-    weights = load_file(Path(source) / "model.safetensors")
-    own = model.state_dict()
-    fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
-    if not any(name.startswith("shared.") for name in fitting):
-        raise ValueError(f"--start-from {source}: none of its shared layers fit this network")
-    model.load_state_dict(fitting, strict=False)
-    return [name for name in own if name not in fitting]
+def _seal(folder: Path) -> None:
+    """Write the manifest, and have the disk hold everything before the folder gets its name."""
+    digests = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as file:
+                digests[str(path.relative_to(folder))] = hashlib.file_digest(file, "sha256").hexdigest()
+                os.fsync(file.fileno())
+    with (folder / MANIFEST).open("w", encoding="utf-8") as file:
+        json.dump(digests, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _damage(folder: Path) -> str | None:
+    """What is wrong with a training state; None where every file is what was written."""
+    try:
+        digests = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        for name, expected in digests.items():
+            with (folder / name).open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+                    return f"{name} is damaged"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except (OSError, ValueError, AttributeError) as error:
+        return str(error)
+    return None
+
+
+def _flag(accelerator: Accelerator, value: bool) -> torch.Tensor:
+    return torch.tensor(float(value), device=accelerator.device)

@@ -1,14 +1,20 @@
 """One training run: a typed config, read from YAML and overridden on the command line."""
 
 import argparse
+import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import yaml
 from transformers import HfArgumentParser
 
-OPTIMIZERS = ("rmsprop", "adamw")
+OPTIMIZERS = ("rmsprop", "adamw", "sgd")
 SCHEDULES = ("steps", "cosine")
+
+# What a run that goes on may change: neither what is learnt nor in which order.
+FREE_TO_CHANGE = {
+    "out", "resume", "workers", "validate_every", "save_every", "log_every", "keep_checkpoints", "tracker", "compile",
+}  # fmt: skip
 
 
 def _setting(default, text: str):
@@ -20,9 +26,9 @@ def _setting(default, text: str):
 
 @dataclass
 class TrainingConfig:
-    """Defaults are the paper's section 5.1 where the paper has a number."""
+    """Defaults are the paper's section 5.1 where the paper has a number, and its way where it has a way."""
 
-    out: str = _setting("runs/dynamic", "folder for checkpoints, log.jsonl and training.json")
+    out: str = _setting("runs/dynamic", "folder for checkpoints, log.jsonl, curves and training.json")
     train: list[str] = _setting([], "prepared corpora as FOLDER or FOLDER:SPLIT,SPLIT; for lfw the folds to train on")
     train_weights: list[float] = _setting(
         [], "share of each corpus in a batch, in the order of --train (default: equal)"
@@ -30,37 +36,72 @@ class TrainingConfig:
     validation: list[str] = _setting(
         [], "corpora to validate on, same form; pairs.csv is used where the corpus has one"
     )
-    start_from: str | None = _setting(
-        None, "checkpoint folder whose weights to start from (heads of other sizes start anew)"
+    fold: str | None = _setting(
+        None,
+        "1 to 10: test on this fold of --train, validate on the next, train on the other eight; all: each in turn, "
+        "with the mean over the folds in OUT/folds.json",
     )
+    start_from: str | None = _setting(
+        None,
+        "what to start from: a model folder, a run's folder, a Hub id, or Inception-ResNet-v1 weights in "
+        "facenet-pytorch's format (a .pt file, vggface2 or casia-webface); heads of other sizes start anew",
+    )
+    transfer_branch: bool = _setting(False, "branch 2 starts as branch 1 is (section 4.2)")
     seed: int = _setting(0, "of weights, sampling and augmentation")
 
     image_size: int = _setting(160, "side of the input in pixels; smaller trains faster")
-    network: dict = field(default_factory=dict, metadata={"help": "further FaceLiveNetConfig settings (YAML only)"})
+    network: dict = field(
+        default_factory=dict,
+        metadata={"help": "further FaceLiveNetConfig settings; on the command line --network.NAME VALUE"},
+    )
     minimum_photographs: int = _setting(1, "people with fewer photographs count as unknown: they train expression only")
+    identity_balance: float = _setting(
+        0.0, "0: every photograph is as likely (the paper); 1: every person is; 0.5: by the root of their photographs"
+    )
+    soft_labels: bool = _setting(False, "learn annotators' votes as probabilities, instead of their majority")
+    expression_balance: float = _setting(
+        0.0,
+        "0: every photograph counts alike in L2 (the paper); 1: every expression does; 0.5: by the root of its number",
+    )
+    streaming: bool = _setting(
+        False, "read the corpora as a stream, shard by shard: for those larger than memory and disk"
+    )
+    shuffle_buffer: int = _setting(4096, "of a stream: how many photographs are mixed, beside the order of the shards")
 
-    steps: int = _setting(100_000, "how many batches")
+    steps: int = _setting(100_000, "how many steps of the optimiser")
     batch_size: int = _setting(90, "photographs per batch and process")
-    optimizer: str = _setting("rmsprop", "rmsprop (the paper) or adamw")
+    accumulation: int = _setting(1, "batches per step")
+    optimizer: str = _setting("rmsprop", "rmsprop (the paper), adamw or sgd")
     learning_rate: float = _setting(0.1, "at the start, or after the warm-up")
     schedule: str = _setting("steps", "steps: divided by 10 at --milestones (the paper); cosine: warm-up, then to zero")
     milestones: list[int] = _setting([60_000, 80_000], "steps after which the learning rate is divided by 10")
     warmup_steps: int = _setting(0, "of the cosine schedule")
-    momentum: float = _setting(0.99, "of rmsprop")
+    momentum: float = _setting(0.99, "of rmsprop and sgd")
     weight_decay: float = _setting(5e-5, "on weights, not on biases and batch norms")
     clip_norm: float = _setting(5.0, "largest norm of the whole gradient")
+    ema_decay: float = _setting(
+        0.0, "use an average of the weights that forgets at this rate, such as 0.999; 0: do not"
+    )
 
     crop_scale: float = _setting(0.1, "augmentation: faces are scaled by up to 1 ± this")
     shift: float = _setting(0.05, "augmentation: and shifted by up to this fraction of the side")
     rotation: float = _setting(8.0, "augmentation: and turned by up to this many degrees")
     gray: float = _setting(0.1, "augmentation: probability of losing the colour")
     light: float = _setting(0.3, "augmentation: strength of the change of gamma and of a light gradient")
+    colour: float = _setting(0.0, "augmentation: strength of the change of saturation and of a colour cast")
+    blur: float = _setting(0.0, "augmentation: probability of a blur")
+    downscale: float = _setting(0.0, "augmentation: probability of being scaled down, to a third at most, and up again")
+    erase: float = _setting(0.0, "augmentation: probability that a rectangle is erased")
 
     validate_every: int = _setting(1000, "steps")
     save_every: int = _setting(1000, "steps between checkpoints of the whole training state")
-    resume: bool = _setting(False, "go on from the last checkpoint in --out")
+    keep_checkpoints: int = _setting(2, "how many of them stay")
+    log_every: int = _setting(10, "steps after which log.jsonl and the tracker are written; every step has its row")
+    tracker: str = _setting("tensorboard", "what Accelerate reports to, such as tensorboard or wandb; none: nothing")
+    resume: bool = _setting(True, "go on where the run in --out was stopped; false: remove it and begin anew")
     workers: int = _setting(2, "processes that decode photographs")
     mixed_precision: str = _setting("auto", "auto (bf16 where the device is built for it), no, or bf16")
+    compile: bool = _setting(False, "compile the network with torch.compile: a minute once, then faster on GPUs")
     cpu: bool = _setting(False, "train on the CPU even where a GPU is")
 
     def __post_init__(self):
@@ -68,51 +109,113 @@ class TrainingConfig:
             if not condition:
                 raise ValueError(f"{name}: {expected}, not {getattr(self, name)!r}")
 
+        for one in fields(self):  # YAML reads 1e-3 as text
+            if one.type is float:
+                setattr(self, one.name, _number(one.name, getattr(self, one.name)))
         check(self.optimizer in OPTIMIZERS, "optimizer", f"one of {', '.join(OPTIMIZERS)}")
         check(self.schedule in SCHEDULES, "schedule", f"one of {', '.join(SCHEDULES)}")
         check(self.mixed_precision in ("auto", "no", "bf16"), "mixed_precision", "auto, no or bf16")
-        for name in ("steps", "batch_size", "validate_every", "save_every", "minimum_photographs"):
+        self.fold = None if self.fold is None else str(self.fold)
+        folds = [str(fold) for fold in range(1, 11)]
+        check(self.fold in (None, "all", *folds), "fold", "1 to 10 or all")
+        for name in (
+            "steps", "batch_size", "accumulation", "validate_every", "save_every", "log_every", "keep_checkpoints",
+            "minimum_photographs", "shuffle_buffer",
+        ):  # fmt: skip
             check(getattr(self, name) >= 1, name, "at least 1")
         for name in ("learning_rate", "clip_norm"):
             check(getattr(self, name) > 0, name, "positive")
         for name in ("weight_decay", "rotation", "workers", "warmup_steps"):
             check(getattr(self, name) >= 0, name, "not negative")
-        for name in ("crop_scale", "shift", "gray", "light"):
-            check(0 <= getattr(self, name) < 1 or (name == "gray" and self.gray == 1), name, "within 0..1")
+        for name in ("identity_balance", "expression_balance", "gray", "blur", "downscale", "erase"):
+            check(0 <= getattr(self, name) <= 1, name, "within 0..1")
+        for name in ("crop_scale", "shift", "light", "colour", "momentum", "ema_decay"):
+            check(0 <= getattr(self, name) < 1, name, "at least 0 and below 1")
         check(
             len(self.train_weights) in (0, len(self.train)),
             "train_weights",
             f"one for each of {len(self.train)} corpora",
         )
         check(all(weight > 0 for weight in self.train_weights), "train_weights", "positive")
+        check(not (self.streaming and self.identity_balance), "identity_balance", "0 with --streaming")
+
+
+def _number(name: str, value) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: a number, not {value!r}") from None
 
 
 def parse_config(argv: list[str] | None = None) -> TrainingConfig:
-    """`--config FILE.yaml` first, then everything else on the command line over it.
+    """`--config` files first, later ones over earlier ones, then everything else on the command line over them.
 
     Exits with status 2 and the key's name where a key is unknown or a value impossible.
     """
-    description = __doc__ + "\nExample: accelerate launch -m train --config train/presets/drawn.yaml --steps 300"
+    description = (
+        "One stage of training. Everything a preset sets can be overridden here.\n"
+        "Example: accelerate launch -m train --config train/presets/dynamic.yaml --steps 300 --network.dropout 0.2"
+    )
     parser = HfArgumentParser(TrainingConfig, prog="python -m train", description=description)
-    parser.add_argument("--config", metavar="FILE.yaml", help="settings to start from (see train/presets)")
+    parser.add_argument(
+        "--config", metavar="FILE.yaml", nargs="+", default=[], help="settings to start from (see train/presets)"
+    )
+    values, network = _network_settings(parser, argv)
     first = argparse.ArgumentParser(add_help=False)
-    first.add_argument("--config")
-    file = first.parse_known_args(argv)[0].config
-    if file:
-        if not Path(file).is_file():
-            parser.error(f"--config {file}: no such file")
-        settings = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
-        known = {one.name for one in fields(TrainingConfig)}
-        for key in settings:
-            if key not in known:
-                parser.error(f"{file}: unknown key {key!r}; known are {', '.join(sorted(known))}")
-        parser.set_defaults(**settings)
-    values = vars(parser.parse_args(argv))
-    values.pop("config")
+    first.add_argument("--config", nargs="+", default=[])
+    settings = {}
+    for file in first.parse_known_args(values)[0].config:
+        settings = _over(settings, _read(parser, Path(file)))
+    network = _over(settings.pop("network", None) or {}, network)
+    parser.set_defaults(**settings)
+    parsed = vars(parser.parse_args(values))
+    parsed.pop("config")
     try:
-        return TrainingConfig(**values)
+        return TrainingConfig(**parsed | {"network": network})
     except (TypeError, ValueError) as error:
         parser.error(str(error))
+
+
+def _read(parser: argparse.ArgumentParser, file: Path) -> dict:
+    """A preset, over the one it names as its `base`."""
+    if not file.is_file():
+        parser.error(f"--config {file}: no such file")
+    try:
+        settings = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        parser.error(f"{file} is not YAML: {error}")
+    if not isinstance(settings, dict):
+        parser.error(f"{file} holds no settings: expected lines such as `steps: 300`")
+    base = settings.pop("base", None)
+    known = {one.name for one in fields(TrainingConfig)}
+    for key in settings:
+        if key not in known:
+            parser.error(f"{file}: unknown key {key!r}; known are {', '.join(sorted(known))}")
+    return _over(_read(parser, file.parent / base), settings) if base else settings
+
+
+def _over(settings: dict, later: dict) -> dict:
+    """Later settings win; those of the network one by one."""
+    both = settings | later
+    if isinstance(settings.get("network"), dict) and isinstance(later.get("network"), dict):
+        both["network"] = settings["network"] | later["network"]
+    return both
+
+
+def _network_settings(parser: argparse.ArgumentParser, argv: list[str] | None) -> tuple[list[str], dict]:
+    """Take `--network.NAME VALUE` and `--network.NAME=VALUE` out of the arguments."""
+    rest, network = [], {}
+    arguments = iter(sys.argv[1:] if argv is None else argv)
+    for argument in arguments:
+        if not argument.startswith("--network."):
+            rest.append(argument)
+            continue
+        name, given, value = argument.removeprefix("--network.").partition("=")
+        value = value if given else next(arguments, None)
+        if value is None:
+            parser.error(f"{argument} needs a value")
+        network[name] = yaml.safe_load(value)
+    return rest, network
 
 
 def split_corpus(text: str) -> tuple[str, list[str] | None]:

@@ -4,30 +4,53 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from accelerate.utils import gather_object
 from sklearn.metrics import roc_auc_score
 from torch import nn
 from torch.utils.data import DataLoader
 
 from face_data.pairs import Pair, generate_pairs, read_pairs
-from face_data.table import EXPRESSIONS, load_corpus
+from face_data.table import EXPRESSIONS, column, load_corpus
+from modeling_facelivenet import FEATURE_SIZE
 from train.config import TrainingConfig, split_corpus
 
 GENUINE_PER_PERSON = 50  # so that the few much-photographed people do not decide
 
 
+@torch.no_grad()
+def average_batch_norms(model: nn.Module) -> None:
+    """Running statistics, which every process keeps of its own photographs, become their mean, in place."""
+    if dist.is_available() and dist.is_initialized():
+        for norm in model.modules():
+            if isinstance(norm, nn.modules.batchnorm._BatchNorm):
+                for statistic in (norm.running_mean, norm.running_var):
+                    dist.all_reduce(statistic)
+                    statistic /= dist.get_world_size()
+
+
 @torch.inference_mode()
 def validate(
-    model: nn.Module, whiten, config: TrainingConfig, expressions: tuple[str, ...], device
+    model: nn.Module,
+    whiten,
+    config: TrainingConfig,
+    tasks: tuple[str, ...],
+    accelerator: Accelerator,
+    thresholds: dict[str, float] | None = None,
 ) -> dict[str, float]:
-    """Run the network over every validation corpus.
+    """Run the network over every validation corpus, a share in each process.
 
     Args:
         whiten: faces (b, 3, h, w) -> the network's input, the image processor's.
+        tasks: what was trained, of "verification" and "expression".
+        thresholds: of verification, by the name of the corpus's folder; by default the best one for each.
 
     Returns:
-        by corpus: `verification_accuracy` (threshold chosen on these very pairs: for comparing epochs, not for
-        reporting) and `verification_auc` where the corpus knows people; `expression_accuracy` and the recall of each
-        expression with at least 20 photographs where it knows expressions.
+        by corpus: `verification_accuracy` at `verification_threshold` (chosen on these very pairs, unless
+        thresholds are given: for comparing epochs, not for reporting) and `verification_auc` where the corpus knows
+        people; `expression_accuracy` and the recall of each expression with at least 20 photographs where it knows
+        expressions.
     """
     was_training = model.training
     model.eval()
@@ -35,48 +58,71 @@ def validate(
     for text in config.validation:
         folder, splits = split_corpus(text)
         corpus = load_corpus(folder, splits)
-        embeddings, predictions = _forward(model, whiten, corpus, config, device)
-        numbers = _expression_numbers(predictions, corpus["expression"][:], expressions)
-        numbers |= _verification_numbers(embeddings, _pairs(corpus, folder, splits), corpus["key"][:])
+        embeddings, predictions = _forward(model, whiten, corpus, config, accelerator)
+        numbers = {}
+        if "expression" in tasks:
+            numbers |= _expression_numbers(predictions, column(corpus, "expression"), model.config.expressions)
+        if "verification" in tasks:
+            threshold = (thresholds or {}).get(Path(folder).name)
+            pairs = _pairs(corpus, folder, splits)
+            numbers |= _verification_numbers(embeddings, pairs, column(corpus, "key"), threshold)
         results |= {f"{Path(folder).name}_{name}": value for name, value in numbers.items()}
     model.train(was_training)
     return results
 
 
-def _forward(model, whiten, corpus, config: TrainingConfig, device) -> tuple[np.ndarray, np.ndarray]:
+def _forward(model, whiten, corpus, config: TrainingConfig, accelerator: Accelerator) -> tuple[np.ndarray, np.ndarray]:
+    """(rows, 1792) embeddings and (rows,) expressions of a corpus, in its order; each process computes a stretch."""
+
     def collate(rows):
         return torch.stack([torch.from_numpy(np.array(row["image"])).permute(2, 0, 1) for row in rows])
 
-    faces_only = corpus.select_columns("image")  # reading whole rows takes many times as long
-    loader = DataLoader(faces_only, config.batch_size, collate_fn=collate, num_workers=config.workers)
-    embeddings, predictions = [], []
+    share = -(-len(corpus) // accelerator.num_processes)
+    first = accelerator.process_index * share
+    own = corpus.select(range(min(first, len(corpus)), min(first + share, len(corpus))))
+    faces_only = own.select_columns("image")  # reading whole rows takes many times as long
+    loader = DataLoader(
+        faces_only, config.batch_size, collate_fn=collate, num_workers=config.workers,
+        generator=torch.Generator(),  # a loader draws from the global one, which is the training's
+    )  # fmt: skip
+    embeddings, predictions = [np.zeros((0, FEATURE_SIZE), np.float32)], [np.zeros(0, np.int64)]
     for faces in loader:
-        output = model(whiten(faces.to(device)))
-        embeddings.append(output.embedding.float().cpu())
-        predictions.append(output.expression_logits.argmax(dim=1).cpu())
-    return torch.cat(embeddings).numpy(), torch.cat(predictions).numpy()
+        with accelerator.autocast():
+            output = model(whiten(faces.to(accelerator.device)).to(memory_format=torch.channels_last))
+        embeddings.append(output.embedding.float().cpu().numpy())
+        predictions.append(output.expression_logits.argmax(dim=1).cpu().numpy())
+    everybody = gather_object([(np.concatenate(embeddings), np.concatenate(predictions))])
+    return tuple(map(np.concatenate, zip(*everybody, strict=True)))
 
 
 def _pairs(corpus, folder: str, splits: list[str] | None) -> list[Pair]:
     """The publisher's pairs within these splits; where it ships none, pairs of the people the corpus knows."""
     if (Path(folder) / "pairs.csv").exists():
         return [pair for pair in read_pairs(folder) if splits is None or str(pair.fold) in splits]
-    if not any(corpus["identity"][:]):
+    identities = column(corpus, "identity")
+    if not any(identities):
         return []
     return generate_pairs(
-        corpus["key"][:], corpus["identity"][:], impostors=2000, seed=0, genuine_per_person=GENUINE_PER_PERSON
+        column(corpus, "key"), identities, impostors=2000, seed=0, genuine_per_person=GENUINE_PER_PERSON
     )
 
 
-def _verification_numbers(embeddings: np.ndarray, pairs: list[Pair], keys: list[str]) -> dict[str, float]:
+def _verification_numbers(
+    embeddings: np.ndarray, pairs: list[Pair], keys: list[str], threshold: float | None
+) -> dict[str, float]:
     row = {key: index for index, key in enumerate(keys)}
     pairs = [pair for pair in pairs if pair.first in row and pair.second in row]
     same = np.array([pair.same for pair in pairs], dtype=bool)
     if not same.any() or same.all():
         return {}
     similarity = np.array([embeddings[row[pair.first]] @ embeddings[row[pair.second]] for pair in pairs])
-    accuracy = max(((similarity >= threshold) == same).mean() for threshold in similarity)
-    return {"verification_accuracy": float(accuracy), "verification_auc": float(roc_auc_score(same, similarity))}
+    if threshold is None:
+        threshold = max(similarity, key=lambda candidate: ((similarity >= candidate) == same).mean())
+    return {
+        "verification_accuracy": float(((similarity >= threshold) == same).mean()),
+        "verification_threshold": float(threshold),
+        "verification_auc": float(roc_auc_score(same, similarity)),
+    }
 
 
 def _expression_numbers(predictions: np.ndarray, labels: list[int | None], expressions: tuple[str, ...]) -> dict:

@@ -1,15 +1,18 @@
 """What a batch holds, on drawn faces prepared for real."""
 
+import shutil
 from collections import Counter
 
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
+from torch.utils.data import DataLoader
 
-from face_data.table import EXPRESSIONS, CorpusError, load_corpus
+from face_data.table import EXPRESSIONS, FEATURES, CorpusError, load_corpus
 from modeling_facelivenet import EXPRESSIONS as SEVEN
-from train.augmentation import augment
-from train.batches import TrainingFaces, _target
+from train.augmentation import augment, erase
+from train.batches import DrawnBatches, TrainingFaces
 from train.config import TrainingConfig
 
 
@@ -18,13 +21,17 @@ def test_labels_are_those_of_the_table(drawn_corpus):
     table = load_corpus(drawn_corpus, ["train"])
     assert len(faces) == len(table) and faces.splits == {str(drawn_corpus): ["train"]}
     people = sorted(set(table["identity"][:]))
-    assert faces.num_identities == len(people)
-    for row in (0, len(table) // 2, len(table) - 1):
-        pixels, identity, target = faces[row]
-        assert pixels.shape == (3, 160, 160) and pixels.dtype == torch.uint8
-        assert people[identity] == table[row]["identity"]
+    assert faces.labels.num_identities == len(people)
+    rows = [0, len(table) // 2, len(table) - 1]
+    batch = faces.__getitems__(rows)
+    assert batch.faces.shape == (3, 3, 160, 160) and batch.faces.dtype == torch.uint8 and not batch.unreadable
+    for place, row in enumerate(rows):
+        assert batch.keys[place] == table[row]["key"]
+        assert people[batch.identity[place]] == table[row]["identity"]
+        target = batch.expression[place]
         assert SEVEN[target.argmax()] == EXPRESSIONS[table[row]["expression"]] and target.sum() == 1
-        assert np.abs(np.asarray(table[row]["image"], int) - pixels.permute(1, 2, 0).numpy()).max() <= 3
+        pixels = batch.faces[place].permute(1, 2, 0).numpy()
+        assert np.array_equal(np.asarray(table[row]["image"]), pixels)
 
 
 def test_splits_keep_people_apart(drawn_corpus):
@@ -35,39 +42,103 @@ def test_splits_keep_people_apart(drawn_corpus):
 
 
 def test_people_with_few_photographs_train_expression_only(drawn_corpus):
-    everyone = TrainingFaces([str(drawn_corpus)], SEVEN)
-    nobody = TrainingFaces([str(drawn_corpus)], SEVEN, minimum_photographs=1000)
+    everyone = TrainingFaces([str(drawn_corpus)], SEVEN).labels
+    nobody = TrainingFaces([str(drawn_corpus)], SEVEN, minimum_photographs=1000).labels
     assert nobody.num_identities == 0 and set(nobody.identity) == {-100}
     assert np.array_equal(nobody.expression, everyone.expression)
 
 
-def test_votes_for_unknown_expressions_are_dropped():
+def test_votes_for_unknown_expressions_are_dropped(drawn_corpus):
+    soft, hard = (TrainingFaces([str(drawn_corpus)], SEVEN, soft_labels=soft).labels for soft in (True, False))
     votes = [0.5, 0, 0, 0, 0.25, 0, 0, 0.25]  # neutral, happy, contempt
-    target = _target({"expression": 0, "expression_votes": votes}, SEVEN)
-    np.testing.assert_allclose(target, [2 / 3, 0, 0, 0, 1 / 3, 0, 0], rtol=1e-6)
+    row = {"expression": 0, "expression_votes": votes}
+    np.testing.assert_allclose(soft.target(row), [2 / 3, 0, 0, 0, 1 / 3, 0, 0], rtol=1e-6)
+    np.testing.assert_allclose(hard.target(row), [1, 0, 0, 0, 0, 0, 0])
     contempt = EXPRESSIONS.index("contempt")
-    assert not _target({"expression": contempt, "expression_votes": None}, SEVEN).any()
-    assert not _target({"expression": None, "expression_votes": None}, SEVEN).any()
+    for labels in (soft, hard):
+        assert not labels.target({"expression": contempt, "expression_votes": None}).any()
+        assert not labels.target({"expression": None, "expression_votes": None}).any()
 
 
-def test_sampler_follows_weights_and_the_seed(drawn_corpus):
+def test_class_weights_balance_what_the_loss_sums(drawn_corpus):
+    labels = TrainingFaces([str(drawn_corpus)], SEVEN).labels
+    labels.expression = np.eye(7, dtype=np.float32)[[0] * 90 + [4] * 9 + [5]]
+    assert labels.class_weights(0.0) is None
+    count = np.array([90, 9, 1])
+    for balance in (0.5, 1.0):
+        weights = np.array(labels.class_weights(balance))
+        assert (weights[[1, 2, 3, 6]] == 0).all()  # nobody shows them
+        assert (weights[[0, 4, 5]] * count).sum() == pytest.approx(100, rel=1e-3)  # 1 on average
+        np.testing.assert_allclose(weights[[4, 5]] / weights[0], (count[1:] / 90.0) ** -balance, rtol=1e-2)
+
+
+def test_corpora_are_drawn_by_their_weights(drawn_corpus):
     faces = TrainingFaces([f"{drawn_corpus}:train", f"{drawn_corpus}:valid"], SEVEN)
-
-    def draw(seed):
-        return list(faces.sampler([3.0, 1.0], 4000, torch.Generator().manual_seed(seed)))
-
-    first = sum(row < faces.start[1] for row in draw(0)) / 4000
-    assert first == pytest.approx(0.75, abs=0.03)
-    assert draw(1) == draw(1) != draw(2)
+    weights = faces.row_weights([3.0, 1.0], 0.0)
+    assert len(set(weights[: faces.start[1]])) == 1
+    rows = [row for batch in DrawnBatches(weights, 0, 0, 100, (1, 1, 40), 0) for row in batch]
+    assert np.mean(np.array(rows) < faces.start[1]) == pytest.approx(0.75, abs=0.03)
 
 
-def test_sampler_balances_people_by_the_square_root(drawn_corpus):
+@pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
+def test_people_are_balanced_by_their_photographs(drawn_corpus, balance):
     faces = TrainingFaces([f"{drawn_corpus}:train"], SEVEN)
-    faces.identity = np.where(np.arange(len(faces)) < len(faces) - 4, 0, 1)  # one person nearly everywhere
-    faces.num_identities = 2
-    drawn = Counter(faces.identity[list(faces.sampler([1.0], 20_000, torch.Generator().manual_seed(0)))])
-    expected = ((len(faces) - 4) / 4) ** 0.5
-    assert drawn[0] / drawn[1] == pytest.approx(expected, rel=0.1)
+    faces.labels.identity = np.where(np.arange(len(faces)) < len(faces) - 4, 0, 1)  # one person nearly everywhere
+    faces.labels.num_identities = 2
+    weights = faces.row_weights([1.0], balance)
+    drawn = Counter(
+        faces.labels.identity[list(row for b in DrawnBatches(weights, 0, 0, 200, (1, 1, 200), 0) for row in b)]
+    )
+    assert drawn[0] / drawn[1] == pytest.approx(((len(faces) - 4) / 4) ** (1 - balance), rel=0.15)
+
+
+def test_a_step_holds_the_same_photographs_however_it_is_shared():
+    weights = np.random.default_rng(0).random(500)
+
+    def step(shape, process):
+        return list(DrawnBatches(weights, 7, 3, 4, shape, process))
+
+    alone = step((1, 1, 24), 0)[0]
+    shared = [step((1, 3, 8), process)[0] for process in range(3)]
+    accumulated = step((3, 1, 8), 0)
+    assert alone == [row for rows in shared for row in rows] == [row for rows in accumulated for row in rows]
+    assert list(DrawnBatches(weights, 7, 0, 9, (2, 2, 4), 1))[6:] == list(DrawnBatches(weights, 7, 3, 9, (2, 2, 4), 1))
+    assert step((1, 1, 24), 0) != list(DrawnBatches(weights, 8, 3, 4, (1, 1, 24), 0))
+    assert len(DrawnBatches(weights, 0, 3, 9, (2, 1, 4), 0)) == 12
+
+
+def test_the_loader_gives_the_batches_of_the_sampler(drawn_corpus):
+    faces = TrainingFaces([str(drawn_corpus)], SEVEN)
+    sampler = DrawnBatches(faces.row_weights([1.0], 0.0), 0, 0, 6, (1, 1, 5), 0)
+    for workers in (0, 2):
+        loader = DataLoader(faces, batch_sampler=sampler, num_workers=workers, collate_fn=lambda batch: batch)
+        assert [batch.keys for batch in loader] == [[faces.keys[row] for row in rows] for rows in sampler]
+
+
+def damaged_copy(corpus, out, rows):
+    """A corpus whose photographs in these rows are cut in the middle."""
+    table = load_corpus(corpus).to_list()
+    for row in rows:
+        table[row]["image"]["bytes"] = table[row]["image"]["bytes"][:4000]
+    out.mkdir()
+    Dataset.from_list(table, features=FEATURES).to_parquet(out / "part-00000.parquet")
+    shutil.copy(corpus / "corpus.json", out)
+    return [table[row]["key"] for row in rows]
+
+
+def test_photographs_that_cannot_be_decoded_are_replaced_and_named(drawn_corpus, tmp_path):
+    damaged = damaged_copy(drawn_corpus, tmp_path / "damaged", [4, 5])
+    faces = TrainingFaces([str(tmp_path / "damaged")], SEVEN)
+    batch = faces.__getitems__([3, 4, 5])
+    assert batch.keys == [faces.keys[row] for row in (3, 6, 6)]
+    assert set(batch.unreadable) == set(damaged) and "truncated" in str(batch.unreadable)
+    assert torch.equal(batch.faces[1], batch.faces[2]) and batch.identity[1] == faces.labels.identity[6]
+
+
+def test_a_corpus_without_a_readable_photograph_is_refused(drawn_corpus, tmp_path):
+    damaged_copy(drawn_corpus, tmp_path / "damaged", range(len(load_corpus(drawn_corpus))))
+    with pytest.raises(CorpusError, match="none of the training photographs"):
+        TrainingFaces([str(tmp_path / "damaged")], SEVEN).__getitems__([0])
 
 
 def test_augmentation_keeps_shape_range_and_seed():
@@ -93,3 +164,26 @@ def test_augmentation_without_strength_is_the_face_or_its_mirror_image():
         assert same != mirror
         mirrored += int(mirror)
     assert 3 <= mirrored <= 17
+
+
+@pytest.mark.parametrize("option", ["colour", "blur", "downscale"])
+def test_each_further_augmentation_changes_faces_and_keeps_their_level(option):
+    still = {"crop_scale": 0, "shift": 0, "rotation": 0, "gray": 0, "light": 0, "image_size": 64}
+    faces = torch.randint(0, 256, (16, 3, 64, 64), dtype=torch.uint8)
+    plain, changed = (
+        augment(faces, TrainingConfig(**still, **setting), torch.Generator().manual_seed(1))
+        for setting in ({}, {option: 0.999 if option == "colour" else 1.0})
+    )
+    assert changed.shape == plain.shape and torch.isfinite(changed).all() and changed.min() >= 0
+    assert ((plain - changed).abs().amax(dim=(1, 2, 3)) > 1e-3).all()
+    assert changed.mean().item() == pytest.approx(plain.mean().item(), rel=0.1)
+    if option != "colour":  # they smooth
+        assert (changed.std(dim=(2, 3)) < plain.std(dim=(2, 3))).all()
+
+
+def test_erasing_sets_rectangles_to_the_mean():
+    faces = torch.randn(50, 3, 32, 32)
+    erased = erase(faces.clone(), TrainingConfig(erase=0.5))
+    touched = (erased != faces).flatten(1).any(dim=1)
+    assert 10 <= touched.sum() <= 40 and (erased[erased != faces] == 0).all()
+    assert torch.equal(erase(faces.clone(), TrainingConfig()), faces)

@@ -1,0 +1,90 @@
+"""Training states are whole or not there, and the run says which one it uses."""
+
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from train.checkpoint import newest_checkpoint, save_training_state
+
+
+@pytest.fixture
+def accelerator() -> Accelerator:
+    accelerator = Accelerator(cpu=True)
+    accelerator.prepare(nn.Linear(40, 40))
+    return accelerator
+
+
+def test_the_newest_states_are_kept(accelerator, tmp_path):
+    for step in (2, 4, 6, 10):
+        assert save_training_state(accelerator, tmp_path, step, keep=2).name == f"step-{step:08d}"
+    assert [folder.name for folder in sorted((tmp_path / "checkpoints").iterdir())] == [
+        "step-00000006",
+        "step-00000010",
+    ]
+    assert newest_checkpoint(tmp_path).name == "step-00000010"
+    assert newest_checkpoint(tmp_path / "nowhere") is None
+
+
+@pytest.mark.parametrize("damage", ["cut", "altered", "missing", "no manifest", "empty manifest"])
+def test_a_damaged_newest_state_leaves_the_one_before(accelerator, tmp_path, capsys, damage):
+    before, newest = (save_training_state(accelerator, tmp_path, step, keep=2) for step in (2, 4))
+    weights = newest / "model.safetensors"
+    if damage == "cut":
+        weights.write_bytes(weights.read_bytes()[:-7])
+    elif damage == "altered":
+        content = bytearray(weights.read_bytes())
+        content[-5] ^= 1
+        weights.write_bytes(content)
+    elif damage == "missing":
+        weights.unlink()
+    elif damage == "no manifest":
+        (newest / "manifest.json").unlink()
+    else:
+        (newest / "manifest.json").write_text("")
+    assert newest_checkpoint(tmp_path) == before
+    assert f"{newest} is not used: " in capsys.readouterr().err
+
+
+def test_a_state_that_was_being_written_is_not_one(accelerator, tmp_path):
+    good = save_training_state(accelerator, tmp_path, 2, keep=2)
+    accelerator.save_state(str(tmp_path / "checkpoints" / "step-00000004.tmp"))  # and here the power failed
+    assert newest_checkpoint(tmp_path) == good
+    assert save_training_state(accelerator, tmp_path, 4, keep=2).name == "step-00000004"
+    assert sorted(one.name for one in (tmp_path / "checkpoints").iterdir()) == ["step-00000002", "step-00000004"]
+
+
+def test_a_disk_that_refuses_leaves_the_state_before(tmp_path):
+    """The kernel refuses files over a limit, as it does on a full disk: with an error in the middle of a write."""
+    script = textwrap.dedent(f"""
+        import resource, torch
+        from accelerate import Accelerator
+        from pathlib import Path
+        from train.checkpoint import newest_checkpoint, save_training_state
+        accelerator, out = Accelerator(cpu=True), Path({str(tmp_path)!r})
+        model = accelerator.prepare(torch.nn.Linear(400, 400))
+        good = save_training_state(accelerator, out, 2, 2)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+        assert save_training_state(accelerator, out, 4, 2) is None
+        assert newest_checkpoint(out) == good
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        assert save_training_state(accelerator, out, 6, 2).name == "step-00000006"
+    """)
+    repository = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", script], cwd=repository, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "step 4 could not be written" in done.stderr and "step-00000002 still stands" in done.stderr
+    assert not list((tmp_path / "checkpoints").glob("*.tmp"))
+
+
+def test_the_manifest_names_every_file(accelerator, tmp_path):
+    folder = save_training_state(accelerator, tmp_path, 2, keep=1)
+    named = json.loads((folder / "manifest.json").read_text())
+    assert set(named) | {"manifest.json"} == {path.name for path in folder.iterdir()}
+    assert torch.load(folder / "random_states_0.pkl", weights_only=False)["torch_manual_seed"].numel()

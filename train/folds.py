@@ -1,0 +1,68 @@
+"""Cross-validation over the publisher's ten folds of people: CK+, Oulu-CASIA, LFW (section 5.1).
+
+    accelerate launch -m train --config train/presets/dynamic.yaml --train corpora/ckplus --fold all
+
+Every fold is tested once, by a network that was trained on eight others and chosen on the one that remains.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from accelerate import PartialState
+
+from face_data.folds import fold_splits
+from face_data.table import CorpusError
+from train.config import TrainingConfig, split_corpus
+from train.loop import test, train
+
+FOLDS = 10
+
+
+def train_folds(config: TrainingConfig) -> dict:
+    """Train and test the fold of the config, or all of them one after the other.
+
+    Writes OUT/fold-N/ with its test.json; with all, OUT/folds.json: every fold's numbers, their mean and the standard
+    error of the mean. A run that was stopped goes on with the fold it was at.
+    """
+    for text in config.train:
+        if split_corpus(text)[1]:
+            raise CorpusError(
+                f"--fold chooses the splits itself: give {split_corpus(text)[0]} without `:{text.partition(':')[2]}`"
+            )
+    folds = range(1, FOLDS + 1) if config.fold == "all" else [int(config.fold)]
+    results = {}
+    for fold in folds:
+        one = fold_config(config, fold)
+        train(one)
+        results[fold] = test(one, [_with(text, fold_splits(fold, FOLDS)[2]) for text in config.train])
+    summary = {"folds": results, "mean": {}, "standard_error": {}}
+    for name in sorted(set.intersection(*(set(numbers) for numbers in results.values()))):
+        values = np.array([numbers[name] for numbers in results.values()])
+        summary["mean"][name] = float(values.mean())
+        if len(values) > 1:
+            summary["standard_error"][name] = float(values.std(ddof=1) / len(values) ** 0.5)
+    if PartialState().is_main_process:
+        (Path(config.out) / "folds.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+        print(f"{'test folds ' + ', '.join(map(str, results)):<48}{'mean':>8}{'± se':>8}")
+        for name, value in summary["mean"].items():
+            error = summary["standard_error"].get(name)
+            print(f"  {name:<46}{value:>8.3f}" + (f"{error:>8.3f}" if error is not None else ""))
+    return summary
+
+
+def fold_config(config: TrainingConfig, fold: int) -> TrainingConfig:
+    """The stage whose test fold is `fold`: trained on eight others, validated on the one that remains."""
+    train_splits, validation_splits, _ = fold_splits(fold, FOLDS)
+    return replace(
+        config,
+        fold=None,
+        out=str(Path(config.out) / f"fold-{fold:02d}"),
+        train=[_with(text, train_splits) for text in config.train],
+        validation=[_with(text, validation_splits) for text in config.train] + config.validation,
+    )
+
+
+def _with(corpus: str, splits: list[str]) -> str:
+    return f"{corpus}:{','.join(splits)}"

@@ -1,0 +1,421 @@
+"""One stage of training from beginning to end: data, network, optimiser, then step after step."""
+
+import contextlib
+import json
+import platform
+import signal
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import accelerate
+import numpy as np
+import torch
+import transformers
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import set_seed
+from timm.utils import ModelEmaV3
+from torch import nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+from transformers import get_cosine_schedule_with_warmup
+
+from face_data.table import CorpusError, load_corpus, read_summary
+from image_processing_facelivenet import FaceLiveNetImageProcessor
+from modeling_facelivenet import EXPRESSIONS, FaceLiveNetConfig, FaceLiveNetModel, gather_from_processes
+from train.augmentation import augment, erase
+from train.batches import IGNORE, Batch, DrawnBatches, Labels, TrainingFaces
+from train.checkpoint import CheckpointError, newest_checkpoint, save_model, save_training_state
+from train.config import TrainingConfig, split_corpus
+from train.figures import draw_curves
+from train.progress import Progress
+from train.sampled_identities import SampledIdentities
+from train.start import start_from, transfer_branch
+from train.streaming import StreamedFaces
+from train.validation import average_batch_norms, validate
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss became NaN or infinite; the message names step, parts, photographs and the last good checkpoint."""
+
+
+class Stopped(Exception):
+    """The run was asked to stop (Ctrl-C, SIGTERM) and did so after saving."""
+
+
+def train(config: TrainingConfig) -> dict:
+    """Run one stage and return its record, the content of training.json."""
+    # seed, processes, folder
+    set_seed(config.seed)
+    accelerator = Accelerator(
+        cpu=config.cpu,
+        mixed_precision=_precision(config),
+        log_with=None if config.tracker == "none" else config.tracker,
+        project_dir=config.out,
+        # the centres move alike in every process and need no broadcast; batch norms are averaged where they are used
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+    )
+    device, out = accelerator.device, Path(config.out)
+    progress = Progress(config, out, accelerator.num_processes)
+    if accelerator.is_main_process:
+        progress.open_folder()
+    accelerator.wait_for_everyone()
+    resumed = newest_checkpoint(out) if config.resume else None
+
+    # data
+    expressions = tuple(config.network.get("id2label", dict(enumerate(EXPRESSIONS))).values())
+    faces = _faces(config, expressions)
+    labels = faces if isinstance(faces, Labels) else faces.labels
+    processor = _processor_of(config)
+
+    # network
+    network = {"image_size": config.image_size, "num_identities": labels.num_identities} | config.network
+    network.setdefault("expression_class_weights", labels.class_weights(config.expression_balance))
+    model = FaceLiveNetModel(FaceLiveNetConfig(**network))
+    _check_labels(model, labels)
+    if config.start_from:
+        anew = start_from(model, config.start_from)
+        accelerator.print(f"started from {config.start_from}; anew: {', '.join(anew) or 'nothing'}")
+    if config.transfer_branch:
+        transfer_branch(model)
+    freeze_what_is_not_trained(model)
+    model.to(memory_format=torch.channels_last)  # what convolutions are fastest on, on CPUs and GPUs alike
+    if config.compile:
+        for part in (model.shared, model.verification, model.expression):
+            part.compile()
+
+    # optimiser
+    optimizer = _optimizer(model, config)
+    schedule = _schedule(optimizer, config)
+    plain = model
+    model, optimizer = accelerator.prepare(model, optimizer)
+    parts = nn.ModuleDict({name: part for name, part in plain.named_children() if name != "identity_head"})
+    average = ModelEmaV3(parts, decay=config.ema_decay, use_warmup=True) if config.ema_decay else None
+    head = plain.identity_head if "verification" in plain.config.tasks else None
+    sampled = None
+    if head is not None:
+        head.batches_per_step = config.accumulation
+        if plain.config.sampled_identities:
+            sampled = SampledIdentities(head, optimizer.optimizer, config.seed)
+    for kept in filter(None, (progress, average, sampled)):
+        accelerator.register_for_checkpointing(kept)
+    accelerator.register_for_checkpointing(schedule)
+    set_seed(config.seed, device_specific=True)  # from here on every process draws its own augmentation
+    if resumed:
+        accelerator.load_state(str(resumed))
+        accelerator.print(f"going on from {resumed}" + (": finished already" if progress.step >= config.steps else ""))
+
+    batches = iter(_loader(config, faces, labels, accelerator, progress.step))
+    trackers = config.tracker != "none"
+    if trackers:
+        settings = {name: str(value) for name, value in asdict(config).items()}
+        accelerator.init_trackers(config.tracker, settings)
+    bar = tqdm(
+        total=config.steps, initial=progress.step, desc="train", unit="step", disable=not accelerator.is_main_process,
+        smoothing=0.1,
+    )  # fmt: skip
+    model.train()
+    with _stop_signals() as stop:
+        progress.start_clock()
+        while progress.step < config.steps:
+            with progress.waiting():
+                step_batches = [next(batches) for _ in range(config.accumulation)]
+            known = _known_labels(step_batches, accelerator)
+            if sampled:
+                people = torch.cat([batch.identity for batch in step_batches]).to(device)
+                sampled.draw(progress.step, gather_from_processes(people))
+            rate = optimizer.param_groups[0]["lr"]
+            for number, batch in enumerate(step_batches):
+                last = number == config.accumulation - 1
+                with contextlib.nullcontext() if last else accelerator.no_sync(model):
+                    pixel_values = augment(batch.faces.to(device, non_blocking=True), config)
+                    pixel_values = erase(processor.whiten(pixel_values), config)
+                    with accelerator.autocast():
+                        output = model(
+                            pixel_values.to(memory_format=torch.channels_last),
+                            batch.identity.to(device, non_blocking=True),
+                            batch.expression.to(device, non_blocking=True),
+                            **known,
+                        )
+                    accelerator.backward(output.loss / config.accumulation)
+                progress.note(output, batch, rate)
+            accelerator.clip_grad_norm_([one for one in model.parameters() if one.requires_grad], config.clip_norm)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            if sampled:
+                sampled.put_back()
+            progress.step += 1
+            if average:
+                average.update(parts, progress.step)
+            bar.update()
+
+            finished = progress.step == config.steps
+            validating = finished or progress.step % config.validate_every == 0
+            saving = finished or progress.step % config.save_every == 0
+            stopping = accelerator.num_processes == 1 and stop.asked
+            if validating or saving or stopping or progress.step % config.log_every == 0:
+                rows, broken = progress.flush(accelerator)
+                if broken:
+                    last_good = newest_checkpoint(out) or "none: the run is too young"
+                    raise NonFiniteLossError(f"{broken}\nlast good checkpoint: {last_good}")
+                if accelerator.is_main_process:
+                    bar.set_postfix(progress.summary(rows[-1]))
+                    if trackers:
+                        for row in rows:
+                            accelerator.log({name: row[name] for name in row if name != "step"}, step=row["step"])
+                stopping = _anybody(accelerator, stop.asked)
+            if validating:
+                with progress.paused():
+                    used = _what_is_used(plain, average)
+                    average_batch_norms(used)
+                    numbers = validate(used, processor.whiten, config, plain.config.tasks, accelerator)
+                    if accelerator.is_main_process:
+                        better = progress.validated(numbers)
+                        bar.write(f"step {progress.step}: " + ", ".join(f"{k} {v:.3f}" for k, v in numbers.items()))
+                        if trackers and numbers:
+                            accelerator.log(numbers, step=progress.step)
+                        record = _record(config, accelerator, progress, faces, labels, plain)
+                        for folder in ["last"] + ["best"] * better:
+                            save_model(used, processor, out / folder, record)
+            if saving or stopping:
+                with progress.paused():
+                    saved = save_training_state(accelerator, out, progress.step, config.keep_checkpoints)
+                if (finished or stopping) and saved is None:
+                    raise CheckpointError("the last training state could not be written")
+            if stopping and not finished:
+                raise Stopped(f"stopped after step {progress.step}; the same command goes on from {saved}")
+    bar.close()
+    accelerator.end_training()
+    record = _record(config, accelerator, progress, faces, labels, plain)
+    if accelerator.is_main_process:
+        (out / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        draw_curves(out)
+    accelerator.wait_for_everyone()
+    return record
+
+
+def test(config: TrainingConfig, corpora: list[str]) -> dict[str, float]:
+    """Judge OUT/best once on people it was neither trained nor chosen on, with the thresholds of validation.
+
+    Returns the numbers of `validate`, which OUT/test.json keeps.
+    """
+    accelerator = Accelerator(cpu=config.cpu, mixed_precision=_precision(config))
+    best = Path(config.out) / "best"
+    model = FaceLiveNetModel.from_pretrained(best, dtype=torch.float32).to(accelerator.device)
+    processor = FaceLiveNetImageProcessor.from_pretrained(best)
+    tasks = FaceLiveNetConfig(**config.network).tasks
+    validation = validate(model, processor.whiten, config, tasks, accelerator)
+    end = "_verification_threshold"
+    thresholds = {name.removesuffix(end): value for name, value in validation.items() if name.endswith(end)}
+    numbers = validate(model, processor.whiten, replace(config, validation=corpora), tasks, accelerator, thresholds)
+    if accelerator.is_main_process:
+        text = json.dumps({"corpora": corpora} | numbers, indent=1)
+        (Path(config.out) / "test.json").write_text(text + "\n", encoding="utf-8")
+    return numbers
+
+
+# data
+
+
+def _faces(config: TrainingConfig, expressions: tuple[str, ...]) -> TrainingFaces | Labels:
+    """The training photographs; of a stream, only their labels."""
+    if not config.streaming:
+        return TrainingFaces(config.train, expressions, config.minimum_photographs, config.soft_labels)
+    if not config.train:
+        raise CorpusError("no corpus to read: name at least one")
+    parts = [load_corpus(*split_corpus(text)) for text in config.train]
+    return Labels(parts, expressions, config.minimum_photographs, config.soft_labels)
+
+
+def _loader(config: TrainingConfig, faces, labels: Labels, accelerator: Accelerator, first: int) -> DataLoader:
+    """From step `first` on. What is drawn depends on the seed and the step alone, so nothing has to be drawn over."""
+    weights = config.train_weights or [1.0] * len(config.train)
+    settings = {
+        "num_workers": config.workers,
+        "collate_fn": _as_it_is,
+        "pin_memory": accelerator.device.type == "cuda",
+        "generator": torch.Generator().manual_seed(config.seed),  # the global one is left to the training
+    }
+    if isinstance(faces, Labels):
+        stream = StreamedFaces(
+            config.train, weights, labels, batch_size=config.batch_size, seed=config.seed,
+            buffer=config.shuffle_buffer, process=accelerator.process_index, processes=accelerator.num_processes,
+            first_batch=first * config.accumulation, workers=config.workers,
+        )  # fmt: skip
+        return DataLoader(stream, batch_size=None, **settings)
+    shape = (config.accumulation, accelerator.num_processes, config.batch_size)
+    row_weights = faces.row_weights(weights, config.identity_balance)
+    sampler = DrawnBatches(row_weights, config.seed, first, config.steps, shape, accelerator.process_index)
+    return DataLoader(faces, batch_sampler=sampler, **settings)
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+def _known_labels(batches: list[Batch], accelerator: Accelerator) -> dict[str, float]:
+    """How many people and expressions are known in a step of several batches, on average over its batches."""
+    if len(batches) == 1:
+        return {}  # the network counts those of its batch
+    identities = sum(int((batch.identity != IGNORE).sum()) for batch in batches)
+    expressions = sum(int((batch.expression.sum(dim=1) > 0).sum()) for batch in batches)
+    counts = accelerator.reduce(torch.tensor([identities, expressions], device=accelerator.device)) / len(batches)
+    return dict(zip(("known_identities", "known_expressions"), counts.tolist(), strict=True))
+
+
+def _processor_of(config: TrainingConfig) -> FaceLiveNetImageProcessor:
+    """The image processor that prepared the first corpus, at the size the network is trained at.
+
+    Corpora that were aligned in different ways are refused: the network would learn where they come from.
+    """
+    alignments = set()
+    for text in config.train:
+        folder = split_corpus(text)[0]
+        if Path(folder).is_dir():
+            alignments.add(read_summary(folder)["options"]["alignment"])
+    if len(alignments) > 1:
+        raise CorpusError(f"the training corpora are aligned differently ({', '.join(sorted(alignments))})")
+    return FaceLiveNetImageProcessor(size=config.image_size, alignment=(alignments or {"margin"}).pop())
+
+
+# network and optimiser
+
+
+def _check_labels(model: FaceLiveNetModel, labels: Labels) -> None:
+    missing = {"verification": labels.num_identities == 0, "expression": not labels.expression.any()}
+    for task in model.config.tasks:
+        if missing[task]:
+            other = "expression" if task == "verification" else "verification"
+            raise CorpusError(
+                f"nothing in --train is labelled for {task}: give a corpus that is, or train {other} alone "
+                f"(--network.weighting {other})"
+            )
+
+
+def freeze_what_is_not_trained(model: FaceLiveNetModel) -> None:
+    """No gradient for what the weighting leaves out, which DistributedDataParallel would wait for in vain."""
+    config = model.config
+    trained = {"shared", *config.tasks}
+    trained |= {"expression_head"} if "expression" in config.tasks else set()
+    trained |= {"identity_head"} if "verification" in config.tasks else set()
+    trained |= {"dynamic_weight_unit"} if config.weighting in ("dynamic", "inverse_loss") else set()
+    trained |= {"uncertainty"} if config.weighting == "uncertainty" else set()
+    for name, part in model.named_children():
+        part.requires_grad_(name in trained)
+
+
+def _precision(config: TrainingConfig) -> str:
+    if config.mixed_precision != "auto":
+        return config.mixed_precision
+    if torch.cuda.is_available() and not config.cpu:
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+    # without the instructions bf16 is emulated, slowly
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
+
+
+def _optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [one for one in trained if one.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [one for one in trained if one.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if config.optimizer == "rmsprop":  # epsilon 1.0 as in the authors' code; with a small one 0.1 diverges at once
+        return torch.optim.RMSprop(groups, config.learning_rate, momentum=config.momentum, alpha=0.9, eps=1.0)
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0)
+    return torch.optim.AdamW(groups, config.learning_rate)
+
+
+def _schedule(optimizer, config: TrainingConfig):
+    if config.schedule == "cosine":
+        return get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.steps)
+    return torch.optim.lr_scheduler.MultiStepLR(optimizer, config.milestones, gamma=0.1)
+
+
+def _what_is_used(model: FaceLiveNetModel, average: ModelEmaV3 | None) -> FaceLiveNetModel:
+    """The network that is validated and saved: with the averaged weights where there are any."""
+    if average is None:
+        return model
+    config = FaceLiveNetConfig.from_dict(model.config.to_dict() | {"num_identities": 0, "sampled_identities": 0})
+    used = FaceLiveNetModel(config).to(model.device, memory_format=torch.channels_last)
+    used.load_state_dict(average.module.state_dict())
+    return used
+
+
+# stopping, reporting
+
+
+class _StopSignals:
+    asked = False
+
+
+@contextlib.contextmanager
+def _stop_signals():
+    """Ctrl-C and SIGTERM ask the run to save and stop; a second one stops it at once."""
+    state = _StopSignals()
+
+    def ask(number, frame):
+        if state.asked:
+            raise KeyboardInterrupt
+        state.asked = True
+        print("\ntrain: stopping after this step; once more stops at once", file=sys.stderr)
+
+    try:
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread: whoever runs us handles signals
+        before = {}
+    try:
+        yield state
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _anybody(accelerator: Accelerator, value: bool) -> bool:
+    if accelerator.num_processes == 1:
+        return value
+    return accelerator.reduce(torch.tensor(float(value), device=accelerator.device)).item() > 0
+
+
+def _earlier(config: TrainingConfig) -> dict | None:
+    """The record of the checkpoint this run started from, if it left one."""
+    if not config.start_from:
+        return None
+    record = Path(config.start_from) / "training.json"
+    return json.loads(record.read_text(encoding="utf-8")) if record.is_file() else None
+
+
+def _record(config, accelerator, progress: Progress, faces, labels: Labels, model: FaceLiveNetModel) -> dict:
+    cuda = accelerator.device.type == "cuda"
+    seen = progress.step * config.accumulation * config.batch_size * accelerator.num_processes
+    return {
+        "device": torch.cuda.get_device_name()
+        if cuda
+        else f"CPU, {torch.get_num_threads()} threads, {platform.machine()}",
+        "processes": accelerator.num_processes,
+        "precision": accelerator.mixed_precision,
+        "minutes": round(progress.seconds / 60, 1),
+        "images_per_second": round(seen / progress.seconds, 1) if progress.seconds else None,
+        "share_waiting_for_data": round(progress.waited / progress.seconds, 4) if progress.seconds else None,
+        "steps": progress.step,
+        "photographs_seen": seen,
+        "photographs": len(labels.identity),
+        "unreadable_photographs": progress.unreadable,
+        "identities": labels.num_identities,
+        "parameters": sum(one.numel() for one in model.parameters()),
+        "train_splits": faces.splits if isinstance(faces, TrainingFaces) else None,
+        "started_from": _earlier(config),
+        "config": asdict(config),
+        "network": {
+            name: value for name, value in model.config.to_diff_dict().items() if name != "transformers_version"
+        },
+        "final": progress.final,
+        "validations": progress.validations,
+        "versions": {
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "accelerate": accelerate.__version__,
+            "numpy": np.__version__,
+        },
+    }

@@ -1,0 +1,158 @@
+"""Where a run stands and what it reports: step, clock, log.jsonl, validations."""
+
+import json
+import math
+import shutil
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from train.batches import Batch
+from train.checkpoint import holds_a_run
+from train.config import FREE_TO_CHANGE, TrainingConfig
+
+LOGGED = ("loss", "verification_loss", "softmax_loss", "triplet_loss", "expression_loss")
+
+
+class Progress:
+    """Kept in the run's checkpoints. Losses stay on the device until `flush`, so that no step waits for them."""
+
+    def __init__(self, config: TrainingConfig, out: Path, processes: int):
+        self.step = 0
+        self.seconds = 0.0  # of training, validations and saving left out
+        self.waited = 0.0  # of these, for data
+        self.validations: list[dict] = []
+        self.unreadable: dict[str, str] = {}
+        self.final: dict[str, float] = {}  # means of the last steps that were flushed
+        self.config, self.out, self.processes = config, out, processes
+        self.log_file = out / "log.jsonl"
+        self._pending: list[tuple] = []
+        self._clock = self._last_flush = time.monotonic()
+
+    def open_folder(self) -> None:
+        """Make OUT, or check that the run in it is this one.
+
+        Raises:
+            ValueError: it is another run, by the settings that decide what is learnt.
+        """
+        file = self.out / "run.json"
+        now = {name: value for name, value in asdict(self.config).items() if name not in FREE_TO_CHANGE}
+        now |= {"processes": self.processes}
+        now = json.loads(json.dumps(now))
+        if self.config.resume and holds_a_run(self.out) and file.is_file():
+            before = json.loads(file.read_text(encoding="utf-8"))
+            changed = [
+                f"{key} {before.get(key)!r}, now {now.get(key)!r}"
+                for key in before | now
+                if before.get(key) != now.get(key)
+            ]
+            if changed:
+                raise ValueError(
+                    f"{self.out} holds another run ({'; '.join(changed)}): give another --out, or --resume false to "
+                    "remove it and begin anew"
+                )
+            return
+        for name in ("checkpoints", "best", "last", "tensorboard"):
+            shutil.rmtree(self.out / name, ignore_errors=True)
+        for name in ("log.jsonl", "training.json"):
+            (self.out / name).unlink(missing_ok=True)
+        self.out.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")
+
+    def state_dict(self) -> dict:
+        return {
+            name: getattr(self, name) for name in ("step", "seconds", "waited", "validations", "unreadable", "final")
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        vars(self).update(state)
+        if self.log_file.exists():  # what was logged after the checkpoint will be logged again
+            rows = self.log_file.read_text(encoding="utf-8").splitlines(keepends=True)
+            rows = [row for row in rows if row.endswith("\n") and json.loads(row)["step"] <= self.step]
+            self.log_file.write_text("".join(rows), encoding="utf-8")
+
+    # the clock
+
+    def start_clock(self) -> None:
+        self._clock = self._last_flush = time.monotonic()
+
+    @contextmanager
+    def waiting(self):
+        began = time.monotonic()
+        yield
+        self.waited += time.monotonic() - began
+
+    @contextmanager
+    def paused(self):
+        self._tick()
+        yield
+        self.start_clock()
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        self.seconds += now - self._clock
+        self._clock = now
+
+    # the log
+
+    def note(self, output, batch: Batch, rate: float) -> None:
+        """One batch's losses and weights, to be written by the next flush."""
+        numbers = torch.stack([*(getattr(output, name).detach() for name in LOGGED), *output.task_weights.detach()])
+        self._pending.append((self.step + 1, rate, numbers, batch.keys))
+        for key, error in batch.unreadable.items():
+            if key not in self.unreadable:
+                self.unreadable[key] = error
+                print(f"train: {key} cannot be decoded and is left out: {error}", file=sys.stderr)
+
+    def flush(self, accelerator: Accelerator) -> tuple[list[dict], str | None]:
+        """Write a row per step; returns the rows, and what is wrong with the first that is not finite."""
+        steps: dict[int, list] = {}
+        for step, rate, numbers, keys in self._pending:
+            steps.setdefault(step, []).append((rate, numbers.tolist(), keys))
+        self._pending.clear()
+        self._tick()
+        batch = self.config.batch_size * self.config.accumulation * self.processes
+        speed = round(len(steps) * batch / max(self._clock - self._last_flush, 1e-9), 1)
+        self._last_flush = self._clock
+        rows = []
+        for step, parts in steps.items():
+            mean = [sum(column) / len(parts) for column in zip(*(numbers for _, numbers, _ in parts), strict=True)]
+            row = dict(zip((*LOGGED, "w1", "w2"), mean, strict=True))
+            if not all(map(math.isfinite, mean)):
+                keys = [key for _, _, batch_keys in parts for key in batch_keys]
+                losses = ", ".join(f"{name} {row[name]:g}" for name in LOGGED)
+                where = f" of process {accelerator.process_index}" if self.processes > 1 else ""
+                return rows, (
+                    f"the loss is not finite at step {step} ({losses}): lower --learning_rate, or look at the batch"
+                    f"{where}: {', '.join(keys)}"
+                )
+            row = {name: round(value, 6) for name, value in row.items()}
+            rows.append({"step": step, "learning_rate": parts[0][0], "images_per_second": speed} | row)
+        if accelerator.is_main_process and rows:
+            with self.log_file.open("a", encoding="utf-8") as file:
+                file.write("".join(json.dumps(row) + "\n" for row in rows))
+            self.final = {name: round(sum(row[name] for row in rows) / len(rows), 4) for name in (*LOGGED, "w1", "w2")}
+        return rows, None
+
+    @staticmethod
+    def summary(row: dict) -> dict[str, str]:
+        """What the progress bar shows."""
+        return {
+            "L1": f"{row['verification_loss']:.2f}", "L2": f"{row['expression_loss']:.2f}",
+            "w1": f"{row['w1']:.2f}", "w2": f"{row['w2']:.2f}", "img/s": f"{row['images_per_second']:.0f}",
+        }  # fmt: skip
+
+    def validated(self, numbers: dict[str, float]) -> bool:
+        """Note a validation; True where it is the best so far, by the mean of its AUCs and expression accuracies."""
+        scores = [
+            value for name, value in numbers.items() if name.endswith(("verification_auc", "expression_accuracy"))
+        ]
+        score = sum(scores) / len(scores) if scores else float(self.step)  # without validation the newest is the best
+        best = max((row["score"] for row in self.validations), default=-math.inf)
+        self.validations.append({"step": self.step, "score": score} | numbers)
+        return score > best

@@ -1,0 +1,104 @@
+"""Corpora of any size as a stream: shard after shard from the disk or the Hub, never the whole of one in memory."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Image, IterableDataset, load_dataset
+from datasets.distributed import split_dataset_by_node
+from torch.utils.data import IterableDataset as TorchStream
+from torch.utils.data import get_worker_info
+
+from face_data.table import CorpusError
+from train.batches import Batch, Labels, decode
+from train.config import split_corpus
+
+COLUMNS = ["image", "key", "identity", "expression", "expression_votes", "split"]
+
+
+class StreamedFaces(TorchStream):
+    """Endless batches of several corpora, each mixed anew in every pass: its shards in another order, and photographs
+
+    within a buffer. Processes, and the workers of each, take different shards, so that nobody sees a photograph twice
+    in one pass; a corpus needs at least as many shards as there are processes.
+
+    Args:
+        corpora: as FOLDER or FOLDER:SPLIT,SPLIT. weights: the share of each in a batch.
+        labels: of the same corpora (their label columns alone fit into memory).
+        first_batch: how many batches of this process were used already: they are read over, not decoded.
+        workers: of the DataLoader, each of which makes every workers-th batch.
+    """
+
+    def __init__(
+        self, corpora: list[str], weights: list[float], labels: Labels, *, batch_size: int, seed: int, buffer: int,
+        process: int, processes: int, first_batch: int, workers: int,
+    ):  # fmt: skip
+        self.labels, self.batch_size, self.seed = labels, batch_size, seed
+        self.share = np.array(weights) / np.sum(weights)
+        self.process, self.first_batch, self.workers = process, first_batch, max(workers, 1)
+        self.parts, self.wanted = [], []
+        for text in corpora:
+            folder, splits = split_corpus(text)
+            part = open_stream(folder)
+            if part.num_shards < processes * self.workers:
+                raise CorpusError(
+                    f"{folder}: {part.num_shards} shards cannot be split among {processes} processes with "
+                    f"{self.workers} workers each; lower --workers, or prepare it with a smaller --shard-size"
+                )
+            part = part.shuffle(seed=seed, buffer_size=buffer)
+            self.parts.append(split_dataset_by_node(part, process, processes))
+            self.wanted.append(None if splits is None else set(splits))
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = get_worker_info().id if get_worker_info() else 0
+        done = max(0, -(-(self.first_batch - worker) // self.workers))  # batches this worker made before
+        rng = np.random.default_rng((self.seed, self.process, worker))
+        streams = [self._endless(part, wanted) for part, wanted in zip(self.parts, self.wanted, strict=True)]
+        for _ in range(done * self.batch_size):
+            next(streams[rng.choice(len(streams), p=self.share)])
+        while True:
+            yield self._batch(streams, rng)
+
+    def _batch(self, streams: list[Iterator[dict]], rng: np.random.Generator) -> Batch:
+        rows, faces, unreadable = [], [], {}
+        while len(rows) < self.batch_size:
+            row = next(streams[rng.choice(len(streams), p=self.share)])
+            try:
+                faces.append(decode(row["image"]["bytes"], faces[0].shape if faces else None))
+                rows.append(row)
+            except (OSError, ValueError, SyntaxError) as error:
+                unreadable[row["key"]] = str(error)
+        return Batch(
+            torch.from_numpy(np.stack(faces)).permute(0, 3, 1, 2),
+            torch.tensor([self.labels.number.get(row["identity"], -100) for row in rows]),
+            torch.from_numpy(np.stack([self.labels.target(row) for row in rows])),
+            [row["key"] for row in rows],
+            unreadable,
+        )
+
+    @staticmethod
+    def _endless(part: IterableDataset, wanted: set[str] | None) -> Iterator[dict]:
+        epoch = 0
+        while True:
+            part.set_epoch(epoch)
+            nothing = True
+            for row in part:
+                if wanted is None or row["split"] in wanted:
+                    nothing = False
+                    yield row
+            if nothing:
+                raise CorpusError("a stream holds no photograph of the splits that were asked for")
+            epoch += 1
+
+
+def open_stream(corpus: str) -> IterableDataset:
+    """A prepared corpus, from a local folder or the Hub, row by row and undecoded."""
+    if Path(corpus).is_dir():
+        shards = sorted(map(str, Path(corpus).glob("part-*.parquet")))
+        if not shards:
+            raise CorpusError(f"{corpus}: no part-*.parquet here; write the corpus with `python -m face_data prepare`")
+        stream = load_dataset("parquet", data_files=shards, split="train", streaming=True)
+    else:
+        stream = load_dataset(corpus, split="train", streaming=True)
+    return stream.select_columns(COLUMNS).cast_column("image", Image(decode=False))
