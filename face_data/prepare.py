@@ -139,7 +139,9 @@ def _prepare_shard(shard: tuple[Photograph, ...], stem: str, layout: str) -> int
             if not faces:
                 raise NoFaceError(f"{photograph.key}: no face found")
         except (UnreadableImageError, NoFaceError) as error:
-            skipped.append({"key": photograph.key, "reason": str(error).removeprefix(f"{photograph.key}: ")})
+            reason = str(error).removeprefix(f"{photograph.key}: ")
+            whose = {"identity": photograph.identity, "expression": photograph.expression}
+            skipped.append({"key": photograph.key, "reason": reason} | whose)
             continue
         crowded += len(faces) > 1
         encoded = io.BytesIO()

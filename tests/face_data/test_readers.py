@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from face_data.readers import lfw_folds, read_facial_expressions, read_ferplus, read_lfw, read_london
+from face_data.readers.expressions import read_ferplus, read_london
+from face_data.readers.lfw import lfw_folds, read_facial_expressions, read_lfw
 from face_data.table import EXPRESSIONS, CorpusError
 
 PICTURES = ["Anna_Berg/Anna_Berg_0001.jpg", "Anna_Berg/Anna_Berg_0002.jpg", "Cem_Kaya/Cem_Kaya_0001.jpg"]
