@@ -163,7 +163,8 @@ def _prepare_shard(shard: tuple[Photograph, ...], stem: str, layout: str) -> int
         )
     path = Path(stem)
     temporary = path.with_suffix(".tmp")
-    Dataset.from_list(rows, features=FEATURES).to_parquet(temporary)
+    columns = {name: [row[name] for row in rows] for name in FEATURES}  # also where all were skipped
+    Dataset.from_dict(columns, features=FEATURES).to_parquet(temporary)
     os.replace(temporary, path.with_suffix(".parquet"))
     note = {"keys": [shard[0].key, shard[-1].key], "read": len(shard), "several_faces": crowded, "skipped": skipped}
     _write_json(path.with_suffix(".json"), note)

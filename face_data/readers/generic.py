@@ -82,7 +82,7 @@ def _rows(source, split, rows, image_column, identity_column, expression_column)
         raise CorpusError(f"{source}, split {split}: no column {', '.join(missing)}; it has {known}")
     if isinstance(features[image_column], Image):  # its bytes as they are: the preparing processes decode them
         rows = rows.cast_column(image_column, Image(decode=False))
-    for number, row in enumerate(rows.select_columns(wanted)):
+    for number, row in enumerate(rows.select_columns(list(dict.fromkeys(wanted)))):  # one may be named twice
         where = f"{source}, split {split}, row {number}"
         expression = _named(row, expression_column, features)
         yield Photograph(

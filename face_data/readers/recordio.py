@@ -47,8 +47,9 @@ def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
                 raise CorpusError(f"{path}, byte {position:,}: no record begins here; damaged, or not a RecordIO file")
             word = int.from_bytes(head[4:], "little")
             kind, length = word >> 29, word & (1 << 29) - 1
-            content = file.read(length + -length % 4)
-            if len(head) < 8 or len(content) < length:
+            filled = length + -length % 4
+            content = file.read(filled)
+            if len(head) < 8 or len(content) < filled:
                 raise CorpusError(f"{path}, byte {position:,}: the file ends within this record; download it again")
             if kind > 3 or bool(parts) != (kind in (2, 3)):
                 raise CorpusError(f"{path}, byte {position:,}: a part of a record out of place; download it again")
@@ -57,7 +58,7 @@ def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
             if kind in (0, 3):
                 yield begin, MAGIC.join(parts)
                 parts = []
-            position += 8 + len(content)
+            position += 8 + filled
     if parts:
         raise CorpusError(f"{path}, byte {begin:,}: the file ends within this record; download it again")
 
