@@ -44,13 +44,12 @@ KNOWN = {
 
 
 def comparison(layout: str, found: Mapping[str, int]) -> list[str]:
-    """Sentences on how a corpus differs from what was published of it; none where nothing certain was published.
+    """Sentences on where a corpus differs from what was published of it, and a last one on where it agrees.
 
     Args:
+        layout: one of PUBLISHED.
         found: how many there are, by the names that PUBLISHED uses; what is not in it is none.
     """
-    if layout not in PUBLISHED:
-        return []
     said_by, published = PUBLISHED[layout]
     complete = published | {name: KNOWN[layout, name][0] for name in published if (layout, name) in KNOWN}
     differing = [name for name in published if not found.get(name, 0) == complete[name] == published[name]]

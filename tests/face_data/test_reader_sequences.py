@@ -91,7 +91,7 @@ def test_describe_compares_ckplus_with_table_1(ckplus, tmp_path, capsys):
     assert lines[0] == f"{out}: ckplus, 4 of 1,308 photographs prepared"
     assert lines[-5].split()[:6] == ["1", "4", "1", "1", "3", "0"]  # the fold, its faces and people, neutral, anger
     people, happy, others = lines[-3:]
-    assert lines[-4] == "  with what was skipped, it has"
+    assert lines[-4] == "  against the published numbers, skipped photographs counted too:"
     assert people.strip().startswith("people: 118 here, 123 in the paper's Table 1 (CK+ has 123 people, 118 of whom")
     assert happy.strip().startswith("happy: 207 here, 147 in the paper's Table 1 (a misprint")
     assert others.strip() == (
