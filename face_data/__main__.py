@@ -2,6 +2,8 @@
 
 python -m face_data prepare lfw ../data/lfw ../data/facial_expressions corpora/lfw
 python -m face_data prepare ferplus ../data/ferplus corpora/ferplus
+python -m face_data prepare folder people.csv corpora/people
+python -m face_data prepare hub user/faces corpora/faces --identity-column name
 python -m face_data synthesize corpora/drawn --identities 60
 python -m face_data describe corpora/lfw
 """
@@ -15,11 +17,15 @@ from pathlib import Path
 from datasets import disable_progress_bars
 
 from face_data.drawn import drawn_plan
-from face_data.pairs import lfw_pairs, write_pairs
+from face_data.expected import PUBLISHED, comparison
+from face_data.pairs import lfw_pairs, write_pairs, ytf_pairs
 from face_data.prepare import SHARD_SIZE, prepare
 from face_data.readers import READERS, Photograph
-from face_data.table import EXPRESSIONS, CorpusError, load_corpus, read_summary
+from face_data.table import EXPRESSIONS, CorpusError, column, load_corpus, read_summary
 from image_processing_facelivenet import FaceLiveNetImageProcessor
+
+PAIRS = {"lfw": ("pairs.txt", lfw_pairs), "ytf": ("splits.txt", ytf_pairs)}  # layout -> the publisher's file of pairs
+HUB_COLUMNS = ("image_column", "identity_column", "expression_column")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,14 +47,20 @@ def _prepare(arguments) -> None:
         )
     if len(sources) > (2 if arguments.layout == "lfw" else 1):
         raise CorpusError(f"{arguments.layout} has one SOURCE (lfw may have a second, for labels), not {len(sources)}")
+    from_hub = arguments.layout == "hub"
+    columns = {name: getattr(arguments, name) for name in HUB_COLUMNS if getattr(arguments, name)}
+    if columns and not from_hub:
+        raise CorpusError(f"--{next(iter(columns)).replace('_', '-')} is for hub; {arguments.layout} has no columns")
     for source in sources:
-        if not source.exists():
-            raise CorpusError(f"{source}: no such folder")
-    photographs = READERS[arguments.layout](*sources)
-    settings = {"sources": [source.resolve().name for source in sources]}
+        if not from_hub and not source.exists():
+            raise CorpusError(f"{source}: no such folder or file")
+    photographs = READERS[arguments.layout](*sources, **columns)
+    settings = {"sources": [str(source) if from_hub else source.resolve().name for source in sources]} | columns
+    name, parsed = PAIRS.get(arguments.layout, ("", None))
+    pairs = parsed(sources[0] / name) if name and (sources[0] / name).exists() else None
     summary = _run(arguments, photographs, out, arguments.layout, settings)
-    if (sources[0] / "pairs.txt").exists():
-        write_pairs(out, lfw_pairs(sources[0] / "pairs.txt"))
+    if pairs is not None:
+        write_pairs(out, pairs)
     _report(out, summary)
 
 
@@ -78,7 +90,7 @@ def _report(folder: Path, summary: dict) -> None:
     for reason, count in summary["skipped_by_reason"].items():
         print(f"  skipped {count:,}: {reason} (each named in {folder}/corpus.json)")
     print(f"  {summary['several_faces']:,} photographs show several faces; the largest and most central was taken")
-    columns = corpus.select_columns(["split", "identity", "expression"]).to_dict()
+    columns = {name: column(corpus, name) for name in ("split", "identity", "expression")}
     splits = sorted(set(columns["split"]), key=lambda split: (len(split), split))
     print(f"  {'split':<8}{'faces':>8}{'people':>8}" + "".join(f"{name:>10}" for name in (*EXPRESSIONS, "no label")))
     for split in splits:
@@ -87,6 +99,20 @@ def _report(folder: Path, summary: dict) -> None:
         count = Counter(columns["expression"][row] for row in rows)
         cells = [count[index] for index in range(len(EXPRESSIONS))] + [count[None]]
         print(f"  {split:<8}{len(rows):>8,}{len(people):>8,}" + "".join(f"{cell:>10,}" for cell in cells))
+    if summary["layout"] in PUBLISHED:
+        print("  against the published numbers, skipped photographs counted too:")
+        keys = column(corpus, "key") + [row["key"] for row in summary["skipped"]]
+        for sentence in comparison(summary["layout"], _held(keys, columns, summary["skipped"])):
+            print(f"    {sentence}")
+
+
+def _held(keys: list[str], columns: dict[str, list], skipped: list[dict]) -> dict[str, int]:
+    """What the source held: photographs, people, videos, and photographs by expression."""
+    people = {*columns["identity"], *(row.get("identity") for row in skipped)} - {None}
+    shown = Counter(EXPRESSIONS[index] for index in columns["expression"] if index is not None)
+    shown += Counter(row["expression"] for row in skipped if row.get("expression"))
+    videos = {key.rpartition("/")[0] for key in keys}  # of YouTube Faces, whose keys end with the frame
+    return {"photographs": len(keys), "people": len(people), "videos": len(videos), **shown}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -101,8 +127,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("layout", choices=READERS, help="the corpus's own name")
     command.add_argument(
         "paths", nargs="+", metavar="SOURCE… OUT",
-        help="the publisher's folder (for lfw also muxspace facial_expressions, for its labels), then the corpus",
+        help="the publisher's folder (for lfw also muxspace facial_expressions, for its labels; for ms1m also the tsv, "
+        "for fer2013 the csv; for folder a folder per person, or a csv of path,identity,expression and perhaps split; "
+        "for hub a dataset's id on the Hub or its folder), then the corpus",
     )  # fmt: skip
+    command.add_argument("--image-column", metavar="NAME", help="hub: its column of pictures (default image)")
+    command.add_argument("--identity-column", metavar="NAME", help="hub: who it is (default identity, if it is there)")
+    command.add_argument(
+        "--expression-column", metavar="NAME", help="hub: the expression shown (default expression, if it is there)"
+    )
     command.set_defaults(run=_prepare)
     _add_processing(command)
 

@@ -2,10 +2,12 @@
 
 `pairs.csv` has the header `fold,first,second,same`: fold counts from 1, first and second are keys of photographs (also
 of those the preparation skipped), same is 1 for two photographs of one person (genuine) and 0 otherwise (impostor).
+YouTube Faces pairs videos: there first and second are `Name/0`, with which the keys of a video's frames begin.
 """
 
 import csv
 import itertools
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,6 +19,7 @@ from huggingface_hub.errors import EntryNotFoundError
 
 from face_data.table import CorpusError
 
+YTF_VIDEO = re.compile(r"[^/]+/\d+")
 HEADER = ["fold", "first", "second", "same"]
 
 
@@ -59,6 +62,32 @@ def lfw_pairs(pairs_txt: str | Path) -> list[Pair]:
     return pairs
 
 
+def ytf_pairs(splits_txt: str | Path) -> list[Pair]:
+    """Parse YouTube Faces' `splits.txt`: a header, then lines `1, 1, Anna_Berg/2, Cem_Kaya/0, 0`.
+
+    They are the split, the pair's number in it (which may be missing), two videos and whether the person is the same.
+
+    Raises:
+        CorpusError: the file is missing or holds another line; names the line.
+    """
+    path = Path(splits_txt)
+    if not path.is_file():
+        raise CorpusError(f"{path}: no such file; give splits.txt as YouTube Faces' publisher ships it")
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    pairs = []
+    for number, line in enumerate(lines[1:], start=2):
+        fields = [field.strip() for field in line.split(",")]
+        if fields == [""]:
+            continue
+        videos = fields[-3:-1]
+        if len(fields) not in (4, 5) or not fields[0].isdigit() or not all(map(YTF_VIDEO.fullmatch, videos)) or (
+            fields[-1] not in ("0", "1")
+        ):  # fmt: skip
+            raise CorpusError(f"{path}, line {number}: expected `split, pair, Name/0, Name/1, 0 or 1`, found `{line}`")
+        pairs.append(Pair(int(fields[0]), *videos, fields[-1] == "1"))
+    return pairs
+
+
 def _lfw_key(person: str, number: str) -> str:
     return f"{person}/{person}_{int(number):04d}.jpg"
 
@@ -86,7 +115,7 @@ def read_pairs(corpus: str | Path) -> list[Pair]:
         except EntryNotFoundError:
             raise CorpusError(f"{corpus}: this corpus has no pairs.csv") from None
     if not path.is_file():
-        raise CorpusError(f"{path} is missing: this corpus ships no pairs; LFW's are written when it is prepared")
+        raise CorpusError(f"{path} is missing: this corpus ships no pairs; LFW's and YTF's are written with the corpus")
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))
     if not rows or rows[0] != HEADER:

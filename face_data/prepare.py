@@ -139,7 +139,9 @@ def _prepare_shard(shard: tuple[Photograph, ...], stem: str, layout: str) -> int
             if not faces:
                 raise NoFaceError(f"{photograph.key}: no face found")
         except (UnreadableImageError, NoFaceError) as error:
-            skipped.append({"key": photograph.key, "reason": str(error).removeprefix(f"{photograph.key}: ")})
+            reason = str(error).removeprefix(f"{photograph.key}: ")
+            whose = {"identity": photograph.identity, "expression": photograph.expression}
+            skipped.append({"key": photograph.key, "reason": reason} | whose)
             continue
         crowded += len(faces) > 1
         encoded = io.BytesIO()
@@ -161,7 +163,8 @@ def _prepare_shard(shard: tuple[Photograph, ...], stem: str, layout: str) -> int
         )
     path = Path(stem)
     temporary = path.with_suffix(".tmp")
-    Dataset.from_list(rows, features=FEATURES).to_parquet(temporary)
+    columns = {name: [row[name] for row in rows] for name in FEATURES}  # also where all were skipped
+    Dataset.from_dict(columns, features=FEATURES).to_parquet(temporary)
     os.replace(temporary, path.with_suffix(".parquet"))
     note = {"keys": [shard[0].key, shard[-1].key], "read": len(shard), "several_faces": crowded, "skipped": skipped}
     _write_json(path.with_suffix(".json"), note)

@@ -46,8 +46,11 @@ def load_corpus(corpus: str | Path, splits: Sequence[str] | None = None) -> Data
         shards = sorted(map(str, folder.glob("part-*.parquet")))
         if not shards:
             raise CorpusError(f"{corpus}: no part-*.parquet here; write the corpus with `python -m face_data prepare`")
-        if not read_summary(folder).get("complete"):
+        summary = read_summary(folder)
+        if not summary.get("complete"):
             raise CorpusError(f"{corpus}: its preparation was interrupted; run the same command again to finish it")
+        if summary.get("prepared") == 0:
+            raise CorpusError(f"{corpus}: it is empty, for no photograph gave a face; {folder}/corpus.json says why")
         dataset = Dataset.from_parquet(shards, features=FEATURES)
     elif folder.exists() or str(corpus).count("/") != 1 or str(corpus).startswith((".", "/")):
         raise CorpusError(

@@ -33,7 +33,7 @@ def imports(path) -> set[str]:
 @pytest.mark.parametrize("room", ROOMS)
 def test_imports_run_down_the_rooms_and_never_back_up(repository, room):
     file = repository / f"{room}.py"
-    files = [file] if file.exists() else list((repository / room).glob("*.py"))
+    files = [file] if file.exists() else list((repository / room).rglob("*.py"))
     assert files
     for file in files:
         assert imports(file) & set(ROOMS) - {room} <= ROOMS[room], file

@@ -13,6 +13,7 @@ import pytest
 
 from face_data.__main__ import main
 from face_data.drawn import drawn_photograph
+from face_data.readers import READERS
 from face_data.table import CorpusError, load_corpus, read_summary
 
 SMALL = ["--identities", "3", "--per-expression", "1", "--size", "64", "--workers", "1", "--shard-size", "3"]
@@ -143,6 +144,20 @@ def test_prepare_lfw_with_labels_and_pairs(tmp_path, capsys):
         (["prepare", "lfw", "{empty}", "{out}"], "people.txt is missing"),
         (["prepare", "ferplus", "{empty}", "{out}"], "FER2013Train.tar is missing"),
         (["prepare", "facial_expressions", "{empty}", "{out}"], "legend.csv is missing"),
+        (["prepare", "fer2013", "{empty}", "{out}"], "fer2013.csv is missing"),
+        (["prepare", "ckplus", "{empty}", "{out}"], "cohn-kanade-images is missing"),
+        (["prepare", "ckplus", "{empty}", "{empty}", "{out}"], "ckplus has one SOURCE"),
+        (["prepare", "oulucasia", "{empty}", "{out}"], "holds no VL/Strong"),
+        (["prepare", "ms1m", "{empty}", "{out}"], "is the source the ms1m folder?"),
+        (["prepare", "casia_webface", "{empty}", "{out}"], "is the source the casia_webface folder?"),
+        (["prepare", "vggface2", "{empty}", "{out}"], "train is missing"),
+        (["prepare", "celeba", "{empty}", "{out}"], "img_celeba is missing"),
+        (["prepare", "ytf", "{empty}", "{out}"], "frame_images_DB is missing"),
+        (["prepare", "folder", "{empty}", "{out}"], "There are no photographs"),
+        (["prepare", "folder", "{missing}.csv", "{out}"], "missing.csv: no such folder or file"),
+        (["prepare", "folder", "{full}/holiday.jpg", "{out}"], "first line must be path,identity,expression"),
+        (["prepare", "hub", "{empty}", "{out}"], "`datasets.load_dataset` cannot read it"),
+        (["prepare", "london", "{empty}", "{out}", "--identity-column", "who"], "--identity-column is for hub"),
         (["prepare", "london", "{empty}", "{full}"], "is not empty and not a corpus"),
         (["prepare", "london", "{empty}", "{out}", "--size", "8"], "size must be"),
         (["prepare", "london", "{empty}", "{out}", "--shard-size", "0"], "shard_size must be at least 1"),
@@ -182,7 +197,8 @@ def test_help(capsys, command):
     text = capsys.readouterr().out
     assert "usage: python -m face_data" in text and "None" not in text
     if command == ["prepare"]:
-        assert all(word in text for word in ("lfw", "ferplus", "SOURCE", "OUT", "--alignment", "--shard-size"))
+        assert all(word in text for word in (*READERS, "SOURCE", "OUT", "--alignment", "--shard-size"))
+        assert "path,identity,expression" in text and "--expression-column" in text
 
 
 def test_a_damaged_source_is_reported(tmp_path, capsys):

@@ -193,6 +193,16 @@ def test_folders_that_are_no_corpus_are_refused(tmp_path):
         load_corpus(tmp_path / "nothing")
 
 
+def test_photographs_without_any_face_are_counted_and_no_corpus(tmp_path):
+    nobody = [Photograph(f"{number}.png", b"no picture", "a", "sad", split="1") for number in range(3)]
+    summary = prepare(nobody, tmp_path / "none", layout="small", processor=PROCESSOR, workers=1)
+    assert (summary["photographs"], summary["prepared"]) == (3, 0)
+    whose = [(row["identity"], row["expression"]) for row in summary["skipped"]]
+    assert whose == [("a", "sad")] * 3  # so that nothing of the source is uncounted
+    with pytest.raises(CorpusError, match=r"none: it is empty, for no photograph gave a face; .*corpus\.json says why"):
+        load_corpus(tmp_path / "none")
+
+
 def test_no_photographs_are_no_corpus(tmp_path):
     with pytest.raises(CorpusError, match="There are no photographs"):
         prepare([], tmp_path / "out", layout="london", processor=PROCESSOR)

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from face_data.readers import lfw_folds, read_facial_expressions, read_ferplus, read_lfw, read_london
+from face_data.readers import READERS
+from face_data.readers.expressions import read_fer2013, read_ferplus, read_london
+from face_data.readers.lfw import lfw_folds, read_facial_expressions, read_lfw
 from face_data.table import EXPRESSIONS, CorpusError
 
 PICTURES = ["Anna_Berg/Anna_Berg_0001.jpg", "Anna_Berg/Anna_Berg_0002.jpg", "Cem_Kaya/Cem_Kaya_0001.jpg"]
@@ -192,6 +194,74 @@ def test_ferplus_that_is_incomplete_is_refused(ferplus):
     (ferplus / "FER2013Train").rename(ferplus / "unpacked")
     with pytest.raises(CorpusError, match=r"FER2013Train\.tar holds no label\.csv"):
         list(read_ferplus(ferplus))
+
+
+def grey(level: int) -> str:
+    return " ".join([str(level)] * 48 * 48)
+
+
+@pytest.fixture
+def fer2013(tmp_path) -> Path:
+    """The publisher's csv with each emotion once, its codes in his order."""
+    usages = ["Training"] * 5 + ["PublicTest", "PrivateTest"]
+    with (tmp_path / "fer2013.csv").open("w", newline="") as file:
+        rows = [(code, grey(30 * code), usage) for code, usage in enumerate(usages)]
+        csv.writer(file).writerows([("emotion", "pixels", "Usage"), *rows])
+    return tmp_path
+
+
+def test_fer2013(fer2013):
+    photographs = list(read_fer2013(fer2013))
+    assert [(photograph.expression, photograph.split) for photograph in photographs] == [
+        ("anger", "train"), ("disgust", "train"), ("fear", "train"), ("happy", "train"), ("sad", "train"),
+        ("surprise", "valid"), ("neutral", "test"),
+    ]  # fmt: skip
+    assert photographs[1].key == "fer0000001.png" and photographs[1].identity is None
+    assert (photographs[1].enlarge, photographs[1].border) == (4, 0.3)
+    shown = Image.open(io.BytesIO(photographs[1].image))
+    assert shown.size == (48, 48) and set(shown.tobytes()) == {30}
+    assert list(read_fer2013(fer2013 / "fer2013.csv")) == photographs
+
+
+@pytest.mark.parametrize(
+    "row",
+    [f"7,{grey(1)},Training", f"-1,{grey(1)},Training", f"3,{grey(1)},Test", f"3,{grey(1)} 1,Training",
+     "3,1 2,Training", f"3,{grey(256)},Training", f"3,{grey(1)}", "happy,x,Training"],
+)  # fmt: skip
+def test_fer2013_that_is_damaged(fer2013, row):
+    with (fer2013 / "fer2013.csv").open("a") as file:
+        file.write(row + "\n")
+    with pytest.raises(CorpusError, match=r"fer2013\.csv, line 9: expected an emotion 0 to 6, 48 x 48 grey levels"):
+        list(read_fer2013(fer2013))
+
+
+def test_fer2013_that_is_another_file(fer2013):
+    path = fer2013 / "fer2013.csv"
+    for content in (b"", path.read_bytes().split(b"\n", 1)[1]):
+        path.write_bytes(content)
+        with pytest.raises(CorpusError, match="its first line must name emotion, pixels and Usage"):
+            list(read_fer2013(fer2013))
+    path.write_bytes(b"emotion,pixels,Usage\n3,\xff,Training\n")
+    with pytest.raises(CorpusError, match=r"fer2013\.csv is not UTF-8 text"):
+        list(read_fer2013(fer2013))
+    path.unlink()
+    with pytest.raises(CorpusError, match=r"fer2013\.csv is missing"):
+        list(read_fer2013(fer2013))
+
+
+def test_texts_that_are_not_utf8_are_named(lfw, labels, ferplus):
+    for path, reader in (
+        (lfw / "people.txt", lambda: read_lfw(lfw)),
+        (labels / "data" / "legend.csv", lambda: read_facial_expressions(labels)),
+        (ferplus / "FER2013Train" / "label.csv", lambda: read_ferplus(ferplus)),
+    ):
+        path.write_bytes(b"\xe4\n" + path.read_bytes())
+        with pytest.raises(CorpusError, match=f"{path.name} is not UTF-8 text"):
+            list(reader())
+
+
+def test_every_layout_has_a_reader_with_a_description():
+    assert all(reader.__doc__ and reader.__name__ == f"read_{layout}" for layout, reader in READERS.items())
 
 
 def test_london(tmp_path):

@@ -1,0 +1,135 @@
+"""Many photographs of many people, with no expression labelled: what face verification is trained and tested on."""
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from face_data.pairs import ytf_pairs
+from face_data.readers.recordio import read_recordio
+from face_data.readers.source import Photograph, first_existing, folders_in, pictures_in, read_lines
+from face_data.table import CorpusError
+
+MS1M_TSV = "FaceImageCroppedWithAlignment.tsv"
+CELEBA_SPLITS = {"0": "train", "1": "valid", "2": "test"}
+
+
+def read_ms1m(source: Path) -> Iterator[Photograph]:
+    """MS-Celeb-1M (Guo et al. 2016), aligned, in any of the forms it was published in.
+
+    Microsoft's `FaceImageCroppedWithAlignment.tsv` (or its folder), a folder per Freebase MID (`m.0107_f/`), or
+    InsightFace's `train.rec`, where people have numbers.
+    """
+    tsv = source if source.is_file() else _within(source, MS1M_TSV, "aligned_face_images", "data/aligned_face_images")
+    if tsv:
+        yield from _ms1m_rows(tsv)
+    elif (source / "train.rec").exists():
+        yield from read_recordio(source / "train.rec")
+    else:
+        yield from _people(source, r"m\.\w+", "a Freebase MID", "train")
+
+
+def read_casia_webface(source: Path) -> Iterator[Photograph]:
+    """CASIA-WebFace (Yi et al. 2014): a folder per numbered person, `0000045/001.jpg`, or InsightFace's `train.rec`."""
+    if (source / "train.rec").exists():
+        yield from read_recordio(source / "train.rec")
+    else:
+        inner = source / "CASIA-WebFace"
+        yield from _people(inner if inner.is_dir() else source, r"\d+", "the number of a person", "train")
+
+
+def read_vggface2(source: Path) -> Iterator[Photograph]:
+    """VGGFace2 (Cao et al. 2018): `train/n000002/0001_01.jpg` and `test/`, of other people; one of them is enough."""
+    data = first_existing(source, "train", "test", "data", "VGG-Face2/data")
+    data = data.parent if data.name in ("train", "test") else data
+    if not any((data / split).is_dir() for split in ("train", "test")):
+        raise CorpusError(f"{data} holds neither train nor test: give VGGFace2 as its publisher ships it")
+    for split in ("train", "test"):
+        if (data / split).is_dir():
+            yield from _people(data / split, r"n\d{6}", "the number of a person such as n000002", split)
+
+
+def read_celeba(source: Path) -> Iterator[Photograph]:
+    """CelebA (Liu et al. 2015): `identity_CelebA.txt`, `list_eval_partition.txt`, and the pictures they name.
+
+    The texts may lie in the publisher's folders Anno and Eval, the pictures in Img. As photographed (`img_celeba`) they
+    come before the aligned ones (`img_align_celeba`) where both are there.
+    """
+    folder = first_existing(
+        source, "img_celeba", "Img/img_celeba", "img_align_celeba", "Img/img_align_celeba",
+    )  # fmt: skip
+    identities = first_existing(source, "identity_CelebA.txt", "Anno/identity_CelebA.txt")
+    partition = first_existing(source, "list_eval_partition.txt", "Eval/list_eval_partition.txt")
+    split_of = dict(_two_words(partition))
+    for name, identity in _two_words(identities):
+        if split_of.get(name) not in CELEBA_SPLITS:
+            raise CorpusError(f"{partition} has no 0, 1 or 2 for {name}; download it again")
+        yield Photograph(name, folder / name, identity, split=CELEBA_SPLITS[split_of[name]])
+
+
+def read_ytf(source: Path) -> Iterator[Photograph]:
+    """YouTube Faces (Wolf et al. 2011): every frame of `frame_images_DB/Name/0/`, or of `aligned_images_DB`.
+
+    key is `Name/0/0.123.jpg`: person, video, frame. split is the person's fold in `splits.txt`, "1" to "10"; "unpaired"
+    for whom it does not name; and "all" where the file is missing or puts somebody in two folds.
+    """
+    folder = first_existing(source, "frame_images_DB", "aligned_images_DB")
+    fold_of = _ytf_folds(source / "splits.txt")
+    unnamed = "unpaired" if fold_of else "all"
+    for person in folders_in(folder):
+        for path in pictures_in(person):
+            key = path.relative_to(folder).as_posix()
+            yield Photograph(key, path, person.name, split=fold_of.get(person.name, unnamed))
+
+
+def _ytf_folds(splits_txt: Path) -> dict[str, str]:
+    """Person -> fold; nothing without the file, or where its folds share a person."""
+    fold_of = {}
+    for pair in ytf_pairs(splits_txt) if splits_txt.exists() else ():
+        for video in (pair.first, pair.second):
+            if fold_of.setdefault(video.split("/")[0], str(pair.fold)) != str(pair.fold):
+                return {}
+    return fold_of
+
+
+def _people(folder: Path, pattern: str, meant: str, split: str) -> Iterator[Photograph]:
+    """A folder per person, one person's file names in memory at a time."""
+    for person in folders_in(folder):
+        if not re.fullmatch(pattern, person.name):
+            raise CorpusError(f"{person} is not {meant}; for a folder per person of any name take the layout `folder`")
+        for path in pictures_in(person):
+            yield Photograph(path.relative_to(folder).as_posix(), path, person.name, split=split)
+
+
+def _within(source: Path, name: str, *folders: str) -> Path | None:
+    places = (source / name, *(source / folder / name for folder in folders))
+    return next((place for place in places if place.is_file()), None)
+
+
+def _ms1m_rows(tsv: Path) -> Iterator[Photograph]:
+    """Rows of MID, search rank, image URL, page URL, face id, rectangle and JPEG, the last two in base64.
+
+    key is `MID/rank-face id.jpg`, by which the published lists of clean photographs name them.
+    """
+    with tsv.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            fields = line.rstrip(b"\r\n").split(b"\t")
+            try:
+                mid, rank, _, _, face, _, encoded = fields
+                name = f"{mid.decode()}/{rank.decode()}-{face.decode()}.jpg"
+                picture = base64.b64decode(encoded, validate=True)
+            except (ValueError, binascii.Error) as error:
+                raise CorpusError(
+                    f"{tsv}, line {number:,}: expected 7 columns, from a Freebase MID to a picture in base64 "
+                    f"({error}); download it again"
+                ) from None
+            yield Photograph(name, picture, mid.decode(), split="train")
+
+
+def _two_words(path: Path) -> Iterator[tuple[str, str]]:
+    for number, line in enumerate(read_lines(path), start=1):
+        words = line.split()
+        if len(words) != 2:
+            raise CorpusError(f"{path}, line {number:,}: expected a picture and a number, found {line!r}")
+        yield words[0], words[1]

@@ -1,0 +1,77 @@
+"""Filmed expressions, CK+ and Oulu-CASIA: sequences that begin neutral and end at the height of an expression.
+
+The paper takes photographs from them by the protocol of Liu et al. (CVPR 2014): the first frame of a sequence is
+neutral, the last three show the expression. split is the person's fold, "1" to "10" (`face_data.folds`).
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from face_data.folds import person_folds
+from face_data.readers.source import (
+    Photograph,
+    expression_named,
+    first_existing,
+    folders_in,
+    pictures_in,
+    read_lines,
+    require,
+)
+from face_data.table import CorpusError
+
+# The publisher's codes 0 to 7
+CKPLUS_EMOTIONS = ("neutral", "anger", "contempt", "disgust", "fear", "happy", "sad", "surprise")
+CKPLUS_LABEL = re.compile(r"(S\d+)_(\d+)_\d+_emotion\.txt")
+
+
+def read_ckplus(source: Path) -> Iterator[Photograph]:
+    """The Extended Cohn-Kanade Dataset (Lucey et al. 2010): `cohn-kanade-images/` and `Emotion/`.
+
+    327 of its 593 sequences have an emotion label, those of 118 of its 123 people; the others are not read.
+    """
+    images = first_existing(source, "cohn-kanade-images", "extended-cohn-kanade-images/cohn-kanade-images")
+    labels = first_existing(source, "Emotion", "Emotion_labels/Emotion")
+    sequences = [  # the label's own name says whose it is, wherever it was unpacked
+        (*named.groups(), path)
+        for path in sorted(labels.rglob("*_emotion.txt"))
+        if (named := CKPLUS_LABEL.fullmatch(path.name))
+    ]
+    fold_of = person_folds(person for person, _, _ in sequences)
+    for person, number, label in sequences:
+        yield from _frames(images / person / number, person, _ckplus_emotion(label), fold_of[person])
+
+
+def read_oulucasia(source: Path) -> Iterator[Photograph]:
+    """Oulu-CASIA NIR&VIS (Zhao et al. 2011), visible light, strong illumination: `OriginalImg/VL/Strong/P001/Anger/`.
+
+    SOURCE is the publisher's folder or any on the way to VL; the pictures as filmed are read where both they and the
+    pre-processed ones are there. 80 people, six expressions each.
+    """
+    found = [folder for depth in ("", "*/", "*/*/") for folder in sorted(source.glob(f"{depth}VL*/Strong"))]
+    if not found:
+        raise CorpusError(f"{source} holds no VL/Strong: give Oulu-CASIA's OriginalImg, or the folder it lies in")
+    strong = next((folder for folder in found if folder.parent.parent.name.endswith("OriginalImg")), found[0])
+    people = folders_in(strong)
+    fold_of = person_folds(person.name for person in people)
+    for person in people:
+        for folder in folders_in(person):
+            yield from _frames(folder, person.name, expression_named(folder.name, folder), fold_of[person.name])
+
+
+def _frames(folder: Path, person: str, expression: str, fold: str) -> Iterator[Photograph]:
+    """The first and the last three frames of a sequence, as keys `S005/001/S005_001_00000001.png`."""
+    frames = pictures_in(require(folder))
+    if len(frames) < 4:
+        raise CorpusError(f"{folder} holds {len(frames)} frames, and a sequence has 4 or more; unpack it again")
+    for frame, shown in zip([frames[0], *frames[-3:]], ["neutral", *[expression] * 3], strict=True):
+        yield Photograph(f"{person}/{folder.name}/{frame.name}", frame, person, shown, split=fold)
+
+
+def _ckplus_emotion(label: Path) -> str:
+    """The one number of a label file, such as `   3.0000000e+00`."""
+    text = " ".join(read_lines(label)).strip()
+    try:
+        return CKPLUS_EMOTIONS[range(8).index(float(text))]
+    except ValueError:
+        raise CorpusError(f"{label}: expected an emotion code 0 to 7, found {text!r}") from None

@@ -1,0 +1,49 @@
+"""Folds by person: the cited protocol, and what a run on one of them may see."""
+
+import random
+from collections import Counter
+
+import pytest
+
+from face_data.folds import fold_splits, person_folds
+
+PEOPLE = [f"S{number:03d}" for number in range(5, 123)]  # 118 of them, as CK+'s labelled people are
+
+
+def test_every_tenth_person_is_in_the_same_fold():
+    folds = person_folds(PEOPLE)
+    assert [folds[person] for person in PEOPLE[:12]] == ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "1", "2"]
+    assert Counter(folds.values()) == {str(fold): 12 if fold <= 8 else 11 for fold in range(1, 11)}
+    assert set(folds) == set(PEOPLE)
+
+
+def test_folds_do_not_depend_on_the_order_of_files():
+    mixed = PEOPLE * 3  # somebody is named as often as there are photographs
+    random.Random(0).shuffle(mixed)
+    assert person_folds(mixed) == person_folds(PEOPLE)
+
+
+@pytest.mark.parametrize("folds", [3, 10])
+def test_validation_is_apart_from_test_and_both_from_training(folds):
+    every = [str(fold) for fold in range(1, folds + 1)]
+    validated, tested = [], []
+    for fold in range(1, folds + 1):
+        train, validation, test = fold_splits(fold, folds)
+        assert sorted(train + validation + test, key=int) == every
+        assert test == [str(fold)] and len(validation) == 1
+        validated += validation
+        tested += test
+    assert sorted(validated, key=int) == tested == every  # each is validated on once, too
+
+
+def test_validation_is_the_next_fold():
+    assert fold_splits(3) == (["1", "2", "5", "6", "7", "8", "9", "10"], ["4"], ["3"])
+    assert fold_splits(10)[1:] == (["1"], ["10"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"), [((0,), "1 to 10, not 0"), ((11,), "not 11"), ((4, 3), "1 to 3"), ((1, 2), "least 3")]
+)
+def test_folds_that_do_not_exist(arguments, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        fold_splits(*arguments)

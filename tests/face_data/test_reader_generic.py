@@ -1,0 +1,177 @@
+"""Folders of people, tables, and datasets that `datasets.load_dataset` opens, with what can be wrong in them."""
+
+from pathlib import Path
+
+import pytest
+from datasets import ClassLabel, Dataset, Features, Image, Value
+
+from face_data.__main__ import main
+from face_data.readers.generic import read_folder, read_hub
+from face_data.table import EXPRESSIONS, CorpusError, load_corpus, read_summary
+
+SMALL = ["--size", "64", "--workers", "1"]
+
+TABLE = "path,identity,expression,split\nphotos/1.jpg,Anna,Happiness,test\nphotos/2.jpg,,ANGRY,\nphotos/3.jpg,Cem,,\n"
+
+
+def row(photograph) -> tuple:
+    return (photograph.key, photograph.identity, photograph.expression, photograph.split)
+
+
+def test_a_folder_per_person(tmp_path):
+    pictures = ("Cem/b.PNG", "Cem/a.jpeg", "Anna Berg/2019/x.webp")
+    for name in (*pictures, ".hidden/a.jpg", "Cem/._a.jpg", "Cem/a.txt", "a.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert [row(photograph) for photograph in read_folder(tmp_path)] == [
+        ("Anna Berg/2019/x.webp", "Anna Berg", None, "all"),
+        ("Cem/a.jpeg", "Cem", None, "all"),
+        ("Cem/b.PNG", "Cem", None, "all"),
+    ]
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_table(tmp_path, mark):
+    (tmp_path / "people.csv").write_text(mark + TABLE, encoding="utf-8")
+    photographs = list(read_folder(tmp_path / "people.csv"))
+    assert [row(photograph) for photograph in photographs] == [
+        ("photos/1.jpg", "Anna", "happy", "test"),
+        ("photos/2.jpg", None, "anger", "all"),
+        ("photos/3.jpg", "Cem", None, "all"),
+    ]
+    assert photographs[0].image == tmp_path / "photos/1.jpg"
+
+
+def test_a_table_without_splits(tmp_path):
+    (tmp_path / "people.csv").write_text("expression,path,identity,age\nsadness,1.jpg,Anna,30\n")
+    assert [row(photograph) for photograph in read_folder(tmp_path / "people.csv")] == [("1.jpg", "Anna", "sad", "all")]
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "first line must be path,identity,expression"),
+        (b"photos/1.jpg,Anna,happy\n", "first line must be path,identity,expression.*found 'photos/1.jpg,Anna,happy'"),
+        (TABLE.encode() + b"photos/4.jpg,Cem,bored,\n", "line 5: unknown expression 'bored'; known are neutral"),
+        (TABLE.encode() + b"photos/4.jpg\n", "line 5: expected 4 fields, the path not empty"),
+        (TABLE.encode() + b"photos/4.jpg,Cem,happy,train,more\n", "line 5: expected 4 fields"),
+        (TABLE.encode() + b",Cem,happy,train\n", "line 5: expected 4 fields, the path not empty"),
+        (TABLE.encode("utf-16"), "people.csv is not UTF-8 text"),
+        (TABLE.encode() + "photos/4.jpg,Jürgen,happy,\n".encode("latin-1"), "people.csv is not UTF-8 text"),
+        (TABLE.encode() + b'"' + b"x" * 200_000 + b'"\n', "people.csv is damaged: field larger than"),
+    ],
+)
+def test_tables_that_are_damaged(tmp_path, content, complaint):
+    (tmp_path / "people.csv").write_bytes(content)
+    with pytest.raises(CorpusError, match=complaint):
+        list(read_folder(tmp_path / "people.csv"))
+
+
+# Datasets of the Hub: what is on it and what is in a folder are opened by the same function
+
+
+@pytest.fixture
+def hub(tmp_path, dot) -> Path:
+    """Two splits in Parquet, as `push_to_hub` writes them."""
+    features = Features(
+        {"face": Image(), "name": ClassLabel(names=["Anna", "Cem"]), "emotion": Value("string"), "age": Value("int32")}
+    )
+    rows = {"face": [{"bytes": dot, "path": "x.png"}] * 3, "name": [1, 0, -1], "emotion": ["Happiness", None, ""]}
+    for split, count in {"train": 3, "test": 1}.items():
+        part = {name: values[:count] for name, values in rows.items()} | {"age": [30] * count}
+        Dataset.from_dict(part, features=features).to_parquet(tmp_path / "hub" / f"{split}-00000-of-00001.parquet")
+    return tmp_path / "hub"
+
+
+COLUMNS = {"image_column": "face", "identity_column": "name", "expression_column": "emotion"}
+
+
+def test_a_hub_dataset_keeps_its_splits_and_class_names(hub, dot):
+    photographs = list(read_hub(hub, **COLUMNS))
+    assert [row(photograph) for photograph in photographs] == [
+        ("test/00000000", "Cem", "happy", "test"),
+        ("train/00000000", "Cem", "happy", "train"),
+        ("train/00000001", "Anna", None, "train"),
+        ("train/00000002", None, None, "train"),
+    ]
+    assert all(photograph.image == dot for photograph in photographs)
+
+
+def test_one_of_the_two_columns_is_enough(hub):
+    assert [photograph.identity for photograph in read_hub(hub, "face", "name")] == ["Cem", "Cem", "Anna", None]
+    shown = [photograph.expression for photograph in read_hub(hub, "face", expression_column="emotion")]
+    assert shown == ["happy", "happy", None, None]
+
+
+@pytest.mark.parametrize(
+    ("columns", "complaint"),
+    [
+        ({}, "neither identity nor expression among its columns face, name, emotion, age; name them with --identity"),
+        ({"identity_column": "name"}, "no column image; it has face, name, emotion, age"),
+        (COLUMNS | {"expression_column": "feeling"}, "split test: no column feeling"),
+        (COLUMNS | {"image_column": "age"}, "split test, row 0: no picture in its image column, but int"),
+        (COLUMNS | {"expression_column": "name"}, "split test, row 0: unknown expression 'Cem'"),
+        (COLUMNS | {"expression_column": "age"}, "row 0: unknown expression '30'"),
+    ],
+)
+def test_columns_that_are_not_there(hub, columns, complaint):
+    with pytest.raises(CorpusError, match=complaint):
+        list(read_hub(hub, **columns))
+
+
+def test_an_image_folder_with_metadata(tmp_path, dot):
+    for split in ("train", "validation"):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "1.png").write_bytes(dot)
+        (tmp_path / split / "metadata.csv").write_text("file_name,identity,expression\n1.png,Anna,surprise\n")
+    photographs = list(read_hub(tmp_path))
+    assert [row(photograph) for photograph in photographs] == [
+        ("train/00000000", "Anna", "surprise", "train"), ("validation/00000000", "Anna", "surprise", "validation"),
+    ]  # fmt: skip
+    assert photographs[0].image == dot
+
+
+def test_an_image_folder_whose_folders_are_the_people(tmp_path, dot):
+    for name in ("Anna/1.png", "Cem/1.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(dot)
+    assert [photograph.identity for photograph in read_hub(tmp_path, identity_column="label")] == ["Anna", "Cem"]
+
+
+def test_a_table_and_a_hub_dataset_become_corpora(tmp_path, faces, capsys):
+    """By the command line, with the detector."""
+    for number, face in enumerate(faces):
+        (tmp_path / f"{number}.jpg").write_bytes(face)
+    (tmp_path / "people.csv").write_text("path,identity,expression\n0.jpg,Anna,happiness\n1.jpg,Cem,\n9.jpg,Cem,sad\n")
+    out = tmp_path / "from_table"
+    assert main(["prepare", "folder", str(tmp_path / "people.csv"), str(out), *SMALL]) == 0
+    assert "2 of 3 photographs prepared" in capsys.readouterr().out
+    assert read_summary(out)["skipped"] == [
+        {"key": "9.jpg", "reason": "no such file", "identity": "Cem", "expression": "sad"}
+    ]
+    rows = [(row["key"], row["identity"], row["expression"], row["split"]) for row in load_corpus(out)]
+    assert rows == [("0.jpg", "Anna", EXPRESSIONS.index("happy"), "all"), ("1.jpg", "Cem", None, "all")]
+
+    shown = ClassLabel(names=["sad", "Surprised"])
+    features = Features({"image": Image(), "who": Value("string"), "expression": shown})
+    rows = {"image": [{"bytes": face, "path": None} for face in faces], "who": list("abc"), "expression": [1, 0, -1]}
+    Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "hub" / "train-00000-of-00001.parquet")
+    source, out = str(tmp_path / "hub"), tmp_path / "from_hub"
+    assert main(["prepare", "hub", source, str(out), "--identity-column", "who", *SMALL]) == 0
+    rows = [(row["key"], row["identity"], row["expression"], row["split"]) for row in load_corpus(out)]
+    assert rows == [
+        ("train/00000000", "a", EXPRESSIONS.index("surprise"), "train"),
+        ("train/00000001", "b", EXPRESSIONS.index("sad"), "train"),
+        ("train/00000002", "c", None, "train"),
+    ]
+    assert main(["prepare", "hub", source, str(out), *SMALL]) == 2  # without its column it is another corpus
+    assert "identity_column who, now None" in capsys.readouterr().err
+
+
+def test_what_is_no_dataset(tmp_path, hub):
+    with pytest.raises(CorpusError, match=r"empty: `datasets\.load_dataset` cannot read it"):
+        (tmp_path / "empty").mkdir()
+        list(read_hub(tmp_path / "empty"))
+    (hub / "train-00000-of-00001.parquet").write_bytes(b"PAR1 half a file")
+    with pytest.raises(CorpusError, match=r"hub: `datasets\.load_dataset` cannot read it"):
+        list(read_hub(hub, **COLUMNS))

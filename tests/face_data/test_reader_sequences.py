@@ -1,0 +1,153 @@
+"""CK+ and Oulu-CASIA in their publishers' layouts: first and last frames, folds by person, damage."""
+
+import re
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from face_data.__main__ import main
+from face_data.folds import person_folds
+from face_data.readers.sequences import read_ckplus, read_oulucasia
+from face_data.table import CorpusError
+
+OULU_EXPRESSIONS = ("Anger", "Disgust", "Fear", "Happiness", "Sadness", "Surprise")
+
+
+def test_ckplus_is_the_papers_table_1(ckplus):
+    photographs = list(read_ckplus(ckplus))
+    assert len({photograph.key for photograph in photographs}) == len(photographs) == 1_308
+    assert Counter(photograph.expression for photograph in photographs) == {
+        "neutral": 327, "anger": 135, "disgust": 177, "fear": 75, "happy": 207, "sad": 84, "surprise": 249,
+        "contempt": 54,
+    }  # fmt: skip
+    people = {photograph.identity for photograph in photographs}
+    assert len(people) == 118 and len(list((ckplus / "cohn-kanade-images").glob("S*"))) == 123
+    assert {photograph.identity: photograph.split for photograph in photographs} == person_folds(people)
+    assert photographs == list(read_ckplus(ckplus))
+
+
+def test_ckplus_takes_the_first_frame_and_the_last_three(ckplus):
+    sequence = list(read_ckplus(ckplus))[:4]
+    assert [(photograph.key, photograph.expression) for photograph in sequence] == [
+        ("S005/001/S005_001_00000001.png", "neutral"),
+        ("S005/001/S005_001_00000003.png", "anger"),
+        ("S005/001/S005_001_00000004.png", "anger"),
+        ("S005/001/S005_001_00000005.png", "anger"),
+    ]
+    assert all(photograph.image.is_file() and photograph.split == "1" for photograph in sequence)
+
+
+@pytest.fixture
+def small_ckplus(ckplus, tmp_path) -> Path:
+    """One labelled sequence, in the folders that the publisher's archives unpack to."""
+    images = "cohn-kanade-images/S005/001"
+    shutil.copytree(ckplus / images, tmp_path / "extended-cohn-kanade-images" / images)
+    shutil.copytree(ckplus / "Emotion/S005/001", tmp_path / "Emotion_labels/Emotion/S005/001")
+    return tmp_path
+
+
+def test_ckplus_as_its_archives_unpack(small_ckplus):
+    assert len(list(read_ckplus(small_ckplus))) == 4
+
+
+@pytest.mark.parametrize("code", ["8.0000000e+00", "-1.0", "1.5", "", "anger", "nan"])
+def test_ckplus_emotions_that_are_unknown(small_ckplus, code):
+    label = next(small_ckplus.rglob("*_emotion.txt"))
+    label.write_text(f"   {code}\n")
+    with pytest.raises(CorpusError, match=re.escape(f"{label.name}: expected an emotion code 0 to 7, found {code!r}")):
+        list(read_ckplus(small_ckplus))
+
+
+def test_ckplus_that_is_damaged(small_ckplus):
+    label = next(small_ckplus.rglob("*_emotion.txt"))
+    good = label.read_bytes()
+    label.write_bytes(b"\xff\xfe3\x00")
+    with pytest.raises(CorpusError, match=f"{label.name} is not UTF-8 text"):
+        list(read_ckplus(small_ckplus))
+    label.write_bytes(good)
+
+    frames = small_ckplus / "extended-cohn-kanade-images/cohn-kanade-images/S005/001"
+    for number in (2, 3):
+        (frames / f"S005_001_0000000{number}.png").unlink()
+    with pytest.raises(CorpusError, match="S005/001 holds 3 frames, and a sequence has 4 or more"):
+        list(read_ckplus(small_ckplus))
+    shutil.rmtree(frames)
+    with pytest.raises(CorpusError, match="S005/001 is missing"):
+        list(read_ckplus(small_ckplus))
+    shutil.rmtree(small_ckplus / "Emotion_labels")
+    with pytest.raises(CorpusError, match="Emotion is missing"):
+        list(read_ckplus(small_ckplus))
+
+
+def test_describe_compares_ckplus_with_table_1(ckplus, tmp_path, capsys):
+    """All 1,308 photographs by the command line; where there is only a dot, no face is found and the label counts."""
+    out = tmp_path / "ckplus"
+    assert main(["prepare", "ckplus", str(ckplus), str(out), "--size", "64", "--workers", "1"]) == 0
+    capsys.readouterr()
+    assert main(["describe", str(out)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{out}: ckplus, 4 of 1,308 photographs prepared"
+    assert lines[-5].split()[:6] == ["1", "4", "1", "1", "3", "0"]  # the fold, its faces and people, neutral, anger
+    people, happy, others = lines[-3:]
+    assert lines[-4] == "  against the published numbers, skipped photographs counted too:"
+    assert people.strip().startswith("people: 118 here, 123 in the paper's Table 1 (CK+ has 123 people, 118 of whom")
+    assert happy.strip().startswith("happy: 207 here, 147 in the paper's Table 1 (a misprint")
+    assert others.strip() == (
+        "as in the paper's Table 1: neutral 327, anger 135, disgust 177, fear 75, sad 84, surprise 249, contempt 54"
+    )
+
+
+def oulucasia(folder: Path, dot: bytes, people: int = 80, expressions: tuple = OULU_EXPRESSIONS) -> None:
+    for person in range(1, people + 1):
+        for expression in expressions:
+            frames = folder / f"P{person:03d}" / expression
+            frames.mkdir(parents=True)
+            for frame in range(5):
+                (frames / f"{frame:03d}.jpeg").write_bytes(dot)
+
+
+def test_oulucasia_has_80_people_with_one_neutral_frame_for_each_of_six_expressions(tmp_path, dot):
+    oulucasia(tmp_path / "OriginalImg" / "VL" / "Strong", dot)
+    oulucasia(tmp_path / "OriginalImg" / "VL" / "Weak", dot, people=1)
+    oulucasia(tmp_path / "OriginalImg" / "NI" / "Strong", dot, people=1)
+    photographs = list(read_oulucasia(tmp_path))
+    assert Counter(photograph.expression for photograph in photographs) == {
+        "neutral": 480, "anger": 240, "disgust": 240, "fear": 240, "happy": 240, "sad": 240, "surprise": 240,
+    }  # fmt: skip
+    assert len({photograph.key for photograph in photographs}) == len(photographs)
+    people = {photograph.identity for photograph in photographs}
+    assert people == {f"P{number:03d}" for number in range(1, 81)}
+    assert {photograph.identity: photograph.split for photograph in photographs} == person_folds(people)
+    assert [(photograph.key, photograph.expression) for photograph in photographs[12:16]] == [
+        ("P001/Happiness/000.jpeg", "neutral"), ("P001/Happiness/002.jpeg", "happy"),
+        ("P001/Happiness/003.jpeg", "happy"), ("P001/Happiness/004.jpeg", "happy"),
+    ]  # fmt: skip
+    assert photographs == list(read_oulucasia(tmp_path)) == list(read_oulucasia(tmp_path / "OriginalImg"))
+
+
+@pytest.mark.parametrize("folder", ["B_OriginalImg/OriginalImg/VL", "PreProcess Img/VL_Acquisition", "VL", "VL_Acc"])
+def test_oulucasia_under_any_of_its_folders(tmp_path, dot, folder):
+    oulucasia(tmp_path / folder / "Strong", dot, people=1, expressions=("anger", "Happy"))
+    shown = Counter(photograph.expression for photograph in read_oulucasia(tmp_path))
+    assert shown == {"neutral": 2, "anger": 3, "happy": 3}
+
+
+def test_oulucasia_as_filmed_comes_before_the_preprocessed_one(tmp_path, dot):
+    for folder in ("A_PreProcess Img/VL_Acquisition", "B_OriginalImg/VL"):
+        oulucasia(tmp_path / folder / "Strong", dot, people=1, expressions=("Fear",))
+    assert {photograph.image.parts[-6] for photograph in read_oulucasia(tmp_path)} == {"B_OriginalImg"}
+
+
+def test_oulucasia_that_is_damaged(tmp_path, dot):
+    with pytest.raises(CorpusError, match="holds no VL/Strong: give Oulu-CASIA's OriginalImg"):
+        list(read_oulucasia(tmp_path))
+    strong = tmp_path / "VL" / "Strong"
+    oulucasia(strong, dot, people=1, expressions=("Anger", "Bored"))
+    with pytest.raises(CorpusError, match=r"P001/Bored: unknown expression 'Bored'; known are neutral, anger"):
+        list(read_oulucasia(tmp_path))
+    for frame in (0, 1):
+        (strong / "P001" / "Anger" / f"00{frame}.jpeg").unlink()
+    with pytest.raises(CorpusError, match="Anger holds 3 frames"):
+        list(read_oulucasia(tmp_path))
