@@ -11,6 +11,7 @@ weights.png and losses.png (the paper's Figures 6 and 7), and what the tracker m
 
 import sys
 
+from accelerate import PartialState
 from safetensors import SafetensorError
 
 from face_data.table import CorpusError
@@ -37,6 +38,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(config: TrainingConfig) -> None:
     train_folds(config) if config.fold else train(config)
+    PartialState().destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -156,7 +156,8 @@ def parse_config(argv: list[str] | None = None) -> TrainingConfig:
         "One stage of training. Everything a preset sets can be overridden here.\n"
         "Example: accelerate launch -m train --config train/presets/dynamic.yaml --steps 300 --network.dropout 0.2"
     )
-    parser = HfArgumentParser(TrainingConfig, prog="python -m train", description=description)
+    usage = "python -m train --config PRESET.yaml [PRESET.yaml ...] [--SETTING VALUE ...]"  # all of them are too many
+    parser = HfArgumentParser(TrainingConfig, usage=usage, description=description)
     parser.add_argument(
         "--config", metavar="FILE.yaml", nargs="+", default=[], help="settings to start from (see train/presets)"
     )

@@ -5,6 +5,7 @@ import json
 import platform
 import signal
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -105,7 +106,7 @@ def train(config: TrainingConfig) -> dict:
         accelerator.load_state(str(resumed))
         accelerator.print(f"going on from {resumed}" + (": finished already" if progress.step >= config.steps else ""))
 
-    batches = iter(_loader(config, faces, labels, accelerator, progress.step))
+    batches = _batches(config, faces, labels, accelerator, progress.step)
     trackers = config.tracker != "none"
     if trackers:
         settings = {name: str(value) for name, value in asdict(config).items()}
@@ -186,7 +187,8 @@ def train(config: TrainingConfig) -> dict:
             if stopping and not finished:
                 raise Stopped(f"stopped after step {progress.step}; the same command goes on from {saved}")
     bar.close()
-    accelerator.end_training()
+    for tracker in accelerator.trackers:
+        tracker.finish()
     record = _record(config, accelerator, progress, faces, labels, plain)
     if accelerator.is_main_process:
         (out / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -228,7 +230,7 @@ def _faces(config: TrainingConfig, expressions: tuple[str, ...]) -> TrainingFace
     return Labels(parts, expressions, config.minimum_photographs, config.soft_labels)
 
 
-def _loader(config: TrainingConfig, faces, labels: Labels, accelerator: Accelerator, first: int) -> DataLoader:
+def _batches(config: TrainingConfig, faces, labels: Labels, accelerator: Accelerator, first: int) -> Iterator[Batch]:
     """From step `first` on. What is drawn depends on the seed and the step alone, so nothing has to be drawn over."""
     weights = config.train_weights or [1.0] * len(config.train)
     settings = {
@@ -243,11 +245,14 @@ def _loader(config: TrainingConfig, faces, labels: Labels, accelerator: Accelera
             buffer=config.shuffle_buffer, process=accelerator.process_index, processes=accelerator.num_processes,
             first_batch=first * config.accumulation, workers=config.workers,
         )  # fmt: skip
-        return DataLoader(stream, batch_size=None, **settings)
+        batches = iter(DataLoader(stream, batch_size=None, **settings))
+        for _ in range(stream.left_over):
+            next(batches)
+        return batches
     shape = (config.accumulation, accelerator.num_processes, config.batch_size)
     row_weights = faces.row_weights(weights, config.identity_balance)
     sampler = DrawnBatches(row_weights, config.seed, first, config.steps, shape, accelerator.process_index)
-    return DataLoader(faces, batch_sampler=sampler, **settings)
+    return iter(DataLoader(faces, batch_sampler=sampler, **settings))
 
 
 def _as_it_is(batch: Batch) -> Batch:

@@ -26,7 +26,8 @@ class StreamedFaces(TorchStream):
     Args:
         corpora: as FOLDER or FOLDER:SPLIT,SPLIT. weights: the share of each in a batch.
         labels: of the same corpora (their label columns alone fit into memory).
-        first_batch: how many batches of this process were used already: they are read over, not decoded.
+        first_batch: how many batches of this process were used already: they are read over, not decoded. A loader
+            begins with its first worker, so `left_over` batches come again when another one was to go on.
         workers: of the DataLoader, each of which makes every workers-th batch.
     """
 
@@ -36,7 +37,8 @@ class StreamedFaces(TorchStream):
     ):  # fmt: skip
         self.labels, self.batch_size, self.seed = labels, batch_size, seed
         self.share = np.array(weights) / np.sum(weights)
-        self.process, self.first_batch, self.workers = process, first_batch, max(workers, 1)
+        self.process, self.workers = process, max(workers, 1)
+        self.rounds, self.left_over = divmod(first_batch, self.workers)
         self.parts, self.wanted = [], []
         for text in corpora:
             folder, splits = split_corpus(text)
@@ -52,23 +54,28 @@ class StreamedFaces(TorchStream):
 
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info().id if get_worker_info() else 0
-        done = max(0, -(-(self.first_batch - worker) // self.workers))  # batches this worker made before
         rng = np.random.default_rng((self.seed, self.process, worker))
         streams = [self._endless(part, wanted) for part, wanted in zip(self.parts, self.wanted, strict=True)]
-        for _ in range(done * self.batch_size):
+        for _ in range(self.rounds * self.batch_size):
             next(streams[rng.choice(len(streams), p=self.share)])
         while True:
             yield self._batch(streams, rng)
 
     def _batch(self, streams: list[Iterator[dict]], rng: np.random.Generator) -> Batch:
         rows, faces, unreadable = [], [], {}
-        while len(rows) < self.batch_size:
+        for _ in range(self.batch_size):
             row = next(streams[rng.choice(len(streams), p=self.share)])
             try:
                 faces.append(decode(row["image"]["bytes"], faces[0].shape if faces else None))
                 rows.append(row)
             except (OSError, ValueError, SyntaxError) as error:
                 unreadable[row["key"]] = str(error)
+        if not rows:
+            raise CorpusError(f"a whole batch cannot be decoded: {', '.join(unreadable)}")
+        # its place is kept, so that a run which goes on can count: by another photograph of the batch, without labels
+        for _ in range(self.batch_size - len(rows)):
+            faces.append(faces[0])
+            rows.append({"key": rows[0]["key"], "identity": None, "expression": None, "expression_votes": None})
         return Batch(
             torch.from_numpy(np.stack(faces)).permute(0, 3, 1, 2),
             torch.tensor([self.labels.number.get(row["identity"], -100) for row in rows]),

@@ -1,4 +1,4 @@
-"""Training runs for real: it learns, it can be killed, it runs in several processes, it stops on nonsense."""
+"""Training runs for real: every stage learns, nothing is lost, several processes are one run, nonsense stops it."""
 
 import json
 import os
@@ -10,14 +10,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
+from facenet_pytorch import InceptionResnetV1
+from PIL import Image
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from modeling_facelivenet import FaceLiveNetModel
 from train.__main__ import main
 
+PRESETS = Path("train/presets")
+SMALL = ("--steps", "12", "--batch_size", "8", "--save_every", "3", "--validate_every", "6", "--log_every", "1")
 
-def command(corpus: Path, out: Path, *more: str) -> list[str]:
+
+def on_drawn_faces(corpus: Path, out: Path, *more: str, preset: str = "dynamic") -> list[str]:
     return [
-        "--config", "train/presets/drawn.yaml", "--out", str(out), "--cpu", "true",
+        "--config", f"train/presets/{preset}.yaml", "train/presets/drawn.yaml", "--out", str(out), "--cpu", "true",
         "--train", f"{corpus}:train", "--validation", f"{corpus}:valid", *more,
     ]  # fmt: skip
 
@@ -26,19 +34,118 @@ def log(out: Path) -> list[dict]:
     return [json.loads(row) for row in (out / "log.jsonl").read_text().splitlines()]
 
 
+def record(out: Path) -> dict:
+    return json.loads((out / "training.json").read_text())
+
+
+def validation(out: Path) -> dict:
+    """The last validation's numbers by their names without the corpus's."""
+    return {name.split("_", 1)[1]: value for name, value in record(out)["validations"][-1].items() if "_" in name}
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_repository(repository):
+    before = Path.cwd()
+    os.chdir(repository)
+    yield
+    os.chdir(before)
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator():
+    """Accelerate keeps one state per process; each run here is to be like one of its own."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
 @pytest.fixture(scope="module")
-def run(drawn_corpus, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("run") / "drawn"
-    assert main(command(drawn_corpus, out)) == 0
+def pretrained(drawn_corpus, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "pretrain"
+    assert main(on_drawn_faces(drawn_corpus, out, "--steps", "120", preset="pretrain")) == 0
     return out
 
 
-def test_both_tasks_are_learnt_from_drawn_faces(run):
+@pytest.fixture(scope="module")
+def run(drawn_corpus, tmp_path_factory) -> Path:
+    """Dynamic training from scratch, with the average of the weights."""
+    out = tmp_path_factory.mktemp("run") / "drawn"
+    assert main(on_drawn_faces(drawn_corpus, out, "--ema_decay", "0.95", preset="from_scratch")) == 0
+    return out
+
+
+# every stage learns
+
+
+def test_pretraining_learns_people(pretrained):
+    rows = log(pretrained)
+    assert sum(row["softmax_loss"] for row in rows[-10:]) < 0.3 * sum(row["softmax_loss"] for row in rows[:10])
+    assert validation(pretrained)["verification_auc"] > 0.9  # chance: 0.5; people it never saw
+    assert all(row["w1"] == 1 and row["w2"] == 0 and row["expression_loss"] == 0 for row in rows)
+    assert "expression_accuracy" not in validation(pretrained)
+
+
+STAGES = [
+    "single_verification", "single_expression", "dynamic", "static_1_1", "static_1_2", "static_1_half", "inverse_loss",
+    "uncertainty",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_each_stage_learns_from_the_pretrained_network(stage, pretrained, drawn_corpus, tmp_path, capsys):
+    transfer = "false" if stage == "single_verification" else "true"
+    more = ("--steps", "80", "--start_from", str(pretrained), "--transfer_branch", transfer, "--tracker", "none")
+    assert main(on_drawn_faces(drawn_corpus, tmp_path, *more, preset=stage)) == 0
+    rows, numbers = log(tmp_path), validation(tmp_path)
+    first, last = ({name: sum(row[name] for row in part) / 10 for name in rows[0]} for part in (rows[:10], rows[-10:]))
+    with capsys.disabled():
+        columns = ("verification_loss", "expression_loss", "w1", "w2")
+        print(f"\n  {stage:<20}" + "".join(f" {name} {last[name]:.3f}" for name in columns), end="")
+        shown = ("verification_accuracy", "verification_auc", "expression_accuracy")
+        print("".join(f" {name} {numbers[name]:.3f}" for name in shown if name in numbers), end=" ")
+    if stage != "single_expression":
+        assert last["verification_loss"] < first["verification_loss"] and numbers["verification_auc"] > 0.95
+    if stage != "single_verification":
+        assert last["expression_loss"] < first["expression_loss"] - 0.1
+        assert numbers["expression_accuracy"] > 0.2  # chance: 1 in 7
+    if stage.startswith("static"):
+        w2 = {"1": 1, "2": 2, "half": 0.5}[stage.rpartition("_")[2]]
+        for row in rows:
+            assert row["loss"] == pytest.approx(row["verification_loss"] + w2 * row["expression_loss"], rel=1e-3)
+    if stage in ("dynamic", "inverse_loss"):
+        assert all(row["w1"] + row["w2"] == pytest.approx(1, abs=1e-3) for row in rows)
+        assert abs(last["w1"] - first["w1"]) > 0.05  # the unit has learnt
+
+
+def test_the_full_network_starts_from_published_weights(drawn_corpus, tmp_path):
+    """The preset of VGGFace2, with random weights in the published format."""
+    torch.manual_seed(3)
+    published = InceptionResnetV1(pretrained=None)
+    torch.save(published.state_dict(), tmp_path / "vggface2.pt")
+    more = ("--steps", "2", "--batch_size", "4", "--start_from", str(tmp_path / "vggface2.pt"))
+    more += ("--learning_rate", "1e-9", "--validate_every", "2", "--network.batch_norm_momentum", "1e-9")
+    assert main(on_drawn_faces(drawn_corpus, tmp_path / "run", *more, preset="vggface2_expression")) == 0
+    model = FaceLiveNetModel.from_pretrained(tmp_path / "run" / "last")
+    assert model.config.repeats == [5, 10, 5] and len(model.shared.repeat_2) == 10
+    theirs = published.state_dict()
+    for own, name in (
+        (model.shared.repeat_2[3].branch1[1].conv.weight, "repeat_2.3.branch1.1.conv.weight"),
+        (model.verification.block8.conv2d.weight, "block8.conv2d.weight"),
+        (model.expression.block8.conv2d.weight, "block8.conv2d.weight"),
+    ):
+        torch.testing.assert_close(own.detach(), theirs[name], rtol=0, atol=1e-4)
+    assert "expression_accuracy" in validation(tmp_path / "run")
+
+
+# what a run leaves behind
+
+
+def test_both_tasks_are_learnt_from_scratch(run):
     """Judged on drawn people the network never saw."""
-    last = json.loads((run / "training.json").read_text())["validations"][-1]
-    numbers = {name.split("_", 1)[1]: value for name, value in last.items() if "_" in name}
-    assert numbers["expression_accuracy"] > 0.5  # chance: 1 in 7
-    assert numbers["verification_auc"] > 0.9  # chance: 0.5
+    assert validation(run)["expression_accuracy"] > 0.5  # chance: 1 in 7
+    assert validation(run)["verification_auc"] > 0.9  # chance: 0.5
 
 
 def test_every_step_is_logged(run):
@@ -54,9 +161,21 @@ def test_every_step_is_logged(run):
     assert sum(row["loss"] for row in rows[-15:]) < sum(row["loss"] for row in rows[:15])
 
 
+def test_tracker_and_curves(run):
+    events = EventAccumulator(str(next((run / "tensorboard").rglob("events.*")).parent))
+    events.Reload()
+    assert [point.step for point in events.Scalars("w1")] == list(range(1, 241))
+    assert events.Scalars("expression_loss")[-1].value == pytest.approx(log(run)[-1]["expression_loss"], rel=1e-4)
+    assert any("verification_auc" in name for name in events.Tags()["scalars"])
+    for name in ("weights.png", "losses.png"):
+        with Image.open(run / name) as picture:
+            assert picture.width > 800 and len(picture.convert("RGB").getcolors(1 << 20)) > 20
+
+
 def test_the_model_left_behind_is_ready_to_use(run):
-    record = json.loads((run / "last" / "training.json").read_text())
-    assert record["steps"] == 240 and list(record["train_splits"].values()) == [["train"]] and record["minutes"] > 0
+    done = json.loads((run / "last" / "training.json").read_text())
+    assert done["steps"] == 240 and list(done["train_splits"].values()) == [["train"]] and done["minutes"] > 0
+    assert done["network"]["cosine_scale"] == 24 and done["images_per_second"] > 0
     model = FaceLiveNetModel.from_pretrained(run / "last").eval()
     assert model.config.num_identities == 0 and model.identity_head is None
     assert json.loads((run / "last" / "preprocessor_config.json").read_text())["size"] == 80
@@ -64,64 +183,100 @@ def test_the_model_left_behind_is_ready_to_use(run):
         assert torch.isfinite(model(torch.randn(1, 3, 80, 80)).embedding).all()
 
 
-def test_a_killed_run_goes_on_where_its_checkpoint_stands(drawn_corpus, tmp_path, repository):
-    more = ("--steps", "12", "--batch_size", "8", "--save_every", "4", "--validate_every", "12", "--resume", "true")
-    arguments = command(drawn_corpus, tmp_path, *more)
-    process = subprocess.Popen(
+def test_the_average_of_the_weights_is_what_is_used(run):
+    """The saved model is the average, not the last step's network."""
+    last = weights(run / "last")
+    stepped = weights(max((run / "checkpoints").iterdir()))
+    name = "shared.conv2d_4b.conv.weight"
+    assert not torch.equal(last[name], stepped[name])
+    assert (last[name] - stepped[name]).norm() < 0.2 * stepped[name].norm()
+
+
+# nothing is lost
+
+
+def start(arguments: list[str], repository: Path) -> subprocess.Popen:
+    return subprocess.Popen(
         [sys.executable, "-m", "train", *arguments], cwd=repository, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
+
+
+def wait_for(condition, process: subprocess.Popen) -> None:
     deadline = time.monotonic() + 240
-    while not (tmp_path / "state").is_dir():
+    while not condition():
         assert process.poll() is None and time.monotonic() < deadline, process.stdout.read().decode()[-2000:]
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    killed_at = len(log(tmp_path))
-    assert 4 <= killed_at < 12
-    assert main(arguments) == 0
-    assert [row["step"] for row in log(tmp_path)] == list(range(1, 13))
-    assert json.loads((tmp_path / "training.json").read_text())["steps"] == 12
+        time.sleep(0.01)
 
 
-def test_two_processes_train_one_network(drawn_corpus, tmp_path, repository):
-    # without a GPU `accelerate launch` starts one process; torchrun, which it wraps, starts as many as it is asked for
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "train"]
-    more = ("--steps", "4", "--batch_size", "8", "--validate_every", "4", "--mixed_precision", "no")
-    done = subprocess.run(
-        [*launch, *command(drawn_corpus, tmp_path, *more)], cwd=repository, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    record = json.loads((tmp_path / "training.json").read_text())
-    assert record["processes"] == 2 and record["photographs_seen"] == 4 * 8 * 2
-    assert [row["step"] for row in log(tmp_path)] == [1, 2, 3, 4]
-
-
-def test_a_later_stage_starts_from_an_earlier_one(run, drawn_corpus, tmp_path, capsys):
+@pytest.mark.parametrize("streaming", ["false", "true"])
+def test_a_killed_run_ends_bit_by_bit_as_one_that_was_not(drawn_corpus, tmp_path, repository, streaming):
+    """SIGKILL at whatever step it is at, with dropout, every augmentation, the average and accumulated batches."""
     more = (
-        "--steps",
-        "1",
-        "--batch_size",
-        "8",
-        "--image_size",
-        "112",
-        "--learning_rate",
-        "1e-9",
-        "--validate_every",
-        "1",
-    )
-    assert main(command(drawn_corpus, tmp_path, *more, "--start_from", str(run / "last"))) == 0
-    printed = capsys.readouterr().out
-    assert "identity_head.classifier.weight" in printed and "shared." not in printed
-    assert main(command(drawn_corpus, tmp_path, *more, "--start_from", str(run / "state"))) == 0
-    assert "anew: dynamic_weight_unit.fc.weight" in capsys.readouterr().out  # the identity head goes on too
-    before, after = (FaceLiveNetModel.from_pretrained(folder / "last") for folder in (run, tmp_path))
-    torch.testing.assert_close(before.shared.conv2d_1a.conv.weight, after.shared.conv2d_1a.conv.weight)
+        *SMALL, "--erase", "0.3", "--blur", "0.3", "--downscale", "0.3", "--colour", "0.2", "--gray", "0.2",
+        "--ema_decay", "0.9", "--network.dropout", "0.3", "--accumulation", "2", "--streaming", streaming,
+        "--shuffle_buffer", "50", "--identity_balance", "0", "--mixed_precision", "no",
+    )  # fmt: skip
+    assert main(on_drawn_faces(drawn_corpus, tmp_path / "whole", *more)) == 0
+    killed = on_drawn_faces(drawn_corpus, tmp_path / "killed", *more)
+    process = start(killed, repository)
+    wait_for(lambda: list((tmp_path / "killed" / "checkpoints").glob("step-????????")), process)
+    time.sleep(int.from_bytes(os.urandom(1)) / 255)  # a step or a save further
+    process.kill()
+    process.wait()
+    assert len(log(tmp_path / "killed")) < 12
+    assert main(killed) == 0  # without another word: to go on is the default
+    assert [row["step"] for row in log(tmp_path / "killed")] == list(range(1, 13))
+    for part in ("last", "checkpoints/step-00000012"):
+        expected, got = (weights(tmp_path / name / part) for name in ("whole", "killed"))
+        assert expected.keys() == got.keys() and any("running_mean" in name for name in got)
+        for name, value in expected.items():
+            assert torch.equal(value, got[name]), name
+    timeless = [
+        [{name: value for name, value in row.items() if name != "images_per_second"} for row in log(tmp_path / name)]
+        for name in ("whole", "killed")
+    ]
+    assert timeless[0] == timeless[1]
+
+
+def test_a_run_that_is_asked_to_stop_saves_first(drawn_corpus, tmp_path, repository):
+    arguments = on_drawn_faces(drawn_corpus, tmp_path, *SMALL, "--steps", "500", "--save_every", "400")
+    process = start(arguments, repository)
+    wait_for(lambda: (tmp_path / "log.jsonl").exists(), process)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=120)[0].decode()
+    assert process.returncode == 130 and "the same command goes on from" in said
+    [saved] = (tmp_path / "checkpoints").iterdir()
+    assert int(saved.name.removeprefix("step-")) == len(log(tmp_path)) < 500
+
+
+def test_a_damaged_newest_checkpoint_costs_no_more_than_its_steps(drawn_corpus, tmp_path, capsys):
+    assert main(on_drawn_faces(drawn_corpus, tmp_path, *SMALL)) == 0
+    expected = weights(tmp_path / "last")
+    newest = tmp_path / "checkpoints" / "step-00000012" / "optimizer.bin"
+    newest.write_bytes(newest.read_bytes()[:-100])
+    assert main(on_drawn_faces(drawn_corpus, tmp_path, *SMALL)) == 0
+    said = capsys.readouterr()
+    assert "optimizer.bin is damaged" in said.err and "going on from" in said.out and "step-00000009" in said.out
+    assert all(torch.equal(value, weights(tmp_path / "last")[name]) for name, value in expected.items())
+
+
+def test_another_run_in_the_folder_is_refused(drawn_corpus, tmp_path, capsys):
+    one_step = ("--steps", "1", "--batch_size", "8", "--tracker", "none")
+    assert main(on_drawn_faces(drawn_corpus, tmp_path, *one_step)) == 0
+    assert main(on_drawn_faces(drawn_corpus, tmp_path, *one_step, "--learning_rate", "0.5")) == 2
+    said = capsys.readouterr().err
+    assert "learning_rate 0.001, now 0.5" in said and "--resume false" in said
+    more = ("--learning_rate", "0.5", "--resume", "false", "--warmup_steps", "0")
+    assert main(on_drawn_faces(drawn_corpus, tmp_path, *one_step, *more)) == 0
+    assert len(log(tmp_path)) == 1 and log(tmp_path)[0]["learning_rate"] == 0.5
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(drawn_corpus, tmp_path, capsys):
-    more = ("--steps", "20", "--batch_size", "8", "--learning_rate", "1e30", "--warmup_steps", "0")
-    assert main(command(drawn_corpus, tmp_path, *more)) == 2
-    assert "at step" in capsys.readouterr().err
+    more = (*SMALL, "--steps", "20", "--save_every", "1")
+    assert main(on_drawn_faces(drawn_corpus, tmp_path, *more, "--learning_rate", "1e30", "--warmup_steps", "2")) == 2
+    said = capsys.readouterr().err
+    assert "the loss is not finite at step" in said and "person_00" in said
+    assert "last good checkpoint: " in said and "step-0000000" in said
     assert not (tmp_path / "last").exists()
 
 
@@ -130,3 +285,41 @@ def test_missing_corpus_is_named(tmp_path, capsys):
     assert "nowhere: no such folder" in capsys.readouterr().err
     assert main(["--out", str(tmp_path), "--cpu", "true"]) == 2
     assert "name at least one" in capsys.readouterr().err
+
+
+# several processes
+
+
+@pytest.mark.parametrize("streaming", ["false", "true"])
+def test_two_processes_train_one_network(drawn_corpus, tmp_path, repository, streaming):
+    # accelerate's name for torchrun is --multi_gpu; --cpu true then has it use the CPUs
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    more = ("--steps", "4", "--batch_size", "8", "--validate_every", "4", "--mixed_precision", "no")
+    more += ("--streaming", streaming, "--identity_balance", "0", "--save_every", "2")
+    more += ("--network.sampled_identities", "20")
+    done = subprocess.run(
+        [*launch, "-m", "train", *on_drawn_faces(drawn_corpus, tmp_path, *more)],
+        cwd=repository, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert record(tmp_path)["processes"] == 2 and record(tmp_path)["photographs_seen"] == 4 * 8 * 2
+    assert [row["step"] for row in log(tmp_path)] == [1, 2, 3, 4]
+    assert set(validation(tmp_path)) >= {"verification_auc", "expression_accuracy"}
+
+
+def test_a_later_stage_starts_from_an_earlier_one(run, drawn_corpus, tmp_path, capsys):
+    more = (
+        "--steps", "1", "--batch_size", "8", "--learning_rate", "1e-9", "--validate_every", "1", "--tracker", "none",
+        "--resume", "false",
+    )  # fmt: skip
+    small = on_drawn_faces(drawn_corpus, tmp_path, *more, "--image_size", "112", "--start_from", str(run / "last"))
+    assert main(small) == 0
+    printed = capsys.readouterr().out
+    assert "identity_head.classifier.weight" in printed and "dynamic_weight_unit.fc.weight" in printed
+    assert "shared." not in printed
+    assert main(on_drawn_faces(drawn_corpus, tmp_path, *more, "--start_from", str(run))) == 0
+    assert "anew: nothing" in capsys.readouterr().out  # a run's folder has the identity head too
+    before, after = weights(max((run / "checkpoints").iterdir())), weights(tmp_path / "last")
+    name = "shared.conv2d_1a.conv.weight"
+    torch.testing.assert_close(before[name], after[name], rtol=0, atol=1e-6)
