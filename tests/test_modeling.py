@@ -294,6 +294,132 @@ def test_dynamic_weights_are_the_mean_of_each_samples_softmax(model):
         unit(torch.randn(3, 1792, 3, 3))
 
 
+def weighted(weighting: str, **settings) -> FaceLiveNetModel:
+    torch.manual_seed(0)
+    return FaceLiveNetModel(
+        FaceLiveNetConfig(image_size=80, num_identities=5, dropout=0.0, weighting=weighting, **settings)
+    )
+
+
+BATCH = (torch.tensor([0, 1, 2, 3]), torch.tensor([0, 4, -100, 6]))
+
+
+def test_fixed_weights_are_those_of_the_config():
+    output = weighted("static", static_weights=(0.5, 2))(torch.randn(4, 3, 80, 80), *BATCH)
+    assert output.task_weights.tolist() == [0.5, 2]
+    torch.testing.assert_close(output.loss, 0.5 * output.verification_loss + 2 * output.expression_loss)
+
+
+def test_the_inverse_loss_moves_weight_to_the_larger_loss():
+    model = weighted("inverse_loss").train()
+    output = model(torch.randn(4, 3, 80, 80), *BATCH)
+    losses = torch.stack([output.verification_loss, output.expression_loss])
+    w = output.task_weights
+    torch.testing.assert_close(output.loss, (w * losses).sum() + (w / losses).sum())
+    output.loss.backward()
+    bias = model.dynamic_weight_unit.fc.bias.grad
+    l1, l2 = losses.tolist()
+    assert (bias[0] < 0) == (l1 > l2)  # descent raises w1 where L1 is the larger
+    # w1 w2 (1 / L1 − 1 / L2), from the unit's own loss alone
+    assert bias[0].item() == pytest.approx((w[0] * w[1]).item() * (1 / l1 - 1 / l2), rel=0.02)
+    alone = weighted("static", static_weights=tuple(w.tolist())).train()
+    alone.load_state_dict(model.state_dict())
+    torch.manual_seed(0)
+    model.zero_grad()
+    for network in (model, alone):
+        network.eval()  # batch norms apart, so that both see the same
+        network(torch.ones(4, 3, 80, 80), *BATCH).loss.backward()
+    own, plain = (network.shared.conv2d_4b.conv.weight.grad for network in (model, alone))
+    cosine = F.cosine_similarity(own.flatten(), plain.flatten(), dim=0)
+    assert cosine > 0.99  # the unit's loss does not reach the shared layers
+
+
+def test_uncertainty_is_learnt_for_each_task():
+    model = weighted("uncertainty").train()
+    model.uncertainty.log_variances.data = torch.tensor([0.4, -0.2])
+    output = model(torch.randn(4, 3, 80, 80), *BATCH)
+    l1, l2 = output.verification_loss, output.expression_loss
+    torch.testing.assert_close(output.loss, l1 * math.exp(-0.4) + l2 * math.exp(0.2) + (0.4 - 0.2) / 2)
+    output.loss.backward()
+    expected = torch.stack([0.5 - l1 * math.exp(-0.4), 0.5 - l2 * math.exp(0.2)])
+    torch.testing.assert_close(model.uncertainty.log_variances.grad, expected.detach(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("task", ["verification", "expression"])
+def test_a_single_task_trains_its_branch_alone(task):
+    model = weighted(task).train()
+    output = model(torch.randn(4, 3, 80, 80), *BATCH)
+    torch.testing.assert_close(output.loss, output[f"{task}_loss"])
+    assert (output.embedding is None) == (task == "expression")
+    assert (output.expression_logits is None) == (task == "verification")
+    output.loss.backward()
+    trained = {name.split(".")[0] for name, one in model.named_parameters() if one.grad is not None}
+    own = {"verification", "identity_head"} if task == "verification" else {"expression", "expression_head"}
+    assert trained == {"shared"} | own
+    both = model.eval()(torch.randn(1, 3, 80, 80))
+    assert both.embedding is not None and both.expression_logits is not None
+
+
+def test_class_weights_multiply_their_classes():
+    torch.manual_seed(8)
+    logits, labels = torch.randn(4, 3), torch.tensor([0, 2, -100, 2])
+    got = expression_loss(logits, labels, [1.0, 5.0, 0.5])
+    single = [F.cross_entropy(logits[[row]], labels[[row]]) for row in (0, 1, 3)]
+    torch.testing.assert_close(got[0], single[0] + 0.5 * single[1] + 0.5 * single[2])
+    assert got[1] == 3
+    soft = torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, 0, 0], [0, 0, 1]])
+    torch.testing.assert_close(expression_loss(logits, soft, [1.0, 5.0, 0.5]), got)
+
+
+def test_losses_of_shares_with_known_counts_average_to_the_whole(model):
+    model.eval()
+    faces = torch.randn(4, 3, 80, 80)
+    people, expressions = torch.tensor([0, -100, -100, 3]), torch.tensor([1, 2, 3, -100])
+    whole = model(faces, people, expressions)
+    shares = [
+        model(faces[rows], people[rows], expressions[rows], known_identities=1, known_expressions=1.5)
+        for rows in ([0, 1], [2, 3])
+    ]
+    for name in ("softmax_loss", "triplet_loss", "expression_loss"):
+        torch.testing.assert_close((shares[0][name] + shares[1][name]) / 2, whole[name])
+
+
+def test_a_mirror_image_is_averaged_in(model):
+    model.eval()
+    faces = torch.randn(2, 3, 80, 80)
+    with torch.no_grad():
+        plain, mirrored = model(faces), model(faces.flip(-1))
+        model.config.test_time_flip = True
+        both, both_mirrored = model(faces), model(faces.flip(-1))
+    expected = F.normalize(plain.embedding + mirrored.embedding, dim=1)
+    torch.testing.assert_close(both.embedding, expected, rtol=1e-4, atol=1e-5)
+    probabilities = (plain.expression_logits.softmax(1) + mirrored.expression_logits.softmax(1)) / 2
+    torch.testing.assert_close(both.expression_logits.softmax(1), probabilities, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(both_mirrored.embedding, both.embedding, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("trunk", ["resnet18", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
+def test_a_timm_backbone_in_place_of_the_shared_layers(trunk, tmp_path):
+    size = 224 if trunk.startswith("swin") else 96
+    config = FaceLiveNetConfig(image_size=size, num_identities=3, trunk=trunk)
+    model = FaceLiveNetModel(config).train()
+    faces = torch.randn(2, 3, size, size)
+    output = model(faces, torch.tensor([0, 2]), torch.tensor([1, 2]))
+    assert torch.isfinite(output.loss) and output.embedding.shape == (2, 1792)
+    output.loss.backward()
+    model.eval().save_pretrained(tmp_path)
+    again = FaceLiveNetModel.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(again(faces).embedding, model(faces).embedding, rtol=0, atol=1e-6)
+
+
+def test_a_trunk_that_does_not_fit_is_named():
+    with pytest.raises(ValueError, match=r"no backbone 'resnet19'; close are .*resnet18"):
+        FaceLiveNetModel(FaceLiveNetConfig(trunk="resnet19"))
+    with pytest.raises(ValueError, match="multiple of 32"):
+        FaceLiveNetModel(FaceLiveNetConfig(trunk="resnet18", image_size=100))
+
+
 def test_missing_labels_are_masked_per_sample(model):
     """What the unlabelled samples show changes neither loss nor gradient of the labels that are there."""
     torch.manual_seed(7)

@@ -105,7 +105,7 @@ def open_stream(corpus: str) -> IterableDataset:
         shards = sorted(map(str, Path(corpus).glob("part-*.parquet")))
         if not shards:
             raise CorpusError(f"{corpus}: no part-*.parquet here; write the corpus with `python -m face_data prepare`")
-        stream = load_dataset("parquet", data_files=shards, split="train", streaming=True)
+        stream = IterableDataset.from_parquet(shards)
     else:
         stream = load_dataset(corpus, split="train", streaming=True)
     return stream.select_columns(COLUMNS).cast_column("image", Image(decode=False))

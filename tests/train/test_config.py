@@ -1,5 +1,7 @@
 """The training config: presets are valid, overrides win, mistakes are named."""
 
+from dataclasses import replace
+
 import pytest
 import yaml
 
@@ -17,6 +19,8 @@ def test_paper_preset_holds_the_numbers_of_section_5_1(repository):
     config = parse_config(["--config", str(repository / "train/presets/paper_dynamic.yaml")])
     assert (config.batch_size, config.learning_rate, config.momentum) == (90, 0.1, 0.99)
     assert (config.milestones, config.weight_decay, config.network["dropout"]) == ([60_000, 80_000], 5e-5, 0.5)
+    assert (config.network["triplet_weight"], config.network["triplet_margin"]) == (1e-4, 10)
+    assert config.steps == 100_000 and not config.network.get("cosine_scale") and not config.soft_labels
     assert config.optimizer == "rmsprop" and config.image_size == 160
 
 
@@ -38,6 +42,12 @@ def test_command_line_overrides_the_file(tmp_path):
         ({"gray": 1.5}, "gray"),
         ({"train": ["a", "b"], "train_weights": [1.0]}, "train_weights"),
         ({"mixed_precision": "fp8"}, "mixed_precision"),
+        ({"learning_rate": "fast"}, "learning_rate"),
+        ({"fold": 11}, "fold"),
+        ({"erase": 1.5}, "erase"),
+        ({"ema_decay": 1.0}, "ema_decay"),
+        ({"streaming": True, "identity_balance": 0.5}, "identity_balance"),
+        (["steps"], "holds no settings"),
     ],
 )
 def test_mistakes_are_named(tmp_path, capsys, settings, named):
@@ -46,6 +56,37 @@ def test_mistakes_are_named(tmp_path, capsys, settings, named):
     with pytest.raises(SystemExit) as stop:
         parse_config(["--config", str(file)])
     assert stop.value.code == 2 and named in capsys.readouterr().err
+
+
+def test_a_preset_stands_on_its_base(tmp_path):
+    base = {"steps": 7, "seed": 3, "network": {"dropout": 0.1, "repeats": [1, 2, 1]}}
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(base))
+    (tmp_path / "stage.yaml").write_text(yaml.safe_dump({"base": "base.yaml", "steps": 9, "network": {"dropout": 0.2}}))
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump({"seed": 4, "network": {"cosine_scale": 8}}))
+    files = [str(tmp_path / name) for name in ("stage.yaml", "small.yaml")]
+    config = parse_config(["--config", *files, "--network.dropout", "0.3", "--network.weighting=static"])
+    assert (config.steps, config.seed) == (9, 4)
+    assert config.network == {"dropout": 0.3, "repeats": [1, 2, 1], "cosine_scale": 8, "weighting": "static"}
+
+
+def test_stages_differ_from_dynamic_training_in_what_they_are_about(repository):
+    presets = repository / "train" / "presets"
+    for prefix in ("", "paper_"):
+        dynamic = parse_config(["--config", str(presets / f"{prefix}dynamic.yaml")])
+        assert dynamic.network["weighting"] == "dynamic" and dynamic.start_from == f"runs/{prefix}pretrain"
+        for name, weights in (("1_1", [1, 1]), ("1_2", [1, 2]), ("1_half", [1, 0.5])):
+            static = parse_config(["--config", str(presets / f"{prefix}static_{name}.yaml")])
+            assert static.network.pop("static_weights") == weights and static.network.pop("weighting") == "static"
+            assert static.out == f"runs/{prefix}static_{name}"
+            assert replace(static, out="", network={}) == replace(dynamic, out="", network={})
+            assert static.network == {name: value for name, value in dynamic.network.items() if name != "weighting"}
+    for name in ("inverse_loss", "uncertainty"):
+        assert parse_config(["--config", str(presets / f"{name}.yaml")]).network["weighting"] == name
+
+
+def test_numbers_may_be_written_as_yaml_does_not_read_them(tmp_path):
+    (tmp_path / "run.yaml").write_text("learning_rate: 1e-3\n")
+    assert parse_config(["--config", str(tmp_path / "run.yaml")]).learning_rate == 1e-3
 
 
 def test_missing_file_is_named(capsys):
