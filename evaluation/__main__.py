@@ -65,8 +65,8 @@ def _evaluate(arguments) -> None:
     wanted_splits = {split for own in splits.values() for split in own}
     named = enumerate(zip(column(corpus, "key"), split_of, strict=True))
     rows = [row for row, (key, split) in named if key in wanted_keys or split in wanted_splits]
-    options = {"batch_size": arguments.batch_size, "flip": arguments.flip}
-    embeddings = embed(checkpoint.model, checkpoint.processor, corpus.select(rows), **options)
+    checkpoint.model.config.test_time_flip |= arguments.flip
+    embeddings = embed(checkpoint.model, checkpoint.processor, corpus.select(rows), batch_size=arguments.batch_size)
 
     arguments.out.mkdir(parents=True, exist_ok=True)
     for protocol in protocols:
@@ -184,7 +184,7 @@ def _circumstances(arguments, checkpoint: Checkpoint, protocol: str, splits: lis
         "warnings": warnings,
         "seed": arguments.seed,
         "image_size": checkpoint.processor.size,
-        "flip": arguments.flip,
+        "flip": checkpoint.model.config.test_time_flip,
         "train_splits": None if trained is None else sorted(trained),
     }
 
@@ -230,7 +230,7 @@ def _parser() -> argparse.ArgumentParser:
             text += "; verification then judges generated pairs of their people, not View 2"
         command.add_argument("--splits", nargs="+", metavar="SPLIT", help=text)
         command.add_argument("--out", type=Path, default=Path("results"), help="for results.json (default results)")
-        command.add_argument("--flip", action="store_true", help="average each face with its mirror image")
+        command.add_argument("--flip", action="store_true", help="average each face with its mirror image in any case")
         if name in ("authentication", "all"):
             text = "expressions asked for (default: the checkpoint's challenge_expressions)"
             command.add_argument("--required", nargs="+", metavar="EXPRESSION", help=text)

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from datasets import Dataset
 from huggingface_hub import snapshot_download
-from torch.nn.functional import normalize
 from tqdm import tqdm
 
 from face_data.table import column
@@ -112,13 +111,11 @@ def embed(
     corpus: Dataset,
     *,
     batch_size: int = 64,
-    flip: bool = False,
 ) -> Embeddings:
     """Run the network over a prepared corpus (`face_data.table.load_corpus`), at the processor's image size.
 
     Args:
-        model: in evaluation mode, on the device to use.
-        flip: run each face and its mirror image; embeddings are averaged and normalised again, probabilities averaged.
+        model: in evaluation mode, on the device to use; its config says whether mirror images are averaged in.
 
     Raises:
         ValueError: the corpus is empty or names a photograph twice, or the network gave NaN or infinite numbers; names
@@ -138,10 +135,6 @@ def embed(
         for batch in corpus.select_columns("image").iter(batch_size):
             pixels = processor(batch["image"], detect=False)["pixel_values"].to(device)  # (b, 3, size, size)
             embedding, probability = _forward(model, pixels)
-            if flip:
-                mirrored = _forward(model, pixels.flip(-1))
-                embedding = normalize(embedding + mirrored[0], dim=-1)
-                probability = (probability + mirrored[1]) / 2
             embeddings.append(embedding.cpu().numpy())
             probabilities.append(probability.cpu().numpy())
             progress.update(len(pixels))

@@ -41,7 +41,8 @@ def test_flip_gives_a_mirror_image_the_same_embedding(loaded, corpus):
     mirrored = dataset.map(lambda row: {"image": row["image"].transpose(0)})
     plain, other = (embed(loaded.model, loaded.processor, rows) for rows in (dataset, mirrored))
     assert np.abs(plain.embeddings - other.embeddings).max() > 1e-3
-    plain, other = (embed(loaded.model, loaded.processor, rows, flip=True) for rows in (dataset, mirrored))
+    loaded.model.config.test_time_flip = True
+    plain, other = (embed(loaded.model, loaded.processor, rows) for rows in (dataset, mirrored))
     np.testing.assert_allclose(plain.embeddings, other.embeddings, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(plain.embeddings, axis=1), 1, atol=1e-5)
 
