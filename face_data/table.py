@@ -28,12 +28,15 @@ class CorpusError(ValueError):
     """The folder is not a prepared corpus, or not the one that was asked for; the message says what to do."""
 
 
-def load_corpus(corpus: str | Path, splits: Sequence[str] | None = None) -> Dataset:
+def load_corpus(
+    corpus: str | Path, splits: Sequence[str] | None = None, columns: Sequence[str] | None = None
+) -> Dataset:
     """Open a prepared corpus, from a local folder or a Hub dataset id.
 
     Args:
         corpus: folder that `python -m face_data prepare` wrote, or `user/name` on the Hub.
         splits: keep only these of the publisher's splits (LFW: folds "1".."10"); None keeps all.
+        columns: read only these, and no byte of the others; None reads all.
 
     Returns:
         a `datasets.Dataset` with the columns of FEATURES; pictures are decoded when they are read.
@@ -41,6 +44,8 @@ def load_corpus(corpus: str | Path, splits: Sequence[str] | None = None) -> Data
     Raises:
         CorpusError: no such corpus, an unfinished one, or a split it does not have.
     """
+    columns = None if columns is None else list(columns)
+    features = FEATURES if columns is None else Features({name: FEATURES[name] for name in columns})
     folder = Path(corpus)
     if folder.is_dir():
         shards = sorted(map(str, folder.glob("part-*.parquet")))
@@ -51,13 +56,14 @@ def load_corpus(corpus: str | Path, splits: Sequence[str] | None = None) -> Data
             raise CorpusError(f"{corpus}: its preparation was interrupted; run the same command again to finish it")
         if summary.get("prepared") == 0:
             raise CorpusError(f"{corpus}: it is empty, for no photograph gave a face; {folder}/corpus.json says why")
-        dataset = Dataset.from_parquet(shards, features=FEATURES)
+        dataset = Dataset.from_parquet(shards, features=features, columns=columns)
     elif folder.exists() or str(corpus).count("/") != 1 or str(corpus).startswith((".", "/")):
         raise CorpusError(
             f"{corpus}: no such folder; write a corpus with `python -m face_data prepare` or `synthesize`"
         )
     else:
-        dataset = load_dataset(str(corpus), split="train", features=FEATURES)
+        only = {} if columns is None else {"columns": columns}
+        dataset = load_dataset(str(corpus), split="train", features=features, **only)
     if splits is None:
         return dataset
     known = column(dataset, "split")

@@ -17,6 +17,7 @@ from face_data.table import EXPRESSIONS, CorpusError, column, load_corpus
 from train.config import split_corpus
 
 IGNORE = -100
+LABEL_COLUMNS = ("identity", "expression", "expression_votes", "split")
 
 
 @dataclass
@@ -180,5 +181,5 @@ class DrawnBatches(Sampler):
 
 
 def _label_rows(part: Corpus) -> list[dict]:
-    columns = part.select_columns(["identity", "expression", "expression_votes"]).to_dict()
+    columns = part.select_columns(list(LABEL_COLUMNS)).to_dict()
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

@@ -25,8 +25,8 @@ from face_data.table import CorpusError, load_corpus, read_summary
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import EXPRESSIONS, FaceLiveNetConfig, FaceLiveNetModel, gather_from_processes
 from train.augmentation import augment, erase
-from train.batches import IGNORE, Batch, DrawnBatches, Labels, TrainingFaces
-from train.checkpoint import CheckpointError, newest_checkpoint, save_model, save_training_state
+from train.batches import IGNORE, LABEL_COLUMNS, Batch, DrawnBatches, Labels, TrainingFaces
+from train.checkpoint import CheckpointError, holds_a_run, newest_checkpoint, save_model, save_training_state
 from train.config import TrainingConfig, split_corpus
 from train.figures import draw_curves
 from train.progress import Progress
@@ -62,6 +62,8 @@ def train(config: TrainingConfig) -> dict:
         progress.open_folder()
     accelerator.wait_for_everyone()
     resumed = newest_checkpoint(out) if config.resume else None
+    if config.resume and resumed is None and holds_a_run(out):
+        raise CheckpointError(f"no checkpoint in {out} is whole; --resume false removes the run and begins anew")
 
     # data
     expressions = tuple(config.network.get("id2label", dict(enumerate(EXPRESSIONS))).values())
@@ -226,7 +228,7 @@ def _faces(config: TrainingConfig, expressions: tuple[str, ...]) -> TrainingFace
         return TrainingFaces(config.train, expressions, config.minimum_photographs, config.soft_labels)
     if not config.train:
         raise CorpusError("no corpus to read: name at least one")
-    parts = [load_corpus(*split_corpus(text)) for text in config.train]
+    parts = [load_corpus(*split_corpus(text), LABEL_COLUMNS) for text in config.train]
     return Labels(parts, expressions, config.minimum_photographs, config.soft_labels)
 
 

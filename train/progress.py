@@ -44,8 +44,8 @@ class Progress:
         now = {name: value for name, value in asdict(self.config).items() if name not in FREE_TO_CHANGE}
         now |= {"processes": self.processes}
         now = json.loads(json.dumps(now))
-        if self.config.resume and holds_a_run(self.out) and file.is_file():
-            before = json.loads(file.read_text(encoding="utf-8"))
+        if self.config.resume and holds_a_run(self.out):
+            before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else now
             changed = [
                 f"{key} {before.get(key)!r}, now {now.get(key)!r}"
                 for key in before | now

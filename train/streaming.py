@@ -11,10 +11,10 @@ from torch.utils.data import IterableDataset as TorchStream
 from torch.utils.data import get_worker_info
 
 from face_data.table import CorpusError
-from train.batches import Batch, Labels, decode
+from train.batches import LABEL_COLUMNS, Batch, Labels, decode
 from train.config import split_corpus
 
-COLUMNS = ["image", "key", "identity", "expression", "expression_votes", "split"]
+COLUMNS = ["image", "key", *LABEL_COLUMNS]
 
 
 class StreamedFaces(TorchStream):

@@ -10,6 +10,7 @@ from accelerate.utils import gather_object
 from sklearn.metrics import roc_auc_score
 from torch import nn
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 
 from face_data.pairs import Pair, generate_pairs, read_pairs
 from face_data.table import EXPRESSIONS, column, load_corpus
@@ -86,7 +87,7 @@ def _forward(model, whiten, corpus, config: TrainingConfig, accelerator: Acceler
         generator=torch.Generator(),  # a loader draws from the global one, which is the training's
     )  # fmt: skip
     embeddings, predictions = [np.zeros((0, FEATURE_SIZE), np.float32)], [np.zeros(0, np.int64)]
-    for faces in loader:
+    for faces in tqdm(loader, desc="validate", leave=False, disable=not accelerator.is_main_process):
         with accelerator.autocast():
             output = model(whiten(faces.to(accelerator.device)).to(memory_format=torch.channels_last))
         embeddings.append(output.embedding.float().cpu().numpy())

@@ -260,6 +260,14 @@ def test_a_damaged_newest_checkpoint_costs_no_more_than_its_steps(drawn_corpus, 
     assert all(torch.equal(value, weights(tmp_path / "last")[name]) for name, value in expected.items())
 
 
+def test_a_run_without_a_whole_checkpoint_is_not_overwritten(drawn_corpus, tmp_path, capsys):
+    one_step = on_drawn_faces(drawn_corpus, tmp_path, "--steps", "1", "--batch_size", "8", "--tracker", "none")
+    assert main(one_step) == 0
+    (tmp_path / "checkpoints" / "step-00000001" / "model.safetensors").write_bytes(b"")
+    assert main(one_step) == 2
+    assert "no checkpoint in" in capsys.readouterr().err and (tmp_path / "last" / "model.safetensors").is_file()
+
+
 def test_another_run_in_the_folder_is_refused(drawn_corpus, tmp_path, capsys):
     one_step = ("--steps", "1", "--batch_size", "8", "--tracker", "none")
     assert main(on_drawn_faces(drawn_corpus, tmp_path, *one_step)) == 0
