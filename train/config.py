@@ -1,6 +1,7 @@
 """One training run: a typed config, read from YAML and overridden on the command line."""
 
 import argparse
+import re
 import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import yaml
 from transformers import HfArgumentParser
 
+SCIENTIFIC = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 OPTIMIZERS = ("rmsprop", "adamw", "sgd")
 SCHEDULES = ("steps", "cosine")
 
@@ -112,6 +114,9 @@ class TrainingConfig:
         for one in fields(self):  # YAML reads 1e-3 as text
             if one.type is float:
                 setattr(self, one.name, _number(one.name, getattr(self, one.name)))
+        for name, value in self.network.items():
+            if isinstance(value, str) and SCIENTIFIC.fullmatch(value):
+                self.network[name] = float(value)
         check(self.optimizer in OPTIMIZERS, "optimizer", f"one of {', '.join(OPTIMIZERS)}")
         check(self.schedule in SCHEDULES, "schedule", f"one of {', '.join(SCHEDULES)}")
         check(self.mixed_precision in ("auto", "no", "bf16"), "mixed_precision", "auto, no or bf16")

@@ -86,7 +86,8 @@ def test_stages_differ_from_dynamic_training_in_what_they_are_about(repository):
 
 def test_numbers_may_be_written_as_yaml_does_not_read_them(tmp_path):
     (tmp_path / "run.yaml").write_text("learning_rate: 1e-3\n")
-    assert parse_config(["--config", str(tmp_path / "run.yaml")]).learning_rate == 1e-3
+    config = parse_config(["--config", str(tmp_path / "run.yaml"), "--network.triplet_weight", "2e-4"])
+    assert config.learning_rate == 1e-3 and config.network == {"triplet_weight": 2e-4}
 
 
 def test_missing_file_is_named(capsys):
