@@ -16,6 +16,7 @@ ROOMS = {  # room -> what it may import of the project
     "evaluation": {
         "modeling_facelivenet", "image_processing_facelivenet", "pipeline_facelivenet", "authentication", "face_data",
     },
+    "benchmarks": {"modeling_facelivenet", "image_processing_facelivenet", "face_data", "train"},
     "app": {"image_processing_facelivenet", "pipeline_facelivenet", "authentication"},
 }  # fmt: skip
 
