@@ -199,12 +199,21 @@ def text(result: dict) -> str:
         for row in result["rows"]
         if row["side"] == SIDES[1]
     ]
+    rate = {(row["up_to"], row["side"], row["workers"]): row["images_per_second"] for row in result["rows"]}
+    left = [
+        f"where a GPU augments, the CPU is left with decoding: {rate['decoded', SIDES[1], workers]:,.0f} images/s, "
+        f"{rate['decoded', SIDES[1], workers] / rate['augmented', SIDES[0], workers]:.2f} of ImageFolder augmented "
+        f"({workers} workers; computed)"
+        for workers in dict.fromkeys(row["workers"] for row in result["rows"])
+        if result["machine"]["device"] == "cpu"
+    ]
     costs = [f"{name} {value:.0f}" for name, value in result["microseconds_per_image"].items()]
     return "\n".join(
         [
             f"{result['corpus']}, batches of {result['batch']}, augmented at {result['image_size']} pixels",
             table(("batches", "workers", "images/s", "/ ImageFolder"), rows),
             *targets,
+            *left,
             f"prepared corpus, microseconds per photograph: {', '.join(costs)}",
         ]
     )
