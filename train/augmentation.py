@@ -20,7 +20,7 @@ def augment(faces: Tensor, config: TrainingConfig, generator: torch.Generator | 
     size = config.image_size
     if faces.shape[-1] != size:
         faces = tvF.resize(faces, [size, size], InterpolationMode.BILINEAR, antialias=True)
-    faces = faces.float() / 255
+    faces = (faces.float() / 255).contiguous()  # decoded faces are channels last, which takes grid_sample twice as long
 
     def random(*shape: int) -> Tensor:  # uniform in −1..1
         return torch.rand(shape, generator=generator, device=faces.device) * 2 - 1

@@ -32,7 +32,7 @@ class Progress:
         self.config, self.out, self.processes = config, out, processes
         self.log_file = out / "log.jsonl"
         self._pending: list[tuple] = []
-        self._clock = self._last_flush = time.monotonic()
+        self.start_clock()
 
     def open_folder(self) -> None:
         """Make OUT, or check that the run in it is this one.
@@ -80,6 +80,7 @@ class Progress:
 
     def start_clock(self) -> None:
         self._clock = self._last_flush = time.monotonic()
+        self._waited_at_flush = self.waited
 
     @contextmanager
     def waiting(self):
@@ -117,8 +118,12 @@ class Progress:
         self._pending.clear()
         self._tick()
         batch = self.config.batch_size * self.config.accumulation * self.processes
-        speed = round(len(steps) * batch / max(self._clock - self._last_flush, 1e-9), 1)
-        self._last_flush = self._clock
+        seconds = max(self._clock - self._last_flush, 1e-9)
+        pace = {
+            "images_per_second": round(len(steps) * batch / seconds, 1),
+            "share_waiting_for_data": round((self.waited - self._waited_at_flush) / seconds, 4),
+        }
+        self._last_flush, self._waited_at_flush = self._clock, self.waited
         rows = []
         for step, parts in steps.items():
             mean = [sum(column) / len(parts) for column in zip(*(numbers for _, numbers, _ in parts), strict=True)]
@@ -132,7 +137,7 @@ class Progress:
                     f"{where}: {', '.join(keys)}"
                 )
             row = {name: round(value, 6) for name, value in row.items()}
-            rows.append({"step": step, "learning_rate": parts[0][0], "images_per_second": speed} | row)
+            rows.append({"step": step, "learning_rate": parts[0][0]} | pace | row)
         if accelerator.is_main_process and rows:
             with self.log_file.open("a", encoding="utf-8") as file:
                 file.write("".join(json.dumps(row) + "\n" for row in rows))

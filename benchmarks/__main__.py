@@ -1,0 +1,74 @@
+"""Speed and memory, each beside what one would use instead, measured in the same run.
+
+    python -m benchmarks loss
+    python -m benchmarks loading --data corpora/drawn:train
+    python -m benchmarks training --data corpora/drawn:train --steps 20
+
+loss      the class-wise triplet loss against torch.cdist and plain broadcasting: memory, time, equal results
+loading   batches of photographs from a prepared corpus against ImageFolder and per-image transforms: images/s
+training  the training loop against a plain one over the same network: images/s, share of time waiting for data
+
+Read the ratios: times depend on the machine and on what else it does, so both sides of a ratio are measured in turn.
+OMP_NUM_THREADS sets the threads, --device cpu leaves a GPU aside, --json FILE keeps the numbers.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+
+from benchmarks import loading, loss, training
+from benchmarks.report import machine, machine_text
+from train.loop import Stopped
+
+BENCHMARKS = {"loss": loss, "loading": loading, "training": training}
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    benchmark = BENCHMARKS[arguments.command]
+    try:
+        if arguments.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("--device cuda: PyTorch finds no GPU here")
+        if arguments.json and not arguments.json.parent.is_dir():  # said now, not after the work
+            raise ValueError(f"--json {arguments.json}: no folder {arguments.json.parent}")
+        result = {"machine": machine(arguments.device)} | benchmark.run(arguments)
+        if arguments.json:
+            arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    except (OSError, ValueError, StrictDataclassError) as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 2
+    except Stopped:
+        print("benchmarks: stopped", file=sys.stderr)
+        return 130
+    print(machine_text(result["machine"]))
+    print(benchmark.text(result))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    for name, benchmark in BENCHMARKS.items():
+        command = commands.add_parser(
+            name,
+            help=benchmark.__doc__.splitlines()[0],
+            description=benchmark.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        benchmark.add_arguments(command)
+        command.add_argument(
+            "--device", default=device, choices=("cpu", "cuda"), help="where to run (default here: %(default)s)"
+        )
+        command.add_argument("--json", type=Path, metavar="FILE", help="write every number to FILE too")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

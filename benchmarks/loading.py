@@ -1,0 +1,219 @@
+"""Batches of photographs: a prepared corpus with augmentation of whole batches, against a folder of JPEG files.
+
+The other side is what one would write with torchvision: ImageFolder, which decodes with Pillow, and transforms for each
+picture. It reads the same photographs in the same order, written out as files in one folder per person, and does the
+same job. "decoded" is up to a batch of uint8 pictures, "augmented" up to a whitened batch the network takes.
+"""
+
+import io
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import PIL.Image
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+from benchmarks.report import medians, synchronize, table, target_text
+from image_processing_facelivenet import FaceLiveNetImageProcessor
+from modeling_facelivenet import EXPRESSIONS
+from train.augmentation import augment
+from train.batches import Batch, DrawnBatches, TrainingFaces, decode
+from train.config import TrainingConfig
+
+SMALLEST_GAIN = 3.0  # target: images/s over the folder's, augmented
+SIDES = ("ImageFolder", "prepared corpus")
+
+
+class Photographs(ImageFolder):
+    """The folder one would have: (picture, identity, expression), −100 for unknown."""
+
+    def __init__(self, folder: Path, faces: TrainingFaces, transform: Callable):
+        super().__init__(folder, transform)
+        self.rows = [int(Path(path).stem) for path, _ in self.samples]
+        expression = torch.from_numpy(faces.labels.expression)[self.rows]
+        self.expression = expression.argmax(dim=1).where(expression.any(dim=1), -100)
+        self.identity = torch.from_numpy(faces.labels.identity)[self.rows]
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        picture, _ = super().__getitem__(index)
+        return picture, self.identity[index], self.expression[index]
+
+
+def write_photographs(faces: TrainingFaces, rows: list[int], folder: Path) -> None:
+    """One folder per person, one JPEG file per row, named after it; stored JPEGs are written as they are."""
+    for row, encoded in zip(rows, faces.encoded(rows), strict=True):
+        person = folder / f"person_{faces.labels.identity[row]}"
+        person.mkdir(exist_ok=True)
+        with PIL.Image.open(io.BytesIO(encoded)) as image:
+            if image.format != "JPEG":
+                image.convert("RGB").save(person / f"{row}.jpg", quality=95)
+                continue
+        (person / f"{row}.jpg").write_bytes(encoded)
+
+
+def transforms_of(config: TrainingConfig) -> v2.Compose:
+    """Per picture what `augment` and the image processor do per batch, by torchvision's nearest equivalents."""
+    size, light = config.image_size, config.light
+    shift, scale = (config.shift, config.shift), (1 - config.crop_scale, 1 + config.crop_scale)
+    return v2.Compose(
+        [
+            v2.Resize((size, size)),
+            v2.RandomHorizontalFlip(),
+            v2.RandomAffine(config.rotation, shift, scale, interpolation=v2.InterpolationMode.BILINEAR),
+            v2.ColorJitter(brightness=light, contrast=light),
+            v2.RandomGrayscale(config.gray),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            whitened,
+        ]
+    )
+
+
+def whitened(face: Tensor) -> Tensor:
+    return (face - face.mean()) / face.std()
+
+
+def as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+# the command
+
+
+def add_arguments(command) -> None:
+    command.add_argument(
+        "--data", required=True, metavar="CORPUS", help="prepared corpus as FOLDER or FOLDER:SPLIT,SPLIT"
+    )
+    command.add_argument("--batch", type=int, default=64, help="photographs per batch (default 64)")
+    command.add_argument("--batches", type=int, default=10, help="batches per measurement (default 10)")
+    command.add_argument(
+        "--workers", default="0,2", help="numbers of loading processes, each measured (default 0,2); 0: none"
+    )
+    command.add_argument("--image-size", type=int, default=96, help="side of the network's input (default 96)")
+    command.add_argument("--repeats", type=int, default=5, help="measurements, of which the median counts (default 5)")
+
+
+def run(arguments) -> dict:
+    for name in ("batch", "batches", "image_size", "repeats"):
+        if getattr(arguments, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')}: at least 1, not {getattr(arguments, name)}")
+    workers = arguments.workers.split(",")
+    if not all(count.strip().isdecimal() for count in workers):
+        raise ValueError(f"--workers: numbers such as 0,2, not {arguments.workers!r}")
+    config = TrainingConfig(image_size=arguments.image_size)
+    faces = TrainingFaces([arguments.data], EXPRESSIONS)
+    drawn = DrawnBatches(faces.row_weights([1.0], 0.0), 0, 0, arguments.batches, (1, 1, arguments.batch), 0)
+    with tempfile.TemporaryDirectory() as folder:
+        write_photographs(faces, sorted({row for rows in drawn for row in rows}), Path(folder))
+        rows = [row for count in workers for row in _rates(faces, drawn, Path(folder), config, int(count), arguments)]
+    return {
+        "corpus": arguments.data,
+        "batch": arguments.batch,
+        "image_size": arguments.image_size,
+        "rows": rows,
+        "microseconds_per_image": _costs(faces, drawn, config, arguments),
+    }
+
+
+def _rates(faces, drawn, folder: Path, config: TrainingConfig, workers: int, arguments) -> list[dict]:
+    """Images/s of both sides with this number of workers, decoded and augmented."""
+    device = arguments.device
+    # The workers stay, and nothing is loaded ahead before a measurement begins.
+    settings = {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": device == "cuda"}
+    whiten = FaceLiveNetImageProcessor(size=config.image_size).whiten
+
+    def of_folder(transform: Callable) -> DataLoader:
+        photographs = Photographs(folder, faces, transform)
+        place = {row: index for index, row in enumerate(photographs.rows)}
+        return DataLoader(photographs, batch_sampler=[[place[row] for row in rows] for rows in drawn], **settings)
+
+    corpus = DataLoader(faces, batch_sampler=drawn, collate_fn=as_it_is, **settings)
+    pictures = of_folder(v2.PILToTensor())
+    ready = of_folder(transforms_of(config))
+
+    def rate(loader: DataLoader, finish: Callable) -> float:
+        began = time.perf_counter()
+        count = sum(len(finish(batch)) for batch in loader)
+        synchronize(device)
+        return count / (time.perf_counter() - began)
+
+    def ours_ready(batch: Batch) -> Tensor:
+        return whiten(augment(batch.faces.to(device, non_blocking=True), config))
+
+    measure = {
+        ("decoded", SIDES[0]): lambda: rate(pictures, lambda batch: batch[0]),
+        ("decoded", SIDES[1]): lambda: rate(corpus, lambda batch: batch.faces),
+        ("augmented", SIDES[0]): lambda: rate(ready, lambda batch: batch[0].to(device, non_blocking=True)),
+        ("augmented", SIDES[1]): lambda: rate(corpus, ours_ready),
+    }
+    medians(measure, 1)  # starts the workers, reads the files into memory
+    rates = medians(measure, arguments.repeats)
+    return [
+        {"up_to": up_to, "side": side, "workers": workers, "images_per_second": value,
+         "ratio": value / rates[up_to, SIDES[0]]}
+        for (up_to, side), value in rates.items()
+    ]  # fmt: skip
+
+
+def _costs(faces: TrainingFaces, drawn: DrawnBatches, config: TrainingConfig, arguments) -> dict[str, float]:
+    """Where the time of the prepared corpus's side goes, without workers: microseconds per photograph."""
+    rows = next(iter(drawn))
+    encoded = faces.encoded(rows)
+    pictures = faces.__getitems__(rows).faces.to(arguments.device)
+    augmented = augment(pictures, config)
+    whiten = FaceLiveNetImageProcessor(size=config.image_size).whiten
+
+    def timed(function: Callable) -> float:
+        began = time.perf_counter()
+        function()
+        synchronize(arguments.device)
+        return 1e6 * (time.perf_counter() - began) / len(rows)
+
+    parts = {
+        "read": lambda: faces.encoded(rows),
+        "decode": lambda: [decode(one) for one in encoded],
+        "whole loader": lambda: faces.__getitems__(rows),
+        "augment": lambda: augment(pictures, config),
+        "whiten": lambda: whiten(augmented),
+    }
+    measure = {name: lambda function=function: timed(function) for name, function in parts.items()}
+    medians(measure, 1)
+    return medians(measure, arguments.repeats)
+
+
+def text(result: dict) -> str:
+    rows = [
+        (
+            f"{row['up_to']}, {row['side']}", str(row["workers"]), f"{row['images_per_second']:,.0f}",
+            f"{row['ratio']:.2f}",
+        )
+        for row in result["rows"]
+    ]  # fmt: skip
+    targets = [
+        target_text(f"{row['up_to']}, {row['workers']} workers", row["ratio"], SMALLEST_GAIN, at_least=True)
+        for row in result["rows"]
+        if row["side"] == SIDES[1]
+    ]
+    rate = {(row["up_to"], row["side"], row["workers"]): row["images_per_second"] for row in result["rows"]}
+    left = [
+        f"where a GPU augments, the CPU is left with decoding: {rate['decoded', SIDES[1], workers]:,.0f} images/s, "
+        f"{rate['decoded', SIDES[1], workers] / rate['augmented', SIDES[0], workers]:.2f} of ImageFolder augmented "
+        f"({workers} workers; computed)"
+        for workers in dict.fromkeys(row["workers"] for row in result["rows"])
+        if result["machine"]["device"] == "cpu"
+    ]
+    costs = [f"{name} {value:.0f}" for name, value in result["microseconds_per_image"].items()]
+    return "\n".join(
+        [
+            f"{result['corpus']}, batches of {result['batch']}, augmented at {result['image_size']} pixels",
+            table(("batches", "workers", "images/s", "/ ImageFolder"), rows),
+            *targets,
+            *left,
+            f"prepared corpus, microseconds per photograph: {', '.join(costs)}",
+        ]
+    )

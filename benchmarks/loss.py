@@ -1,0 +1,286 @@
+"""The class-wise triplet loss (equations 3 and 4) at the size it is meant for: its memory, and its time.
+
+One step is what training does: the loss, the centres' move, the backward pass. Memory is the peak of a fresh process
+beyond what stood before, the centres themselves included; time is measured in turn in one process.
+"""
+
+import multiprocessing
+import resource
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.report import medians, synchronize, table, target_text
+from modeling_facelivenet import FEATURE_SIZE, FaceLiveNetConfig, IdentityHead, class_wise_triplet_loss, move_centers
+from train.sampled_identities import SampledIdentities
+
+MARGIN, DECAY = 10.0, 0.95  # β0 and a of the paper
+BLOCK = 2**28  # bytes of the broadcast's (m, k, d) differences where it is measured; it holds several of them
+LARGEST_SHARE, SMALLEST_GAIN = 3.0, 20.0  # targets: peak / centres, and the broadcast's peak / this one's
+
+
+# implementations: features (m, d), labels (m,), centres (k, d) -> the sum of the loss
+
+
+def ours(features: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
+    return class_wise_triplet_loss(features, labels, centers, MARGIN).sum()
+
+
+def by_cdist(features: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
+    """The centres move before the backward pass, which needs them as they were: hence a copy."""
+    return _violations(torch.cdist(features, centers.clone()), labels)
+
+
+def by_broadcast(features: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
+    return _violations((features[:, None] - centers[None]).norm(dim=2), labels)  # (m, k, d) -> (m, k)
+
+
+def _violations(distances: Tensor, labels: Tensor) -> Tensor:
+    own = distances.gather(1, labels[:, None])
+    return F.relu(own + MARGIN - distances).scatter(1, labels[:, None], 0.0).sum()
+
+
+IMPLEMENTATIONS = {"class_wise_triplet_loss": ours, "torch.cdist": by_cdist, "broadcast": by_broadcast}
+
+
+def step(name: str, features: Tensor, labels: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
+    """Loss, the centres' move, backward; returns the loss and its gradient by the features."""
+    features = features.detach().requires_grad_()
+    loss = IMPLEMENTATIONS[name](features, labels, centers)
+    move_centers(centers, features, labels, DECAY)
+    loss.backward()
+    return loss.detach(), features.grad
+
+
+def random_batch(batch: int, identities: int, size: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Features, labels and centres, drawn in place, so that nothing of the centres' size is made on the way."""
+    generator = torch.Generator(device).manual_seed(0)
+    features = torch.randn(batch, size, generator=generator, device=device)
+    labels = torch.randint(identities, (batch,), generator=generator, device=device)
+    return features, labels, torch.empty(identities, size, device=device).normal_(generator=generator)
+
+
+# memory
+
+
+def in_fresh_process(function: Callable, *arguments):
+    """Call it in a new process: allocators keep what they had, so a second peak in one process is not its own."""
+    context = multiprocessing.get_context("forkserver")  # whose server imports once, and computes nothing itself
+    context.set_forkserver_preload(["benchmarks.__main__"])
+    try:
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            return pool.submit(function, *arguments).result()
+    except BrokenProcessPool:
+        raise ValueError(
+            f"{function.__name__}{arguments} was killed, for memory maybe: try fewer --identities"
+        ) from None
+
+
+def peak_of_step(name: str, batch: int, identities: int, size: int, device: str) -> int:
+    """Bytes at the highest point of one step, the centres included."""
+    step(name, *random_batch(2, 8, size, device))  # libraries are loaded now
+    before = _held(device)
+    step(name, *random_batch(batch, identities, size, device))
+    return _peak(device) - before
+
+
+def peak_beside_tables(batch: int, identities: int, sample: int, device: str) -> int:
+    """Bytes at the highest point of three steps on sampled identities, without the tables of all identities.
+
+    The tables are the weights, the centres and the optimiser's momentum.
+    """
+    torch.manual_seed(0)
+    _sampled_steps(2, 8, 4, device)
+    before = _held(device)
+    tables = _sampled_steps(batch, identities, sample, device)
+    return _peak(device) - before - tables
+
+
+def _sampled_steps(batch: int, identities: int, sample: int, device: str) -> int:
+    """Returns the bytes of all tables."""
+    head = IdentityHead(FaceLiveNetConfig(num_identities=identities, sampled_identities=sample)).to(device)
+    for table_of_all in (head.table, head.centers):
+        table_of_all.normal_()  # memory nobody wrote to is not resident, and would be subtracted for nothing
+    optimizer = torch.optim.SGD(head.parameters(), lr=1e-3, momentum=0.9)
+    sampled = SampledIdentities(head, optimizer, seed=0)
+    for number in range(3):
+        features = torch.randn(batch, FEATURE_SIZE, device=device, requires_grad=True)
+        labels = torch.randint(identities, (batch,), device=device)
+        sampled.draw(number, labels)
+        softmax, triplet, known = head(features, labels)
+        ((softmax + 1e-4 * triplet) / known).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        sampled.put_back()
+        for table_of_all in sampled.tables.values():
+            table_of_all.mul_(1)
+    return sum(one.nbytes for one in (head.table, head.centers, *sampled.tables.values()))
+
+
+def _held(device: str) -> int:
+    """Bytes in use now; from here on a GPU's peak counts anew."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    return _of_status("VmRSS") or _peak(device)
+
+
+def _peak(device: str) -> int:
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    # not getrusage on Linux: there the peak of a fresh process begins with its parent's
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return _of_status("VmHWM") or peak
+
+
+def _of_status(name: str) -> int | None:
+    """Bytes from Linux's /proc; None elsewhere."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
+    except (OSError, StopIteration):
+        return None
+
+
+# time and agreement
+
+
+def milliseconds(names: list[str], batch: int, identities: int, size: int, device: str, repeats: int) -> dict:
+    """The median of each implementation's steps."""
+    arguments = random_batch(batch, identities, size, device)
+
+    def timed(name: str) -> float:
+        synchronize(device)
+        began = time.perf_counter()
+        step(name, *arguments)
+        synchronize(device)
+        return 1000 * (time.perf_counter() - began)
+
+    measure = {name: lambda name=name: timed(name) for name in names}
+    medians(measure, 1)  # the first step of each loads and tunes
+    return medians(measure, repeats)
+
+
+def largest_difference(device: str) -> float:
+    """By how much losses and gradients differ from the broadcast's, relative to its largest value, at a small size."""
+    results = {name: step(name, *random_batch(12, 60, 256, device)) for name in IMPLEMENTATIONS}
+    truth = results["broadcast"]
+    return max(
+        ((value - true).abs().max() / true.abs().max()).item()
+        for result in results.values()
+        for value, true in zip(result, truth, strict=True)
+    )
+
+
+# the command
+
+
+def add_arguments(command) -> None:
+    command.add_argument("--batch", type=int, default=90, help="features per step (default 90, as the paper)")
+    command.add_argument("--identities", type=int, default=85742, help="centres (default 85742, MS-Celeb-1M's refined)")
+    command.add_argument("--size", type=int, default=FEATURE_SIZE, help="of a feature (default %(default)s)")
+    command.add_argument(
+        "--table-identities", type=int, default=200_000,
+        help="for training on sampled identities: people in the tables, once as many and once half (default 200000)",
+    )  # fmt: skip
+    command.add_argument("--sample", type=int, default=10_000, help="of them in one step's sample (default 10000)")
+    command.add_argument("--repeats", type=int, default=5, help="timed steps, of which the median counts (default 5)")
+
+
+def run(arguments) -> dict:
+    batch, identities, size, device = arguments.batch, arguments.identities, arguments.size, arguments.device
+    for name in ("batch", "identities", "size", "table_identities", "sample", "repeats"):
+        if getattr(arguments, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')}: at least 1, not {getattr(arguments, name)}")
+    if not batch <= arguments.sample <= arguments.table_identities // 2:
+        raise ValueError(
+            f"--sample: from --batch ({batch}) to half of --table-identities ({arguments.table_identities // 2}), "
+            f"not {arguments.sample}"
+        )
+    centers = 4 * identities * size
+    fits = max(1, min(identities, BLOCK // (4 * batch * size)))
+    plain = ["class_wise_triplet_loss", "torch.cdist"]
+    rows = [*((name, identities) for name in plain), *((name, fits) for name in (*plain, "broadcast"))]
+    times = {identities: milliseconds(plain, batch, identities, size, device, arguments.repeats)}
+    times[fits] = milliseconds([*plain, "broadcast"], batch, fits, size, device, arguments.repeats)
+    measured = [
+        {
+            "implementation": name,
+            "identities": count,
+            "peak_bytes": in_fresh_process(peak_of_step, name, batch, count, size, device),
+            "milliseconds": times[count][name],
+            "time_to_cdist": times[count][name] / times[count]["torch.cdist"],
+        }
+        for name, count in rows
+    ]
+    for row in measured:
+        row["peak_to_centers"] = row["peak_bytes"] / (4 * row["identities"] * size)
+    broadcast = measured[-1]["peak_bytes"] / fits * identities  # every part of it has a row per identity
+    sampled = [
+        {
+            "identities": count,
+            "sample": arguments.sample,
+            "table_bytes": 4 * count * FEATURE_SIZE,
+            "peak_beside_tables_bytes": in_fresh_process(peak_beside_tables, batch, count, arguments.sample, device),
+        }
+        for count in (arguments.table_identities // 2, arguments.table_identities)
+    ]
+    for row in sampled:
+        row["peak_to_sample"] = row["peak_beside_tables_bytes"] / (4 * arguments.sample * FEATURE_SIZE)
+    return {
+        "batch": batch,
+        "size": size,
+        "centers_bytes": centers,
+        "rows": measured,
+        "broadcast_computed_bytes": broadcast,
+        "broadcast_to_ours": broadcast / measured[0]["peak_bytes"],
+        "largest_relative_difference": largest_difference(device),
+        "sampled": sampled,
+    }
+
+
+def text(result: dict) -> str:
+    rows = [
+        (
+            row["implementation"], f"{row['identities']:,}", _megabytes(row["peak_bytes"]),
+            f"{row['peak_to_centers']:.2f}", f"{row['milliseconds']:.1f}", f"{row['time_to_cdist']:.2f}",
+        )
+        for row in result["rows"]
+    ]  # fmt: skip
+    computed = result["broadcast_computed_bytes"]
+    rows.append(
+        (
+            "broadcast, computed", f"{result['rows'][0]['identities']:,}", _megabytes(computed),
+            f"{computed / result['centers_bytes']:.2f}", "-", "-",
+        )
+    )  # fmt: skip
+    sampled = [
+        (
+            f"sample of {row['sample']:,}", f"{row['identities']:,}", _megabytes(row["table_bytes"]),
+            _megabytes(row["peak_beside_tables_bytes"]), f"{row['peak_to_sample']:.2f}",
+        )
+        for row in result["sampled"]
+    ]  # fmt: skip
+    return "\n".join(
+        [
+            f"batch {result['batch']}, features of {result['size']}; peak with the centres, which are 1.00",
+            table(("loss, move, backward", "identities", "peak MB", "/ centres", "ms", "/ cdist"), rows),
+            target_text("peak / centres", result["rows"][0]["peak_to_centers"], LARGEST_SHARE, at_least=False),
+            target_text("broadcast (computed) / this", result["broadcast_to_ours"], SMALLEST_GAIN, at_least=True),
+            f"losses and gradients of the three agree within {result['largest_relative_difference']:.1e}",
+            "",
+            f"training on sampled identities, features of {FEATURE_SIZE}; peak without the tables",
+            table(("", "identities", "each table MB", "peak MB", "/ the sample's rows"), sampled),
+        ]
+    )
+
+
+def _megabytes(size: float) -> str:
+    return f"{size / 1e6:,.0f}"

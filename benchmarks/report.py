@@ -1,0 +1,67 @@
+"""What every benchmark reports: where it ran, and a table whose ratios have their baseline in it."""
+
+import os
+import platform
+from pathlib import Path
+from statistics import median
+
+import torch
+
+
+def machine(device: str) -> dict:
+    """What the numbers depend on beside the code."""
+    return {
+        "device": device,
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
+        "torch": torch.__version__,
+    }
+
+
+def machine_text(facts: dict) -> str:
+    threads = f"{facts['threads']} thread{'s' * (facts['threads'] != 1)} on {facts['cores']} cores"
+    return ", ".join(filter(None, [facts["gpu"], facts["cpu"], threads, f"torch {facts['torch']}"]))
+
+
+def table(headers: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Aligned columns: the first, a name, to the left, the others, numbers, to the right."""
+    width = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+    lines = [
+        "  ".join(f"{cell:{'<>'[number > 0]}{width[number]}}" for number, cell in enumerate(row))
+        for row in (headers, *rows)
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def medians(measure: dict, repeats: int) -> dict:
+    """Call each function of `measure` in turn, `repeats` times over, so that what else the machine does hits all
+
+    alike; returns the median of what each returned.
+    """
+    values = {name: [] for name in measure}
+    for _ in range(repeats):
+        for name, function in measure.items():
+            values[name].append(function())
+    return {name: median(own) for name, own in values.items()}
+
+
+def target_text(what: str, value: float, target: float, at_least: bool) -> str:
+    reached = value >= target if at_least else value <= target
+    bound = "at least" if at_least else "at most"
+    return f"{what}: {value:.2f}, wanted {bound} {target:g}: {'reached' if reached else 'NOT REACHED'}"
+
+
+def synchronize(device: str) -> None:
+    """Wait for the GPU, whose work is only queued when a call returns."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):  # not on Linux, or on a processor that has no name there
+        return platform.processor() or platform.machine()

@@ -1,0 +1,143 @@
+"""The training loop as it runs, against a plain one over the same network: images/s, and the share waiting for data.
+
+The other side is what one would write first: eager, float32, contiguous, a DataLoader with its defaults over a folder
+of JPEG files, transforms for each picture. Both take the same steps of the same optimiser at the same batch size.
+"""
+
+import json
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch.utils.data import DataLoader
+
+from benchmarks.loading import Photographs, transforms_of, write_photographs
+from benchmarks.report import synchronize, table
+from modeling_facelivenet import EXPRESSIONS, FaceLiveNetConfig, FaceLiveNetModel
+from train.batches import DrawnBatches, TrainingFaces
+from train.config import TrainingConfig
+from train.loop import train
+
+SIDES = ("plain loop", "python -m train")
+
+
+def add_arguments(command) -> None:
+    command.add_argument(
+        "--data", required=True, metavar="CORPUS", help="prepared corpus as FOLDER or FOLDER:SPLIT,SPLIT"
+    )
+    command.add_argument("--image-size", type=int, default=96, help="side of the network's input (default 96)")
+    command.add_argument("--batch", type=int, default=64, help="photographs per batch (default 64)")
+    command.add_argument("--steps", type=int, default=20, help="measured steps (default 20)")
+    command.add_argument("--warm-up", type=int, default=5, help="steps before them, left out (default 5)")
+    command.add_argument("--workers", type=int, default=2, help="loading processes of the training loop (default 2)")
+    command.add_argument("--repeats", type=int, default=1, help="runs of each, of which the median counts (default 1)")
+    command.add_argument("--compile", action="store_true", help="compile the training loop's network")
+
+
+def run(arguments) -> dict:
+    for name in ("batch", "steps", "warm_up", "repeats"):
+        if getattr(arguments, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')}: at least 1, not {getattr(arguments, name)}")
+    with tempfile.TemporaryDirectory() as folder:
+        # log.jsonl has one pace per log_every steps: the first is the warm-up's
+        config = TrainingConfig(
+            out=str(Path(folder) / "run"), train=[arguments.data], image_size=arguments.image_size, resume=False,
+            steps=arguments.warm_up + arguments.steps, batch_size=arguments.batch, log_every=arguments.warm_up,
+            validate_every=10**9, save_every=10**9, tracker="none", workers=arguments.workers,
+            optimizer="adamw", learning_rate=1e-3, compile=arguments.compile, cpu=arguments.device == "cpu",
+        )  # fmt: skip
+        faces = TrainingFaces(config.train, EXPRESSIONS)
+        shape = (1, 1, config.batch_size)
+        drawn = list(DrawnBatches(faces.row_weights([1.0], 0.0), config.seed, 0, config.steps, shape, 0))
+        photographs = Path(folder) / "photographs"
+        photographs.mkdir()
+        write_photographs(faces, sorted({row for rows in drawn for row in rows}), photographs)
+        runs = []
+        for _ in range(arguments.repeats):  # in turn, so that what else the machine does hits both alike
+            runs.append(
+                (
+                    plain_loop(config, faces, photographs, drawn, arguments.warm_up, arguments.device),
+                    training_loop(config, arguments.warm_up),
+                )
+            )
+    rows = [
+        {name: median(one[name] for one in side) for name in ("images_per_second", "share_waiting_for_data")}
+        for side in zip(*runs, strict=True)
+    ]
+    for row, name, workers in zip(rows, SIDES, (0, arguments.workers), strict=True):
+        row |= {"loop": name, "workers": workers, "ratio": row["images_per_second"] / rows[0]["images_per_second"]}
+    return {
+        "corpus": arguments.data,
+        "batch": arguments.batch,
+        "image_size": arguments.image_size,
+        "steps": arguments.steps,
+        "precision": runs[0][1]["precision"],
+        "compiled": arguments.compile,
+        "rows": rows,
+    }
+
+
+def plain_loop(
+    config: TrainingConfig, faces: TrainingFaces, folder: Path, drawn: list[list[int]], warm_up: int, device: str
+) -> dict[str, float]:
+    """Images/s and share waiting for data of the steps after the warm-up."""
+    torch.manual_seed(config.seed)
+    photographs = Photographs(folder, faces, transforms_of(config))
+    place = {row: index for index, row in enumerate(photographs.rows)}
+    loader = DataLoader(photographs, batch_sampler=[[place[row] for row in rows] for rows in drawn])
+    network = FaceLiveNetConfig(image_size=config.image_size, num_identities=faces.labels.num_identities)
+    model = FaceLiveNetModel(network).to(device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate)
+    batches = iter(loader)
+    waited = 0.0
+    for number in range(len(drawn)):
+        if number == warm_up:
+            synchronize(device)
+            began, waited = time.perf_counter(), 0.0
+        asked = time.perf_counter()
+        faces_of_batch, identity, expression = (one.to(device) for one in next(batches))
+        waited += time.perf_counter() - asked
+        loss = model(faces_of_batch, identity, expression).loss
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+        optimizer.step()
+    synchronize(device)
+    seconds = time.perf_counter() - began
+    images = (len(drawn) - warm_up) * config.batch_size
+    return {"images_per_second": images / seconds, "share_waiting_for_data": waited / seconds}
+
+
+def training_loop(config: TrainingConfig, warm_up: int) -> dict:
+    """The same of `train.loop.train`, from its log; and the precision it chose."""
+    precision = train(config)["precision"]
+    rows = [json.loads(row) for row in (Path(config.out) / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [row for row in rows if row["step"] > warm_up]
+    seconds = [config.batch_size / row["images_per_second"] for row in rows]
+    waited = sum(row["share_waiting_for_data"] * own for row, own in zip(rows, seconds, strict=True))
+    return {
+        "images_per_second": len(rows) * config.batch_size / sum(seconds),
+        "share_waiting_for_data": waited / sum(seconds),
+        "precision": precision,
+    }
+
+
+def text(result: dict) -> str:
+    rows = [
+        (
+            row["loop"], str(row["workers"]), f"{row['images_per_second']:.1f}", f"{row['ratio']:.2f}",
+            f"{row['share_waiting_for_data']:.1%}",
+        )
+        for row in result["rows"]
+    ]  # fmt: skip
+    size = f"batches of {result['batch']} at {result['image_size']} pixels, {result['steps']} steps after the warm-up"
+    precision = {"no": "float32"}.get(result["precision"], result["precision"])
+    return "\n".join(
+        [
+            f"{result['corpus']}, {size}",
+            f"the training loop: {precision}, channels last{', compiled' * result['compiled']}",
+            table(("loop", "workers", "images/s", "/ plain", "waiting for data"), rows),
+        ]
+    )

@@ -1,0 +1,136 @@
+"""Every benchmark runs on tiny sizes and keeps what it says of memory; times are for whoever runs it to judge."""
+
+import json
+import math
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+
+from benchmarks.__main__ import main
+from benchmarks.loading import Photographs, write_photographs
+from benchmarks.loss import IMPLEMENTATIONS, LARGEST_SHARE, SMALLEST_GAIN, random_batch, step
+from benchmarks.report import medians, table
+from modeling_facelivenet import EXPRESSIONS
+from train.batches import TrainingFaces
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator():
+    """Accelerate keeps one state per process; each run here is to be like one of its own."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def result_of(tmp_path, *arguments: str) -> dict:
+    file = tmp_path / "numbers.json"
+    assert main([*arguments, "--device", "cpu", "--json", str(file)]) == 0
+    result = json.loads(file.read_text())
+    assert result["machine"]["cpu"] and result["machine"]["threads"] == torch.get_num_threads()
+    return result
+
+
+def positive(*values: float) -> bool:
+    return all(math.isfinite(value) and value > 0 for value in values)
+
+
+def test_the_loss_keeps_to_little_more_than_its_centres(tmp_path, capsys):
+    sizes = ("--batch", "64", "--identities", "20000", "--size", "512", "--repeats", "1")
+    result = result_of(tmp_path, "loss", *sizes, "--table-identities", "20000", "--sample", "1000")
+    loss, cdist = result["rows"][:2]
+    assert loss["implementation"] == "class_wise_triplet_loss" and loss["identities"] == cdist["identities"] == 20000
+    assert 1 <= loss["peak_to_centers"] < LARGEST_SHARE and loss["peak_bytes"] < cdist["peak_bytes"]
+    assert result["broadcast_to_ours"] > SMALLEST_GAIN
+    assert result["largest_relative_difference"] < 1e-3
+    for row in result["rows"]:
+        assert positive(row["milliseconds"], row["time_to_cdist"], row["peak_to_centers"])
+    half, full = result["sampled"]
+    assert full["identities"] == 2 * half["identities"]
+    # of the sample's size and not of the table's: twice the table leaves it as it is
+    assert full["peak_beside_tables_bytes"] < 1.25 * half["peak_beside_tables_bytes"]
+    printed = capsys.readouterr().out
+    assert "torch.cdist" in printed and "broadcast, computed" in printed and "reached" in printed
+
+
+def test_the_implementations_of_the_loss_agree():
+    results = {name: step(name, *random_batch(6, 20, 32, "cpu")) for name in IMPLEMENTATIONS}
+    for loss, gradient in results.values():
+        torch.testing.assert_close(loss, results["broadcast"][0], rtol=1e-4, atol=0)
+        torch.testing.assert_close(gradient, results["broadcast"][1], rtol=1e-3, atol=1e-3)
+
+
+def test_loading_is_measured_on_both_sides(tmp_path, drawn_corpus, capsys):
+    sizes = ("--batch", "4", "--batches", "2", "--workers", "0,1", "--image-size", "80", "--repeats", "1")
+    result = result_of(tmp_path, "loading", "--data", f"{drawn_corpus}:train", *sizes)
+    assert [(row["up_to"], row["workers"]) for row in result["rows"]] == [
+        (up_to, workers) for workers in (0, 1) for up_to in ("decoded", "augmented") for _ in range(2)
+    ]
+    assert all(positive(row["images_per_second"], row["ratio"]) for row in result["rows"])
+    assert positive(*result["microseconds_per_image"].values())
+    printed = capsys.readouterr().out
+    assert "ImageFolder" in printed and printed.count("wanted at least 3") == 4
+
+
+def test_the_folder_holds_the_photographs_and_labels_of_the_corpus(tmp_path, drawn_corpus):
+    faces = TrainingFaces([f"{drawn_corpus}:train"], EXPRESSIONS)
+    rows = [5, 100, 300]
+    write_photographs(faces, rows, tmp_path)
+    photographs = Photographs(tmp_path, faces, lambda picture: picture)
+    assert sorted(photographs.rows) == rows
+    batch = faces.__getitems__(photographs.rows)
+    for index in range(len(rows)):
+        picture, identity, expression = photographs[index]
+        assert picture.size == (160, 160) and picture.mode == "RGB"
+        assert identity == batch.identity[index] and expression == batch.expression[index].argmax()
+
+
+def test_training_is_measured_on_both_sides(tmp_path, drawn_corpus, capsys):
+    sizes = ("--image-size", "80", "--batch", "4", "--steps", "2", "--warm-up", "1", "--workers", "0")
+    result = result_of(tmp_path, "training", "--data", f"{drawn_corpus}:train", *sizes)
+    assert [row["loop"] for row in result["rows"]] == ["plain loop", "python -m train"]
+    for row in result["rows"]:
+        assert positive(row["images_per_second"], row["ratio"], row["share_waiting_for_data"])
+        assert row["share_waiting_for_data"] < 1
+    assert "waiting for data" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["loss", "--batch", "0"], "--batch: at least 1, not 0"),
+        (["loss", "--sample", "10", "--batch", "20"], "--sample: from --batch (20)"),
+        (["loss", "--json", "nowhere/numbers.json"], "no folder nowhere"),
+        (["loading", "--data", "nowhere"], "nowhere: no such folder"),
+        (["loading", "--data", "CORPUS:11"], "no split 11"),
+        (["loading", "--data", "CORPUS", "--workers", "two"], "--workers: numbers such as 0,2, not 'two'"),
+        (["loading", "--data", "CORPUS", "--image-size", "0"], "--image-size: at least 1"),
+        (["training", "--data", "CORPUS", "--steps", "0"], "--steps: at least 1"),
+        (["training", "--data", "CORPUS", "--workers", "-1"], "workers: not negative"),
+        (["training", "--data", "CORPUS", "--image-size", "40"], "image_size must be at least 75"),
+    ],
+)
+def test_bad_input_is_refused_by_name(arguments, named, drawn_corpus, capsys):
+    assert main([text.replace("CORPUS", str(drawn_corpus)) for text in arguments]) == 2
+    assert named in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_named(capsys):
+    assert main(["loss", "--device", "cuda"]) == 2
+    assert "no GPU" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["nothing"], ["loading"], ["loss", "--batch", "many"]])
+def test_help_is_offered_where_the_command_is_wrong(arguments, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2 and "usage: python -m benchmarks" in capsys.readouterr().err
+
+
+def test_repeats_are_interleaved_and_columns_aligned():
+    order = []
+    values = {"a": iter([3, 1, 2]), "b": iter([9, 7, 8])}
+    measure = {name: lambda name=name: (order.append(name), next(values[name]))[1] for name in values}
+    assert medians(measure, 3) == {"a": 2, "b": 8} and order == ["a", "b"] * 3
+    assert table(("name", "x"), [("a", "1.50"), ("longer", "10.25")]).splitlines() == [
+        "name        x", "a        1.50", "longer  10.25",
+    ]  # fmt: skip
