@@ -4,7 +4,9 @@ The other side is what one would write first: eager, float32, contiguous, a Data
 of JPEG files, transforms for each picture. Both take the same steps of the same optimiser at the same batch size.
 """
 
+import contextlib
 import json
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -112,7 +114,8 @@ def plain_loop(
 
 def training_loop(config: TrainingConfig, warm_up: int) -> dict:
     """The same of `train.loop.train`, from its log; and the precision it chose."""
-    precision = train(config)["precision"]
+    with contextlib.redirect_stdout(sys.stderr):  # stdout is the table's
+        precision = train(config)["precision"]
     rows = [json.loads(row) for row in (Path(config.out) / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     rows = [row for row in rows if row["step"] > warm_up]
     seconds = [config.batch_size / row["images_per_second"] for row in rows]

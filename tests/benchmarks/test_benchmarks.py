@@ -34,8 +34,8 @@ def positive(*values: float) -> bool:
 
 
 def test_the_loss_keeps_to_little_more_than_its_centres(tmp_path, capsys):
-    sizes = ("--batch", "64", "--identities", "20000", "--size", "512", "--repeats", "1")
-    result = result_of(tmp_path, "loss", *sizes, "--table-identities", "20000", "--sample", "1000")
+    sizes = ("--batch", "64", "--identities", "20000", "--size", "1024", "--repeats", "1")
+    result = result_of(tmp_path, "loss", *sizes, "--table-identities", "20000", "--sample", "5000")
     loss, cdist = result["rows"][:2]
     assert loss["implementation"] == "class_wise_triplet_loss" and loss["identities"] == cdist["identities"] == 20000
     assert 1 <= loss["peak_to_centers"] < LARGEST_SHARE and loss["peak_bytes"] < cdist["peak_bytes"]
@@ -45,7 +45,8 @@ def test_the_loss_keeps_to_little_more_than_its_centres(tmp_path, capsys):
         assert positive(row["milliseconds"], row["time_to_cdist"], row["peak_to_centers"])
     half, full = result["sampled"]
     assert full["identities"] == 2 * half["identities"]
-    # of the sample's size and not of the table's: twice the table leaves it as it is
+    # of the sample's size and not of the table's: twice the table leaves it as it is (with a smaller sample its tensors
+    # come from the heap, whose fragments blur what is resident)
     assert full["peak_beside_tables_bytes"] < 1.25 * half["peak_beside_tables_bytes"]
     printed = capsys.readouterr().out
     assert "torch.cdist" in printed and "broadcast, computed" in printed and "reached" in printed
