@@ -1,13 +1,17 @@
 """One training run: a typed config, read from YAML and overridden on the command line."""
 
 import argparse
+import difflib
 import re
 import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import yaml
+from huggingface_hub.errors import StrictDataclassError
 from transformers import HfArgumentParser
+
+from modeling_facelivenet import FaceLiveNetConfig
 
 SCIENTIFIC = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 OPTIMIZERS = ("rmsprop", "adamw", "sgd")
@@ -114,9 +118,19 @@ class TrainingConfig:
         for one in fields(self):  # YAML reads 1e-3 as text
             if one.type is float:
                 setattr(self, one.name, _number(one.name, getattr(self, one.name)))
+        settings = {one.name for one in fields(FaceLiveNetConfig)} | {"id2label", "label2id"}
         for name, value in self.network.items():
+            if name not in settings:
+                close = ", ".join(difflib.get_close_matches(name, settings, n=3))
+                raise ValueError(
+                    f"network.{name}: there is no such setting" + (f"; close are {close}" if close else "")
+                )
             if isinstance(value, str) and SCIENTIFIC.fullmatch(value):
                 self.network[name] = float(value)
+        try:
+            FaceLiveNetConfig(**{"image_size": self.image_size} | self.network)
+        except StrictDataclassError as error:
+            raise ValueError(f"network: {error}") from None
         check(self.optimizer in OPTIMIZERS, "optimizer", f"one of {', '.join(OPTIMIZERS)}")
         check(self.schedule in SCHEDULES, "schedule", f"one of {', '.join(SCHEDULES)}")
         check(self.mixed_precision in ("auto", "no", "bf16"), "mixed_precision", "auto, no or bf16")

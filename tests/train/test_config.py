@@ -48,6 +48,11 @@ def test_command_line_overrides_the_file(tmp_path):
         ({"ema_decay": 1.0}, "ema_decay"),
         ({"streaming": True, "identity_balance": 0.5}, "identity_balance"),
         (["steps"], "holds no settings"),
+        ({"network": {"colour": 3}}, "network.colour"),
+        ({"network": {"cosine_margn": 0.2}}, "close are cosine_margin"),
+        ({"network": {"weighting": "equal"}}, "weighting must be one of"),
+        ({"network": {"dropout": "half"}}, "dropout"),
+        ({"image_size": 60}, "image_size"),
     ],
 )
 def test_mistakes_are_named(tmp_path, capsys, settings, named):
