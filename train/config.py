@@ -121,10 +121,8 @@ class TrainingConfig:
         settings = {one.name for one in fields(FaceLiveNetConfig)} | {"id2label", "label2id"}
         for name, value in self.network.items():
             if name not in settings:
-                close = ", ".join(difflib.get_close_matches(name, settings, n=3))
-                raise ValueError(
-                    f"network.{name}: there is no such setting" + (f"; close are {close}" if close else "")
-                )
+                close = ", ".join(difflib.get_close_matches(name, settings, n=3, cutoff=0))
+                raise ValueError(f"network.{name}: there is no such setting; close are {close}")
             if isinstance(value, str) and SCIENTIFIC.fullmatch(value):
                 self.network[name] = float(value)
         try:
