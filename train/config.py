@@ -174,7 +174,7 @@ def parse_config(argv: list[str] | None = None) -> TrainingConfig:
         "Example: accelerate launch -m train --config train/presets/dynamic.yaml --steps 300 --network.dropout 0.2"
     )
     usage = "python -m train --config PRESET.yaml [PRESET.yaml ...] [--SETTING VALUE ...]"  # all of them are too many
-    parser = HfArgumentParser(TrainingConfig, usage=usage, description=description)
+    parser = HfArgumentParser(TrainingConfig, prog="python -m train", usage=usage, description=description)
     parser.add_argument(
         "--config", metavar="FILE.yaml", nargs="+", default=[], help="settings to start from (see train/presets)"
     )
