@@ -67,7 +67,8 @@ def load_inception_resnet_v1(model: FaceLiveNetModel, source: str | Path) -> Non
             f"not repeats={tuple(config.repeats)}, batch_norm_scale={config.batch_norm_scale}, trunk={config.trunk}"
         )
     if str(source) in INCEPTION_RESNET_V1_URLS:
-        weights = torch.hub.load_state_dict_from_url(INCEPTION_RESNET_V1_URLS[str(source)], map_location="cpu")
+        url = INCEPTION_RESNET_V1_URLS[str(source)]
+        weights = torch.hub.load_state_dict_from_url(url, map_location="cpu", weights_only=True)
     elif Path(source).is_file():
         weights = torch.load(source, map_location="cpu", weights_only=True)
     else:
