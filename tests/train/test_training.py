@@ -97,7 +97,7 @@ STAGES = [
 @pytest.mark.parametrize("stage", STAGES)
 def test_each_stage_learns_from_the_pretrained_network(stage, pretrained, drawn_corpus, tmp_path, capsys):
     transfer = "false" if stage == "single_verification" else "true"
-    steps = "140" if stage in ("dynamic", "static_1_half") else "60"  # these give expressions the least weight
+    steps = "140" if stage in ("dynamic", "static_1_half") else "80"  # these give expressions the least weight
     more = ("--steps", steps, "--start_from", str(pretrained), "--transfer_branch", transfer, "--tracker", "none")
     assert main(on_drawn_faces(drawn_corpus, tmp_path, *more, preset=stage)) == 0
     rows, numbers = log(tmp_path), validation(tmp_path)
