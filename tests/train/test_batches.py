@@ -155,8 +155,8 @@ def test_augmentation_keeps_shape_range_and_seed():
 
 
 def test_augmentation_without_strength_is_the_face_or_its_mirror_image():
-    config = TrainingConfig(image_size=32, crop_scale=0, shift=0, rotation=0, gray=0, light=0)
-    faces = torch.randint(0, 256, (20, 3, 32, 32), dtype=torch.uint8)
+    config = TrainingConfig(image_size=80, crop_scale=0, shift=0, rotation=0, gray=0, light=0)
+    faces = torch.randint(0, 256, (20, 3, 80, 80), dtype=torch.uint8)
     plain = faces.float() / 255
     mirrored = 0
     for face, original in zip(augment(faces, config, torch.Generator().manual_seed(0)), plain, strict=True):
@@ -168,8 +168,8 @@ def test_augmentation_without_strength_is_the_face_or_its_mirror_image():
 
 @pytest.mark.parametrize("option", ["colour", "blur", "downscale"])
 def test_each_further_augmentation_changes_faces_and_keeps_their_level(option):
-    still = {"crop_scale": 0, "shift": 0, "rotation": 0, "gray": 0, "light": 0, "image_size": 64}
-    faces = torch.randint(0, 256, (16, 3, 64, 64), dtype=torch.uint8)
+    still = {"crop_scale": 0, "shift": 0, "rotation": 0, "gray": 0, "light": 0, "image_size": 80}
+    faces = torch.randint(0, 256, (16, 3, 80, 80), dtype=torch.uint8)
     plain, changed = (
         augment(faces, TrainingConfig(**still, **setting), torch.Generator().manual_seed(1))
         for setting in ({}, {option: 0.999 if option == "colour" else 1.0})

