@@ -22,7 +22,7 @@ from benchmarks.report import medians, synchronize, table, target_text
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import EXPRESSIONS
 from train.augmentation import augment
-from train.batches import Batch, DrawnBatches, TrainingFaces, decode
+from train.batches import Batch, DrawnBatches, TrainingFaces, as_it_is, decode
 from train.config import TrainingConfig
 
 SMALLEST_GAIN = 3.0  # target: images/s over the folder's, augmented
@@ -76,10 +76,6 @@ def transforms_of(config: TrainingConfig) -> v2.Compose:
 
 def whitened(face: Tensor) -> Tensor:
     return (face - face.mean()) / face.std()
-
-
-def as_it_is(batch: Batch) -> Batch:
-    return batch
 
 
 # the command

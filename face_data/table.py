@@ -48,9 +48,7 @@ def load_corpus(
     features = FEATURES if columns is None else Features({name: FEATURES[name] for name in columns})
     folder = Path(corpus)
     if folder.is_dir():
-        shards = sorted(map(str, folder.glob("part-*.parquet")))
-        if not shards:
-            raise CorpusError(f"{corpus}: no part-*.parquet here; write the corpus with `python -m face_data prepare`")
+        shards = shards_of(folder)
         summary = read_summary(folder)
         if not summary.get("complete"):
             raise CorpusError(f"{corpus}: its preparation was interrupted; run the same command again to finish it")
@@ -72,6 +70,14 @@ def load_corpus(
         raise CorpusError(f"{corpus}: no split {', '.join(sorted(missing))}; it has {', '.join(sorted(set(known)))}")
     wanted = set(splits)
     return dataset.select([row for row, split in enumerate(known) if split in wanted])
+
+
+def shards_of(folder: str | Path) -> list[str]:
+    """Paths of a local corpus's Parquet files, in the order they were prepared in."""
+    shards = sorted(map(str, Path(folder).glob("part-*.parquet")))
+    if not shards:
+        raise CorpusError(f"{folder}: no part-*.parquet here; write the corpus with `python -m face_data prepare`")
+    return shards
 
 
 def column(corpus: Dataset, name: str) -> list:

@@ -16,17 +16,16 @@ from safetensors import SafetensorError
 
 from face_data.table import CorpusError
 from train.checkpoint import CheckpointError
-from train.config import TrainingConfig, parse_config
+from train.config import parse_config
 from train.folds import train_folds
 from train.loop import NonFiniteLossError, Stopped, train
-
-__all__ = ["main", "train"]
 
 
 def main(argv: list[str] | None = None) -> int:
     config = parse_config(argv)
     try:
-        run(config)
+        train_folds(config) if config.fold else train(config)
+        PartialState().destroy_process_group()
     except Stopped as stopped:
         print(f"train: {stopped}", file=sys.stderr)
         return 130
@@ -34,11 +33,6 @@ def main(argv: list[str] | None = None) -> int:
         print(f"train: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-def run(config: TrainingConfig) -> None:
-    train_folds(config) if config.fold else train(config)
-    PartialState().destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from face_data.table import EXPRESSIONS, CorpusError, column, load_corpus
+from modeling_facelivenet import IGNORE
 from train.config import split_corpus
 
-IGNORE = -100
 LABEL_COLUMNS = ("identity", "expression", "expression_votes", "split")
 
 
@@ -36,6 +36,11 @@ class Batch:
             one.pin_memory() for one in (self.faces, self.identity, self.expression)
         )
         return self
+
+
+def as_it_is(batch: Batch) -> Batch:
+    """The loader's collate function: the dataset makes whole batches."""
+    return batch
 
 
 class Labels:

@@ -42,7 +42,7 @@ def save_training_state(accelerator: Accelerator, out: Path, step: int, keep: in
         accelerator.save_state(str(temporary))
     except Exception as refused:  # safetensors and torch.save raise their own kinds where the disk is full
         error = refused
-    failed = accelerator.reduce(_flag(accelerator, error is not None)).item() > 0
+    failed = anybody(accelerator, error is not None)
     if accelerator.is_main_process and not failed:
         try:
             _seal(temporary)
@@ -52,7 +52,7 @@ def save_training_state(accelerator: Accelerator, out: Path, step: int, keep: in
                 shutil.rmtree(old, ignore_errors=True)
         except OSError as refused:
             error = refused
-    failed = accelerator.reduce(_flag(accelerator, error is not None)).item() > 0
+    failed = anybody(accelerator, error is not None)
     if not failed:
         return folder
     if accelerator.is_main_process:
@@ -136,5 +136,6 @@ def _damage(folder: Path) -> str | None:
     return None
 
 
-def _flag(accelerator: Accelerator, value: bool) -> torch.Tensor:
-    return torch.tensor(float(value), device=accelerator.device)
+def anybody(accelerator: Accelerator, value: bool) -> bool:
+    """Whether it is true in any of the processes."""
+    return accelerator.reduce(torch.tensor(float(value), device=accelerator.device)).item() > 0

@@ -23,10 +23,10 @@ from transformers import get_cosine_schedule_with_warmup
 
 from face_data.table import CorpusError, load_corpus, read_summary
 from image_processing_facelivenet import FaceLiveNetImageProcessor
-from modeling_facelivenet import EXPRESSIONS, FaceLiveNetConfig, FaceLiveNetModel, gather_from_processes
+from modeling_facelivenet import EXPRESSIONS, IGNORE, FaceLiveNetConfig, FaceLiveNetModel, gather_from_processes
 from train.augmentation import augment, erase
-from train.batches import IGNORE, LABEL_COLUMNS, Batch, DrawnBatches, Labels, TrainingFaces
-from train.checkpoint import CheckpointError, holds_a_run, newest_checkpoint, save_model, save_training_state
+from train.batches import LABEL_COLUMNS, Batch, DrawnBatches, Labels, TrainingFaces, as_it_is
+from train.checkpoint import CheckpointError, anybody, holds_a_run, newest_checkpoint, save_model, save_training_state
 from train.config import TrainingConfig, split_corpus
 from train.figures import draw_curves
 from train.progress import Progress
@@ -142,7 +142,7 @@ def train(config: TrainingConfig) -> dict:
                         )
                     accelerator.backward(output.loss / config.accumulation)
                 progress.note(output, batch, rate)
-            accelerator.clip_grad_norm_([one for one in model.parameters() if one.requires_grad], config.clip_norm)
+            accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
@@ -167,7 +167,7 @@ def train(config: TrainingConfig) -> dict:
                     if trackers:
                         for row in rows:
                             accelerator.log({name: row[name] for name in row if name != "step"}, step=row["step"])
-                stopping = _anybody(accelerator, stop.asked)
+                stopping = anybody(accelerator, stop.asked)
             if validating:
                 with progress.paused():
                     used = _what_is_used(plain, average)
@@ -237,7 +237,7 @@ def _batches(config: TrainingConfig, faces, labels: Labels, accelerator: Acceler
     weights = config.train_weights or [1.0] * len(config.train)
     settings = {
         "num_workers": config.workers,
-        "collate_fn": _as_it_is,
+        "collate_fn": as_it_is,
         "pin_memory": accelerator.device.type == "cuda",
         "generator": torch.Generator().manual_seed(config.seed),  # the global one is left to the training
     }
@@ -255,10 +255,6 @@ def _batches(config: TrainingConfig, faces, labels: Labels, accelerator: Acceler
     row_weights = faces.row_weights(weights, config.identity_balance)
     sampler = DrawnBatches(row_weights, config.seed, first, config.steps, shape, accelerator.process_index)
     return iter(DataLoader(faces, batch_sampler=sampler, **settings))
-
-
-def _as_it_is(batch: Batch) -> Batch:
-    return batch
 
 
 def _known_labels(batches: list[Batch], accelerator: Accelerator) -> dict[str, float]:
@@ -377,12 +373,6 @@ def _stop_signals():
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _anybody(accelerator: Accelerator, value: bool) -> bool:
-    if accelerator.num_processes == 1:
-        return value
-    return accelerator.reduce(torch.tensor(float(value), device=accelerator.device)).item() > 0
 
 
 def _earlier(config: TrainingConfig) -> dict | None:

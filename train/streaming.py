@@ -10,7 +10,8 @@ from datasets.distributed import split_dataset_by_node
 from torch.utils.data import IterableDataset as TorchStream
 from torch.utils.data import get_worker_info
 
-from face_data.table import CorpusError
+from face_data.table import CorpusError, shards_of
+from modeling_facelivenet import IGNORE
 from train.batches import LABEL_COLUMNS, Batch, Labels, decode
 from train.config import split_corpus
 
@@ -78,7 +79,7 @@ class StreamedFaces(TorchStream):
             rows.append({"key": rows[0]["key"], "identity": None, "expression": None, "expression_votes": None})
         return Batch(
             torch.from_numpy(np.stack(faces)).permute(0, 3, 1, 2),
-            torch.tensor([self.labels.number.get(row["identity"], -100) for row in rows]),
+            torch.tensor([self.labels.number.get(row["identity"], IGNORE) for row in rows]),
             torch.from_numpy(np.stack([self.labels.target(row) for row in rows])),
             [row["key"] for row in rows],
             unreadable,
@@ -102,10 +103,7 @@ class StreamedFaces(TorchStream):
 def open_stream(corpus: str) -> IterableDataset:
     """A prepared corpus, from a local folder or the Hub, row by row and undecoded."""
     if Path(corpus).is_dir():
-        shards = sorted(map(str, Path(corpus).glob("part-*.parquet")))
-        if not shards:
-            raise CorpusError(f"{corpus}: no part-*.parquet here; write the corpus with `python -m face_data prepare`")
-        stream = IterableDataset.from_parquet(shards)
+        stream = IterableDataset.from_parquet(shards_of(corpus))
     else:
         stream = load_dataset(corpus, split="train", streaming=True)
     return stream.select_columns(COLUMNS).cast_column("image", Image(decode=False))

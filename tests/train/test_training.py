@@ -19,7 +19,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from modeling_facelivenet import FaceLiveNetModel
 from train.__main__ import main
 
-PRESETS = Path("train/presets")
 SMALL = ("--steps", "12", "--batch_size", "8", "--save_every", "3", "--validate_every", "6", "--log_every", "1")
 PACE = ("images_per_second", "share_waiting_for_data")  # of log.jsonl, other in every run
 
