@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,11 @@ from datasets import Dataset
 from huggingface_hub import snapshot_download
 from tqdm import tqdm
 
-from face_data.table import column
+from face_data.table import FEATURES, column
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import FaceLiveNetModel
+
+UNUSED = ("image", "box", "landmarks", "detection_probability", "source")  # columns no protocol looks at
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class Embeddings:
 
     keys: (n,) unique names. embeddings: (n, 1792) float32 of length 1. expression_probabilities: (n, classes) in the
     order of `classes`, the model's names. identities, expressions: (n,) the corpus's labels, None where it has none.
-    splits: (n,).
+    splits: (n,). votes: (n,) the annotators' 8 probabilities in the order of `face_data.table.EXPRESSIONS`, or None;
+    empty where the corpus has no such column. attributes: the corpus's further columns, such as gender: (n,) each.
     """
 
     keys: list[str]
@@ -49,23 +52,26 @@ class Embeddings:
     expressions: list[str | None]
     splits: list[str]
     classes: tuple[str, ...]
+    votes: list[Sequence[float] | None] = field(default_factory=list)
+    attributes: dict[str, list[str | None]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.keys)
 
-    def of_splits(self, splits: Sequence[str]) -> "Embeddings":
-        """Only the photographs of these splits, in the same order."""
-        rows = [row for row, split in enumerate(self.splits) if split in splits]
-        columns = {name: [getattr(self, name)[row] for row in rows] for name in _LISTS}
+    def select(self, rows: Sequence[int]) -> "Embeddings":
+        """Only these photographs, in this order."""
+        lists = {name: getattr(self, name) for name in ("keys", "identities", "expressions", "splits", "votes")}
         return replace(
             self,
             embeddings=self.embeddings[rows],
             expression_probabilities=self.expression_probabilities[rows],
-            **columns,
+            **{name: [values[row] for row in rows] if values else [] for name, values in lists.items()},
+            attributes={name: [values[row] for row in rows] for name, values in self.attributes.items()},
         )
 
-
-_LISTS = ("keys", "identities", "expressions", "splits")
+    def of_splits(self, splits: Sequence[str]) -> "Embeddings":
+        """Only the photographs of these splits, in the same order."""
+        return self.select([row for row, split in enumerate(self.splits) if split in splits])
 
 
 def load_checkpoint(name: str | Path, device: str) -> Checkpoint:
@@ -122,7 +128,7 @@ def embed(
             the photographs.
     """
     device = next(model.parameters()).device
-    columns = {name: column(corpus, name) for name in ("key", "identity", "expression", "split")}
+    columns = {name: column(corpus, name) for name in corpus.column_names if name not in UNUSED}
     keys = columns["key"]
     if not keys:
         raise ValueError("the corpus holds no photograph to evaluate")
@@ -146,6 +152,8 @@ def embed(
         expressions=[None if label is None else names[label] for label in columns["expression"]],
         splits=columns["split"],
         classes=tuple(model.config.expressions),
+        votes=columns["expression_votes"],
+        attributes={name: values for name, values in columns.items() if name not in FEATURES},
     )
     finite = np.isfinite(result.embeddings).all(1) & np.isfinite(result.expression_probabilities).all(1)
     if not finite.all():
