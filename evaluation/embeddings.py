@@ -1,17 +1,22 @@
 """A checkpoint run over a prepared corpus, once: every protocol judges what comes out of here."""
 
 import hashlib
+import inspect
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from datasets import Dataset
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather_object
+from datasets import Dataset, Image
 from huggingface_hub import snapshot_download
 from tqdm import tqdm
 
+from evaluation.cache import EmbeddingCache, digest
 from face_data.table import FEATURES, column
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import FaceLiveNetModel
@@ -110,44 +115,60 @@ def _train_splits(record: Path) -> frozenset[str] | None:
     return None if splits is None else frozenset(map(str, splits))
 
 
-@torch.inference_mode()
 def embed(
     model: FaceLiveNetModel,
     processor: FaceLiveNetImageProcessor,
     corpus: Dataset,
     *,
     batch_size: int = 64,
+    cache: EmbeddingCache | None = None,
 ) -> Embeddings:
     """Run the network over a prepared corpus (`face_data.table.load_corpus`), at the processor's image size.
 
+    Several processes (`accelerate launch`) share the batches, each of them as one process alone would make it, and all
+    return the whole.
+
     Args:
         model: in evaluation mode, on the device to use; its config says whether mirror images are averaged in.
+        cache: of this network run in this way (`cache_for`); photographs it knows are not computed again.
 
     Raises:
         ValueError: the corpus is empty or names a photograph twice, or the network gave NaN or infinite numbers; names
             the photographs.
     """
-    device = next(model.parameters()).device
     columns = {name: column(corpus, name) for name in corpus.column_names if name not in UNUSED}
     keys = columns["key"]
     if not keys:
         raise ValueError("the corpus holds no photograph to evaluate")
     if len(set(keys)) != len(keys):
-        twice = next(key for key in keys if keys.count(key) > 1)
+        twice = next(key for key, count in Counter(keys).items() if count > 1)
         raise ValueError(f"the corpus names {twice} more than once; keys must be unique")
+    state = PartialState()
+    digests, known, kept = [], np.zeros(len(keys), dtype=bool), None
+    if cache is not None:
+        encoded = corpus.select_columns("image").cast_column("image", Image(decode=False))
+        digests = [digest(row["image"]["bytes"]) for row in encoded]
+        [(known, *kept)] = broadcast_object_list([cache.read(digests) if state.is_main_process else None])
+    missing = np.flatnonzero(~known)
+    computed = _run(model, processor, corpus.select(missing), batch_size, state) if len(missing) else None
+    if kept is None or not known.any():
+        embeddings, probabilities = computed
+    elif computed is None:
+        embeddings, probabilities = kept
+    else:
+        place = np.argsort(np.concatenate([np.flatnonzero(known), missing]))
+        embeddings, probabilities = (np.concatenate(pair)[place] for pair in zip(kept, computed, strict=True))
+    finite = np.isfinite(embeddings).all(1) & np.isfinite(probabilities).all(1)
+    if not finite.all():
+        broken = [keys[row] for row in np.flatnonzero(~finite)]
+        raise ValueError(f"the network gave NaN or infinite numbers for {len(broken)} photographs: {_some(broken)}")
+    if cache is not None and computed is not None and state.is_main_process:
+        cache.write([digests[row] for row in missing], *computed)
     names = corpus.features["expression"].names
-    embeddings, probabilities = [], []
-    with tqdm(total=len(keys), unit="face", desc="network") as progress:
-        for batch in corpus.select_columns("image").iter(batch_size):
-            pixels = processor(batch["image"], detect=False)["pixel_values"].to(device)  # (b, 3, size, size)
-            embedding, probability = _forward(model, pixels)
-            embeddings.append(embedding.cpu().numpy())
-            probabilities.append(probability.cpu().numpy())
-            progress.update(len(pixels))
-    result = Embeddings(
+    return Embeddings(
         keys=keys,
-        embeddings=np.concatenate(embeddings),
-        expression_probabilities=np.concatenate(probabilities),
+        embeddings=embeddings,
+        expression_probabilities=probabilities,
         identities=columns["identity"],
         expressions=[None if label is None else names[label] for label in columns["expression"]],
         splits=columns["split"],
@@ -155,11 +176,32 @@ def embed(
         votes=columns["expression_votes"],
         attributes={name: values for name, values in columns.items() if name not in FEATURES},
     )
-    finite = np.isfinite(result.embeddings).all(1) & np.isfinite(result.expression_probabilities).all(1)
-    if not finite.all():
-        broken = [keys[row] for row in np.flatnonzero(~finite)]
-        raise ValueError(f"the network gave NaN or infinite numbers for {len(broken)} photographs: {_some(broken)}")
-    return result
+
+
+def cache_for(checkpoint: Checkpoint, folder: Path) -> EmbeddingCache:
+    """The cache of this network as it is run now: by this code, at its image size, on this kind of device."""
+    code = b"".join(Path(inspect.getfile(one)).read_bytes() for one in (FaceLiveNetModel, FaceLiveNetImageProcessor))
+    flip = "_flip" if checkpoint.model.config.test_time_flip else ""
+    way = f"{checkpoint.processor.size}px{flip}_{checkpoint.model.device.type}"
+    return EmbeddingCache(folder, f"{checkpoint.sha256[:32]}_{hashlib.sha256(code).hexdigest()[:8]}_{way}")
+
+
+@torch.inference_mode()
+def _run(
+    model: FaceLiveNetModel, processor: FaceLiveNetImageProcessor, corpus: Dataset, batch_size: int, state: PartialState
+) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings (n, 1792) and expression probabilities (n, classes) of all photographs, in every process."""
+    starts = range(0, len(corpus), batch_size)
+    own = {}  # start of a batch -> what the network says of it
+    with tqdm(total=len(corpus), unit="face", desc="network", disable=not state.is_main_process) as progress:
+        for start in starts[state.process_index :: state.num_processes]:
+            images = corpus[start : start + batch_size]["image"]
+            pixels = processor(images, detect=False)["pixel_values"].to(model.device)  # (b, 3, size, size)
+            own[start] = [part.cpu().numpy() for part in _forward(model, pixels)]
+            progress.update(min(len(pixels) * state.num_processes, len(corpus) - progress.n))
+    whole = {start: parts for one in gather_object([own]) for start, parts in one.items()}
+    embeddings, probabilities = zip(*(whole[start] for start in starts), strict=True)
+    return np.concatenate(embeddings), np.concatenate(probabilities)
 
 
 def _forward(model: FaceLiveNetModel, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

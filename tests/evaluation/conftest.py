@@ -92,3 +92,9 @@ def by_hand():
         )
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """Nothing a test computes is left in the user's cache, or found there by another test."""
+    monkeypatch.setenv("FACELIVENET_CACHE", str(tmp_path_factory.mktemp("cache")))

@@ -5,9 +5,11 @@ import subprocess
 import sys
 
 import pytest
+from datasets import Dataset
 from PIL import Image
 
 from evaluation.__main__ import main
+from face_data.table import FEATURES, load_corpus
 
 FAR = ("--far", "0.05")
 
@@ -96,13 +98,38 @@ def test_errors_say_what_is_wrong_and_exit_with_2(checkpoint, corpus, tmp_path, 
         main(["calibrate", *model, *data, "--far", "1.5"])
     assert "1.5 is no rate between 0 and 1" in capsys.readouterr().err
 
-    bare = tmp_path / "bare"
+    bare = tmp_path / "bare"  # neither pairs of the publisher's nor a split that is judged by default
     bare.mkdir()
-    for name in ("part-00000.parquet", "corpus.json"):
-        (bare / name).write_bytes((corpus / name).read_bytes())
+    load_corpus(corpus, ["8", "9"]).to_parquet(bare / "part-00000.parquet")
+    (bare / "corpus.json").write_bytes((corpus / "corpus.json").read_bytes())
     text = complaint("verification", *model, "--data", str(bare), *out)
     assert "pairs.csv is missing" in text
     assert "--splits" in text
+    nameless = tmp_path / "nameless"
+    nameless.mkdir()
+    rows = [row | {"identity": None, "split": "valid"} for row in load_corpus(corpus, ["9"]).to_list()]
+    Dataset.from_list(rows, features=FEATURES).to_parquet(nameless / "part-00000.parquet")
+    (nameless / "corpus.json").write_bytes((corpus / "corpus.json").read_bytes())
+    text = complaint("verification", *model, "--data", str(nameless), *out)
+    assert "it does not say who is who" in text and "verification cannot be judged" in text
+
+
+def test_several_corpora_each_judged_on_what_it_is_labelled_with(calibrated, corpus, tmp_path, capsys):
+    nameless = tmp_path / "nameless"
+    nameless.mkdir()
+    rows = [row | {"identity": None, "split": "valid"} for row in load_corpus(corpus, ["9"]).to_list()]
+    Dataset.from_list(rows, features=FEATURES).to_parquet(nameless / "part-00000.parquet")
+    summary = json.loads((corpus / "corpus.json").read_text()) | {"layout": "nameless"}
+    (nameless / "corpus.json").write_text(json.dumps(summary))
+    out = tmp_path / "results"
+    model = ["--model", str(calibrated), "--out", str(out), *FAR]
+    assert main(["all", *model, "--data", str(corpus), str(nameless)]) == 0
+    table = capsys.readouterr().out
+    assert "verification is left out for" in table and "authentication is left out for" in table
+    results = json.loads((out / "results.json").read_text())
+    assert set(results["expression"]) == {"patterns 9+10", "nameless valid"}
+    assert set(results["verification"]) == {"patterns"}
+    assert results["expression"]["nameless valid"]["report"]["accuracy"]["total"] == 24
 
 
 def test_help_teaches_with_examples():

@@ -1,0 +1,179 @@
+"""The protocols run over a corpus: which photographs each asks for, its section of results.json and its figures."""
+
+import argparse
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from evaluation import figures, report
+from evaluation.embeddings import Checkpoint, Embeddings, cache_for, embed
+from evaluation.expression import expression_report
+from evaluation.holistic import authentication_report
+from evaluation.verification import REPORT_FOLD, generated_pairs, generated_report, score_pairs, single_fold, ten_folds
+from face_data.pairs import Pair, read_pairs
+from face_data.table import CorpusError, column, load_corpus, read_summary
+
+PROTOCOLS = ("verification", "expression", "authentication")
+DEFAULT_SPLITS = {  # the first group of which the corpus has any is judged
+    "verification": ((str(REPORT_FOLD),), ("test",)),  # of its generated pairs; View 2 has its own folds
+    "expression": (("9", "10"), ("valid", "test")),
+    "authentication": (("10",), ("valid", "test")),
+}
+
+
+def judge_corpus(arguments: argparse.Namespace, checkpoint: Checkpoint, data: str, protocols: Sequence[str]) -> Path:
+    """Run the network once over what the protocols ask for, judge, print the tables, write results and figures.
+
+    Args:
+        data: a prepared corpus's folder or Hub id.
+        protocols: of PROTOCOLS. Of several, those that this corpus has no labels for are left out, and said to be; a
+            single one is an error then.
+
+    Returns:
+        path of results.json; in processes other than the first nothing is judged or written.
+    """
+    corpus = load_corpus(data, arguments.splits)
+    labels = {name: column(corpus, name) for name in ("key", "identity", "expression", "split")}
+    lacking = {protocol: _lacking(protocol, labels) for protocol in protocols}
+    for protocol, reason in lacking.items():
+        if reason and len(protocols) == 1:
+            raise ValueError(f"{data}: {reason}, so {protocol} cannot be judged")
+        if reason and arguments.speaks:
+            print(f"{protocol} is left out for {data}: {reason}")
+    protocols = [protocol for protocol in protocols if not lacking[protocol]]
+    splits = {protocol: arguments.splits or _default_splits(protocol, set(labels["split"])) for protocol in protocols}
+    pairs = _publishers_pairs(data, splits) if "verification" in protocols and not arguments.splits else []
+
+    # One pass of the network over every photograph that any of the protocols asks for.
+    videos = {key for pair in pairs for key in (pair.first, pair.second)}
+    wanted_splits = {split for own in splits.values() for split in own}
+    rows = [
+        row
+        for row, (key, split) in enumerate(zip(labels["key"], labels["split"], strict=True))
+        if split in wanted_splits or key in videos or key.rpartition("/")[0] in videos
+    ]
+    cache = cache_for(checkpoint, arguments.cache) if arguments.cache else None
+    embeddings = embed(
+        checkpoint.model, checkpoint.processor, corpus.select(rows), batch_size=arguments.batch_size, cache=cache
+    )
+    path = arguments.out / "results.json"
+    if not arguments.speaks:
+        return path
+
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    about = corpus_record(data)
+    for protocol in protocols:
+        chosen = embeddings.of_splits(splits[protocol])
+        name = about["name"]
+        if not (protocol == "verification" and pairs):  # the publisher's pairs have the corpus's name to themselves
+            name = f"{name} {'+'.join(splits[protocol])}"
+        figure = arguments.out / f"{{}}_{re.sub('[^a-zA-Z0-9]+', '_', name)}.png"
+        if protocol == "verification":
+            section = _verification(arguments, checkpoint, embeddings, chosen, pairs, figure)
+        elif protocol == "expression":
+            section = _expression(arguments, chosen, figure)
+        else:
+            section = _authentication(arguments, checkpoint, chosen)
+        section = _circumstances(arguments, checkpoint, about, protocol, splits[protocol]) | section
+        path = report.write_results(arguments.out, checkpoint, protocol, name, section)
+        print(getattr(report, f"{protocol}_text")(section))
+    return path
+
+
+def _lacking(protocol: str, labels: dict[str, list]) -> str | None:
+    """What this corpus lacks for the protocol."""
+    photographs = Counter(name for name in labels["identity"] if name is not None)
+    if protocol != "expression" and (len(photographs) < 2 or max(photographs.values()) < 2):
+        return "it does not say who is who, or has no two people and nobody twice"
+    if protocol != "verification" and not any(label is not None for label in labels["expression"]):
+        return "none of its photographs is labelled with an expression"
+    return None
+
+
+def _verification(
+    arguments, checkpoint: Checkpoint, embeddings: Embeddings, chosen: Embeddings, pairs: list[Pair], figure: Path
+) -> dict:
+    threshold, far, seed = checkpoint.model.config.similarity_threshold, arguments.far, arguments.seed
+    section, curves = {}, {}
+    if pairs:
+        scored = score_pairs(pairs, embeddings)
+        section["ten_folds"] = ten_folds(scored, checkpoint.train_splits)
+        section["single_fold"] = single_fold(scored, far, threshold, seed)
+        judged = scored.where(scored.folds == REPORT_FOLD)
+        curves[f"fold {REPORT_FOLD}, publisher's pairs"] = (judged.scores, judged.same)
+    if len(chosen):
+        scored = generated_pairs(chosen, seed)
+        section["generated"] = generated_report(scored, far, threshold, seed)
+        curves["generated pairs"] = (scored.scores, scored.same)
+        figures.draw_scores(scored.scores, scored.same, threshold, _named(figure, "scores"))
+    figures.draw_roc(curves, _named(figure, "roc"))
+    return section
+
+
+def _expression(arguments, chosen: Embeddings, figure: Path) -> dict:
+    result = expression_report(chosen, arguments.seed)
+    figures.draw_confusion(result["confusion_matrix"], result["classes"], _named(figure, "confusion"))
+    return {"report": result}
+
+
+def _authentication(arguments, checkpoint: Checkpoint, chosen: Embeddings) -> dict:
+    config = checkpoint.model.config
+    required = arguments.required or config.challenge_expressions
+    result = authentication_report(
+        chosen, config.similarity_threshold, config.expression_threshold, required, arguments.seed
+    )
+    return {"report": result, "calibration": config.calibration}
+
+
+def _default_splits(protocol: str, present: set[str]) -> list[str]:
+    for group in DEFAULT_SPLITS[protocol]:
+        if present & set(group):
+            return [split for split in group if split in present]
+    if protocol == "verification":
+        return []
+    raise ValueError(f"name the splits to judge with --splits; the corpus has {', '.join(sorted(present))}")
+
+
+def _publishers_pairs(data: str, splits: dict[str, list[str]]) -> list[Pair]:
+    """The pairs of pairs.csv; a corpus without them is judged on generated pairs, where it has a split to be judged."""
+    try:
+        return read_pairs(data)
+    except CorpusError as error:
+        if splits["verification"]:
+            return []
+        raise CorpusError(f"{error}. To judge generated pairs instead, name the people's --splits") from None
+
+
+def corpus_record(data: str) -> dict:
+    """What the corpus is called, and what its preparation skipped; a corpus on the Hub is known by its id."""
+    if not Path(data).is_dir():
+        return {"name": data}
+    summary = read_summary(data)
+    counts = {key: summary[key] for key in ("photographs", "prepared", "skipped_by_reason")}
+    return {"name": summary["layout"]} | counts
+
+
+def _circumstances(arguments, checkpoint: Checkpoint, corpus: dict, protocol: str, splits: Sequence[str]) -> dict:
+    """Everything a result depends on, and "warnings" where it is not one about people never seen before."""
+    trained, warnings = checkpoint.train_splits, []
+    if trained is None:
+        warnings.append("UNKNOWN which people the network was trained on (no training.json): maybe on these")
+    elif trained & set(splits):
+        warnings.append(f"OPTIMISTIC: the network was trained on split {', '.join(sorted(trained & set(splits)))}")
+    calibrated = checkpoint.model.config.calibration or {"corpus": None, "splits": []}
+    if protocol != "expression" and calibrated["corpus"] == corpus["name"] and set(calibrated["splits"]) & set(splits):
+        warnings.append("OPTIMISTIC: the checkpoint's thresholds were chosen on some of these people")
+    return {
+        "corpus": corpus,
+        "splits": list(splits),
+        "warnings": warnings,
+        "seed": arguments.seed,
+        "image_size": checkpoint.processor.size,
+        "flip": checkpoint.model.config.test_time_flip,
+        "train_splits": None if trained is None else sorted(trained),
+    }
+
+
+def _named(figure: Path, kind: str) -> Path:
+    return figure.with_name(figure.name.format(kind))

@@ -1,0 +1,113 @@
+"""What a network said is kept and found again; several processes say what one does."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from datasets import Dataset
+
+from evaluation.cache import MOST_BYTES, EmbeddingCache, default_folder
+from evaluation.embeddings import cache_for, embed, load_checkpoint
+from face_data.table import load_corpus
+
+
+@pytest.fixture
+def loaded(checkpoint):
+    return load_checkpoint(checkpoint, "cpu")
+
+
+def test_a_face_passes_the_network_once(loaded, corpus, tmp_path, monkeypatch):
+    dataset = load_corpus(corpus, ["9", "10"])
+    cache = cache_for(loaded, tmp_path / "cache")
+    first = embed(loaded.model, loaded.processor, dataset.select(range(0, 48, 3)), cache=cache)
+    assert (cache.path.stat().st_mode & 0o777) == 0o600
+
+    shown = []
+    forward = type(loaded.model).forward
+    monkeypatch.setattr(
+        type(loaded.model), "forward", lambda self, pixels: (shown.append(len(pixels)), forward(self, pixels))[1]
+    )
+    again = embed(loaded.model, loaded.processor, dataset.select(range(0, 48, 3)), cache=cache)
+    assert shown == []
+    np.testing.assert_array_equal(again.embeddings, first.embeddings)
+    np.testing.assert_array_equal(again.expression_probabilities, first.expression_probabilities)
+
+    whole = embed(loaded.model, loaded.processor, dataset, cache=cache)  # two thirds are new
+    assert shown == [32]
+    plain = embed(loaded.model, loaded.processor, dataset)
+    np.testing.assert_allclose(whole.embeddings, plain.embeddings, atol=1e-6)
+    np.testing.assert_allclose(whole.expression_probabilities, plain.expression_probabilities, atol=1e-6)
+    assert whole.keys == plain.keys and whole.identities == plain.identities
+
+
+def test_another_network_size_or_mirror_image_has_its_own_rows(loaded, tmp_path):
+    names = {cache_for(loaded, tmp_path).path.name}
+    loaded.model.config.test_time_flip = True
+    names.add(cache_for(loaded, tmp_path).path.name)
+    loaded.processor.size = 96
+    names.add(cache_for(loaded, tmp_path).path.name)
+    assert len(names) == 3
+
+
+def test_a_damaged_or_full_cache_costs_time_alone(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    digests, faces = [bytes([n] * 16) for n in range(4)], rng.normal(size=(4, 8)).astype(np.float32)
+    cache = EmbeddingCache(tmp_path, "one")
+    cache.write(digests[:2], faces[:2], faces[:2, :3])
+    cache.write(digests, faces, faces[:, :3])
+    known, embeddings, probabilities = cache.read([digests[3], b"?" * 16, digests[0], digests[3]])
+    assert known.tolist() == [True, False, True, True]
+    np.testing.assert_array_equal(embeddings, faces[[3, 0, 3]])
+    np.testing.assert_array_equal(probabilities, faces[[3, 0, 3], :3])
+    assert len(np.load(cache.path)["digests"]) == 4
+
+    cache.path.write_bytes(cache.path.read_bytes()[:200])
+    assert not cache.read(digests)[0].any()
+    cache.write(digests[:1], faces[:1], faces[:1, :3])
+    assert cache.read(digests)[0].tolist() == [True, False, False, False]
+
+    os.utime(cache.path, (1, 1))
+    monkeypatch.setattr("evaluation.cache.MOST_BYTES", 100)
+    EmbeddingCache(tmp_path, "two").write(digests, faces, faces[:, :3])
+    assert [path.name for path in tmp_path.iterdir()] == ["two.npz"]  # the older one made room
+    assert MOST_BYTES > 100
+
+
+def test_where_it_lies(tmp_path, monkeypatch):
+    monkeypatch.setenv("FACELIVENET_CACHE", str(tmp_path))
+    assert default_folder() == tmp_path
+    monkeypatch.delenv("FACELIVENET_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert default_folder() == tmp_path / "facelivenet"
+
+
+def test_a_photograph_that_changes_is_computed_again(loaded, corpus, tmp_path):
+    dataset = load_corpus(corpus, ["9"])
+    cache = cache_for(loaded, tmp_path)
+    before = embed(loaded.model, loaded.processor, dataset, cache=cache)
+    rows = dataset.to_list()
+    rows[0]["image"], rows[1]["image"] = rows[5]["image"], rows[0]["image"]
+    after = embed(loaded.model, loaded.processor, Dataset.from_list(rows, features=dataset.features), cache=cache)
+    np.testing.assert_array_equal(after.embeddings[0], before.embeddings[5])
+    np.testing.assert_array_equal(after.embeddings[1], before.embeddings[0])
+
+
+def test_two_processes_give_the_numbers_of_one(checkpoint, corpus, tmp_path, repository):
+    """`accelerate launch -m evaluation`, two real processes."""
+    results = []
+    for name, launcher in (
+        ("one", ("-m",)),
+        ("two", ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "-m")),
+    ):
+        command = [sys.executable, *launcher, "evaluation", "verification", "--model", str(checkpoint)]
+        command += ["--data", str(corpus), "--out", str(tmp_path / name), "--device", "cpu", "--batch-size", "7"]
+        command += ["--no-cache"]
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("The publisher's 829 pairs") == 1  # one process speaks
+        results.append(json.loads((tmp_path / name / "results.json").read_text()))
+    assert results[0] == results[1]
