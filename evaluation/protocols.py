@@ -22,6 +22,20 @@ DEFAULT_SPLITS = {  # the first group of which the corpus has any is judged
 }
 
 
+class Figures:
+    """Draws the figures of one section and remembers their names: `draw("roc", …)` is `figures.draw_roc(…, path)`.
+
+    files: kind -> name of the PNG in OUT.
+    """
+
+    def __init__(self, out: Path, name: str):
+        self.out, self.name, self.files = out, re.sub("[^a-zA-Z0-9]+", "_", name), {}
+
+    def __call__(self, kind: str, *content) -> None:
+        path = getattr(figures, f"draw_{kind}")(*content, self.out / f"{kind}_{self.name}.png")
+        self.files[kind] = path.name
+
+
 def judge_corpus(arguments: argparse.Namespace, checkpoint: Checkpoint, data: str, protocols: Sequence[str]) -> Path:
     """Run the network once over what the protocols ask for, judge, print the tables, write results and figures.
 
@@ -68,14 +82,15 @@ def judge_corpus(arguments: argparse.Namespace, checkpoint: Checkpoint, data: st
         name = about["name"]
         if not (protocol == "verification" and pairs):  # the publisher's pairs have the corpus's name to themselves
             name = f"{name} {'+'.join(splits[protocol])}"
-        figure = arguments.out / f"{{}}_{re.sub('[^a-zA-Z0-9]+', '_', name)}.png"
+        draw = Figures(arguments.out, name)
         if protocol == "verification":
-            section = _verification(arguments, checkpoint, embeddings, chosen, pairs, figure)
+            section = _verification(arguments, checkpoint, embeddings, chosen, pairs, draw)
         elif protocol == "expression":
-            section = _expression(arguments, chosen, figure)
+            section = _expression(arguments, chosen, draw)
         else:
             section = _authentication(arguments, checkpoint, chosen)
         section = _circumstances(arguments, checkpoint, about, protocol, splits[protocol]) | section
+        section["figures"] = draw.files
         path = report.write_results(arguments.out, checkpoint, protocol, name, section)
         print(getattr(report, f"{protocol}_text")(section))
     return path
@@ -92,7 +107,7 @@ def _lacking(protocol: str, labels: dict[str, list]) -> str | None:
 
 
 def _verification(
-    arguments, checkpoint: Checkpoint, embeddings: Embeddings, chosen: Embeddings, pairs: list[Pair], figure: Path
+    arguments, checkpoint: Checkpoint, embeddings: Embeddings, chosen: Embeddings, pairs: list[Pair], draw: Figures
 ) -> dict:
     threshold, far, seed = checkpoint.model.config.similarity_threshold, arguments.far, arguments.seed
     section, curves = {}, {}
@@ -106,14 +121,14 @@ def _verification(
         scored = generated_pairs(chosen, seed)
         section["generated"] = generated_report(scored, far, threshold, seed)
         curves["generated pairs"] = (scored.scores, scored.same)
-        figures.draw_scores(scored.scores, scored.same, threshold, _named(figure, "scores"))
-    figures.draw_roc(curves, _named(figure, "roc"))
+        draw("scores", scored.scores, scored.same, threshold)
+    draw("roc", curves)
     return section
 
 
-def _expression(arguments, chosen: Embeddings, figure: Path) -> dict:
+def _expression(arguments, chosen: Embeddings, draw: Figures) -> dict:
     result = expression_report(chosen, arguments.seed)
-    figures.draw_confusion(result["confusion_matrix"], result["classes"], _named(figure, "confusion"))
+    draw("confusion", result["confusion_matrix"], result["classes"])
     return {"report": result}
 
 
@@ -174,6 +189,3 @@ def _circumstances(arguments, checkpoint: Checkpoint, corpus: dict, protocol: st
         "train_splits": None if trained is None else sorted(trained),
     }
 
-
-def _named(figure: Path, kind: str) -> Path:
-    return figure.with_name(figure.name.format(kind))
