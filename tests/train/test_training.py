@@ -123,6 +123,31 @@ def test_each_stage_learns_from_the_pretrained_network(stage, pretrained, drawn_
         assert abs(last["w1"] - first["w1"]) > 0.05  # the unit has learnt
 
 
+def test_the_papers_own_stages_learn(drawn_corpus, tmp_path, capsys):
+    """RMSProp and plain logits, at the rate of the overlay; L1 is the smaller loss here, and takes all of equation 5."""
+
+    def learn(preset: str, steps: int, *more: str) -> tuple[list[dict], dict]:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        out = tmp_path / preset
+        arguments = on_drawn_faces(drawn_corpus, out, "--steps", str(steps), "--tracker", "none", *more, preset=preset)
+        arguments[2] = "train/presets/paper_drawn.yaml"
+        arguments += ["--milestones", str(steps * 2 // 3), str(steps * 9 // 10), "--validate_every", str(steps)]
+        assert main(arguments) == 0
+        return log(out), validation(out)
+
+    rows, numbers = learn("paper_pretrain", 150)
+    assert sum(row["softmax_loss"] for row in rows[-10:]) < 0.3 * sum(row["softmax_loss"] for row in rows[:10])
+    assert numbers["verification_auc"] > 0.9
+    start = ("--start_from", str(tmp_path / "paper_pretrain"), "--transfer_branch", "true")
+    rows, numbers = learn("paper_single_expression", 120, *start)
+    assert sum(row["expression_loss"] for row in rows[-10:]) < 0.8 * sum(row["expression_loss"] for row in rows[:10])
+    assert numbers["expression_accuracy"] > 0.2  # chance is 1 in 7
+    rows, numbers = learn("paper_dynamic", 60, *start)
+    assert numbers["verification_auc"] > 0.95
+    assert rows[-1]["w1"] > rows[0]["w1"] + 0.1
+    assert rows[-1]["verification_loss"] < rows[-1]["expression_loss"]
+
+
 def test_the_full_network_starts_from_published_weights(drawn_corpus, tmp_path):
     """The preset of VGGFace2, with random weights in the published format."""
     torch.manual_seed(3)
