@@ -128,6 +128,12 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--splits", nargs="+", metavar="SPLIT", help=text)
         command.add_argument("--out", type=Path, default=Path("results"), help="for results.json (default results)")
         command.add_argument("--flip", action="store_true", help="average each face with its mirror image in any case")
+        command.set_defaults(classes=None)
+        if name in ("expression", "all"):
+            text = (
+                "6, 7, 8 or names, then what counts as another, such as 7 contempt=disgust (default: the model's own)"
+            )
+            command.add_argument("--classes", nargs="+", metavar="CLASS", help=text)
         if name in ("authentication", "all"):
             text = "expressions asked for (default: the checkpoint's challenge_expressions)"
             command.add_argument("--required", nargs="+", metavar="EXPRESSION", help=text)

@@ -12,12 +12,13 @@ import json
 import os
 from collections.abc import Sequence
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from evaluation.embeddings import Embeddings
-from evaluation.metrics import threshold_at_far
+from evaluation.metrics import share_of_pairs, threshold_at_far
 from evaluation.verification import GENUINE_PER_PERSON, at_threshold, generated_pairs
 from modeling_facelivenet import FaceLiveNetConfig
 from pipeline_facelivenet import decide
@@ -58,7 +59,7 @@ def calibrate(
     scored = generated_pairs(embeddings, seed)
     threshold = threshold_at_far(scored.scores, scored.same, far)
     measured = at_threshold(scored, threshold, seed)
-    chosen, expression = choose_expression_threshold(embeddings, required, expression_threshold)
+    chosen, expression = choose_expression_threshold(embeddings, required, expression_threshold, seed)
     return {
         "similarity_threshold": threshold,
         "expression_threshold": chosen,
@@ -87,12 +88,13 @@ def _interval(rate: dict) -> list[float]:
 
 
 def choose_expression_threshold(
-    embeddings: Embeddings, required: Sequence[str], configured: float
+    embeddings: Embeddings, required: Sequence[str], configured: float, seed: int
 ) -> tuple[float, dict | None]:
     """The expression threshold, and what was measured for it (None where no required expression is labelled).
 
     Balanced accuracy is the mean, over the required expressions that occur, of the mean of two shares: of photographs
-    with that label in which it is seen, and of photographs with another label in which it is not.
+    with that label in which it is seen, and of photographs with another label in which it is not; the record holds the
+    first, "seen", and the complement of the second, "falsely_seen", of each at the threshold chosen.
     """
     rows = [row for row, name in enumerate(embeddings.expressions) if name in embeddings.classes]
     labels = np.array([embeddings.expressions[row] for row in rows])
@@ -108,12 +110,18 @@ def choose_expression_threshold(
             sides += [seen[labels == name].mean(), (~seen[labels != name]).mean()]
         return float(np.mean(sides))
 
+    def seen_rates(name: str, threshold: float) -> dict:
+        seen = np.array([_seen(probabilities, name, threshold) for probabilities in named])
+        people = [embeddings.identities[row] or f"unknown {row}" for row in rows]
+        shared = partial(share_of_pairs, seen, first=people, second=people, seed=seed)
+        return {"seen": shared(labels == name), "falsely_seen": shared(labels != name)}
+
     values = {threshold: balanced_accuracy(threshold) for threshold in GRID}
     best = max(values, key=lambda threshold: (values[threshold], -abs(threshold - configured)))
     before = balanced_accuracy(configured)
     chosen = best if values[best] - before >= LEAST_GAIN else configured
     return chosen, {
-        "required": {name: int((labels == name).sum()) for name in asked},
+        "required": {name: seen_rates(name, chosen) for name in asked},
         "photographs": len(rows),
         "balanced_accuracy": balanced_accuracy(chosen),
         "configured": {"threshold": configured, "balanced_accuracy": before},

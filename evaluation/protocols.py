@@ -8,7 +8,7 @@ from pathlib import Path
 
 from evaluation import figures, report
 from evaluation.embeddings import Checkpoint, Embeddings, cache_for, embed
-from evaluation.expression import expression_report
+from evaluation.expression import class_mapping, expression_report
 from evaluation.holistic import authentication_report
 from evaluation.verification import REPORT_FOLD, generated_pairs, generated_report, score_pairs, single_fold, ten_folds
 from face_data.pairs import Pair, read_pairs
@@ -82,6 +82,8 @@ def judge_corpus(arguments: argparse.Namespace, checkpoint: Checkpoint, data: st
         name = about["name"]
         if not (protocol == "verification" and pairs):  # the publisher's pairs have the corpus's name to themselves
             name = f"{name} {'+'.join(splits[protocol])}"
+        if protocol == "expression" and arguments.classes:
+            name = f"{name}, {' '.join(arguments.classes)} classes"
         draw = Figures(arguments.out, name)
         if protocol == "verification":
             section = _verification(arguments, checkpoint, embeddings, chosen, pairs, draw)
@@ -127,7 +129,8 @@ def _verification(
 
 
 def _expression(arguments, chosen: Embeddings, draw: Figures) -> dict:
-    result = expression_report(chosen, arguments.seed)
+    mapping = class_mapping(arguments.classes, chosen.classes) if arguments.classes else None
+    result = expression_report(chosen, arguments.seed, mapping)
     draw("confusion", result["confusion_matrix"], result["classes"])
     return {"report": result}
 
@@ -188,4 +191,3 @@ def _circumstances(arguments, checkpoint: Checkpoint, corpus: dict, protocol: st
         "flip": checkpoint.model.config.test_time_flip,
         "train_splits": None if trained is None else sorted(trained),
     }
-

@@ -124,14 +124,34 @@ def expression_text(section: dict) -> str:
         *_warning_lines(section),
         f"  accuracy               {rate_text(report['accuracy'])}",
         f"  balanced accuracy      {report['balanced_accuracy']:.4f}, macro-F1 {report['macro_f1']:.4f}",
-        f"  without label          {report['unlabelled']:,}; labelled with what the model does not know: "
+        "  calibration            ECE {ece:.4f}, negative log likelihood {negative_log_likelihood:.3f}, "
+        "Brier score {brier:.3f}".format(**report["calibration"]),
+        *_vote_lines(report),
+        f"  without label          {report['unlabelled']:,}; labelled with what is not judged: "
         + (", ".join(f"{name} {count:,}" for name, count in report["unknown_to_model"].items()) or "none"),
+        *(
+            [f"  never predicted        {', '.join(report['never_predicted'])}: the model does not know them"]
+            if report["never_predicted"]
+            else []
+        ),
         "  label \\ predicted " + "".join(f"{name:>10}" for name in classes) + "  recall",
     ]
     for name, row in zip(classes, matrix, strict=True):
         recall = report["recall"][name]
         lines.append(f"  {name:<18}" + "".join(f"{count:>10,}" for count in row) + f"  {rate_text(recall)}")
     return "\n".join(lines)
+
+
+def _vote_lines(report: dict) -> list[str]:
+    if "votes" not in report:
+        return []
+    votes = report["votes"]
+    return [
+        f"  votes as labels        {votes['photographs']:,} photographs; most votes {rate_text(votes['most_votes'])}",
+        f"                         at least 30 % of the votes {rate_text(votes['multi_label'])}",
+        f"                         cross-entropy {votes['cross_entropy']:.3f}, divergence from the votes "
+        f"{votes['kullback_leibler']:.3f} nats; {votes['dropped_votes']:.1%} of the votes are for other expressions",
+    ]
 
 
 def authentication_text(section: dict) -> str:
@@ -172,10 +192,17 @@ def calibration_text(section: dict) -> str:
     if expression is None:
         return "\n".join([*lines, f"{chosen}: no labels to choose it on"])
     before = expression["configured"]
-    counts = ", ".join(f"{count:,} {name}" for name, count in expression["required"].items())
     return "\n".join([
         *lines,
         f"{chosen}, balanced accuracy {expression['balanced_accuracy']:.4f} "
         f"(as configured, {before['threshold']:g}: {before['balanced_accuracy']:.4f})",
-        f"                         on {expression['photographs']:,} photographs, of them {counts}",
+        f"                         on {expression['photographs']:,} photographs",
+        *(
+            line
+            for name, rates in expression["required"].items()
+            for line in (
+                f"    {name:<20} seen {rate_text(rates['seen'])}",
+                f"{'':<25}falsely seen {rate_text(rates['falsely_seen'])}",
+            )
+        ),
     ])  # fmt: skip

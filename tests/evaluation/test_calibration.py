@@ -64,23 +64,27 @@ def happy_faces(by_hand, right, wrong):
 
 def test_the_expression_threshold_moves_where_it_helps(by_hand):
     faces = happy_faces(by_hand, right=[0.9] * 10, wrong=[0.6] * 5 + [0.1] * 5)
-    threshold, record = choose_expression_threshold(faces, ("happy", "surprise"), 0.5)
+    threshold, record = choose_expression_threshold(faces, ("happy", "surprise"), 0.5, seed=0)
     assert 0.6 < threshold <= 0.9
     assert record["balanced_accuracy"] == 1
     assert record["configured"] == {"threshold": 0.5, "balanced_accuracy": 0.75}
-    assert record["required"] == {"happy": 10}
+    happy = record["required"].pop("happy")
+    assert (happy["seen"]["hits"], happy["seen"]["total"]) == (10, 10)
+    assert (happy["falsely_seen"]["hits"], happy["falsely_seen"]["total"]) == (0, 10)
+    assert record["required"] == {}  # nobody is labelled surprise
 
 
 def test_the_expression_threshold_stays_where_it_hardly_helps(by_hand):
     faces = happy_faces(by_hand, right=[0.9] * 100, wrong=[0.6] + [0.1] * 99)
-    threshold, record = choose_expression_threshold(faces, ("happy",), 0.5)
+    threshold, record = choose_expression_threshold(faces, ("happy",), 0.5, seed=0)
     assert threshold == 0.5
     assert record["balanced_accuracy"] == record["configured"]["balanced_accuracy"] == pytest.approx(0.995)
+    assert record["required"]["happy"]["falsely_seen"]["hits"] == 1
 
 
 def test_without_labels_the_expression_threshold_stays(by_hand):
     faces = by_hand([("k", "p", None, "9", [1, 0], [1, 0, 0])])
-    assert choose_expression_threshold(faces, ("happy",), 0.4) == (0.4, None)
+    assert choose_expression_threshold(faces, ("happy",), 0.4, seed=0) == (0.4, None)
 
 
 def test_store_changes_the_thresholds_only(checkpoint, crowd):

@@ -1,8 +1,15 @@
 """Expression reports: names are matched, whatever the order of the model's classes."""
 
-import pytest
+from dataclasses import replace
 
-from evaluation.expression import expression_report
+import numpy as np
+import pytest
+from scipy.stats import entropy
+from sklearn.metrics import log_loss
+
+from evaluation.expression import class_mapping, expression_report
+from evaluation.probabilities import calibration_error, soft_label_report
+from face_data.table import EXPRESSIONS
 
 ORDER = ("surprise", "happy", "neutral")
 
@@ -42,3 +49,76 @@ def test_people_are_resampled_where_they_are_known(by_hand):
     assert report["accuracy"]["bootstrap"] == report["recall"]["happy"]["bootstrap"] == (0, 1)
     assert report["accuracy"]["low"] == report["recall"]["happy"]["low"] > 0.2
     assert "bootstrap" not in expression_report(by_hand(rows(labelled, known=False), ORDER), seed=0)["accuracy"]
+
+
+def test_six_seven_or_eight_classes(by_hand):
+    labelled = [("happy", "happy"), ("contempt", "neutral"), ("fear", "happy"), ("neutral", "neutral")]
+    faces = by_hand(rows(labelled), ORDER)
+    eight = expression_report(faces, 0, class_mapping(["8"], ORDER))
+    assert (eight["accuracy"]["hits"], eight["accuracy"]["total"]) == (2, 4)  # what it does not know is an error
+    assert eight["never_predicted"] == ["anger", "disgust", "fear", "sad", "contempt"]
+    assert eight["unknown_to_model"] == {}
+    seven = expression_report(faces, 0, class_mapping(["7"], ORDER))
+    assert (seven["accuracy"]["total"], seven["unknown_to_model"]) == (3, {"contempt": 1})
+    merged = expression_report(faces, 0, class_mapping(["7", "contempt=neutral"], ORDER))
+    assert (merged["accuracy"]["hits"], merged["accuracy"]["total"]) == (3, 4)
+    assert merged["classes"] == list(EXPRESSIONS[:7])
+    two = expression_report(faces, 0, class_mapping(["happy", "surprise"], ORDER))  # neutral's share goes to both
+    assert two["classes"] == ["happy", "surprise"]
+    assert two["calibration"]["bins"][0]["confidence"] == pytest.approx(0.8 / 0.9)
+    six = expression_report(faces, 0, class_mapping(["6"], ORDER))
+    assert (six["accuracy"]["hits"], six["accuracy"]["total"]) == (1, 2) and "neutral" not in six["classes"]
+
+
+@pytest.mark.parametrize("text, complaint", [(["9"], "no expression '9'"), (["6", "contempt=neutral"], "none of the")])
+def test_classes_that_do_not_exist_are_named(text, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        class_mapping(text, ORDER)
+
+
+def test_calibration_by_hand():
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.35, 0.65]])
+    result = calibration_error(probabilities, [0, 0, 1, 0])
+    # bins of 1/15: 0.65 is in the ninth, 0.7 in the tenth, 0.8 in the twelfth, 0.9 in the thirteenth
+    assert [one["count"] for one in result["bins"]] == [1, 1, 1, 1]
+    assert result["ece"] == pytest.approx((0.1 + 0.2 + 0.3 + 0.65) / 4)
+    assert result["negative_log_likelihood"] == pytest.approx(log_loss([0, 0, 1, 0], probabilities))
+    assert result["brier"] == pytest.approx((2 * 0.01 + 2 * 0.04 + 2 * 0.09 + 2 * 0.65**2) / 4)
+    sure = calibration_error(np.array([[1.0, 0.0], [1.0, 0.0]]), [0, 1])
+    assert (sure["ece"], sure["bins"][0]["high"], sure["bins"][0]["count"]) == (0.5, 1, 2)
+
+
+def test_calibrated_guesses_have_no_calibration_error():
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet([1, 1, 1], 20_000)
+    labels = [rng.choice(3, p=row) for row in probabilities]
+    assert calibration_error(probabilities, labels)["ece"] < 0.02
+    overconfident = probabilities**3 / (probabilities**3).sum(1, keepdims=True)
+    assert calibration_error(overconfident, labels)["ece"] > 0.1
+
+
+def test_votes_by_hand():
+    votes = np.array([[0.6, 0.4, 0], [0.5, 0.5, 0], [0.2, 0.7, 0.1]])
+    predicted = np.array([[0.2, 0.7, 0.1], [0.3, 0.6, 0.1], [0.8, 0.1, 0.1]])
+    result = soft_label_report(predicted, votes)
+    assert result["most_votes"]["hits"] == 1  # the second, where two share the most
+    assert result["multi_label"]["hits"] == 2  # 0.4 and 0.5, but not 0.2
+    assert result["kullback_leibler"] == pytest.approx(entropy(votes, predicted, axis=1).mean())
+    assert result["cross_entropy"] == pytest.approx(np.mean(-(votes * np.log(predicted)).sum(1)))
+    assert soft_label_report(votes, votes)["kullback_leibler"] == pytest.approx(0, abs=1e-9)
+
+
+def test_votes_of_a_corpus(by_hand):
+    faces = by_hand(rows([("happy", "happy"), (None, "happy"), ("neutral", "happy"), (None, "neutral")]), ORDER)
+    share = dict.fromkeys(EXPRESSIONS, 0.0)
+    votes = [
+        list((share | {"happy": 1}).values()),
+        list((share | {"happy": 0.5, "contempt": 0.5}).values()),  # which the model does not know: its half is dropped
+        None,
+        list((share | {"contempt": 1}).values()),
+    ]
+    report = expression_report(replace(faces, votes=votes), 0)["votes"]
+    assert (report["photographs"], report["most_votes"]["hits"]) == (2, 2)
+    assert report["dropped_votes"] == pytest.approx(0.5)
+    assert report["cross_entropy"] == pytest.approx(-np.log(0.8))
+    assert "votes" not in expression_report(faces, 0)
