@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
 def _evaluate(arguments) -> None:
     protocols = PROTOCOLS if arguments.command == "all" else (arguments.command,)
     checkpoint = load_checkpoint(arguments.model, arguments.device)
-    if "authentication" in protocols and checkpoint.model.config.similarity_threshold is None:
+    if {"authentication", "sessions"} & set(protocols) and checkpoint.model.config.similarity_threshold is None:
         raise ValueError(
             f"{arguments.model} has no similarity_threshold, so nobody can be accepted: "
             "run `python -m evaluation calibrate` on it first"
@@ -97,7 +97,8 @@ def _parser() -> argparse.ArgumentParser:
         "verification": "LFW View 2 in ten folds, fold 10 with thresholds from fold 9, generated pairs of fold 10",
         "expression": "accuracy, recall per class, confusion matrix (default: folds 9 and 10, or valid and test)",
         "authentication": "identity and expression in one decision per trial (default: fold 10, or valid and test)",
-        "all": "the three protocols above with one pass of the network",
+        "sessions": "simulated challenge sessions, BPCER and APCER (default: folds 9 and 10, or valid and test)",
+        "all": "the four protocols above with one pass of the network",
         "calibrate": "choose both thresholds on people nobody trained on and store them in MODEL/config.json",
     }
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -134,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
                 "6, 7, 8 or names, then what counts as another, such as 7 contempt=disgust (default: the model's own)"
             )
             command.add_argument("--classes", nargs="+", metavar="CLASS", help=text)
-        if name in ("authentication", "all"):
+        if name in ("authentication", "sessions", "all"):
             text = "expressions asked for (default: the checkpoint's challenge_expressions)"
             command.add_argument("--required", nargs="+", metavar="EXPRESSION", help=text)
     return parser

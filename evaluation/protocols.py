@@ -10,15 +10,23 @@ from evaluation import figures, report
 from evaluation.embeddings import Checkpoint, Embeddings, cache_for, embed
 from evaluation.expression import class_mapping, expression_report
 from evaluation.holistic import authentication_report
+from evaluation.sessions import session_report, sessions_text
 from evaluation.verification import REPORT_FOLD, generated_pairs, generated_report, score_pairs, single_fold, ten_folds
 from face_data.pairs import Pair, read_pairs
 from face_data.table import CorpusError, column, load_corpus, read_summary
 
-PROTOCOLS = ("verification", "expression", "authentication")
+PROTOCOLS = ("verification", "expression", "authentication", "sessions")
+TEXTS = {
+    "verification": report.verification_text,
+    "expression": report.expression_text,
+    "authentication": report.authentication_text,
+    "sessions": sessions_text,
+}
 DEFAULT_SPLITS = {  # the first group of which the corpus has any is judged
     "verification": ((str(REPORT_FOLD),), ("test",)),  # of its generated pairs; View 2 has its own folds
     "expression": (("9", "10"), ("valid", "test")),
     "authentication": (("10",), ("valid", "test")),
+    "sessions": (("9", "10"), ("valid", "test")),
 }
 
 
@@ -89,12 +97,14 @@ def judge_corpus(arguments: argparse.Namespace, checkpoint: Checkpoint, data: st
             section = _verification(arguments, checkpoint, embeddings, chosen, pairs, draw)
         elif protocol == "expression":
             section = _expression(arguments, chosen, draw)
-        else:
+        elif protocol == "authentication":
             section = _authentication(arguments, checkpoint, chosen)
+        else:
+            section = _sessions(arguments, checkpoint, chosen)
         section = _circumstances(arguments, checkpoint, about, protocol, splits[protocol]) | section
         section["figures"] = draw.files
         path = report.write_results(arguments.out, checkpoint, protocol, name, section)
-        print(getattr(report, f"{protocol}_text")(section))
+        print(TEXTS[protocol](section))
     return path
 
 
@@ -142,6 +152,16 @@ def _authentication(arguments, checkpoint: Checkpoint, chosen: Embeddings) -> di
         chosen, config.similarity_threshold, config.expression_threshold, required, arguments.seed
     )
     return {"report": result, "calibration": config.calibration}
+
+
+def _sessions(arguments, checkpoint: Checkpoint, chosen: Embeddings) -> dict:
+    config = checkpoint.model.config
+    required = arguments.required or config.challenge_expressions
+    return {
+        "report": session_report(
+            chosen, config.similarity_threshold, config.expression_threshold, required, arguments.seed
+        )
+    }
 
 
 def _default_splits(protocol: str, present: set[str]) -> list[str]:

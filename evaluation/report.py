@@ -74,13 +74,13 @@ def verification_text(section: dict) -> str:
     if "generated" in section:
         lines += [
             f"Generated pairs among the people of split {', '.join(section['splits'])}",
-            *_warning_lines(section),
+            *warning_lines(section),
             *_curve_lines(section["generated"]),
         ]
     return "\n".join(lines)
 
 
-def _warning_lines(section: dict) -> list[str]:
+def warning_lines(section: dict) -> list[str]:
     return [f"  {warning}" for warning in section["warnings"]]
 
 
@@ -121,7 +121,7 @@ def expression_text(section: dict) -> str:
     classes, matrix = report["classes"], report["confusion_matrix"]
     lines = [
         f"Expressions of split {', '.join(section['splits'])}",
-        *_warning_lines(section),
+        *warning_lines(section),
         f"  accuracy               {rate_text(report['accuracy'])}",
         f"  balanced accuracy      {report['balanced_accuracy']:.4f}, macro-F1 {report['macro_f1']:.4f}",
         "  calibration            ECE {ece:.4f}, negative log likelihood {negative_log_likelihood:.3f}, "
@@ -161,7 +161,7 @@ def authentication_text(section: dict) -> str:
         f"Authentication of split {', '.join(section['splits'])}, one decision per trial; "
         f"{report['inputs']:,} inputs, {report['people']:,} people, asked for {' or '.join(report['required'])}",
         f"  thresholds: similarity {report['similarity_threshold']:.4f}, expression {report['expression_threshold']:g}",
-        *_warning_lines(section),
+        *warning_lines(section),
         "  trials        ID-True    ID-False",
         *(
             f"  Ex-{kind!s:<8}" + "".join(f"{trials[f'ID-{one} Ex-{kind}']:>12,}" for one in (True, False))

@@ -1,0 +1,240 @@
+"""Whole challenge sessions, simulated: who gets in, and who does not (ISO/IEC 30107-3).
+
+Labelled photographs of people stand for what a camera would see, and are shown to the session and the rule that ship:
+neutral, then the expression that is asked for. A person holds each photograph for a second and then shows the next one
+of the same expression, as somebody does who is asked to smile until it is seen. Frames of a second are thus the same
+picture, which live ones nearly are, and a session's photographs were taken on different days, which live ones were not:
+rejections of genuine users are more frequent here than before a camera.
+
+BPCER is the share of genuine sessions that are rejected, for whatever reason: the system has no other detector of
+attacks than its decision. APCER is the share of attacks of one species that are accepted. An impostor without any
+instrument is no presentation attack: those sessions give the session's false accept rate.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from authentication.session import ChallengeSession
+from evaluation.embeddings import Embeddings
+from evaluation.metrics import share_of_pairs
+from evaluation.report import rate_text, warning_lines
+from pipeline_facelivenet import Decision, decide
+
+FRAMES_PER_SECOND = 5
+VIDEO_STEP_SECONDS = 3  # of a replayed video: how long it shows each expression
+SESSIONS_PER_PERSON = 5  # of each kind and challenge: some of LFW's people have hundreds of photographs
+
+KINDS = {
+    "genuine": "the person of the reference, doing what is asked",
+    "impostor": "another person, doing what is asked",
+    "still_neutral": "a neutral photograph of the person, throughout",
+    "still_asked": "a photograph of the person showing what will be asked, throughout",
+    "replay_other": "a video of the person: neutral, then another expression than asked",
+    "replay_reversed": "a video of the person: the asked expression, then neutral",
+    "replay_matching": "a video of the person: neutral, then by luck the asked expression",
+}
+ATTACKS = tuple(kind for kind in KINDS if kind not in ("genuine", "impostor"))
+
+
+@dataclass(frozen=True)
+class Played:
+    """One session: its kind, who is claimed and who is shown, the challenge, the decision, the step it ended at."""
+
+    kind: str
+    claimed: str
+    shown: str
+    challenge: str
+    decision: Decision
+    step: str
+
+
+def session_report(
+    embeddings: Embeddings,
+    similarity_threshold: float,
+    expression_threshold: float,
+    challenges: Sequence[str],
+    seed: int,
+) -> dict:
+    """Simulate sessions of everybody who has a neutral photograph, one of a challenge, and a third for reference.
+
+    Args:
+        challenges: what a session may ask for after neutral.
+
+    Returns:
+        "kinds": kind -> {"about", "accepted" (rate over sessions, bootstrap over people), "reasons" (reason -> count)};
+        "bpcer" and "false_accept_rate" (of impostors), rates; "apcer": species -> rate; "apcer_max": the species with
+        the highest one; "replay_guess": the APCER of someone who replays a video of one challenge picked blindly, with
+        "probability" 1 / challenges of the right one, None where no other expression could be shown; "rejected_at":
+        step -> reason -> count, of genuine sessions; "people", "photographs", and "one_photograph": how many genuine
+        sessions had a single photograph for some step.
+
+    Raises:
+        ValueError: the model does not know a challenge, or nobody has the photographs a session needs.
+    """
+    for name in ("neutral", *challenges):
+        if name not in embeddings.classes:
+            raise ValueError(f"sessions need {name!r}: the model knows {', '.join(embeddings.classes)}")
+    stage = _Stage(embeddings, similarity_threshold, expression_threshold, seed)
+    played = [one for challenge in challenges for one in stage.play_all(challenge)]
+    if not played:
+        raise ValueError(
+            "these splits cannot simulate sessions: nobody has a photograph labelled neutral, one labelled "
+            f"{' or '.join(challenges)}, and a third one for reference"
+        )
+    kinds, rates = {}, {}
+    for kind, about in KINDS.items():
+        own = [one for one in played if one.kind == kind]
+        accepted = np.array([one.decision.accepted for one in own], dtype=bool)
+        first, second = [one.claimed for one in own], [one.shown for one in own]
+        rates[kind] = share_of_pairs(accepted, np.ones_like(accepted), first, second, seed=seed)
+        reasons = Counter(one.decision.reason for one in own)
+        kinds[kind] = {"about": about, "accepted": rates[kind], "reasons": dict(reasons.most_common())}
+    genuine = [one for one in played if one.kind == "genuine"]
+    rejected = np.array([not one.decision.accepted for one in genuine])
+    people = [one.claimed for one in genuine]
+    rejected_at = defaultdict(Counter)
+    for one in genuine:
+        if not one.decision.accepted:
+            rejected_at[one.step][one.decision.reason] += 1
+    apcer = {kind: rates[kind] for kind in ATTACKS}
+    shown = [kind for kind in ATTACKS if apcer[kind]["total"]]
+    return {
+        "similarity_threshold": similarity_threshold,
+        "expression_threshold": expression_threshold,
+        "challenges": list(challenges),
+        "frames_per_second": FRAMES_PER_SECOND,
+        "kinds": kinds,
+        "bpcer": share_of_pairs(rejected, np.ones_like(rejected), people, people, seed=seed),
+        "false_accept_rate": rates["impostor"],
+        "apcer": apcer,
+        "apcer_max": max(shown, key=lambda kind: apcer[kind]["value"]),
+        "replay_guess": _guess(apcer, len(challenges)),
+        "rejected_at": {step: dict(reasons.most_common()) for step, reasons in rejected_at.items()},
+        "people": len(set(people)),
+        "photographs": len(stage.used),
+        "one_photograph": stage.alone,
+    }
+
+
+def _guess(apcer: dict, challenges: int) -> dict:
+    """Someone replays a video of one of the challenges, picked blindly: it matches in 1 of `challenges` sessions."""
+    matching, other = apcer["replay_matching"]["value"], apcer["replay_other"]["value"]
+    chance = 1 / challenges
+    known = challenges == 1 or other is not None
+    return {"probability": chance, "apcer": chance * matching + (1 - chance) * (other or 0.0) if known else None}
+
+
+class _Stage:
+    """The photographs, the rule with its thresholds, and the random numbers that choose who plays what.
+
+    used: rows shown in any session. alone: genuine sessions with a single photograph for some step.
+    """
+
+    def __init__(self, embeddings: Embeddings, similarity_threshold: float, expression_threshold: float, seed: int):
+        self.embeddings, self.rng = embeddings, np.random.default_rng(seed)
+        self.thresholds = {"threshold": similarity_threshold, "expression_threshold": expression_threshold}
+        self.named = [
+            dict(zip(embeddings.classes, row, strict=True)) for row in embeddings.expression_probabilities.tolist()
+        ]
+        self.photographs, self.showing = defaultdict(list), defaultdict(lambda: defaultdict(list))
+        for row in sorted(range(len(embeddings)), key=lambda row: embeddings.keys[row]):
+            person, label = embeddings.identities[row], embeddings.expressions[row]
+            if person is not None:
+                self.photographs[person].append(row)
+                self.showing[person][label].append(row)
+        self.used, self.alone = set(), 0
+
+    def play_all(self, challenge: str) -> list[Played]:
+        people = [
+            person
+            for person, shown in sorted(self.showing.items())
+            if shown["neutral"] and shown[challenge] and len(self.photographs[person]) > 2
+        ]
+        played = []
+        for person in people:
+            shown = self.showing[person]
+            others = sorted(name for name, rows in shown.items() if rows and name not in ("neutral", challenge, None))
+            strangers = [other for other in people if other != person]
+            for _ in range(min(SESSIONS_PER_PERSON, len(self.photographs[person]) - 2)):
+                neutral, asked = self._shuffled(shown["neutral"]), self._shuffled(shown[challenge])
+                reference = self._reference(person, neutral, asked)
+                neutral = [row for row in neutral if row != reference]
+                asked = [row for row in asked if row != reference]
+                self.alone += min(len(neutral), len(asked)) == 1
+                video = {"replay_reversed": (asked[0], neutral[0]), "replay_matching": (neutral[0], asked[0])}
+                if others:
+                    video["replay_other"] = (neutral[0], self._shuffled(shown[str(self.rng.choice(others))])[0])
+                scripts = {
+                    "genuine": _obliging({"neutral": neutral, challenge: asked}),
+                    "still_neutral": lambda step, frame, row=neutral[0]: row,
+                    "still_asked": lambda step, frame, row=asked[0]: row,
+                } | {kind: _video(rows) for kind, rows in video.items()}
+                played += [self._play(kind, person, person, challenge, reference, s) for kind, s in scripts.items()]
+                if strangers:
+                    stranger = str(self.rng.choice(strangers))
+                    theirs = {name: self._shuffled(self.showing[stranger][name]) for name in ("neutral", challenge)}
+                    played.append(self._play("impostor", person, stranger, challenge, reference, _obliging(theirs)))
+        return played
+
+    def _shuffled(self, rows: list[int]) -> list[int]:
+        return [rows[place] for place in self.rng.permutation(len(rows))]
+
+    def _reference(self, person: str, neutral: list[int], asked: list[int]) -> int:
+        """Any photograph of the person that leaves one for each step."""
+        last = {rows[0] for rows in (neutral, asked) if len(rows) == 1}
+        return int(self.rng.choice([row for row in self.photographs[person] if row not in last]))
+
+    def _play(
+        self, kind: str, claimed: str, shown: str, challenge: str, reference: int, script: Callable[[str, int], int]
+    ) -> Played:
+        session, frame, vectors = ChallengeSession(challenge), 0, self.embeddings.embeddings
+        while session.decision is None:
+            step, asked = session.step, session.required_expression
+            row = script(asked, frame)
+            self.used.add(row)
+            decision = decide(
+                similarity=float(np.clip(vectors[row] @ vectors[reference], -1, 1)),
+                expression_probabilities=self.named[row],
+                required_expression=asked,
+                **self.thresholds,
+            )
+            session.observe(decision, frame / FRAMES_PER_SECOND)
+            frame += 1
+        return Played(kind, claimed, shown, challenge, session.decision, "neutral" if step == "start" else step)
+
+
+def _obliging(rows: dict[str, list[int]]) -> Callable[[str, int], int]:
+    """Shows what is asked for, each photograph for a second; after the last the first again."""
+    return lambda asked, frame: rows[asked][frame // FRAMES_PER_SECOND % len(rows[asked])]
+
+
+def _video(rows: tuple[int, int]) -> Callable[[str, int], int]:
+    """Runs its time whatever is asked, and stays at its last picture."""
+    return lambda asked, frame: rows[frame >= VIDEO_STEP_SECONDS * FRAMES_PER_SECOND]
+
+
+def sessions_text(section: dict) -> str:
+    """The report as a table for the terminal."""
+    report = section["report"]
+    guess = report["replay_guess"]
+    chance = "cannot be estimated here" if guess["apcer"] is None else f"{guess['apcer']:.4f}"
+    lines = [
+        f"Simulated sessions of split {', '.join(section['splits'])}: {report['people']:,} people, "
+        f"{report['photographs']:,} photographs, asked for {' or '.join(report['challenges'])}",
+        f"  thresholds: similarity {report['similarity_threshold']:.4f}, expression {report['expression_threshold']:g}",
+        *warning_lines(section),
+        f"  BPCER, genuine users rejected    {rate_text(report['bpcer'])}",
+    ]
+    for step, reasons in report["rejected_at"].items():
+        lines += [f"    at step {step:<12} {reason:<24} {count:,}" for reason, count in reasons.items()]
+    lines += [
+        f"  false accepts of impostors       {rate_text(report['false_accept_rate'])}",
+        f"  APCER by species, the worst is {report['apcer_max']}",
+        *(f"    {kind:<18} {rate_text(rate)}" for kind, rate in report["apcer"].items()),
+        f"  a video of one of the {len(report['challenges'])} challenges, picked blindly: {chance}",
+        f"  {report['one_photograph']:,} genuine sessions had a single photograph for some step",
+    ]
+    return "\n".join(lines)
