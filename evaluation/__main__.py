@@ -22,6 +22,7 @@ from evaluation import report
 from evaluation.cache import default_folder
 from evaluation.calibration import calibrate, store
 from evaluation.embeddings import cache_for, embed, load_checkpoint
+from evaluation.page import write_page
 from evaluation.protocols import PROTOCOLS, corpus_record, judge_corpus
 from face_data.table import load_corpus
 
@@ -54,7 +55,7 @@ def _evaluate(arguments) -> None:
     for data in arguments.data:
         path = judge_corpus(arguments, checkpoint, data, protocols)
     if arguments.speaks:
-        print(f"{path} and figures beside it")
+        print(f"{path}, figures, and all of it as a page: {write_page(arguments.out)}")
 
 
 def _calibrate(arguments) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,6 +56,7 @@ def judge_corpus(arguments: argparse.Namespace, checkpoint: Checkpoint, data: st
     Returns:
         path of results.json; in processes other than the first nothing is judged or written.
     """
+    began = time.perf_counter()
     corpus = load_corpus(data, arguments.splits)
     labels = {name: column(corpus, name) for name in ("key", "identity", "expression", "split")}
     lacking = {protocol: _lacking(protocol, labels) for protocol in protocols}
@@ -85,7 +87,9 @@ def judge_corpus(arguments: argparse.Namespace, checkpoint: Checkpoint, data: st
 
     arguments.out.mkdir(parents=True, exist_ok=True)
     about = corpus_record(data)
+    network_seconds = time.perf_counter() - began
     for protocol in protocols:
+        began = time.perf_counter()
         chosen = embeddings.of_splits(splits[protocol])
         name = about["name"]
         if not (protocol == "verification" and pairs):  # the publisher's pairs have the corpus's name to themselves
@@ -102,7 +106,7 @@ def judge_corpus(arguments: argparse.Namespace, checkpoint: Checkpoint, data: st
         else:
             section = _sessions(arguments, checkpoint, chosen)
         section = _circumstances(arguments, checkpoint, about, protocol, splits[protocol]) | section
-        section["figures"] = draw.files
+        section |= {"figures": draw.files, "seconds": network_seconds + time.perf_counter() - began}
         path = report.write_results(arguments.out, checkpoint, protocol, name, section)
         print(TEXTS[protocol](section))
     return path

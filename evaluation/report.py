@@ -1,4 +1,7 @@
-"""Results as people read them, a table on stdout, and as other programs do, one results.json for all protocols."""
+"""Results as people read them, a table on stdout, and as other programs do, one results.json for all protocols.
+
+What the file holds is said, and checked whenever it is written or read, by results.schema.json.
+"""
 
 import json
 import os
@@ -6,8 +9,11 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
+import jsonschema
+
 from evaluation.embeddings import Checkpoint
 
+SCHEMA_VERSION = 1
 PACKAGES = ("torch", "torchvision", "transformers", "datasets", "scikit-learn", "numpy", "pillow")
 
 
@@ -23,6 +29,8 @@ def write_results(out: Path, checkpoint: Checkpoint, protocol: str, name: str, s
     versions = {package: version(package) for package in PACKAGES}
     section = section | {"date": date.today().isoformat(), "versions": versions}
     results[protocol] = results.get(protocol, {}) | {name: section}
+    results = json.loads(json.dumps(results, allow_nan=False))  # tuples become lists, as a reader will find them
+    check_results(results, path)
     temporary = path.with_suffix(".json.tmp")
     temporary.write_text(json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(temporary, path)
@@ -34,18 +42,35 @@ def read_results(out: Path, checkpoint: Checkpoint) -> dict:
     path = out / "results.json"
     model = {"name": checkpoint.name, "sha256": checkpoint.sha256}
     if not path.exists():
-        return {"model": model}
+        return {"schema_version": SCHEMA_VERSION, "model": model}
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
-        other = results["model"]["sha256"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except json.JSONDecodeError as error:
         raise ValueError(f"{path} cannot be read ({error}); remove it or choose another --out") from None
+    check_results(results, path)
+    other = results["model"]["sha256"]
     if other != checkpoint.sha256:
         raise ValueError(
             f"{path} is of other weights (sha256 {other[:12]}…, these are {checkpoint.sha256[:12]}…); "
             "remove it or choose another --out"
         )
     return results | {"model": model}
+
+
+def check_results(results: dict, path: Path) -> None:
+    """Hold results against results.schema.json.
+
+    Raises:
+        ValueError: they are not as the schema says; names the file, the place in it and what is wrong.
+    """
+    schema = json.loads(Path(__file__).with_name("results.schema.json").read_text(encoding="utf-8"))
+    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(results))
+    if error is not None:
+        place = "/".join(map(str, error.absolute_path)) or "the whole"
+        raise ValueError(
+            f"{path}, {place}: {error.message[:200]}: not results of version {SCHEMA_VERSION} as results.schema.json "
+            "describes them; remove the file or choose another --out"
+        )
 
 
 def rate_text(rate: dict) -> str:

@@ -124,7 +124,7 @@ def test_each_stage_learns_from_the_pretrained_network(stage, pretrained, drawn_
 
 
 def test_the_papers_own_stages_learn(drawn_corpus, tmp_path, capsys):
-    """RMSProp and plain logits, at the rate of the overlay; L1 is the smaller loss here, and takes all of equation 5."""
+    """RMSProp and plain logits, at the overlay's rate; L1 is the smaller loss here and takes all of equation 5."""
 
     def learn(preset: str, steps: int, *more: str) -> tuple[list[dict], dict]:
         AcceleratorState._reset_state(reset_partial_state=True)
