@@ -8,27 +8,29 @@ ten-fold mean is then optimistic and is marked so. The single-fold use chooses t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
 from evaluation.embeddings import Embeddings
 from evaluation.metrics import (
+    WeightedRoc,
     accuracy,
     best_threshold,
     identity_bootstrap,
+    identity_weights,
+    interval,
     rate,
     roc,
     share_of_pairs,
     tar_at_far,
     threshold_at_far,
-    weighted_tar_at_far,
 )
 from face_data.pairs import Pair, generate_pairs
 
 CHOOSE_FOLD, REPORT_FOLD = 9, 10
 IMPOSTOR_PAIRS = 20_000
 GENUINE_PER_PERSON = 100  # all pairs of 14 photographs; one person of LFW's fold 10 has 530, which make 140,185
+FARS = (1e-1, 1e-2, 1e-3, 1e-4)  # at which TAR is always reported; the last asks for 10,000 impostor pairs
 UNSEEN = -1.0  # the similarity of a pair of which no face was found: decided as different at any useful threshold
 
 
@@ -155,22 +157,33 @@ def generated_pairs(embeddings: Embeddings, seed: int) -> ScoredPairs:
 
 
 def curve(scored: ScoredPairs, fars: Sequence[float], seed: int) -> dict:
-    """What needs no threshold: counts, area under the ROC, equal error rate, TAR at each FAR on this very ROC."""
+    """What needs no threshold: area under the ROC, equal error rate and TAR at several FARs on this very ROC.
+
+    Args:
+        fars: the false accept rates asked for; those of FARS that are not among them follow.
+
+    Returns:
+        "genuine_pairs", "impostor_pairs", "missing_pairs" and "people" (counts), "auc" and "eer", "auc_interval" and
+        "eer_interval" (95 % over people; None where the number is 0 or 1, because no draw of these people could show
+        anything else), and "tar_at_far": a `tar_at_far` rate per FAR, with "bootstrap" where it has a value.
+    """
     whole = roc(scored.scores, scored.same)
-    tars = []
-    for far in fars:
-        tar = tar_at_far(scored.scores, scored.same, far)
+    fars = [*fars, *(far for far in FARS if not np.isclose(far, fars).any())]
+    tars = [tar_at_far(scored.scores, scored.same, far) for far in fars]
+    weighted = WeightedRoc(scored.scores, scored.same)
+    draws = np.array([weighted(weights, fars) for weights in identity_weights(scored.first, scored.second, seed=seed)])
+    for tar, values in zip(tars, draws.T[2:], strict=True):
         if tar["value"] is not None:
-            statistic = partial(weighted_tar_at_far, scored.scores, scored.same, far)
-            tar["bootstrap"] = identity_bootstrap(statistic, scored.first, scored.second, seed=seed)
-        tars.append(tar)
+            tar["bootstrap"] = interval(values)
     return {
         "genuine_pairs": int(scored.same.sum()),
         "impostor_pairs": int((~scored.same).sum()),
         "missing_pairs": int(scored.missing.sum()),
         "people": len(np.union1d(scored.first, scored.second)),
         "auc": whole.auc,
+        "auc_interval": interval(draws[:, 0]) if 0 < whole.auc < 1 else None,
         "eer": whole.eer,
+        "eer_interval": interval(draws[:, 1]) if 0 < whole.eer < 1 else None,
         "tar_at_far": tars,
     }
 
