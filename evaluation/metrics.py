@@ -5,7 +5,7 @@ score >= threshold. FAR is the share of impostor pairs accepted, FRR the share o
 A rate is reported as {"value", "hits", "total", "low", "high"}, low and high being its 95 % interval.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -52,7 +52,7 @@ def roc(scores, same) -> Roc:
     """The ROC curve with its area and the equal error rate, where FAR = FRR on the line between the curve's points."""
     scores, same = _both_kinds(scores, same)
     far, tar, thresholds = roc_curve(same, scores, drop_intermediate=False)
-    return Roc(far, tar, thresholds, float(auc(far, tar)), float(np.interp(0, far + tar - 1, far)))
+    return Roc(far, tar, thresholds, float(auc(far, tar)), _equal_error_rate(far, tar))
 
 
 def tar_at_far(scores, same, far: float) -> dict:
@@ -66,7 +66,7 @@ def tar_at_far(scores, same, far: float) -> dict:
     support = {"far": far, "impostors": impostors}
     if far * impostors < 1 - 1e-9:
         return {"value": None, "reason": f"{impostors} impostor pairs cannot show a FAR of {far:g}"} | support
-    accepted = same & (scores > _highest_rejected(scores[~same], np.ones(impostors), far))
+    accepted = same & (scores > _highest_rejected(scores[~same], far))
     return rate(int(accepted.sum()), int(same.sum())) | support
 
 
@@ -80,26 +80,49 @@ def threshold_at_far(scores, same, far: float) -> float:
     impostors = scores[~same]
     if not 0 < far < 1 or far * len(impostors) < 1 - 1e-9:
         raise ValueError(f"a FAR of {far:g} needs at least 1/FAR impostor pairs, there are {len(impostors)}")
-    above = scores[scores > _highest_rejected(impostors, np.ones(len(impostors)), far)]
+    above = scores[scores > _highest_rejected(impostors, far)]
     if not len(above):
         raise ValueError(f"no threshold gives a FAR of {far:g}: the highest of all scores belong to impostor pairs")
     return float(above.min())
 
 
-def weighted_tar_at_far(scores, same, far: float, weights) -> float:
-    """TAR at a FAR where every pair counts `weights` (n,) times; NaN where no genuine or impostor pair has weight."""
-    if not weights[same].any() or not weights[~same].any():
-        return float("nan")
-    limit = _highest_rejected(scores[~same], weights[~same], far)
-    return float(np.average(scores[same] > limit, weights=weights[same]))
+class WeightedRoc:
+    """The ROC of pairs that count as often as their weights say: the scores are sorted once for all the weights."""
+
+    def __init__(self, scores, same):
+        scores, same = _both_kinds(scores, same)
+        self._order = np.argsort(-scores)
+        self._genuine = same[self._order]
+        # Pairs of one score are accepted together: the curve has a point after the last of them only.
+        self._last = np.append(np.flatnonzero(np.diff(scores[self._order])), len(scores) - 1)
+
+    def __call__(self, weights: np.ndarray, fars: Sequence[float] = ()) -> np.ndarray:
+        """(2 + len(fars),): area, equal error rate and TAR at each FAR, as `roc` and `tar_at_far` define them.
+
+        Args:
+            weights: (n,) integers >= 0 in the order of the scores; where no genuine or no impostor pair has weight,
+                all numbers are NaN.
+        """
+        weights = weights[self._order]
+        genuine = np.cumsum(weights * self._genuine)[self._last]
+        impostor = np.cumsum(weights)[self._last] - genuine
+        if not genuine[-1] or not impostor[-1]:
+            return np.full(2 + len(fars), np.nan)
+        far, tar = (np.concatenate([[0.0], count / count[-1]]) for count in (impostor, genuine))
+        area = np.diff(far) @ (tar[1:] + tar[:-1]) / 2
+        allowed = np.searchsorted(far, fars, side="right") - 1
+        return np.array([area, _equal_error_rate(far, tar), *tar[allowed]])
 
 
-def _highest_rejected(impostors: np.ndarray, weights: np.ndarray, far: float) -> float:
-    """The highest impostor score that must be rejected so that at most `far` of the impostor weight is accepted."""
-    order = np.argsort(-impostors)
-    reached = np.cumsum(weights[order])
-    first_over = np.searchsorted(reached / reached[-1], far, side="right")
-    return impostors[order[first_over]] if first_over < len(order) else -np.inf
+def _equal_error_rate(far: np.ndarray, tar: np.ndarray) -> float:
+    return float(np.interp(0, far + tar - 1, far))
+
+
+def _highest_rejected(impostors: np.ndarray, far: float) -> float:
+    """The highest impostor score that must be rejected so that at most the share `far` of them is accepted."""
+    accepted = np.arange(1, len(impostors) + 1) / len(impostors)
+    first_over = np.searchsorted(accepted, far, side="right")
+    return -np.sort(-impostors)[first_over] if first_over < len(impostors) else -np.inf
 
 
 def rate(hits: int, total: int) -> dict:
@@ -129,9 +152,6 @@ def identity_bootstrap(
 ) -> tuple[float, float] | None:
     """95 % percentile interval of a statistic over pairs when *people* are drawn again with replacement.
 
-    Pairs that share a person are not independent, so people are resampled, not pairs: a person drawn c times gives
-    weight c to genuine pairs, and c times the other's count to impostor pairs.
-
     Args:
         statistic: weights (n,) -> number; NaN where the draw holds no pair it speaks of, such draws are left out.
         first, second: identities (n,) of the two photographs, equal in genuine pairs.
@@ -139,15 +159,36 @@ def identity_bootstrap(
     Returns:
         (low, high), or None where no draw held a pair.
     """
+    return interval([statistic(weights) for weights in identity_weights(first, second, seed=seed, resamples=resamples)])
+
+
+def identity_weights(
+    first: Sequence[str], second: Sequence[str], *, seed: int, resamples: int = RESAMPLES
+) -> Iterator[np.ndarray]:
+    """How often each pair counts, (n,) integers, in each of the draws of `identity_bootstrap`.
+
+    Pairs that share a person are not independent, so people are resampled, not pairs: a person drawn c times gives
+    weight c to genuine pairs, and c times the other's count to impostor pairs. Several statistics of the same pairs
+    can share these draws, which cost more than most statistics do.
+    """
     people, index = np.unique(np.concatenate([np.asarray(first), np.asarray(second)]), return_inverse=True)
     one, other = index[: len(first)], index[len(first) :]
+    strangers = np.flatnonzero(one != other)
+    others = other[strangers]
+    chances = np.full(len(people), 1 / len(people))
     rng = np.random.default_rng(seed)
-    values = []
     for _ in range(resamples):
-        count = rng.multinomial(len(people), np.full(len(people), 1 / len(people)))
-        values.append(statistic(np.where(one == other, count[one], count[one] * count[other])))
-    values = [value for value in values if not np.isnan(value)]
-    if not values:
+        count = rng.multinomial(len(people), chances)
+        weights = count[one]
+        weights[strangers] *= count[others]
+        yield weights
+
+
+def interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """The 95 % percentile interval of a statistic's bootstrap values; None where all of them are NaN."""
+    values = np.asarray(values, dtype=np.float64)
+    values = values[~np.isnan(values)]
+    if not len(values):
         return None
     low, high = np.percentile(values, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     return float(low), float(high)
@@ -171,9 +212,11 @@ def share_of_pairs(hits, among, first: Sequence[str], second: Sequence[str], *, 
 def weighted_share(hits: np.ndarray, among: np.ndarray) -> Callable[[np.ndarray], float]:
     """The statistic "share of hits among the pairs where `among`" for `identity_bootstrap`; both (n,) bool."""
 
+    judged, hit = np.flatnonzero(among), np.flatnonzero(hits & among)
+
     def share(weights: np.ndarray) -> float:
-        total = weights[among].sum()
-        return float(weights[hits & among].sum() / total) if total else float("nan")
+        total = weights[judged].sum()
+        return float(weights[hit].sum() / total) if total else float("nan")
 
     return share
 

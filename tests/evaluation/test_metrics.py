@@ -2,20 +2,22 @@
 
 import numpy as np
 import pytest
-from sklearn.metrics import balanced_accuracy_score
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score, roc_curve
 
 from evaluation.metrics import (
+    WeightedRoc,
     accuracy,
     best_threshold,
     classification,
     identity_bootstrap,
+    identity_weights,
+    interval,
     rate,
     roc,
     share_of_pairs,
     tar_at_far,
     threshold_at_far,
     weighted_share,
-    weighted_tar_at_far,
     wilson,
 )
 
@@ -82,7 +84,7 @@ def test_tar_at_far_against_a_loop(seed, far):
     result = tar_at_far(scores, same, far)
     assert result["value"] == pytest.approx(best)
     assert (result["total"], result["impostors"]) == (same.sum(), (~same).sum())
-    assert weighted_tar_at_far(scores, same, far, np.ones(len(scores))) == pytest.approx(best)
+    assert WeightedRoc(scores, same)(np.ones(len(scores), int), [far])[2] == pytest.approx(best)
 
 
 def test_exactly_the_allowed_share_of_impostors_may_be_accepted():
@@ -110,10 +112,49 @@ def test_no_threshold_where_impostors_score_highest():
 def test_weights_count_like_repeated_pairs(seed):
     scores, same = drawn(seed)
     weights = np.random.default_rng(seed).integers(0, 4, len(scores))
-    repeated = tar_at_far(np.repeat(scores, weights), np.repeat(same, weights), 0.05)["value"]
-    assert weighted_tar_at_far(scores, same, 0.05, weights) == pytest.approx(repeated)
+    repeated = np.repeat(scores, weights), np.repeat(same, weights)
+    expected = [roc(*repeated).auc, roc(*repeated).eer, *(tar_at_far(*repeated, far)["value"] for far in (0.05, 0.3))]
+    assert WeightedRoc(scores, same)(weights, [0.05, 0.3]) == pytest.approx(expected)
     share = weighted_share(scores >= 0.4, same)(weights)
     assert share == pytest.approx(np.mean(np.repeat(scores, weights)[np.repeat(same, weights)] >= 0.4))
+
+
+@pytest.mark.parametrize("ties", [True, False])
+def test_weighted_roc_agrees_with_scikit_learn(ties):
+    scores, same = drawn(1, ties=ties)
+    weights = np.random.default_rng(2).integers(0, 5, len(scores))
+    area, eer, at_none, at_all = WeightedRoc(scores, same)(weights, [0, 1])
+    assert area == pytest.approx(roc_auc_score(same, scores, sample_weight=weights))
+    far, tar, _ = roc_curve(same, scores, sample_weight=weights, drop_intermediate=False)
+    assert eer == pytest.approx(np.interp(0, far + tar - 1, far))
+    assert at_none == pytest.approx(tar[far == 0].max())
+    assert at_all == 1
+
+
+def test_weighted_roc_by_hand():
+    # the best genuine pair thrice, the impostor at 0.7 twice: 0.9 and 0.8 beat all, 0.4 beats two of four impostors
+    area, eer, tar = WeightedRoc(SCORES, SAME)(np.array([3, 1, 1, 2, 1, 1]), [0.5])
+    assert area == pytest.approx((4 * 4 + 2) / 20)
+    assert eer == pytest.approx(0.2)  # FRR is 1/5 from 0.8 down to 0.4, where FAR passes it on the way to 2/4
+    assert tar == 1  # the 2 of 4 at 0.7 may pass, and so does the genuine pair below them
+    # without weight a pair is as if it were not there, and without a kind of pair there is no curve
+    assert WeightedRoc(SCORES, SAME)(np.array([1, 1, 0, 1, 1, 1]))[0] == 1
+    assert np.isnan(WeightedRoc(SCORES, SAME)(np.array([1, 1, 1, 0, 0, 0]), [0.1])).all()
+
+
+def test_people_weigh_their_pairs():
+    first, second = ["a", "a", "b", "b"], ["a", "b", "b", "c"]
+    draws = np.array(list(identity_weights(first, second, seed=0, resamples=300)))
+    a, a_and_b, b, b_and_c = draws.T
+    assert (a_and_b == a * b).all()
+    assert (b_and_c == b * (3 - a - b)).all()  # three people are drawn each time
+    assert set(a) == {0, 1, 2, 3}
+    assert a.mean() == pytest.approx(1, abs=0.15)
+
+
+def test_interval_leaves_out_draws_that_said_nothing():
+    assert interval([*range(101), np.nan]) == pytest.approx((2.5, 97.5))
+    assert interval([np.nan, np.nan]) is None
 
 
 def test_wilson_against_published_values():

@@ -5,7 +5,7 @@ import pytest
 
 from evaluation.metrics import best_threshold
 from evaluation.report import verification_text
-from evaluation.verification import ScoredPairs, at_threshold, curve, score_pairs, single_fold, ten_folds
+from evaluation.verification import FARS, ScoredPairs, at_threshold, curve, score_pairs, single_fold, ten_folds
 from face_data.pairs import Pair
 
 
@@ -105,3 +105,95 @@ def test_scores_are_cosines_of_the_named_photographs(by_hand):
         for pair in pairs
     ]  # fmt: skip
     np.testing.assert_allclose(score_pairs(pairs, embeddings).scores, expected, atol=1e-6)
+
+
+FLAT = [1 / 3] * 3
+
+
+def test_a_video_is_the_mean_of_its_frames(by_hand):
+    embeddings = by_hand([
+        ("Anna/0/0.1.jpg", "Anna", None, "1", [1, 0, 0], FLAT), ("Anna/0/0.2.jpg", "Anna", None, "1", [0, 2, 0], FLAT),
+        ("Anna/1/1.1.jpg", "Anna", None, "1", [0, 1, 0], FLAT),
+        ("Anna/10/10.1.jpg", "Anna", None, "1", [0, 0, 1], FLAT),
+        ("Cem/0/0.7.jpg", "Cem", None, "1", [1, 0, 1], FLAT), ("Cem/1/1.7.jpg", "Cem", None, "1", [0, 1, 1], FLAT),
+        ("Cem/2/2.7.jpg", "Cem", None, "1", [1, 0, 0], FLAT), ("Cem/2/2.8.jpg", "Cem", None, "1", [-1, 0, 0], FLAT),
+    ])  # fmt: skip
+    pairs = [
+        Pair(1, "Anna/0", "Anna/1", True), Pair(1, "Anna/0", "Cem/0", False), Pair(1, "Cem/1", "Cem/7", True),
+        Pair(1, "Anna/1", "Anna/10", True), Pair(1, "Anna/0", "Anna/1/1.1.jpg", True), Pair(1, "Cem/2", "Cem/0", True),
+    ]  # fmt: skip
+    result = score_pairs(pairs, embeddings)
+    # each frame counts alike, whatever its length was: the mean of Anna's first video points between its frames
+    np.testing.assert_allclose(result.scores, [np.sqrt(0.5), 0.5, -1, 0, np.sqrt(0.5), 0], atol=1e-6)
+    assert result.missing.tolist() == [False, False, True, False, False, False]
+    assert (result.first[1], result.second[1]) == ("Anna", "Cem")
+    assert result.first[2] == result.second[2] == "Cem"  # also where one of the videos is lost
+
+
+def test_ten_splits_of_videos_are_judged(by_hand):
+    rows, pairs = [], []
+    for split in range(1, 11):
+        for person, vector in ((f"a{split}", [1, 0]), (f"b{split}", [0, 1])):
+            for video in (0, 1):
+                rows += [(f"{person}/{video}/{frame}.jpg", person, None, str(split), vector, FLAT) for frame in (1, 2)]
+            pairs.append(Pair(split, f"{person}/0", f"{person}/1", True))
+        pairs += [Pair(split, f"a{split}/{video}", f"b{split}/0", False) for video in (0, 1)]
+    result = ten_folds(score_pairs(pairs, by_hand(rows)), frozenset({"1"}))
+    assert (result["mean"], result["pairs"], result["missing_pairs"]) == (1, 40, 0)
+    assert [fold["fold"] for fold in result["folds"]] == list(range(1, 11))
+    assert result["bootstrap"] is None  # nothing was wrong that a draw could leave out
+
+
+def test_the_interval_of_the_mean_over_folds_is_that_of_people():
+    # 20 folds of four people; in each one genuine pair is wrong at the threshold that is best on the others
+    folds = np.repeat(np.arange(20), 4)
+    scores, same = np.tile([0.9, 0.9, 0.9, 0.1], 20), np.ones(80, bool)
+    same[::4], scores[::4] = False, 0.2
+    pairs = scored(folds, scores, same, first=[f"p{number}" for number in range(80)])
+    result = ten_folds(pairs, None)
+    low, high = result["bootstrap"]
+    assert result["mean"] == pytest.approx(0.75)
+    assert low < 0.75 < high
+    assert ten_folds(pairs, None)["bootstrap"] == (low, high)
+    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.75 * 0.25 / 80), rel=0.4)
+
+
+def test_one_fold_alone_has_no_threshold():
+    with pytest.raises(ValueError, match="one fold only, 3"):
+        ten_folds(scored([3, 3], [0.1, 0.9], [False, True]), None)
+
+
+def test_a_fold_with_few_impostors_is_judged_without_a_far_threshold():
+    result = single_fold(leaking_folds(), far=0.01, shipped_threshold=None, seed=0)
+    assert "far_threshold" not in result
+    assert result["far_threshold_reason"].startswith("fold 9: a FAR of 0.01 needs at least 1/FAR impostor pairs")
+    assert result["best_accuracy_threshold"]["accuracy"]["total"] == 20
+    assert "TAR at FAR" in verification_text({"ten_folds": ten_folds(leaking_folds(), None), "single_fold": result})
+
+
+def test_a_curve_says_what_it_rests_on():
+    rng = np.random.default_rng(0)
+    same = np.arange(3000) < 1000
+    first = rng.integers(0, 100, 3000)
+    people = np.array([f"p{number:02d}" for number in range(100)])
+    second = np.where(same, first, (first + rng.integers(1, 100, 3000)) % 100)
+    pairs = scored([0] * 3000, rng.normal(same * 0.5, 0.3), same, people[first], people[second])
+    result = curve(pairs, (0.02, 0.01), seed=0)
+    assert [tar["far"] for tar in result["tar_at_far"]] == [0.02, 0.01, 0.1, 0.001, 0.0001]
+    assert {tar["impostors"] for tar in result["tar_at_far"]} == {2000}
+    assert result["tar_at_far"][-1]["value"] is None  # 2,000 impostor pairs cannot show one in 10,000
+    assert "2000 impostor pairs" in result["tar_at_far"][-1]["reason"]
+    assert "bootstrap" not in result["tar_at_far"][-1]
+    for value, (low, high) in (
+        (result["auc"], result["auc_interval"]), (result["eer"], result["eer_interval"]),
+        *((tar["value"], tar["bootstrap"]) for tar in result["tar_at_far"][:-1]),
+    ):  # fmt: skip
+        assert 0 < low < value < high < 1
+    assert curve(pairs, FARS, seed=0)["auc_interval"] == result["auc_interval"]
+    assert [tar["far"] for tar in curve(pairs, FARS, seed=0)["tar_at_far"]] == list(FARS)
+
+
+def test_a_curve_that_no_draw_could_change_has_no_interval():
+    result = curve(leaking_folds().where(np.arange(200) < 20), (0.1,), seed=0)
+    assert (result["auc"], result["eer"]) == (1, 0)
+    assert result["auc_interval"] is None and result["eer_interval"] is None
