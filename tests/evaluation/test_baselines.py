@@ -10,30 +10,31 @@ from datasets import concatenate_datasets
 from evaluation import baselines
 from evaluation.baselines import (
     INCEPTION_RECORD,
-    LBP_BINS,
     embed_inception_resnet_v1,
     embed_lbp_svm,
     lbp_features,
-    lbp_histograms,
     train_lbp_svm,
 )
 from evaluation.comparison import balanced_pairs, compare
 from evaluation.expression import expression_report
+from evaluation.lbp import BINS, lbp_histograms
 from evaluation.metrics import roc
 from evaluation.verification import generated_pairs
 from face_data.table import load_corpus
 
-UNIFORM_ALL, REST = LBP_BINS - 2, LBP_BINS - 1  # all eight neighbours as bright; more than two changes around
+UNIFORM_ALL = BINS - 2  # all eight neighbours at least as bright
 
 
 def shares(face):
-    return (lbp_histograms(face) ** 2).reshape(7, 7, LBP_BINS)
+    return (lbp_histograms(face) ** 2).reshape(7, 7, BINS)
 
 
 def test_a_plain_face_has_one_pattern_inside():
     cells = shares(np.full((112, 112), 90, np.uint8))
     np.testing.assert_allclose(cells.sum(-1), 1, atol=1e-5)
-    np.testing.assert_allclose(cells[1:-1, 1:-1, UNIFORM_ALL], 1, atol=1e-5)  # beyond the picture it is dark
+    np.testing.assert_allclose(cells[:, :, UNIFORM_ALL], 1, atol=1e-5)  # at the rim, too
+    with pytest.raises(ValueError, match=r"\(112, 112\) gray pixels, not \(112, 112, 3\)"):
+        lbp_histograms(np.zeros((112, 112, 3), np.uint8))
 
 
 def test_histograms_are_of_the_cell_where_the_pattern_is():
@@ -81,8 +82,8 @@ def test_svm_learns_drawn_faces_of_other_people(trained, drawn_corpus):
 def test_features_are_in_the_corpus_s_order_whatever_the_processes(drawn_corpus):
     corpus = load_corpus(drawn_corpus, ["valid"])
     few = concatenate_datasets([corpus.select(range(100, 130)), corpus.select([3])])
-    features = lbp_features(few, workers=2)
-    assert features.shape == (31, 7 * 7 * LBP_BINS)
+    features = lbp_features(few)
+    assert features.shape == (31, 7 * 7 * BINS)
     face = few[30]["image"].convert("L").resize((112, 112), 2)  # bilinear
     np.testing.assert_array_equal(features[30], lbp_histograms(np.asarray(face)))
 
@@ -94,6 +95,8 @@ def test_nothing_to_learn_is_an_error(drawn_corpus):
     )
     with pytest.raises(ValueError, match="show 1 expressions"):
         train_lbp_svm([happy], [corpus])
+    with pytest.raises(ValueError, match="show 0 expressions"):
+        train_lbp_svm([happy], [corpus], ["sad", "fear"])
 
 
 @pytest.fixture
