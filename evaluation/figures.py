@@ -1,71 +1,233 @@
-"""Figures of a report, as PNG files: ROC, confusion matrix, histogram of the scores. Legible without colour."""
+"""Figures of a report, each as PNG and as SVG beside it: the paper's Figures 3 to 5, and those of biometric reports.
 
-from collections.abc import Sequence
+The weights and losses of a training, Figures 6 and 7, are drawn by `train.figures`.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")  # no screen needed
 import matplotlib.pyplot as plt
 import numpy as np
+from scipy.stats import norm
+from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
 
-from evaluation.metrics import roc
+from evaluation.embeddings import Embeddings
+from evaluation.metrics import roc, wilson
+from figure_style import BLACK, BLUE, COLOURS, COLUMN, GRAY, MARKERS, PAGE, VERMILION, line_style, save_figure, styled
 
-BLUE, ORANGE, GREEN, BLACK = "#0072B2", "#E69F00", "#009E73", "#000000"  # Okabe & Ito's palette
-STYLES = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."))
+DET_TICKS, DET_END = (0.0001, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4), 0.6
+TSNE_PEOPLE, TSNE_PHOTOGRAPHS = 20, 20
 
 
-def draw_roc(curves: dict[str, tuple[np.ndarray, np.ndarray]], path: Path) -> Path:
-    """TAR over FAR, on a logarithmic axis: label -> (scores, same), three curves at most. Returns the path.
+@styled
+def draw_roc(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], path: Path) -> Path:
+    """TAR over FAR, on a logarithmic axis, as the paper's Figure 3: label -> (scores, same). Returns the path.
 
     Each curve starts at the lowest FAR its impostor pairs can show, 1 / their number.
     """
-    figure, axes = plt.subplots(figsize=(5, 4), layout="constrained")
-    for (label, (scores, same)), (colour, line) in zip(curves.items(), STYLES, strict=False):
+    figure, axes = _curve_axes(len(curves))
+    lowest = -1.0
+    for number, (label, (scores, same)) in enumerate(curves.items()):
         curve = roc(scores, same)
         shown = curve.far >= 1 / np.count_nonzero(~np.asarray(same))
-        text = f"{label} (AUC {curve.auc:.3f}, EER {curve.eer:.1%})"
-        axes.plot(curve.far[shown], curve.tar[shown], line, color=colour, label=text)
-    axes.set(xscale="log", xlabel="false accept rate", ylabel="true accept rate", xlim=(None, 1), ylim=(0, 1.02))
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
-    return _save(figure, path)
+        text = f"{label} (AUC {curve.auc:.3f}, EER {100 * curve.eer:.1f} %)"
+        _draw_line(axes, np.log10(curve.far[shown]), curve.tar[shown], number, text)
+        lowest = min(lowest, np.log10(curve.far[shown].min()))
+    powers = range(int(np.ceil(lowest - 1e-9)), 1)
+    axes.set_xticks(powers, [f"$10^{{{power}}}$" if power else "1" for power in powers])
+    axes.set_xticks(
+        [power + np.log10(digit) for power in range(powers[0] - 1, 0) for digit in range(2, 10)], minor=True
+    )
+    axes.set(xlabel="false accept rate", ylabel="true accept rate", xlim=(lowest - 0.05, 0), ylim=(0, 1.01))
+    return save_figure(_with_legend(figure), path)
 
 
+@styled
+def draw_det(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], path: Path) -> Path:
+    """FRR over FAR, both on normal-deviate axes (Martin et al., Eurospeech 1997): label -> (scores, same).
+
+    Two normal distributions of equal width give a straight line; the thin diagonal is where FAR = FRR. A curve ends
+    where fewer than one impostor or one genuine pair would be an error, and at 60 %. Returns the path.
+    """
+    figure, axes = _curve_axes(len(curves))
+    lowest = np.array([0.05, 0.05])
+    for number, (label, (scores, same)) in enumerate(curves.items()):
+        curve, genuine = roc(scores, same), np.count_nonzero(same)
+        errors = np.stack([curve.far, 1 - curve.tar])  # (2, k)
+        floors = np.array([[1 / (len(same) - genuine)], [1 / genuine]])
+        errors = errors[:, ((errors >= floors - 1e-12) & (errors <= DET_END)).all(0)]
+        _draw_line(axes, *norm.ppf(errors), number, f"{label} (EER {100 * curve.eer:.1f} %)")
+        lowest = np.minimum(lowest, errors.min(1, initial=1.0))
+    for axis, low in zip((axes.xaxis, axes.yaxis), lowest, strict=True):
+        ticks = [tick for tick in DET_TICKS if tick >= low]
+        axis.set_ticks(norm.ppf(ticks), [f"{100 * tick:g}" for tick in ticks])
+    axes.plot([-4, 4], [-4, 4], color=GRAY, linewidth=0.4, zorder=0)
+    limits = [(norm.ppf(low), norm.ppf(DET_END)) for low in lowest]
+    axes.set(xlabel="false accept rate (%)", ylabel="false reject rate (%)", xlim=limits[0], ylim=limits[1])
+    return save_figure(_with_legend(figure), path)
+
+
+def _curve_axes(curves: int):
+    """Room for the legend below, whatever the number of curves."""
+    figure, axes = plt.subplots(figsize=(COLUMN, 2.4 + 0.13 * curves))
+    axes.grid()
+    return figure, axes
+
+
+def _draw_line(axes, x: np.ndarray, y: np.ndarray, number: int, label: str) -> None:
+    """A line with some eight markers, spread evenly over x, whatever the density of its points, and in other places
+    than the next line's, so that they tell lines apart that run together."""
+    if not len(x):
+        axes.plot([], [], label=label, **line_style(number))
+        return
+    places = np.linspace(x[0], x[-1], 9)[:-1] + (x[-1] - x[0]) / 9 * ((number * 3) % 8 / 8)
+    marked = np.unique(np.abs(x[:, None] - places).argmin(0))
+    axes.plot(x, y, label=label, markevery=marked.tolist(), **line_style(number))
+
+
+def _with_legend(figure):
+    figure.legend(loc="outside lower center", handlelength=3.5, labelspacing=0.25)
+    return figure
+
+
+@styled
 def draw_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], path: Path) -> Path:
-    """Rows are labels, columns predictions, as the paper's figure 5: shade and first number are the share of the row,
+    """Rows are labels, columns predictions, as the paper's Figure 5: shade and first number are the share of the row,
     the number below it the count. Returns the path."""
     counts = np.asarray(matrix)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    figure, axes = plt.subplots(figsize=(1.6 + 0.75 * len(classes), 1.2 + 0.7 * len(classes)), layout="constrained")
+    width = max(COLUMN, 1.0 + 0.34 * len(classes))
+    figure, axes = plt.subplots(figsize=(width, width - 0.25))
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.argwhere(counts):
-        colour = "white" if shares[row, column] > 0.6 else BLACK
+        colour = "white" if shares[row, column] > 0.55 else BLACK
         text = f"{shares[row, column]:.2f}\n{counts[row, column]:,}"
-        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
-    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=5.5, linespacing=1.15)
+    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", rotation_mode="anchor")
     rows = [f"{name} ({total:,})" for name, total in zip(classes, counts.sum(1), strict=True)]
     axes.set_yticks(range(len(classes)), rows)
+    axes.spines[:].set_visible(True)
+    axes.tick_params(length=0)
     axes.set(xlabel="predicted", ylabel="labelled (photographs)")
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
+@styled
 def draw_scores(scores: np.ndarray, same: np.ndarray, threshold: float | None, path: Path) -> Path:
     """Densities of the similarities of genuine and impostor pairs, and the threshold. Returns the path."""
-    figure, axes = plt.subplots(figsize=(5, 4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(COLUMN, 2.5))
     bins = np.linspace(scores.min(), scores.max(), 61)
-    for name, mask, (colour, line) in (("impostor", ~same, STYLES[1]), ("genuine", same, STYLES[0])):
+    for name, mask, colour, line in (("impostor", ~same, VERMILION, "--"), ("genuine", same, BLUE, "-")):
         label = f"{name} ({np.count_nonzero(mask):,} pairs)"
-        style = {"color": colour, "linestyle": line, "linewidth": 1.5}
+        axes.hist(scores[mask], bins, density=True, color=colour, alpha=0.12)
+        style = {"color": colour, "linestyle": line, "linewidth": 1.0}
         axes.hist(scores[mask], bins, density=True, histtype="step", label=label, **style)
     if threshold is not None:
         axes.axvline(threshold, color=BLACK, linestyle=":", label=f"threshold {threshold:.3f}")
     axes.set(xlabel="cosine similarity", ylabel="density")
-    axes.legend(fontsize="small")
-    return _save(figure, path)
+    return save_figure(_with_legend(figure), path)
 
 
-def _save(figure, path: Path) -> Path:
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-    return path
+@styled
+def draw_reliability(bins: Sequence[Mapping], path: Path) -> Path:
+    """Accuracy over confidence (Guo et al., ICML 2017), and below how many photographs have that confidence.
+
+    Args:
+        bins: dicts with "count", and the means "confidence" and "accuracy" of the photographs in the bin.
+
+    The bars are 95 % Wilson intervals; "ECE", the expected calibration error, is the mean distance to the diagonal,
+    weighted by the counts. Empty bins are left out. Returns the path.
+    """
+    filled = [row for row in bins if row["count"]]
+    if not filled:
+        raise ValueError("every bin is empty: there is no photograph to draw a reliability diagram of")
+    counts = np.array([row["count"] for row in filled])
+    confidence, accuracy = (np.array([row[name] for row in filled], float) for name in ("confidence", "accuracy"))
+    intervals = np.array([wilson(round(a * n), int(n)) for a, n in zip(accuracy, counts, strict=True)])
+    errors = np.maximum(np.abs(intervals - accuracy[:, None]).T, 0)
+    gap = float(np.average(np.abs(accuracy - confidence), weights=counts))
+    figure, (axes, below) = plt.subplots(2, sharex=True, figsize=(COLUMN, 3.2), height_ratios=(3, 1))
+    axes.plot([0, 1], [0, 1], color=GRAY, linestyle="--", linewidth=0.8, label="perfectly calibrated")
+    axes.errorbar(
+        confidence,
+        accuracy,
+        errors,
+        color=BLUE,
+        marker="o",
+        capsize=2,
+        elinewidth=0.8,
+        label=f"measured (ECE {gap:.3f})",
+    )
+    axes.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
+    axes.legend(loc="upper left")
+    axes.grid()
+    below.bar(confidence, counts, width=0.6 / max(len(bins), 1), color=BLUE, alpha=0.6)
+    below.set(xlabel="confidence", ylabel="photographs")
+    return save_figure(figure, path)
+
+
+@styled
+def draw_embeddings(models: Mapping[str, Embeddings], path: Path, seed: int = 0) -> Path:
+    """Two-dimensional t-SNE of the embeddings of several models side by side, as the paper's Figure 4.
+
+    A point is a photograph, colour and marker together are a person, the same in each panel: of the 20 people with the
+    most photographs, up to 20 photographs each. Distances between groups mean nothing (van der Maaten and Hinton,
+    2008). Returns the path.
+
+    Raises:
+        ValueError: fewer than two people with two photographs.
+    """
+    first = next(iter(models.values()))
+    photographs = Counter(identity for identity in first.identities if identity is not None)
+    people = [name for name, count in sorted(photographs.items(), key=lambda item: (-item[1], item[0])) if count > 1]
+    people = people[:TSNE_PEOPLE]
+    if len(people) < 2:
+        raise ValueError(f"{len(people)} people have two photographs or more: too few to show groups")
+    names = dict(zip(first.keys, first.identities, strict=True))
+    chosen = [key for name in people for key in sorted(k for k in names if names[k] == name)[:TSNE_PHOTOGRAPHS]]
+    columns = min(len(models), 3)
+    rows = -(-len(models) // columns)
+    width = COLUMN if columns == 1 else PAGE
+    size = (width, rows * (width / columns + 0.2))
+    figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    for axes, (label, own) in zip(grid.flat, models.items(), strict=False):
+        row_of = {key: row for row, key in enumerate(own.keys)}
+        vectors = own.embeddings[[row_of[key] for key in chosen]]
+        perplexity = min(30, (len(chosen) - 1) / 3)
+        with threadpool_limits(1):  # sums of several threads differ in the last digit, and t-SNE makes it the first
+            places = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(vectors)
+        for number, name in enumerate(people):
+            own_places = places[[names[key] == name for key in chosen]]
+            marker, colour = MARKERS[number // len(COLOURS)], COLOURS[number % len(COLOURS)]
+            axes.scatter(*own_places.T, s=9, marker=marker, color=colour, linewidths=0)
+        axes.set(title=label, xticks=[], yticks=[])
+        axes.spines[:].set_visible(True)
+    for axes in grid.flat[len(models) :]:
+        axes.set_visible(False)
+    return save_figure(figure, path)
+
+
+@styled
+def draw_rates(rates: Mapping[str, Mapping], name: str, path: Path) -> Path:
+    """Rates one below the other with their 95 % intervals: of slices of a corpus, of kinds of attack, of models.
+
+    Args:
+        rates: label -> rate as `metrics.rate`; the interval over people is drawn where there is one, else Wilson's.
+            Those without a value are left out.
+        name: what they are rates of, for the axis.
+    """
+    shown = {label: rate for label, rate in rates.items() if rate["value"] is not None}
+    if not shown:
+        raise ValueError(f"{name}: none of {', '.join(rates) or 'no rates'} has a value to draw")
+    figure, axes = plt.subplots(figsize=(COLUMN, 0.65 + 0.19 * len(shown)))
+    for place, rate in enumerate(shown.values()):
+        low, high = rate.get("bootstrap") or (rate["low"], rate["high"])
+        axes.plot([low, high], [place, place], color=BLUE, linewidth=1.2, solid_capstyle="butt")
+        axes.plot(rate["value"], place, color=BLUE, marker="o", markersize=3.5)
+    labels = [f"{label} ({rate['total']:,})" if "total" in rate else label for label, rate in shown.items()]
+    axes.set_yticks(range(len(shown)), labels)
+    axes.set(xlabel=name, ylim=(len(shown) - 0.5, -0.5))
+    axes.grid(axis="x")
+    return save_figure(figure, path)

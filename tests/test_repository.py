@@ -12,9 +12,11 @@ ROOMS = {  # room -> what it may import of the project
     "pipeline_facelivenet": set(),
     "authentication": {"modeling_facelivenet", "image_processing_facelivenet", "pipeline_facelivenet"},
     "face_data": {"image_processing_facelivenet"},
-    "train": {"modeling_facelivenet", "image_processing_facelivenet", "face_data"},
+    "figure_style": set(),
+    "train": {"modeling_facelivenet", "image_processing_facelivenet", "face_data", "figure_style"},
     "evaluation": {
         "modeling_facelivenet", "image_processing_facelivenet", "pipeline_facelivenet", "authentication", "face_data",
+        "figure_style",
     },
     "benchmarks": {"modeling_facelivenet", "image_processing_facelivenet", "face_data", "train"},
     "app": {"image_processing_facelivenet", "pipeline_facelivenet", "authentication"},

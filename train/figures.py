@@ -1,52 +1,95 @@
-"""The curves of a run: the weights of the tasks (the paper's Figure 6) and their losses (Figure 7).
+"""The curves of runs: the weights of the tasks (the paper's Figure 6) and their losses (Figure 7).
 
-python -m train.figures runs/dynamic
+    python -m train.figures runs/dynamic
+    python -m train.figures runs/dynamic runs/inverse_loss runs/static_1_1 --out runs/compared
+
+One run's figures lie in its folder; those of several stand side by side, on the same axes, in OUT.
 """
 
+import argparse
 import json
-import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
+from figure_style import BLUE, COLUMN, PAGE, VERMILION, save_figure, styled
 
-VERIFICATION, EXPRESSION = "#0072b2", "#d55e00"  # told apart by colour-blind eyes too; blue and orange as in the paper
-LOSSES = {"verification_loss": "L1", "expression_loss": "L2"}
+FIGURES = {  # file -> label of the axis, columns of the log, whether to smooth
+    "weights": ("weight of the task", {"w1": "w1", "w2": "w2"}, False),
+    "losses": ("loss", {"verification_loss": "L1", "expression_loss": "L2"}, True),
+}
+TASKS = (("face verification", BLUE, "-"), ("facial expression", VERMILION, "--"))  # blue and orange as in the paper
 
 
 def draw_curves(out: Path) -> list[Path]:
-    """OUT/log.jsonl -> OUT/weights.png and OUT/losses.png; returns their paths."""
-    rows = [json.loads(row) for row in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    step = np.array([row["step"] for row in rows])
-    return [
-        _draw(out / "weights.png", "weight of the task", step, rows, {"w1": "w1", "w2": "w2"}, smooth=False),
-        _draw(out / "losses.png", "loss", step, rows, LOSSES, smooth=True),
-    ]
+    """OUT/log.jsonl -> OUT/weights.png and OUT/losses.png, each with its SVG; returns their paths."""
+    return draw_runs({"": out}, out)
 
 
-def _draw(path: Path, label: str, step: np.ndarray, rows: list[dict], names: dict[str, str], smooth: bool) -> Path:
-    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
-    tasks = (("face verification", VERIFICATION), ("facial expression", EXPRESSION))
-    for (name, short), (task, colour) in zip(names.items(), tasks, strict=True):
-        values = np.array([row[name] for row in rows])
+@styled
+def draw_runs(runs: Mapping[str, Path], out: Path) -> list[Path]:
+    """title -> folder of a run with its log.jsonl: OUT/weights.png and OUT/losses.png, a panel for each run.
+
+    Returns:
+        the paths; the SVGs lie beside them.
+
+    Raises:
+        FileNotFoundError: a folder has no log.jsonl.
+    """
+    logs = {title: _log(folder) for title, folder in runs.items()}
+    out.mkdir(parents=True, exist_ok=True)
+    columns = min(len(logs), 3)
+    rows = -(-len(logs) // columns)
+    size = (COLUMN, 2.2) if columns == 1 else (PAGE, 0.4 + 1.6 * rows)
+    paths = []
+    for name, (label, series, smooth) in FIGURES.items():
+        figure, grid = plt.subplots(rows, columns, figsize=size, sharey=True, squeeze=False)
+        for axes, (title, log) in zip(grid.flat, logs.items(), strict=False):
+            _plot(axes, log, series, smooth)
+            axes.set_title(title)
+        grid[0, 0].set_ylim(bottom=0)  # of all panels, once all are drawn
+        for axes in grid.flat[len(logs) :]:
+            axes.set_visible(False)
+        for axes in grid[:, 0]:
+            axes.set_ylabel(label)
+        figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        paths.append(save_figure(figure, out / f"{name}.png"))
+    return paths
+
+
+def _log(folder: Path) -> list[dict]:
+    path = folder / "log.jsonl"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: {folder} is not the folder of a run")
+    return [json.loads(row) for row in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _plot(axes, log: Sequence[dict], series: Mapping[str, str], smooth: bool) -> None:
+    step = np.array([row["step"] for row in log])
+    for (name, short), (task, colour, line) in zip(series.items(), TASKS, strict=True):
+        values = np.array([row[name] for row in log])
         if smooth:  # what one batch says is noise; the line is the mean over a fiftieth of the run
-            axes.plot(step, values, color=colour, alpha=0.2, linewidth=0.6)
+            axes.plot(step, values, color=colour, alpha=0.2, linewidth=0.4)
             width = max(1, len(values) // 50)
             counts = np.convolve(np.ones(len(values)), np.ones(width), "same")
             values = np.convolve(values, np.ones(width), "same") / counts
-        axes.plot(step, values, color=colour, label=f"{task} ({short})")
-    axes.set(xlabel="step", ylabel=label, xlim=(step[0], max(step[-1], step[0] + 1)))
-    axes.set_ylim(bottom=0)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-    return path
+        axes.plot(step, values, color=colour, linestyle=line, label=f"{task} ({short})")
+    axes.set(xlabel="step", xlim=(step[0], max(step[-1], step[0] + 1)))
 
 
 if __name__ == "__main__":
-    for drawn in draw_curves(Path(sys.argv[1])):
+    parser = argparse.ArgumentParser(
+        prog="python -m train.figures", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run, with its log.jsonl")
+    parser.add_argument("--out", type=Path, help="folder for the figures (of several runs; default for one: its own)")
+    arguments = parser.parse_args()
+    if len(arguments.runs) > 1 and arguments.out is None:
+        parser.error("--out is needed: the figures of several runs belong to none of them")
+    titles = {run.name if len(arguments.runs) > 1 else "": run for run in arguments.runs}
+    if len(titles) < len(arguments.runs):
+        parser.error("two runs have the same name")
+    for drawn in draw_runs(titles, arguments.out or arguments.runs[0]):
         print(drawn)

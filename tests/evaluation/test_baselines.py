@@ -1,0 +1,155 @@
+"""The baselines on known pictures and drawn faces, and through the protocols they are compared in."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from datasets import concatenate_datasets
+
+from evaluation import baselines
+from evaluation.baselines import (
+    INCEPTION_RECORD,
+    embed_inception_resnet_v1,
+    embed_lbp_svm,
+    lbp_features,
+    train_lbp_svm,
+)
+from evaluation.comparison import balanced_pairs, compare
+from evaluation.expression import expression_report
+from evaluation.lbp import BINS, lbp_histograms
+from evaluation.metrics import roc
+from evaluation.verification import generated_pairs
+from face_data.table import load_corpus
+
+UNIFORM_ALL = BINS - 2  # all eight neighbours at least as bright
+
+
+def shares(face):
+    return (lbp_histograms(face) ** 2).reshape(7, 7, BINS)
+
+
+def test_a_plain_face_has_one_pattern_inside():
+    cells = shares(np.full((112, 112), 90, np.uint8))
+    np.testing.assert_allclose(cells.sum(-1), 1, atol=1e-5)
+    np.testing.assert_allclose(cells[:, :, UNIFORM_ALL], 1, atol=1e-5)  # at the rim, too
+    with pytest.raises(ValueError, match=r"\(112, 112\) gray pixels, not \(112, 112, 3\)"):
+        lbp_histograms(np.zeros((112, 112, 3), np.uint8))
+
+
+def test_histograms_are_of_the_cell_where_the_pattern_is():
+    face = np.zeros((112, 112), np.uint8)
+    face[3 * 16 + 8, 2 * 16 + 8] = 255  # one bright point: in its own cell no neighbour is as bright
+    cells = shares(face)
+    changed = np.abs(cells - shares(np.zeros((112, 112), np.uint8))).sum(-1) > 1e-6
+    assert np.argwhere(changed).tolist() == [[3, 2]]
+    assert cells[3, 2, 0] == pytest.approx(1 / 256)  # pattern 00000000 at the point itself
+    # Around it, eight points see it as a brighter neighbour, which all pixels as dark as they are outvote.
+    assert cells[3, 2, UNIFORM_ALL] > 0.9
+
+
+def test_the_pattern_is_not_rotation_invariant():
+    ramp = np.tile(np.arange(112, dtype=np.uint8) * 2, (112, 1))
+    right, down = shares(ramp)[3, 3], shares(ramp.T.copy())[3, 3]
+    assert right.max() == down.max() == pytest.approx(1)
+    assert right.argmax() != down.argmax()
+
+
+def test_brightness_does_not_matter():
+    face = np.random.default_rng(0).integers(0, 100, (112, 112)).astype(np.uint8)
+    np.testing.assert_array_equal(lbp_histograms(face), lbp_histograms(face + np.uint8(100)))
+
+
+@pytest.fixture(scope="module")
+def trained(drawn_corpus):
+    return train_lbp_svm([load_corpus(drawn_corpus, ["train"])], [load_corpus(drawn_corpus, ["valid"])])
+
+
+def test_svm_learns_drawn_faces_of_other_people(trained, drawn_corpus):
+    """7 expressions: guessing is right one time in seven. Eight people never seen, chosen on but not trained on."""
+    embeddings = embed_lbp_svm(trained, load_corpus(drawn_corpus, ["valid"]))
+    assert expression_report(embeddings, seed=0)["accuracy"]["value"] > 0.6
+    np.testing.assert_allclose(embeddings.expression_probabilities.sum(1), 1, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(embeddings.embeddings, axis=1), 1, atol=1e-5)
+    pairs = generated_pairs(embeddings, seed=0)
+    assert roc(pairs.scores, pairs.same).auc > 0.75
+    assert trained.classes[:2] == ("neutral", "anger") and len(trained.classes) == 7
+    chosen = trained.record["validation_accuracy"]
+    assert chosen[str(trained.record["penalty"])] == max(chosen.values())
+    assert trained.record["tasks"] == ["verification", "expression"]
+
+
+def test_features_are_in_the_corpus_s_order_whatever_the_processes(drawn_corpus):
+    corpus = load_corpus(drawn_corpus, ["valid"])
+    few = concatenate_datasets([corpus.select(range(100, 130)), corpus.select([3])])
+    features = lbp_features(few)
+    assert features.shape == (31, 7 * 7 * BINS)
+    face = few[30]["image"].convert("L").resize((112, 112), 2)  # bilinear
+    np.testing.assert_array_equal(features[30], lbp_histograms(np.asarray(face)))
+
+
+def test_nothing_to_learn_is_an_error(drawn_corpus):
+    corpus = load_corpus(drawn_corpus, ["valid"])
+    happy = corpus.filter(
+        lambda label: label == corpus.features["expression"].str2int("happy"), input_columns="expression"
+    )
+    with pytest.raises(ValueError, match="show 1 expressions"):
+        train_lbp_svm([happy], [corpus])
+    with pytest.raises(ValueError, match="show 0 expressions"):
+        train_lbp_svm([happy], [corpus], ["sad", "fear"])
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """A random InceptionResnetV1 as facenet-pytorch publishes its own, with the layer to its training set's people."""
+    from facenet_pytorch import InceptionResnetV1
+
+    torch.manual_seed(0)
+    network = InceptionResnetV1(classify=True, num_classes=10)
+    torch.save(network.state_dict(), tmp_path / "weights.pt")
+    return tmp_path / "weights.pt", network.eval()
+
+
+def test_inception_resnet_v1_is_facenet_pytorch_s(weights, corpus):
+    from facenet_pytorch import fixed_image_standardization
+
+    path, network = weights
+    faces = load_corpus(corpus, ["9"])
+    embeddings = embed_inception_resnet_v1(path, faces, batch_size=16)
+    assert embeddings.embeddings.shape == (24, 512)
+    assert (embeddings.classes, embeddings.expression_probabilities.shape) == ((), (24, 0))
+    pixels = np.asarray(faces[17]["image"].resize((160, 160), 2), np.float32).transpose(2, 0, 1)
+    network.classify = False
+    with torch.no_grad():
+        expected = network(fixed_image_standardization(torch.tensor(pixels))[None])[0].numpy()
+    np.testing.assert_allclose(embeddings.embeddings[17], expected, atol=1e-4)
+    records = {"network": INCEPTION_RECORD}
+    pairs = balanced_pairs(embeddings, seed=0)
+    asked = {"pairs": pairs, "far": 0.1, "resamples": 20}
+    section = compare({"network": embeddings}, records, {"verification": "network"}, **asked)
+    assert section["verification"]["rows"][0]["accuracy"]["total"] == len(pairs)
+    with pytest.raises(ValueError, match="cannot be the reference for expression"):
+        compare({"network": embeddings}, records, {"expression": "network"})
+
+
+def test_other_weights_are_refused(tmp_path, corpus):
+    faces = load_corpus(corpus, ["9"])
+    with pytest.raises(FileNotFoundError, match="no such file; download"):
+        embed_inception_resnet_v1(tmp_path / "none.pt", faces)
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match=r"other\.pt does not hold an InceptionResnetV1"):
+        embed_inception_resnet_v1(tmp_path / "other.pt", faces)
+    torch.save(baselines.PCA(), tmp_path / "code.pt")  # not tensors: loading it would run what it says
+    with pytest.raises(ValueError, match=r"code\.pt does not hold an InceptionResnetV1"):
+        embed_inception_resnet_v1(tmp_path / "code.pt", faces)
+
+
+def test_missing_packages_are_named(monkeypatch, tmp_path, corpus):
+    faces = load_corpus(corpus, ["9"])
+    (tmp_path / "weights.pt").touch()
+    monkeypatch.setitem(sys.modules, "facenet_pytorch", None)
+    monkeypatch.setitem(sys.modules, "skimage.feature", None)
+    with pytest.raises(ImportError, match=r"facenet-pytorch: pip install -r requirements\.txt"):
+        embed_inception_resnet_v1(tmp_path / "weights.pt", faces)
+    with pytest.raises(ImportError, match=r"scikit-image: pip install -r requirements-dev\.txt"):
+        lbp_features(faces)

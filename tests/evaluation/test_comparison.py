@@ -1,0 +1,197 @@
+"""Comparisons on embeddings made by hand: the same photographs for everybody, and who beats whom."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from evaluation.comparison import balanced_pairs, balanced_threshold, compare, decide_out_of_fold
+from evaluation.comparison_table import comparison_text, training_record
+from evaluation.metrics import best_threshold
+from evaluation.verification import ScoredPairs, generated_pairs, score_pairs
+from face_data.pairs import Pair, generate_pairs
+
+PEOPLE, PHOTOGRAPHS = 24, 4
+BOTH = {"tasks": ["verification", "expression"], "weighting": "static", "w1": 1.0, "w2": 2.0, "minutes": 3.5}
+REFERENCES = {"verification": "plain", "expression": "plain"}
+
+
+@pytest.fixture
+def noisy(by_hand):
+    """Embeddings of 24 people with so much noise, who look as their label with such a chance."""
+
+    def make(noise, chance, seed=0):
+        rng, people = np.random.default_rng(seed), np.random.default_rng(7).normal(size=(PEOPLE, 16))
+        rows = []
+        for number in range(PEOPLE * PHOTOGRAPHS):
+            person, label = number // PHOTOGRAPHS, number % 3
+            seen = label if rng.random() < chance else int(rng.integers(3))
+            vector = people[person] + noise * rng.normal(size=16)
+            name = ("neutral", "happy", "surprise")[label]
+            rows.append((f"k{number:03d}", f"p{person:02d}", name, "9", vector, np.eye(3)[seen] * 0.7 + 0.1))
+        return by_hand(rows)
+
+    return make
+
+
+def judged(models, **options):
+    first = next(iter(models.values()))
+    options = {"resamples": 200, "far": 0.05} | options
+    pairs = balanced_pairs(first, seed=0)
+    curve = generate_pairs(first.keys, first.identities, impostors=2000, seed=0)
+    return compare(models, dict.fromkeys(models, BOTH), REFERENCES, pairs=pairs, curve_pairs=curve, **options)
+
+
+def row_of(section, task, label):
+    return next(row for row in section[task]["rows"] if row["label"] == label)
+
+
+def test_the_better_network_is_better_and_its_equal_is_not(noisy):
+    section = judged({"plain": noisy(1.3, 0.6), "better": noisy(0.2, 0.98, seed=1), "same": noisy(1.3, 0.6)})
+    json.dumps(section, allow_nan=False)
+    better, same, plain = (row_of(section, "verification", label) for label in ("better", "same", "plain"))
+    assert better["accuracy"]["hits"] > plain["accuracy"]["hits"] and better["accuracy"]["total"] == 288
+    assert better["auc"]["value"] > 0.99 > plain["auc"]["value"]
+    for metric, sign in (("accuracy", 1), ("auc", 1), ("eer", -1), ("tar_at_far", 1)):
+        test = better["difference"][metric]
+        assert test["difference"] == pytest.approx(better[metric]["value"] - plain[metric]["value"])
+        assert min(sign * test["low"], sign * test["high"]) > 0
+        assert test["p"] == pytest.approx(2 / 201) and test["p_holm"] == pytest.approx(4 / 201)  # of two rows
+        assert same["difference"][metric]["difference"] == 0 and same["difference"][metric]["p_holm"] == 1
+    assert better["mcnemar"]["p_holm"] < 0.001
+    assert same["mcnemar"] == {"only_this": 0, "only_reference": 0, "p": 1.0, "p_holm": 1.0}
+    assert plain["difference"] is None and plain["mcnemar"] is None
+
+    better = row_of(section, "expression", "better")
+    assert section["expression"]["unit"] == "people"
+    assert better["difference"]["macro_f1"]["low"] > 0 and better["mcnemar"]["p"] < 0.001
+    assert better["accuracy"]["total"] == 96
+    low, high = better["accuracy"]["bootstrap"]
+    assert low <= better["accuracy"]["value"] <= high
+
+    text = comparison_text(section)
+    assert "less plain" in text and "takes pairs for independent" in text and "static" in text
+    assert section == judged({"plain": noisy(1.3, 0.6), "better": noisy(0.2, 0.98, seed=1), "same": noisy(1.3, 0.6)})
+
+
+def test_a_network_has_no_cell_for_a_task_it_was_not_trained_for(noisy):
+    models = {"plain": noisy(1, 0.6), "faces": noisy(1, 0.6), "moods": noisy(1, 0.6)}
+    trained = {"plain": BOTH, "faces": {"tasks": ["verification"]}, "moods": {"tasks": ["expression"]}}
+    pairs = balanced_pairs(models["plain"], seed=0)
+    section = compare(models, trained, REFERENCES, pairs=pairs, far=0.05, resamples=50)
+    moods = row_of(section, "verification", "moods")
+    assert [moods[name] for name in ("accuracy", "auc", "eer", "tar_at_far", "difference", "mcnemar")] == [None] * 6
+    assert row_of(section, "verification", "faces")["accuracy"]["total"] == len(pairs)
+    assert row_of(section, "expression", "faces")["macro_f1"] is None
+    assert row_of(section, "expression", "moods")["difference"]["accuracy"]["difference"] == 0
+    comparison_text(section)
+    with pytest.raises(ValueError, match="'faces' cannot be the reference for expression; trained for it are plain, m"):
+        compare(models, trained, {"expression": "faces"})
+    assert compare(models, trained, {"expression": "plain"}, resamples=50)["verification"] is None
+
+
+def test_all_must_have_seen_the_same_photographs(noisy):
+    plain = noisy(1, 0.6)
+    shuffled = plain.select(np.random.default_rng(0).permutation(len(plain)))
+    section = judged({"plain": plain, "shuffled": shuffled})  # another order is no difference
+    assert row_of(section, "verification", "shuffled")["mcnemar"]["only_this"] == 0
+    with pytest.raises(ValueError, match="plain and few must have seen the same photographs: 1 are only in plain, suc"):
+        judged({"plain": plain, "few": plain.select(range(1, len(plain)))})
+    relabelled = replace(plain, expressions=["happy", *plain.expressions[1:]])
+    with pytest.raises(ValueError, match="plain and other have different identities or expressions"):
+        judged({"plain": plain, "other": relabelled})
+    with pytest.raises(ValueError, match="nobody says what plain was trained for"):
+        compare({"plain": plain}, {}, {"verification": "plain"})
+
+
+def test_photographs_are_drawn_where_nobody_knows_who_is_who_and_unknown_labels_are_left_out(noisy):
+    plain = noisy(1, 0.6)
+    plain = replace(plain, identities=[None] * len(plain))
+    narrow = replace(plain, classes=("neutral", "happy", "contempt"))  # its third answer is never right
+    trained = {"plain": BOTH, "narrow": BOTH}
+    part = compare({"plain": plain, "narrow": narrow}, trained, {"expression": "plain"}, resamples=50)["expression"]
+    assert (part["unit"], part["classes"]) == ("photographs", ["neutral", "happy"])
+    assert (part["photographs"], part["left_out"]) == (64, 32)
+    assert part["rows"][0]["accuracy"] == part["rows"][1]["accuracy"]
+
+
+def scored(folds, scores, same, first, second) -> ScoredPairs:
+    parts = (np.array(folds), np.array(scores, float), np.array(same, bool), np.array(first), np.array(second))
+    return ScoredPairs(*parts, np.zeros(len(folds), bool))
+
+
+def test_no_threshold_is_chosen_on_the_people_it_judges():
+    """Everybody parts at 0.5, but one fold, or the pairs of one person, only at 0.8."""
+    people = [f"p{number:02d}" for number in range(40)]
+    pairs = [(one, one) for one in people] + [(one, people[(n + 7) % 40]) for n, one in enumerate(people)]
+    same = np.array([one == other for one, other in pairs])
+    odd = np.array(["p03" in pair for pair in pairs])
+    values = np.where(same, 0.6, 0.4) + 0.3 * odd
+    first, second = zip(*pairs, strict=True)
+    accepted, method = decide_out_of_fold(scored([0] * 80, values, same, first, second))
+    assert method.startswith("pairs of the other people")
+    assert (accepted == same)[~odd].all() and not (accepted == same)[odd & ~same].any()
+
+    folds = [1] * 20 + [2] * 20 + [3] * 20
+    values = [0.6, 0.4] * 20 + [0.9, 0.7] * 10
+    same = [True, False] * 30
+    names = [f"f{fold}n{number}" for number, fold in enumerate(folds)]
+    others = [name if kind else name + "b" for name, kind in zip(names, same, strict=True)]
+    accepted, method = decide_out_of_fold(scored(folds, values, same, names, others))
+    assert method == "pairs of the other folds"
+    assert (accepted == same)[:40].all() and accepted[40:].all()
+
+    few = scored([0, 0], [0.9, 0.1], [True, False], ["a", "a"], ["a", "b"])
+    with pytest.raises(ValueError, match="2 people are too few"):
+        decide_out_of_fold(few)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_balanced_threshold_is_the_best_one_at_the_share_of_these_pairs(noisy, seed):
+    pairs = generated_pairs(noisy(1, 0.5, seed), seed=0)
+    threshold = balanced_threshold(pairs, pairs.same.mean())
+    assert threshold == best_threshold(pairs.scores, pairs.same)
+    assert balanced_threshold(pairs, 0.999) < threshold  # hardly an impostor to be kept out
+
+
+def test_threshold_pairs_are_of_other_people(noisy):
+    models = {"plain": noisy(1, 0.6)}
+    own = balanced_pairs(models["plain"], seed=0)
+    early = [pair for pair in own if max(pair.first, pair.second) < "k048"]
+    late = [pair for pair in own if min(pair.first, pair.second) >= "k048"]
+    ask = {"pairs": late, "far": 0.5, "resamples": 50}
+    part = compare(models, {"plain": BOTH}, {"verification": "plain"}, threshold_pairs=early, **ask)["verification"]
+    assert part["threshold"] == "other people's pairs" and part["pairs"] == len(late)
+    chosen_on, judged_on = score_pairs(early, models["plain"]), score_pairs(late, models["plain"])
+    right = (judged_on.scores >= balanced_threshold(chosen_on, judged_on.same.mean())) == judged_on.same
+    assert part["rows"][0]["accuracy"]["hits"] == right.sum()
+    with pytest.raises(ValueError, match="threshold_pairs hold people who are judged: p12"):
+        compare(
+            models, {"plain": BOTH}, {"verification": "plain"}, threshold_pairs=[Pair(0, "k048", "k049", True)], **ask
+        )
+
+
+def test_too_few_impostors_for_a_far_are_no_cell(noisy):
+    section = judged({"plain": noisy(1, 0.6), "other": noisy(1, 0.6, seed=1)}, far=1e-5)
+    other = row_of(section, "verification", "other")
+    assert other["tar_at_far"]["value"] is None and "tar_at_far" not in other["difference"]
+    comparison_text(section)
+
+
+def test_training_records(tmp_path):
+    assert training_record(tmp_path)["tasks"] == ["verification", "expression"]
+    assert training_record(tmp_path)["weighting"] is None
+    first = {"minutes": 10.0, "started_from": None}
+    second = {"minutes": 2.0, "started_from": first}
+    record = {"minutes": 3.0, "steps": 40, "device": "a GPU", "started_from": second, "final": {"w1": 0.1, "w2": 0.9}}
+    for weighting, tasks in (("expression", ["expression"]), ("dynamic", ["verification", "expression"])):
+        record["network"] = {"weighting": weighting}
+        (tmp_path / "training.json").write_text(json.dumps(record))
+        result = training_record(tmp_path)
+        assert (result["tasks"], result["weighting"]) == (tasks, weighting)
+        assert (result["minutes"], result["minutes_before"], result["device"]) == (3.0, 12.0, "a GPU")
+        assert (result["w1"], result["w2"], result["parameters"]) == (0.1, 0.9, None)
+    (tmp_path / "training.json").write_text("{")
+    with pytest.raises(ValueError, match=r"training\.json is damaged"):
+        training_record(tmp_path)

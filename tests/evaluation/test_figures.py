@@ -1,0 +1,122 @@
+"""Every figure is a PNG and an SVG, is legible without colour, and has the same bytes for the same numbers."""
+
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import figure_style
+from evaluation import figures
+from figure_style import line_style
+
+
+@pytest.fixture
+def people(by_hand):
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(6, 8))
+    rows = [(f"k{n}", f"p{n % 6}", "happy", "9", centres[n % 6] + rng.normal(size=8), [1, 0, 0]) for n in range(40)]
+    return by_hand(
+        [*rows, ("alone", "q", "happy", "9", [1] * 8, [1, 0, 0]), ("who", None, None, "9", [1] * 8, [1, 0, 0])]
+    )
+
+
+@pytest.fixture
+def pairs():
+    rng = np.random.default_rng(0)
+    same = rng.random(2000) < 0.3
+    return rng.normal(same * 0.6, 0.3), same
+
+
+@pytest.fixture
+def bins():
+    empty = {"count": 0, "confidence": None, "accuracy": None}
+    return [empty, {"count": 8, "confidence": 0.6, "accuracy": 0.5}, {"count": 30, "confidence": 0.9, "accuracy": 1.0}]
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda kit, path: figures.draw_roc({f"model {n}": kit["pairs"] for n in range(9)}, path),
+        lambda kit, path: figures.draw_det({"a": kit["pairs"], "b": kit["pairs"]}, path),
+        lambda kit, path: figures.draw_confusion([[5, 1], [0, 0]], ["neutral", "happy"], path),
+        lambda kit, path: figures.draw_scores(*kit["pairs"], 0.4, path),
+        lambda kit, path: figures.draw_reliability(kit["bins"], path),
+        lambda kit, path: figures.draw_embeddings({"one": kit["people"], "two": kit["people"]}, path),
+        lambda kit, path: figures.draw_rates({"a": {"value": 0.5, "low": 0.4, "high": 0.7}}, "recall", path),
+    ],
+    ids=["roc", "det", "confusion", "scores", "reliability", "embeddings", "rates"],
+)
+def test_png_and_svg_with_the_same_bytes_twice(draw, pairs, bins, people, tmp_path):
+    kit = {"pairs": pairs, "bins": bins, "people": people}
+    first, second = draw(kit, tmp_path / "first.png"), draw(kit, tmp_path / "second.png")
+    assert first == tmp_path / "first.png"
+    assert first.read_bytes() == second.read_bytes()
+    svg = first.with_suffix(".svg").read_text(encoding="utf-8")
+    assert svg == second.with_suffix(".svg").read_text(encoding="utf-8")
+    assert "<svg" in svg and "dc:date" not in svg
+    with Image.open(first) as picture:
+        assert picture.width >= 300 * figure_style.COLUMN - 2  # 300 dots per inch at the width of a column
+
+
+@pytest.fixture
+def axes_of(monkeypatch):
+    """Calls a drawing function and returns the axes it would have saved."""
+
+    def call(draw, *arguments):
+        kept = []
+        monkeypatch.setattr(figures, "save_figure", lambda figure, path: kept.append(figure) or path)
+        draw(*arguments)
+        return [figure.axes for figure in kept]
+
+    return call
+
+
+def test_det_axes_are_normal_deviates(axes_of):
+    """Scores of two normal distributions: a straight line of slope -1 with d' between them."""
+    rng = np.random.default_rng(0)
+    same = np.arange(100_000) < 50_000
+    [[axes]] = axes_of(figures.draw_det, {"normal": (rng.normal(same * 2.0, 1), same)}, None)
+    line = axes.get_lines()[0]
+    x, y = line.get_data()
+    middle = (x > -1.6) & (y > -1.6)
+    np.testing.assert_allclose((x + y)[middle], -2.0, atol=0.05)
+    assert re.fullmatch(r"normal \(EER 15\.\d %\)", line.get_label())  # of infinitely many, 15.9
+    assert max(x.max(), y.max()) <= axes.get_xlim()[1] + 1e-9
+
+
+def test_curves_begin_where_one_impostor_is_accepted(axes_of, pairs):
+    [[axes]] = axes_of(figures.draw_roc, {"pairs": pairs}, None)
+    x, y = axes.get_lines()[0].get_data()
+    assert 10 ** x.min() == pytest.approx(1 / np.count_nonzero(~pairs[1]))
+    assert (x[-1], y[-1]) == (0, 1)
+
+
+def test_a_perfect_network_has_a_figure_too(tmp_path):
+    curves = {"perfect": (np.array([0.9, 0.8, 0.1, 0.2]), np.array([True, True, False, False]))}
+    assert figures.draw_det(curves, tmp_path / "det.png").exists()
+    assert figures.draw_roc(curves, tmp_path / "roc.png").exists()
+
+
+def test_eight_curves_differ_in_colour_dashes_and_marker():
+    styles = [line_style(number) for number in range(8)]
+    for name in ("color", "linestyle", "marker"):
+        assert len({str(style[name]) for style in styles}) == 8
+    assert line_style(8) == styles[0]
+
+
+def test_embeddings_show_people_with_several_photographs_in_one_style_each(axes_of, people):
+    [[one, two, *_]] = axes_of(figures.draw_embeddings, {"one": people, "two": people}, None)
+    assert [axes.get_title() for axes in (one, two)] == ["one", "two"]
+    assert len(one.collections) == 6 and sum(len(group.get_offsets()) for group in one.collections) == 40
+    with pytest.raises(ValueError, match="1 people have two photographs"):
+        figures.draw_embeddings({"one": people.select([0, 1, 6])}, None)
+
+
+def test_nothing_to_draw_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="every bin is empty"):
+        figures.draw_reliability([{"count": 0, "confidence": None, "accuracy": None}], tmp_path / "a.png")
+    with pytest.raises(ValueError, match="recall: none of a has a value"):
+        figures.draw_rates({"a": {"value": None}}, "recall", tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"ends in \.png"):
+        figures.draw_confusion([[1]], ["happy"], tmp_path / "a.pdf")
