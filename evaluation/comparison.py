@@ -13,6 +13,7 @@ of the training would change is not in it.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -21,13 +22,14 @@ from evaluation.expression import paper_order
 from evaluation.metrics import (
     LEVEL,
     RESAMPLES,
+    WeightedRoc,
+    interval,
     rate,
     tar_at_far,
     weighted_classification,
-    weighted_curve,
     weighted_share,
 )
-from evaluation.significance import bootstrap_difference, bootstrap_interval, holm, mcnemar, paired_bootstrap
+from evaluation.significance import bootstrap_difference, holm, mcnemar, paired_bootstrap
 from evaluation.verification import ScoredPairs, score_pairs
 from face_data.folds import person_folds
 from face_data.pairs import Pair, generate_pairs
@@ -152,14 +154,14 @@ def _verification(
     everything = np.ones(len(judged), dtype=bool)
     accuracies = [weighted_share(hits, everything) for hits in right.values()]
     accuracy_draws = paired_bootstrap(accuracies, judged.first, judged.second, **draw)
-    statistics = [weighted_curve(own.scores, own.same, far) for own in curves.values()]
+    statistics = [partial(WeightedRoc(own.scores, own.same), fars=(far,)) for own in curves.values()]
     curve_draws = paired_bootstrap(statistics, drawn.first, drawn.second, **draw)
     counts = {"genuine_pairs": int(drawn.same.sum()), "impostor_pairs": int((~drawn.same).sum())}
 
     cells, draws = {}, {}
     for index, (label, own) in enumerate(curves.items()):
         draws[label] = dict(zip(VERIFICATION, [accuracy_draws[:, index], *curve_draws[:, index].T], strict=True))
-        area, equal_error, _ = statistics[index](np.ones(len(own)))
+        area, equal_error, _ = statistics[index](np.ones(len(own), dtype=int))
         cells[label] = {
             "accuracy": rate(int(right[label].sum()), len(judged)),
             "auc": {"value": float(area)} | counts,
@@ -269,7 +271,7 @@ def _with_differences(shared: dict, cells: dict, draws: dict, right: dict, label
             continue
         own = cells[label]
         known = [name for name in metrics if own[name]["value"] is not None]  # a FAR may need more impostor pairs
-        row |= own | {name: own[name] | {"bootstrap": bootstrap_interval(draws[label][name])} for name in known}
+        row |= own | {name: own[name] | {"bootstrap": interval(draws[label][name])} for name in known}
         if label == reference:
             continue
         row["mcnemar"] = mcnemar(right[label], right[reference])

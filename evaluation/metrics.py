@@ -261,29 +261,6 @@ def _both_kinds(scores, same) -> tuple[np.ndarray, np.ndarray]:
     return scores, same
 
 
-def weighted_curve(scores, same, far: float) -> Callable[[np.ndarray], np.ndarray]:
-    """The statistic (AUC, EER, TAR at a FAR) where every pair counts weights (n,) times; sorts the scores only once.
-
-    With equal weights it gives `roc`'s area and equal error rate and `tar_at_far`'s value. All three are NaN where no
-    genuine or no impostor pair has weight.
-    """
-    scores, same = _both_kinds(scores, same)
-    order = np.argsort(-scores, kind="stable")
-    ends = np.flatnonzero(np.diff(scores[order], append=-np.inf))  # the last of each run of equal scores
-    genuine = same[order]
-
-    def curve(weights: np.ndarray) -> np.ndarray:
-        own = weights[order]
-        tar, fars = (np.append(0.0, np.cumsum(own * kind)[ends]) for kind in (genuine, ~genuine))
-        if not tar[-1] or not fars[-1]:
-            return np.full(3, np.nan)
-        tar, fars = tar / tar[-1], fars / fars[-1]
-        area = float(np.trapezoid(tar, fars))
-        return np.array([area, np.interp(0, fars + tar - 1, fars), tar[np.searchsorted(fars, far, side="right") - 1]])
-
-    return curve
-
-
 def weighted_classification(labels, predictions, classes: int) -> Callable[[np.ndarray], np.ndarray]:
     """The statistic (accuracy, balanced accuracy, macro-F1) where every photograph counts weights (n,) times.
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.stats import binomtest
 
-from evaluation.metrics import LEVEL, RESAMPLES, identity_bootstrap
+from evaluation.metrics import RESAMPLES, identity_weights, interval
 
 
 def paired_bootstrap(
@@ -18,23 +18,8 @@ def paired_bootstrap(
 ) -> np.ndarray:
     """What k statistics of m numbers say of the same drawn people: (resamples, k, m); the people as drawn by
     `identity_bootstrap`, so that a difference between two of them holds nothing of who happened to be drawn."""
-    draws = []
-
-    def record(weights: np.ndarray) -> float:
-        draws.append([statistic(weights) for statistic in statistics])
-        return 0.0
-
-    identity_bootstrap(record, first, second, seed=seed, resamples=resamples)
-    return np.array(draws)
-
-
-def bootstrap_interval(draws: np.ndarray) -> tuple[float, float] | None:
-    """95 % percentile interval of draws (r,); those that are NaN are left out, and None is returned where all are."""
-    draws = draws[~np.isnan(draws)]
-    if not len(draws):
-        return None
-    low, high = np.percentile(draws, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
-    return float(low), float(high)
+    drawn = identity_weights(first, second, seed=seed, resamples=resamples)
+    return np.array([[statistic(weights) for statistic in statistics] for weights in drawn])
 
 
 def bootstrap_difference(value: float, reference: float, draws: np.ndarray, reference_draws: np.ndarray) -> dict:
@@ -49,7 +34,7 @@ def bootstrap_difference(value: float, reference: float, draws: np.ndarray, refe
     """
     differences = draws - reference_draws
     differences = differences[~np.isnan(differences)]
-    low, high = bootstrap_interval(differences) or (None, None)
+    low, high = interval(differences) or (None, None)
     tail = min(np.count_nonzero(differences <= 0), np.count_nonzero(differences >= 0))
     p = min(1.0, 2 * (tail + 1) / (len(differences) + 1))
     return {"difference": value - reference, "low": low, "high": high, "p": p, "resamples": len(differences)}

@@ -8,14 +8,11 @@ import pytest
 from evaluation.metrics import (
     classification,
     identity_bootstrap,
-    roc,
-    tar_at_far,
+    interval,
     weighted_classification,
-    weighted_curve,
     weighted_share,
-    weighted_tar_at_far,
 )
-from evaluation.significance import bootstrap_difference, bootstrap_interval, holm, mcnemar, paired_bootstrap
+from evaluation.significance import bootstrap_difference, holm, mcnemar, paired_bootstrap
 
 
 def decisions(both, only_this, only_reference, neither):
@@ -69,7 +66,7 @@ def test_everybody_is_drawn_alike_for_all_statistics():
     np.testing.assert_allclose(draws[:, 0] + draws[:, 1], 1)
     assert len(np.unique(draws[:, 2])) > 20
     asked = {"seed": 3, "resamples": 50}
-    assert bootstrap_interval(draws[:, 0]) == identity_bootstrap(statistics[0], first, second, **asked)
+    assert interval(draws[:, 0]) == identity_bootstrap(statistics[0], first, second, **asked)
 
 
 def test_a_difference_has_its_sign_and_a_small_p_where_there_is_one():
@@ -104,21 +101,6 @@ def test_p_is_seldom_small_where_there_is_no_difference():
         draws = paired_bootstrap(statistics, people, people, seed=seed, resamples=200)
         small += bootstrap_difference(hits[0].mean(), hits[1].mean(), draws[:, 0], draws[:, 1])["p"] < 0.1
     assert 3 <= small <= 20
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_weighted_curve_is_the_unweighted_one_of_repeated_pairs(seed):
-    rng = np.random.default_rng(seed)
-    same = rng.random(300) < 0.4
-    scores = np.round(rng.normal(0.3 * same, 0.3), 1)  # with ties
-    weights = rng.integers(0, 4, 300)
-    repeated, kinds = np.repeat(scores, weights), np.repeat(same, weights)
-    curve = weighted_curve(scores, same, 0.05)
-    whole = roc(repeated, kinds)
-    expected = [whole.auc, whole.eer, tar_at_far(repeated, kinds, 0.05)["value"]]
-    np.testing.assert_allclose(curve(weights), expected)
-    assert curve(weights)[2] == weighted_tar_at_far(scores, same, 0.05, weights)
-    assert np.isnan(curve(weights * same)).all()
 
 
 def test_weighted_classification_is_the_unweighted_one_of_repeated_photographs():
