@@ -5,6 +5,7 @@ python -m face_data prepare ferplus ../data/ferplus corpora/ferplus
 python -m face_data prepare folder people.csv corpora/people
 python -m face_data prepare hub user/faces corpora/faces --identity-column name
 python -m face_data synthesize corpora/drawn --identities 60
+python -m face_data pairs IdentitySplit_3th_10fold_ckpluspairs.txt corpora/ckplus
 python -m face_data describe corpora/lfw
 """
 
@@ -18,13 +19,15 @@ from datasets import disable_progress_bars
 
 from face_data.drawn import drawn_plan
 from face_data.expected import PUBLISHED, comparison
-from face_data.pairs import lfw_pairs, write_pairs, ytf_pairs
+from face_data.expression_pairs import authors_pairs, expression_pairs
+from face_data.pairs import Pair, lfw_pairs, write_pairs, ytf_pairs
 from face_data.prepare import SHARD_SIZE, prepare
 from face_data.readers import READERS, Photograph
 from face_data.table import EXPRESSIONS, CorpusError, column, load_corpus, read_summary
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 
 PAIRS = {"lfw": ("pairs.txt", lfw_pairs), "ytf": ("splits.txt", ytf_pairs)}  # layout -> the publisher's file of pairs
+FILMED = ("ckplus", "oulucasia")  # their publishers ship no pairs: they are made of the sequences
 HUB_COLUMNS = ("image_column", "identity_column", "expression_column")
 
 
@@ -56,12 +59,34 @@ def _prepare(arguments) -> None:
             raise CorpusError(f"{source}: no such folder or file")
     photographs = READERS[arguments.layout](*sources, **columns)
     settings = {"sources": [str(source) if from_hub else source.resolve().name for source in sources]} | columns
-    name, parsed = PAIRS.get(arguments.layout, ("", None))
-    pairs = parsed(sources[0] / name) if name and (sources[0] / name).exists() else None
+    pairs = _pairs(arguments.layout, sources[0])  # first: a damaged file must not cost the preparation
     summary = _run(arguments, photographs, out, arguments.layout, settings)
-    if pairs is not None:
+    if pairs:
         write_pairs(out, pairs)
     _report(out, summary)
+
+
+def _pairs(layout: str, source: Path) -> list[Pair]:
+    """The pairs of a corpus, as its publisher ships them or made of its sequences; none for the other layouts."""
+    if layout in FILMED:
+        return expression_pairs(READERS[layout](source))
+    name, parsed = PAIRS.get(layout, ("", None))
+    return parsed(source / name) if name and (source / name).exists() else []
+
+
+def _take_pairs(arguments) -> None:
+    corpus, skipped = load_corpus(arguments.corpus), read_summary(arguments.corpus)["skipped"]
+    skipped = {row["key"] for row in skipped}
+    pairs = authors_pairs(arguments.pairs_file, [*column(corpus, "key"), *skipped])
+    path = write_pairs(arguments.corpus, pairs)
+    genuine, alone = sum(pair.same for pair in pairs), sum(pair.first == pair.second for pair in pairs)
+    repeated = len(pairs) - len({(pair.first, pair.second) for pair in pairs})
+    unseen = sum(pair.first in skipped or pair.second in skipped for pair in pairs)
+    print(f"{path}: {genuine:,} genuine and {len(pairs) - genuine:,} impostor pairs, dealt to ten folds in turn")
+    print(
+        f"  {repeated:,} repeat an earlier pair (for another required expression), {alone:,} compare a photograph with"
+    )
+    print(f"  itself, {unseen:,} have a photograph in which no face was found")
 
 
 def _synthesize(arguments) -> None:
@@ -146,6 +171,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, default=0)
     command.set_defaults(run=_synthesize)
     _add_processing(command)
+
+    command = commands.add_parser(
+        "pairs", help="give CK+ or Oulu-CASIA the pairs of a file of the paper's authors, instead of its own"
+    )
+    command.add_argument("pairs_file", type=Path, help="such as IdentitySplit_3th_10fold_ckpluspairs.txt")
+    command.add_argument("corpus", type=Path, help="the prepared corpus; its pairs.csv is replaced")
+    command.set_defaults(run=_take_pairs)
 
     command = commands.add_parser("describe", help="what is in a prepared corpus")
     command.add_argument("corpus", type=Path)

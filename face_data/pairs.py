@@ -2,7 +2,8 @@
 
 `pairs.csv` has the header `fold,first,second,same`: fold counts from 1, first and second are keys of photographs (also
 of those the preparation skipped), same is 1 for two photographs of one person (genuine) and 0 otherwise (impostor).
-YouTube Faces pairs videos: there first and second are `Name/0`, with which the keys of a video's frames begin.
+YouTube Faces pairs videos: there first and second are `Name/0`, with which the keys of a video's frames begin. CK+ and
+Oulu-CASIA have pairs across expressions, which `face_data.expression_pairs` makes.
 """
 
 import csv
@@ -115,7 +116,10 @@ def read_pairs(corpus: str | Path) -> list[Pair]:
         except EntryNotFoundError:
             raise CorpusError(f"{corpus}: this corpus has no pairs.csv") from None
     if not path.is_file():
-        raise CorpusError(f"{path} is missing: this corpus ships no pairs; LFW's and YTF's are written with the corpus")
+        raise CorpusError(
+            f"{path} is missing: this corpus ships no pairs; LFW's, YTF's, CK+'s and Oulu-CASIA's are written with the "
+            "corpus"
+        )
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))
     if not rows or rows[0] != HEADER:
@@ -167,9 +171,7 @@ def generate_pairs(
     sizes = np.array([len(own) for own in people])
     available = (sizes.sum() ** 2 - (sizes**2).sum()) // 2
     if available <= 2 * impostors:  # so few that drawing blindly would mostly repeat itself
-        strangers = [
-            pair for one, other in itertools.combinations(people, 2) for pair in itertools.product(one, other)
-        ]
+        strangers = [pair for one, other in itertools.combinations(people, 2) for pair in itertools.product(one, other)]
         strangers = [strangers[index] for index in rng.permutation(len(strangers))[:impostors]]
     else:
         drawn = {}

@@ -1,0 +1,193 @@
+"""Pairs across expressions: those made for CK+ and Oulu-CASIA, and those of the authors' pairs files."""
+
+from collections import Counter, defaultdict
+
+import pytest
+
+from face_data.__main__ import main
+from face_data.expression_pairs import authors_pairs, expression_pairs
+from face_data.pairs import Pair, read_pairs
+from face_data.readers import Photograph
+from face_data.readers.sequences import read_ckplus
+from face_data.table import CorpusError
+
+
+def sequence(person: str, number: int, expression: str, fold: int) -> list[Photograph]:
+    """A neutral frame, then two of the expression."""
+    shown = ("neutral", expression, expression)
+    return [
+        Photograph(f"{person}/{number:03d}/{person}_{number:03d}_{frame:08d}.png", b"", person, name, split=str(fold))
+        for frame, name in enumerate(shown, start=1)
+    ]
+
+
+def people(count: int, fold: int, sequences: int = 2) -> list[Photograph]:
+    return [
+        photograph
+        for person in range(count)
+        for number in range(1, sequences + 1)
+        for photograph in sequence(f"S{fold}{person:02d}", number, ("happy", "sad", "fear")[number % 3], fold)
+    ]
+
+
+def test_each_input_has_one_genuine_and_one_impostor_reference():
+    photographs = people(3, fold=2) + people(4, fold=10)
+    of_key = {photograph.key: photograph for photograph in photographs}
+    pairs = expression_pairs(photographs)
+    assert [pair.fold for pair in pairs] == [2] * 3 * 4 * 2 + [10] * 4 * 4 * 2
+    inputs = {photograph.key for photograph in photographs if photograph.expression != "neutral"}
+    for same in (True, False):
+        assert Counter(pair.first for pair in pairs if pair.same is same) == Counter(inputs)
+    for pair in pairs:
+        shown, reference = of_key[pair.first], of_key[pair.second]
+        assert shown.expression != "neutral" and reference.expression == "neutral"
+        assert shown.split == reference.split == str(pair.fold)
+        assert (shown.identity == reference.identity) is pair.same
+        assert pair.first.rpartition("/")[0] != pair.second.rpartition("/")[0]  # never of one sequence
+
+
+def test_a_person_of_one_sequence_is_compared_with_its_own_neutral_frame():
+    pairs = expression_pairs(people(2, fold=1, sequences=1))
+    genuine = [pair for pair in pairs if pair.same]
+    assert {pair.second for pair in genuine} == {
+        "S100/001/S100_001_00000001.png", "S101/001/S101_001_00000001.png",
+    }  # fmt: skip
+    assert len(genuine) == 4
+
+
+def test_the_pairs_depend_on_the_photographs_and_the_seed_alone():
+    photographs = people(6, fold=1, sequences=3)
+    assert expression_pairs(photographs) == expression_pairs(reversed(photographs))
+    assert expression_pairs(photographs) != expression_pairs(photographs, seed=1)
+
+
+def test_impostors_are_drawn_from_all_others_of_the_fold():
+    pairs = expression_pairs(people(5, fold=1, sequences=3))
+    met = defaultdict(set)
+    for pair in pairs:
+        if not pair.same:
+            met[pair.first.split("/")[0]].add(pair.second.split("/")[0])
+    assert all(len(others) >= 3 and person not in others for person, others in met.items())
+
+
+def test_a_fold_of_one_person_has_no_pairs():
+    assert expression_pairs(people(1, fold=3)) == []
+    assert {pair.fold for pair in expression_pairs(people(1, fold=3) + people(2, fold=4))} == {4}
+
+
+def test_whole_ckplus_has_ten_balanced_folds(ckplus):
+    pairs = expression_pairs(read_ckplus(ckplus))
+    counts = Counter((pair.fold, pair.same) for pair in pairs)
+    assert sorted(counts) == sorted((fold, same) for fold in range(1, 11) for same in (True, False))
+    assert all(counts[fold, True] == counts[fold, False] > 0 for fold in range(1, 11))
+    assert len(pairs) == 2 * 3 * 327  # three photographs of an expression in each labelled sequence
+    assert len(set(pairs)) == len(pairs)
+
+
+HEADER = (
+    "No.  Input_img    Ref_img    IdentityIssame     Expression_actual    Expression_require    Expression_ref    "
+    "ExpressionIsrequire"
+)
+CK = "/home/somebody/CK+/CK+_mtcnnpy_182_160"
+
+
+def ck(person: str, number: str, frame: int) -> str:
+    return f"{person}/{number}/{person}_{number}_{frame:08d}.png"
+
+
+def authors_file(folder, rows) -> str:
+    """rows: (input, reference, whether one person) of the authors' machine."""
+    lines = [f"{number}  {one}  {two}  {same}  5  5  0  True" for number, (one, two, same) in enumerate(rows)]
+    path = folder / "pairs.txt"
+    path.write_text("\n".join([HEADER, *lines]) + "\n")
+    return str(path)
+
+
+KEYS = [ck(person, number, frame) for person in ("S010", "S011") for number in ("001", "002") for frame in (1, 12, 13)]
+GENUINE = [(f"{CK}/{ck('S010', '001', 12)}", f"{CK}/{ck('S010', '002', 1)}", True)] * 12
+IMPOSTORS = [(f"{CK}/{ck('S011', '001', 13)}", f"{CK}/{ck('S010', '002', 1)}", False)] * 11
+
+
+def test_the_authors_file_is_parsed_and_dealt_to_ten_folds(tmp_path):
+    pairs = authors_pairs(authors_file(tmp_path, GENUINE + IMPOSTORS), KEYS)
+    assert pairs[0] == Pair(1, ck("S010", "001", 12), ck("S010", "002", 1), True)
+    assert pairs[12] == Pair(1, ck("S011", "001", 13), ck("S010", "002", 1), False)
+    assert [pair.fold for pair in pairs] == [*range(1, 11), 1, 2, *range(1, 11), 1]
+
+
+def test_oulucasia_frames_are_found_by_number_however_the_authors_named_them(tmp_path):
+    root = "/home/somebody/Oulu-Casia/VL_Strong_mtcnnpy_182_160"
+    rows = [(f"{root}/P022/Happiness/P022_Happiness_023.png", f"{root}/P022/Anger/P022_Anger_000.png", True)] * 10
+    rows += [(f"{root}/P043/Surprise/P043_Surprise_022.png", f"{root}/P022/Anger/P022_Anger_000.png", False)] * 10
+    keys = ["P022/Happiness/023.jpeg", "P022/Anger/000.jpeg", "P043/Surprise/022.jpeg", "P043/Surprise/000.jpeg"]
+    pairs = authors_pairs(authors_file(tmp_path, rows), keys)
+    assert pairs[0][1:] == ("P022/Happiness/023.jpeg", "P022/Anger/000.jpeg", True)
+    assert pairs[10][1:] == ("P043/Surprise/022.jpeg", "P022/Anger/000.jpeg", False)
+
+
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        (lambda text: "", "line 1: expected the names of 8 columns"),
+        (lambda text: text.replace("No.", "10"), "line 1"),
+        (lambda text: text.replace("  True  5", "  yes  5", 1), "line 2: expected `number input reference True"),
+        (lambda text: text.replace("  5  5  0  True", "", 1), "line 2: expected"),
+        (
+            lambda text: text.replace("S010_001_00000012", "S010_001_00000099", 1),
+            "line 2: the corpus has no photograph",
+        ),
+        (lambda text: text.replace(f"{CK}/S010/001/", "", 1), "line 2: the corpus has no photograph S010_001"),
+        (lambda text: text.replace("  False", "  True", 1), "line 14: says True of the people S011 and S010"),
+        (lambda text: text.rsplit("\n", 3)[0], "12 genuine and 9 impostor pairs do not fill 10 folds"),
+    ],
+)
+def test_damaged_authors_files_are_refused(tmp_path, damage, complaint):
+    path = authors_file(tmp_path, GENUINE + IMPOSTORS)
+    (tmp_path / "pairs.txt").write_text(damage((tmp_path / "pairs.txt").read_text()))
+    with pytest.raises(CorpusError, match=rf"pairs\.txt.*{complaint}"):
+        authors_pairs(path, KEYS)
+
+
+def test_an_authors_file_that_is_not_there(tmp_path):
+    with pytest.raises(CorpusError, match="no such file; give a pairs file as the paper's authors publish it"):
+        authors_pairs(tmp_path / "pairs.txt", KEYS)
+
+
+@pytest.fixture
+def filmed(tmp_path, faces):
+    """The CK+ of eleven people, two of them with two sequences, prepared."""
+    source = tmp_path / "CK+"
+    for person, face in (("S010", faces[0]), ("S020", faces[1]), *((f"S{n}", faces[2]) for n in range(101, 110))):
+        for number in ("001", "002") if person < "S100" else ("001",):
+            images, labels = source / "cohn-kanade-images" / person / number, source / "Emotion" / person / number
+            images.mkdir(parents=True)
+            labels.mkdir(parents=True)
+            for frame in range(1, 5):
+                (images / f"{person}_{number}_{frame:08d}.png").write_bytes(face)
+            (labels / f"{person}_{number}_00000004_emotion.txt").write_text("   5.0000000e+00\n")
+    out = tmp_path / "corpus"
+    assert main(["prepare", "ckplus", str(source), str(out), "--size", "64", "--workers", "1"]) == 0
+    return out
+
+
+def test_prepared_ckplus_has_pairs_and_takes_the_authors_instead(filmed, tmp_path, capsys):
+    made = read_pairs(filmed)
+    # eleven people in ten folds: the first and the eleventh share one, which alone has two to compare
+    assert {pair.fold for pair in made} == {1}
+    assert Counter(pair.same for pair in made) == {True: 9, False: 9}
+    assert all((pair.first[:4] == pair.second[:4]) is pair.same for pair in made)
+
+    rows = [(f"{CK}/{ck('S010', '001', 3)}", f"{CK}/{ck('S010', '002', 1)}", True)] * 10
+    rows += [(f"{CK}/{ck('S010', '001', 1)}", f"{CK}/{ck('S010', '001', 1)}", True)]
+    rows += [(f"{CK}/{ck('S020', '001', 3)}", f"{CK}/{ck('S010', '002', 1)}", False)] * 10
+    assert main(["pairs", authors_file(tmp_path, rows), str(filmed)]) == 0
+    said = capsys.readouterr().out
+    assert "pairs.csv: 11 genuine and 10 impostor pairs, dealt to ten folds in turn" in said
+    assert "18 repeat an earlier pair (for another required expression), 1 compare a photograph with" in said
+    assert len(read_pairs(filmed)) == 21
+
+    assert (
+        main(["pairs", authors_file(tmp_path, [(f"{CK}/S999/001/S999_001_00000001.png", "b", True)]), str(filmed)]) == 2
+    )
+    assert "line 2: the corpus has no photograph" in capsys.readouterr().err
+    assert len(read_pairs(filmed)) == 21  # a damaged file changes nothing
