@@ -65,7 +65,7 @@ def test_sections_of_several_commands_come_together(calibrated, corpus, tmp_path
     assert "The publisher's" not in capsys.readouterr().out
     assert main(["expression", *common, "--splits", "10"]) == 0
     results = json.loads((out / "results.json").read_text())
-    assert set(results) == {"model", "expression", "authentication", "verification"}
+    assert set(results) == {"schema_version", "model", "expression", "authentication", "verification"}
     assert set(results["expression"]) == {"patterns 8", "patterns 9", "patterns 10"}
     assert results["verification"]["patterns 9"]["flip"] is True
     assert "ten_folds" not in results["verification"]["patterns 9"]
