@@ -91,6 +91,7 @@ def train_lbp_svm(
     record = {
         "tasks": ["verification", "expression"],
         "photographs_seen": len(features),
+        "train_splits": sorted({split for corpus in train for split in column(corpus, "split")}),
         "minutes": round((time.monotonic() - begun) / 60, 1),
         "device": f"CPU, {os.cpu_count()} processes",
         "penalty": best,

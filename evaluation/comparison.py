@@ -72,7 +72,8 @@ def compare(
         far: at which TAR is taken.
 
     Returns:
-        "models": `trained`; "seed", "resamples"; "verification" and "expression", None where not judged:
+        "models": `trained`; "level", "seed", "resamples"; "warnings" where a network was trained on splits of these
+        photographs, or nobody recorded on which; "verification" and "expression", None where not judged:
         "reference", counts, how "threshold" was chosen, "unit" of the bootstrap, and "rows". A row has its "label", for
         each metric {"value", "bootstrap", and counts}, accuracies also as a rate; "difference": metric ->
         {"difference", "low", "high", "p", "p_holm", "resamples"} to the reference; "mcnemar": {"only_this",
@@ -94,6 +95,7 @@ def compare(
             raise ValueError(f"{label!r} cannot be the reference for {task}; trained for it are {', '.join(known)}")
     able = {task: {n: e for n, e in models.items() if task in trained[n]["tasks"]} for task in references}
     section = {"models": dict(trained), "level": LEVEL, "seed": seed, "resamples": resamples}
+    section["warnings"] = _warnings(trained, models)
     section |= {task: None for task in TASKS}
     draw = {"seed": seed, "resamples": resamples}
     if "verification" in able:
@@ -103,6 +105,21 @@ def compare(
         judged = _expression(able["expression"], draw)
         section["expression"] = _with_differences(*judged, list(models), references["expression"])
     return section
+
+
+def _warnings(trained: Mapping[str, dict], models: Mapping[str, Embeddings]) -> list[str]:
+    warnings = []
+    for label, own in models.items():
+        splits = trained[label].get("train_splits")
+        if splits is None:
+            warnings.append(f"{label}: UNKNOWN which people it was trained on: maybe on these")
+            continue
+        if isinstance(splits, dict):  # of each corpus
+            splits = [split for of_corpus in splits.values() for split in of_corpus]
+        seen = sorted(set(map(str, splits)) & set(own.splits))
+        if seen:
+            warnings.append(f"{label}: OPTIMISTIC, trained on split {', '.join(seen)}")
+    return warnings
 
 
 def _same_photographs(models: Mapping[str, Embeddings]) -> dict[str, Embeddings]:

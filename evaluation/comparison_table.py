@@ -54,6 +54,7 @@ def comparison_text(section: dict) -> str:
     """The section that `comparison.compare` returns, for the terminal."""
     width = max(len(label) for label in section["models"]) + 2
     lines = ["What trained them", *_training_lines(section["models"], width)]
+    lines += [f"  {warning}" for warning in section["warnings"]]
     for task in TASKS:
         if section[task] is not None:
             lines += ["", *_task_lines(section[task], task, section["level"], width)]
@@ -104,13 +105,13 @@ def _task_lines(part: dict, task: str, level: float, width: int) -> list[str]:
     lines.append(f"  {'':<{width}}{head}({level:.0%} over {part['unit']})")
     for row in part["rows"]:
         lines.append(f"  {row['label']:<{width}}" + "".join(f"{_value(row[name]):<23}" for name in metrics).rstrip())
-    head = "".join(f"{TITLES[name]:<31}" for name in metrics)
+    head = "".join(f"{TITLES[name]:<32}" for name in metrics)
     lines.append(f"  {'less ' + part['reference']:<{width}}{head}McNemar, only this : only that right")
     for row in part["rows"]:
         if row["difference"] is None:
             continue
         test = row["mcnemar"]
-        cells = "".join(f"{_difference(row['difference'].get(name)):<31}" for name in metrics)
+        cells = "".join(f"{_difference(row['difference'].get(name)):<32}" for name in metrics)
         mcnemar = f"{test['only_this']:,}:{test['only_reference']:,} {_p(test['p_holm'])}"
         lines.append(f"  {row['label']:<{width}}{cells}{mcnemar}")
     return lines

@@ -13,7 +13,14 @@ from evaluation.verification import ScoredPairs, generated_pairs, score_pairs
 from face_data.pairs import Pair, generate_pairs
 
 PEOPLE, PHOTOGRAPHS = 24, 4
-BOTH = {"tasks": ["verification", "expression"], "weighting": "static", "w1": 1.0, "w2": 2.0, "minutes": 3.5}
+BOTH = {
+    "tasks": ["verification", "expression"],
+    "weighting": "static",
+    "w1": 1.0,
+    "w2": 2.0,
+    "minutes": 3.5,
+    "train_splits": ["8"],
+}
 REFERENCES = {"verification": "plain", "expression": "plain"}
 
 
@@ -79,13 +86,18 @@ def test_a_network_has_no_cell_for_a_task_it_was_not_trained_for(noisy):
     models = {"plain": noisy(1, 0.6), "faces": noisy(1, 0.6), "moods": noisy(1, 0.6)}
     trained = {"plain": BOTH, "faces": {"tasks": ["verification"]}, "moods": {"tasks": ["expression"]}}
     pairs = balanced_pairs(models["plain"], seed=0)
+    trained["moods"]["train_splits"] = {"corpora/lfw": ["8", "9"]}
     section = compare(models, trained, REFERENCES, pairs=pairs, far=0.05, resamples=50)
+    assert section["warnings"] == [
+        "faces: UNKNOWN which people it was trained on: maybe on these",
+        "moods: OPTIMISTIC, trained on split 9",
+    ]
+    assert "  moods: OPTIMISTIC, trained on split 9\n" in comparison_text(section)
     moods = row_of(section, "verification", "moods")
     assert [moods[name] for name in ("accuracy", "auc", "eer", "tar_at_far", "difference", "mcnemar")] == [None] * 6
     assert row_of(section, "verification", "faces")["accuracy"]["total"] == len(pairs)
     assert row_of(section, "expression", "faces")["macro_f1"] is None
     assert row_of(section, "expression", "moods")["difference"]["accuracy"]["difference"] == 0
-    comparison_text(section)
     with pytest.raises(ValueError, match="'faces' cannot be the reference for expression; trained for it are plain, m"):
         compare(models, trained, {"expression": "faces"})
     assert compare(models, trained, {"expression": "plain"}, resamples=50)["verification"] is None
