@@ -21,6 +21,7 @@ from transformers.utils import logging
 from evaluation import report
 from evaluation.cache import default_folder
 from evaluation.calibration import calibrate, store
+from evaluation.comparison_run import run_comparison
 from evaluation.embeddings import cache_for, embed, load_checkpoint
 from evaluation.page import write_page
 from evaluation.protocols import PROTOCOLS, corpus_record, judge_corpus
@@ -35,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.device == "cuda":
         arguments.device = state.device  # each process its own
     try:
-        (_calibrate if arguments.command == "calibrate" else _evaluate)(arguments)
+        {"calibrate": _calibrate, "compare": _compare}.get(arguments.command, _evaluate)(arguments)
     except (OSError, ValueError) as error:
         print(f"evaluation: {error}", file=sys.stderr)
         return 2
@@ -82,6 +83,12 @@ def _calibrate(arguments) -> None:
     print(f"written to {path}")
 
 
+def _compare(arguments) -> None:
+    path = run_comparison(arguments)
+    if arguments.speaks:
+        print(f"{path} and figures beside it")
+
+
 def _rate(text: str) -> float:
     value = float(text)
     if not 0 < value < 1:
@@ -100,16 +107,20 @@ def _parser() -> argparse.ArgumentParser:
         "authentication": "identity and expression in one decision per trial (default: fold 10, or valid and test)",
         "sessions": "simulated challenge sessions, BPCER and APCER (default: folds 9 and 10, or valid and test)",
         "all": "the four protocols above with one pass of the network",
+        "compare": "several models and baselines on the same photographs: tables, paired tests, ROC, DET, t-SNE",
         "calibrate": "choose both thresholds on people nobody trained on and store them in MODEL/config.json",
     }
     device = "cuda" if torch.cuda.is_available() else "cpu"
     for name, text in helps.items():
         command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("--model", required=True, help="folder of a saved model, or its Hub id")
+        several = {"nargs": "+"} if name == "compare" else {}
+        text = "folder of a saved model, or its Hub id" + ("; a run's folder stands for its last" if several else "")
+        command.add_argument("--model", required=True, help=text, **several)
         several = {} if name == "calibrate" else {"nargs": "+"}
         text = "prepared corpus: a folder or a Hub id" + ("; several are judged in turn" if several else "")
+        text += "; FOLDER:SPLIT,SPLIT for some splits" if name == "compare" else ""
         command.add_argument("--data", required=True, metavar="CORPUS", help=text, **several)
-        if name in ("verification", "all", "calibrate"):
+        if name in ("verification", "all", "calibrate", "compare"):
             command.add_argument("--far", type=_rate, default=0.01, help="false accept rate to aim at (default 0.01)")
         command.add_argument("--seed", type=int, default=0, help="of generated pairs, trials and bootstrap (default 0)")
         command.add_argument("--batch-size", type=int, default=64, help="faces per pass of the network (default 64)")
@@ -123,6 +134,18 @@ def _parser() -> argparse.ArgumentParser:
         )
         if name == "calibrate":
             command.add_argument("--splits", nargs="+", default=["9"], help="splits of the corpus (default 9)")
+            continue
+        if name == "compare":
+            command.add_argument("--out", type=Path, default=Path("results/comparison"), help="for comparison.json")
+            command.add_argument(
+                "--reference", metavar="NAME", help="the row others are compared with (default: first)"
+            )
+            text = "train the classical baseline, histograms of local binary patterns and an SVM, on these corpora"
+            command.add_argument("--lbp-svm", nargs="+", metavar="CORPUS", default=[], help=text)
+            text = "corpora to choose the SVM's penalty on"
+            command.add_argument("--lbp-validation", nargs="+", metavar="CORPUS", default=[], help=text)
+            text = "weights of facenet-pytorch's InceptionResnetV1 on disk: a row of its own"
+            command.add_argument("--inception", metavar="FILE.pt", help=text)
             continue
         text = "splits of the corpus to judge"
         if name in ("verification", "all"):

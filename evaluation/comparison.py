@@ -53,7 +53,6 @@ def compare(
     *,
     pairs: Sequence[Pair] = (),
     curve_pairs: Sequence[Pair] = (),
-    threshold_pairs: Sequence[Pair] = (),
     far: float = 0.01,
     seed: int = 0,
     resamples: int = RESAMPLES,
@@ -64,11 +63,10 @@ def compare(
         models: label -> embeddings of the same photographs, in any order.
         trained: label -> `training_record`, or any dict with at least "tasks"; there is no cell for other tasks.
         references: task -> label of the row the others are compared with; only these tasks are judged.
-        pairs: for the accuracy of verification, as the publisher's; see `balanced_pairs`.
+        pairs: for the accuracy of verification, as the publisher's; see `balanced_pairs`. Each pair is judged at the
+            threshold that is best on the pairs of people of other folds; where all are of one fold, its people are
+            dealt into ten.
         curve_pairs: for AUC, EER and TAR, as `generate_pairs`' 20,000; by default the same pairs.
-        threshold_pairs: pairs of other people to choose each model's threshold on (fold 9 where fold 10 is judged).
-            Without them each pair is judged at the threshold that is best on the pairs of people of other folds; where
-            all pairs are of one fold, its people are dealt into ten.
         far: at which TAR is taken.
 
     Returns:
@@ -82,7 +80,7 @@ def compare(
 
     Raises:
         ValueError: the models saw different photographs or were given different labels, a label has no record, a
-            reference is unknown or not trained for its task, or threshold_pairs share people with the judged ones.
+            reference is unknown or not trained for its task.
     """
     models = _same_photographs(models)
     if set(models) - set(trained):
@@ -99,7 +97,7 @@ def compare(
     section |= {task: None for task in TASKS}
     draw = {"seed": seed, "resamples": resamples}
     if "verification" in able:
-        judged = _verification(able["verification"], pairs, curve_pairs or pairs, threshold_pairs, far, draw)
+        judged = _verification(able["verification"], pairs, curve_pairs or pairs, far, draw)
         section["verification"] = _with_differences(*judged, list(models), references["verification"])
     if "expression" in able:
         judged = _expression(able["expression"], draw)
@@ -147,7 +145,6 @@ def _verification(
     models: dict[str, Embeddings],
     pairs: Sequence[Pair],
     curve_pairs: Sequence[Pair],
-    threshold_pairs: Sequence[Pair],
     far: float,
     draw: dict,
 ) -> tuple[dict, dict, dict, dict]:
@@ -157,16 +154,8 @@ def _verification(
     judged, drawn = next(iter(scored.values())), next(iter(curves.values()))
     right, method = {}, None
     for label, own in scored.items():
-        if threshold_pairs:
-            chosen_on, method = score_pairs(threshold_pairs, models[label]), "other people's pairs"
-            shared = set(chosen_on.first) | set(chosen_on.second)
-            shared &= set(own.first) | set(own.second)
-            if shared:
-                raise ValueError(f"threshold_pairs hold people who are judged: {', '.join(sorted(shared)[:5])}")
-            right[label] = (own.scores >= balanced_threshold(chosen_on, own.same.mean())) == own.same
-        else:
-            accepted, method = decide_out_of_fold(own)
-            right[label] = accepted == own.same
+        accepted, method = decide_out_of_fold(own)
+        right[label] = accepted == own.same
 
     everything = np.ones(len(judged), dtype=bool)
     accuracies = [weighted_share(hits, everything) for hits in right.values()]
@@ -219,8 +208,7 @@ def decide_out_of_fold(scored: ScoredPairs) -> tuple[np.ndarray, str]:
         others = scored.where(~np.isin(one, (low, high)) & ~np.isin(other, (low, high)))
         if others.same.all() or not others.same.any():
             raise ValueError(
-                f"{len(people)} people are too few to choose a threshold on others than those it judges: give "
-                "threshold_pairs of other people"
+                f"{len(people)} people are too few to choose a threshold on others than those it judges: give more"
             )
         accepted[held_out] = scored.scores[held_out] >= balanced_threshold(others, scored.same.mean())
     return accepted, method

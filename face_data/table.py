@@ -94,3 +94,9 @@ def read_summary(folder: str | Path) -> dict:
         raise CorpusError(f"{path} is missing: {folder} is not a prepared corpus") from None
     except json.JSONDecodeError as error:
         raise CorpusError(f"{path} is damaged ({error}); prepare the corpus again") from None
+
+
+def split_corpus(text: str) -> tuple[str, list[str] | None]:
+    """`corpora/lfw:1,2` -> ("corpora/lfw", ["1", "2"]); without a colon, every split."""
+    folder, colon, splits = text.partition(":")
+    return folder, splits.split(",") if colon else None

@@ -13,9 +13,8 @@ from datasets import Image
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from face_data.table import EXPRESSIONS, CorpusError, column, load_corpus
+from face_data.table import EXPRESSIONS, CorpusError, column, load_corpus, split_corpus
 from modeling_facelivenet import IGNORE
-from train.config import split_corpus
 
 LABEL_COLUMNS = ("identity", "expression", "expression_votes", "split")
 

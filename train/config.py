@@ -234,9 +234,3 @@ def _network_settings(parser: argparse.ArgumentParser, argv: list[str] | None) -
             parser.error(f"{argument} needs a value")
         network[name] = yaml.safe_load(value)
     return rest, network
-
-
-def split_corpus(text: str) -> tuple[str, list[str] | None]:
-    """`corpora/lfw:1,2` -> ("corpora/lfw", ["1", "2"]); without a colon, every split."""
-    folder, colon, splits = text.partition(":")
-    return folder, splits.split(",") if colon else None

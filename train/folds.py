@@ -13,8 +13,8 @@ import numpy as np
 from accelerate import PartialState
 
 from face_data.folds import fold_splits
-from face_data.table import CorpusError
-from train.config import TrainingConfig, split_corpus
+from face_data.table import CorpusError, split_corpus
+from train.config import TrainingConfig
 from train.loop import test, train
 
 FOLDS = 10

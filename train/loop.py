@@ -21,13 +21,13 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
-from face_data.table import CorpusError, load_corpus, read_summary
+from face_data.table import CorpusError, load_corpus, read_summary, split_corpus
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import EXPRESSIONS, IGNORE, FaceLiveNetConfig, FaceLiveNetModel, gather_from_processes
 from train.augmentation import augment, erase
 from train.batches import LABEL_COLUMNS, Batch, DrawnBatches, Labels, TrainingFaces, as_it_is
 from train.checkpoint import CheckpointError, anybody, holds_a_run, newest_checkpoint, save_model, save_training_state
-from train.config import TrainingConfig, split_corpus
+from train.config import TrainingConfig
 from train.figures import draw_curves
 from train.progress import Progress
 from train.sampled_identities import SampledIdentities

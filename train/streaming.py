@@ -10,10 +10,9 @@ from datasets.distributed import split_dataset_by_node
 from torch.utils.data import IterableDataset as TorchStream
 from torch.utils.data import get_worker_info
 
-from face_data.table import CorpusError, shards_of
+from face_data.table import CorpusError, shards_of, split_corpus
 from modeling_facelivenet import IGNORE
 from train.batches import LABEL_COLUMNS, Batch, Labels, decode
-from train.config import split_corpus
 
 COLUMNS = ["image", "key", *LABEL_COLUMNS]
 

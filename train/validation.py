@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from face_data.pairs import Pair, generate_pairs, read_pairs
-from face_data.table import EXPRESSIONS, column, load_corpus
+from face_data.table import EXPRESSIONS, column, load_corpus, split_corpus
 from modeling_facelivenet import FEATURE_SIZE
-from train.config import TrainingConfig, split_corpus
+from train.config import TrainingConfig
 
 GENUINE_PER_PERSON = 50  # so that the few much-photographed people do not decide
 

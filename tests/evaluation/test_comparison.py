@@ -9,8 +9,8 @@ import pytest
 from evaluation.comparison import balanced_pairs, balanced_threshold, compare, decide_out_of_fold
 from evaluation.comparison_table import comparison_text, training_record
 from evaluation.metrics import best_threshold
-from evaluation.verification import ScoredPairs, generated_pairs, score_pairs
-from face_data.pairs import Pair, generate_pairs
+from evaluation.verification import ScoredPairs, generated_pairs
+from face_data.pairs import generate_pairs
 
 PEOPLE, PHOTOGRAPHS = 24, 4
 BOTH = {
@@ -165,23 +165,6 @@ def test_balanced_threshold_is_the_best_one_at_the_share_of_these_pairs(noisy, s
     threshold = balanced_threshold(pairs, pairs.same.mean())
     assert threshold == best_threshold(pairs.scores, pairs.same)
     assert balanced_threshold(pairs, 0.999) < threshold  # hardly an impostor to be kept out
-
-
-def test_threshold_pairs_are_of_other_people(noisy):
-    models = {"plain": noisy(1, 0.6)}
-    own = balanced_pairs(models["plain"], seed=0)
-    early = [pair for pair in own if max(pair.first, pair.second) < "k048"]
-    late = [pair for pair in own if min(pair.first, pair.second) >= "k048"]
-    ask = {"pairs": late, "far": 0.5, "resamples": 50}
-    part = compare(models, {"plain": BOTH}, {"verification": "plain"}, threshold_pairs=early, **ask)["verification"]
-    assert part["threshold"] == "other people's pairs" and part["pairs"] == len(late)
-    chosen_on, judged_on = score_pairs(early, models["plain"]), score_pairs(late, models["plain"])
-    right = (judged_on.scores >= balanced_threshold(chosen_on, judged_on.same.mean())) == judged_on.same
-    assert part["rows"][0]["accuracy"]["hits"] == right.sum()
-    with pytest.raises(ValueError, match="threshold_pairs hold people who are judged: p12"):
-        compare(
-            models, {"plain": BOTH}, {"verification": "plain"}, threshold_pairs=[Pair(0, "k048", "k049", True)], **ask
-        )
 
 
 def test_too_few_impostors_for_a_far_are_no_cell(noisy):

@@ -13,9 +13,7 @@ def scored(folds, scores, same, first=None, second=None) -> ScoredPairs:
     count = len(scores)
     first = np.array([f"p{number}" for number in range(count)] if first is None else first)
     second = np.where(same, first, [f"q{number}" for number in range(count)]) if second is None else np.array(second)
-    return ScoredPairs(
-        np.array(folds), np.array(scores), np.array(same, bool), first, second, np.zeros(count, bool)
-    )
+    return ScoredPairs(np.array(folds), np.array(scores), np.array(same, bool), first, second, np.zeros(count, bool))
 
 
 def leaking_folds() -> ScoredPairs:

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from train.config import parse_config, split_corpus
+from face_data.table import split_corpus
+from train.config import parse_config
 
 
 def test_every_preset_parses(repository):
