@@ -174,7 +174,7 @@ def single_fold(scored: ScoredPairs, far: float, shipped_threshold: float | None
 
     Returns:
         `curve` of fold 10 and, each as `at_threshold` gives it, "best_accuracy_threshold", "far_threshold" and, where
-        there is one, "shipped_threshold". Where fold 9 has no threshold for this FAR (CK+ has fewer than 100 impostor
+        there is one, "shipped_threshold". Where fold 9 has no threshold for this FAR (CK+ has about 98 impostor
         pairs a fold, too few for 1 %), "far_threshold" is left out and "far_threshold_reason" says why.
     """
     chosen_on, judged = (scored.where(scored.folds == fold) for fold in (CHOOSE_FOLD, REPORT_FOLD))
