@@ -38,7 +38,8 @@ class ScoredPairs:
     """Pairs with the network's similarity in [-1, 1].
 
     folds, scores, same: (n,). first, second: (n,) the people, equal in genuine pairs. missing: (n,) pairs with a
-    photograph that the corpus lacks because no face was found in it; their score is -1.
+    photograph that the corpus lacks because no face was found in it; their score is -1. splits: (n, 2) of the corpus,
+    where the two photographs are; "" where they are not.
     """
 
     folds: np.ndarray
@@ -47,6 +48,7 @@ class ScoredPairs:
     first: np.ndarray
     second: np.ndarray
     missing: np.ndarray
+    splits: np.ndarray
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -66,7 +68,7 @@ def score_pairs(pairs: Sequence[Pair], embeddings: Embeddings) -> ScoredPairs:
         raise ValueError("there is no pair to judge")
     names = sorted({name for pair in pairs for name in (pair.first, pair.second)})
     place = {name: index for index, name in enumerate(names)}
-    templates, people = _templates(names, embeddings)
+    templates, people, splits = _templates(names, embeddings)
     found = np.array([template is not None for template in templates])
     sides = np.array([[place[pair.first], place[pair.second]] for pair in pairs])
     missing = ~found[sides].all(1)
@@ -82,17 +84,21 @@ def score_pairs(pairs: Sequence[Pair], embeddings: Embeddings) -> ScoredPairs:
         first=np.array([one for one, _ in shown]),
         second=np.array([other for _, other in shown]),
         missing=missing,
+        splits=np.array(splits)[sides],
     )
 
 
-def _templates(names: Sequence[str], embeddings: Embeddings) -> tuple[list[np.ndarray | None], list[str | None]]:
-    """What stands for each photograph or video: (1792,) of length 1 and its person; None where no face was found."""
+def _templates(names: Sequence[str], embeddings: Embeddings) -> tuple[list, list, list]:
+    """What stands for each photograph or video, (1792,) of length 1, its person and its split.
+
+    Where no face was found they are None, None and "".
+    """
     rows_of = {key: [row] for row, key in enumerate(embeddings.keys)}
     videos = set(names) - rows_of.keys()
     for row, key in enumerate(embeddings.keys):
         if (video := key.rpartition("/")[0]) in videos:
             rows_of.setdefault(video, []).append(row)
-    templates, people = [], []
+    templates, people, splits = [], [], []
     for name in names:
         rows = rows_of.get(name)
         template = None if rows is None else embeddings.embeddings[rows[0]]
@@ -102,7 +108,8 @@ def _templates(names: Sequence[str], embeddings: Embeddings) -> tuple[list[np.nd
             template /= max(np.linalg.norm(template), 1e-12)
         templates.append(template)
         people.append(None if rows is None else embeddings.identities[rows[0]])
-    return templates, people
+        splits.append("" if rows is None else embeddings.splits[rows[0]] or "")
+    return templates, people, splits
 
 
 def _people(pair: Pair, one: str | None, other: str | None) -> tuple[str, str]:
@@ -120,7 +127,7 @@ def ten_folds(scored: ScoredPairs, train_splits: frozenset[str] | None, seed: in
     left out of the mean. It is None where all pairs, or none, are decided rightly.
 
     Args:
-        train_splits: folds whose people the network learned from; None where nobody recorded it.
+        train_splits: splits whose people the network learned from; None where nobody recorded it.
 
     Returns:
         "mean", "standard_error", "bootstrap", "pairs", "missing_pairs", "folds" (accuracy as a rate, threshold,
@@ -139,7 +146,9 @@ def ten_folds(scored: ScoredPairs, train_splits: frozenset[str] | None, seed: in
         threshold = best_threshold(scored.scores[~test], scored.same[~test])
         right[test] = (scored.scores[test] >= threshold) == scored.same[test]
         judged = {"fold": int(fold), "accuracy": rate(int(right[test].sum()), int(test.sum())), "threshold": threshold}
-        folds.append(judged | {"trained_on": None if train_splits is None else str(fold) in train_splits})
+        # By their photographs' splits, not the fold's number: in the authors' pairs files the two are unrelated.
+        trained = None if train_splits is None else bool(np.isin(scored.splits[test], list(train_splits)).any())
+        folds.append(judged | {"trained_on": trained})
 
     def mean_accuracy(weights: np.ndarray) -> float:
         drawn, hits = (np.bincount(fold_of, weights * counted) for counted in (1, right))
@@ -165,7 +174,7 @@ def single_fold(scored: ScoredPairs, far: float, shipped_threshold: float | None
 
     Returns:
         `curve` of fold 10 and, each as `at_threshold` gives it, "best_accuracy_threshold", "far_threshold" and, where
-        there is one, "shipped_threshold". Where fold 9 has no threshold for this FAR (CK+ has fewer than 100 impostor
+        there is one, "shipped_threshold". Where fold 9 has no threshold for this FAR (CK+ has about 98 impostor
         pairs a fold, too few for 1 %), "far_threshold" is left out and "far_threshold_reason" says why.
     """
     chosen_on, judged = (scored.where(scored.folds == fold) for fold in (CHOOSE_FOLD, REPORT_FOLD))

@@ -13,7 +13,9 @@ def scored(folds, scores, same, first=None, second=None) -> ScoredPairs:
     count = len(scores)
     first = np.array([f"p{number}" for number in range(count)] if first is None else first)
     second = np.where(same, first, [f"q{number}" for number in range(count)]) if second is None else np.array(second)
-    return ScoredPairs(np.array(folds), np.array(scores), np.array(same, bool), first, second, np.zeros(count, bool))
+    splits = np.array([[str(fold)] * 2 for fold in folds])
+    lost = np.zeros(count, bool)
+    return ScoredPairs(np.array(folds), np.array(scores), np.array(same, bool), first, second, lost, splits)
 
 
 def leaking_folds() -> ScoredPairs:
@@ -197,3 +199,19 @@ def test_a_curve_that_no_draw_could_change_has_no_interval():
     result = curve(leaking_folds().where(np.arange(200) < 20), (0.1,), seed=0)
     assert (result["auc"], result["eer"]) == (1, 0)
     assert result["auc_interval"] is None and result["eer_interval"] is None
+
+
+def test_folds_are_marked_by_the_splits_their_photographs_are_in(by_hand):
+    rows = [(f"{person}{number}", person, None, split, [1, number], FLAT)
+            for person, split in (("a", "7"), ("b", "8"), ("c", "9")) for number in (1, 2)]  # fmt: skip
+    pairs = [
+        Pair(1, "a1", "a2", True), Pair(1, "a1", "b1", False), Pair(2, "b1", "b2", True), Pair(2, "b1", "c1", False),
+        Pair(2, "c1", "lost", True),
+    ]  # fmt: skip
+    result = score_pairs(pairs, by_hand(rows))
+    assert result.splits.tolist() == [["7", "7"], ["7", "8"], ["8", "8"], ["8", "9"], ["9", ""]]
+    marked = {train: ten_folds(result, frozenset(train)) for train in ("1", "7", "8")}
+    assert [fold["trained_on"] for fold in marked["1"]["folds"]] == [False, False]  # there is no split 1
+    assert [fold["trained_on"] for fold in marked["7"]["folds"]] == [True, False]
+    assert [fold["trained_on"] for fold in marked["8"]["folds"]] == [True, True]
+    assert marked["8"]["unseen_mean"] is None
