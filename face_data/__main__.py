@@ -124,6 +124,10 @@ def _report(folder: Path, summary: dict) -> None:
         count = Counter(columns["expression"][row] for row in rows)
         cells = [count[index] for index in range(len(EXPRESSIONS))] + [count[None]]
         print(f"  {split:<8}{len(rows):>8,}{len(people):>8,}" + "".join(f"{cell:>10,}" for cell in cells))
+    for name in summary.get("attributes", []):
+        values = Counter(column(corpus, name))
+        counts = ", ".join(f"{value or 'not known'} {count:,}" for value, count in sorted(values.items(), key=str))
+        print(f"  {name}: {counts}")
     if summary["layout"] in PUBLISHED:
         print("  against the published numbers, skipped photographs counted too:")
         keys = column(corpus, "key") + [row["key"] for row in summary["skipped"]]

@@ -22,7 +22,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from face_data.readers import Photograph
-from face_data.table import FEATURES, CorpusError, read_summary
+from face_data.table import CorpusError, features_with, read_summary
 from image_processing_facelivenet import FaceLiveNetImageProcessor, NoFaceError, UnreadableImageError, load_image
 
 SHARD_SIZE = 512
@@ -61,7 +61,11 @@ def prepare(
     if shard_size < 1:
         raise ValueError(f"shard_size must be at least 1, not {shard_size}")
     options = json.loads(processor.to_json_string()) | {"shard_size": shard_size} | (settings or {})
-    _begin(out, {"layout": layout, "options": options})
+    description = {"layout": layout, "options": options}
+    _begin(out, description)
+    stream = iter(photographs)
+    first = next(stream, None)
+    attributes = sorted(first.attributes) if first else []
     workers = workers or os.cpu_count() or 1
     context = multiprocessing.get_context("spawn")
     pending = set()
@@ -69,18 +73,18 @@ def prepare(
         tqdm(total=total, unit="photo", desc=f"prepare {layout}", smoothing=0) as progress,
         ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(processor,)) as pool,
     ):
-        stream = iter(photographs)
-        shards = iter(lambda: tuple(itertools.islice(stream, shard_size)), ())
+        whole = itertools.chain([first] if first else [], stream)
+        shards = iter(lambda: tuple(itertools.islice(whole, shard_size)), ())
         for number, shard in enumerate(shards):
             if _is_done(out / f"part-{number:05d}", shard):
                 progress.update(len(shard))
                 continue
-            pending.add(pool.submit(_prepare_shard, shard, str(out / f"part-{number:05d}"), layout))
+            pending.add(pool.submit(_prepare_shard, shard, str(out / f"part-{number:05d}"), layout, attributes))
             if len(pending) > workers:  # never more photographs in memory than the workers need
                 pending = _collect(pending, progress)
         while pending:
             pending = _collect(pending, progress)
-    return _finish(out, {"layout": layout, "options": options})
+    return _finish(out, description | {"attributes": attributes})
 
 
 def _collect(pending: set, progress: tqdm) -> set:
@@ -130,9 +134,14 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _prepare_shard(shard: tuple[Photograph, ...], stem: str, layout: str) -> int:
+def _prepare_shard(shard: tuple[Photograph, ...], stem: str, layout: str, attributes: list[str]) -> int:
     rows, skipped, crowded = [], [], 0
     for photograph in shard:
+        if sorted(photograph.attributes) != attributes:
+            raise CorpusError(
+                f"{photograph.key}: its attributes are {', '.join(sorted(photograph.attributes)) or 'none'}, those of "
+                f"the first photograph {', '.join(attributes) or 'none'}: the reader must give all the same names"
+            )
         try:
             image, rim = _shown_to_detector(photograph)
             faces = _processor.detect(image)
@@ -159,12 +168,14 @@ def _prepare_shard(shard: tuple[Photograph, ...], stem: str, layout: str) -> int
                 "box": ((faces[0].box - rim) / photograph.enlarge).tolist(),
                 "landmarks": ((faces[0].landmarks - rim) / photograph.enlarge).tolist(),
                 "detection_probability": faces[0].probability,
+                **photograph.attributes,
             }
         )
     path = Path(stem)
     temporary = path.with_suffix(".tmp")
-    columns = {name: [row[name] for row in rows] for name in FEATURES}  # also where all were skipped
-    Dataset.from_dict(columns, features=FEATURES).to_parquet(temporary)
+    features = features_with(attributes)
+    columns = {name: [row[name] for row in rows] for name in features}  # also where all were skipped
+    Dataset.from_dict(columns, features=features).to_parquet(temporary)
     os.replace(temporary, path.with_suffix(".parquet"))
     note = {"keys": [shard[0].key, shard[-1].key], "read": len(shard), "several_faces": crowded, "skipped": skipped}
     _write_json(path.with_suffix(".json"), note)

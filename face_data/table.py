@@ -24,6 +24,11 @@ FEATURES = Features(
 )
 
 
+def features_with(attributes: Sequence[str]) -> Features:
+    """The columns of a corpus that has these further ones, all of them text or null."""
+    return Features(FEATURES | {name: Value("string") for name in attributes})
+
+
 class CorpusError(ValueError):
     """The folder is not a prepared corpus, or not the one that was asked for; the message says what to do."""
 
@@ -39,13 +44,14 @@ def load_corpus(
         columns: read only these, and no byte of the others; None reads all.
 
     Returns:
-        a `datasets.Dataset` with the columns of FEATURES; pictures are decoded when they are read.
+        a `datasets.Dataset` with the columns of FEATURES, and the corpus's own attributes after them; pictures are
+        decoded when they are read.
 
     Raises:
         CorpusError: no such corpus, an unfinished one, or a split it does not have.
     """
     columns = None if columns is None else list(columns)
-    features = FEATURES if columns is None else Features({name: FEATURES[name] for name in columns})
+    features = None if columns is None else Features({name: FEATURES[name] for name in columns})
     folder = Path(corpus)
     if folder.is_dir():
         shards = shards_of(folder)
@@ -54,6 +60,7 @@ def load_corpus(
             raise CorpusError(f"{corpus}: its preparation was interrupted; run the same command again to finish it")
         if summary.get("prepared") == 0:
             raise CorpusError(f"{corpus}: it is empty, for no photograph gave a face; {folder}/corpus.json says why")
+        features = features or features_with(summary.get("attributes", []))
         dataset = Dataset.from_parquet(shards, features=features, columns=columns)
     elif folder.exists() or str(corpus).count("/") != 1 or str(corpus).startswith((".", "/")):
         raise CorpusError(
@@ -62,6 +69,10 @@ def load_corpus(
     else:
         only = {} if columns is None else {"columns": columns}
         dataset = load_dataset(str(corpus), split="train", features=features, **only)
+        if features is None:
+            if missing := [name for name in FEATURES if name not in dataset.column_names]:
+                raise CorpusError(f"{corpus}: no column {', '.join(missing)}: it is not a prepared corpus")
+            dataset = dataset.cast(features_with([name for name in dataset.column_names if name not in FEATURES]))
     if splits is None:
         return dataset
     known = column(dataset, "split")

@@ -76,10 +76,34 @@ def read_fer2013(source: Path) -> Iterator[Photograph]:
 
 
 def read_london(source: Path) -> Iterator[Photograph]:
-    """Face Research Lab London Set (DeBruine & Jones 2017): `ID_neutral.jpg` and `ID_happy.jpg`. For tests only."""
+    """Face Research Lab London Set (DeBruine & Jones 2017): `ID_neutral.jpg` and `ID_happy.jpg`. For tests only.
+
+    Attributes from the publisher's `info.csv` (face_id, age, gender, ethnicity): gender, ethnicity, and age_band, the
+    decade (18-29, 30-39, …), for ages alone would part twelve people into ones.
+    """
+    with opened_text(source / "info.csv") as file:
+        people = {row.get("face_id"): row for row in csv.DictReader(file)}
     for path in sorted(source.glob("*_*.jpg")):
         person, expression = path.stem.split("_")
-        yield Photograph(path.name, path, person, expression, split="test")
+        try:
+            known = people[person]
+            attributes = {
+                "gender": known["gender"] or None,
+                "ethnicity": known["ethnicity"] or None,
+                "age_band": _age_band(known["age"]),
+            }
+        except (KeyError, ValueError) as error:
+            raise CorpusError(
+                f"{source / 'info.csv'}: no line of face_id, age, gender, ethnicity for {path.name} ({error})"
+            ) from None
+        yield Photograph(path.name, path, person, expression, split="test", attributes=attributes)
+
+
+def _age_band(age: str) -> str | None:
+    if not age.strip():
+        return None
+    decade = int(float(age)) // 10 * 10
+    return "18-29" if decade in (10, 20) else f"{decade}-{decade + 9}"
 
 
 def _code(digits: str) -> int:

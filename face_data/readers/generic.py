@@ -8,13 +8,14 @@ import fsspec
 from datasets import ClassLabel, Image, load_dataset
 
 from face_data.readers.source import Photograph, expression_named, folders_in, opened_text, pictures_in
-from face_data.table import CorpusError
+from face_data.table import FEATURES, CorpusError
 
 
 def read_folder(source: Path) -> Iterator[Photograph]:
     """A folder per person, or a csv file with the header `path,identity,expression` and, if wanted, `split`.
 
-    Paths in the csv are relative to it; identity and expression may be empty. Without a split all are in "all".
+    Paths in the csv are relative to it; identity and expression may be empty. Without a split all are in "all". Further
+    columns become attributes of the photographs.
     """
     if source.is_file():
         yield from _table(source)
@@ -28,6 +29,9 @@ def _table(path: Path) -> Iterator[Photograph]:
     with opened_text(path) as file:
         rows = csv.DictReader(file)
         header = rows.fieldnames or []
+        further = [name for name in header if name not in ("path", "identity", "expression", "split")]
+        if taken := [name for name in further if name in FEATURES or not name.strip() or header.count(name) > 1]:
+            raise CorpusError(f"{path}: {taken[0]!r} cannot be the name of a further column; rename or remove it")
         if not {"path", "identity", "expression"} <= set(header):
             raise CorpusError(
                 f"{path}: its first line must be path,identity,expression, with or without split; "
@@ -40,7 +44,7 @@ def _table(path: Path) -> Iterator[Photograph]:
             expression = expression_named(row["expression"], where) if row["expression"].strip() else None
             yield Photograph(
                 row["path"], path.parent / row["path"], row["identity"] or None, expression,
-                split=row.get("split") or "all",
+                split=row.get("split") or "all", attributes={name: row[name] or None for name in further},
             )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
@@ -30,8 +30,10 @@ class Photograph:
 
     key: the publisher's name of it, unique in the corpus. image: where it lies, its encoded bytes, or (drawn faces)
     a function that makes it, called in the process that prepares it.
-    votes: 8 probabilities in the order of EXPRESSIONS. enlarge, border: how a face cropped too tight for the detector
-    is shown to it: scaled by `enlarge`, then its border pixels repeated over `border` times its side.
+    votes: 8 probabilities in the order of EXPRESSIONS. attributes: whatever else the publisher says of it or of the
+    person, such as gender; every photograph of a corpus has the same names, with None where it is not known.
+    enlarge, border: how a face cropped too tight for the detector is shown to it: scaled by `enlarge`, then its border
+    pixels repeated over `border` times its side.
     """
 
     key: str
@@ -40,6 +42,7 @@ class Photograph:
     expression: str | None = None
     votes: tuple[float, ...] | None = None
     split: str | None = None
+    attributes: dict[str, str | None] = field(default_factory=dict)
     enlarge: int = 1
     border: float = 0.0
 

@@ -130,7 +130,7 @@ def test_photographs_are_drawn_where_nobody_knows_who_is_who_and_unknown_labels_
 
 def scored(folds, scores, same, first, second) -> ScoredPairs:
     parts = (np.array(folds), np.array(scores, float), np.array(same, bool), np.array(first), np.array(second))
-    return ScoredPairs(*parts, np.zeros(len(folds), bool))
+    return ScoredPairs(*parts, np.zeros(len(folds), bool), np.full((len(folds), 2), ""))
 
 
 def test_no_threshold_is_chosen_on_the_people_it_judges():

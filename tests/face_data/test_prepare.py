@@ -208,3 +208,19 @@ def test_no_photographs_are_no_corpus(tmp_path):
         prepare([], tmp_path / "out", layout="london", processor=PROCESSOR)
     with pytest.raises(ValueError, match="shard_size must be at least 1, not 0"):
         prepare([], tmp_path / "out", layout="london", processor=PROCESSOR, shard_size=0)
+
+
+def test_attributes_become_columns_of_every_shard(tmp_path):
+    people = [
+        Photograph(f"{number}.png", encoded(picture(number)), str(number), attributes={"gender": gender, "lens": None})
+        for number, gender in enumerate(("female", None, "male"))
+    ]
+    out = tmp_path / "corpus"
+    prepare(people, out, layout="here", processor=PROCESSOR, workers=1, shard_size=1)
+    assert read_summary(out)["attributes"] == ["gender", "lens"]
+    corpus = load_corpus(out)
+    assert corpus["gender"][:] == ["female", None, "male"] and corpus["lens"][:] == [None] * 3
+    assert load_corpus(out, columns=["key"]).column_names == ["key"]
+    unlike = [people[0], Photograph("b.png", encoded(picture(1)), attributes={"gender": "male"})]
+    with pytest.raises(CorpusError, match="the reader must give all the same names"):
+        prepare(unlike, tmp_path / "other", layout="here", processor=PROCESSOR, workers=1)

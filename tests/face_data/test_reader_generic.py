@@ -175,3 +175,14 @@ def test_what_is_no_dataset(tmp_path, hub):
     (hub / "train-00000-of-00001.parquet").write_bytes(b"PAR1 half a file")
     with pytest.raises(CorpusError, match=r"hub: `datasets\.load_dataset` cannot read it"):
         list(read_hub(hub, **COLUMNS))
+
+
+def test_further_columns_of_a_table_are_attributes(tmp_path):
+    table = tmp_path / "people.csv"
+    table.write_text("path,identity,expression,gender,lens\na.jpg,anna,happy,female,\nb.jpg,,,,35\n")
+    first, second = read_folder(table)
+    assert first.attributes == {"gender": "female", "lens": None}
+    assert second.attributes == {"gender": None, "lens": "35"}
+    table.write_text("path,identity,expression,box\na.jpg,anna,happy,1\n")
+    with pytest.raises(CorpusError, match="'box' cannot be the name of a further column"):
+        list(read_folder(table))

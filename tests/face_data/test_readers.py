@@ -267,13 +267,19 @@ def test_every_layout_has_a_reader_with_a_description():
 def test_london(tmp_path):
     for name in ("036_happy.jpg", "036_neutral.jpg", "004_happy.jpg"):
         (tmp_path / name).write_bytes(jpeg(9))
-    (tmp_path / "info.csv").write_text("face_id\n")
+    (tmp_path / "info.csv").write_text("face_id,age,gender,ethnicity\n004,30,male,white\n036,21.5,female,\n")
     rows = [(row.key, row.identity, row.expression, row.split) for row in read_london(tmp_path)]
     assert rows == [
         ("004_happy.jpg", "004", "happy", "test"),
         ("036_happy.jpg", "036", "happy", "test"),
         ("036_neutral.jpg", "036", "neutral", "test"),
     ]
+    first, second, _ = [row.attributes for row in read_london(tmp_path)]
+    assert first == {"gender": "male", "ethnicity": "white", "age_band": "30-39"}
+    assert second == {"gender": "female", "ethnicity": None, "age_band": "18-29"}
+    (tmp_path / "info.csv").write_text("face_id,age,gender,ethnicity\n004,30,male,white\n")
+    with pytest.raises(CorpusError, match=r"info\.csv: no line of face_id, age, gender, ethnicity for 036_happy"):
+        list(read_london(tmp_path))
 
 
 @pytest.mark.real_data
