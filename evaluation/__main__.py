@@ -4,39 +4,42 @@
     python -m evaluation all --model pretrained --data corpora/lfw --out results
     python -m evaluation expression --model pretrained --data corpora/ferplus --splits valid --out results
     python -m evaluation verification --model runs/new --data corpora/lfw --splits 9 --out results/fold9
+    python -m evaluation compare --model runs/dynamic runs/static_1_1 --data corpora/lfw:9 corpora/ferplus:valid
+    python -m evaluation folds --model runs/paper_dynamic --data corpora/ckplus
+    accelerate launch --num_processes 4 -m evaluation all --model pretrained --data corpora/lfw
 
 MODEL is the folder of a saved model or its Hub id, CORPUS a folder that `python -m face_data prepare` wrote, or the Hub
-id of one. Each command prints a table and adds its section to OUT/results.json, with figures beside it. Thresholds come
-from fold 9 (`calibrate`), reports are about fold 10: look at fold 9 with --splits 9 as often as you like, at 10 once.
+id of one. Each command prints its tables and adds them to OUT/results.json, draws the figures beside it and writes the
+whole as a page, OUT/report.html. Thresholds come from fold 9 (`calibrate`), reports are about fold 10: look at fold 9
+with --splits 9 as often as you like, at 10 once.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
-import torch
 from accelerate import PartialState
 from transformers.utils import logging
 
 from evaluation import report
-from evaluation.cache import default_folder
 from evaluation.calibration import calibrate, store
 from evaluation.comparison_run import run_comparison
+from evaluation.cross_validation import judge_folds
 from evaluation.embeddings import cache_for, embed, load_checkpoint
+from evaluation.options import parser
 from evaluation.page import write_page
 from evaluation.protocols import PROTOCOLS, corpus_record, judge_corpus
 from face_data.table import load_corpus
 
 
 def main(argv: list[str] | None = None) -> int:
-    arguments = _parser().parse_args(argv)
+    arguments = parser(__doc__).parse_args(argv)
     logging.disable_progress_bar()
     state = PartialState(cpu=arguments.device == "cpu")
     arguments.speaks = state.is_main_process
     if arguments.device == "cuda":
         arguments.device = state.device  # each process its own
     try:
-        {"calibrate": _calibrate, "compare": _compare}.get(arguments.command, _evaluate)(arguments)
+        {"calibrate": _calibrate, "compare": _compare, "folds": _folds}.get(arguments.command, _evaluate)(arguments)
     except (OSError, ValueError) as error:
         print(f"evaluation: {error}", file=sys.stderr)
         return 2
@@ -51,7 +54,7 @@ def _evaluate(arguments) -> None:
             f"{arguments.model} has no similarity_threshold, so nobody can be accepted: "
             "run `python -m evaluation calibrate` on it first"
         )
-    report.read_results(arguments.out, checkpoint)  # a folder of other weights is refused now, not after the work
+    report.read_results(arguments.out, checkpoint.record)  # a folder of other weights is refused before the work
     checkpoint.model.config.test_time_flip |= arguments.flip
     for data in arguments.data:
         path = judge_corpus(arguments, checkpoint, data, protocols)
@@ -83,86 +86,16 @@ def _calibrate(arguments) -> None:
     print(f"written to {path}")
 
 
+def _folds(arguments) -> None:
+    path = judge_folds(arguments)
+    if arguments.speaks:
+        print(f"{path}, figures, and all of it as a page: {write_page(arguments.out)}")
+
+
 def _compare(arguments) -> None:
     path = run_comparison(arguments)
     if arguments.speaks:
         print(f"{path} and figures beside it")
-
-
-def _rate(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is no rate between 0 and 1")
-    return value
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    helps = {
-        "verification": "LFW View 2 in ten folds, fold 10 with thresholds from fold 9, generated pairs of fold 10",
-        "expression": "accuracy, recall per class, confusion matrix (default: folds 9 and 10, or valid and test)",
-        "authentication": "identity and expression in one decision per trial (default: fold 10, or valid and test)",
-        "sessions": "simulated challenge sessions, BPCER and APCER (default: folds 9 and 10, or valid and test)",
-        "all": "the four protocols above with one pass of the network",
-        "compare": "several models and baselines on the same photographs: tables, paired tests, ROC, DET, t-SNE",
-        "calibrate": "choose both thresholds on people nobody trained on and store them in MODEL/config.json",
-    }
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    for name, text in helps.items():
-        command = commands.add_parser(name, help=text, description=text)
-        several = {"nargs": "+"} if name == "compare" else {}
-        text = "folder of a saved model, or its Hub id" + ("; a run's folder stands for its last" if several else "")
-        command.add_argument("--model", required=True, help=text, **several)
-        several = {} if name == "calibrate" else {"nargs": "+"}
-        text = "prepared corpus: a folder or a Hub id" + ("; several are judged in turn" if several else "")
-        text += "; FOLDER:SPLIT,SPLIT for some splits" if name == "compare" else ""
-        command.add_argument("--data", required=True, metavar="CORPUS", help=text, **several)
-        if name in ("verification", "all", "calibrate", "compare"):
-            command.add_argument("--far", type=_rate, default=0.01, help="false accept rate to aim at (default 0.01)")
-        command.add_argument("--seed", type=int, default=0, help="of generated pairs, trials and bootstrap (default 0)")
-        command.add_argument("--batch-size", type=int, default=64, help="faces per pass of the network (default 64)")
-        command.add_argument("--device", default=device, help="cpu or cuda (default here: %(default)s)")
-        text = (
-            "keeps what the network said, so that no face passes it twice (default $FACELIVENET_CACHE or %(default)s)"
-        )
-        command.add_argument("--cache", type=Path, default=default_folder(), metavar="FOLDER", help=text)
-        command.add_argument(
-            "--no-cache", dest="cache", action="store_const", const=None, help="neither use nor keep that"
-        )
-        if name == "calibrate":
-            command.add_argument("--splits", nargs="+", default=["9"], help="splits of the corpus (default 9)")
-            continue
-        if name == "compare":
-            command.add_argument("--out", type=Path, default=Path("results/comparison"), help="for comparison.json")
-            command.add_argument(
-                "--reference", metavar="NAME", help="the row others are compared with (default: first)"
-            )
-            text = "train the classical baseline, histograms of local binary patterns and an SVM, on these corpora"
-            command.add_argument("--lbp-svm", nargs="+", metavar="CORPUS", default=[], help=text)
-            text = "corpora to choose the SVM's penalty on"
-            command.add_argument("--lbp-validation", nargs="+", metavar="CORPUS", default=[], help=text)
-            text = "weights of facenet-pytorch's InceptionResnetV1 on disk: a row of its own"
-            command.add_argument("--inception", metavar="FILE.pt", help=text)
-            continue
-        text = "splits of the corpus to judge"
-        if name in ("verification", "all"):
-            text += "; verification then judges generated pairs of their people, not View 2"
-        command.add_argument("--splits", nargs="+", metavar="SPLIT", help=text)
-        command.add_argument("--out", type=Path, default=Path("results"), help="for results.json (default results)")
-        command.add_argument("--flip", action="store_true", help="average each face with its mirror image in any case")
-        command.set_defaults(classes=None)
-        if name in ("expression", "all"):
-            text = (
-                "6, 7, 8 or names, then what counts as another, such as 7 contempt=disgust (default: the model's own)"
-            )
-            command.add_argument("--classes", nargs="+", metavar="CLASS", help=text)
-        if name in ("authentication", "sessions", "all"):
-            text = "expressions asked for (default: the checkpoint's challenge_expressions)"
-            command.add_argument("--required", nargs="+", metavar="EXPRESSION", help=text)
-    return parser
 
 
 if __name__ == "__main__":

@@ -121,7 +121,9 @@ def choose_expression_threshold(
     before = balanced_accuracy(configured)
     chosen = best if values[best] - before >= LEAST_GAIN else configured
     return chosen, {
-        "required": {name: seen_rates(name, chosen) for name in asked},
+        "required": {
+            name: seen_rates(name, chosen) for name in dict.fromkeys(["neutral", *asked])
+        },  # sessions begin so
         "photographs": len(rows),
         "balanced_accuracy": balanced_accuracy(chosen),
         "configured": {"threshold": configured, "balanced_accuracy": before},

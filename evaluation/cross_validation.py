@@ -7,26 +7,86 @@ Thresholds are chosen for each network on its validation fold, and its test fold
 different folds are never compared, for their embeddings come from different networks.
 """
 
+import argparse
+import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 
-from evaluation.embeddings import Embeddings
-from evaluation.expression import expression_report
+from evaluation import report
+from evaluation.calibration import calibrate
+from evaluation.embeddings import Checkpoint, Embeddings, cache_for, embed, load_checkpoint
+from evaluation.expression import class_mapping, expression_report
+from evaluation.holistic import build_trials, judge, trials_report
 from evaluation.metrics import best_threshold, rate, share_of_pairs
+from evaluation.protocols import Figures, circumstances, corpus_record
 from evaluation.verification import ScoredPairs, curve, generated_pairs, score_pairs
-from face_data.pairs import Pair
+from face_data.folds import fold_splits
+from face_data.pairs import Pair, read_pairs
+from face_data.table import CorpusError, load_corpus
 
 
 @dataclass(frozen=True)
 class Fold:
-    """One of the ten: its number, and what its network says of its validation fold and of its test fold."""
+    """One of the ten: its number, its network, and what that says of its validation fold and of its test fold."""
 
     number: int
+    checkpoint: Checkpoint
     chosen: Embeddings
     judged: Embeddings
+
+
+def judge_folds(arguments: argparse.Namespace) -> Path:
+    """Judge all folds there are, print the tables, write results and figures; returns the path of results.json."""
+    folds = []
+    for number, folder in fold_models(arguments.model).items():
+        checkpoint = load_checkpoint(folder, arguments.device)
+        cache = cache_for(checkpoint, arguments.cache) if arguments.cache else None
+        _, *parts = fold_splits(number)
+        chosen, judged = (
+            embed(
+                checkpoint.model,
+                checkpoint.processor,
+                load_corpus(arguments.data, splits),
+                batch_size=arguments.batch_size,
+                cache=cache,
+            )
+            for splits in parts
+        )
+        folds.append(Fold(number, checkpoint, chosen, judged))
+    path = arguments.out / "results.json"
+    if not arguments.speaks:
+        return path
+    whole = hashlib.sha256("".join(fold.checkpoint.sha256 for fold in folds).encode()).hexdigest()
+    model = {"name": f"{arguments.model}, {len(folds)} folds", "sha256": whole}
+    report.read_results(arguments.out, model)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    about = corpus_record(arguments.data)
+    draw = Figures(arguments.out, f"{about['name']} folds")
+    section = circumstances(arguments, folds[0].checkpoint, about, "folds", [str(fold.number) for fold in folds])
+    section |= {"train_splits": None, "warnings": []}  # each network was trained on other folds than it is judged on
+    classes = folds[0].judged.classes
+    mapping = class_mapping(arguments.classes, classes) if arguments.classes else None
+    required = arguments.required or folds[0].checkpoint.model.config.challenge_expressions
+    pairs = _pairs(arguments.data)
+    judged = {
+        "verification": lambda: verification_of_folds(folds, pairs, arguments.far, arguments.seed, draw),
+        "expression": lambda: expression_of_folds(folds, arguments.seed, mapping, draw),
+        "authentication": lambda: authentication_of_folds(folds, arguments.far, required, arguments.seed),
+    }
+    section["missing"] = {}
+    for name, run in judged.items():
+        try:
+            section[name] = run()
+        except ValueError as error:  # a corpus without people, or without expressions
+            section[name], section["missing"][name] = None, str(error)
+    section["figures"] = draw.files
+    path = report.write_results(arguments.out, model, "folds", about["name"], section)
+    print(folds_text(section))
+    return path
 
 
 def fold_models(run: str | Path) -> dict[int, Path]:
@@ -58,7 +118,9 @@ def pooled(parts: Sequence[Embeddings]) -> Embeddings:
     )
 
 
-def verification_of_folds(folds: Sequence[Fold], pairs: Sequence[Pair], far: float, seed: int) -> dict:
+def verification_of_folds(
+    folds: Sequence[Fold], pairs: Sequence[Pair], far: float, seed: int, draw: Figures | None = None
+) -> dict:
     """Accuracy of every fold at the threshold of its validation fold, and all its scores on one curve.
 
     Args:
@@ -79,6 +141,8 @@ def verification_of_folds(folds: Sequence[Fold], pairs: Sequence[Pair], far: flo
         rights.append(right)
     scored = ScoredPairs(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(ScoredPairs)))
     right = np.concatenate(rights)
+    if draw:
+        draw("roc", {f"{len(folds)} folds": (scored.scores, scored.same)})
     return _mean([row["accuracy"]["value"] for row in rows]) | {
         "accuracy": share_of_pairs(right, np.ones_like(right), scored.first, scored.second, seed=seed),
         "folds": rows,
@@ -86,14 +150,70 @@ def verification_of_folds(folds: Sequence[Fold], pairs: Sequence[Pair], far: flo
     }
 
 
-def expression_of_folds(folds: Sequence[Fold], seed: int, mapping: dict[str, str] | None = None) -> dict:
+def expression_of_folds(
+    folds: Sequence[Fold], seed: int, mapping: dict[str, str] | None = None, draw: Figures | None = None
+) -> dict:
     """`expression_report` over all folds' photographs, with "folds", "mean" and "standard_error" of the accuracy."""
     rows = []
     for fold in folds:
         accuracy = expression_report(fold.judged, seed, mapping)["accuracy"]
         rows.append({"fold": fold.number, "accuracy": accuracy})
     whole = expression_report(pooled([fold.judged for fold in folds]), seed, mapping)
+    if draw:
+        draw("confusion", whole["confusion_matrix"], whole["classes"])
     return _mean([row["accuracy"]["value"] for row in rows]) | {"folds": rows, "report": whole}
+
+
+def authentication_of_folds(folds: Sequence[Fold], far: float, required: Sequence[str], seed: int) -> dict:
+    """Tables 7 and 8 over the trials of all folds, each decided at the thresholds `calibrate` chooses on its validation
+    fold. "folds": "fold", "similarity_threshold", "expression_threshold"; "report": `holistic.trials_report`."""
+    trials, decisions, unknown, rows, start = [], [], Counter(), [], 0
+    for fold in folds:
+        chosen = calibrate(
+            fold.chosen,
+            far=far,
+            corpus="validation fold",
+            required=required,
+            expression_threshold=fold.checkpoint.model.config.expression_threshold,
+            train_splits=None,
+            seed=seed,
+        )
+        thresholds = {name: chosen[name] for name in ("similarity_threshold", "expression_threshold")}
+        own, left_out = build_trials(fold.judged, required, seed)
+        decisions += judge(own, fold.judged, *thresholds.values())
+        trials += [replace(trial, input=trial.input + start, reference=trial.reference + start) for trial in own]
+        unknown.update(left_out)
+        rows.append({"fold": fold.number} | thresholds)
+        start += len(fold.judged)
+    whole = pooled([fold.judged for fold in folds])
+    return {"folds": rows, "report": trials_report(whole, trials, decisions, dict(unknown), required, seed)}
+
+
+def folds_text(section: dict) -> str:
+    """The section as a table for the terminal."""
+    lines = [f"Folds {', '.join(section['splits'])} of {section['corpus']['name']}, each judged by its own network"]
+    for name in ("verification", "expression"):
+        if section[name] is not None:
+            own = section[name]
+            error = "" if own["standard_error"] is None else f" ± {own['standard_error']:.4f}"
+            lines.append(f"  {name:<14} accuracy {own['mean']:.4f}{error} (standard error over folds)")
+    lines += [f"  no {name}: {reason}" for name, reason in section["missing"].items()]
+    parts = {"verification": "curve", "expression": "report", "authentication": "report"}
+    shown = {name: section[name][part] for name, part in parts.items() if section[name] is not None}
+    if "verification" in shown:
+        lines += report.curve_lines(shown["verification"])
+    if "expression" in shown:
+        lines.append(report.expression_text(section | {"report": shown["expression"]}))
+    if "authentication" in shown:
+        lines.append(report.authentication_text(section | {"report": shown["authentication"]}))
+    return "\n".join(lines)
+
+
+def _pairs(data: str) -> list[Pair]:
+    try:
+        return read_pairs(data)
+    except CorpusError:
+        return []
 
 
 def _scored(embeddings: Embeddings, pairs: Sequence[Pair], seed: int) -> ScoredPairs:

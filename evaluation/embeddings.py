@@ -39,6 +39,11 @@ class Checkpoint:
     sha256: str
     train_splits: frozenset[str] | None
 
+    @property
+    def record(self) -> dict[str, str]:
+        """By which a report knows it."""
+        return {"name": self.name, "sha256": self.sha256}
+
 
 @dataclass(frozen=True)
 class Embeddings:

@@ -44,7 +44,7 @@ def build_trials(embeddings: Embeddings, required: Sequence[str], seed: int) -> 
         the trials, and how many inputs were left out because the model does not know their label (name -> count).
 
     Raises:
-        ValueError: the model cannot show a required expression, or one of the four kinds of trial does not occur.
+        ValueError: the model cannot show a required expression.
     """
     for name in required:
         if name not in embeddings.classes:
@@ -69,12 +69,6 @@ def build_trials(embeddings: Embeddings, required: Sequence[str], seed: int) -> 
             foreign = [rng.choice(photographs[other]) for other in _some_of(strangers, IMPOSTORS, rng)]
             for reference, same in [(other, True) for other in own] + [(int(other), False) for other in foreign]:
                 trials += [Trial(row, reference, name, same, label == name) for name in required]
-    kinds = {(trial.same, trial.expressed) for trial in trials}
-    if len(kinds) < 4:
-        raise ValueError(
-            "these splits cannot test authentication: they need people with several photographs, other people, and "
-            f"inputs labelled {' or '.join(required)} as well as others; of the four kinds of trial {len(kinds)} occur"
-        )
     return trials, dict(unknown)
 
 
@@ -106,7 +100,22 @@ def judge(
 def authentication_report(
     embeddings: Embeddings, similarity_threshold: float, expression_threshold: float, required: Sequence[str], seed: int
 ) -> dict:
-    """The paper's Tables 7 and 8, with false accepts and false rejects by their cause.
+    """The paper's Tables 7 and 8 for these photographs: `trials_report` of `build_trials`, and the two thresholds."""
+    trials, unknown = build_trials(embeddings, required, seed)
+    decisions = judge(trials, embeddings, similarity_threshold, expression_threshold)
+    thresholds = {"similarity_threshold": similarity_threshold, "expression_threshold": expression_threshold}
+    return thresholds | trials_report(embeddings, trials, decisions, unknown, required, seed)
+
+
+def trials_report(
+    embeddings: Embeddings,
+    trials: Sequence[Trial],
+    decisions: Sequence[Decision],
+    unknown: dict[str, int],
+    required: Sequence[str],
+    seed: int,
+) -> dict:
+    """Tables 7 and 8 over judged trials, with false accepts and false rejects by their cause.
 
     Returns:
         "trials": counts as Table 7, "ID-True Ex-True" and so on; "people", "inputs": how many different ones.
@@ -114,9 +123,17 @@ def authentication_report(
         acc_expre asks for the right label of the input, acc_live whether "required expression seen" is right.
         "reject_all": the acc_auth of a system that accepts nobody. "far", "frr": over the trials to reject, to accept.
         "false_accepts": accepted, by kind of trial. "false_rejects": of ID-True Ex-True, by the decision's reason.
+        "by_expression": of each required one, "trials" (their number), "far" and "frr".
+
+    Raises:
+        ValueError: one of the four kinds of trial does not occur.
     """
-    trials, unknown = build_trials(embeddings, required, seed)
-    decisions = judge(trials, embeddings, similarity_threshold, expression_threshold)
+    kinds = {(trial.same, trial.expressed) for trial in trials}
+    if len(kinds) < 4:
+        raise ValueError(
+            "these splits cannot test authentication: they need people with several photographs, other people, and "
+            f"inputs labelled {' or '.join(required)} as well as others; of the four kinds of trial {len(kinds)} occur"
+        )
     same = np.array([trial.same for trial in trials])
     expressed = np.array([trial.expressed for trial in trials])
     accepted = np.array([decision.accepted for decision in decisions])
@@ -129,11 +146,10 @@ def authentication_report(
     kinds = {
         f"ID-{one} Ex-{other}": (same == one) & (expressed == other) for one in (True, False) for other in (True, False)
     }
+    asked = np.array([trial.required for trial in trials])
     reasons = Counter(d.reason for d, must in zip(decisions, genuine, strict=True) if must and not d.accepted)
     return {
         "required": list(required),
-        "similarity_threshold": similarity_threshold,
-        "expression_threshold": expression_threshold,
         "trials": {name: int(mask.sum()) for name, mask in kinds.items()},
         "people": len(set(first) | set(second)),
         "inputs": len({trial.input for trial in trials}),
@@ -151,4 +167,12 @@ def authentication_report(
             if name != "ID-True Ex-True"
         },
         "false_rejects": dict(reasons),
+        "by_expression": {
+            name: {
+                "trials": int((asked == name).sum()),
+                "far": shared(accepted, ~genuine & (asked == name)),
+                "frr": shared(~accepted, genuine & (asked == name)),
+            }
+            for name in required
+        },
     }

@@ -10,8 +10,10 @@ from pathlib import Path
 from evaluation import figures, report
 from evaluation.embeddings import Checkpoint, Embeddings, cache_for, embed
 from evaluation.expression import class_mapping, expression_report
+from evaluation.hard_pairs import hard_report
 from evaluation.holistic import authentication_report
 from evaluation.sessions import session_report, sessions_text
+from evaluation.slices import slice_report, slices_text
 from evaluation.verification import REPORT_FOLD, generated_pairs, generated_report, score_pairs, single_fold, ten_folds
 from face_data.pairs import Pair, read_pairs
 from face_data.table import CorpusError, column, load_corpus, read_summary
@@ -41,7 +43,8 @@ class Figures:
         self.out, self.name, self.files = out, re.sub("[^a-zA-Z0-9]+", "_", name), {}
 
     def __call__(self, kind: str, *content) -> None:
-        path = getattr(figures, f"draw_{kind}")(*content, self.out / f"{kind}_{self.name}.png")
+        """kind: `roc`, or `rates_far` for one of several that are drawn alike."""
+        path = getattr(figures, f"draw_{kind.partition('_')[0]}")(*content, self.out / f"{kind}_{self.name}.png")
         self.files[kind] = path.name
 
 
@@ -105,10 +108,20 @@ def judge_corpus(arguments: argparse.Namespace, checkpoint: Checkpoint, data: st
             section = _authentication(arguments, checkpoint, chosen)
         else:
             section = _sessions(arguments, checkpoint, chosen)
-        section = _circumstances(arguments, checkpoint, about, protocol, splits[protocol]) | section
+        section = circumstances(arguments, checkpoint, about, protocol, splits[protocol]) | section
         section |= {"figures": draw.files, "seconds": network_seconds + time.perf_counter() - began}
-        path = report.write_results(arguments.out, checkpoint, protocol, name, section)
+        path = report.write_results(arguments.out, checkpoint.record, protocol, name, section)
         print(TEXTS[protocol](section))
+    if arguments.command == "all":
+        shown = sorted(wanted_splits)
+        for column_name in list(embeddings.attributes) if arguments.slices is None else arguments.slices:
+            name = f"{about['name']} by {column_name}"
+            draw = Figures(arguments.out, name)
+            section = circumstances(arguments, checkpoint, about, "slices", shown)
+            section |= _slices(arguments, checkpoint, embeddings.of_splits(shown), column_name, draw)
+            section |= {"figures": draw.files}
+            path = report.write_results(arguments.out, checkpoint.record, "slices", name, section)
+            print(slices_text(section))
     return path
 
 
@@ -129,16 +142,18 @@ def _verification(
     section, curves = {}, {}
     if pairs:
         scored = score_pairs(pairs, embeddings)
-        section["ten_folds"] = ten_folds(scored, checkpoint.train_splits)
+        section["ten_folds"] = ten_folds(scored, checkpoint.train_splits, seed)
         section["single_fold"] = single_fold(scored, far, threshold, seed)
         judged = scored.where(scored.folds == REPORT_FOLD)
-        curves[f"fold {REPORT_FOLD}, publisher's pairs"] = (judged.scores, judged.same)
+        curves[f"fold {REPORT_FOLD}, pairs.csv"] = (judged.scores, judged.same)
     if len(chosen):
         scored = generated_pairs(chosen, seed)
         section["generated"] = generated_report(scored, far, threshold, seed)
         curves["generated pairs"] = (scored.scores, scored.same)
+        section["hard"] = hard_report(chosen, far, threshold, seed)
         draw("scores", scored.scores, scored.same, threshold)
     draw("roc", curves)
+    draw("det", curves)
     return section
 
 
@@ -146,6 +161,7 @@ def _expression(arguments, chosen: Embeddings, draw: Figures) -> dict:
     mapping = class_mapping(arguments.classes, chosen.classes) if arguments.classes else None
     result = expression_report(chosen, arguments.seed, mapping)
     draw("confusion", result["confusion_matrix"], result["classes"])
+    draw("reliability", result["calibration"]["bins"])
     return {"report": result}
 
 
@@ -166,6 +182,20 @@ def _sessions(arguments, checkpoint: Checkpoint, chosen: Embeddings) -> dict:
             chosen, config.similarity_threshold, config.expression_threshold, required, arguments.seed
         )
     }
+
+
+def _slices(arguments, checkpoint: Checkpoint, chosen: Embeddings, by: str, draw: Figures) -> dict:
+    config = checkpoint.model.config
+    required = arguments.required or config.challenge_expressions
+    result = slice_report(
+        chosen, by, config.similarity_threshold, config.expression_threshold, required, arguments.seed
+    )
+    for kind, part in (("far", "verification"), ("frr", "verification"), ("accuracy", "expression")):
+        rates = {value: own[part][kind] for value, own in result["slices"].items() if kind in (own[part] or {})}
+        if any(rate["value"] is not None for rate in rates.values()):
+            title = {"far": "FAR within the group", "frr": "FRR", "accuracy": "accuracy of expressions"}[kind]
+            draw(f"rates_{kind}", rates, title)
+    return {"report": result}
 
 
 def _default_splits(protocol: str, present: set[str]) -> list[str]:
@@ -196,7 +226,7 @@ def corpus_record(data: str) -> dict:
     return {"name": summary["layout"]} | counts
 
 
-def _circumstances(arguments, checkpoint: Checkpoint, corpus: dict, protocol: str, splits: Sequence[str]) -> dict:
+def circumstances(arguments, checkpoint: Checkpoint, corpus: dict, protocol: str, splits: Sequence[str]) -> dict:
     """Everything a result depends on, and "warnings" where it is not one about people never seen before."""
     trained, warnings = checkpoint.train_splits, []
     if trained is None:

@@ -11,19 +11,17 @@ from pathlib import Path
 
 import jsonschema
 
-from evaluation.embeddings import Checkpoint
-
 SCHEMA_VERSION = 1
 PACKAGES = ("torch", "torchvision", "transformers", "datasets", "scikit-learn", "numpy", "pillow")
 
 
-def write_results(out: Path, checkpoint: Checkpoint, protocol: str, name: str, section: dict) -> Path:
+def write_results(out: Path, model: dict[str, str], protocol: str, name: str, section: dict) -> Path:
     """Put one protocol's section into OUT/results.json under protocol and name, keeping what other commands wrote.
 
     Raises:
         ValueError: the file there is of other weights, or cannot be read.
     """
-    results = read_results(out, checkpoint)
+    results = read_results(out, model)
     out.mkdir(parents=True, exist_ok=True)
     path = out / "results.json"
     versions = {package: version(package) for package in PACKAGES}
@@ -37,10 +35,13 @@ def write_results(out: Path, checkpoint: Checkpoint, protocol: str, name: str, s
     return path
 
 
-def read_results(out: Path, checkpoint: Checkpoint) -> dict:
-    """What OUT/results.json holds so far, or only the model where there is none yet."""
+def read_results(out: Path, model: dict[str, str]) -> dict:
+    """What OUT/results.json holds so far, or only the model where there is none yet.
+
+    Args:
+        model: "name" and "sha256".
+    """
     path = out / "results.json"
-    model = {"name": checkpoint.name, "sha256": checkpoint.sha256}
     if not path.exists():
         return {"schema_version": SCHEMA_VERSION, "model": model}
     try:
@@ -49,9 +50,9 @@ def read_results(out: Path, checkpoint: Checkpoint) -> dict:
         raise ValueError(f"{path} cannot be read ({error}); remove it or choose another --out") from None
     check_results(results, path)
     other = results["model"]["sha256"]
-    if other != checkpoint.sha256:
+    if other != model["sha256"]:
         raise ValueError(
-            f"{path} is of other weights (sha256 {other[:12]}…, these are {checkpoint.sha256[:12]}…); "
+            f"{path} is of other weights (sha256 {other[:12]}…, these are {model['sha256'][:12]}…); "
             "remove it or choose another --out"
         )
     return results | {"model": model}
@@ -79,8 +80,7 @@ def rate_text(rate: dict) -> str:
         return f"not reported: {rate.get('reason', 'nothing to count')}"
     text = f"{rate['value']:.4f} ({rate['hits']:,}/{rate['total']:,}; 95 % {rate['low']:.3f}-{rate['high']:.3f}"
     if rate.get("bootstrap"):
-        low, high = rate["bootstrap"]
-        text += f", over people {low:.3f}-{high:.3f}"
+        text += f", over people {span_text(rate['bootstrap'])}"
     return text + ")"
 
 
@@ -89,19 +89,23 @@ def verification_text(section: dict) -> str:
     if "ten_folds" in section:
         folds = section["ten_folds"]
         lines += [
-            f"The publisher's {folds['pairs']:,} pairs in {len(folds['folds'])} folds, threshold from the other folds",
-            f"  accuracy               {folds['mean']:.4f} ± {folds['standard_error']:.4f} (standard error over folds)",
+            f"The {folds['pairs']:,} pairs of pairs.csv in {len(folds['folds'])} folds, threshold from the other folds",
+            f"  accuracy               {folds['mean']:.4f} ± {folds['standard_error']:.4f} (standard error over folds"
+            + (f"; 95 % over people {span_text(folds['bootstrap'])})" if folds["bootstrap"] else ")"),
             f"  {_trained_text(folds)}",
             f"  no face found in       {folds['missing_pairs']:,} pairs, decided as different people",
             "Fold 10, judged once, thresholds from fold 9",
-            *_curve_lines(section["single_fold"]),
+            *curve_lines(section["single_fold"]),
         ]
     if "generated" in section:
         lines += [
             f"Generated pairs among the people of split {', '.join(section['splits'])}",
             *warning_lines(section),
-            *_curve_lines(section["generated"]),
+            *curve_lines(section["generated"]),
         ]
+    for kind, part in section.get("hard", {}).items():
+        what = "the five people who look most like them" if kind == "look-alike" else f"people of the same {kind}"
+        lines += [f"Hard impostor pairs: with {what}", *curve_lines(part)]
     return "\n".join(lines)
 
 
@@ -120,11 +124,14 @@ def _trained_text(folds: dict) -> str:
     return f"OPTIMISTIC: the network was trained on the people of folds {', '.join(trained)}{rest}"
 
 
-def _curve_lines(part: dict) -> list[str]:
+def curve_lines(part: dict) -> list[str]:
     lines = [
         f"  pairs                  {part['genuine_pairs']:,} genuine, {part['impostor_pairs']:,} impostor, "
         f"{part['people']:,} people, {part['missing_pairs']:,} pairs without a found face",
-        f"  AUC {part['auc']:.4f}, EER {part['eer']:.4f}",
+        *(
+            f"  {name:<22} {part[key]:.4f}" + (f" (95 % over people {span_text(span)})" if span else "")
+            for name, key, span in (("AUC", "auc", part["auc_interval"]), ("EER", "eer", part["eer_interval"]))
+        ),
     ]
     for tar in part["tar_at_far"]:
         lines.append(f"  TAR at FAR {tar['far']:<11.2%} {rate_text(tar)}, {tar['impostors']:,} impostor pairs")
@@ -138,7 +145,13 @@ def _curve_lines(part: dict) -> list[str]:
             lines.append(f"  {title}: {point['threshold']:.4f}")
             names = (("accuracy", "accuracy"), ("far", "FAR"), ("frr", "FRR"))
             lines += [f"    {shown:<20} {rate_text(point[name])}" for name, shown in names if name in point]
+    if "far_threshold_reason" in part:
+        lines.append(f"  no threshold of the FAR asked for: {part['far_threshold_reason']}")
     return lines
+
+
+def span_text(span: tuple[float, float]) -> str:
+    return f"{span[0]:.3f}-{span[1]:.3f}"
 
 
 def expression_text(section: dict) -> str:
@@ -185,7 +198,14 @@ def authentication_text(section: dict) -> str:
     lines = [
         f"Authentication of split {', '.join(section['splits'])}, one decision per trial; "
         f"{report['inputs']:,} inputs, {report['people']:,} people, asked for {' or '.join(report['required'])}",
-        f"  thresholds: similarity {report['similarity_threshold']:.4f}, expression {report['expression_threshold']:g}",
+        *(
+            [
+                f"  thresholds: similarity {report['similarity_threshold']:.4f}, "
+                f"expression {report['expression_threshold']:g}"
+            ]
+            if "similarity_threshold" in report
+            else []
+        ),
         *warning_lines(section),
         "  trials        ID-True    ID-False",
         *(
@@ -200,6 +220,11 @@ def authentication_text(section: dict) -> str:
         *(f"    {kind:<19}  {rate_text(accepts)}" for kind, accepts in report["false_accepts"].items()),
         f"  FRR          {rate_text(report['frr'])}",
         *(f"    {reason:<38} {count:,}" for reason, count in report["false_rejects"].items()),
+        *(
+            f"  {name:<12} FAR {rate_text(own['far'])}, FRR {rate_text(own['frr'])}"
+            for name, own in report["by_expression"].items()
+            if len(report["by_expression"]) > 1
+        ),
     ]
     return "\n".join(lines)
 

@@ -108,7 +108,7 @@ def test_two_processes_give_the_numbers_of_one(checkpoint, corpus, tmp_path, rep
         environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        assert done.stdout.count("The publisher's 829 pairs") == 1  # one process speaks
+        assert done.stdout.count("The 829 pairs of pairs.csv") == 1  # one process speaks
         results.append(json.loads((tmp_path / name / "results.json").read_text()))
     for one in results:
         assert one["verification"]["patterns"].pop("seconds") > 0

@@ -25,7 +25,7 @@ def test_all_protocols(calibrated, corpus, tmp_path, capsys):
     out = tmp_path / "results"
     assert main(["all", "--model", str(calibrated), "--data", str(corpus), "--out", str(out), *FAR]) == 0
     table = capsys.readouterr().out
-    assert "The publisher's 829 pairs in 3 folds" in table
+    assert "The 829 pairs of pairs.csv in 3 folds" in table
     assert "OPTIMISTIC: the network was trained on the people of folds 8; the other folds alone" in table
     assert "1 pairs, decided as different people" in table
     assert "Acc_auth" in table
@@ -46,7 +46,7 @@ def test_all_protocols(calibrated, corpus, tmp_path, capsys):
     assert authentication["report"]["similarity_threshold"] == config["similarity_threshold"]
     assert authentication["calibration"]["splits"] == ["9"]
     assert authentication["warnings"] == []
-    figures = ("roc_patterns.png", "scores_patterns.png", "confusion_patterns_9_10.png")
+    figures = ("roc_patterns.png", "det_patterns.png", "scores_patterns.png", "confusion_patterns_9_10.png")
     for figure in figures:
         with Image.open(out / figure) as picture:
             assert min(picture.size) > 300
@@ -62,7 +62,7 @@ def test_sections_of_several_commands_come_together(calibrated, corpus, tmp_path
     assert main(["authentication", *common, "--splits", "9"]) == 0
     assert "OPTIMISTIC: the checkpoint's thresholds were chosen on some of these people" in capsys.readouterr().out
     assert main(["verification", *common, *FAR, "--splits", "9", "--flip"]) == 0
-    assert "The publisher's" not in capsys.readouterr().out
+    assert "pairs.csv" not in capsys.readouterr().out
     assert main(["expression", *common, "--splits", "10"]) == 0
     results = json.loads((out / "results.json").read_text())
     assert set(results) == {"schema_version", "model", "expression", "authentication", "verification"}

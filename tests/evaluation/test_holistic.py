@@ -103,4 +103,4 @@ def test_what_cannot_be_judged_is_refused(crowd, by_hand):
     once = [("a", "a", "happy", "10", [1, 0], shown("happy")), ("b", "b", "neutral", "10", [0, 1], shown("happy"))]
     alone = by_hand(once)
     with pytest.raises(ValueError, match="of the four kinds of trial 2 occur"):
-        build_trials(alone, ["happy"], seed=0)
+        authentication_report(alone, 0.5, 0.5, ["happy"], seed=0)
