@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 from datasets import Dataset, Image
@@ -202,8 +203,10 @@ def _run(
         for start in starts[state.process_index :: state.num_processes]:
             images = corpus[start : start + batch_size]["image"]
             pixels = processor(images, detect=False)["pixel_values"].to(model.device)  # (b, 3, size, size)
-            own[start] = [part.cpu().numpy() for part in _forward(model, pixels)]
-            progress.update(min(len(pixels) * state.num_processes, len(corpus) - progress.n))
+            # Always of one size: what is said of a face must not depend, in its last digit, on who else is in the batch.
+            filled = F.pad(pixels, (0, 0, 0, 0, 0, 0, 0, batch_size - len(images)))
+            own[start] = [part[: len(images)].cpu().numpy() for part in _forward(model, filled)]
+            progress.update(min(len(images) * state.num_processes, len(corpus) - progress.n))
     whole = {start: parts for one in gather_object([own]) for start, parts in one.items()}
     embeddings, probabilities = zip(*(whole[start] for start in starts), strict=True)
     return np.concatenate(embeddings), np.concatenate(probabilities)

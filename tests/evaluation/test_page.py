@@ -1,0 +1,85 @@
+"""The page says what results.json says, and stands alone; nothing that is not such a file passes for one."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from evaluation.__main__ import main
+from evaluation.page import write_page
+from evaluation.report import check_results
+
+
+@pytest.fixture
+def results(checkpoint, corpus, tmp_path):
+    model = ["--model", str(checkpoint), "--data", str(corpus), "--far", "0.05"]
+    assert main(["calibrate", *model]) == 0
+    assert main(["all", *model, "--out", str(tmp_path / "out"), "--slices", "split"]) == 0
+    return tmp_path / "out"
+
+
+def test_one_page_with_every_section(results, repository):
+    page = (results / "report.html").read_text()
+    content = json.loads((results / "results.json").read_text())
+    for title in ("Verification", "Expressions", "The fused decision", "Challenge sessions", "Slices"):
+        assert f"<h2>{title}</h2>" in page
+    judged = content["verification"]["patterns"]["single_fold"]["best_accuracy_threshold"]["accuracy"]
+    assert f"{judged['value']:.3f} ({judged['hits']} of {judged['total']};" in page
+    figures = [name for one in content.values() if isinstance(one, dict) for part in one.values()
+               if isinstance(part, dict) for name in part["figures"].values()]  # fmt: skip
+    assert len(figures) > 5 and page.count("data:image/png;base64,") == len(figures)
+    for name in figures:
+        assert (results / name).is_file() and (results / name).with_suffix(".svg").is_file()
+    assert not re.search(r'(src|href)="(?!data:)', page)  # it asks nothing of the network
+    assert "10: 6 people: too few" in page
+    again = subprocess.run(
+        [sys.executable, "-m", "evaluation.page", str(results)], cwd=repository, capture_output=True, text=True
+    )
+    assert again.returncode == 0 and (results / "report.html").read_text() == page
+
+
+def test_names_cannot_write_into_the_page(results):
+    content = json.loads((results / "results.json").read_text())
+    content["model"]["name"] = "<script>alert(1)</script>"
+    (results / "results.json").write_text(json.dumps(content))
+    assert "<script>" not in write_page(results).read_text()
+
+
+@pytest.mark.parametrize(
+    "change, complaint",
+    [
+        (lambda content: content.pop("schema_version"), "'schema_version' is a required property"),
+        (lambda content: content.update(schema_version=2), "schema_version: 1 was expected"),
+        (lambda content: content["model"].update(sha256="?"), "model/sha256"),
+        (
+            lambda content: content["expression"]["patterns 9+10"]["report"]["accuracy"].update(value=1.5),
+            "expression/patterns 9.10/report/accuracy/value: 1.5 is greater than the maximum",
+        ),
+        (lambda content: content["verification"]["patterns"].pop("seed"), "'seed' is a required property"),
+        (lambda content: content.update(verdict="good"), "'verdict' was unexpected"),
+    ],
+)
+def test_what_is_wrong_with_results_is_named(results, change, complaint, capsys):
+    path = results / "results.json"
+    content = json.loads(path.read_text())
+    check_results(content, path)
+    change(content)
+    with pytest.raises(ValueError, match=complaint):
+        check_results(content, path)
+
+
+def test_the_same_command_gives_the_same_bytes(results, checkpoint, corpus, tmp_path):
+    model = ["--model", str(checkpoint), "--data", str(corpus), "--far", "0.05", "--no-cache"]
+    assert main(["all", *model, "--out", str(tmp_path / "again"), "--slices", "split"]) == 0
+    for path in sorted(results.iterdir()):
+        if path.suffix in (".png", ".svg"):
+            assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
+    one, two = (json.loads((folder / "results.json").read_text()) for folder in (results, tmp_path / "again"))
+    for content in (one, two):
+        for protocol in content.values():
+            for section in protocol.values() if isinstance(protocol, dict) else ():
+                if isinstance(section, dict):
+                    section.pop("seconds", None)
+    assert one == two
