@@ -19,10 +19,10 @@ from accelerate import PartialState
 from transformers.utils import logging
 
 from evaluation import report
-from evaluation.cache import default_folder
 from evaluation.calibration import calibrate, store
 from evaluation.embeddings import cache_for, embed, load_checkpoint
 from evaluation.protocols import PROTOCOLS, corpus_record, judge_corpus
+from face_data.cache_folder import default_folder
 from face_data.table import load_corpus
 
 
