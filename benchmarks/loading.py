@@ -26,7 +26,7 @@ from torchvision.transforms import v2
 from benchmarks.report import medians, synchronize, table, target_text
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import EXPRESSIONS
-from train.augmentation import augment
+from train.augmentation import prepare
 from train.batches import Batch, TrainingFaces, as_it_is, decode
 from train.config import TrainingConfig
 
@@ -62,7 +62,7 @@ def write_photographs(faces: TrainingFaces, rows: list[int], folder: Path) -> No
 
 
 def transforms_of(config: TrainingConfig) -> v2.Compose:
-    """Per picture what `augment` and the image processor do per batch, by torchvision's nearest equivalents."""
+    """Per picture what `prepare` does per batch, by torchvision's nearest equivalents."""
     size, light = config.image_size, config.light
     shift, scale = (config.shift, config.shift), (1 - config.crop_scale, 1 + config.crop_scale)
     return v2.Compose(
@@ -151,7 +151,7 @@ def _rates(
         return count / (time.perf_counter() - began)
 
     def ours_ready(batch: Batch) -> Tensor:
-        return whiten(augment(batch.faces.to(device, non_blocking=True), config))
+        return prepare(batch.faces.to(device, non_blocking=True), config, whiten)
 
     def pixels(batch: Batch) -> Tensor:
         return batch.faces
@@ -191,7 +191,6 @@ def _costs(faces: TrainingFaces, kept: TrainingFaces, rows: list[int], config, a
     """Where the time of the prepared corpus's sides goes, without workers: microseconds per photograph."""
     encoded = faces.encoded(rows)
     pictures = faces.__getitems__(rows).faces.to(arguments.device)
-    augmented = augment(pictures, config)
     whiten = FaceLiveNetImageProcessor(size=config.image_size).whiten
 
     def timed(function: Callable) -> float:
@@ -205,8 +204,7 @@ def _costs(faces: TrainingFaces, kept: TrainingFaces, rows: list[int], config, a
         "decode": lambda: [decode(one) for one in encoded],
         "whole loader": lambda: faces.__getitems__(rows),
         "warm loader": lambda: kept.__getitems__(rows),
-        "augment": lambda: augment(pictures, config),
-        "whiten": lambda: whiten(augmented),
+        "augment and whiten": lambda: prepare(pictures, config, whiten),
     }
     measure = {name: lambda function=function: timed(function) for name, function in parts.items()}
     medians(measure, 1)

@@ -1,6 +1,7 @@
 """Augmentation of a whole batch at once, each face its own way, on whatever device it lies."""
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -14,13 +15,21 @@ from train.config import TrainingConfig
 FEW = 8  # faces at once on CPUs: what they need fits into the cache, where whole batches wait for fresh memory
 
 
+def prepare(faces: Tensor, config: TrainingConfig, whiten: Callable[[Tensor], Tensor]) -> Tensor:
+    """Decoded faces (b, 3, h, w) uint8 -> the network's input (b, 3, size, size): augmented, whitened, some erased.
+
+    `whiten` is the image processor's.
+    """
+    few = FEW if faces.device.type == "cpu" else len(faces)
+    ready = [erase(whiten(augment(part, config)), config) for part in faces.split(few)]
+    return ready[0] if len(ready) == 1 else torch.cat(ready)
+
+
 def augment(faces: Tensor, config: TrainingConfig, generator: torch.Generator | None = None) -> Tensor:
     """Aligned faces (b, 3, h, w) uint8 -> (b, 3, size, size) float32 in 0..1: mirrored, moved, relit, some grey;
 
     and as the config asks, recoloured, blurred, scaled down and up.
     """
-    if faces.device.type == "cpu" and len(faces) > FEW:
-        return torch.cat([augment(few, config, generator) for few in faces.split(FEW)])
     size = config.image_size
     if faces.shape[-1] != size:
         faces = tvF.resize(faces, [size, size], InterpolationMode.BILINEAR, antialias=True)

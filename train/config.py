@@ -110,7 +110,7 @@ class TrainingConfig:
     workers: int = _setting(2, "processes that decode photographs")
     decoded_cache: bool = _setting(
         False,
-        "decode each photograph once and keep its pixels, ten times the size of the corpus, in decoded/ of "
+        "decode each photograph once and keep its pixels, several times the size of the corpus, in decoded/ of "
         "$FACELIVENET_CACHE (default ~/.cache/facelivenet); the batches are the same",
     )
     mixed_precision: str = _setting("auto", "auto (bf16 where the device is built for it), no, or bf16")

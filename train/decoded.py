@@ -3,7 +3,7 @@
 WHOSE-CONTENT-NAME.faces    (rows,) uint64 checksums, then (rows, h, w, 3) uint8 pixels, as they are
 
 A row is valid where its checksum is that of its pixels. So the file fills itself while photographs are drawn, several
-writers at once write the same bytes, and what a killed process or a lost disk left half written is decoded again. The
+writers at once write the same bytes, and what a killed process or a power cut left half written is decoded again. The
 file is sparse and takes the room of the rows that were written. It is read and written by offset, not mapped into
 memory: a full disk or a file cut short is then an error that can be caught, not a signal that ends the process.
 """
@@ -42,7 +42,7 @@ class DecodedFaces:
         self.size = int(np.prod(shape))
         # one warning for all workers: whoever meets the error first tells the others
         self.refused = torch.zeros((), dtype=torch.bool).share_memory_()
-        self._file: int | None = None
+        self._file: io.FileIO | None = None
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         whole = rows * (CHECKSUM_BYTES + self.size)
         if os.fstat(self.file).st_size != whole:  # new, or cut short: rows that are lost fail their checksum
@@ -51,15 +51,11 @@ class DecodedFaces:
     @property
     def file(self) -> int:
         if self._file is None:
-            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
-        return self._file
+            self._file = io.FileIO(self.path, "r+", opener=_open_or_make)
+        return self._file.fileno()
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_file": None}
-
-    def __del__(self):
-        if getattr(self, "_file", None) is not None:
-            os.close(self._file)
 
     def written(self, rows: np.ndarray) -> np.ndarray:
         """(k,) bool: which of these rows have a checksum; their pixels are checked when they are read."""
@@ -160,6 +156,10 @@ def _shape(table: Corpus) -> tuple[int, int, int] | None:
         except (OSError, ValueError, SyntaxError):
             continue
     return None
+
+
+def _open_or_make(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CREAT, 0o600)  # faces of people: for their owner alone
 
 
 def _checksum(face: np.ndarray) -> bytes:

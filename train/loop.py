@@ -25,7 +25,7 @@ from face_data.cache_folder import default_folder
 from face_data.table import CorpusError, load_corpus, read_summary
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import EXPRESSIONS, IGNORE, FaceLiveNetConfig, FaceLiveNetModel, gather_from_processes
-from train.augmentation import augment, erase
+from train.augmentation import prepare
 from train.batches import LABEL_COLUMNS, Batch, DrawnBatches, Labels, TrainingFaces, as_it_is
 from train.checkpoint import (
     CheckpointError,
@@ -140,8 +140,7 @@ def train(config: TrainingConfig) -> dict:
             for number, batch in enumerate(step_batches):
                 last = number == config.accumulation - 1
                 with contextlib.nullcontext() if last else accelerator.no_sync(model):
-                    pixel_values = augment(batch.faces.to(device, non_blocking=True), config)
-                    pixel_values = erase(processor.whiten(pixel_values), config)
+                    pixel_values = prepare(batch.faces.to(device, non_blocking=True), config, processor.whiten)
                     with accelerator.autocast():
                         output = model(
                             pixel_values.to(memory_format=torch.channels_last),

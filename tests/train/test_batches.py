@@ -12,8 +12,9 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from face_data.table import EXPRESSIONS, FEATURES, CorpusError, load_corpus
+from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import EXPRESSIONS as SEVEN
-from train.augmentation import FEW, augment, erase
+from train.augmentation import FEW, augment, erase, prepare
 from train.batches import DrawnBatches, TrainingFaces
 from train.config import TrainingConfig
 
@@ -182,10 +183,15 @@ def test_augmentation_is_what_it_says_face_by_face():
         torch.testing.assert_close(got[index], face[0], rtol=0, atol=1e-4)
 
 
-def test_large_batches_are_augmented_too():
+def test_what_the_network_gets_is_augmented_whitened_and_erased():
     faces = torch.randint(0, 256, (1, 3, 80, 80), dtype=torch.uint8).repeat(3 * FEW + 1, 1, 1, 1)
-    augmented = augment(faces, TrainingConfig(image_size=80))
-    assert augmented.shape == faces.shape and len(augmented.flatten(1).unique(dim=0)) == len(faces)
+    whiten = FaceLiveNetImageProcessor(size=80).whiten
+    ready = prepare(faces, TrainingConfig(image_size=80), whiten)
+    assert ready.shape == faces.shape and len(ready.flatten(1).unique(dim=0)) == len(faces)  # each its own way
+    torch.testing.assert_close(ready.mean(dim=(1, 2, 3)), torch.zeros(len(faces)), rtol=0, atol=1e-5)
+    torch.testing.assert_close(ready.std(dim=(1, 2, 3)), torch.ones(len(faces)), rtol=0, atol=1e-3)
+    erased = prepare(faces, TrainingConfig(image_size=80, erase=1.0), whiten)
+    assert ((erased == 0).flatten(1).sum(dim=1) > 10).all()
 
 
 def test_augmentation_without_strength_is_the_face_or_its_mirror_image():
