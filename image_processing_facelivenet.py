@@ -325,9 +325,11 @@ class FaceLiveNetImageProcessor(BaseImageProcessor):
         faces = faces.float()
         if faces.shape[-2:] != (self.size, self.size):
             faces = tvF.resize(faces, [self.size, self.size], InterpolationMode.BICUBIC, antialias=True)
-        mean = faces.mean(dim=(1, 2, 3), keepdim=True)
-        deviation = faces.std(dim=(1, 2, 3), keepdim=True, correction=0)
-        return (faces - mean) / deviation.clamp(min=1 / math.sqrt(faces[0].numel()) if len(faces) else 1)
+        root = math.sqrt(max(1, math.prod(faces.shape[1:])))
+        centered = faces - faces.mean(dim=(1, 2, 3), keepdim=True)
+        # std over three dimensions takes ten times as long
+        deviation = torch.linalg.vector_norm(centered, dim=(1, 2, 3), keepdim=True) / root
+        return centered / deviation.clamp(min=1 / root)
 
     def __call__(self, images, detect: bool = True, on_error: str = "raise", **kwargs) -> BatchFeature:
         return self.preprocess(images, detect=detect, on_error=on_error, **kwargs)

@@ -3,14 +3,19 @@
 The other side is what one would write with torchvision: ImageFolder, which decodes with Pillow, and transforms for each
 picture. It reads the same photographs in the same order, written out as files in one folder per person, and does the
 same job. "decoded" is up to a batch of uint8 pictures, "augmented" up to a whitened batch the network takes.
+
+The prepared corpus decodes every time, as ImageFolder does, or with the training's --decoded_cache: "cold" while that
+fills, which is the first time a photograph is drawn, "warm" whenever it is drawn again.
 """
 
 import io
+import os
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import PIL.Image
 import torch
 from torch import Tensor
@@ -21,12 +26,12 @@ from torchvision.transforms import v2
 from benchmarks.report import medians, synchronize, table, target_text
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import EXPRESSIONS
-from train.augmentation import augment
-from train.batches import Batch, DrawnBatches, TrainingFaces, as_it_is, decode
+from train.augmentation import prepare
+from train.batches import Batch, TrainingFaces, as_it_is, decode
 from train.config import TrainingConfig
 
-SMALLEST_GAIN = 3.0  # target: images/s over the folder's, augmented
-SIDES = ("ImageFolder", "prepared corpus")
+SMALLEST_GAIN = 3.0  # target: images/s over the folder's
+FOLDER, CORPUS, COLD, WARM = SIDES = ("ImageFolder", "prepared corpus", "decoded cache, cold", "decoded cache, warm")
 
 
 class Photographs(ImageFolder):
@@ -57,7 +62,7 @@ def write_photographs(faces: TrainingFaces, rows: list[int], folder: Path) -> No
 
 
 def transforms_of(config: TrainingConfig) -> v2.Compose:
-    """Per picture what `augment` and the image processor do per batch, by torchvision's nearest equivalents."""
+    """Per picture what `prepare` does per batch, by torchvision's nearest equivalents."""
     size, light = config.image_size, config.light
     shift, scale = (config.shift, config.shift), (1 - config.crop_scale, 1 + config.crop_scale)
     return v2.Compose(
@@ -103,21 +108,28 @@ def run(arguments) -> dict:
         raise ValueError(f"--workers: numbers such as 0,2, not {arguments.workers!r}")
     config = TrainingConfig(image_size=arguments.image_size)
     faces = TrainingFaces([arguments.data], EXPRESSIONS)
-    drawn = DrawnBatches(faces.row_weights([1.0], 0.0), 0, 0, arguments.batches, (1, 1, arguments.batch), 0)
-    with tempfile.TemporaryDirectory() as folder:
+    # every photograph once, as far as they last: a cold cache is to have none of them
+    order = np.resize(np.random.default_rng(0).permutation(len(faces)), (arguments.batches, arguments.batch))
+    drawn = order.tolist()
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as decoded:
         write_photographs(faces, sorted({row for rows in drawn for row in rows}), Path(folder))
-        rows = [row for count in workers for row in _rates(faces, drawn, Path(folder), config, int(count), arguments)]
+        kept = TrainingFaces([arguments.data], EXPRESSIONS, decoded_folder=Path(decoded))
+        sides = (Path(folder), faces, kept)
+        rows = [row for count in workers for row in _rates(*sides, drawn, config, int(count), arguments)]
+        costs = _costs(faces, kept, drawn[0], config, arguments)
     return {
         "corpus": arguments.data,
         "batch": arguments.batch,
         "image_size": arguments.image_size,
         "rows": rows,
-        "microseconds_per_image": _costs(faces, drawn, config, arguments),
+        "microseconds_per_image": costs,
     }
 
 
-def _rates(faces, drawn, folder: Path, config: TrainingConfig, workers: int, arguments) -> list[dict]:
-    """Images/s of both sides with this number of workers, decoded and augmented."""
+def _rates(
+    folder: Path, faces: TrainingFaces, kept: TrainingFaces, drawn: list[list[int]], config, workers: int, arguments
+) -> list[dict]:
+    """Images/s of all sides with this number of workers, decoded and augmented."""
     device = arguments.device
     # The workers stay, and nothing is loaded ahead before a measurement begins.
     settings = {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": device == "cuda"}
@@ -128,7 +140,7 @@ def _rates(faces, drawn, folder: Path, config: TrainingConfig, workers: int, arg
         place = {row: index for index, row in enumerate(photographs.rows)}
         return DataLoader(photographs, batch_sampler=[[place[row] for row in rows] for rows in drawn], **settings)
 
-    corpus = DataLoader(faces, batch_sampler=drawn, collate_fn=as_it_is, **settings)
+    corpus, cached = (DataLoader(one, batch_sampler=drawn, collate_fn=as_it_is, **settings) for one in (faces, kept))
     pictures = of_folder(v2.PILToTensor())
     ready = of_folder(transforms_of(config))
 
@@ -139,29 +151,46 @@ def _rates(faces, drawn, folder: Path, config: TrainingConfig, workers: int, arg
         return count / (time.perf_counter() - began)
 
     def ours_ready(batch: Batch) -> Tensor:
-        return whiten(augment(batch.faces.to(device, non_blocking=True), config))
+        return prepare(batch.faces.to(device, non_blocking=True), config, whiten)
+
+    def pixels(batch: Batch) -> Tensor:
+        return batch.faces
+
+    def cold(finish: Callable) -> float:
+        forget(kept)
+        return rate(cached, finish)
 
     measure = {
-        ("decoded", SIDES[0]): lambda: rate(pictures, lambda batch: batch[0]),
-        ("decoded", SIDES[1]): lambda: rate(corpus, lambda batch: batch.faces),
-        ("augmented", SIDES[0]): lambda: rate(ready, lambda batch: batch[0].to(device, non_blocking=True)),
-        ("augmented", SIDES[1]): lambda: rate(corpus, ours_ready),
+        ("decoded", FOLDER): lambda: rate(pictures, lambda batch: batch[0]),
+        ("decoded", CORPUS): lambda: rate(corpus, pixels),
+        ("decoded", COLD): lambda: cold(pixels),
+        ("decoded", WARM): lambda: rate(cached, pixels),  # what the one before it has filled
+        ("augmented", FOLDER): lambda: rate(ready, lambda batch: batch[0].to(device, non_blocking=True)),
+        ("augmented", CORPUS): lambda: rate(corpus, ours_ready),
+        ("augmented", COLD): lambda: cold(ours_ready),
+        ("augmented", WARM): lambda: rate(cached, ours_ready),
     }
     medians(measure, 1)  # starts the workers, reads the files into memory
     rates = medians(measure, arguments.repeats)
     return [
         {"up_to": up_to, "side": side, "workers": workers, "images_per_second": value,
-         "ratio": value / rates[up_to, SIDES[0]]}
+         "ratio": value / rates[up_to, FOLDER]}
         for (up_to, side), value in rates.items()
     ]  # fmt: skip
 
 
-def _costs(faces: TrainingFaces, drawn: DrawnBatches, config: TrainingConfig, arguments) -> dict[str, float]:
-    """Where the time of the prepared corpus's side goes, without workers: microseconds per photograph."""
-    rows = next(iter(drawn))
+def forget(faces: TrainingFaces) -> None:
+    """Empty the decoded photographs, also of those who have them open."""
+    for decoded in filter(None, faces.decoded):
+        size = decoded.path.stat().st_size
+        os.truncate(decoded.path, 0)
+        os.truncate(decoded.path, size)
+
+
+def _costs(faces: TrainingFaces, kept: TrainingFaces, rows: list[int], config, arguments) -> dict[str, float]:
+    """Where the time of the prepared corpus's sides goes, without workers: microseconds per photograph."""
     encoded = faces.encoded(rows)
     pictures = faces.__getitems__(rows).faces.to(arguments.device)
-    augmented = augment(pictures, config)
     whiten = FaceLiveNetImageProcessor(size=config.image_size).whiten
 
     def timed(function: Callable) -> float:
@@ -174,8 +203,8 @@ def _costs(faces: TrainingFaces, drawn: DrawnBatches, config: TrainingConfig, ar
         "read": lambda: faces.encoded(rows),
         "decode": lambda: [decode(one) for one in encoded],
         "whole loader": lambda: faces.__getitems__(rows),
-        "augment": lambda: augment(pictures, config),
-        "whiten": lambda: whiten(augmented),
+        "warm loader": lambda: kept.__getitems__(rows),
+        "augment and whiten": lambda: prepare(pictures, config, whiten),
     }
     measure = {name: lambda function=function: timed(function) for name, function in parts.items()}
     medians(measure, 1)
@@ -191,16 +220,17 @@ def text(result: dict) -> str:
         for row in result["rows"]
     ]  # fmt: skip
     targets = [
-        target_text(f"{row['up_to']}, {row['workers']} workers", row["ratio"], SMALLEST_GAIN, at_least=True)
+        target_text(f"{row['up_to']}, {WARM}, {row['workers']} workers", row["ratio"], SMALLEST_GAIN, at_least=True)
         for row in result["rows"]
-        if row["side"] == SIDES[1]
+        if row["side"] == WARM
     ]
     rate = {(row["up_to"], row["side"], row["workers"]): row["images_per_second"] for row in result["rows"]}
     left = [
-        f"where a GPU augments, the CPU is left with decoding: {rate['decoded', SIDES[1], workers]:,.0f} images/s, "
-        f"{rate['decoded', SIDES[1], workers] / rate['augmented', SIDES[0], workers]:.2f} of ImageFolder augmented "
+        f"where a GPU augments, the CPU is left with loading: {rate['decoded', side, workers]:,.0f} images/s ({side}), "
+        f"{rate['decoded', side, workers] / rate['augmented', FOLDER, workers]:.2f} of ImageFolder augmented "
         f"({workers} workers; computed)"
         for workers in dict.fromkeys(row["workers"] for row in result["rows"])
+        for side in (CORPUS, WARM)
         if result["machine"]["device"] == "cpu"
     ]
     costs = [f"{name} {value:.0f}" for name, value in result["microseconds_per_image"].items()]

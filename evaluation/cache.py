@@ -17,12 +17,6 @@ import numpy as np
 MOST_BYTES = 4 * 2**30  # about 560,000 photographs at 1,792 float32 each
 
 
-def default_folder() -> Path:
-    """$FACELIVENET_CACHE, or facelivenet in the user's cache folder."""
-    own = os.environ.get("FACELIVENET_CACHE")
-    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "facelivenet"
-
-
 def digest(encoded: bytes) -> bytes:
     """16 bytes by which a photograph is known."""
     return hashlib.blake2b(encoded, digest_size=16).digest()

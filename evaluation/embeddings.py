@@ -203,7 +203,7 @@ def _run(
         for start in starts[state.process_index :: state.num_processes]:
             images = corpus[start : start + batch_size]["image"]
             pixels = processor(images, detect=False)["pixel_values"].to(model.device)  # (b, 3, size, size)
-            # Always of one size: what is said of a face must not depend, in its last digit, on who else is in the batch.
+            # always of one size: the last digit must not depend on who else is in the batch
             filled = F.pad(pixels, (0, 0, 0, 0, 0, 0, 0, batch_size - len(images)))
             own[start] = [part[: len(images)].cpu().numpy() for part in _forward(model, filled)]
             progress.update(min(len(images) * state.num_processes, len(corpus) - progress.n))

@@ -73,14 +73,17 @@ def load_corpus(
             if missing := [name for name in FEATURES if name not in dataset.column_names]:
                 raise CorpusError(f"{corpus}: no column {', '.join(missing)}: it is not a prepared corpus")
             dataset = dataset.cast(features_with([name for name in dataset.column_names if name not in FEATURES]))
-    if splits is None:
-        return dataset
+    return dataset if splits is None else dataset.select(rows_of_splits(dataset, corpus, splits))
+
+
+def rows_of_splits(dataset: Dataset, corpus: str | Path, splits: Sequence[str]) -> list[int]:
+    """Which rows of a whole corpus are in these splits, in its order; CorpusError where it has no such split."""
     known = column(dataset, "split")
     missing = set(splits) - set(known)
     if missing:
         raise CorpusError(f"{corpus}: no split {', '.join(sorted(missing))}; it has {', '.join(sorted(set(known)))}")
     wanted = set(splits)
-    return dataset.select([row for row, split in enumerate(known) if split in wanted])
+    return [row for row, split in enumerate(known) if split in wanted]
 
 
 def shards_of(folder: str | Path) -> list[str]:

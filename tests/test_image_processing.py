@@ -146,6 +146,18 @@ def test_each_face_is_whitened_by_itself(processor, portrait):
         torch.testing.assert_close(blank, torch.zeros(1, 3, 80, 80), atol=0.01, rtol=0)
 
 
+def test_whitening_is_mean_and_deviation_to_the_fifth_digit(processor):
+    faces = (
+        torch.rand(4, 3, 80, 80, generator=torch.Generator().manual_seed(0))
+        * torch.tensor([1, 255, 0.1, 1e-3])[:, None, None, None]
+    )
+    exact = faces.double()
+    deviation = exact.std(dim=(1, 2, 3), keepdim=True, correction=0).clamp(min=(3 * 80 * 80) ** -0.5)
+    expected = ((exact - exact.mean(dim=(1, 2, 3), keepdim=True)) / deviation).float()
+    torch.testing.assert_close(processor.whiten(faces), expected, rtol=0, atol=1e-5)
+    assert processor.whiten(faces[:0]).shape == (0, 3, 80, 80)
+
+
 @pytest.mark.parametrize("orientation", STORED)
 def test_exif_orientation(margin, portrait, orientation):
     stored = portrait

@@ -1,6 +1,7 @@
 """Augmentation of a whole batch at once, each face its own way, on whatever device it lies."""
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,18 @@ from torchvision.transforms.v2 import functional as tvF
 
 from train.config import TrainingConfig
 
+FEW = 8  # faces at once on CPUs: what they need fits into the cache, where whole batches wait for fresh memory
+
+
+def prepare(faces: Tensor, config: TrainingConfig, whiten: Callable[[Tensor], Tensor]) -> Tensor:
+    """Decoded faces (b, 3, h, w) uint8 -> the network's input (b, 3, size, size): augmented, whitened, some erased.
+
+    `whiten` is the image processor's.
+    """
+    few = FEW if faces.device.type == "cpu" else len(faces)
+    ready = [erase(whiten(augment(part, config)), config) for part in faces.split(few)]
+    return ready[0] if len(ready) == 1 else torch.cat(ready)
+
 
 def augment(faces: Tensor, config: TrainingConfig, generator: torch.Generator | None = None) -> Tensor:
     """Aligned faces (b, 3, h, w) uint8 -> (b, 3, size, size) float32 in 0..1: mirrored, moved, relit, some grey;
@@ -20,7 +33,9 @@ def augment(faces: Tensor, config: TrainingConfig, generator: torch.Generator | 
     size = config.image_size
     if faces.shape[-1] != size:
         faces = tvF.resize(faces, [size, size], InterpolationMode.BILINEAR, antialias=True)
-    faces = (faces.float() / 255).contiguous()  # decoded faces are channels last, which takes grid_sample twice as long
+    faces = (
+        faces.contiguous().float().div_(255)
+    )  # decoded faces are channels last, which takes grid_sample twice as long
 
     def random(*shape: int) -> Tensor:  # uniform in −1..1
         return torch.rand(shape, generator=generator, device=faces.device) * 2 - 1
@@ -29,19 +44,23 @@ def augment(faces: Tensor, config: TrainingConfig, generator: torch.Generator | 
         return ((random(batch) + 1) / 2 < probability).nonzero().squeeze(1)
 
     batch = len(faces)
-    angle = random(batch) * math.radians(config.rotation)
-    scale = 1 + random(batch) * config.crop_scale
-    mirror = torch.where(random(batch) < 0, -1.0, 1.0)
-    shift = random(batch, 2) * 2 * config.shift  # grid coordinates run from −1 to 1
+    angle = random(batch, 1, 1) * math.radians(config.rotation)
+    scale = 1 + random(batch, 1, 1) * config.crop_scale
+    mirror = random(batch, 1, 1, 1) < 0
+    shift = random(batch, 2, 1, 1) * 2 * config.shift  # grid coordinates run from −1 to 1
     cos, sin = scale * angle.cos(), scale * angle.sin()
-    warp = torch.stack([cos * mirror, -sin, shift[:, 0], sin * mirror, cos, shift[:, 1]], dim=1).view(batch, 2, 3)
-    grid = F.affine_grid(warp, list(faces.shape), align_corners=False)
-    faces = F.grid_sample(faces, grid, mode="bilinear", padding_mode="border", align_corners=False).clamp(0, 1)
+    across = (torch.arange(size, device=faces.device) * 2 + 1) / size - 1  # centres of the pixels
+    down = across.unsqueeze(1)
+    # by products of rows and columns: affine_grid's matrix product takes several times as long
+    grid = torch.stack([cos * across - sin * down + shift[:, 0], sin * across + cos * down + shift[:, 1]], dim=3)
+    faces = F.grid_sample(faces, grid, mode="bilinear", padding_mode="border", align_corners=False).clamp_(0, 1)
+    faces = torch.where(mirror, faces.flip(3), faces)  # a mirrored grid takes five times as long to sample on CPUs
 
     gamma = torch.exp(random(batch, 1, 1, 1) * config.light)
     across = torch.linspace(-1, 1, size, device=faces.device)
     gradient = random(batch, 1, 1, 1) * across.view(1, 1, 1, size) + random(batch, 1, 1, 1) * across.view(1, 1, size, 1)
-    faces = faces**gamma * (1 + config.light * gradient).clamp(min=0.1)
+    faces = faces.log2_().mul_(gamma).exp2_()  # faces**gamma, in a third of the time
+    faces = faces.mul_((1 + config.light * gradient).clamp_(min=0.1))
     if config.colour:
         grey = faces.mean(dim=1, keepdim=True)
         faces = grey + (faces - grey) * (1 + config.colour * random(batch, 1, 1, 1))

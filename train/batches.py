@@ -4,6 +4,7 @@ import io
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -13,8 +14,9 @@ from datasets import Image
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from face_data.table import EXPRESSIONS, CorpusError, column, load_corpus, split_corpus
+from face_data.table import EXPRESSIONS, CorpusError, column, load_corpus, rows_of_splits, split_corpus
 from modeling_facelivenet import IGNORE
+from train.decoded import open_decoded
 
 LABEL_COLUMNS = ("identity", "expression", "expression_votes", "split")
 
@@ -81,20 +83,36 @@ class Labels:
 class TrainingFaces(Dataset):
     """Several prepared corpora as one; asked for rows, it gives a `Batch`.
 
-    A photograph that cannot be decoded is replaced by the next one that can, and named in the batch.
+    A photograph that cannot be decoded is replaced by the next one that can, and named in the batch. With
+    `decoded_folder` each is decoded once and then read from there (see `train.decoded`); the batches are the same.
     """
 
     def __init__(
-        self, corpora: list[str], expressions: tuple[str, ...], minimum_photographs: int = 1, soft_labels: bool = True
+        self,
+        corpora: list[str],
+        expressions: tuple[str, ...],
+        minimum_photographs: int = 1,
+        soft_labels: bool = True,
+        decoded_folder: Path | None = None,
     ):
         if not corpora:
             raise CorpusError("no corpus to read: name at least one")
-        parts = [load_corpus(*split_corpus(text)) for text in corpora]
+        named = [split_corpus(text) for text in corpora]
+        wholes = [load_corpus(folder) for folder, _ in named]
+        self.rows = [  # of each corpus, those that are used
+            np.array(rows_of_splits(whole, folder, splits) if splits is not None else range(len(whole)))
+            for whole, (folder, splits) in zip(wholes, named, strict=True)
+        ]
+        parts = [whole.select(rows) for whole, rows in zip(wholes, self.rows, strict=True)]
         # one column, undecoded: reading whole rows takes ten times as long as decoding the JPEG
-        self.images = [part.select_columns("image").cast_column("image", Image(decode=False)) for part in parts]
+        self.images = [whole.select_columns("image").cast_column("image", Image(decode=False)) for whole in wholes]
+        self.decoded = [None] * len(parts)
+        if decoded_folder is not None:
+            folders = [folder for folder, _ in named]
+            self.decoded = open_decoded(decoded_folder, list(zip(folders, self.images, self.rows, strict=True)))
         self.start = np.cumsum([0] + [len(part) for part in parts])
         self.splits = {
-            split_corpus(text)[0]: sorted(set(column(part, "split"))) for text, part in zip(corpora, parts, strict=True)
+            folder: sorted(set(column(part, "split"))) for (folder, _), part in zip(named, parts, strict=True)
         }
         self.keys = [key for part in parts for key in column(part, "key")]
         self.labels = Labels(parts, expressions, minimum_photographs, soft_labels)
@@ -103,22 +121,19 @@ class TrainingFaces(Dataset):
         return int(self.start[-1])
 
     def __getitems__(self, rows: list[int]) -> Batch:
+        found = self.pictures(rows)
         faces, used, unreadable = None, [], {}
-        for place, (asked, encoded) in enumerate(zip(rows, self.encoded(rows), strict=True)):
-            row = asked
-            while True:
-                try:
-                    face = decode(encoded, None if faces is None else faces.shape[1:])
-                    break
-                except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises on damaged pictures
-                    unreadable[self.keys[row]] = str(error)
-                    row = (row + 1) % len(self)
-                    if row == asked:
-                        raise CorpusError("none of the training photographs can be decoded") from None
-                    [encoded] = self.encoded([row])
+        for place, asked in enumerate(rows):
+            row, face = asked, found[place]
+            while isinstance(face, Exception):
+                unreadable[self.keys[row]] = str(face)
+                row = (row + 1) % len(self)
+                if row == asked:
+                    raise CorpusError("none of the training photographs can be decoded") from None
+                [face] = self.pictures([row])
             if faces is None:
                 faces = np.empty((len(rows), *face.shape), dtype=np.uint8)
-            faces[place] = face
+            faces[place] = resized(face, faces.shape[1:])
             used.append(row)
         return Batch(
             torch.from_numpy(faces).permute(0, 3, 1, 2),
@@ -131,16 +146,40 @@ class TrainingFaces(Dataset):
     def __getitem__(self, row: int) -> Batch:
         return self.__getitems__([row])
 
+    def pictures(self, rows: list[int]) -> list[np.ndarray | Exception]:
+        """The rows' pictures, each (h, w, 3) uint8 of its own size, or why it cannot be decoded.
+
+        Where decoded photographs are kept, they are read there, or left there for the next time.
+        """
+        parts, places = self._places(rows)
+        kept = [self.decoded[part] for part in parts]
+        faces = [one and one.read(place) for one, place in zip(kept, places, strict=True)]
+        missing = [index for index, face in enumerate(faces) if face is None]
+        for index, encoded in zip(missing, self.encoded([rows[index] for index in missing]), strict=True):
+            try:
+                faces[index] = decode(encoded)
+            except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises on damaged pictures
+                faces[index] = error
+                continue
+            if kept[index]:
+                kept[index].write(places[index], faces[index])
+        return faces
+
     def encoded(self, rows: list[int]) -> list[bytes]:
         """The rows' pictures as they are stored: one look-up per corpus costs half as much as one per row."""
-        part_of = np.searchsorted(self.start, rows, side="right") - 1
+        parts, places = self._places(rows)
         encoded = [b""] * len(rows)
-        for part in set(part_of.tolist()):
-            places = np.flatnonzero(part_of == part)
-            images = self.images[part][[int(rows[place] - self.start[part]) for place in places]]["image"]
-            for place, image in zip(places, images, strict=True):
-                encoded[place] = image["bytes"]
+        for part in set(parts):
+            own = [index for index, other in enumerate(parts) if other == part]
+            images = self.images[part][[places[index] for index in own]]["image"]
+            for index, image in zip(own, images, strict=True):
+                encoded[index] = image["bytes"]
         return encoded
+
+    def _places(self, rows: list[int]) -> tuple[list[int], list[int]]:
+        """Of each row its corpus, and its row in the whole of it."""
+        parts = (np.searchsorted(self.start, rows, side="right") - 1).tolist()
+        return parts, [int(self.rows[part][row - self.start[part]]) for part, row in zip(parts, rows, strict=True)]
 
     def row_weights(self, weights: list[float], identity_balance: float) -> np.ndarray:
         """(rows,) How likely each photograph is to be drawn: corpora by their weights and, within one, people by the
@@ -157,15 +196,19 @@ class TrainingFaces(Dataset):
         return row_weight
 
 
-def decode(encoded: bytes, shape: tuple[int, ...] | None = None) -> np.ndarray:
-    """An encoded picture as (h, w, 3) uint8; resized where another shape is asked for."""
+def decode(encoded: bytes) -> np.ndarray:
+    """An encoded picture as (h, w, 3) uint8."""
     with PIL.Image.open(io.BytesIO(encoded)) as image:
         image.load()
-        if image.mode != "RGB":  # converting one that is would copy it
-            image = image.convert("RGB")
-        if shape is not None and image.size != (shape[1], shape[0]):
-            image = image.resize((shape[1], shape[0]), PIL.Image.Resampling.BILINEAR)
-        return np.asarray(image)
+        # converting one that is RGB would copy it
+        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def resized(face: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A decoded picture in another (h, w, 3), where it is not in that one."""
+    if face.shape == tuple(shape):
+        return face
+    return np.asarray(PIL.Image.fromarray(face).resize((shape[1], shape[0]), PIL.Image.Resampling.BILINEAR))
 
 
 class DrawnBatches(Sampler):

@@ -83,13 +83,7 @@ def save_model(model: FaceLiveNetModel, processor: FaceLiveNetImageProcessor, fo
     Writes config.json, model.safetensors, preprocessor_config.json, training.json and the Python files the Hub needs,
     in a folder that takes the place of the earlier one when it is whole.
     """
-    config = FaceLiveNetConfig.from_dict(
-        model.config.to_dict()
-        | {"num_identities": 0, "sampled_identities": 0, "weighting": "dynamic", "expression_class_weights": None}
-    )
-    network = FaceLiveNetModel(config)
-    own = network.state_dict()
-    network.load_state_dict({name: value for name, value in model.state_dict().items() if name in own})
+    network = without_identities(model.config, model.state_dict(), weighting="dynamic", expression_class_weights=None)
     temporary, old = folder.with_name(folder.name + ".tmp"), folder.with_name(folder.name + ".old")
     shutil.rmtree(temporary, ignore_errors=True)
     network.save_pretrained(temporary)
@@ -100,6 +94,14 @@ def save_model(model: FaceLiveNetModel, processor: FaceLiveNetImageProcessor, fo
         os.replace(folder, old)
     os.replace(temporary, folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def without_identities(config: FaceLiveNetConfig, state: dict, **settings) -> FaceLiveNetModel:
+    """A network of this config, with `settings` over it, and this state, but no identity head."""
+    headless = config.to_dict() | {"num_identities": 0, "sampled_identities": 0} | settings
+    network = FaceLiveNetModel(FaceLiveNetConfig.from_dict(headless))
+    network.load_state_dict({name: state[name] for name in network.state_dict()})
+    return network
 
 
 def _checkpoints(out: Path) -> list[Path]:

@@ -11,6 +11,7 @@ import yaml
 from huggingface_hub.errors import StrictDataclassError
 from transformers import HfArgumentParser
 
+from face_data.folds import FOLDS
 from modeling_facelivenet import FaceLiveNetConfig
 
 SCIENTIFIC = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
@@ -20,6 +21,7 @@ SCHEDULES = ("steps", "cosine")
 # What a run that goes on may change: neither what is learnt nor in which order.
 FREE_TO_CHANGE = {
     "out", "resume", "workers", "validate_every", "save_every", "log_every", "keep_checkpoints", "tracker", "compile",
+    "decoded_cache",
 }  # fmt: skip
 
 
@@ -44,7 +46,7 @@ class TrainingConfig:
     )
     fold: str | None = _setting(
         None,
-        "1 to 10: test on this fold of --train, validate on the next, train on the other eight; all: each in turn, "
+        f"1 to {FOLDS}: test on this fold of --train, validate on the next, train on the others; all: each in turn, "
         "with the mean over the folds in OUT/folds.json",
     )
     start_from: str | None = _setting(
@@ -106,6 +108,11 @@ class TrainingConfig:
     tracker: str = _setting("tensorboard", "what Accelerate reports to, such as tensorboard or wandb; none: nothing")
     resume: bool = _setting(True, "go on where the run in --out was stopped; false: remove it and begin anew")
     workers: int = _setting(2, "processes that decode photographs")
+    decoded_cache: bool = _setting(
+        False,
+        "decode each photograph once and keep its pixels, several times the size of the corpus, in decoded/ of "
+        "$FACELIVENET_CACHE (default ~/.cache/facelivenet); the batches are the same",
+    )
     mixed_precision: str = _setting("auto", "auto (bf16 where the device is built for it), no, or bf16")
     compile: bool = _setting(False, "compile the network with torch.compile: a minute once, then faster on GPUs")
     cpu: bool = _setting(False, "train on the CPU even where a GPU is")
@@ -133,8 +140,8 @@ class TrainingConfig:
         check(self.schedule in SCHEDULES, "schedule", f"one of {', '.join(SCHEDULES)}")
         check(self.mixed_precision in ("auto", "no", "bf16"), "mixed_precision", "auto, no or bf16")
         self.fold = None if self.fold is None else str(self.fold)
-        folds = [str(fold) for fold in range(1, 11)]
-        check(self.fold in (None, "all", *folds), "fold", "1 to 10 or all")
+        folds = [str(fold) for fold in range(1, FOLDS + 1)]
+        check(self.fold in (None, "all", *folds), "fold", f"1 to {FOLDS} or all")
         for name in (
             "steps", "batch_size", "accumulation", "validate_every", "save_every", "log_every", "keep_checkpoints",
             "minimum_photographs", "shuffle_buffer",
@@ -155,6 +162,7 @@ class TrainingConfig:
         )
         check(all(weight > 0 for weight in self.train_weights), "train_weights", "positive")
         check(not (self.streaming and self.identity_balance), "identity_balance", "0 with --streaming")
+        check(not (self.streaming and self.decoded_cache), "decoded_cache", "false with --streaming")
 
 
 def _number(name: str, value) -> float:

@@ -12,12 +12,10 @@ from pathlib import Path
 import numpy as np
 from accelerate import PartialState
 
-from face_data.folds import fold_splits
+from face_data.folds import FOLDS, fold_splits
 from face_data.table import CorpusError, split_corpus
 from train.config import TrainingConfig
 from train.loop import test, train
-
-FOLDS = 10
 
 
 def train_folds(config: TrainingConfig) -> dict:
@@ -36,7 +34,7 @@ def train_folds(config: TrainingConfig) -> dict:
     for fold in folds:
         one = fold_config(config, fold)
         train(one)
-        results[fold] = test(one, [_with(text, fold_splits(fold, FOLDS)[2]) for text in config.train])
+        results[fold] = test(one, [_with(text, fold_splits(fold)[2]) for text in config.train])
     summary = {"folds": results, "mean": {}, "standard_error": {}}
     for name in sorted(set.intersection(*(set(numbers) for numbers in results.values()))):
         values = np.array([numbers[name] for numbers in results.values()])
@@ -54,7 +52,7 @@ def train_folds(config: TrainingConfig) -> dict:
 
 def fold_config(config: TrainingConfig, fold: int) -> TrainingConfig:
     """The stage whose test fold is `fold`: trained on eight others, validated on the one that remains."""
-    train_splits, validation_splits, _ = fold_splits(fold, FOLDS)
+    train_splits, validation_splits, _ = fold_splits(fold)
     return replace(
         config,
         fold=None,

@@ -21,12 +21,21 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
+from face_data.cache_folder import default_folder
 from face_data.table import CorpusError, load_corpus, read_summary, split_corpus
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import EXPRESSIONS, IGNORE, FaceLiveNetConfig, FaceLiveNetModel, gather_from_processes
-from train.augmentation import augment, erase
+from train.augmentation import prepare
 from train.batches import LABEL_COLUMNS, Batch, DrawnBatches, Labels, TrainingFaces, as_it_is
-from train.checkpoint import CheckpointError, anybody, holds_a_run, newest_checkpoint, save_model, save_training_state
+from train.checkpoint import (
+    CheckpointError,
+    anybody,
+    holds_a_run,
+    newest_checkpoint,
+    save_model,
+    save_training_state,
+    without_identities,
+)
 from train.config import TrainingConfig
 from train.figures import draw_curves
 from train.progress import Progress
@@ -131,8 +140,7 @@ def train(config: TrainingConfig) -> dict:
             for number, batch in enumerate(step_batches):
                 last = number == config.accumulation - 1
                 with contextlib.nullcontext() if last else accelerator.no_sync(model):
-                    pixel_values = augment(batch.faces.to(device, non_blocking=True), config)
-                    pixel_values = erase(processor.whiten(pixel_values), config)
+                    pixel_values = prepare(batch.faces.to(device, non_blocking=True), config, processor.whiten)
                     with accelerator.autocast():
                         output = model(
                             pixel_values.to(memory_format=torch.channels_last),
@@ -225,7 +233,8 @@ def test(config: TrainingConfig, corpora: list[str]) -> dict[str, float]:
 def _faces(config: TrainingConfig, expressions: tuple[str, ...]) -> TrainingFaces | Labels:
     """The training photographs; of a stream, only their labels."""
     if not config.streaming:
-        return TrainingFaces(config.train, expressions, config.minimum_photographs, config.soft_labels)
+        kept = default_folder() / "decoded" if config.decoded_cache else None
+        return TrainingFaces(config.train, expressions, config.minimum_photographs, config.soft_labels, kept)
     if not config.train:
         raise CorpusError("no corpus to read: name at least one")
     parts = [load_corpus(*split_corpus(text), LABEL_COLUMNS) for text in config.train]
@@ -340,10 +349,8 @@ def _what_is_used(model: FaceLiveNetModel, average: ModelEmaV3 | None) -> FaceLi
     """The network that is validated and saved: with the averaged weights where there are any."""
     if average is None:
         return model
-    config = FaceLiveNetConfig.from_dict(model.config.to_dict() | {"num_identities": 0, "sampled_identities": 0})
-    used = FaceLiveNetModel(config).to(model.device, memory_format=torch.channels_last)
-    used.load_state_dict(average.module.state_dict())
-    return used
+    used = without_identities(model.config, average.module.state_dict())
+    return used.to(model.device, memory_format=torch.channels_last)
 
 
 # stopping, reporting

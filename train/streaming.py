@@ -12,7 +12,7 @@ from torch.utils.data import get_worker_info
 
 from face_data.table import CorpusError, shards_of, split_corpus
 from modeling_facelivenet import IGNORE
-from train.batches import LABEL_COLUMNS, Batch, Labels, decode
+from train.batches import LABEL_COLUMNS, Batch, Labels, decode, resized
 
 COLUMNS = ["image", "key", *LABEL_COLUMNS]
 
@@ -66,7 +66,8 @@ class StreamedFaces(TorchStream):
         for _ in range(self.batch_size):
             row = next(streams[rng.choice(len(streams), p=self.share)])
             try:
-                faces.append(decode(row["image"]["bytes"], faces[0].shape if faces else None))
+                face = decode(row["image"]["bytes"])
+                faces.append(resized(face, faces[0].shape if faces else face.shape))
                 rows.append(row)
             except (OSError, ValueError, SyntaxError) as error:
                 unreadable[row["key"]] = str(error)

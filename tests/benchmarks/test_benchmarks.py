@@ -3,12 +3,13 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
 
 from benchmarks.__main__ import main
-from benchmarks.loading import Photographs, write_photographs
+from benchmarks.loading import SIDES, Photographs, forget, write_photographs
 from benchmarks.loss import IMPLEMENTATIONS, LARGEST_SHARE, SMALLEST_GAIN, random_batch, step
 from benchmarks.report import medians, table
 from modeling_facelivenet import EXPRESSIONS
@@ -63,12 +64,25 @@ def test_loading_is_measured_on_both_sides(tmp_path, drawn_corpus, capsys):
     sizes = ("--batch", "4", "--batches", "2", "--workers", "0,1", "--image-size", "80", "--repeats", "1")
     result = result_of(tmp_path, "loading", "--data", f"{drawn_corpus}:train", *sizes)
     assert [(row["up_to"], row["workers"]) for row in result["rows"]] == [
-        (up_to, workers) for workers in (0, 1) for up_to in ("decoded", "augmented") for _ in range(2)
+        (up_to, workers) for workers in (0, 1) for up_to in ("decoded", "augmented") for _ in SIDES
     ]
+    assert [row["side"] for row in result["rows"]] == list(SIDES) * 4
     assert all(positive(row["images_per_second"], row["ratio"]) for row in result["rows"])
-    assert positive(*result["microseconds_per_image"].values())
+    costs = result["microseconds_per_image"]
+    assert positive(*costs.values()) and costs["warm loader"] < costs["whole loader"]  # by ten times, if undisturbed
     printed = capsys.readouterr().out
-    assert "ImageFolder" in printed and printed.count("wanted at least 3") == 4
+    assert "decoded cache, cold" in printed and printed.count("wanted at least 3") == 4
+
+
+def test_a_cold_cache_has_nothing_and_a_warm_one_everything(tmp_path, drawn_corpus):
+    faces = TrainingFaces([f"{drawn_corpus}:train"], EXPRESSIONS, decoded_folder=tmp_path)
+    [decoded], rows = faces.decoded, np.arange(4)
+    for _ in range(2):
+        before = faces.__getitems__(rows.tolist()).faces
+        assert decoded.written(faces.rows[0][rows]).all()
+        forget(faces)
+        assert not decoded.written(faces.rows[0][rows]).any()
+        assert torch.equal(before, faces.__getitems__(rows.tolist()).faces)
 
 
 def test_the_folder_holds_the_photographs_and_labels_of_the_corpus(tmp_path, drawn_corpus):

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from evaluation.cache import MOST_BYTES, EmbeddingCache, default_folder
+from evaluation.cache import MOST_BYTES, EmbeddingCache
 from evaluation.embeddings import cache_for, embed, load_checkpoint
+from face_data.cache_folder import default_folder
 from face_data.table import load_corpus
 
 

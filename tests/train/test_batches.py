@@ -1,5 +1,6 @@
 """What a batch holds, on drawn faces prepared for real."""
 
+import math
 import shutil
 from collections import Counter
 
@@ -7,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from face_data.table import EXPRESSIONS, FEATURES, CorpusError, load_corpus
+from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import EXPRESSIONS as SEVEN
-from train.augmentation import augment, erase
+from train.augmentation import FEW, augment, erase, prepare
 from train.batches import DrawnBatches, TrainingFaces
 from train.config import TrainingConfig
 
@@ -152,6 +155,43 @@ def test_augmentation_keeps_shape_range_and_seed():
     assert torch.isfinite(run(0)).all() and run(0).min() >= 0
     assert torch.equal(run(0), run(0)) and not torch.equal(run(0), run(1))
     assert not torch.equal(augment(faces[:1].repeat(2, 1, 1, 1), config)[0], augment(faces[:1], config)[0])
+
+
+def test_augmentation_is_what_it_says_face_by_face():
+    config = TrainingConfig(image_size=80, gray=0.3)
+    faces = torch.randint(0, 256, (5, 3, 80, 80), dtype=torch.uint8)
+    faces[0, :, :40] = 0  # black stays black, whatever its gamma
+    got = augment(faces, config, torch.Generator().manual_seed(3))
+
+    generator = torch.Generator().manual_seed(3)
+    angle, scale, mirror = (torch.rand(5, generator=generator) * 2 - 1 for _ in range(3))
+    shift = torch.rand(5, 2, generator=generator) * 2 - 1
+    gamma, right, down, gray = (torch.rand(5, generator=generator) * 2 - 1 for _ in range(4))
+    place = torch.linspace(-1, 1, 80)
+    for index in range(5):
+        turn, size = math.radians(config.rotation) * angle[index], 1 + config.crop_scale * scale[index]
+        cos, sin = size * math.cos(turn), size * math.sin(turn)
+        sign = -1 if mirror[index] < 0 else 1
+        x, y = shift[index] * 2 * config.shift
+        warp = torch.tensor([[[cos * sign, -sin, x], [sin * sign, cos, y]]])
+        grid = functional.affine_grid(warp, [1, 3, 80, 80], align_corners=False)
+        face = functional.grid_sample(faces[index, None] / 255, grid, padding_mode="border", align_corners=False)
+        face = face.clamp(0, 1) ** math.exp(config.light * gamma[index])
+        face = face * (1 + config.light * (right[index] * place + down[index] * place[:, None])).clamp(min=0.1)
+        if (gray[index] + 1) / 2 < config.gray:
+            face = face.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
+        torch.testing.assert_close(got[index], face[0], rtol=0, atol=1e-4)
+
+
+def test_what_the_network_gets_is_augmented_whitened_and_erased():
+    faces = torch.randint(0, 256, (1, 3, 80, 80), dtype=torch.uint8).repeat(3 * FEW + 1, 1, 1, 1)
+    whiten = FaceLiveNetImageProcessor(size=80).whiten
+    ready = prepare(faces, TrainingConfig(image_size=80), whiten)
+    assert ready.shape == faces.shape and len(ready.flatten(1).unique(dim=0)) == len(faces)  # each its own way
+    torch.testing.assert_close(ready.mean(dim=(1, 2, 3)), torch.zeros(len(faces)), rtol=0, atol=1e-5)
+    torch.testing.assert_close(ready.std(dim=(1, 2, 3)), torch.ones(len(faces)), rtol=0, atol=1e-3)
+    erased = prepare(faces, TrainingConfig(image_size=80, erase=1.0), whiten)
+    assert ((erased == 0).flatten(1).sum(dim=1) > 10).all()
 
 
 def test_augmentation_without_strength_is_the_face_or_its_mirror_image():
