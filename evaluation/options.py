@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from evaluation.cache import default_folder
+from face_data.cache_folder import default_folder
 
 COMMANDS = {
     "verification": "LFW View 2 in ten folds, fold 10 with thresholds from fold 9, generated and hard pairs",
