@@ -159,7 +159,7 @@ def test_prepare_lfw_with_labels_and_pairs(tmp_path, capsys):
         (["prepare", "folder", "{full}/holiday.jpg", "{out}"], "first line must be path,identity,expression"),
         (["prepare", "hub", "{empty}", "{out}"], "`datasets.load_dataset` cannot read it"),
         (["prepare", "london", "{empty}", "{out}", "--identity-column", "who"], "--identity-column is for hub"),
-        (["prepare", "london", "{empty}", "{full}"], "is not empty and not a corpus"),
+        (["prepare", "folder", "{empty}", "{full}"], "is not empty and not a corpus"),
         (["prepare", "london", "{empty}", "{out}", "--size", "8"], "size must be"),
         (["prepare", "london", "{empty}", "{out}", "--shard-size", "0"], "shard_size must be at least 1"),
         (["synthesize", "{out}", "--identities", "2"], "draw at least 3"),
