@@ -21,7 +21,7 @@ from evaluation.calibration import calibrate
 from evaluation.embeddings import Checkpoint, Embeddings, cache_for, embed, load_checkpoint
 from evaluation.expression import class_mapping, expression_report
 from evaluation.holistic import build_trials, judge, trials_report
-from evaluation.metrics import best_threshold, rate, share_of_pairs
+from evaluation.metrics import TooLittleError, best_threshold, rate, share_of_pairs
 from evaluation.protocols import Figures, circumstances, corpus_record
 from evaluation.verification import ScoredPairs, curve, generated_pairs, score_pairs
 from face_data.folds import fold_splits
@@ -81,7 +81,7 @@ def judge_folds(arguments: argparse.Namespace) -> Path:
     for name, run in judged.items():
         try:
             section[name] = run()
-        except ValueError as error:  # a corpus without people, or without expressions
+        except TooLittleError as error:  # a corpus without people, or without expressions
             section[name], section["missing"][name] = None, str(error)
     section["figures"] = draw.files
     path = report.write_results(arguments.out, model, "folds", about["name"], section)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from evaluation.embeddings import Embeddings
-from evaluation.metrics import classification, share_of_pairs
+from evaluation.metrics import TooLittleError, classification, share_of_pairs
 from evaluation.probabilities import calibration_error, soft_label_report
 from face_data.table import EXPRESSIONS
 
@@ -64,14 +64,14 @@ def expression_report(embeddings: Embeddings, seed: int, mapping: dict[str, str]
         of its neutral faces.
 
     Raises:
-        ValueError: no photograph carries a label that is judged.
+        TooLittleError: no photograph carries a label that is judged.
     """
     mapping = {name: name for name in embeddings.classes} if mapping is None else mapping
     classes = paper_order(tuple(dict.fromkeys(mapping.values())))
     probabilities = _probabilities(embeddings, mapping, classes)
     known = [row for row, name in enumerate(embeddings.expressions) if name in mapping]
     if not known:
-        raise ValueError(f"no labelled picture to judge: no photograph is labelled {', '.join(mapping)}")
+        raise TooLittleError(f"no labelled picture to judge: no photograph is labelled {', '.join(mapping)}")
     labels = [classes.index(mapping[embeddings.expressions[row]]) for row in known]
     predictions = probabilities[known].argmax(-1)
     unknown = Counter(name for name in embeddings.expressions if name is not None and name not in mapping)

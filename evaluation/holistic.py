@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 
 from evaluation.embeddings import Embeddings
-from evaluation.metrics import rate, share_of_pairs
+from evaluation.metrics import TooLittleError, rate, share_of_pairs
 from pipeline_facelivenet import Decision, decide
 
 INPUTS_PER_PERSON = 10  # of each expression: one person of LFW's fold 10 has 530 photographs
@@ -126,11 +126,11 @@ def trials_report(
         "by_expression": of each required one, "trials" (their number), "far" and "frr".
 
     Raises:
-        ValueError: one of the four kinds of trial does not occur.
+        TooLittleError: one of the four kinds of trial does not occur.
     """
     kinds = {(trial.same, trial.expressed) for trial in trials}
     if len(kinds) < 4:
-        raise ValueError(
+        raise TooLittleError(
             "these splits cannot test authentication: they need people with several photographs, other people, and "
             f"inputs labelled {' or '.join(required)} as well as others; of the four kinds of trial {len(kinds)} occur"
         )

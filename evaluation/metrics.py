@@ -16,6 +16,10 @@ LEVEL = 0.95
 RESAMPLES = 1000
 
 
+class TooLittleError(ValueError):
+    """These photographs cannot show what was asked of them; the message says what they lack."""
+
+
 @dataclass(frozen=True)
 class Roc:
     """ROC curve: far and tar (k,), ascending, at thresholds (k,); the area under it and the equal error rate."""
@@ -231,7 +235,7 @@ def classification(labels, predictions, classes: Sequence[str]) -> dict:
     """
     labels, predictions = np.asarray(labels), np.asarray(predictions)
     if not len(labels):
-        raise ValueError("no labelled picture to judge")
+        raise TooLittleError("no labelled picture to judge")
     matrix = confusion_matrix(labels, predictions, labels=range(len(classes)))
     recall = {name: rate(int(matrix[row, row]), int(matrix[row].sum())) for row, name in enumerate(classes)}
     present = np.unique(labels)
@@ -257,7 +261,9 @@ def _checked(scores, same) -> tuple[np.ndarray, np.ndarray]:
 def _both_kinds(scores, same) -> tuple[np.ndarray, np.ndarray]:
     scores, same = _checked(scores, same)
     if same.all() or not same.any():
-        raise ValueError(f"{int(same.sum())} genuine and {int((~same).sum())} impostor pairs: both kinds are needed")
+        raise TooLittleError(
+            f"{int(same.sum())} genuine and {int((~same).sum())} impostor pairs: both kinds are needed"
+        )
     return scores, same
 
 

@@ -12,6 +12,7 @@ from evaluation.embeddings import Checkpoint, Embeddings, cache_for, embed
 from evaluation.expression import class_mapping, expression_report
 from evaluation.hard_pairs import hard_report
 from evaluation.holistic import authentication_report
+from evaluation.metrics import TooLittleError
 from evaluation.sessions import session_report, sessions_text
 from evaluation.slices import slice_report, slices_text
 from evaluation.verification import REPORT_FOLD, generated_pairs, generated_report, score_pairs, single_fold, ten_folds
@@ -100,14 +101,20 @@ def judge_corpus(arguments: argparse.Namespace, checkpoint: Checkpoint, data: st
         if protocol == "expression" and arguments.classes:
             name = f"{name}, {' '.join(arguments.classes)} classes"
         draw = Figures(arguments.out, name)
-        if protocol == "verification":
-            section = _verification(arguments, checkpoint, embeddings, chosen, pairs, draw)
-        elif protocol == "expression":
-            section = _expression(arguments, chosen, draw)
-        elif protocol == "authentication":
-            section = _authentication(arguments, checkpoint, chosen)
-        else:
-            section = _sessions(arguments, checkpoint, chosen)
+        try:
+            if protocol == "verification":
+                section = _verification(arguments, checkpoint, embeddings, chosen, pairs, draw)
+            elif protocol == "expression":
+                section = _expression(arguments, chosen, draw)
+            elif protocol == "authentication":
+                section = _authentication(arguments, checkpoint, chosen)
+            else:
+                section = _sessions(arguments, checkpoint, chosen)
+        except TooLittleError as error:
+            if len(protocols) == 1:
+                raise
+            print(f"{protocol} is left out for {data}: {error}")
+            continue
         section = circumstances(arguments, checkpoint, about, protocol, splits[protocol]) | section
         section |= {"figures": draw.files, "seconds": network_seconds + time.perf_counter() - began}
         path = report.write_results(arguments.out, checkpoint.record, protocol, name, section)

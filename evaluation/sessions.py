@@ -21,7 +21,7 @@ import numpy as np
 
 from authentication.session import ChallengeSession
 from evaluation.embeddings import Embeddings
-from evaluation.metrics import share_of_pairs
+from evaluation.metrics import TooLittleError, share_of_pairs
 from evaluation.report import rate_text, warning_lines
 from pipeline_facelivenet import Decision, decide
 
@@ -76,7 +76,7 @@ def session_report(
         "people", "photographs", and "one_photograph": how many genuine sessions had a single photograph for some step.
 
     Raises:
-        ValueError: the model does not know a challenge, or nobody has the photographs a session needs.
+        ValueError: the model does not know a challenge. TooLittleError: nobody has the photographs a session needs.
     """
     for name in ("neutral", *challenges):
         if name not in embeddings.classes:
@@ -84,7 +84,7 @@ def session_report(
     stage = _Stage(embeddings, similarity_threshold, expression_threshold, seed)
     played = [one for challenge in challenges for one in stage.play_all(challenge, challenges)]
     if not played:
-        raise ValueError(
+        raise TooLittleError(
             "these splits cannot simulate sessions: nobody has a photograph labelled neutral, one labelled "
             f"{' or '.join(challenges)}, and a third one for reference"
         )

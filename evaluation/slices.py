@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from evaluation.embeddings import Embeddings
 from evaluation.expression import expression_report
 from evaluation.holistic import authentication_report
+from evaluation.metrics import TooLittleError
 from evaluation.report import rate_text, warning_lines
 from evaluation.verification import at_threshold, curve, generated_pairs
 
@@ -81,20 +82,20 @@ def _slice(
     for name, judged in parts.items():
         try:
             result[name] = judged()
-        except ValueError as error:  # nobody twice, nobody labelled, not all four kinds of trial
+        except TooLittleError as error:  # nobody twice, nobody labelled, not all four kinds of trial
             result[name], result["missing"][name] = None, str(error)
     if 0 < people < FEWEST_PEOPLE:
-        result["warnings"].append(f"{people} people: too few to speak for others")
-    for name, rate in _rates(result):
-        if 0 < rate["total"] < FEWEST_CASES:
-            result["warnings"].append(f"{name} over {rate['total']} cases: too few to say anything")
+        result["warnings"].append(f"{people} people are too few to speak for others")
+    few = [f"{name} over {rate['total']}" for name, rate in _rates(result) if 0 < rate["total"] < FEWEST_CASES]
+    if few:
+        result["warnings"].append(f"too few cases to say anything: {', '.join(few)}")
     return result
 
 
 def _verification(own: Embeddings, threshold: float | None, seed: int) -> dict:
     scored = generated_pairs(own, seed)
     if scored.same.all() or not scored.same.any():
-        raise ValueError("no two people, or nobody with two photographs")
+        raise TooLittleError("no two people, or nobody with two photographs")
     whole = curve(scored, (), seed)
     result = {name: whole[name] for name in ("genuine_pairs", "impostor_pairs", "auc", "auc_interval")}
     if threshold is not None:
@@ -106,7 +107,7 @@ def _authentication(
     own: Embeddings, similarity: float | None, expression: float, required: Sequence[str], seed: int
 ) -> dict:
     if similarity is None:
-        raise ValueError("the checkpoint has no similarity_threshold")
+        raise TooLittleError("the checkpoint has no similarity_threshold")
     report = authentication_report(own, similarity, expression, required, seed)
     return {name: report[name] for name in ("acc_auth", "far", "frr", "trials")}
 

@@ -33,7 +33,7 @@ def test_one_page_with_every_section(results, repository):
     for name in figures:
         assert (results / name).is_file() and (results / name).with_suffix(".svg").is_file()
     assert not re.search(r'(src|href)="(?!data:)', page)  # it asks nothing of the network
-    assert "10: 6 people: too few" in page
+    assert "10: 6 people are too few" in page
     again = subprocess.run(
         [sys.executable, "-m", "evaluation.page", str(results)], cwd=repository, capture_output=True, text=True
     )
