@@ -164,8 +164,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "paths", nargs="+", metavar="SOURCE… OUT",
         help="the publisher's folder (for lfw also muxspace facial_expressions, for its labels; for ms1m also the tsv, "
-        "for fer2013 the csv; for folder a folder per person, or a csv of path,identity,expression and perhaps split; "
-        "for hub a dataset's id on the Hub or its folder), then the corpus",
+        "for fer2013 the csv; for folder a folder per person, or a csv of path,identity,expression and perhaps split, "
+        "its further columns being attributes; for hub a dataset's id on the Hub or its folder), then the corpus",
     )  # fmt: skip
     command.add_argument("--image-column", metavar="NAME", help="hub: its column of pictures (default image)")
     command.add_argument("--identity-column", metavar="NAME", help="hub: who it is (default identity, if it is there)")
