@@ -27,7 +27,10 @@ MOST_PANELS = 6  # of t-SNE
 
 
 def run_comparison(arguments: argparse.Namespace) -> Path:
-    """Compare on every corpus, print the tables, write OUT/comparison.json and the figures; returns its path."""
+    """Compare on every corpus, print the tables, write OUT/comparison.json and the figures; returns its path.
+
+    The file holds "schema_version" and "corpora": what `--data` says -> the section that `comparison.compare` returns.
+    """
     folders = _labelled(arguments.model)
     trained = {label: training_record(folder) for label, folder in folders.items()}
     checkpoints = {label: load_checkpoint(folder, arguments.device) for label, folder in folders.items()}
@@ -62,7 +65,7 @@ def run_comparison(arguments: argparse.Namespace) -> Path:
     path = arguments.out / "comparison.json"
     if arguments.speaks:
         temporary = path.with_suffix(".json.tmp")
-        content = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
+        content = json.dumps({"schema_version": 1, "corpora": results}, indent=1, ensure_ascii=False, allow_nan=False)
         temporary.write_text(content + "\n", encoding="utf-8")
         os.replace(temporary, path)
     return path

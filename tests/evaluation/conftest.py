@@ -11,6 +11,7 @@ import torch
 from datasets import Dataset
 from PIL import Image
 
+from evaluation.__main__ import main
 from evaluation.embeddings import Embeddings
 from face_data.pairs import Pair, write_pairs
 from face_data.table import FEATURES
@@ -63,15 +64,28 @@ def corpus(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture
-def checkpoint(tmp_path) -> Path:
+def save_checkpoint(folder: Path) -> Path:
     """A saved model with random weights, without thresholds, trained (so its record says) on fold 8."""
-    folder = tmp_path / "model"
     torch.manual_seed(0)
     FaceLiveNetModel(FaceLiveNetConfig(image_size=80)).save_pretrained(folder)
     FaceLiveNetImageProcessor(size=80).save_pretrained(folder)
     (folder / "training.json").write_text(json.dumps({"train_splits": ["8"]}))
     return folder
+
+
+@pytest.fixture
+def checkpoint(tmp_path) -> Path:
+    return save_checkpoint(tmp_path / "model")
+
+
+@pytest.fixture(scope="session")
+def evaluated(corpus, tmp_path_factory) -> tuple[Path, Path]:
+    """A calibrated checkpoint, and the folder in which `all` left everything about it."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    model = ["--model", str(save_checkpoint(folder / "model")), "--data", str(corpus), "--far", "0.05", "--no-cache"]
+    assert main(["calibrate", *model]) == 0
+    assert main(["all", *model, "--out", str(folder / "out"), "--slices", "split"]) == 0
+    return folder / "model", folder / "out"
 
 
 @pytest.fixture

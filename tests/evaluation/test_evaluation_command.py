@@ -5,11 +5,15 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from datasets import Dataset
+from facenet_pytorch import InceptionResnetV1
 from PIL import Image
 
 from evaluation.__main__ import main
 from face_data.table import FEATURES, load_corpus
+from image_processing_facelivenet import FaceLiveNetImageProcessor
+from modeling_facelivenet import FaceLiveNetConfig, FaceLiveNetModel
 
 FAR = ("--far", "0.05")
 
@@ -139,3 +143,36 @@ def test_help_teaches_with_examples():
     assert "python -m evaluation calibrate --model pretrained --data corpora/lfw --splits 9 --far 0.01" in help_text
     for command in ("verification", "expression", "authentication", "all", "calibrate"):
         assert f"\n    {command}" in help_text
+
+
+def test_models_and_baselines_side_by_side(corpus, tmp_path, capsys):
+    for name in ("plain", "other"):
+        torch.manual_seed(len(name))
+        folder = tmp_path / name / "last"  # as a run leaves it
+        FaceLiveNetModel(FaceLiveNetConfig(image_size=80)).save_pretrained(folder)
+        FaceLiveNetImageProcessor(size=80).save_pretrained(folder)
+        weighting = {"plain": "dynamic", "other": "expression"}[name]
+        record = {"train_splits": ["8"], "minutes": 2, "config": {"network": {"weighting": weighting}}}
+        (folder / "training.json").write_text(json.dumps(record))
+    torch.save(InceptionResnetV1(pretrained=None).state_dict(), tmp_path / "vggface2.pt")
+    out = tmp_path / "out"
+    command = ["compare", "--model", str(tmp_path / "plain"), str(tmp_path / "other" / "last"), "--far", "0.05"]
+    command += ["--data", f"{corpus}:9", "--out", str(out), "--inception", str(tmp_path / "vggface2.pt")]
+    command += ["--lbp-svm", f"{corpus}:8", "--lbp-validation", f"{corpus}:10"]
+    assert main(command) == 0
+    table = capsys.readouterr().out
+    assert f"{corpus}:9" in table and "less plain" in table and "McNemar" in table
+    section = json.loads((out / "comparison.json").read_text())["corpora"][f"{corpus}:9"]
+    verified = {row["label"]: row["accuracy"] for row in section["verification"]["rows"]}
+    assert list(verified) == ["plain", "other", "LBP+SVM", "Inception-ResNet-v1"]
+    assert verified["other"] is None and verified["plain"]["total"] == verified["Inception-ResNet-v1"]["total"] == 276
+    seen = {row["label"]: row["accuracy"] for row in section["expression"]["rows"]}
+    assert seen["Inception-ResNet-v1"] is None and seen["other"]["total"] == seen["LBP+SVM"]["total"] == 24
+    assert section["models"]["plain"]["minutes"] == 2
+    assert len(list(out.glob("*.png"))) == len(list(out.glob("*.svg"))) == 3  # ROC, DET, t-SNE
+
+    assert main([*command, "--reference", "nobody"]) == 2
+    assert "--reference nobody: no such row; there are plain, other" in capsys.readouterr().err
+    command[2:4] = [str(tmp_path / "plain"), str(tmp_path / "plain")]
+    assert main(command) == 2
+    assert "another model is called plain, too" in capsys.readouterr().err
