@@ -11,7 +11,7 @@ from evaluation.embeddings import Embeddings
 from evaluation.expression import expression_report
 from evaluation.holistic import authentication_report
 from evaluation.metrics import TooLittleError
-from evaluation.report import rate_text, warning_lines
+from evaluation.report import rate_text, span_text, warning_lines
 from evaluation.verification import at_threshold, curve, generated_pairs
 
 FEWEST_PEOPLE = 10  # fewer cannot stand for others, however many photographs they gave
@@ -37,8 +37,9 @@ def slice_report(
         "by", "unlabelled" (photographs without a value) and "slices": value -> "photographs", "people"; "verification":
         genuine_pairs, impostor_pairs, auc, auc_interval, and far and frr at the threshold; "expression": accuracy and
         recall; "authentication": acc_auth, far, frr and trials. Each is None with its reason in "missing" where the
-        slice has nothing to judge it by. "warnings" says where it is too small to say anything: fewer than 10 people,
-        or a rate over fewer than 30 cases. The numbers stand beside their warnings.
+        slice has nothing to judge it by, and so is auc, with far alone beside it, where nobody is photographed twice.
+        "warnings" says where it is too small to say anything: fewer than 10 people, or a rate over fewer than 30 cases,
+        an AUC over fewer than 30 pairs of a kind. The numbers stand beside their warnings.
 
     Raises:
         ValueError: there is no such column; names those there are. Or it holds nothing.
@@ -86,20 +87,27 @@ def _slice(
             result[name], result["missing"][name] = None, str(error)
     if 0 < people < FEWEST_PEOPLE:
         result["warnings"].append(f"{people} people are too few to speak for others")
-    few = [f"{name} over {rate['total']}" for name, rate in _rates(result) if 0 < rate["total"] < FEWEST_CASES]
+    if result["verification"] is not None and result["verification"]["auc"] is None:
+        result["missing"]["auc"] = f"{people} people, none of them on two photographs"
+    few = [f"{name} over {count}" for name, count in _cases(result) if 0 < count < FEWEST_CASES]
     if few:
         result["warnings"].append(f"too few cases to say anything: {', '.join(few)}")
     return result
 
 
 def _verification(own: Embeddings, threshold: float | None, seed: int) -> dict:
+    if len({person for person in own.identities if person is not None}) < 2:
+        raise TooLittleError("no two people")
     scored = generated_pairs(own, seed)
-    if scored.same.all() or not scored.same.any():
-        raise TooLittleError("no two people, or nobody with two photographs")
-    whole = curve(scored, (), seed)
-    result = {name: whole[name] for name in ("genuine_pairs", "impostor_pairs", "auc", "auc_interval")}
+    genuine = int(scored.same.sum())
+    result = {"genuine_pairs": genuine, "impostor_pairs": len(scored) - genuine, "auc": None, "auc_interval": None}
+    if genuine:
+        whole = curve(scored, (), seed)
+        result |= {name: whole[name] for name in ("auc", "auc_interval")}
     if threshold is not None:
         result |= {name: rate for name, rate in at_threshold(scored, threshold, seed).items() if name in ("far", "frr")}
+        if not genuine:  # one photograph each, such as all the happy ones: strangers can be told apart or not
+            result["frr"]["reason"] = "no genuine pair"
     return result
 
 
@@ -122,6 +130,15 @@ def _rates(result: dict) -> list[tuple[str, dict]]:
     return [(name, rate) for name, rate in named if rate is not None]
 
 
+def _cases(result: dict) -> list[tuple[str, int]]:
+    """How many cases each number rests on; the area under the curve on the rarer kind of pair."""
+    cases = [(name, rate["total"]) for name, rate in _rates(result)]
+    pairs = result["verification"]
+    if pairs is not None and pairs["auc"] is not None:
+        cases.insert(0, ("AUC", min(pairs["genuine_pairs"], pairs["impostor_pairs"])))
+    return cases
+
+
 def slices_text(section: dict) -> str:
     """The report as a table for the terminal."""
     report = section["report"]
@@ -133,9 +150,16 @@ def slices_text(section: dict) -> str:
         lines.append(f"  {value}: {part['photographs']:,} photographs of {part['people']:,} people")
         if part["verification"] is not None:
             own = part["verification"]
+            area = "not reported" if own["auc"] is None else f"{own['auc']:.4f}"
+            if own["auc_interval"]:
+                area += f" (over people {span_text(own['auc_interval'])})"
             pairs = f"{own['genuine_pairs']:,} genuine, {own['impostor_pairs']:,} impostor pairs"
-            lines.append(f"    AUC                        {own['auc']:.4f}, {pairs}")
-        lines += [f"    {name:<26} {rate_text(rate)}" for name, rate in _rates(part)]
+            lines.append(f"    AUC                        {area}, {pairs}")
+        for name, rate in _rates(part):
+            lines.append(f"    {name:<26} {rate_text(rate)}")
+            if name == "expressions":
+                recall = part["expression"]["recall"].items()
+                lines += [f"      {shown:<24} {rate_text(hits)}" for shown, hits in recall if hits["total"]]
         lines += [f"    no {name}: {reason}" for name, reason in part["missing"].items()]
         lines += [f"    WARNING: {warning}" for warning in part["warnings"]]
     return "\n".join(lines)

@@ -23,7 +23,7 @@ from face_data.expression_pairs import authors_pairs, expression_pairs
 from face_data.pairs import Pair, lfw_pairs, write_pairs, ytf_pairs
 from face_data.prepare import SHARD_SIZE, prepare
 from face_data.readers import READERS, Photograph
-from face_data.table import EXPRESSIONS, CorpusError, column, load_corpus, read_summary
+from face_data.table import EXPRESSIONS, CorpusError, attributes_of, column, load_corpus, read_summary
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 
 PAIRS = {"lfw": ("pairs.txt", lfw_pairs), "ytf": ("splits.txt", ytf_pairs)}  # layout -> the publisher's file of pairs
@@ -124,15 +124,22 @@ def _report(folder: Path, summary: dict) -> None:
         count = Counter(columns["expression"][row] for row in rows)
         cells = [count[index] for index in range(len(EXPRESSIONS))] + [count[None]]
         print(f"  {split:<8}{len(rows):>8,}{len(people):>8,}" + "".join(f"{cell:>10,}" for cell in cells))
-    for name in summary.get("attributes", []):
-        values = Counter(column(corpus, name))
-        counts = ", ".join(f"{value or 'not known'} {count:,}" for value, count in sorted(values.items(), key=str))
-        print(f"  {name}: {counts}")
+    for name in attributes_of(corpus):
+        print(f"  {name}: {_values_text(column(corpus, name))}")
     if summary["layout"] in PUBLISHED:
         print("  against the published numbers, skipped photographs counted too:")
         keys = column(corpus, "key") + [row["key"] for row in summary["skipped"]]
         for sentence in comparison(summary["layout"], _held(keys, columns, summary["skipped"])):
             print(f"    {sentence}")
+
+
+def _values_text(values: list[str | None], most: int = 20) -> str:
+    """How many photographs have each value, by its name: `female 10, male 14, not known 2`."""
+    count = Counter(values)
+    unknown = count.pop(None, 0)
+    parts = [f"{value} {count[value]:,}" for value in sorted(count)]
+    parts = parts[:most] + [f"and {len(parts) - most:,} values more"] * (len(parts) > most)
+    return ", ".join(parts + [f"not known {unknown:,}"] * (unknown > 0))
 
 
 def _held(keys: list[str], columns: dict[str, list], skipped: list[dict]) -> dict[str, int]:
@@ -157,8 +164,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "paths", nargs="+", metavar="SOURCE… OUT",
         help="the publisher's folder (for lfw also muxspace facial_expressions, for its labels; for ms1m also the tsv, "
-        "for fer2013 the csv; for folder a folder per person, or a csv of path,identity,expression and perhaps split; "
-        "for hub a dataset's id on the Hub or its folder), then the corpus",
+        "for fer2013 the csv; for folder a folder per person, or a csv of path,identity,expression and perhaps split, "
+        "its further columns being attributes; for hub a dataset's id on the Hub or its folder), then the corpus",
     )  # fmt: skip
     command.add_argument("--image-column", metavar="NAME", help="hub: its column of pictures (default image)")
     command.add_argument("--identity-column", metavar="NAME", help="hub: who it is (default identity, if it is there)")

@@ -55,17 +55,19 @@ def prepare(
         settings: whatever else decides the rows (a seed, the sources); recorded with the processor's.
 
     Raises:
-        CorpusError: out holds another corpus or other settings, or there are no photographs.
+        CorpusError: out holds another corpus, other settings or attributes, there are no photographs, or not all have
+            attributes of the same names.
     """
     out = Path(out)
     if shard_size < 1:
         raise ValueError(f"shard_size must be at least 1, not {shard_size}")
     options = json.loads(processor.to_json_string()) | {"shard_size": shard_size} | (settings or {})
-    description = {"layout": layout, "options": options}
-    _begin(out, description)
     stream = iter(photographs)
     first = next(stream, None)
     attributes = sorted(first.attributes) if first else []
+    features_with(attributes)  # refuses names that cannot be columns
+    description = {"layout": layout, "options": options, "attributes": attributes}
+    _begin(out, description)
     workers = workers or os.cpu_count() or 1
     context = multiprocessing.get_context("spawn")
     pending = set()
@@ -84,7 +86,7 @@ def prepare(
                 pending = _collect(pending, progress)
         while pending:
             pending = _collect(pending, progress)
-    return _finish(out, description | {"attributes": attributes})
+    return _finish(out, description)
 
 
 def _collect(pending: set, progress: tqdm) -> set:
@@ -97,7 +99,10 @@ def _collect(pending: set, progress: tqdm) -> set:
 def _begin(out: Path, description: dict) -> None:
     if (out / "corpus.json").exists():
         before = read_summary(out)
-        was, now = before.get("options", {}), description["options"]
+        # whole shards are kept as they are: those of a run without these attributes lack their columns
+        was, now = (
+            of.get("options", {}) | {"attributes": of.get("attributes") or None} for of in (before, description)
+        )
         changes = [f"{key} {was.get(key)}, now {now.get(key)}" for key in was | now if was.get(key) != now.get(key)]
         if before.get("layout") != description["layout"] or changes:
             raise CorpusError(

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow.parquet as pq
 from datasets import ClassLabel, Dataset, Features, Image, List, Value, load_dataset
 
 EXPRESSIONS = ("neutral", "anger", "disgust", "fear", "happy", "sad", "surprise", "contempt")  # the paper's Table 1
@@ -24,13 +25,20 @@ FEATURES = Features(
 )
 
 
-def features_with(attributes: Sequence[str]) -> Features:
-    """The columns of a corpus that has these further ones, all of them text or null."""
-    return Features(FEATURES | {name: Value("string") for name in attributes})
-
-
 class CorpusError(ValueError):
     """The folder is not a prepared corpus, or not the one that was asked for; the message says what to do."""
+
+
+def features_with(attributes: Sequence[str]) -> Features:
+    """The columns of a corpus that has these further ones, all of them text or null.
+
+    Raises:
+        CorpusError: an attribute without a name, or with that of a column which every corpus has.
+    """
+    for name in attributes:
+        if not name.strip() or name in FEATURES:
+            raise CorpusError(f"attribute {name!r}: it needs a name of its own, beside {', '.join(FEATURES)}")
+    return Features(FEATURES | {name: Value("string") for name in attributes})
 
 
 def load_corpus(
@@ -41,17 +49,16 @@ def load_corpus(
     Args:
         corpus: folder that `python -m face_data prepare` wrote, or `user/name` on the Hub.
         splits: keep only these of the publisher's splits (LFW: folds "1".."10"); None keeps all.
-        columns: read only these, and no byte of the others; None reads all.
+        columns: read only these, of FEATURES or the corpus's own, and no byte of the others; None reads all.
 
     Returns:
         a `datasets.Dataset` with the columns of FEATURES, and the corpus's own attributes after them; pictures are
         decoded when they are read.
 
     Raises:
-        CorpusError: no such corpus, an unfinished one, or a split it does not have.
+        CorpusError: no such corpus, an unfinished one, or a split or column it does not have.
     """
     columns = None if columns is None else list(columns)
-    features = None if columns is None else Features({name: FEATURES[name] for name in columns})
     folder = Path(corpus)
     if folder.is_dir():
         shards = shards_of(folder)
@@ -60,20 +67,42 @@ def load_corpus(
             raise CorpusError(f"{corpus}: its preparation was interrupted; run the same command again to finish it")
         if summary.get("prepared") == 0:
             raise CorpusError(f"{corpus}: it is empty, for no photograph gave a face; {folder}/corpus.json says why")
-        features = features or features_with(summary.get("attributes", []))
-        dataset = Dataset.from_parquet(shards, features=features, columns=columns)
+        _require_columns(corpus, pq.read_schema(shards[0]).names, columns)
+        dataset = Dataset.from_parquet(shards, columns=columns)
     elif folder.exists() or str(corpus).count("/") != 1 or str(corpus).startswith((".", "/")):
         raise CorpusError(
             f"{corpus}: no such folder; write a corpus with `python -m face_data prepare` or `synthesize`"
         )
     else:
         only = {} if columns is None else {"columns": columns}
-        dataset = load_dataset(str(corpus), split="train", features=features, **only)
-        if features is None:
-            if missing := [name for name in FEATURES if name not in dataset.column_names]:
-                raise CorpusError(f"{corpus}: no column {', '.join(missing)}: it is not a prepared corpus")
-            dataset = dataset.cast(features_with([name for name in dataset.column_names if name not in FEATURES]))
+        dataset = load_dataset(str(corpus), split="train", **only)
+        _require_columns(corpus, dataset.column_names, columns)
+    dataset = _typed(dataset)
     return dataset if splits is None else dataset.select(rows_of_splits(dataset, corpus, splits))
+
+
+def attributes_of(corpus: Dataset) -> list[str]:
+    """Names of a corpus's own columns, beside those that every corpus has."""
+    return [name for name in corpus.column_names if name not in FEATURES]
+
+
+def _require_columns(corpus: str | Path, present: Sequence[str], columns: Sequence[str] | None) -> None:
+    missing = [name for name in (FEATURES if columns is None else columns) if name not in present]
+    if missing and columns is None:
+        raise CorpusError(f"{corpus}: no column {', '.join(missing)}: it is not a prepared corpus")
+    if missing:
+        raise CorpusError(f"{corpus}: no column {', '.join(missing)}; it has {', '.join(present)}")
+
+
+def _typed(dataset: Dataset) -> Dataset:
+    """The dataset with the types of FEATURES, and text for its own columns.
+
+    Parquet that `prepare` wrote says so itself. Another tool may have left out that expressions have names, or stored
+    ages as numbers; only then is everything written anew.
+    """
+    every = features_with(attributes_of(dataset))
+    features = Features({name: every[name] for name in dataset.column_names})
+    return dataset if dataset.features == features else dataset.cast(features)
 
 
 def rows_of_splits(dataset: Dataset, corpus: str | Path, splits: Sequence[str]) -> list[int]:

@@ -102,8 +102,11 @@ def read_london(source: Path) -> Iterator[Photograph]:
 def _age_band(age: str) -> str | None:
     if not age.strip():
         return None
-    decade = int(float(age)) // 10 * 10
-    return "18-29" if decade in (10, 20) else f"{decade}-{decade + 9}"
+    years = float(age)
+    if not 18 <= years < 120:  # the set is of adults; neither is nan, nor are months or years of birth
+        raise ValueError(f"age {age}")
+    decade = int(years) // 10 * 10
+    return "18-29" if years < 30 else f"{decade}-{decade + 9}"
 
 
 def _code(digits: str) -> int:

@@ -1,6 +1,7 @@
 """Slices of a corpus: every number is that of the slice alone, and a small slice is said to be small."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -65,13 +66,76 @@ def test_what_a_slice_cannot_show_is_missing_with_its_reason(faces):
     assert report["slices"]["p03"]["verification"] is None and report["slices"]["p03"]["expression"] is not None
 
 
+def test_strangers_can_be_mistaken_where_nobody_is_seen_twice(faces):
+    """All of the second photographs: of 30 people one each, six of whom look alike."""
+    happy = faces.select([row for row, key in enumerate(faces.keys) if key.endswith("/1")])
+    report = slice_report(happy, "expression", 0.5, 0.5, ["happy"], seed=0)
+    part = report["slices"]["happy"]
+    assert (part["verification"]["genuine_pairs"], part["verification"]["impostor_pairs"]) == (0, 30 * 29 // 2)
+    assert (part["verification"]["far"]["hits"], part["verification"]["far"]["total"]) == (6 * 5 // 2, 30 * 29 // 2)
+    assert (part["verification"]["frr"]["value"], part["verification"]["frr"]["reason"]) == (None, "no genuine pair")
+    assert (
+        part["verification"]["auc"] is None and part["missing"]["auc"] == "30 people, none of them on two photographs"
+    )
+    assert part["warnings"] == []  # for 435 pairs and 30 photographs are enough, and no rate is over fewer
+    text = slices_text({"splits": ["9"], "warnings": [], "report": report})
+    assert "AUC                        not reported, 0 genuine, 435 impostor pairs" in text
+    assert "FRR                        not reported: no genuine pair" in text
+
+
+@pytest.mark.parametrize(
+    ("identities", "expressions", "reasons"),
+    [
+        (["z"], ["happy"], {"verification": "no two people"}),
+        ([None, None], ["happy", "neutral"], {"verification": "no two people"}),
+        (["z", "z"], ["happy", None], {"verification": "no two people"}),
+        (["y", "z"], ["contempt"] * 2, {"expression": "no labelled picture", "auc": "2 people, none of them on two"}),
+    ],
+)
+def test_slices_of_hardly_anybody_are_no_error_of_the_others(faces, identities, expressions, reasons):
+    few = len(identities)
+    rows = [row for row, value in enumerate(faces.attributes["gender"]) if value == "male"]
+    mixed = faces.select(rows + rows[:few])
+    mixed = replace(
+        mixed,
+        keys=[*mixed.keys[:-few], *(f"few/{number}" for number in range(few))],
+        identities=[*mixed.identities[:-few], *identities],
+        expressions=[*mixed.expressions[:-few], *expressions],
+        attributes={"gender": [*mixed.attributes["gender"][:-few], *["few"] * few]},
+    )
+    slices = slice_report(mixed, "gender", 0.5, 0.5, ["happy"], seed=0)["slices"]
+    alone = slice_report(faces.select(rows), "gender", 0.5, 0.5, ["happy"], seed=0)["slices"]
+    assert slices["male"] == alone["male"]
+    for name, reason in (reasons | {"authentication": "cannot test authentication"}).items():
+        assert reason in slices["few"]["missing"][name]
+    json.dumps(slices, allow_nan=False)
+
+
+def test_an_area_over_few_pairs_is_warned_of_without_a_threshold_too(faces):
+    few = faces.select([row for row, key in enumerate(faces.keys) if key[:2] in ("01", "02", "24", "25")])
+    report = slice_report(few, "split", None, 0.5, ["happy"], seed=0)["slices"]["9"]
+    assert report["verification"]["genuine_pairs"] == 4 * 6
+    assert "too few cases to say anything: AUC over 24, expressions over 16" in report["warnings"]
+
+
+def test_an_expression_the_model_does_not_know_is_an_error_and_not_missing(faces):
+    with pytest.raises(ValueError, match="required expression 'happpy'"):
+        slice_report(faces, "gender", 0.5, 0.5, ["happpy"], seed=0)
+
+
 def test_text_and_json(faces):
+    first, second = faces.keys.index("24/0"), faces.keys.index("25/0")  # two men under each other's name
+    faces.identities[first], faces.identities[second] = faces.identities[second], faces.identities[first]
     report = slice_report(faces, "gender", 0.5, 0.5, ["happy"], seed=0)
     assert json.dumps(report, allow_nan=False) == json.dumps(
         slice_report(faces, "gender", 0.5, 0.5, ["happy"], seed=0), allow_nan=False
     )
     text = slices_text({"splits": ["9"], "warnings": [], "report": report})
     assert "male: 24 photographs of 6 people" in text and "WARNING: 6 people are" in text
+    low, high = report["slices"]["male"]["verification"]["auc_interval"]
+    assert f"(over people {low:.3f}-{high:.3f}), 36 genuine, 240 impostor pairs" in text
+    men = text[text.index("  male:") :]
+    assert re.search(r"\n      happy +0\.5000 \(6/12; ", men) and "surprise" not in men  # nobody shows it
 
 
 def test_a_column_that_is_not_there_is_named(faces):

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from evaluation.metrics import best_threshold
+from evaluation.metrics import best_threshold, wilson
 from evaluation.report import verification_text
 from evaluation.verification import FARS, ScoredPairs, at_threshold, curve, score_pairs, single_fold, ten_folds
-from face_data.pairs import Pair
+from face_data.pairs import Pair, lfw_pairs
 
 
 def scored(folds, scores, same, first=None, second=None) -> ScoredPairs:
@@ -47,6 +47,59 @@ def test_not_even_as_one_among_all_folds():
     last = ten_folds(scored(folds, scores, same), frozenset())["folds"][-1]
     assert last["threshold"] == pytest.approx(0.5)
     assert (last["accuracy"]["hits"], last["accuracy"]["total"]) == (50, 100)
+
+
+def view2() -> list[Pair]:
+    """10 x (300 + 300) pairs as LFW's: 60 people of three photographs in each fold, nobody in two folds."""
+    rng, pairs = np.random.default_rng(0), []
+    for fold in range(1, 11):
+        for number in range(300):
+            one, other = rng.choice(60, 2, replace=False)
+            first, second = rng.choice(3, 2, replace=False)
+            genuine = number // 5  # every person in five of them
+            pairs.append(Pair(fold, f"p{fold}_{genuine}/{first}", f"p{fold}_{genuine}/{second}", True))
+            pairs.append(Pair(fold, f"p{fold}_{one}/{first}", f"p{fold}_{other}/{second}", False))
+    return pairs
+
+
+def network(pairs: list[Pair], by_hand, vector):
+    """Embeddings of every photograph the pairs name; vector: person -> (d,)."""
+    keys = sorted({key for pair in pairs for key in (pair.first, pair.second)})
+    return by_hand([(key, key.split("/")[0], None, "10", vector(key.split("/")[0]), [1, 0, 0]) for key in keys])
+
+
+@pytest.fixture(params=["made", pytest.param("lfw", marks=pytest.mark.real_data)])
+def pairs_of_ten_folds(request):
+    """Pairs of View 2's shape, and the publisher's own."""
+    if request.param == "made":
+        return view2()
+    return lfw_pairs(request.getfixturevalue("real_data") / "lfw" / "pairs.txt")
+
+
+def test_a_network_that_knows_nothing_is_right_half_of_the_time(pairs_of_ten_folds, by_hand):
+    """Whatever is chosen on nine folds says nothing about the tenth; so the protocol itself gives nothing away."""
+    inside, means = 0, []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        random = network(pairs_of_ten_folds, by_hand, lambda _, rng=rng: rng.normal(size=32))
+        result = ten_folds(score_pairs(pairs_of_ten_folds, random), frozenset())
+        assert result["pairs"] == 6000 and len(result["folds"]) == 10 and result["missing_pairs"] == 0
+        assert all(fold["accuracy"]["total"] == 600 for fold in result["folds"])
+        means.append(result["mean"])
+        inside += abs(result["mean"] - 0.5) <= wilson(3000, 6000)[1] - 0.5
+    assert inside >= 17  # of 20; 19 are expected of a 95 % interval
+    assert np.mean(means) == pytest.approx(0.5, abs=0.006)  # four standard errors of 20 x 6,000 coins
+
+
+def test_an_oracle_is_always_right(pairs_of_ten_folds, by_hand):
+    """And at any seed: people as directions of their own, further apart than any two photographs of one."""
+    people = {key.split("/")[0] for pair in pairs_of_ten_folds for key in (pair.first, pair.second)}
+    rng = np.random.default_rng(0)
+    direction = {person: rng.normal(size=256) for person in sorted(people)}
+    oracle = network(pairs_of_ten_folds, by_hand, lambda person: direction[person] + rng.normal(0, 0.05, 256))
+    result = ten_folds(score_pairs(pairs_of_ten_folds, oracle), frozenset())
+    assert (result["mean"], result["standard_error"]) == (1, 0)
+    assert [fold["accuracy"]["hits"] for fold in result["folds"]] == [600] * 10
 
 
 def test_single_fold_takes_its_thresholds_from_fold_9():

@@ -6,6 +6,7 @@ from itertools import combinations
 import pytest
 
 from face_data.pairs import Pair, generate_pairs, lfw_pairs, read_pairs, write_pairs
+from face_data.readers.lfw import lfw_folds
 from face_data.table import CorpusError
 
 SMALL = "2\t1\nAnna_Berg\t1\t12\nAnna_Berg\t2\tCem_Kaya\t1\nDana_Li\t3\t4\nDana_Li\t3\tEve_Roy\t10\n"
@@ -88,6 +89,15 @@ def test_impostors_are_people_alike_however_many_photographs_they_have():
     pairs = generate_pairs(keys, [key[0] for key in keys], impostors=2000, seed=0)
     shown = Counter(key[0] for pair in pairs if not pair.same for key in pair[1:3])
     assert shown["a"] / sum(shown.values()) == pytest.approx(1 / 11, abs=0.02)  # by photographs it would be a third
+
+
+@pytest.mark.real_data
+def test_real_lfw_pairs_are_of_the_people_of_their_folds(real_data):
+    """pairs.txt and people.txt, two files of the publisher, deal the people alike: what trains on folds meets none."""
+    fold_of = lfw_folds(real_data / "lfw" / "people.txt")
+    assert len(fold_of) == 5749 and set(fold_of.values()) == {str(fold) for fold in range(1, 11)}
+    for pair in lfw_pairs(real_data / "lfw" / "pairs.txt"):
+        assert [fold_of[key.split("/")[0]] for key in pair[1:3]] == [str(pair.fold)] * 2
 
 
 @pytest.mark.real_data

@@ -3,16 +3,29 @@
 import io
 import json
 import shutil
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from datasets import Dataset, Features, load_dataset
 from PIL import Image
 
 from face_data.drawn import draw_face, drawn_photograph
 from face_data.prepare import prepare
 from face_data.readers import Photograph
-from face_data.table import EXPRESSIONS, FEATURES, CorpusError, load_corpus, read_summary
+from face_data.table import (
+    EXPRESSIONS,
+    FEATURES,
+    CorpusError,
+    attributes_of,
+    column,
+    features_with,
+    load_corpus,
+    read_summary,
+    shards_of,
+)
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 
 PROCESSOR = FaceLiveNetImageProcessor(size=96, alignment="margin")
@@ -221,6 +234,71 @@ def test_attributes_become_columns_of_every_shard(tmp_path):
     corpus = load_corpus(out)
     assert corpus["gender"][:] == ["female", None, "male"] and corpus["lens"][:] == [None] * 3
     assert load_corpus(out, columns=["key"]).column_names == ["key"]
+    for shard in shards_of(out):  # each can be opened alone, as a stream does
+        assert Features.from_arrow_schema(pq.read_schema(shard)) == corpus.features == features_with(["gender", "lens"])
+    assert attributes_of(load_corpus(out, columns=["lens", "key", "gender"])) == ["gender", "lens"]
+    with pytest.raises(CorpusError, match=r"corpus: no column weather; it has image, key, .*, gender, lens"):
+        load_corpus(out, columns=["key", "weather"])
     unlike = [people[0], Photograph("b.png", encoded(picture(1)), attributes={"gender": "male"})]
     with pytest.raises(CorpusError, match="the reader must give all the same names"):
         prepare(unlike, tmp_path / "other", layout="here", processor=PROCESSOR, workers=1)
+
+
+def test_whole_shards_without_the_attributes_are_not_taken_for_shards_with_them(tmp_path):
+    """The publisher's table came later, or a column was added to it: the corpus would open as neither."""
+    before = [Photograph(f"{number}.png", encoded(picture(0)), "a") for number in range(2)]
+    after = [replace(photograph, attributes={"gender": "female"}) for photograph in before]
+    out = tmp_path / "corpus"
+    arguments = {"layout": "here", "processor": PROCESSOR, "workers": 1, "shard_size": 1}
+    prepare(before, out, **arguments)
+    with pytest.raises(CorpusError, match=r"attributes None, now \['gender'\]\); choose another folder"):
+        prepare(after, out, **arguments)
+    assert attributes_of(load_corpus(out)) == []
+
+
+@pytest.mark.parametrize("name", ["box", "", " "])
+def test_attributes_that_cannot_be_columns(tmp_path, name):
+    photograph = Photograph("a.png", encoded(picture(0)), attributes={name: "x"})
+    with pytest.raises(CorpusError, match=f"attribute '{name}': it needs a name of its own"):
+        prepare([photograph], tmp_path / "out", layout="here", processor=PROCESSOR)
+    assert not (tmp_path / "out").exists()
+
+
+def on_the_hub(monkeypatch, files: list[str], cache) -> None:
+    """What `load_dataset` gives for user/faces: these Parquet files, as it opens them from the Hub."""
+
+    def from_hub(name, **options):
+        assert name == "user/faces"
+        return load_dataset("parquet", data_files=files, cache_dir=str(cache), **options)
+
+    monkeypatch.setattr("face_data.table.load_dataset", from_hub)
+
+
+@pytest.mark.parametrize("written_by", ["prepare", "another tool"])
+def test_attributes_come_back_from_the_hub(corpus, tmp_path, monkeypatch, written_by):
+    """From the Parquet alone, also where nothing in it says what the labels mean and ages are numbers."""
+    files = []
+    for number, shard in enumerate(shards_of(corpus[0])):
+        rows = Dataset.from_parquet(shard)
+        rows = rows.add_column("age", [str(30 + row) for row in range(len(rows))])
+        files.append(str(tmp_path / f"{number}.parquet"))
+        if written_by == "prepare":
+            rows.to_parquet(files[-1])
+            continue
+        table = rows.data.table.replace_schema_metadata(None)
+        table = table.set_column(table.schema.get_field_index("age"), "age", table["age"].cast("int64"))
+        pq.write_table(table, files[-1])
+    on_the_hub(monkeypatch, files, tmp_path / "cache")
+    local, remote = load_corpus(corpus[0]), load_corpus("user/faces")
+    assert remote.features == features_with(["age"])
+    assert column(remote, "age")[:2] == ["30", "31"]
+    assert remote.remove_columns("age").to_list() == local.to_list()
+    chosen = load_corpus("user/faces", ["3"], columns=["split", "age", "expression"])
+    assert chosen.to_list() == [{"expression": None, "split": "3", "age": "31"}]
+
+
+def test_a_dataset_of_the_hub_that_is_no_corpus(tmp_path, monkeypatch):
+    Dataset.from_dict({"picture": ["x"]}).to_parquet(tmp_path / "0.parquet")
+    on_the_hub(monkeypatch, [str(tmp_path / "0.parquet")], tmp_path / "cache")
+    with pytest.raises(CorpusError, match=r"user/faces: no column image, key, .*: it is not a prepared corpus"):
+        load_corpus("user/faces")

@@ -142,10 +142,14 @@ def test_a_table_and_a_hub_dataset_become_corpora(tmp_path, faces, capsys):
     """By the command line, with the detector."""
     for number, face in enumerate(faces):
         (tmp_path / f"{number}.jpg").write_bytes(face)
-    (tmp_path / "people.csv").write_text("path,identity,expression\n0.jpg,Anna,happiness\n1.jpg,Cem,\n9.jpg,Cem,sad\n")
+    (tmp_path / "people.csv").write_text(
+        "path,identity,expression,camera\n0.jpg,Anna,happiness,front\n1.jpg,Cem,,\n9.jpg,Cem,sad,back\n"
+    )
     out = tmp_path / "from_table"
     assert main(["prepare", "folder", str(tmp_path / "people.csv"), str(out), *SMALL]) == 0
-    assert "2 of 3 photographs prepared" in capsys.readouterr().out
+    report = capsys.readouterr().out
+    assert "2 of 3 photographs prepared" in report
+    assert "\n  camera: front 1, not known 1\n" in report
     assert read_summary(out)["skipped"] == [
         {"key": "9.jpg", "reason": "no such file", "identity": "Cem", "expression": "sad"}
     ]

@@ -277,6 +277,14 @@ def test_london(tmp_path):
     first, second, _ = [row.attributes for row in read_london(tmp_path)]
     assert first == {"gender": "male", "ethnicity": "white", "age_band": "30-39"}
     assert second == {"gender": "female", "ethnicity": None, "age_band": "18-29"}
+    bands = {"18": "18-29", "29.5": "18-29", "30": "30-39", "39": "30-39", "": None}
+    for age, band in bands.items():
+        (tmp_path / "info.csv").write_text(f"face_id,age,gender,ethnicity\n004,{age},,\n036,40,,\n")
+        assert next(read_london(tmp_path)).attributes["age_band"] == band
+    for age in ("17", "-1", "nan", "inf", "1980", "thirty"):
+        (tmp_path / "info.csv").write_text(f"face_id,age,gender,ethnicity\n004,{age},,\n036,40,,\n")
+        with pytest.raises(CorpusError, match=rf"info\.csv: no line of .* for 004_happy\.jpg .*{age}"):
+            list(read_london(tmp_path))
     (tmp_path / "info.csv").write_text("face_id,age,gender,ethnicity\n004,30,male,white\n")
     with pytest.raises(CorpusError, match=r"info\.csv: no line of face_id, age, gender, ethnicity for 036_happy"):
         list(read_london(tmp_path))
@@ -337,3 +345,7 @@ def test_real_london(real_data):
     count = Counter((photograph.identity, photograph.expression) for photograph in read_london(real_data / "london"))
     assert len(count) == 24 and set(count.values()) == {1}
     assert Counter(expression for _, expression in count) == {"neutral": 12, "happy": 12}
+    told = [photograph.attributes for photograph in read_london(real_data / "london")]
+    assert Counter(one["gender"] for one in told) == {"female": 10, "male": 14}
+    assert Counter(one["ethnicity"] for one in told)["white"] == 16
+    assert all(one["age_band"] for one in told)

@@ -11,12 +11,13 @@ from datasets import Dataset
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from face_data.table import EXPRESSIONS, FEATURES, CorpusError, load_corpus
+from face_data.table import EXPRESSIONS, FEATURES, CorpusError, features_with, load_corpus
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import EXPRESSIONS as SEVEN
 from train.augmentation import FEW, augment, erase, prepare
 from train.batches import DrawnBatches, TrainingFaces
 from train.config import TrainingConfig
+from train.streaming import StreamedFaces
 
 
 def test_labels_are_those_of_the_table(drawn_corpus):
@@ -42,6 +43,31 @@ def test_splits_keep_people_apart(drawn_corpus):
     assert not set(train["identity"][:]) & set(valid["identity"][:])
     with pytest.raises(CorpusError, match="no split 11"):
         TrainingFaces([f"{drawn_corpus}:11"], SEVEN)
+
+
+def test_corpora_with_and_without_attributes_are_mixed(drawn_corpus, tmp_path):
+    """A column that only one of them has is no part of a batch, whichever comes first, also in a stream."""
+    out = tmp_path / "told"
+    out.mkdir()
+    rows = load_corpus(drawn_corpus, ["valid"]).select(range(8)).to_list()
+    rows = [row | {"key": f"told/{row['key']}", "gender": "female" if row["key"] < "m" else None} for row in rows]
+    Dataset.from_list(rows, features=features_with(["gender"])).to_parquet(out / "part-00000.parquet")
+    (out / "corpus.json").write_text('{"layout": "told", "complete": true, "attributes": ["gender"]}')
+    corpora = [str(out), f"{drawn_corpus}:train"]
+    told = load_corpus(out)["key"][:]
+    for order in (corpora, corpora[::-1]):
+        faces = TrainingFaces(order, SEVEN)
+        where = [faces.keys.index(told[0]), faces.keys.index(load_corpus(drawn_corpus, ["train"])["key"][3])]
+        batch = faces.__getitems__(where)
+        assert batch.keys == [faces.keys[row] for row in where] and batch.faces.shape == (2, 3, 160, 160)
+        assert (batch.identity >= 0).all() and (batch.expression.sum(1) == 1).all()
+        assert SEVEN[batch.expression[0].argmax()] == EXPRESSIONS[rows[0]["expression"]]
+    stream = StreamedFaces(
+        corpora, [0.5, 0.5], faces.labels, batch_size=16, seed=0, buffer=4, process=0, processes=1, first_batch=0,
+        workers=0,
+    )  # fmt: skip
+    mixed = {key.startswith("told/") for key in next(iter(stream)).keys}
+    assert mixed == {True, False}
 
 
 def test_people_with_few_photographs_train_expression_only(drawn_corpus):
