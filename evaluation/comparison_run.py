@@ -19,8 +19,8 @@ from evaluation.comparison import balanced_pairs, compare
 from evaluation.comparison_table import comparison_text, training_record
 from evaluation.embeddings import Embeddings, cache_for, embed, load_checkpoint
 from evaluation.verification import GENUINE_PER_PERSON, IMPOSTOR_PAIRS, score_pairs
-from face_data.pairs import Pair, generate_pairs, read_pairs
-from face_data.table import CorpusError, load_corpus, split_corpus
+from face_data.pairs import generate_pairs, read_pairs
+from face_data.table import load_corpus, split_corpus
 
 LBP, INCEPTION = "LBP+SVM", "Inception-ResNet-v1"
 MOST_PANELS = 6  # of t-SNE
@@ -86,7 +86,7 @@ def _judge(arguments, models: dict[str, Embeddings], trained: dict[str, dict], t
         raise ValueError(f"{text}: it has no labels for anything these models were trained for")
     pairs, curve_pairs = [], []
     if "verification" in references:
-        pairs = [pair for pair in _publishers_pairs(data) if splits is None or str(pair.fold) in splits]
+        pairs = [pair for pair in read_pairs(data, missing_ok=True) if splits is None or str(pair.fold) in splits]
         pairs = pairs or balanced_pairs(first, arguments.seed)
         curve_pairs = generate_pairs(
             first.keys,
@@ -110,13 +110,6 @@ def _judge(arguments, models: dict[str, Embeddings], trained: dict[str, dict], t
         panels = dict(list(able.items())[:MOST_PANELS])
         figures.draw_embeddings(panels, arguments.out / f"tsne_{name}.png", arguments.seed)
     return section
-
-
-def _publishers_pairs(data: str) -> list[Pair]:
-    try:
-        return read_pairs(data)
-    except CorpusError:
-        return []
 
 
 def _reference(asked: str | None, trained: dict[str, dict], task: str) -> str | None:

@@ -26,7 +26,7 @@ from evaluation.protocols import Figures, circumstances, corpus_record
 from evaluation.verification import ScoredPairs, curve, generated_pairs, score_pairs
 from face_data.folds import fold_splits
 from face_data.pairs import Pair, read_pairs
-from face_data.table import CorpusError, load_corpus
+from face_data.table import load_corpus
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def judge_folds(arguments: argparse.Namespace) -> Path:
     classes = folds[0].judged.classes
     mapping = class_mapping(arguments.classes, classes) if arguments.classes else None
     required = arguments.required or folds[0].checkpoint.model.config.challenge_expressions
-    pairs = _pairs(arguments.data)
+    pairs = read_pairs(arguments.data, missing_ok=True)
     judged = {
         "verification": lambda: verification_of_folds(folds, pairs, arguments.far, arguments.seed, draw),
         "expression": lambda: expression_of_folds(folds, arguments.seed, mapping, draw),
@@ -207,13 +207,6 @@ def folds_text(section: dict) -> str:
     if "authentication" in shown:
         lines.append(report.authentication_text(section | {"report": shown["authentication"]}))
     return "\n".join(lines)
-
-
-def _pairs(data: str) -> list[Pair]:
-    try:
-        return read_pairs(data)
-    except CorpusError:
-        return []
 
 
 def _scored(embeddings: Embeddings, pairs: Sequence[Pair], seed: int) -> ScoredPairs:

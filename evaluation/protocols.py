@@ -5,6 +5,8 @@ import re
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from evaluation import figures, report
@@ -17,15 +19,9 @@ from evaluation.sessions import session_report, sessions_text
 from evaluation.slices import slice_report, slices_text
 from evaluation.verification import REPORT_FOLD, generated_pairs, generated_report, score_pairs, single_fold, ten_folds
 from face_data.pairs import Pair, read_pairs
-from face_data.table import CorpusError, column, load_corpus, read_summary
+from face_data.table import column, load_corpus, read_summary
 
 PROTOCOLS = ("verification", "expression", "authentication", "sessions")
-TEXTS = {
-    "verification": report.verification_text,
-    "expression": report.expression_text,
-    "authentication": report.authentication_text,
-    "sessions": sessions_text,
-}
 DEFAULT_SPLITS = {  # the first group of which the corpus has any is judged
     "verification": ((str(REPORT_FOLD),), ("test",)),  # of its generated pairs; View 2 has its own folds
     "expression": (("9", "10"), ("valid", "test")),
@@ -71,7 +67,11 @@ def judge_corpus(arguments: argparse.Namespace, checkpoint: Checkpoint, data: st
             print(f"{protocol} is left out for {data}: {reason}")
     protocols = [protocol for protocol in protocols if not lacking[protocol]]
     splits = {protocol: arguments.splits or _default_splits(protocol, set(labels["split"])) for protocol in protocols}
-    pairs = _publishers_pairs(data, splits) if "verification" in protocols and not arguments.splits else []
+    pairs = []
+    if "verification" in protocols and not arguments.splits:
+        pairs = read_pairs(data, missing_ok=True)
+        if not pairs and not splits["verification"]:
+            raise ValueError(f"{data}: its pairs.csv is missing; name the --splits whose people make pairs instead")
 
     # One pass of the network over every photograph that any of the protocols asks for.
     videos = {key for pair in pairs for key in (pair.first, pair.second)}
@@ -92,43 +92,32 @@ def judge_corpus(arguments: argparse.Namespace, checkpoint: Checkpoint, data: st
     arguments.out.mkdir(parents=True, exist_ok=True)
     about = corpus_record(data)
     network_seconds = time.perf_counter() - began
-    for protocol in protocols:
+    parts = [(protocol, None, splits[protocol]) for protocol in protocols]
+    if arguments.command == "all":
+        columns = list(embeddings.attributes) if arguments.slices is None else arguments.slices
+        parts += [("slices", by, sorted(wanted_splits)) for by in columns]
+    for protocol, by, own_splits in parts:
         began = time.perf_counter()
-        chosen = embeddings.of_splits(splits[protocol])
         name = about["name"]
-        if not (protocol == "verification" and pairs):  # the publisher's pairs have the corpus's name to themselves
-            name = f"{name} {'+'.join(splits[protocol])}"
+        if by:
+            name = f"{name} by {by}"
+        elif not (protocol == "verification" and pairs):  # pairs.csv has the corpus's name to itself
+            name = f"{name} {'+'.join(own_splits)}"
         if protocol == "expression" and arguments.classes:
             name = f"{name}, {' '.join(arguments.classes)} classes"
         draw = Figures(arguments.out, name)
+        job = Judged(arguments, checkpoint, embeddings, embeddings.of_splits(own_splits), pairs, draw)
+        judge, text = (partial(_slices, by=by), slices_text) if by else RUNS[protocol]
         try:
-            if protocol == "verification":
-                section = _verification(arguments, checkpoint, embeddings, chosen, pairs, draw)
-            elif protocol == "expression":
-                section = _expression(arguments, chosen, draw)
-            elif protocol == "authentication":
-                section = _authentication(arguments, checkpoint, chosen)
-            else:
-                section = _sessions(arguments, checkpoint, chosen)
+            section = circumstances(arguments, checkpoint, about, protocol, own_splits) | judge(job)
         except TooLittleError as error:
-            if len(protocols) == 1:
+            if len(parts) == 1:
                 raise
             print(f"{protocol} is left out for {data}: {error}")
             continue
-        section = circumstances(arguments, checkpoint, about, protocol, splits[protocol]) | section
         section |= {"figures": draw.files, "seconds": network_seconds + time.perf_counter() - began}
         path = report.write_results(arguments.out, checkpoint.record, protocol, name, section)
-        print(TEXTS[protocol](section))
-    if arguments.command == "all":
-        shown = sorted(wanted_splits)
-        for column_name in list(embeddings.attributes) if arguments.slices is None else arguments.slices:
-            name = f"{about['name']} by {column_name}"
-            draw = Figures(arguments.out, name)
-            section = circumstances(arguments, checkpoint, about, "slices", shown)
-            section |= _slices(arguments, checkpoint, embeddings.of_splits(shown), column_name, draw)
-            section |= {"figures": draw.files}
-            path = report.write_results(arguments.out, checkpoint.record, "slices", name, section)
-            print(slices_text(section))
+        print(text(section))
     return path
 
 
@@ -142,67 +131,80 @@ def _lacking(protocol: str, labels: dict[str, list]) -> str | None:
     return None
 
 
-def _verification(
-    arguments, checkpoint: Checkpoint, embeddings: Embeddings, chosen: Embeddings, pairs: list[Pair], draw: Figures
-) -> dict:
-    threshold, far, seed = checkpoint.model.config.similarity_threshold, arguments.far, arguments.seed
+@dataclass(frozen=True)
+class Judged:
+    """What a protocol looks at. everything: all embedded photographs, pairs.csv's among them; chosen: those of the
+    protocol's splits."""
+
+    arguments: argparse.Namespace
+    checkpoint: Checkpoint
+    everything: Embeddings
+    chosen: Embeddings
+    pairs: list[Pair]
+    draw: Figures
+
+    @property
+    def decision(self) -> tuple[float | None, float, list[str]]:
+        """Both thresholds of the checkpoint, and the expressions asked for."""
+        config = self.checkpoint.model.config
+        required = list(self.arguments.required or config.challenge_expressions)
+        return config.similarity_threshold, config.expression_threshold, required
+
+
+def _verification(job: Judged) -> dict:
+    far, seed, threshold = job.arguments.far, job.arguments.seed, job.checkpoint.model.config.similarity_threshold
     section, curves = {}, {}
-    if pairs:
-        scored = score_pairs(pairs, embeddings)
-        section["ten_folds"] = ten_folds(scored, checkpoint.train_splits, seed)
+    if job.pairs:
+        scored = score_pairs(job.pairs, job.everything)
+        section["ten_folds"] = ten_folds(scored, job.checkpoint.train_splits, seed)
         section["single_fold"] = single_fold(scored, far, threshold, seed)
         judged = scored.where(scored.folds == REPORT_FOLD)
         curves[f"fold {REPORT_FOLD}, pairs.csv"] = (judged.scores, judged.same)
-    if len(chosen):
-        scored = generated_pairs(chosen, seed)
+    if len(job.chosen):
+        scored = generated_pairs(job.chosen, seed)
         section["generated"] = generated_report(scored, far, threshold, seed)
         curves["generated pairs"] = (scored.scores, scored.same)
-        section["hard"] = hard_report(chosen, far, threshold, seed)
-        draw("scores", scored.scores, scored.same, threshold)
-    draw("roc", curves)
-    draw("det", curves)
+        section["hard"] = hard_report(job.chosen, far, threshold, seed)
+        job.draw("scores", scored.scores, scored.same, threshold)
+    job.draw("roc", curves)
+    job.draw("det", curves)
     return section
 
 
-def _expression(arguments, chosen: Embeddings, draw: Figures) -> dict:
-    mapping = class_mapping(arguments.classes, chosen.classes) if arguments.classes else None
-    result = expression_report(chosen, arguments.seed, mapping)
-    draw("confusion", result["confusion_matrix"], result["classes"])
-    draw("reliability", result["calibration"]["bins"])
+def _expression(job: Judged) -> dict:
+    mapping = class_mapping(job.arguments.classes, job.chosen.classes) if job.arguments.classes else None
+    result = expression_report(job.chosen, job.arguments.seed, mapping)
+    job.draw("confusion", result["confusion_matrix"], result["classes"])
+    job.draw("reliability", result["calibration"]["bins"])
     return {"report": result}
 
 
-def _authentication(arguments, checkpoint: Checkpoint, chosen: Embeddings) -> dict:
-    config = checkpoint.model.config
-    required = arguments.required or config.challenge_expressions
-    result = authentication_report(
-        chosen, config.similarity_threshold, config.expression_threshold, required, arguments.seed
-    )
-    return {"report": result, "calibration": config.calibration}
+def _authentication(job: Judged) -> dict:
+    result = authentication_report(job.chosen, *job.decision, job.arguments.seed)
+    return {"report": result, "calibration": job.checkpoint.model.config.calibration}
 
 
-def _sessions(arguments, checkpoint: Checkpoint, chosen: Embeddings) -> dict:
-    config = checkpoint.model.config
-    required = arguments.required or config.challenge_expressions
-    return {
-        "report": session_report(
-            chosen, config.similarity_threshold, config.expression_threshold, required, arguments.seed
-        )
-    }
+def _sessions(job: Judged) -> dict:
+    return {"report": session_report(job.chosen, *job.decision, job.arguments.seed)}
 
 
-def _slices(arguments, checkpoint: Checkpoint, chosen: Embeddings, by: str, draw: Figures) -> dict:
-    config = checkpoint.model.config
-    required = arguments.required or config.challenge_expressions
-    result = slice_report(
-        chosen, by, config.similarity_threshold, config.expression_threshold, required, arguments.seed
-    )
-    for kind, part in (("far", "verification"), ("frr", "verification"), ("accuracy", "expression")):
+def _slices(job: Judged, by: str) -> dict:
+    result = slice_report(job.chosen, by, *job.decision, job.arguments.seed)
+    titles = {"far": "FAR within the group", "frr": "FRR", "accuracy": "accuracy of expressions"}
+    for kind, title in titles.items():
+        part = "expression" if kind == "accuracy" else "verification"
         rates = {value: own[part][kind] for value, own in result["slices"].items() if kind in (own[part] or {})}
         if any(rate["value"] is not None for rate in rates.values()):
-            title = {"far": "FAR within the group", "frr": "FRR", "accuracy": "accuracy of expressions"}[kind]
-            draw(f"rates_{kind}", rates, title)
+            job.draw(f"rates_{kind}", rates, title)
     return {"report": result}
+
+
+RUNS = {  # protocol -> what judges it, and its table
+    "verification": (_verification, report.verification_text),
+    "expression": (_expression, report.expression_text),
+    "authentication": (_authentication, report.authentication_text),
+    "sessions": (_sessions, sessions_text),
+}
 
 
 def _default_splits(protocol: str, present: set[str]) -> list[str]:
@@ -212,16 +214,6 @@ def _default_splits(protocol: str, present: set[str]) -> list[str]:
     if protocol == "verification":
         return []
     raise ValueError(f"name the splits to judge with --splits; the corpus has {', '.join(sorted(present))}")
-
-
-def _publishers_pairs(data: str, splits: dict[str, list[str]]) -> list[Pair]:
-    """The pairs of pairs.csv; a corpus without them is judged on generated pairs, where it has a split to be judged."""
-    try:
-        return read_pairs(data)
-    except CorpusError as error:
-        if splits["verification"]:
-            return []
-        raise CorpusError(f"{error}. To judge generated pairs instead, name the people's --splits") from None
 
 
 def corpus_record(data: str) -> dict:

@@ -103,18 +103,25 @@ def write_pairs(corpus: str | Path, pairs: Iterable[Pair]) -> Path:
     return path
 
 
-def read_pairs(corpus: str | Path) -> list[Pair]:
-    """The publisher's pairs of a prepared corpus, from a local folder or a Hub dataset id.
+def read_pairs(corpus: str | Path, missing_ok: bool = False) -> list[Pair]:
+    """The pairs of a prepared corpus's pairs.csv, from a local folder or a Hub dataset id.
+
+    Args:
+        missing_ok: a corpus without the file has no pairs; otherwise that is an error.
 
     Raises:
-        CorpusError: the corpus ships no pairs, or a row cannot be read; names file and row.
+        CorpusError: there is no such file, or a row cannot be read; names file and row.
     """
     path = Path(corpus) / "pairs.csv"
     if not Path(corpus).is_dir():
         try:
             path = Path(hf_hub_download(str(corpus), "pairs.csv", repo_type="dataset"))
         except EntryNotFoundError:
+            if missing_ok:
+                return []
             raise CorpusError(f"{corpus}: this corpus has no pairs.csv") from None
+    if missing_ok and not path.exists():
+        return []
     if not path.is_file():
         raise CorpusError(
             f"{path} is missing: this corpus ships no pairs; LFW's, YTF's, CK+'s and Oulu-CASIA's are written with the "

@@ -98,8 +98,8 @@ def _forward(model, whiten, corpus, config: TrainingConfig, accelerator: Acceler
 
 def _pairs(corpus, folder: str, splits: list[str] | None) -> list[Pair]:
     """The publisher's pairs within these splits; where it ships none, pairs of the people the corpus knows."""
-    if (Path(folder) / "pairs.csv").exists():
-        return [pair for pair in read_pairs(folder) if splits is None or str(pair.fold) in splits]
+    if pairs := read_pairs(folder, missing_ok=True):
+        return [pair for pair in pairs if splits is None or str(pair.fold) in splits]
     identities = column(corpus, "identity")
     if not any(identities):
         return []

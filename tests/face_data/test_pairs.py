@@ -55,6 +55,10 @@ def test_damaged_rows_are_named(tmp_path, row):
 def test_a_corpus_without_pairs_says_so(tmp_path):
     with pytest.raises(CorpusError, match=r"pairs\.csv is missing"):
         read_pairs(tmp_path)
+    assert read_pairs(tmp_path, missing_ok=True) == []
+    (tmp_path / "pairs.csv").write_text("fold,first,second,same\n1,a,b,perhaps\n")
+    with pytest.raises(CorpusError, match="line 2"):
+        read_pairs(tmp_path, missing_ok=True)  # damaged is not missing
 
 
 PEOPLE = {"a": 4, "b": 3, "c": 1, "d": 2}
