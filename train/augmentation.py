@@ -33,9 +33,7 @@ def augment(faces: Tensor, config: TrainingConfig, generator: torch.Generator | 
     size = config.image_size
     if faces.shape[-1] != size:
         faces = tvF.resize(faces, [size, size], InterpolationMode.BILINEAR, antialias=True)
-    faces = (
-        faces.contiguous().float().div_(255)
-    )  # decoded faces are channels last, which takes grid_sample twice as long
+    faces = faces.contiguous().float().div_(255)  # decoded they are channels last: grid_sample takes twice as long
 
     def random(*shape: int) -> Tensor:  # uniform in −1..1
         return torch.rand(shape, generator=generator, device=faces.device) * 2 - 1
