@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from PIL import Image
 
 from benchmarks.__main__ import main
 from benchmarks.loading import SIDES, Photographs, forget, write_photographs
@@ -149,3 +150,19 @@ def test_repeats_are_interleaved_and_columns_aligned():
     assert table(("name", "x"), [("a", "1.50"), ("longer", "10.25")]).splitlines() == [
         "name        x", "a        1.50", "longer  10.25",
     ]  # fmt: skip
+
+
+def test_a_frame_from_picture_to_decision(tmp_path, capsys):
+    result = result_of(tmp_path, "inference", "--frames", "4", "--repeats", "1")
+    plain, ours = result["rows"]
+    assert plain["ratio"] == 1 and ours["ratio"] == ours["frames_per_second"] / plain["frames_per_second"]
+    assert positive(plain["frames_per_second"], *result["milliseconds_per_frame"].values())
+    assert ours["faces_found"] >= 3 and plain["faces_found"] >= 3  # both look at faces, not at nothing
+    printed = capsys.readouterr().out
+    assert "against the plain stack" in printed and "4 frames of a drawn person" in printed
+
+
+def test_a_clip_without_a_face_measures_nothing(tmp_path, capsys):
+    Image.new("RGB", (64, 48)).save(tmp_path / "grey.png")
+    assert main(["inference", "--clip", str(tmp_path / "grey.png"), "--device", "cpu"]) == 2
+    assert "no frame shows one face" in capsys.readouterr().err

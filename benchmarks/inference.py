@@ -1,0 +1,164 @@
+"""One camera frame of 640 x 480, from picture to decision, against the stack one would put together: frames/s.
+
+The other side is facenet-pytorch as its README has it: MTCNN with its defaults on the full frame, InceptionResnetV1 on
+the face, and a second network (a ResNet-18 of timm's) on the same face for the expression. Both sides see the same
+frames, one at a time, as a live stream gives them. Weights do not change the time: the other side's are random.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+from facenet_pytorch import MTCNN, InceptionResnetV1
+from PIL import Image
+
+from authentication.authenticator import DEFAULT_MODEL, Authenticator
+from authentication.video import read_frames
+from benchmarks.report import medians, synchronize, table, target_text
+from face_data.drawn import drawn_photograph
+
+SMALLEST_GAIN = 4.0  # target: frames/s over the plain stack's
+LIVE_FRAMES = 25.0  # target: frames/s of one stream
+WIDTH, HEIGHT = 640, 480
+SIDES = ("MTCNN, InceptionResnetV1, ResNet-18", "Authenticator.judge")
+
+
+def drawn_frames(count: int) -> list[Image.Image]:
+    """A drawn person before a camera, smiling on and off and moving a little from frame to frame."""
+    faces = [drawn_photograph(3, name, 0, seed=0).resize((360, 360)) for name in ("neutral", "happy")]
+    frames = []
+    for number in range(count):
+        frame = Image.new("RGB", (WIDTH, HEIGHT), (96, 104, 112))
+        sway = np.sin(number / 5)
+        frame.paste(faces[number // 8 % 2], (round(140 + 30 * sway), round(60 + 15 * sway)))
+        frames.append(frame)
+    return frames
+
+
+def clip_frames(path: Path, count: int) -> list[Image.Image]:
+    """The first sampled frames of a clip, fitted into 640 x 480."""
+    frames = []
+    for _, frame in read_frames(path):
+        frame.thumbnail((WIDTH, HEIGHT))
+        frames.append(frame)
+        if len(frames) == count:
+            break
+    return frames
+
+
+class PlainStack:
+    """What one would write first."""
+
+    def __init__(self, device: str):
+        self.device = device
+        self.detector = MTCNN(device=device)
+        self.identity = InceptionResnetV1().to(device).eval()
+        self.expression = timm.create_model("resnet18", num_classes=7).to(device).eval()
+
+    @torch.no_grad()
+    def __call__(self, frame: Image.Image) -> tuple[torch.Tensor, torch.Tensor] | None:
+        face = self.detector(frame)
+        if face is None:
+            return None
+        batch = face.unsqueeze(0).to(self.device)
+        return self.identity(batch).cpu(), self.expression(batch).softmax(1).cpu()
+
+
+def add_arguments(command) -> None:
+    command.add_argument("--model", default=str(DEFAULT_MODEL), help="folder of a saved model (default: %(default)s)")
+    command.add_argument("--clip", type=Path, metavar="FILE", help="frames of this clip (default: a drawn person)")
+    command.add_argument("--frames", type=int, default=24, help="frames per measurement (default 24)")
+    command.add_argument("--repeats", type=int, default=3, help="measurements, of which the median counts (default 3)")
+
+
+def run(arguments) -> dict:
+    for name in ("frames", "repeats"):
+        if getattr(arguments, name) < 1:
+            raise ValueError(f"--{name}: at least 1, not {getattr(arguments, name)}")
+    clip = arguments.clip
+    frames = clip_frames(clip, arguments.frames) if clip else drawn_frames(arguments.frames)
+    ours = Authenticator.from_pretrained(arguments.model, arguments.device)
+    plain = PlainStack(arguments.device)
+    shown = next((frame for frame in frames if len(ours.processor.detect(frame)) == 1), None)
+    if shown is None:
+        raise ValueError("no frame shows one face: there is nothing to measure")
+    template = ours.template([shown])
+    sides = {
+        SIDES[0]: plain,
+        SIDES[1]: lambda frame: ours.judge(template, frame, "neutral"),
+    }
+    found = {
+        SIDES[0]: sum(plain(frame) is not None for frame in frames),
+        SIDES[1]: sum(ours.judge(template, frame, "neutral").similarity is not None for frame in frames),
+    }  # and the first frames, which take longer, are over
+    paces = medians(
+        {name: lambda side=side: _pace(side, frames, arguments.device) for name, side in sides.items()},
+        arguments.repeats,
+    )
+    return {
+        "frames": len(frames),
+        "of": str(clip) if clip else "a drawn person",
+        "rows": [
+            {"side": name, "frames_per_second": pace, "ratio": pace / paces[SIDES[0]], "faces_found": found[name]}
+            for name, pace in paces.items()
+        ],
+        "milliseconds_per_frame": _costs(ours, shown, arguments),
+    }
+
+
+def _pace(side: Callable, frames: list[Image.Image], device: str) -> float:
+    began = time.perf_counter()
+    for frame in frames:
+        side(frame)
+    synchronize(device)
+    return len(frames) / (time.perf_counter() - began)
+
+
+def _costs(ours: Authenticator, image: Image.Image, arguments) -> dict[str, float]:
+    """Where the time of our side goes, milliseconds of a frame."""
+    processor = ours.processor
+    face = processor.detect(image)[0]
+    pixels = processor([image])["pixel_values"].to(arguments.device)
+
+    @torch.inference_mode()
+    def network() -> None:
+        ours.model(pixels)
+
+    parts = {
+        "detect": lambda: processor.detect(image),
+        "align": lambda: processor.align(image, face),
+        "network": network,
+    }
+
+    def milliseconds(function: Callable) -> float:
+        began = time.perf_counter()
+        function()
+        synchronize(arguments.device)
+        return 1000 * (time.perf_counter() - began)
+
+    measure = {name: lambda function=function: milliseconds(function) for name, function in parts.items()}
+    return medians(measure, max(arguments.repeats, 9))
+
+
+def text(result: dict) -> str:
+    rows = [
+        (
+            row["side"], f"{row['frames_per_second']:.1f}", f"{row['ratio']:.2f}",
+            f"{row['faces_found']} of {result['frames']}",
+        )
+        for row in result["rows"]
+    ]  # fmt: skip
+    ours = result["rows"][1]
+    costs = ", ".join(f"{name} {value:.1f}" for name, value in result["milliseconds_per_frame"].items())
+    return "\n".join(
+        [
+            f"{result['frames']} frames of {result['of']}, {WIDTH} x {HEIGHT}, one at a time",
+            table(("frame to decision", "frames/s", "/ plain", "faces found"), rows),
+            target_text("against the plain stack", ours["ratio"], SMALLEST_GAIN, at_least=True),
+            target_text("frames/s of one stream", ours["frames_per_second"], LIVE_FRAMES, at_least=True),
+            f"milliseconds of a frame: {costs}",
+        ]
+    )
