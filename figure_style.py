@@ -40,7 +40,7 @@ STYLE = {
     "grid.color": "#cccccc",
     "lines.linewidth": 1.1,
     "lines.markersize": 3,
-    "savefig.dpi": 300,
+    "savefig.dpi": 200,
     "figure.constrained_layout.use": True,
     "svg.hashsalt": "FaceLiveNet+",  # the ids within an SVG are random otherwise
 }
