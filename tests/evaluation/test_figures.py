@@ -56,7 +56,7 @@ def test_png_and_svg_with_the_same_bytes_twice(draw, pairs, bins, people, tmp_pa
     assert svg == second.with_suffix(".svg").read_text(encoding="utf-8")
     assert "<svg" in svg and "dc:date" not in svg
     with Image.open(first) as picture:
-        assert picture.width >= 200 * figure_style.COLUMN - 2  # 200 dots per inch of a column; for print there is the SVG
+        assert picture.width >= 200 * figure_style.COLUMN - 2  # 200 dots per inch; for print there is the SVG
 
 
 @pytest.fixture
