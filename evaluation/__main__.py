@@ -24,7 +24,7 @@ from evaluation import report
 from evaluation.calibration import calibrate, store
 from evaluation.comparison_run import run_comparison
 from evaluation.cross_validation import judge_folds
-from evaluation.embeddings import cache_for, embed, load_checkpoint
+from evaluation.embeddings import embed_checkpoint, load_checkpoint
 from evaluation.options import parser
 from evaluation.page import write_page
 from evaluation.protocols import PROTOCOLS, corpus_record, judge_corpus
@@ -68,8 +68,7 @@ def _calibrate(arguments) -> None:
     checkpoint = load_checkpoint(arguments.model, arguments.device)
     corpus = load_corpus(arguments.data, arguments.splits)
     config = checkpoint.model.config
-    cache = cache_for(checkpoint, arguments.cache) if arguments.cache else None
-    embeddings = embed(checkpoint.model, checkpoint.processor, corpus, batch_size=arguments.batch_size, cache=cache)
+    embeddings = embed_checkpoint(checkpoint, corpus, arguments.batch_size, arguments.cache)
     if not arguments.speaks:
         return
     section = calibrate(

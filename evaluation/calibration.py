@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from evaluation.embeddings import Embeddings
-from evaluation.metrics import share_of_pairs, threshold_at_far
+from evaluation.metrics import interval_of, share_of_pairs, threshold_at_far
 from evaluation.verification import GENUINE_PER_PERSON, at_threshold, generated_pairs
 from modeling_facelivenet import FaceLiveNetConfig
 from pipeline_facelivenet import decide
@@ -66,9 +66,9 @@ def calibrate(
         "calibration": {
             "target_far": far,
             "far": measured["far"]["value"],
-            "far_interval": _interval(measured["far"]),
+            "far_interval": list(interval_of(measured["far"])),
             "frr": measured["frr"]["value"],
-            "frr_interval": _interval(measured["frr"]),
+            "frr_interval": list(interval_of(measured["frr"])),
             "genuine_pairs": measured["frr"]["total"],
             "impostor_pairs": measured["far"]["total"],
             "genuine_pairs_per_person": GENUINE_PER_PERSON,
@@ -81,10 +81,6 @@ def calibrate(
             "date": date.today().isoformat(),
         },
     }
-
-
-def _interval(rate: dict) -> list[float]:
-    return list(rate["bootstrap"] or (rate["low"], rate["high"]))
 
 
 def choose_expression_threshold(

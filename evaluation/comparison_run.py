@@ -8,8 +8,6 @@ weights and losses of runs side by side, are drawn by `python -m train.figures`.
 """
 
 import argparse
-import json
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +15,10 @@ from pathlib import Path
 from evaluation import baselines, figures
 from evaluation.comparison import balanced_pairs, compare
 from evaluation.comparison_table import comparison_text, training_record
-from evaluation.embeddings import Embeddings, cache_for, embed, load_checkpoint
-from evaluation.verification import GENUINE_PER_PERSON, IMPOSTOR_PAIRS, score_pairs
-from face_data.pairs import generate_pairs, read_pairs
+from evaluation.embeddings import Embeddings, embed_checkpoint, load_checkpoint
+from evaluation.report import write_json
+from evaluation.verification import draw_pairs, score_pairs
+from face_data.pairs import read_pairs
 from face_data.table import load_corpus, split_corpus
 
 LBP, INCEPTION = "LBP+SVM", "Inception-ResNet-v1"
@@ -47,12 +46,10 @@ def run_comparison(arguments: argparse.Namespace) -> Path:
     results = {}
     for text in arguments.data:
         corpus = load_corpus(*split_corpus(text))
-        models = {}
-        for label, checkpoint in checkpoints.items():
-            cache = cache_for(checkpoint, arguments.cache) if arguments.cache else None
-            models[label] = embed(
-                checkpoint.model, checkpoint.processor, corpus, batch_size=arguments.batch_size, cache=cache
-            )
+        models = {
+            label: embed_checkpoint(checkpoint, corpus, arguments.batch_size, arguments.cache)
+            for label, checkpoint in checkpoints.items()
+        }
         if not arguments.speaks:
             continue
         if machine is not None:
@@ -64,10 +61,7 @@ def run_comparison(arguments: argparse.Namespace) -> Path:
         results[text] = _judge(arguments, models, trained, text)
     path = arguments.out / "comparison.json"
     if arguments.speaks:
-        temporary = path.with_suffix(".json.tmp")
-        content = json.dumps({"schema_version": 1, "corpora": results}, indent=1, ensure_ascii=False, allow_nan=False)
-        temporary.write_text(content + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+        write_json(path, {"schema_version": 1, "corpora": results})
     return path
 
 
@@ -88,13 +82,7 @@ def _judge(arguments, models: dict[str, Embeddings], trained: dict[str, dict], t
     if "verification" in references:
         pairs = [pair for pair in read_pairs(data, missing_ok=True) if splits is None or str(pair.fold) in splits]
         pairs = pairs or balanced_pairs(first, arguments.seed)
-        curve_pairs = generate_pairs(
-            first.keys,
-            first.identities,
-            impostors=IMPOSTOR_PAIRS,
-            seed=arguments.seed,
-            genuine_per_person=GENUINE_PER_PERSON,
-        )
+        curve_pairs = draw_pairs(first, arguments.seed)
     section = compare(
         models, trained, references, pairs=pairs, curve_pairs=curve_pairs, far=arguments.far, seed=arguments.seed
     )

@@ -18,7 +18,7 @@ import numpy as np
 
 from evaluation import report
 from evaluation.calibration import calibrate
-from evaluation.embeddings import Checkpoint, Embeddings, cache_for, embed, load_checkpoint
+from evaluation.embeddings import Checkpoint, Embeddings, embed_checkpoint, load_checkpoint
 from evaluation.expression import class_mapping, expression_report
 from evaluation.holistic import build_trials, judge, trials_report
 from evaluation.metrics import TooLittleError, best_threshold, rate, share_of_pairs
@@ -44,16 +44,9 @@ def judge_folds(arguments: argparse.Namespace) -> Path:
     folds = []
     for number, folder in fold_models(arguments.model).items():
         checkpoint = load_checkpoint(folder, arguments.device)
-        cache = cache_for(checkpoint, arguments.cache) if arguments.cache else None
         _, *parts = fold_splits(number)
         chosen, judged = (
-            embed(
-                checkpoint.model,
-                checkpoint.processor,
-                load_corpus(arguments.data, splits),
-                batch_size=arguments.batch_size,
-                cache=cache,
-            )
+            embed_checkpoint(checkpoint, load_corpus(arguments.data, splits), arguments.batch_size, arguments.cache)
             for splits in parts
         )
         folds.append(Fold(number, checkpoint, chosen, judged))

@@ -184,6 +184,12 @@ def embed(
     )
 
 
+def embed_checkpoint(checkpoint: Checkpoint, corpus: Dataset, batch_size: int, cache: Path | None) -> Embeddings:
+    """`embed` for a loaded checkpoint, with what is kept of it in the folder `cache`; None: nothing is."""
+    kept = cache_for(checkpoint, cache) if cache else None
+    return embed(checkpoint.model, checkpoint.processor, corpus, batch_size=batch_size, cache=kept)
+
+
 def cache_for(checkpoint: Checkpoint, folder: Path) -> EmbeddingCache:
     """The cache of this network as it is run now: by this code, at its image size, on this kind of device."""
     code = b"".join(Path(inspect.getfile(one)).read_bytes() for one in (FaceLiveNetModel, FaceLiveNetImageProcessor))

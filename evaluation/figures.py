@@ -14,7 +14,7 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from evaluation.embeddings import Embeddings
-from evaluation.metrics import roc, wilson
+from evaluation.metrics import interval_of, roc, wilson
 from figure_style import BLACK, BLUE, COLOURS, COLUMN, GRAY, MARKERS, PAGE, VERMILION, line_style, save_figure, styled
 
 DET_TICKS, DET_END = (0.0001, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4), 0.6
@@ -223,7 +223,7 @@ def draw_rates(rates: Mapping[str, Mapping], name: str, path: Path) -> Path:
         raise ValueError(f"{name}: none of {', '.join(rates) or 'no rates'} has a value to draw")
     figure, axes = plt.subplots(figsize=(COLUMN, 0.65 + 0.19 * len(shown)))
     for place, rate in enumerate(shown.values()):
-        low, high = rate.get("bootstrap") or (rate["low"], rate["high"])
+        low, high = interval_of(rate)
         axes.plot([low, high], [place, place], color=BLUE, linewidth=1.2, solid_capstyle="butt")
         axes.plot(rate["value"], place, color=BLUE, marker="o", markersize=3.5)
     labels = [f"{label} ({rate['total']:,})" if "total" in rate else label for label, rate in shown.items()]

@@ -135,6 +135,12 @@ def rate(hits: int, total: int) -> dict:
     return {"value": hits / total if total else None, "hits": hits, "total": total, "low": low, "high": high}
 
 
+def interval_of(rate: dict) -> tuple[float, float]:
+    """The interval to show of a rate: over people where there is one, else Wilson's."""
+    low, high = rate.get("bootstrap") or (rate["low"], rate["high"])
+    return low, high
+
+
 def wilson(hits: int, total: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a proportion (JASA 1927). It takes the trials for independent."""
     if not 0 <= hits <= total or total == 0:

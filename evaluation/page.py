@@ -8,10 +8,12 @@ Every `python -m evaluation` command writes the page anew; this one does so afte
 import base64
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
 
+from evaluation.metrics import interval_of
 from evaluation.report import check_results
 
 TEMPLATE = "page.html.jinja"
@@ -49,14 +51,13 @@ def _percent(value: float) -> str:
     return f"{100 * value:.4g} %"
 
 
-def _span(interval: list[float]) -> str:
+def _span(interval: Sequence[float]) -> str:
     low, high = interval
     return f"{low:.3f}–{high:.3f}"
 
 
 def _interval(rate: dict) -> str:
-    """Over people where that is known, else Wilson's."""
-    return _span(rate.get("bootstrap") or (rate["low"], rate["high"]))
+    return _span(interval_of(rate))
 
 
 def _rate(rate: dict) -> str:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from evaluation import figures, report
-from evaluation.embeddings import Checkpoint, Embeddings, cache_for, embed
+from evaluation.embeddings import Checkpoint, Embeddings, embed_checkpoint
 from evaluation.expression import class_mapping, expression_report
 from evaluation.hard_pairs import hard_report
 from evaluation.holistic import authentication_report
@@ -81,10 +81,7 @@ def judge_corpus(arguments: argparse.Namespace, checkpoint: Checkpoint, data: st
         for row, (key, split) in enumerate(zip(labels["key"], labels["split"], strict=True))
         if split in wanted_splits or key in videos or key.rpartition("/")[0] in videos
     ]
-    cache = cache_for(checkpoint, arguments.cache) if arguments.cache else None
-    embeddings = embed(
-        checkpoint.model, checkpoint.processor, corpus.select(rows), batch_size=arguments.batch_size, cache=cache
-    )
+    embeddings = embed_checkpoint(checkpoint, corpus.select(rows), arguments.batch_size, arguments.cache)
     path = arguments.out / "results.json"
     if not arguments.speaks:
         return path

@@ -29,10 +29,15 @@ def write_results(out: Path, model: dict[str, str], protocol: str, name: str, se
     results[protocol] = results.get(protocol, {}) | {name: section}
     results = json.loads(json.dumps(results, allow_nan=False))  # tuples become lists, as a reader will find them
     check_results(results, path)
-    temporary = path.with_suffix(".json.tmp")
-    temporary.write_text(json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_json(path, results)
     return path
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Replace a JSON file as a whole."""
+    temporary = path.with_suffix(".json.tmp")
+    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
 
 
 def read_results(out: Path, model: dict[str, str]) -> dict:

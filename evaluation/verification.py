@@ -206,18 +206,19 @@ def generated_report(scored: ScoredPairs, far: float, shipped_threshold: float |
 
 
 def generated_pairs(embeddings: Embeddings, seed: int) -> ScoredPairs:
-    """All genuine pairs (at most 100 a person) and 20,000 impostor pairs among the people of `embeddings`.
+    """`draw_pairs`, scored. Reports and calibration share them."""
+    return score_pairs(draw_pairs(embeddings, seed), embeddings)
 
-    Reports and calibration share them.
-    """
-    pairs = generate_pairs(
+
+def draw_pairs(embeddings: Embeddings, seed: int) -> list[Pair]:
+    """All genuine pairs (at most 100 a person) and 20,000 impostor pairs among the people of `embeddings`."""
+    return generate_pairs(
         embeddings.keys,
         embeddings.identities,
         impostors=IMPOSTOR_PAIRS,
         seed=seed,
         genuine_per_person=GENUINE_PER_PERSON,
     )
-    return score_pairs(pairs, embeddings)
 
 
 def curve(scored: ScoredPairs, fars: Sequence[float], seed: int) -> dict:
