@@ -19,7 +19,8 @@ ROOMS = {  # room -> what it may import of the project
         "figure_style",
     },
     "benchmarks": {"modeling_facelivenet", "image_processing_facelivenet", "authentication", "face_data", "train"},
-    "app": {"image_processing_facelivenet", "pipeline_facelivenet", "authentication"},
+    "demo": {"image_processing_facelivenet", "pipeline_facelivenet", "authentication"},
+    "app": {"demo", "image_processing_facelivenet", "pipeline_facelivenet", "authentication"},
 }  # fmt: skip
 
 
