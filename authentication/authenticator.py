@@ -1,8 +1,8 @@
 """The network and its image processor together: a picture in, evidence and decisions out.
 
-authenticator = Authenticator.from_pretrained("pretrained")
-template = authenticator.template(["anna.jpg"])
-decision = authenticator.judge(template, "probe.jpg", "happy")
+    authenticator = Authenticator.from_pretrained("pretrained")
+    template = authenticator.template(["anna.jpg"])
+    decision = authenticator.judge(template, "probe.jpg", "happy")
 """
 
 import hashlib
@@ -52,7 +52,7 @@ class Authenticator:
     """Turns pictures into templates, evidence and decisions. Safe to share between threads.
 
     Args:
-        model: with `config.similarity_threshold` calibrated, or nobody is ever accepted.
+        model: with `config.similarity_threshold` calibrated, or nobody is ever accepted. A faster copy of it is used.
         processor: finds and aligns the face.
         device: where the network runs; detection stays on the CPU.
         revision: which weights these are, for the decisions' `model_revision`.
@@ -115,7 +115,7 @@ class Authenticator:
     def evidence(self, image, tracker: FaceTracker | None = None) -> Evidence:
         """The evidence of one photograph or frame (anything `load_image` reads).
 
-        A live stream's frames are judged in less than half the time with the tracker of that stream.
+        With the tracker of the live stream that the frame belongs to, this takes half the time.
 
         Raises:
             UnreadableImageError, NoFaceError: naming the picture.
@@ -163,6 +163,6 @@ class Authenticator:
     @torch.inference_mode()
     def _run(self, pixel_values: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """(n, 3, H, W) -> embeddings (n, d) float32 and expression probabilities (n, classes) float64."""
-        output = self.model(pixel_values=pixel_values.to(self.device))
+        output = self.model(pixel_values=pixel_values.to(self.device, memory_format=torch.channels_last))
         probabilities = output.expression_logits.double().softmax(dim=-1)
         return output.embedding.float().cpu().numpy(), probabilities.cpu().numpy()
