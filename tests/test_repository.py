@@ -19,7 +19,7 @@ ROOMS = {  # room -> what it may import of the project
         "figure_style",
     },
     "benchmarks": {"modeling_facelivenet", "image_processing_facelivenet", "authentication", "face_data", "train"},
-    "demo": {"image_processing_facelivenet", "pipeline_facelivenet", "authentication"},
+    "demo": {"image_processing_facelivenet", "pipeline_facelivenet", "authentication", "face_data"},
     "app": {"demo", "image_processing_facelivenet", "pipeline_facelivenet", "authentication"},
 }  # fmt: skip
 
