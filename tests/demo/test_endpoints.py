@@ -31,7 +31,7 @@ def photograph() -> bytes:
 
 @pytest.fixture(scope="module")
 def neutral() -> list[dict]:
-    return frames_of("neutral")
+    return frames_of(PERSON, "neutral")
 
 
 @pytest.fixture
