@@ -41,7 +41,7 @@ MOST_SMILE_SECONDS = 1.0  # target: from an expression shown to its step passed,
 DRAWN_PEOPLE = (5, 7, 8, 9)  # the clients' in turn; they look unlike: many attempts at one face would have to wait
 ATTEMPTS_PER_PAGE = 5  # then a client opens another page
 WIDTH, HEIGHT = 640, 480
-DIFFERENT_FRAMES = 120  # of each expression: more than an attempt takes
+DIFFERENT_FRAMES = 200  # of each expression: more than an attempt takes
 
 
 class GradioError(RuntimeError):
