@@ -18,6 +18,7 @@ ROOMS = {  # room -> what it may import of the project
         "modeling_facelivenet", "image_processing_facelivenet", "pipeline_facelivenet", "authentication", "face_data",
         "figure_style",
     },
+    "hub_card": {"modeling_facelivenet", "figure_style"},
     "benchmarks": {"modeling_facelivenet", "image_processing_facelivenet", "authentication", "face_data", "train"},
     "app": {"image_processing_facelivenet", "pipeline_facelivenet", "authentication"},
 }  # fmt: skip
