@@ -52,7 +52,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--reference", metavar="MORE", action="append", default=[], help="a further reference photograph (repeatable)"
     )
     parser.add_argument(
-        "--model", default=str(DEFAULT_MODEL), help="model folder or Hub id (default: the shipped one, %(default)s)"
+        "--model", default=str(DEFAULT_MODEL), help="model folder, Hub id or exported .onnx file (default: the shipped one, %(default)s)"
     )
     parser.add_argument("--json", action="store_true", help="print the decision as JSON")
     parser.add_argument("--show-frames", action="store_true", help="add the evidence of every judged frame")

@@ -1,8 +1,8 @@
 """The network and its image processor together: a picture in, evidence and decisions out.
 
-    authenticator = Authenticator.from_pretrained("pretrained")
-    template = authenticator.template(["anna.jpg"])
-    decision = authenticator.judge(template, "probe.jpg", "happy")
+authenticator = Authenticator.from_pretrained("pretrained")
+template = authenticator.template(["anna.jpg"])
+decision = authenticator.judge(template, "probe.jpg", "happy")
 """
 
 import hashlib
@@ -13,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from huggingface_hub import hf_hub_download
 
+from authentication.onnx_network import OnnxNetwork, exported_graph
 from authentication.template import Template
 from image_processing_facelivenet import FaceLiveNetImageProcessor, NoFaceError
 from modeling_facelivenet import FaceLiveNetModel
@@ -65,12 +67,15 @@ class Authenticator:
 
     @classmethod
     def from_pretrained(cls, model: str | Path, device: str = "cpu") -> "Authenticator":
-        """Load a checkpoint from a local folder or, named "owner/name", from the Hub.
+        """Load a checkpoint from a local folder or, named "owner/name", from the Hub; or an exported .onnx graph.
 
         Raises:
             FileNotFoundError: there is no such folder, or it holds no checkpoint.
             OSError: the checkpoint is damaged, incomplete or cannot be fetched. Every message names the model.
         """
+        if graph := exported_graph(model):
+            network = OnnxNetwork(graph)
+            return cls(network, network.processor, device, network.revision)
         folder = Path(model)
         hub_id = re.fullmatch(r"[\w-]+/[\w.-]+", str(model)) and not folder.parent.is_dir()
         if not folder.is_dir() and not hub_id:
@@ -85,10 +90,9 @@ class Authenticator:
             raise OSError(f"{model}: cannot be loaded: {error}") from error
         if report["missing_keys"]:  # transformers would fill them with random numbers
             raise OSError(f"{model}: lacks weights: {', '.join(sorted(report['missing_keys'])[:3])}, …")
-        revision = getattr(network.config, "_commit_hash", None)
-        if folder.is_dir():
-            with open(folder / "model.safetensors", "rb") as weights:
-                revision = hashlib.file_digest(weights, "sha256").hexdigest()[:12]
+        weights = folder / "model.safetensors" if folder.is_dir() else hf_hub_download(str(model), "model.safetensors")
+        with open(weights, "rb") as file:
+            revision = hashlib.file_digest(file, "sha256").hexdigest()[:12]
         return cls(network, processor, device, revision)
 
     @property

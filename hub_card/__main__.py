@@ -3,6 +3,7 @@
     python -m hub_card build --model pretrained --results docs/results --out runs/hub
     python -m hub_card push runs/hub OWNER/NAME --private --dry-run
     python -m hub_card push runs/hub OWNER/NAME --space
+    python -m hub_card onnx --model pretrained --out runs/facelivenet.onnx
 
 Exit status: 0 done, 2 refused or failed, with the reason on stderr.
 """
@@ -48,6 +49,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--private", action="store_true", help="make a repository that has to be created private")
     command.add_argument("--dry-run", action="store_true", help="check everything and list what would go; send nothing")
     command.set_defaults(act=_push)
+
+    command = commands.add_parser("onnx", help="export the inference graph for ONNX Runtime")
+    command.add_argument("--model", type=Path, required=True, metavar="DIR", help="the checkpoint")
+    command.add_argument("--out", type=Path, required=True, metavar="FILE", help="the .onnx file to write")
+    command.add_argument("--int8", action="store_true", help="weights in 8 bits: a quarter of the size")
+    command.set_defaults(act=_onnx)
     return parser
 
 
@@ -64,6 +71,16 @@ def _push(arguments) -> list[str]:
     options = {"private": arguments.private, "space": arguments.space, "dry_run": arguments.dry_run}
     lines = push(arguments.folder, arguments.repo_id, **options)
     return [*lines, "nothing was sent (--dry-run)"] if arguments.dry_run else lines
+
+
+def _onnx(arguments) -> list[str]:
+    from hub_card.onnx_export import export, quantise
+
+    difference = export(arguments.model, arguments.out)
+    if arguments.int8:
+        quantise(arguments.out, arguments.out)
+    size = arguments.out.stat().st_size
+    return [f"{arguments.out}: {size / 1e6:.1f} MB; in float32 it differs from PyTorch by at most {difference:.1g}"]
 
 
 if __name__ == "__main__":

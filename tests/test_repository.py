@@ -19,7 +19,10 @@ ROOMS = {  # room -> what it may import of the project
         "figure_style",
     },
     "hub_card": {"modeling_facelivenet", "figure_style"},
-    "benchmarks": {"modeling_facelivenet", "image_processing_facelivenet", "authentication", "face_data", "train"},
+    "benchmarks": {
+        "modeling_facelivenet", "image_processing_facelivenet", "authentication", "face_data", "train", "evaluation",
+        "hub_card",
+    },
     "app": {"image_processing_facelivenet", "pipeline_facelivenet", "authentication"},
 }  # fmt: skip
 
