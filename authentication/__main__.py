@@ -13,11 +13,11 @@ from dataclasses import replace
 from transformers.utils import logging as transformers_logging
 
 from authentication.authenticator import DEFAULT_MODEL, Authenticator
+from authentication.probe import decide_probe, judge_frames
 from authentication.template import Template
 from authentication.template_store import SUFFIX, load_template, save_template
-from authentication.video import read_frames
-from image_processing_facelivenet import NoFaceError, UnreadableImageError
-from pipeline_facelivenet import FRAMES_TO_HOLD, Decision, decide_frames, decide_probes
+from image_processing_facelivenet import UnreadableImageError
+from pipeline_facelivenet import FRAMES_TO_HOLD, Decision, decide_probes
 
 DESCRIPTION = f"""\
 Accepts or rejects a person: same face as on the reference photograph, and showing the expression that was asked for.
@@ -89,15 +89,13 @@ def judge_probe(
     Raises:
         UnreadableImageError: naming the file and the cause.
     """
-    decisions, records = [], []
-    for seconds, image in read_frames(path):
-        try:
-            evidence = authenticator.evidence(image)
-        except NoFaceError:
-            evidence = None
-        decision = authenticator.decide(template, evidence, expression)
-        decisions.append(decision)
-        record = {"source": path, "seconds": seconds, "reason": decision.reason, "similarity": decision.similarity}
+    frames = list(judge_frames(authenticator, template, path, expression))
+    records = []
+    for frame in frames:
+        decision, evidence = frame.decision, frame.evidence
+        record = {
+            "source": path, "seconds": frame.seconds, "reason": decision.reason, "similarity": decision.similarity
+        }  # fmt: skip
         if evidence:
             record |= {
                 "expression_probabilities": decision.expression_probabilities,
@@ -107,8 +105,7 @@ def judge_probe(
                 "detection_probability": evidence.detection_probability,
             }
         records.append(record)
-    hold = FRAMES_TO_HOLD if len(decisions) > 1 else 1  # a clip of one frame is a photograph
-    return decide_frames(decisions, expression, hold), records
+    return decide_probe(frames, expression), records
 
 
 def describe(decision: Decision) -> str:

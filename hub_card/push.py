@@ -33,7 +33,8 @@ REQUIRED = (
     *CODE,
 )  # fmt: skip
 ALLOWED = {*REQUIRED, *OPTIONAL_RESULTS}
-SPACE_FILES = ("app.py", "requirements.txt", "README.md", "docs/app.png", *CODE)  # and the room authentication/
+SPACE_FILES = ("app.py", "requirements.txt", "README.md", "docs/app.png", *CODE)
+SPACE_ROOMS = ("authentication", "demo")
 TOKEN = re.compile(rb"\bhf_[A-Za-z0-9]{30,}\b")
 ATTEMPTS = 4  # each waits twice as long as the one before: 1, 2, 4 seconds
 
@@ -113,9 +114,13 @@ def _stage_space(folder: Path, repo_id: str, out: Path) -> None:
     for name in SPACE_FILES:
         (out / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(REPOSITORY / name, out / name)
-    shutil.copytree(REPOSITORY / "authentication", out / "authentication", ignore=shutil.ignore_patterns("__pycache__"))
+    for room in SPACE_ROOMS:
+        for path in sorted((REPOSITORY / room).iterdir()):
+            if path.suffix in (".py", ".css"):
+                (out / room).mkdir(exist_ok=True)
+                shutil.copyfile(path, out / room / path.name)
     (out / "pretrained").mkdir()
-    for name in ("config.json", WEIGHTS, "preprocessor_config.json", "LICENSE.md"):
+    for name in ("config.json", WEIGHTS, "preprocessor_config.json", "results.json", "LICENSE.md"):
         shutil.copyfile(folder / name, out / "pretrained" / name)
     readme = (out / "README.md").read_text(encoding="utf-8")
     front = readme.split("---")[1].rstrip()  # the Space's settings; the rest of the README is about the repository

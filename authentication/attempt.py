@@ -1,0 +1,120 @@
+"""One person before the camera: frames go in, how far the session is comes out."""
+
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from PIL import Image
+
+from authentication.authenticator import Authenticator, Evidence
+from authentication.session import ChallengeSession, Frame, Progress
+from authentication.template import Template
+from image_processing_facelivenet import NoFaceError, UnreadableImageError, load_image
+from pipeline_facelivenet import reject
+
+MAX_MOMENTS = 2000  # of the timeline: over a minute at 30 frames a second
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One frame in the timeline of an attempt.
+
+    seconds: since its first frame.
+    asked: the expression that was asked for.
+    similarity: to the template, in [-1, 1]; None where no single face was seen.
+    probability: of the asked expression, in [0, 1]; None likewise.
+    counted: the frame counted for its step.
+    passed: it was the last one the step needed.
+    """
+
+    seconds: float
+    asked: str
+    similarity: float | None
+    probability: float | None
+    counted: bool
+    passed: bool
+
+
+@dataclass(frozen=True)
+class View:
+    """What there is to show after a frame.
+
+    progress: how far the session is.
+    evidence: of the face that was judged; None without one.
+    size: width and height of the frame in pixels, (0, 0) where it could not be read.
+    moments: the timeline so far, which goes on growing.
+    """
+
+    progress: Progress
+    evidence: Evidence | None
+    size: tuple[int, int]
+    moments: list[Moment]
+
+
+class Attempt:
+    """A session, the template it is about, and what follows the face from frame to frame. One thread at a time.
+
+    Args:
+        on_accepted: called once, when the session is decided so.
+    """
+
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        template: Template,
+        session: ChallengeSession,
+        on_accepted: Callable[[], None] = lambda: None,
+    ):
+        self.session = session
+        self._authenticator = authenticator
+        self._template = template
+        self._on_accepted = on_accepted
+        self._moments: list[Moment] = []
+        self._began: float | None = None
+
+    def observe(self, image: Image.Image, now: float) -> View:
+        """Judge one frame for what the session asks for at this moment.
+
+        Args:
+            image: anything `load_image` reads. One that cannot be read is a frame without a face.
+            now: seconds on the server's monotonic clock.
+        """
+        asked, passed, step = self.session.required_expression, self.session.passed, self.session.step
+        evidence, decision, pixels, size = None, None, b"", (0, 0)
+        try:
+            image = load_image(image)
+            size, pixels = image.size, image.tobytes()
+            evidence = self._authenticator.evidence(image)
+        except UnreadableImageError:
+            decision = reject("no_frames", asked)
+        except NoFaceError:
+            pass
+        decision = decision or self._authenticator.decide(self._template, evidence, asked)
+        alone = evidence is not None and evidence.face_count == 1
+        fingerprint = hashlib.blake2b(pixels, digest_size=8).digest()
+        progress = self.session.observe(Frame(decision, evidence.embedding if alone else None, fingerprint), now)
+        self._began = now if self._began is None else self._began
+        if len(self._moments) < MAX_MOMENTS:
+            self._moments.append(
+                Moment(
+                    seconds=now - self._began,
+                    asked=asked,
+                    similarity=decision.similarity,
+                    probability=decision.expression_probabilities.get(asked),
+                    counted=progress.counted,
+                    passed=progress.passed > passed or (step, progress.step) == ("neutral", "expression"),
+                )
+            )
+        if progress.decision is not None:
+            self._decided(progress, now)
+        return View(progress, evidence, size, self._moments)
+
+    def _decided(self, progress: Progress, now: float) -> None:
+        """The log names no person and holds no number that could be turned back into a face."""
+        frames, seconds = len(self._moments), now - self._began
+        logger.info("attempt decided: %s, %d frames in %.1f s", progress.decision.reason, frames, seconds)
+        if progress.decision.accepted:
+            self._on_accepted()

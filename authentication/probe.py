@@ -1,0 +1,39 @@
+"""A probe that was photographed or filmed before: its frames judged one by one, then together."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from authentication.authenticator import Authenticator, Evidence
+from authentication.template import Template
+from authentication.video import read_frames
+from image_processing_facelivenet import NoFaceError
+from pipeline_facelivenet import FRAMES_TO_HOLD, Decision, decide_frames
+
+
+@dataclass(frozen=True)
+class JudgedFrame:
+    """seconds: from the clip's start, None for a photograph. evidence: None where there was no face."""
+
+    seconds: float | None
+    decision: Decision
+    evidence: Evidence | None
+
+
+def judge_frames(authenticator: Authenticator, template: Template, path: str, expression: str) -> Iterator[JudgedFrame]:
+    """Every frame of a photograph or clip that is looked at.
+
+    Raises:
+        UnreadableImageError: naming the file and the cause.
+    """
+    for seconds, image in read_frames(path):
+        try:
+            evidence = authenticator.evidence(image)
+        except NoFaceError:
+            evidence = None
+        yield JudgedFrame(seconds, authenticator.decide(template, evidence, expression), evidence)
+
+
+def decide_probe(frames: list[JudgedFrame], expression: str) -> Decision:
+    """The decision for one probe from all of its frames."""
+    hold = FRAMES_TO_HOLD if len(frames) > 1 else 1  # a clip of one frame is a photograph
+    return decide_frames([frame.decision for frame in frames], expression, hold)

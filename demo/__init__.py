@@ -1,0 +1,1 @@
+"""The page of the demo: events in, `authentication/` decides, pictures out."""

@@ -1,0 +1,43 @@
+"""Gradio's image component without its decoding: pictures are read by the image processor, with its limits and errors.
+
+Classes and no patched instances, because Gradio makes components anew whenever an event changes them.
+"""
+
+import base64
+import binascii
+
+import gradio as gr
+
+MOST_FRAME_BYTES = 3_000_000  # of one frame as the browser encodes it; 1280 x 720 takes 300,000
+
+
+class UploadedImage(gr.Image):
+    """Hands on the path of an uploaded file, whatever is in it."""
+
+    is_template = True  # Gradio draws it as what it is derived from
+
+    def preprocess(self, payload) -> str | None:
+        return payload.path if payload else None
+
+
+class CameraFrames(gr.Image):
+    """Hands on the bytes of a frame."""
+
+    is_template = True
+
+    def preprocess(self, payload) -> bytes | None:
+        return decode_frame(payload.url or "") if payload else None
+
+
+def decode_frame(url: str) -> bytes:
+    """The bytes of the picture in a browser's data URL, still encoded.
+
+    What is too large, or no data URL, gives no bytes: a frame that cannot be read.
+    """
+    head, _, data = url.partition(",")
+    if not head.startswith("data:image/") or len(data) > MOST_FRAME_BYTES * 4 // 3:
+        return b""
+    try:
+        return base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError):
+        return b""

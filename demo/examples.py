@@ -1,0 +1,46 @@
+"""Examples for the offline tabs: photographs and a clip of drawn people, made when the app starts."""
+
+from pathlib import Path
+
+import av
+
+from face_data.drawn import drawn_photograph
+
+SIZE = 320
+FRAMES_PER_SECOND = 8
+PERSON, STRANGER = 9, 4  # two who do not look alike
+
+
+def draw_examples(folder: Path) -> tuple[list[list[str]], list[list[str]]]:
+    """Write them to a folder: rows of (reference, clip, expression) and of (reference, photograph, expression)."""
+    files = {}
+    for name, person, expression, number in (
+        ("reference", PERSON, "neutral", 0), ("smiling", PERSON, "happy", 1), ("neutral", PERSON, "neutral", 1),
+        ("stranger", STRANGER, "happy", 1),
+    ):  # fmt: skip
+        file = folder / f"{name}.png"
+        _photograph(person, expression, number).save(file)
+        files[name] = str(file)
+    clip = folder / "neutral_then_smiling.mp4"
+    _film(clip, [("neutral", 1.5), ("happy", 2.0)])
+    clips = [[files["reference"], str(clip), "happy"], [files["stranger"], str(clip), "happy"]]
+    pairs = [[files["reference"], files[name], "happy"] for name in ("smiling", "neutral", "stranger")]
+    return clips, pairs
+
+
+def _photograph(person: int, expression: str, number: int):
+    return drawn_photograph(person, expression, number, seed=0).resize((SIZE, SIZE))
+
+
+def _film(path: Path, scenes: list[tuple[str, float]]) -> None:
+    """H.264, which every browser plays."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND)
+        stream.width = stream.height = SIZE
+        stream.pix_fmt = "yuv420p"
+        for expression, seconds in scenes:
+            picture = av.VideoFrame.from_image(_photograph(PERSON, expression, 1))
+            for _ in range(int(seconds * FRAMES_PER_SECOND)):
+                picture.pts = None
+                container.mux(stream.encode(picture))
+        container.mux(stream.encode())

@@ -1,0 +1,229 @@
+"""The live tab: photographs of oneself, a challenge drawn by the server, the camera, the decision.
+
+The browser holds a token and sends photographs and frames; template, challenge, clock and decision stay in
+`authentication/`. Frames are judged in memory and never written to disk.
+"""
+
+import threading
+from functools import partial
+from html import escape
+from pathlib import Path
+
+import gradio as gr
+from PIL import Image
+
+from authentication.attempt import Attempt, Moment, View
+from authentication.authenticator import Authenticator
+from authentication.limits import AttemptLimiter, TooManyAttemptsError
+from authentication.reference import Reference, examine
+from authentication.registry import RegistryFullError, SessionRegistry, UnknownSessionError
+from authentication.session import STEP_SECONDS, Challenge, ChallengeSession, draw_challenge, with_pauses
+from authentication.template import Template
+from demo import pictures, words
+from demo.components import CameraFrames
+
+FRAME_SECONDS = 0.1  # between the frames the browser sends, if the server keeps up
+STREAM_SECONDS = 300  # then the browser has to start the camera again, so that nobody holds a place for ever
+UPLOAD_SECONDS = 600  # then the server deletes the photographs of whoever has not left the page
+STREAMS = 8  # people before their cameras at the same time
+MOST_REFERENCES = 5
+
+
+class Live:
+    """The handlers of the tab's events. Everything that counts is in the registry, under a token the server made.
+
+    Args:
+        challenges: expressions to draw from.
+        fixed: ask for these instead, for demonstrations.
+        step_seconds: time for each step.
+        operator: show scores.
+    """
+
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        challenges: list[str],
+        fixed: list[str] | None = None,
+        step_seconds: float = STEP_SECONDS,
+        operator: bool = False,
+    ):
+        self.authenticator = authenticator
+        self.challenges = challenges
+        self.fixed = fixed
+        self.step_seconds = step_seconds
+        self.operator = operator
+        self.sessions = SessionRegistry()
+        self.limiter = AttemptLimiter(authenticator.config.similarity_threshold)
+        self._files: dict[str, set[Path]] = {}  # uploads, by the page that made them: only to delete them with it
+        self._files_lock = threading.Lock()
+
+    def on_reference(self, photographs: list | None, request: gr.Request) -> str:
+        """What there is to say about each photograph, with its aligned face."""
+        return self._examine(photographs, request)[1] if photographs else ""
+
+    def on_start(self, photographs: list | None, token: str, request: gr.Request):
+        """Open an attempt: returns its token, the instruction, the steps, and the note below the photographs."""
+        self.sessions.close(token)
+        template, note = self._examine(photographs, request)
+        if template is None:
+            problem = pictures.card("idle", words.CANNOT_USE if photographs else words.WELCOME, words.NO_REFERENCE)
+            return "", problem, "", note or f'<p class="note bad">{words.NO_REFERENCE}</p>'
+        address = request.client.host if request.client else ""
+        try:
+            ticket = self.limiter.begin(address, template)
+            session = ChallengeSession(self._challenge(), self.step_seconds)
+            attempt = Attempt(self.authenticator, template, session, partial(self.limiter.accepted, ticket))
+            token = self.sessions.open(attempt)
+        except TooManyAttemptsError as error:
+            wait = f"{error.seconds / 60:.0f} minutes" if error.seconds > 90 else f"{error.seconds:.0f} seconds"
+            return "", pictures.card("idle", words.WAIT, words.WAIT_HELP.format(wait=wait)), "", note
+        except RegistryFullError:
+            return "", pictures.card("idle", words.FULL, words.FULL_HELP), "", note
+        progress = session.progress()
+        return token, pictures.instruction(progress), pictures.steps(progress), note
+
+    def on_frame(self, frame: bytes | None, token: str):
+        """Judge one frame: returns the token, instruction, steps, overlay, the operator's numbers, and the timeline."""
+        if not token or frame is None:
+            return [gr.skip()] * 6
+        try:
+            view = self.sessions.observe(token, frame)
+        except UnknownSessionError:
+            return "", pictures.card("idle", words.OVER, words.OVER_HELP), "", "", gr.skip(), gr.skip()
+        progress, decision = view.progress, view.progress.decision
+        timeline = ""
+        if decision is not None:
+            token = ""
+            timeline = pictures.timeline(view.moments, decision.threshold, self.operator)
+        return (
+            token,
+            pictures.instruction(progress),
+            pictures.steps(progress),
+            pictures.overlay(view),
+            self._numbers(view) if self.operator else gr.skip(),
+            timeline,
+        )
+
+    def on_leave(self, request: gr.Request) -> None:
+        """Delete the photographs of a page that was closed."""
+        with self._files_lock:
+            files = self._files.pop(request.session_hash, set())
+        for file in files:
+            file.unlink(missing_ok=True)
+
+    def _challenge(self) -> Challenge:
+        return with_pauses(self.fixed) if self.fixed else draw_challenge(self.challenges)
+
+    def _examine(self, photographs: list | None, request: gr.Request) -> tuple[Template | None, str]:
+        files = [Path(photograph) for photograph, _ in photographs or []]
+        with self._files_lock:
+            self._files.setdefault(request.session_hash, set()).update(files)
+        if not files:
+            return None, ""
+        if len(files) > MOST_REFERENCES:
+            return None, _note("bad", words.TOO_MANY_REFERENCES.format(most=MOST_REFERENCES))
+        if not all(file.is_file() for file in files):
+            return None, _note("bad", words.DELETED)
+        template, references = examine(self.authenticator, files)
+        return template, "".join(map(_about, references))
+
+    def _numbers(self, view: View) -> str:
+        decision = view.progress.decision or view.progress.frame
+        caption = words.OPERATOR_FRAME.format(reason=decision.reason, rate=frame_rate(view.moments))
+        return pictures.scores(decision, caption)
+
+
+def frame_rate(moments: list[Moment], over: float = 2.0) -> float:
+    """Frames per second of the last seconds."""
+    recent = [moment.seconds for moment in moments[-100:] if moments[-1].seconds - moment.seconds <= over]
+    return (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 and recent[-1] > recent[0] else 0.0
+
+
+def _about(reference: Reference) -> str:
+    """A photograph's aligned face, and whether it can be used."""
+    if reference.problem:
+        return _note("bad", words.PROBLEMS[reference.problem].format(cause=reference.cause))
+    advice = "; ".join(words.ADVICE[name] for name in reference.advice)
+    text = words.USABLE_BUT.format(advice=advice) if advice else words.GOOD
+    return _note("fair" if advice else "good", text, pictures.photograph(Image.fromarray(reference.face)))
+
+
+def _note(kind: str, text: str, picture: str = "") -> str:
+    return f'<div class="note {kind}">{picture}<p>{escape(text)}</p></div>'
+
+
+# The instruction is read out when it changes; start and end of an attempt switch the recording on and off.
+ON_LOAD = """() => {
+  const live = {'instruction': 'assertive', 'progress': 'off', 'note': 'polite'};
+  for (const [id, how] of Object.entries(live)) document.getElementById(id)?.setAttribute('aria-live', how);
+}"""
+START_CAMERA = """async (html) => {
+  const find = (title) => document.querySelector(`#camera [title="${title}"]`);
+  if (!html.includes('card ask')) return;
+  document.getElementById('instruction').scrollIntoView({block: 'start'});
+  find('grant webcam access')?.querySelector('button').click();
+  for (let tries = 0; tries < 300 && !find('stop recording'); tries++) {
+    find('start recording')?.closest('button').click();
+    await new Promise((done) => setTimeout(done, 200));
+  }
+}"""
+STOP_CAMERA = """(html) => {
+  const stop = document.querySelector('#camera [title="stop recording"]');
+  if (/card (accepted|rejected|idle)/.test(html)) stop?.closest('button').click();
+}"""
+
+
+def build(live: Live, page: gr.Blocks) -> None:
+    """The tab's components, wired to their handlers."""
+    # A token is sent with every frame; it lies in the page and not in the server's session state, whose key is the
+    # client's own choice.
+    token = gr.Textbox(visible="hidden", elem_id="token")
+    with gr.Row():
+        with gr.Column(scale=2, min_width=300):
+            reference = gr.Gallery(
+                label=words.REFERENCE,
+                sources=["upload", "webcam"],
+                type="filepath",
+                file_types=["image"],
+                columns=2,
+                height=300,
+                buttons=[],
+                interactive=True,
+                elem_id="reference",
+            )
+            note = gr.HTML(f'<p class="small">{words.REFERENCE_HELP}</p>', elem_id="note")
+            start = gr.Button(words.START, variant="primary", size="lg", elem_id="start")
+            gr.HTML(f'<p class="small">{words.PRIVACY.format(minutes=UPLOAD_SECONDS // 60)}</p>')
+            numbers = gr.HTML(visible=live.operator, elem_id="numbers")
+        with gr.Column(scale=3, min_width=320):
+            instruct = gr.HTML(pictures.card("idle", words.WELCOME, words.WELCOME_HELP), elem_id="instruction")
+            steps = gr.HTML(elem_id="progress")
+            with gr.Column(elem_id="stage"):
+                camera = CameraFrames(
+                    label=words.CAMERA,
+                    sources=["webcam"],
+                    streaming=True,
+                    height=420,
+                    webcam_options=gr.WebcamOptions(
+                        mirror=False, constraints={"video": {"width": {"ideal": 640}, "height": {"ideal": 480}}}
+                    ),
+                    elem_id="camera",
+                )
+                overlay = gr.HTML(elem_id="overlay")
+            timeline = gr.HTML(elem_id="timeline")
+    page.load(None, js=ON_LOAD)
+    page.unload(live.on_leave)
+    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    reference.change(live.on_reference, reference, note, **quiet)
+    started = start.click(live.on_start, [reference, token], [token, instruct, steps, note], **quiet)
+    started.then(lambda: ("", ""), None, [overlay, timeline], **quiet).then(None, instruct, js=START_CAMERA)
+    instruct.change(None, instruct, js=STOP_CAMERA)
+    camera.stream(
+        live.on_frame,
+        [camera, token],
+        [token, instruct, steps, overlay, numbers, timeline],
+        stream_every=FRAME_SECONDS,
+        time_limit=STREAM_SECONDS,
+        concurrency_limit=STREAMS,
+        **quiet,
+    )

@@ -1,0 +1,135 @@
+"""Every English sentence of the page, in one place."""
+
+TITLE = "FaceLiveNet+"
+SUBTITLE = (
+    "You are let in when your face matches your photograph <em>and</em> you show the expressions you are asked for."
+)
+
+TABS = {"live": "Live", "clip": "Video clip", "pair": "Two photographs", "model": "The model"}
+
+REFERENCE = "1 · Your photograph"
+REFERENCE_HELP = "Upload one or take it with the camera. Several of the same person are better than one."
+START, AGAIN = "2 · Start", "Try again"
+CAMERA = "3 · Camera"
+PRIVACY = (
+    "The camera's pictures are judged at once and never stored. Your photograph is deleted when you leave the page, "
+    "or after {minutes} minutes."
+)
+
+ASK = {
+    "neutral": "Look into the camera with a neutral face",
+    "anger": "Now look angry",
+    "disgust": "Now look disgusted",
+    "fear": "Now look frightened",
+    "happy": "Now smile broadly",
+    "sad": "Now look sad",
+    "surprise": "Now look surprised",
+    "contempt": "Now look contemptuous",
+}
+HOW = {
+    "neutral": "Mouth closed, face relaxed. Hold it.",
+    "anger": "Draw your brows together and press your lips.",
+    "disgust": "Wrinkle your nose and raise your upper lip.",
+    "fear": "Open your eyes wide and stretch your lips.",
+    "happy": "Show your teeth, and hold it.",
+    "sad": "Pull the corners of your mouth down.",
+    "surprise": "Raise your brows and open your mouth.",
+    "contempt": "Raise one corner of your mouth.",
+}
+NEUTRAL_AGAIN = "Now a neutral face again"
+SHOWN = {
+    "neutral": "neutral", "anger": "angry", "disgust": "disgusted", "fear": "frightened", "happy": "smile",
+    "sad": "sad", "surprise": "surprised", "contempt": "contemptuous",
+}  # fmt: skip
+"""What a step is called."""
+
+WELCOME = "Give a photograph of yourself"
+WELCOME_HELP = "Then press Start, look into the camera and do what it asks. It takes about ten seconds."
+ALLOW = "Allow the camera if your browser asks."
+ACCEPTED, ACCEPTED_HELP = "Accepted", "You are the person on the photograph, and you did what was asked."
+REJECTED = "Rejected"
+CANNOT_USE = "This photograph cannot be used"
+OVER, OVER_HELP = "This attempt is over", "Press Start for a new one."
+FULL, FULL_HELP = "Too many people at once", "Please try again in a minute."
+WAIT, WAIT_HELP = "Too many failed attempts", "Please try again in {wait}."
+SECONDS_LEFT = "{seconds} s left"
+SECRET_STEP = "?"
+
+HINTS = {
+    "no_face": "No face in view: come closer, face the camera, and let light fall on you.",
+    "several_faces": "More than one face in view: be alone before the camera.",
+    "different_person": "Your face does not match yet: look straight ahead, without a mask or sunglasses.",
+    "no_frames": "The camera's picture could not be read.",
+    "wrong_expression": "Not seen yet: show it clearly, and hold it.",
+    "accepted": "Good. Hold it.",
+}
+"""About the newest frame, by its reason."""
+
+NO_REFERENCE = "Please give a photograph first."
+DELETED = "The photograph has been deleted by now. Please give it again."
+TOO_MANY_REFERENCES = "At most {most} photographs, please."
+PROBLEMS = {
+    "unreadable": "This photograph cannot be read ({cause}).",
+    "no_face": "No face was found. Use a frontal photograph in good light.",
+    "several_faces": "Several faces were found. Use a photograph of one person alone.",
+}
+GOOD = "One face found. This photograph can be used."
+ADVICE = {
+    "small": "the face is small: come closer",
+    "dark": "it is dark: turn towards the light",
+    "bright": "it is too bright: turn away from the light",
+    "blurred": "it is blurred: hold still",
+    "turned": "the face is turned away: look straight ahead",
+    "unlike": "it does not look like the person on the others",
+}
+USABLE_BUT = "This photograph can be used, but {advice}."
+
+PHOTOGRAPH, PROBE = "Photograph of the person", "Photograph to check"
+CLIP, EXPRESSION = "Video clip to check", "Asked for"
+CHECK = "Check"
+EXAMPLES = "Examples, of drawn people who do not exist"
+CLIP_HELP = (
+    "For a clip that was filmed before. It is accepted if {frames} sampled frames in a row show the person and the "
+    "expression, and nobody else is ever in view."
+)
+PAIR_HELP = "Is it the same person, and do they show what was asked for?"
+CLIP_FIRST, PROBE_FIRST = "Please give a clip first.", "Please give a photograph to check first."
+CANNOT_CHECK = "This cannot be checked"
+CLIP_READING = "Looking at the clip"
+BUSY = "Busy with other people's clips. Please try again in a minute."
+SAME, NOT_SAME, NOT_KNOWN = "the same person", "another person", "not known"
+ROW_PERSON, ROW_ASKED, ROW_SEEN, ROW_DECISION = "Person", "Asked for", "Seen", "Decision"
+
+TIMELINE = "The attempt over time"
+TIMELINE_CLIP = "The clip over time"
+TIMELINE_SIMILARITY, TIMELINE_THRESHOLD = "similarity", "threshold"
+TIMELINE_EXPRESSION, TIMELINE_COUNTED = "asked expression", "frames that counted"
+SECONDS = "seconds"
+OPERATOR_FRAME = "{reason} · {rate:.0f} frames/s"
+
+NO_RESULTS = "No results come with this model: nothing is known about how well it works."
+MODEL_ABOUT = (
+    "Model {name}, revision {revision}: {parameters:.1f} million numbers, which say in one pass who is before the "
+    "camera and which expression they show. Attempts ask for: {challenges}."
+)
+MODEL_RECALL = "How often each expression is recognised"
+MODEL_VERIFICATION = "How well it tells people apart"
+MODEL_NUMBERS = "All numbers, on people it has never seen"
+MODEL_HEADERS = ("", "value", "of", "95 % interval")
+PAIRS_OF = "pairs, people:"
+AUC = "telling people apart (area under the curve)"
+TAR = "the same person recognised, where the rate of strangers let in is {far:g}"
+FAR = "strangers taken for the person"
+FRR = "photographs of the person not recognised"
+EXPRESSIONS_RIGHT = "expressions named right"
+DECISIONS_RIGHT = "right decisions, asked for {asked}"
+DECISIONS_FAR = "wrongly accepted"
+ATTEMPTS_FRR = "simulated attempts of the right person rejected"
+ATTACK = "accepted attacks: {about}"
+CURVE = "rate of the same person recognised, over the rate of strangers let in"
+MODEL_LIMITS = "What it cannot do"
+LIMITS = (
+    "A video that shows the right expressions at the right moments, a live deepfake, or a stream injected in place of "
+    "the camera passes the challenge. Photographs held before the camera do not.",
+    "It was trained on few people and judged on few. Do not let it guard anything.",
+)

@@ -1,0 +1,80 @@
+"""Reference photographs: which can be used, and what is said about the others."""
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance, ImageFilter
+
+from authentication.authenticator import DEFAULT_MODEL, Authenticator
+from authentication.reference import examine, sharpness, turn
+from face_data.drawn import drawn_photograph
+
+PERSON, STRANGER = 9, 13
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Authenticator:
+    return Authenticator.from_pretrained(DEFAULT_MODEL)
+
+
+@pytest.fixture(scope="module")
+def photograph() -> Image.Image:
+    return drawn_photograph(PERSON, "neutral", 0, seed=0)
+
+
+def advice(shipped, picture) -> tuple[str, ...]:
+    template, (reference,) = examine(shipped, [picture])
+    assert template is not None and reference.problem is None
+    return reference.advice
+
+
+def test_a_good_photograph(shipped, photograph):
+    template, (reference,) = examine(shipped, [photograph])
+    assert template.photographs == 1
+    assert (reference.problem, reference.advice) == (None, ())
+    assert reference.face.shape == (shipped.processor.size, shipped.processor.size, 3)
+
+
+@pytest.mark.parametrize("name, change", [
+    ("small", lambda picture: picture.resize((120, 120))),
+    ("dark", lambda picture: ImageEnhance.Brightness(picture).enhance(0.3)),
+    ("bright", lambda picture: Image.eval(picture, lambda value: 255 - (255 - value) // 3)),
+    ("blurred", lambda picture: picture.filter(ImageFilter.GaussianBlur(5))),
+])  # fmt: skip
+def test_what_would_make_it_better(shipped, photograph, name, change):
+    assert name in advice(shipped, change(photograph))
+
+
+def test_a_face_that_is_turned_away():
+    frontal = np.array([[30, 40], [70, 40], [50, 60], [35, 80], [65, 80]], np.float32)
+    assert turn(frontal) == 0
+    tilted = (frontal - 50) @ np.array([[0.8, 0.6], [-0.6, 0.8]], np.float32)
+    assert turn(tilted) == pytest.approx(0, abs=1e-6)  # a tilted head still looks ahead
+    frontal[2, 0] = 64
+    assert turn(frontal) == pytest.approx(0.35)
+
+
+def test_sharpness_falls_with_blur(photograph):
+    sharp = [sharpness(np.asarray(photograph.filter(ImageFilter.GaussianBlur(radius)))) for radius in (0, 2, 6)]
+    assert sharp[0] > sharp[1] > sharp[2]
+
+
+def test_problems_are_told_one_by_one(shipped, photograph, tmp_path):
+    two = Image.new("RGB", (500, 250))
+    for place, person in enumerate((PERSON, STRANGER)):
+        two.paste(drawn_photograph(person, "neutral", 0, seed=0).resize((250, 250)), (250 * place, 0))
+    text = tmp_path / "text.jpg"
+    text.write_text("This is not a picture.")
+    template, references = examine(shipped, [photograph, two, Image.new("RGB", (300, 300), "grey"), text])
+    assert template is None
+    assert [one.problem for one in references] == [None, "several_faces", "no_face", "unreadable"]
+    assert references[3].cause == "not a picture in any known format"
+    assert examine(shipped, []) == (None, [])
+
+
+def test_photographs_of_several_people_are_noticed(shipped, photograph):
+    again = drawn_photograph(PERSON, "neutral", 1, seed=0)
+    stranger = drawn_photograph(STRANGER, "neutral", 0, seed=0)
+    template, references = examine(shipped, [photograph, again])
+    assert template.photographs == 2 and all("unlike" not in one.advice for one in references)
+    template, references = examine(shipped, [photograph, again, stranger])
+    assert "unlike" in references[2].advice
