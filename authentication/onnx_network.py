@@ -5,6 +5,7 @@ It runs on the CPU.
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +53,7 @@ class OnnxNetwork:
             self.config = FaceLiveNetConfig.from_dict(json.loads(about["config"]))
             self.processor = FaceLiveNetImageProcessor.from_dict(json.loads(about["preprocessor"]))
             self.revision = about["revision"]
+            self._parameters = int(about["parameters"])
         except KeyError as error:
             raise OSError(f"{path}: not written by `python -m hub_card onnx`: it carries no {error}") from error
         except Exception as error:  # ONNX Runtime raises kinds of its own, the config and JSON others
@@ -62,6 +64,10 @@ class OnnxNetwork:
         faces = pixel_values.float().cpu().numpy()
         outputs = self._session.run(["embedding", "expression_logits"], {"pixel_values": faces})
         return OnnxOutput(*map(torch.from_numpy, outputs))
+
+    def parameters(self) -> Iterator[torch.Tensor]:
+        """For who counts them: as many numbers as the network has, without their values."""
+        yield torch.empty(self._parameters, device="meta")
 
     def to(self, device) -> "OnnxNetwork":
         if torch.device(device).type != "cpu":

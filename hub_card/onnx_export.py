@@ -69,6 +69,7 @@ def export(model: Path, out: Path) -> float:
             "config": json.dumps(read_json(model / "config.json")),
             "preprocessor": json.dumps(read_json(model / "preprocessor_config.json")),
             "revision": sha256(model / WEIGHTS)[:REVISION_DIGITS],
+            "parameters": str(network.num_parameters()),
         }
         _write_metadata(graph, about)
     return difference

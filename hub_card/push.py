@@ -20,21 +20,19 @@ from hub_card.folder import (
     CODE,
     OPTIONAL_RESULTS,
     REPO_PLACEHOLDER,
-    REPOSITORY,
     WEIGHTS,
     check_results,
     is_built,
     read_json,
     sha256,
 )
+from hub_card.space import stage_space
 
 REQUIRED = (
     "README.md", "LICENSE.md", "config.json", WEIGHTS, "preprocessor_config.json", "results.json", "training.json",
     *CODE,
 )  # fmt: skip
 ALLOWED = {*REQUIRED, *OPTIONAL_RESULTS}
-SPACE_FILES = ("app.py", "requirements.txt", "README.md", "docs/app.png", *CODE)
-SPACE_ROOMS = ("authentication", "demo")
 TOKEN = re.compile(rb"\bhf_[A-Za-z0-9]{30,}\b")
 ATTEMPTS = 4  # each waits twice as long as the one before: 1, 2, 4 seconds
 
@@ -62,7 +60,7 @@ def push(folder: Path, repo_id: str, private: bool = False, space: bool = False,
         raise PushError(f"{repo_id!r} is not the id of a repository: owner/name")
     check_folder(folder)
     lines, api = [], HfApi()
-    for kind, stage in (("model", _stage_model), *([("space", _stage_space)] if space else [])):
+    for kind, stage in (("model", _stage_model), *([("space", stage_space)] if space else [])):
         with tempfile.TemporaryDirectory() as temporary:
             staged = Path(temporary)
             stage(folder, repo_id, staged)
@@ -107,27 +105,6 @@ def _stage_model(folder: Path, repo_id: str, out: Path) -> None:
     shutil.copytree(folder, out, dirs_exist_ok=True)
     card = out / "README.md"
     card.write_text(card.read_text(encoding="utf-8").replace(REPO_PLACEHOLDER, repo_id), encoding="utf-8")
-
-
-def _stage_space(folder: Path, repo_id: str, out: Path) -> None:
-    """The demo as it runs here, with the folder's weights as its `pretrained/`."""
-    for name in SPACE_FILES:
-        (out / name).parent.mkdir(exist_ok=True)
-        shutil.copyfile(REPOSITORY / name, out / name)
-    for room in SPACE_ROOMS:
-        for path in sorted((REPOSITORY / room).iterdir()):
-            if path.suffix in (".py", ".css"):
-                (out / room).mkdir(exist_ok=True)
-                shutil.copyfile(path, out / room / path.name)
-    (out / "pretrained").mkdir()
-    for name in ("config.json", WEIGHTS, "preprocessor_config.json", "results.json", "LICENSE.md"):
-        shutil.copyfile(folder / name, out / "pretrained" / name)
-    readme = (out / "README.md").read_text(encoding="utf-8")
-    front = readme.split("---")[1].rstrip()  # the Space's settings; the rest of the README is about the repository
-    text = f"The demo of [{repo_id}](https://huggingface.co/{repo_id}); terms: [LICENSE.md](pretrained/LICENSE.md)."
-    (out / "README.md").write_text(
-        f"---{front}\nmodels:\n- {repo_id}\n---\n\n# FaceLiveNet+\n\n{text}\n", encoding="utf-8"
-    )
 
 
 def _publish(api: HfApi, folder: Path, repo_id: str, kind: str, private: bool) -> str:
