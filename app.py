@@ -9,6 +9,7 @@ import argparse
 import logging
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import gradio as gr
@@ -17,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 from authentication.authenticator import DEFAULT_MODEL, Authenticator
 from authentication.session import STEP_SECONDS
 from demo import live, model, offline, words
-from demo.examples import draw_examples
+from demo.examples import REFERENCE, draw_examples
 
 STYLE = Path(__file__).parent / "demo" / "style.css"
 
@@ -89,6 +90,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     with tempfile.TemporaryDirectory(prefix="facelivenet-") as examples:
         page = build(live_tab, offline.Offline(authenticator, arguments.operator), arguments.model, Path(examples))
+        # The first face takes seconds longer than the next, for nobody to wait for.
+        threading.Thread(target=authenticator.evidence, args=[Path(examples) / REFERENCE], daemon=True).start()
         page.queue(max_size=64).launch(
             server_name=arguments.host,
             server_port=arguments.port,

@@ -13,7 +13,7 @@ import math
 import os
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -249,23 +249,14 @@ class FaceLiveNetImageProcessor(BaseImageProcessor):
         The rule: the largest and most central, that is the largest value of (box area − 2 · squared distance of the
         box's centre from the picture's centre), the weighting of the FaceNet alignment.
         """
-        if MTCNN is None:
-            raise ImportError(
-                "Finding faces needs facenet-pytorch: pip install --no-deps facenet-pytorch==2.5.3. "
-                "Faces that are aligned already need no detector: pass detect=False."
-            )
+        detector = self._loaded_detector()
         scale = min(1.0, self.detection_size / max(image.size))
         frame = (
             image if scale == 1 else image.resize([max(1, round(side * scale)) for side in image.size], reducing_gap=2)
         )
         if min(frame.size) * (12 / self.min_face_size) < 12:  # MTCNN's pyramid would be empty, on which it raises
             return []
-        with self._detector_lock:
-            if self._detector is None:
-                self._detector = MTCNN(
-                    keep_all=True, min_face_size=self.min_face_size, thresholds=self.thresholds, factor=self.factor
-                ).eval()
-            boxes, probabilities, landmarks = self._detector.detect(frame, landmarks=True)
+        boxes, probabilities, landmarks = detector.detect(frame, landmarks=True)
         if boxes is None:
             return []
         # With numpy 2 these are arrays of objects; stacking makes them numbers again.
@@ -281,6 +272,48 @@ class FaceLiveNetImageProcessor(BaseImageProcessor):
             return (right - left) * (bottom - top) - 2 * float(offset @ offset)
 
         return sorted(faces, key=prominence, reverse=True)
+
+    @torch.inference_mode()
+    def refine(self, image: Image.Image, boxes: np.ndarray) -> list[Face]:
+        """What the detector's last stage makes of (n, 4) boxes that already lie roughly on a face: n faces, in order.
+
+        This takes a tenth of a detection's time, and finds nothing that the boxes do not cover. The probability says
+        whether a face is there, 0 where the box has not one pixel in the picture. Boxes are in pixels of the picture.
+        """
+        detector = self._loaded_detector()
+        boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+        if not len(boxes):
+            return []
+        center, side = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True)
+        squares = np.hstack([center - side / 2, center + side / 2])
+        inside = np.clip(squares, 0, [*image.size] * 2)
+        visible = (inside[:, 2:] - inside[:, :2] >= 1).all(axis=1)  # NaN is not
+        crops = np.zeros((len(boxes), 48, 48, 3), np.uint8)
+        for number in np.flatnonzero(visible):
+            crops[number] = image.resize((48, 48), Image.Resampling.BOX, box=tuple(inside[number]))
+        shifts, points, probabilities = detector.onet((torch.tensor(crops).permute(0, 3, 1, 2) - 127.5) / 128)
+        found = squares + shifts.numpy() * (side + 1)  # as in MTCNN, whose squares are a pixel wider
+        points = points.numpy().reshape(-1, 2, 5).transpose(0, 2, 1)  # it gives all x, then all y
+        landmarks = squares[:, None, :2] - 1 + points * (side + 1)[..., None]
+        probabilities = np.where(visible, probabilities[:, 1].numpy(), 0)
+        return [
+            Face(box.astype(np.float32), points.astype(np.float32), float(probability))
+            for box, points, probability in zip(found, landmarks, probabilities, strict=True)
+        ]
+
+    def _loaded_detector(self) -> "MTCNN":
+        """MTCNN, made at its first use. In evaluation mode it keeps nothing between calls, so threads may share it."""
+        if MTCNN is None:
+            raise ImportError(
+                "Finding faces needs facenet-pytorch: pip install --no-deps facenet-pytorch==2.5.3. "
+                "Faces that are aligned already need no detector: pass detect=False."
+            )
+        with self._detector_lock:
+            if self._detector is None:
+                self._detector = MTCNN(
+                    keep_all=True, min_face_size=self.min_face_size, thresholds=self.thresholds, factor=self.factor
+                ).eval()
+        return self._detector
 
     def align(self, image: Image.Image, face: Face) -> np.ndarray:
         """The face as a (size, size, 3) uint8 crop, upright by its landmarks or boxed with a margin."""
@@ -335,7 +368,12 @@ class FaceLiveNetImageProcessor(BaseImageProcessor):
         return self.preprocess(images, detect=detect, on_error=on_error, **kwargs)
 
     def preprocess(
-        self, images, detect: bool = True, on_error: str = "raise", return_tensors: str | None = "pt"
+        self,
+        images,
+        detect: bool = True,
+        on_error: str = "raise",
+        return_tensors: str | None = "pt",
+        find: Callable[[Image.Image], list[Face]] | None = None,
     ) -> BatchFeature:
         """One picture or a list of them (see `load_image`) -> the network's input.
 
@@ -343,6 +381,7 @@ class FaceLiveNetImageProcessor(BaseImageProcessor):
             detect: find and align the face; False takes every picture for an aligned face.
             on_error: "raise" stops at the first picture that cannot be used; "skip" goes on and reports it.
             return_tensors: as everywhere in transformers; only PyTorch tensors are made.
+            find: gives the faces of an upright RGB picture, the one to take first, in place of the method `detect`.
 
         Returns (n = pictures used):
             pixel_values (n, 3, size, size) float32; with detect also box (n, 4), landmarks (n, 5, 2),
@@ -364,7 +403,7 @@ class FaceLiveNetImageProcessor(BaseImageProcessor):
             try:
                 image = load_image(source, name)
                 if detect:
-                    faces = self.detect(image)
+                    faces = (find or self.detect)(image)
                     if not faces:
                         raise NoFaceError(f"{name}: no face found")
                     found.append((faces[0], len(faces)))

@@ -15,8 +15,10 @@ import numpy as np
 import torch
 from huggingface_hub import hf_hub_download
 
+from authentication.fused import fuse
 from authentication.onnx_network import OnnxNetwork, exported_graph
 from authentication.template import Template
+from authentication.tracking import FaceTracker
 from image_processing_facelivenet import FaceLiveNetImageProcessor, NoFaceError
 from modeling_facelivenet import FaceLiveNetModel
 from pipeline_facelivenet import Decision, decide, reject
@@ -52,14 +54,19 @@ class Authenticator:
     """Turns pictures into templates, evidence and decisions. Safe to share between threads.
 
     Args:
-        model: with `config.similarity_threshold` calibrated, or nobody is ever accepted.
+        model: with `config.similarity_threshold` calibrated, or nobody is ever accepted. A faster copy of it is used;
+            an exported graph as it is.
         processor: finds and aligns the face.
         device: where the network runs; detection stays on the CPU.
         revision: which weights these are, for the decisions' `model_revision`.
     """
 
-    def __init__(self, model: FaceLiveNetModel, processor: FaceLiveNetImageProcessor, device="cpu", revision=None):
-        self.model = model.to(device).eval()
+    def __init__(
+        self, model: FaceLiveNetModel | OnnxNetwork, processor: FaceLiveNetImageProcessor, device="cpu", revision=None
+    ):
+        model = model.to(device)
+        self.parameters = model.num_parameters()
+        self.model = model if isinstance(model, OnnxNetwork) else fuse(model)
         self.config = model.config
         self.processor = processor
         self.device = device
@@ -114,13 +121,15 @@ class Authenticator:
                 raise SeveralFacesError(f"{name}: shows {count} faces; a reference must show one person alone")
         return Template.from_embeddings(self._run(batch["pixel_values"])[0])
 
-    def evidence(self, image) -> Evidence:
+    def evidence(self, image, tracker: FaceTracker | None = None) -> Evidence:
         """The evidence of one photograph or frame (anything `load_image` reads).
+
+        With the tracker of the live stream that the frame belongs to, this takes half the time.
 
         Raises:
             UnreadableImageError, NoFaceError: naming the picture.
         """
-        batch = self.processor([image])
+        batch = self.processor([image], find=tracker.find if tracker else None)
         embeddings, probabilities = self._run(batch["pixel_values"])
         return Evidence(
             embedding=embeddings[0],
@@ -146,14 +155,16 @@ class Authenticator:
             model_revision=self.revision,
         )
 
-    def judge(self, template: Template, image, required_expression: str) -> Decision:
+    def judge(
+        self, template: Template, image, required_expression: str, tracker: FaceTracker | None = None
+    ) -> Decision:
         """`evidence` and `decide` for one photograph or frame; a picture without a face is a rejection.
 
         Raises:
             UnreadableImageError: naming the picture.
         """
         try:
-            evidence = self.evidence(image)
+            evidence = self.evidence(image, tracker)
         except NoFaceError:
             evidence = None
         return self.decide(template, evidence, required_expression)
@@ -161,6 +172,6 @@ class Authenticator:
     @torch.inference_mode()
     def _run(self, pixel_values: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """(n, 3, H, W) -> embeddings (n, d) float32 and expression probabilities (n, classes) float64."""
-        output = self.model(pixel_values=pixel_values.to(self.device))
+        output = self.model(pixel_values=pixel_values.to(self.device, memory_format=torch.channels_last))
         probabilities = output.expression_logits.double().softmax(dim=-1)
         return output.embedding.float().cpu().numpy(), probabilities.cpu().numpy()

@@ -5,7 +5,6 @@ It runs on the CPU.
 """
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,16 +64,13 @@ class OnnxNetwork:
         outputs = self._session.run(["embedding", "expression_logits"], {"pixel_values": faces})
         return OnnxOutput(*map(torch.from_numpy, outputs))
 
-    def parameters(self) -> Iterator[torch.Tensor]:
-        """For who counts them: as many numbers as the network has, without their values."""
-        yield torch.empty(self._parameters, device="meta")
+    def num_parameters(self) -> int:
+        """Trained numbers of the network that was exported."""
+        return self._parameters
 
     def to(self, device) -> "OnnxNetwork":
         if torch.device(device).type != "cpu":
             raise ValueError(f"an exported graph runs on the CPU, not on {device}")
-        return self
-
-    def eval(self) -> "OnnxNetwork":
         return self
 
 

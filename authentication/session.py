@@ -40,6 +40,7 @@ PAUSE_SECONDS = (0.0, 1.5)  # drawn anew for each expression: how much longer th
 STEP_SECONDS = 12.0
 STRANGER_SECONDS = 2.0
 SWITCH_SECONDS = 0.4
+FOLLOWS = 0.8  # of the threshold: how alike to the face before; less than to the reference, for faces move
 CROWD_SECONDS = 1.5
 LOST_SECONDS = 2.5
 WRONG_SECONDS = 2.5
@@ -276,8 +277,7 @@ class ChallengeSession:
             return "face_lost"
         if face is None or decision.similarity is None:
             return None  # and what was seen of a stranger before still stands
-        # Frames of one stream are more alike than photographs of different days, for which the threshold is made.
-        least = 1.0 if decision.threshold is None else decision.threshold
+        least = 1.0 if decision.threshold is None else FOLLOWS * decision.threshold
         follows = self._face is None or float(self._face @ face) >= least
         if follows:
             self._face = face

@@ -29,8 +29,10 @@ def is_clip(path: Path) -> bool:
     return mp4 or avi or matroska_or_gif
 
 
-def read_frames(path: str | Path) -> Iterator[tuple[float | None, Image.Image]]:
+def read_frames(path: str | Path, rate: float = FRAMES_PER_SECOND) -> Iterator[tuple[float | None, Image.Image]]:
     """The frames to judge: (seconds from the clip's start, upright RGB picture); seconds is None for a photograph.
+
+    At most `rate` frames a second are given; infinity gives all there are.
 
     Raises:
         UnreadableImageError: not a photograph or clip that can be decoded; the message names the file and the cause.
@@ -53,7 +55,7 @@ def read_frames(path: str | Path) -> Iterator[tuple[float | None, Image.Image]]:
                     logger.warning("%s: only its first %d seconds are judged", path, MAX_SECONDS)
                     break
                 if seconds >= due:
-                    due = seconds + 1 / FRAMES_PER_SECOND
+                    due = seconds + 1 / rate
                     seen += 1
                     # the container's display matrix: phones store an upright clip as a turned one
                     yield seconds, frame.to_image().convert("RGB").rotate(frame.rotation, expand=True)

@@ -1,12 +1,17 @@
-"""Gradio's image component without its decoding: pictures are read by the image processor, with its limits and errors.
+"""Gradio's components without their decoding: pictures are read by the image processor, with its limits and errors.
 
-Classes and no patched instances, because Gradio makes components anew whenever an event changes them.
+Classes and no patched instances, because Gradio makes components anew whenever an event changes them. What a client
+sends as the path of its upload may be any path; only one within the folder of uploads is opened.
 """
 
 import base64
 import binascii
+from pathlib import Path
 
 import gradio as gr
+from gradio.utils import get_upload_folder
+
+from demo import words
 
 MOST_FRAME_BYTES = 3_000_000  # of one frame as the browser encodes it; 1280 x 720 takes 300,000
 
@@ -17,7 +22,26 @@ class UploadedImage(gr.Image):
     is_template = True  # Gradio draws it as what it is derived from
 
     def preprocess(self, payload) -> str | None:
-        return payload.path if payload else None
+        return uploaded(payload.path) if payload else None
+
+
+class UploadedPhotographs(gr.Gallery):
+    """Hands on the paths of uploaded files, whatever is in them."""
+
+    is_template = True
+
+    def preprocess(self, payload) -> list[str]:
+        images = [getattr(element, "image", None) for element in payload.root] if payload else []
+        return [uploaded(image.path if image else None) for image in images]
+
+
+class UploadedClip(gr.Video):
+    """Hands on the path of an uploaded file, whatever is in it."""
+
+    is_template = True
+
+    def preprocess(self, payload) -> str | None:
+        return uploaded(payload.path) if payload else None
 
 
 class CameraFrames(gr.Image):
@@ -27,6 +51,17 @@ class CameraFrames(gr.Image):
 
     def preprocess(self, payload) -> bytes | None:
         return decode_frame(payload.url or "") if payload else None
+
+
+def uploaded(path: str | None) -> str:
+    """A path within the folder of uploads.
+
+    Raises:
+        gr.Error: it is none, or does not lie there.
+    """
+    if not path or not Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve()):
+        raise gr.Error(words.NOT_UPLOADED, print_exception=False)
+    return path
 
 
 def decode_frame(url: str) -> bytes:

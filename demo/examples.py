@@ -9,22 +9,22 @@ from face_data.drawn import drawn_photograph
 SIZE = 320
 FRAMES_PER_SECOND = 8
 PERSON, STRANGER = 9, 4  # two who do not look alike
+REFERENCE = "reference.png"  # whose, of the person
 
 
 def draw_examples(folder: Path) -> tuple[list[list[str]], list[list[str]]]:
     """Write them to a folder: rows of (reference, clip, expression) and of (reference, photograph, expression)."""
     files = {}
     for name, person, expression, number in (
-        ("reference", PERSON, "neutral", 0), ("smiling", PERSON, "happy", 1), ("neutral", PERSON, "neutral", 1),
-        ("stranger", STRANGER, "happy", 1),
+        (REFERENCE, PERSON, "neutral", 0), ("smiling.png", PERSON, "happy", 1), ("neutral.png", PERSON, "neutral", 1),
+        ("stranger.png", STRANGER, "happy", 1),
     ):  # fmt: skip
-        file = folder / f"{name}.png"
-        _photograph(person, expression, number).save(file)
-        files[name] = str(file)
+        files[name] = str(folder / name)
+        _photograph(person, expression, number).save(files[name])
     clip = folder / "neutral_then_smiling.mp4"
     _film(clip, [("neutral", 1.5), ("happy", 2.0)])
-    clips = [[files["reference"], str(clip), "happy"], [files["stranger"], str(clip), "happy"]]
-    pairs = [[files["reference"], files[name], "happy"] for name in ("smiling", "neutral", "stranger")]
+    clips = [[files[name], str(clip), "happy"] for name in (REFERENCE, "stranger.png")]
+    pairs = [[files[REFERENCE], files[name], "happy"] for name in ("smiling.png", "neutral.png", "stranger.png")]
     return clips, pairs
 
 

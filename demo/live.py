@@ -20,12 +20,12 @@ from authentication.registry import RegistryFullError, SessionRegistry, UnknownS
 from authentication.session import STEP_SECONDS, Challenge, ChallengeSession, draw_challenge, with_pauses
 from authentication.template import Template
 from demo import pictures, words
-from demo.components import CameraFrames
+from demo.components import CameraFrames, UploadedPhotographs
 
 FRAME_SECONDS = 0.1  # between the frames the browser sends, if the server keeps up
-STREAM_SECONDS = 300  # then the browser has to start the camera again, so that nobody holds a place for ever
+STREAM_SECONDS = 60  # of work for one stream, and of waiting for its next frame: then the place is free again
 UPLOAD_SECONDS = 600  # then the server deletes the photographs of whoever has not left the page
-STREAMS = 8  # people before their cameras at the same time
+STREAMS = 32  # open at the same time, most of them waiting for a frame
 MOST_REFERENCES = 5
 
 
@@ -57,11 +57,11 @@ class Live:
         self._files: dict[str, set[Path]] = {}  # uploads, by the page that made them: only to delete them with it
         self._files_lock = threading.Lock()
 
-    def on_reference(self, photographs: list | None, request: gr.Request) -> str:
+    def on_reference(self, photographs: list[str], request: gr.Request) -> str:
         """What there is to say about each photograph, with its aligned face."""
         return self._examine(photographs, request)[1] if photographs else ""
 
-    def on_start(self, photographs: list | None, token: str, request: gr.Request):
+    def on_start(self, photographs: list[str], token: str, request: gr.Request):
         """Open an attempt: returns its token, the instruction, the steps, and the note below the photographs."""
         self.sessions.close(token)
         template, note = self._examine(photographs, request)
@@ -108,14 +108,15 @@ class Live:
         """Delete the photographs of a page that was closed."""
         with self._files_lock:
             files = self._files.pop(request.session_hash, set())
-        for file in files:
-            file.unlink(missing_ok=True)
+            # the same photograph, uploaded twice, is one file
+            for file in files - set().union(*self._files.values()):
+                file.unlink(missing_ok=True)
 
     def _challenge(self) -> Challenge:
         return with_pauses(self.fixed) if self.fixed else draw_challenge(self.challenges)
 
-    def _examine(self, photographs: list | None, request: gr.Request) -> tuple[Template | None, str]:
-        files = [Path(photograph) for photograph, _ in photographs or []]
+    def _examine(self, photographs: list[str], request: gr.Request) -> tuple[Template | None, str]:
+        files = [Path(photograph) for photograph in photographs or []]
         with self._files_lock:
             self._files.setdefault(request.session_hash, set()).update(files)
         if not files:
@@ -180,10 +181,9 @@ def build(live: Live, page: gr.Blocks) -> None:
     token = gr.Textbox(visible="hidden", elem_id="token")
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            reference = gr.Gallery(
+            reference = UploadedPhotographs(
                 label=words.REFERENCE,
                 sources=["upload", "webcam"],
-                type="filepath",
                 file_types=["image"],
                 columns=2,
                 height=300,

@@ -12,11 +12,9 @@ from authentication.probe import JudgedFrame, decide_probe, judge_frames
 from authentication.reference import examine
 from authentication.template import Template
 from demo import pictures, words
-from demo.components import UploadedImage
+from demo.components import UploadedClip, UploadedImage
 from image_processing_facelivenet import Face, UnreadableImageError, load_image
 from pipeline_facelivenet import FRAMES_TO_HOLD, Decision
-
-WAITING = 4  # people in the queue for one of these tabs; the next is told to come back
 
 
 class Offline:
@@ -63,9 +61,11 @@ class Offline:
         if template is None:
             return _problem(problem), ""
         try:
-            (frame,) = judge_frames(self.authenticator, template, probe, expression)
-        except (UnreadableImageError, OSError, ValueError) as error:  # ValueError: a clip, with more than one frame
+            frame, *more = judge_frames(self.authenticator, template, probe, expression)
+        except (UnreadableImageError, OSError) as error:
             return _problem(str(error).replace(str(probe), Path(probe).name)), ""
+        if more:
+            return _problem(words.PROBE_IS_CLIP), ""
         faces = [self._face(reference), self._face(probe)] if frame.evidence else []
         return self._verdict(frame.decision), pair_row(frame.decision, faces)
 
@@ -112,7 +112,7 @@ def build_clip(offline: Offline, expressions: list[str], examples: list[list[str
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
             reference = _photograph(words.PHOTOGRAPH, "clip-reference")
-            clip = gr.Video(label=words.CLIP, sources=["upload"], height=240, buttons=[], elem_id="clip")
+            clip = UploadedClip(label=words.CLIP, sources=["upload"], height=240, buttons=[], elem_id="clip")
             expression = _expression(expressions)
             check = gr.Button(words.CHECK, variant="primary", elem_id="check-clip")
         with gr.Column(scale=3, min_width=320):

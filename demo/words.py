@@ -65,6 +65,7 @@ HINTS = {
 }
 """About the newest frame, by its reason."""
 
+NOT_UPLOADED = "This is not a photograph that was uploaded here."
 NO_REFERENCE = "Please give a photograph first."
 DELETED = "The photograph has been deleted by now. Please give it again."
 TOO_MANY_REFERENCES = "At most {most} photographs, please."
@@ -95,8 +96,8 @@ CLIP_HELP = (
 PAIR_HELP = "Is it the same person, and do they show what was asked for?"
 CLIP_FIRST, PROBE_FIRST = "Please give a clip first.", "Please give a photograph to check first."
 CANNOT_CHECK = "This cannot be checked"
+PROBE_IS_CLIP = "This is a video clip. Check it in the tab for clips."
 CLIP_READING = "Looking at the clip"
-BUSY = "Busy with other people's clips. Please try again in a minute."
 SAME, NOT_SAME, NOT_KNOWN = "the same person", "another person", "not known"
 ROW_PERSON, ROW_ASKED, ROW_SEEN, ROW_DECISION = "Person", "Asked for", "Seen", "Decision"
 

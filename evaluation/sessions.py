@@ -1,10 +1,12 @@
 """Whole challenge sessions, simulated: who gets in, and who does not (ISO/IEC 30107-3).
 
 Labelled photographs of people stand for what a camera would see, and are shown to the session and the rule that ship:
-neutral, then the expression that is asked for. A person holds each photograph for a second and then shows the next one
-of the same expression, as somebody does who is asked to smile until it is seen. Frames of a second are thus the same
-picture, which live ones nearly are, and a session's photographs were taken on different days, which live ones were not:
-rejections of genuine users are more frequent here than before a camera.
+neutral for a time drawn at random, then the one expression that is asked for. A person holds each photograph for a
+second and then shows the next one of the same expression, as somebody does who is asked to smile until it is seen.
+Frames of a second are thus the same picture, which live ones nearly are, and a session's photographs were taken on
+different days, which live ones were not: rejections of genuine users are more frequent here than before a camera. For
+the same reason photographs cannot say whether one frame follows from another: that check, and that for repeated frames,
+let every frame pass here.
 
 The challenge is what detects attacks here, so BPCER (genuine sessions rejected) and APCER (attacks of one species
 accepted) are of the challenge alone: as if every face were taken for the right person's. Of the whole decision are the
@@ -16,10 +18,11 @@ reason that is no merit.
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from random import Random
 
 import numpy as np
 
-from authentication.session import ChallengeSession
+from authentication.session import ChallengeSession, Frame, with_pauses
 from evaluation.embeddings import Embeddings
 from evaluation.metrics import TooLittleError, share_of_pairs
 from evaluation.report import rate_text, warning_lines
@@ -148,7 +151,7 @@ class _Stage:
     """
 
     def __init__(self, embeddings: Embeddings, similarity_threshold: float, expression_threshold: float, seed: int):
-        self.embeddings, self.rng = embeddings, np.random.default_rng(seed)
+        self.embeddings, self.rng, self.pauses = embeddings, np.random.default_rng(seed), Random(seed)
         self.thresholds = {"threshold": similarity_threshold, "expression_threshold": expression_threshold}
         self.named = [
             dict(zip(embeddings.classes, row, strict=True)) for row in embeddings.expression_probabilities.tolist()
@@ -207,7 +210,8 @@ class _Stage:
     def _play(
         self, kind: str, claimed: str, shown: str, challenge: str, reference: int, script: Callable[[str, int], int]
     ) -> Played:
-        session, frame, vectors = ChallengeSession(challenge), 0, self.embeddings.embeddings
+        session, frame = ChallengeSession(with_pauses([challenge], self.pauses)), 0
+        vectors, somebody = self.embeddings.embeddings, np.ones(1)
         while session.decision is None:
             step, asked = session.step, session.required_expression
             row = script(asked, frame)
@@ -218,7 +222,7 @@ class _Stage:
                 required_expression=asked,
                 **self.thresholds,
             )
-            session.observe(decision, frame / FRAMES_PER_SECOND)
+            session.observe(Frame(decision, somebody, f"{frame}".encode()), frame / FRAMES_PER_SECOND)
             frame += 1
         return Played(kind, claimed, shown, challenge, session.decision, "neutral" if step == "start" else step)
 

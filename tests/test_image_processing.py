@@ -10,6 +10,7 @@ import threading
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -464,6 +465,35 @@ def test_the_margin_crop_is_the_enlarged_box(portrait):
     assert difference(processor.align(portrait, corner), expected) < 0.5
 
 
+def test_a_box_that_is_roughly_right_is_refined(margin):
+    canvas = Image.new("RGB", (500, 400), (120, 130, 140))
+    canvas.paste(drawn(), (130, 60))
+    [detected] = margin.detect(canvas)
+    side = detected.box[2] - detected.box[0]
+    boxes = [
+        detected.box + side * np.array(shift) for shift in ([0, 0, 0, 0], [0.1, 0, 0.1, 0], [-0.1, -0.1, 0.1, 0.1])
+    ]
+    for face in margin.refine(canvas, boxes):
+        assert np.abs(face.box - detected.box).max() < 0.15 * side
+        assert np.abs(face.landmarks - detected.landmarks).max() < 0.1 * side
+        assert face.probability > 0.9
+
+
+def test_a_box_without_a_face_is_improbable(margin, portrait):
+    nowhere = [[0, 0, 30, 30], [900, 900, 950, 950], [-80, -80, 0, 0], [np.nan] * 4, [60, 60, 60, 60], [90, 90, 50, 50]]
+    assert [face.probability < 0.5 for face in margin.refine(portrait, nowhere)] == [True] * 6
+    assert margin.refine(portrait, []) == []
+    assert margin.refine(Image.new("RGB", (1, 1)), [[0, 0, 1, 1]])[0].probability < 0.5
+
+
+def test_faces_found_in_another_way_are_taken(margin, portrait):
+    face = Face(np.array([60, 70, 160, 190], np.float32), np.zeros((5, 2), np.float32), 0.95)
+    batch = margin(portrait, find=lambda image: [face, face])
+    assert batch["box"][0].tolist() == [60, 70, 160, 190] and batch["face_count"].tolist() == [2]
+    with pytest.raises(NoFaceError):
+        margin(portrait, find=lambda image: [])
+
+
 # Settings, files, processes, threads
 
 
@@ -539,6 +569,22 @@ def test_threads_share_one_processor():
             for got, wanted in zip(results, expected, strict=True):
                 for key, value in wanted.items():
                     torch.testing.assert_close(got[key], value)
+
+
+def test_threads_detect_and_refine_to_the_last_bit():
+    """Only the making of the detector is locked: what it computes does not depend on who else computes."""
+    pictures = [drawn(identity, 200 + 20 * identity) for identity in range(4)]
+
+    def look(processor, picture) -> list[np.ndarray]:
+        face = processor.detect(picture)[0]
+        [refined] = processor.refine(picture, face.box)
+        return [face.box, face.landmarks, refined.box, refined.landmarks]
+
+    alone, shared = FaceLiveNetImageProcessor(), FaceLiveNetImageProcessor()
+    expected = [look(alone, picture) for picture in pictures] * 4
+    with ThreadPoolExecutor(4) as pool:
+        for got, wanted in zip(pool.map(partial(look, shared), pictures * 4), expected, strict=True):
+            assert all(np.array_equal(one, other) for one, other in zip(got, wanted, strict=True))
 
 
 def test_without_the_detector_package(portrait, tmp_path):

@@ -2,15 +2,19 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from authentication.authenticator import Authenticator, SeveralFacesError
 from authentication.template import Template
+from authentication.tracking import FaceTracker, overlap
 from image_processing_facelivenet import NoFaceError, UnreadableImageError
+from modeling_facelivenet import FaceLiveNetModel
 
 
 @pytest.fixture(scope="module")
@@ -66,16 +70,57 @@ def test_pictures_without_one_face(authenticator, portrait, group):
         authenticator.judge(template, b"not a picture", "happy")
 
 
-def test_broken_weights_accept_nobody(happy_model, portrait):
-    authenticator = Authenticator.from_pretrained(happy_model)
+def test_broken_weights_accept_nobody(authenticator, happy_model, portrait, tmp_path):
     template = authenticator.template([portrait])
-    with torch.no_grad():
-        authenticator.model.shared.conv2d_1a.conv.weight.fill_(float("nan"))
-    decision = authenticator.judge(template, portrait, "happy")
+    folder = shutil.copytree(happy_model, tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    weights["shared.conv2d_1a.conv.weight"].fill_(float("nan"))
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    broken = Authenticator.from_pretrained(folder)
+    decision = broken.judge(template, portrait, "happy")
     assert not decision.accepted
     assert decision.reason == "invalid_evidence"
     with pytest.raises(ValueError, match="no template"):
-        authenticator.template([portrait])
+        broken.template([portrait])
+
+
+def test_the_answers_are_those_of_the_network_that_was_saved(authenticator, happy_model, portrait):
+    evidence = authenticator.evidence(portrait)
+    model = FaceLiveNetModel.from_pretrained(happy_model).eval()
+    with torch.inference_mode():
+        output = model(authenticator.processor(portrait)["pixel_values"])
+    np.testing.assert_allclose(evidence.embedding, output.embedding[0], atol=1e-4)
+    probabilities = output.expression_logits[0].softmax(dim=0)
+    np.testing.assert_allclose(list(evidence.expression_probabilities.values()), probabilities, atol=1e-4)
+
+
+def test_a_tracker_gives_the_faces(authenticator, portrait, group):
+    template, tracker = authenticator.template([portrait]), FaceTracker(authenticator.processor)
+    detected = authenticator.evidence(portrait)
+    first, second = (authenticator.evidence(portrait, tracker) for _ in range(2))
+    assert np.array_equal(first.box, detected.box) and not np.array_equal(second.box, detected.box)
+    assert first.face_count == second.face_count == 1
+    assert overlap(second.box, detected.box) > 0.85
+    assert authenticator.judge(template, portrait, "happy", tracker).accepted
+    assert authenticator.judge(template, group, "happy", tracker).reason == "several_faces"
+    assert authenticator.judge(template, np.zeros((1, 1, 3), np.uint8), "happy", tracker).reason == "no_face"
+    assert authenticator.judge(template, Image.new("RGB", portrait.size), "happy", tracker).reason == "no_face"
+
+
+def test_threads_with_their_own_trackers_share_one_authenticator(authenticator, portrait):
+    places = [(0, 0), (40, 10), (80, 20), (90, 0)]
+
+    def watch(place) -> list:
+        tracker, boxes = FaceTracker(authenticator.processor), []
+        for step in range(6):
+            frame = Image.new("RGB", (400, 300), (120, 130, 140))
+            frame.paste(portrait, (place[0] + 4 * step, place[1]))
+            boxes.append(authenticator.evidence(frame, tracker).box)
+        return boxes
+
+    alone = [watch(place) for place in places]
+    with ThreadPoolExecutor(len(places)) as pool:
+        np.testing.assert_allclose(list(pool.map(watch, places)), alone, atol=0.1)
 
 
 def test_an_uncalibrated_model_accepts_nobody(happy_model, portrait, tmp_path):

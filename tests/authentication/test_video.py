@@ -35,6 +35,11 @@ def test_clips_are_sampled_four_times_a_second(tmp_path, arrow, suffix):
     assert all(image.size == (64, 32) and image.mode == "RGB" for _, image in frames)
 
 
+@pytest.mark.parametrize(("rate", "count"), [(2, 5), (np.inf, 17)])
+def test_clips_are_sampled_at_a_rate_of_ones_own(tmp_path, arrow, rate, count):
+    assert len(list(read_frames(write_clip(tmp_path / "clip.mp4", [arrow] * 17), rate))) == count
+
+
 @pytest.mark.parametrize("container", ["mp4", "avi", "matroska"])
 def test_clips_are_known_by_their_content(tmp_path, arrow, container):
     assert is_clip(write_clip(tmp_path / "clip.bin", [arrow], container=container))

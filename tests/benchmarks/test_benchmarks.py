@@ -155,12 +155,19 @@ def test_repeats_are_interleaved_and_columns_aligned():
 
 def test_a_frame_from_picture_to_decision(tmp_path, capsys):
     result = result_of(tmp_path, "inference", "--frames", "4", "--repeats", "1")
-    plain, ours = result["rows"]
-    assert plain["ratio"] == 1 and ours["ratio"] == ours["frames_per_second"] / plain["frames_per_second"]
+    plain, *ours = result["rows"]
+    assert plain["ratio"] == 1 and len(ours) == 2
+    for row in ours:
+        assert row["ratio"] == row["frames_per_second"] / plain["frames_per_second"]
+        assert row["faces_found"] == plain["faces_found"] == 4  # all look at faces, not at nothing
     assert positive(plain["frames_per_second"], *result["milliseconds_per_frame"].values())
-    assert ours["faces_found"] == plain["faces_found"] == 4  # both look at faces, not at nothing
+    assert [row["streams"] for row in result["streams"]] == [1, 2, 4, 8]
+    assert positive(*(row["frames_per_second"] for row in result["streams"]))
+    for row in result["agreement"]:
+        assert row["frames"] == 2 >= row["decided_alike"]  # of four, the first and the last are detected
+        assert row["overlap_median"] >= row["overlap_lowest"] > 0.7
     printed = capsys.readouterr().out
-    assert "against the plain stack" in printed and "4 frames of a drawn person" in printed
+    assert "against the plain stack" in printed and "4 frames of a drawn person" in printed and "streams" in printed
 
 
 def test_a_clip_without_a_face_measures_nothing(tmp_path, capsys):
@@ -174,7 +181,7 @@ def test_the_exported_graph_is_measured_and_judged(tmp_path, drawn_corpus, capsy
     FaceLiveNetImageProcessor(size=75).save_pretrained(tmp_path / "model")
     sizes = ("--faces", "1", "--repeats", "1", "--data", str(drawn_corpus), "--split", "valid")
     result = result_of(tmp_path, "onnx", "--model", str(tmp_path / "model"), *sizes)
-    exact, exported, rounded = result["rows"]
+    exact, _, exported, rounded = result["rows"]
     assert positive(*(row["milliseconds"] for row in result["rows"])) and result["difference"] < 1e-4
     assert rounded["megabytes"] < 0.3 * exported["megabytes"]
     assert exported["auc"] == pytest.approx(exact["auc"], abs=1e-4)

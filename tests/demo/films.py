@@ -31,9 +31,10 @@ def film(path: Path, scenes: Sequence[tuple[Sequence[Image.Image], float]], stil
         for photographs, seconds in scenes:
             side = min(SIZE[1], SIZE[0] // max(len(photographs), 1)) - 40
             faces = [face.convert("RGB").resize((side, side), Image.Resampling.LANCZOS) for face in photographs]
+            picture = b""
             for number in range(int(seconds * FRAMES_PER_SECOND)):
                 if still and number:
-                    video.write(data.getvalue())
+                    video.write(picture)
                     continue
                 frame = Image.new("RGB", SIZE, (150, 155, 160))
                 for place, face in enumerate(faces):
@@ -43,5 +44,6 @@ def film(path: Path, scenes: Sequence[tuple[Sequence[Image.Image], float]], stil
                 noisy = np.asarray(frame, np.float32) + noise[y : y + SIZE[1], x : x + SIZE[0], None]
                 data = io.BytesIO()
                 Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(data, "JPEG", quality=80)
-                video.write(data.getvalue())
+                picture = data.getvalue()
+                video.write(picture)
     return path

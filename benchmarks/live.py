@@ -1,0 +1,340 @@
+"""The demo under load: simulated people before their cameras, at the real server over HTTP, as browsers send it.
+
+Starts `python app.py` in a process of its own and lets each client do what a browser does: upload a photograph, press
+Start, send a JPEG frame as soon as the last one was answered and its turn has come, and start over after the decision.
+Tells frames/s and answer times of each client, so that concurrency and frame rate can be chosen from a table, and for
+long runs (--minutes 10) the server's memory in the first and the last minute, errors, and files that are left.
+"""
+
+import base64
+import io
+import json
+import os
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from authentication.authenticator import DEFAULT_MODEL
+from benchmarks.report import table, target_text
+from face_data.drawn import drawn_photograph
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+MOST_GROWTH = 0.05  # target: memory of the last minute over that of the first
+LIVE_FRAMES = 25.0  # target: frames/s the server can take from one client
+DRAWN_PERSON = 9
+HEARTBEAT_SECONDS = 20  # within which the server notices that a page was closed
+WIDTH, HEIGHT = 640, 480
+DIFFERENT_FRAMES = 120  # of each expression: more than an attempt takes
+
+
+class GradioError(RuntimeError):
+    """The server answered an event with an error."""
+
+
+class GradioPage:
+    """One open page of the demo, speaking Gradio's HTTP as its JavaScript does.
+
+    Args:
+        address: of the server, such as http://127.0.0.1:7860.
+    """
+
+    def __init__(self, address: str):
+        self.http = httpx.Client(base_url=address, timeout=60)
+        self.session = uuid.uuid4().hex[:11]
+        config = self.http.get("/config").raise_for_status().json()
+        self._names = {one["id"]: one["props"].get("elem_id") for one in config["components"]}
+        self._events = {
+            (self._names.get(target), event): (one["id"], len(one["inputs"]))
+            for one in config["dependencies"]
+            for target, event in one["targets"]
+        }
+        self._stream: str | None = None
+        self._messages = self._listen()
+        # The server takes the end of this connection for the page being closed.
+        self._heartbeat = self.http.stream("GET", f"/gradio_api/heartbeat/{self.session}")
+        self._heartbeat.__enter__()
+
+    def close(self) -> None:
+        self._messages.close()
+        self._heartbeat.__exit__(None, None, None)
+        self.http.close()
+
+    def upload(self, name: str, data: bytes) -> dict:
+        """A file as a component's value."""
+        (path,) = self.http.post("/gradio_api/upload", files={"files": (name, data)}).raise_for_status().json()
+        return {"path": path, "meta": {"_type": "gradio.FileData"}, "orig_name": name, "mime_type": "image/png"}
+
+    def call(self, element: str, event: str, data: list) -> list:
+        """Fire an event of a component and wait for what its handler returns.
+
+        Raises:
+            GradioError: the handler failed.
+        """
+        return self._answer(self._join(element, event, data))
+
+    def frame(self, data: list) -> list:
+        """Send one frame of the camera's stream, opening the stream with the first."""
+        if self._stream is None:
+            self._stream = self._join("camera", "stream", data)
+        else:
+            body = self._body("camera", "stream", data)
+            answer = self.http.post(f"/gradio_api/stream/{self._stream}", json=body)
+            if answer.status_code == 404:  # its time limit is over
+                self._stream = self._join("camera", "stream", data)
+        return self._answer(self._stream)
+
+    def stop(self) -> None:
+        """Close the camera's stream, as the browser does when the recording stops."""
+        if self._stream is not None:
+            self.http.post(f"/gradio_api/stream/{self._stream}/close")
+            self._stream = None
+
+    def _body(self, element: str, event: str, data: list) -> dict:
+        number, inputs = self._events[element, event]
+        assert len(data) == inputs, f"{element}.{event} takes {inputs} values"
+        return {"data": data, "fn_index": number, "session_hash": self.session, "event_data": None, "trigger_id": None}
+
+    def _join(self, element: str, event: str, data: list) -> str:
+        answer = self.http.post("/gradio_api/queue/join", json=self._body(element, event, data))
+        return answer.raise_for_status().json()["event_id"]
+
+    def _answer(self, event_id: str) -> list:
+        for message in self._messages:
+            if message.get("event_id") != event_id:
+                continue
+            if message["msg"] in ("process_streaming", "process_completed", "process_generating"):
+                if not message["success"]:
+                    raise GradioError(str(message["output"]))
+                if message["msg"] == "process_completed" and event_id == self._stream:
+                    self._stream = None
+                return message["output"]["data"]
+        raise GradioError("the server closed the connection")
+
+    def _listen(self):
+        """The server's messages; the connection ends when nothing is pending, and is opened again."""
+        while True:
+            with self.http.stream("GET", "/gradio_api/queue/data", params={"session_hash": self.session}) as lines:
+                for line in lines.iter_lines():
+                    if line.startswith("data:"):
+                        message = json.loads(line[5:])
+                        if message["msg"] != "heartbeat":
+                            yield message
+                        if message["msg"] == "close_stream":
+                            break
+
+
+class Server:
+    """`python app.py` in a process of its own, with a folder of its own for uploads."""
+
+    def __init__(self, model: str, *arguments: str):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.address = f"http://127.0.0.1:{port}"
+        self._folder = tempfile.TemporaryDirectory(prefix="facelivenet-live-")
+        self.uploads = Path(self._folder.name) / "uploads"
+        self._log = open(Path(self._folder.name) / "log", "w+")  # noqa: SIM115 – closed with the server
+        environment = os.environ | {"GRADIO_TEMP_DIR": str(self.uploads), "GRADIO_ANALYTICS_ENABLED": "False"}
+        command = [sys.executable, "app.py", "--model", model, "--port", str(port), *arguments]
+        self.began = time.monotonic()
+        self.process = subprocess.Popen(
+            command, cwd=REPOSITORY, env=environment, stdout=self._log, stderr=subprocess.STDOUT
+        )
+        self.seconds_to_ready = self._wait()
+
+    def _wait(self) -> float:
+        while time.monotonic() - self.began < 120:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"app.py ended with status {self.process.returncode}: {self.log()}")
+            try:
+                httpx.get(self.address, timeout=5).raise_for_status()
+                return time.monotonic() - self.began
+            except httpx.HTTPError:
+                time.sleep(0.1)
+        self.close()
+        raise RuntimeError("app.py did not answer within 120 s")
+
+    def memory(self) -> float:
+        """MiB of memory that are the process's own: resident, less what it shares with files."""
+        fields = dict(line.split(":", 1) for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines())
+        return int(fields["RssAnon"].split()[0]) / 1024
+
+    def files(self) -> list[str]:
+        return sorted(path.name for path in self.uploads.rglob("*") if path.is_file())
+
+    def log(self) -> str:
+        return Path(self._log.name).read_text(encoding="utf-8")
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.wait(30)
+        self._log.close()
+        self._folder.cleanup()
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+
+@dataclass
+class Tally:
+    """What one client saw."""
+
+    answers: list[float] = field(default_factory=list)  # seconds from a frame sent to its answer
+    decisions: dict[str, int] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+
+
+def frames_of(expression: str) -> list[dict]:
+    """A drawn person before a camera, every frame another, as the browser sends them."""
+    face = drawn_photograph(DRAWN_PERSON, expression, 1, seed=0).resize((440, 440))
+    rng, frames = np.random.default_rng(0), []
+    noise = rng.normal(0, 3, (HEIGHT + 100, WIDTH + 100, 1)).astype(np.float32)
+    for _ in range(DIFFERENT_FRAMES):
+        frame = Image.new("RGB", (WIDTH, HEIGHT), (96, 104, 112))
+        x, y = rng.integers(0, 5, 2)
+        frame.paste(face, (100 + int(x), 20 + int(y)))
+        x, y = rng.integers(0, 100, 2)
+        pixels = np.asarray(frame) + noise[y : y + HEIGHT, x : x + WIDTH]
+        data = io.BytesIO()
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(data, "JPEG", quality=90)
+        url = f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"
+        frames.append({"path": None, "url": url})
+    return frames
+
+
+def visit(address: str, until: float, frame_seconds: float, scenes: dict[str, list[dict]], tally: Tally) -> None:
+    """One client: attempt after attempt, doing what the page asks, until the time is over."""
+    photograph = io.BytesIO()
+    drawn_photograph(DRAWN_PERSON, "neutral", 0, seed=0).save(photograph, "PNG")
+    while time.monotonic() < until:
+        page = GradioPage(address)
+        try:
+            files = [{"image": page.upload("reference.png", photograph.getvalue()), "caption": None}]
+            token, shown = page.call("start", "click", [files, ""])[:2]
+            due, number = time.monotonic(), 0
+            while token and time.monotonic() < until:
+                scene = scenes["happy" if "smile" in shown else "neutral"]
+                sent = time.monotonic()
+                token, *outputs = page.frame([scene[number % DIFFERENT_FRAMES], token])
+                tally.answers.append(time.monotonic() - sent)
+                shown = outputs[0] if isinstance(outputs[0], str) else shown
+                number += 1
+                due = max(due + frame_seconds, time.monotonic())
+                time.sleep(due - time.monotonic() if due > time.monotonic() else 0)
+            if not token:
+                kind = re.search(r"<h2>(.*?)</h2><p>(.*?)</p>", shown)
+                kind = kind[1] if kind[1] == "Accepted" else kind[2]
+                tally.decisions[kind] = tally.decisions.get(kind, 0) + 1
+            page.stop()
+        except (GradioError, httpx.HTTPError) as error:
+            tally.errors.append(f"{type(error).__name__}: {error}")
+        finally:
+            page.close()
+
+
+def add_arguments(command) -> None:
+    command.add_argument("--model", default=str(DEFAULT_MODEL), help="folder of a saved model (default: %(default)s)")
+    command.add_argument(
+        "--clients", type=int, nargs="+", default=[1, 2, 4, 8], help="people at the same time (default: 1 2 4 8)"
+    )
+    command.add_argument(
+        "--frame-seconds", type=float, nargs="+", default=[0.0, 0.1, 0.2],
+        help="seconds between the frames of each, if the server keeps up (default: 0 0.1 0.2)",
+    )  # fmt: skip
+    command.add_argument("--minutes", type=float, default=0.25, help="for each row (default: %(default)g)")
+
+
+def run(arguments) -> dict:
+    if min(arguments.clients) < 1 or min(arguments.frame_seconds) < 0 or not arguments.minutes > 0:
+        raise ValueError("--clients: at least 1; --frame-seconds: at least 0; --minutes: more than 0")
+    scenes = {name: frames_of(name) for name in ("neutral", "happy")}
+    rows = []
+    with Server(arguments.model) as server:
+        for clients in arguments.clients:
+            for frame_seconds in arguments.frame_seconds:
+                rows.append(_row(server, clients, frame_seconds, 60 * arguments.minutes, scenes))
+        ready = server.seconds_to_ready
+        time.sleep(HEARTBEAT_SECONDS)
+        left, failures = (
+            [name for name in server.files() if name.startswith("reference")],
+            server.log().count("Traceback"),
+        )
+    return {"seconds_to_ready": ready, "rows": rows, "files_left": left, "tracebacks": failures}
+
+
+def _row(server: Server, clients: int, frame_seconds: float, seconds: float, scenes: dict) -> dict:
+    tallies = [Tally() for _ in range(clients)]
+    until = time.monotonic() + seconds
+    threads = [
+        threading.Thread(target=visit, args=(server.address, until, frame_seconds, scenes, tally)) for tally in tallies
+    ]
+    for thread in threads:
+        thread.start()
+    memory = []
+    with tqdm(total=round(seconds), desc=f"{clients} clients, {frame_seconds:g} s", unit="s", leave=False) as bar:
+        while any(thread.is_alive() for thread in threads):
+            time.sleep(1)
+            memory.append(server.memory())
+            bar.update(1)
+    minute = max(1, min(60, len(memory) // 3))
+    answers = [one for tally in tallies for one in tally.answers]
+    decisions = Counter()
+    for tally in tallies:
+        decisions.update(tally.decisions)
+    first, last = statistics.median(memory[:minute]), statistics.median(memory[-minute:])
+    return {
+        "clients": clients,
+        "frame_seconds": frame_seconds,
+        "frames_per_second": [len(tally.answers) / seconds for tally in tallies],
+        "answer_ms": {f"p{share}": 1000 * float(np.percentile(answers or [0], share)) for share in (50, 95, 99)},
+        "decisions": dict(decisions.most_common()),
+        "errors": [error for tally in tallies for error in tally.errors],
+        "memory_mib": {"first": first, "last": last, "growth": last / first - 1},
+    }
+
+
+def text(result: dict) -> str:
+    headers = ("clients", "frame every", "frames/s each: least", "most", "answer ms: median", "95 %", "accepted",
+               "rejected", "errors", "MiB first", "last")  # fmt: skip
+    rows = []
+    for row in result["rows"]:
+        accepted = row["decisions"].get("Accepted", 0)
+        rows.append((
+            str(row["clients"]), f"{row['frame_seconds']:g} s", f"{min(row['frames_per_second']):.1f}",
+            f"{max(row['frames_per_second']):.1f}", f"{row['answer_ms']['p50']:.0f}", f"{row['answer_ms']['p95']:.0f}",
+            str(accepted), str(sum(row["decisions"].values()) - accepted), str(len(row["errors"])),
+            f"{row['memory_mib']['first']:.0f}", f"{row['memory_mib']['last']:.0f}",
+        ))  # fmt: skip
+    growth = max(row["memory_mib"]["growth"] for row in result["rows"])
+    alone = max((max(row["frames_per_second"]) for row in result["rows"] if row["clients"] == 1), default=None)
+    reasons = Counter()
+    for row in result["rows"]:
+        reasons.update({reason: number for reason, number in row["decisions"].items() if reason != "Accepted"})
+    lines = [
+        f"first page after {result['seconds_to_ready']:.1f} s",
+        table(headers, rows),
+        *(f"rejected {number} times: {reason}" for reason, number in reasons.most_common()),
+        *sorted({error for row in result["rows"] for error in row["errors"]})[:5],
+        target_text("growth of memory, last against first part", growth, MOST_GROWTH, at_least=False),
+        f"photographs left behind: {len(result['files_left'])}, errors in the server's log: {result['tracebacks']}",
+    ]
+    if alone is not None:
+        lines.append(target_text("frames/s of one client", alone, LIVE_FRAMES, at_least=True))
+    return "\n".join(lines)

@@ -1,0 +1,175 @@
+"""A followed face is the face that detection finds; whatever is in doubt, and whoever enters, gets a detection."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from authentication.tracking import FaceTracker, overlap
+from image_processing_facelivenet import Face, FaceLiveNetImageProcessor
+from pipeline_facelivenet import FRAMES_TO_HOLD
+
+WIDTH, HEIGHT = 480, 320
+BLANK = Image.new("RGB", (WIDTH, HEIGHT), (120, 130, 140))
+
+
+class CountingProcessor(FaceLiveNetImageProcessor):
+    """Counts its full detections."""
+
+    detections = 0
+
+    def detect(self, image):
+        self.detections += 1
+        return super().detect(image)
+
+
+@pytest.fixture
+def processor():
+    return CountingProcessor(size=80)
+
+
+@pytest.fixture
+def tracker(processor):
+    return FaceTracker(processor)
+
+
+def scene(*people: tuple[Image.Image, tuple[int, int]]) -> Image.Image:
+    """Portraits of 250 x 250 pixels, each pasted with its left upper corner at a place, even beyond the border."""
+    frame = BLANK.copy()
+    for portrait, place in people:
+        frame.paste(portrait, place)
+    return frame
+
+
+def test_a_moving_face_is_followed(processor, tracker, portrait):
+    frames = [scene((portrait, (round(100 + 60 * np.sin(n / 4)), 30 + n))) for n in range(15)]
+    followed = [tracker.find(frame) for frame in frames]
+    assert processor.detections == 5  # every third, and none in doubt
+    for frame, faces in zip(frames, followed, strict=True):
+        [face], [detected] = faces, processor.detect(frame)
+        assert overlap(face.box, detected.box) > 0.85
+        assert np.abs(face.landmarks - detected.landmarks).max() < 0.1 * (detected.box[2] - detected.box[0])
+        assert face.probability >= processor.detection_threshold
+        assert face.box.shape == (4,) and face.landmarks.shape == (5, 2) and face.box.dtype == np.float32
+
+
+def test_one_of_as_many_frames_as_must_be_held_is_detected(processor, tracker, portrait):
+    assert tracker.every <= FRAMES_TO_HOLD
+    seen = []
+    for _ in range(9):
+        before = processor.detections
+        tracker.find(scene((portrait, (100, 30))))
+        seen.append(processor.detections - before)
+    assert all(sum(seen[start : start + FRAMES_TO_HOLD]) >= 1 for start in range(9 - FRAMES_TO_HOLD))
+
+
+def test_every_frame_detected_is_detection_itself(processor, portrait):
+    tracker = FaceTracker(processor, every=1)
+    for left in (100, 104, 108):
+        frame = scene((portrait, (left, 30)))
+        [face], [detected] = tracker.find(frame), processor.detect(frame)
+        assert np.array_equal(face.box, detected.box) and np.array_equal(face.landmarks, detected.landmarks)
+
+
+@pytest.mark.parametrize("every", [0, -1])
+def test_every_must_be_a_number_of_frames(processor, every):
+    with pytest.raises(ValueError, match=f"every.*{every}"):
+        FaceTracker(processor, every=every)
+
+
+@pytest.mark.parametrize("phase", [1, 2, 3])
+def test_a_face_that_is_gone_is_gone_at_once(tracker, portrait, phase):
+    for _ in range(phase):
+        assert len(tracker.find(scene((portrait, (100, 30))))) == 1
+    assert tracker.find(BLANK) == []
+    assert tracker.find(BLANK) == []
+    assert len(tracker.find(scene((portrait, (200, 40))))) == 1
+
+
+def test_a_face_that_leaves_through_the_border(processor, tracker, portrait):
+    counts = []
+    for left in range(140, WIDTH, 20):
+        frame = scene((portrait, (left, 30)))
+        faces, detected = tracker.find(frame), processor.detect(frame)
+        counts.append(len(faces))
+        if detected and detected[0].box[2] < WIDTH:  # beyond the border everybody guesses
+            assert overlap(faces[0].box, detected[0].box) > 0.7
+    assert counts == sorted(counts, reverse=True) and counts[0] == 1 and counts[-1] == 0
+
+
+@pytest.mark.parametrize("phase", [1, 2, 3])
+def test_a_face_at_another_place_is_found_in_the_same_frame(processor, tracker, portrait, group, phase):
+    other = group.crop((250, 0, 500, 250))
+    for _ in range(phase):
+        tracker.find(scene((portrait, (-20, 0))))
+    frame = scene((other, (240, 70)))
+    [face], [detected] = tracker.find(frame), processor.detect(frame)
+    assert np.array_equal(face.box, detected.box)
+
+
+@pytest.mark.parametrize("phase", [1, 2, 3])
+def test_a_second_face_is_seen_by_the_next_detection(processor, tracker, portrait, group, phase):
+    for _ in range(phase):
+        assert len(tracker.find(scene((portrait, (0, 30))))) == 1
+    both = scene((portrait, (0, 30)), (group.crop((250, 0, 500, 250)), (230, 30)))
+    counts = [len(tracker.find(both)) for _ in range(6)]
+    assert 2 in counts[: tracker.every]
+    assert set(counts[counts.index(2) :]) == {2}  # none of two is followed
+    assert len(tracker.find(scene((portrait, (0, 30))))) == 1
+
+
+def test_blank_frames_are_detected_every_time(processor, tracker):
+    assert [tracker.find(BLANK) for _ in range(5)] == [[]] * 5
+    assert processor.detections == 5
+
+
+def test_a_frame_of_another_size_is_detected(processor, tracker, portrait):
+    frame = scene((portrait, (100, 30)))
+    tracker.find(frame)
+    assert tracker.find(Image.new("RGB", (1, 1))) == []
+    assert len(tracker.find(frame)) == 1
+    large = frame.resize((2 * WIDTH, 2 * HEIGHT))
+    [face], [detected] = tracker.find(large), processor.detect(large)
+    assert np.array_equal(face.box, detected.box)
+
+
+@pytest.mark.parametrize(
+    "doubtful",
+    [
+        Face(np.full(4, np.nan, np.float32), np.zeros((5, 2), np.float32), 1.0),
+        Face(np.array([0, 0, 40, 40], np.float32), np.zeros((5, 2), np.float32), 1.0),
+        Face(np.array([150, 60, 300, 250], np.float32), np.zeros((5, 2), np.float32), 0.5),
+        Face(np.array([150, 60, 300, 250], np.float32), np.zeros((5, 2), np.float32), float("nan")),
+    ],
+    ids=["no number", "elsewhere", "improbable", "of no probability"],
+)
+def test_doubt_means_detection(processor, tracker, portrait, monkeypatch, doubtful):
+    frame = scene((portrait, (100, 30)))
+    tracker.find(frame)
+    monkeypatch.setattr(processor, "refine", lambda image, boxes: [doubtful] * len(boxes))
+    [face], [detected] = tracker.find(frame), processor.detect(frame)
+    assert np.array_equal(face.box, detected.box)
+
+
+def test_a_failed_detection_leaves_nothing_to_follow(processor, tracker, portrait, monkeypatch):
+    frame = scene((portrait, (100, 30)))
+    for _ in range(tracker.every):
+        tracker.find(frame)
+
+    def fail(image):
+        raise RuntimeError("the detector broke")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(processor, "detect", fail)
+        with pytest.raises(RuntimeError):
+            tracker.find(frame)
+        with pytest.raises(RuntimeError):
+            tracker.find(frame)
+    assert len(tracker.find(frame)) == 1
+
+
+def test_overlap():
+    box = np.array([0, 0, 10, 10])
+    assert overlap(box, box) == 1
+    assert overlap(box, np.array([5, 0, 15, 10])) == pytest.approx(50 / 150)
+    assert overlap(box, box + 10) == overlap(box, box + 20) == 0
+    assert overlap(np.zeros(4), np.zeros(4)) == 0

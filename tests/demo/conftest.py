@@ -1,0 +1,53 @@
+"""The app as people start it, and a real browser whose webcam plays a video."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from authentication.authenticator import DEFAULT_MODEL, Authenticator
+from benchmarks.live import Server
+
+STEP_SECONDS = 6  # per step, of the server under test
+
+
+@pytest.fixture(scope="session")
+def shipped() -> Authenticator:
+    return Authenticator.from_pretrained(DEFAULT_MODEL)
+
+
+@pytest.fixture(scope="package")
+def server():
+    """`python app.py` with the shipped checkpoint, asking everybody to smile."""
+    with Server(str(DEFAULT_MODEL), "--challenge", "happy", "--step-seconds", str(STEP_SECONDS)) as running:
+        yield running
+        errors = re.findall(r"^([\w.]+(?:Error|Exception))\b", running.log(), re.MULTILINE)
+        assert set(errors) <= {"gradio.exceptions.InvalidPathError"}, errors  # Gradio's refusal of a foreign path
+
+
+@pytest.fixture(scope="package")
+def browser():
+    """Starts a headless Chromium whose webcam is a video file, or nothing."""
+    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if executable is None:
+        pytest.skip("no Chromium on this machine: apt-get install chromium")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as api:
+
+        def launch(video: Path | None = None):
+            flags = [
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                "--no-first-run",
+                "--use-fake-device-for-media-stream",
+                "--use-fake-ui-for-media-stream",
+            ]
+            if video:
+                flags.append(f"--use-file-for-fake-video-capture={video}")
+            return api.chromium.launch(executable_path=executable, args=flags)
+
+        yield launch

@@ -1,0 +1,158 @@
+"""What a client gets who does not use the page: the server's word counts, whatever is sent and in whatever order."""
+
+import io
+
+import httpx
+import pytest
+from PIL import Image
+
+from benchmarks.live import GradioError, GradioPage, frames_of
+from demo import live
+from demo.components import MOST_FRAME_BYTES, decode_frame
+from face_data.drawn import drawn_photograph
+
+PERSON = 13  # nobody else's failures count for this face
+OVER = "This attempt is over"
+
+
+class Request:
+    """Of a page, as the handlers see it."""
+
+    session_hash = "page"
+    client = None
+
+
+@pytest.fixture(scope="module")
+def photograph() -> bytes:
+    data = io.BytesIO()
+    drawn_photograph(PERSON, "neutral", 0, seed=0).save(data, "PNG")
+    return data.getvalue()
+
+
+@pytest.fixture(scope="module")
+def neutral() -> list[dict]:
+    return frames_of("neutral")
+
+
+@pytest.fixture
+def page(server):
+    page = GradioPage(server.address)
+    yield page
+    page.close()
+
+
+def unchanged(answer: list) -> bool:
+    return all(one.get("props", one) == {"__type__": "update"} for one in answer)
+
+
+def start(page, photograph) -> str:
+    """Open an attempt; returns its token."""
+    return page.call("start", "click", [[{"image": page.upload("a.png", photograph), "caption": None}], ""])[0]
+
+
+def test_no_endpoint_is_named(server):
+    info = httpx.get(f"{server.address}/gradio_api/info").json()
+    assert info == {"named_endpoints": {}, "unnamed_endpoints": {}}
+
+
+def test_frames_without_an_attempt_change_nothing(page, neutral):
+    assert unchanged(page.frame([neutral[0], ""]))
+
+
+@pytest.mark.parametrize("meta", [{}, {"meta": {"_type": "gradio.FileData"}}], ids=["bare", "as a file"])
+def test_a_path_that_was_not_uploaded_is_neither_read_nor_deleted(page, repository, tmp_path, meta):
+    secret = tmp_path / "secret.png"
+    drawn_photograph(PERSON, "neutral", 0, seed=0).save(secret)
+    value = {"path": str(secret)} | meta
+    for element, data in (
+        ("start", [[{"image": value, "caption": None}], ""]),
+        ("check-pair", [value, value, "happy"]),
+        ("check-clip", [value, value, "happy"]),
+    ):
+        with pytest.raises(GradioError):
+            page.call(element, "click", data)
+    with pytest.raises(GradioError):
+        page.call("reference", "change", [[{"image": value, "caption": None}]])
+    page.close()
+    assert secret.exists()
+
+
+@pytest.mark.parametrize("token", ["guess", "x" * 43, 7, {"token": 1}, ["x"]])
+def test_a_guessed_token(page, neutral, token):
+    answer = page.frame([neutral[0], token])
+    assert answer[0] == "" and OVER in answer[1]
+    assert answer[2:4] == ["", ""], "nothing is told of any attempt"
+
+
+def test_a_token_belongs_to_who_has_it_and_not_to_a_session_hash(server, page, photograph, neutral):
+    token = start(page, photograph)
+    assert len(token) == 43
+    thief = GradioPage(server.address)
+    thief.session = page.session  # a client chooses its own hash, and may choose another's
+    assert unchanged(thief.frame([neutral[0], ""])), "the hash opens nothing"
+    thief.close()
+    answer = page.frame([neutral[1], token])
+    assert answer[0] == token and "card ask" in answer[1]
+
+
+def test_a_token_is_worth_nothing_after_a_new_start(page, photograph, neutral):
+    old = start(page, photograph)
+    new = page.call("start", "click", [[{"image": page.upload("a.png", photograph), "caption": None}], old])[0]
+    assert new and new != old
+    assert OVER in page.frame([neutral[0], old])[1]
+    page.stop()
+    assert "card ask" in page.frame([neutral[1], new])[1]
+
+
+def test_frames_that_are_none(page, photograph):
+    """Unreadable frames are frames without a face, or refused; nothing is fetched, opened or written for them."""
+    token = start(page, photograph)
+    for url in ("data:image/jpeg;base64,AAAA", "data:image/jpeg;base64,no!", "data:text/html;base64,PGI+", "http://x/"):
+        answer = page.frame([{"path": None, "url": url}, token])
+        assert answer[0] == token and "card ask" in answer[1] and "could not be read" in answer[2], url
+    answer = page.frame([{"path": "/etc/passwd", "url": None}, token])
+    assert "could not be read" in answer[2]
+
+
+def test_a_frame_that_is_too_large_is_not_decoded():
+    bomb = io.BytesIO()
+    Image.new("L", (16_000, 16_000)).save(bomb, "PNG")
+    assert len(bomb.getvalue()) < MOST_FRAME_BYTES  # small to send: the image processor's limit of pixels stops it
+    huge = "data:image/jpeg;base64," + "A" * (MOST_FRAME_BYTES * 4 // 3 + 4)
+    assert decode_frame(huge) == b""
+
+
+def test_failures_of_a_face_make_the_next_attempt_wait(shipped, tmp_path, photograph):
+    file = tmp_path / "a.png"
+    file.write_bytes(photograph)
+    tab = live.Live(shipped, ["happy"])
+    cards = [tab.on_start([str(file)], "", Request())[:2] for _ in range(6)]
+    assert all(token for token, _ in cards[:5]), "breaking off is forgiven a few times"
+    assert not cards[5][0] and "Too many failed attempts" in cards[5][1] and "10 seconds" in cards[5][1]
+
+
+def test_uploads_are_deleted_with_the_page(shipped, tmp_path, photograph):
+    file, other = tmp_path / "a.png", tmp_path / "b.png"
+    for path in (file, other):
+        path.write_bytes(photograph)
+    tab = live.Live(shipped, ["happy"])
+    assert "can be used" in tab.on_reference([str(file)], Request())
+    shared = Request()
+    shared.session_hash = "another page"
+    tab.on_reference([str(file)], shared)
+    tab.on_leave(shared)
+    assert file.exists(), "somebody else has uploaded the same photograph"
+    tab.on_leave(Request())
+    assert not file.exists() and other.exists()
+    assert "deleted by now" in tab.on_start([str(file)], "", Request())[3]
+    many = tab.on_reference([str(other)] * 6, Request())
+    assert "At most 5 photographs" in many
+
+
+def test_the_registry_being_full_is_said(shipped, tmp_path, photograph):
+    file = tmp_path / "a.png"
+    file.write_bytes(photograph)
+    tab = live.Live(shipped, ["happy"])
+    tab.sessions.limit = 0
+    token, card, *_ = tab.on_start([str(file)], "", Request())
+    assert token == "" and "Too many people at once" in card

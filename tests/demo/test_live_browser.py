@@ -1,0 +1,188 @@
+"""Attempts in a real browser: who is let in, and what everybody else reads on the screen."""
+
+from pathlib import Path
+
+import pytest
+from films import PERSON, STRANGER, drawn, film
+from PIL import Image
+
+from face_data.drawn import drawn_photograph
+
+pytestmark = pytest.mark.browser
+
+LONDON_PERSON, LONDON_STRANGER = "036", "097"
+OTHERS = (6, 8, 10)  # drawn people whose failures are counted apart: a face may fail a few times before it has to wait
+UNUSABLE = {
+    "two.png": "Several faces were found",
+    "nobody.png": "No face was found",
+    "text.jpg": "cannot be read (not a picture in any known format)",
+}
+
+
+def reference_of(folder: Path, person: int) -> Path:
+    path = folder / f"reference_{person}.png"
+    drawn_photograph(person, "neutral", 0, seed=0).save(path)
+    return path
+
+
+def open_page(chromium, address: str, reference: Path, size=(1280, 900)):
+    """A page with the reference uploaded and found good."""
+    page = chromium.new_context(
+        permissions=["camera"], viewport=dict(zip(("width", "height"), size, strict=True))
+    ).new_page()
+    page.goto(address)
+    page.locator("#reference input[type=file]").first.set_input_files(reference)
+    page.locator("#note .note.good, #note .note.fair").wait_for(timeout=30_000)
+    return page
+
+
+def decided(page) -> tuple[str, str]:
+    """Wait for the decision: its CSS class and its text."""
+    card = page.locator(".card.accepted, .card.rejected")
+    card.wait_for(timeout=60_000)
+    return card.get_attribute("class"), card.inner_text()
+
+
+def attempt(browser, address: str, reference: Path, video: Path) -> tuple[str, str, str]:
+    """Upload, press Start, wait: the decision's CSS class, its text, and all text of the page."""
+    with browser(video) as chromium:
+        page = open_page(chromium, address, reference)
+        page.locator("#start").click()
+        return *decided(page), page.locator("body").inner_text()
+
+
+def test_the_person_is_accepted(browser, server, tmp_path):
+    video = film(tmp_path / "cam.mjpeg", [([drawn(PERSON, name)], 5) for name in ("neutral", "happy") * 2])
+    with browser(video) as chromium:
+        page = open_page(chromium, server.address, reference_of(tmp_path, PERSON))
+        assert page.locator("#note img").count() == 1, "the aligned face is shown"
+        page.locator("#start").click()
+        page.locator("#overlay svg").wait_for(timeout=30_000)
+        kind, text = decided(page)
+        assert kind == "card accepted", text
+        shown = page.locator("body").inner_text()
+        assert "similarity" not in shown and "threshold" not in shown, "scores are for the operator"
+        assert page.locator("#timeline .counted").count() >= 6
+        assert page.locator("#camera [title='stop recording']").count() == 0, "the camera's stream has stopped"
+        page.locator(".again").click()  # and once more, without another upload
+        page.locator(".card.ask").wait_for(timeout=30_000)
+        assert decided(page)[0] == "card accepted"
+        uploaded = [name for name in server.files() if name.startswith("reference_")]
+        assert uploaded == [f"reference_{PERSON}.png"], "nothing of the stream may be written to disk"
+
+
+def test_another_person(browser, server, tmp_path):
+    video = film(tmp_path / "cam.mjpeg", [([drawn(STRANGER, name)], 4) for name in ("neutral", "happy")])
+    kind, text, _ = attempt(browser, server.address, reference_of(tmp_path, PERSON), video)
+    assert (kind, "does not match" in text) == ("card rejected", True)
+
+
+def test_a_photograph_held_before_the_camera(browser, server, tmp_path):
+    video = film(tmp_path / "cam.mjpeg", [([drawn(PERSON, "neutral")], 24)])
+    kind, text, _ = attempt(browser, server.address, reference_of(tmp_path, PERSON), video)
+    assert (kind, "time was over" in text) == ("card rejected", True)
+
+
+def test_a_video_in_the_wrong_order(browser, server, tmp_path):
+    scenes = [([drawn(OTHERS[1], "happy")], 3), ([drawn(OTHERS[1], "neutral")], 24)]
+    video = film(tmp_path / "cam.mjpeg", scenes)
+    kind, text, _ = attempt(browser, server.address, reference_of(tmp_path, OTHERS[1]), video)
+    assert (kind, "time was over" in text) == ("card rejected", True)
+
+
+def test_the_face_leaves(browser, server, tmp_path):
+    video = film(tmp_path / "cam.mjpeg", [([drawn(PERSON, "neutral")], 3), ([], 20)])
+    kind, text, _ = attempt(browser, server.address, reference_of(tmp_path, PERSON), video)
+    assert (kind, "left the picture" in text) == ("card rejected", True)
+
+
+def test_a_second_face_enters(browser, server, tmp_path):
+    both = [drawn(OTHERS[0], "neutral"), drawn(STRANGER, "neutral")]
+    video = film(tmp_path / "cam.mjpeg", [(both[:1], 3), (both, 20)])
+    kind, text, _ = attempt(browser, server.address, reference_of(tmp_path, OTHERS[0]), video)
+    assert (kind, "More than one face" in text) == ("card rejected", True)
+
+
+def test_a_frozen_stream(browser, server, tmp_path):
+    video = film(tmp_path / "cam.mjpeg", [([drawn(OTHERS[0], "neutral")], 10)], still=True)
+    kind, text, _ = attempt(browser, server.address, reference_of(tmp_path, OTHERS[0]), video)
+    assert (kind, "stood still or repeated" in text) == ("card rejected", True)
+
+
+def test_the_network_drops_and_comes_back(browser, server, tmp_path):
+    video = film(tmp_path / "cam.mjpeg", [([drawn(OTHERS[0], "neutral")], 24)])
+    with browser(video) as chromium:
+        page = open_page(chromium, server.address, reference_of(tmp_path, OTHERS[0]))
+        page.locator("#start").click()
+        page.locator("#overlay svg").wait_for(timeout=30_000)
+        page.context.set_offline(True)
+        page.wait_for_timeout(4000)
+        page.context.set_offline(False)
+        kind, text = decided(page)
+        assert (kind, "connection was interrupted" in text) == ("card rejected", True)
+
+
+def test_two_people_at_once_do_not_mix(browser, server, tmp_path):
+    """The same moment, the same server: one is the person of the reference, the other is not."""
+    good = film(tmp_path / "good.mjpeg", [([drawn(OTHERS[2], name)], 5) for name in ("neutral", "happy") * 2])
+    bad = film(tmp_path / "bad.mjpeg", [([drawn(STRANGER, name)], 5) for name in ("neutral", "happy") * 2])
+    reference = reference_of(tmp_path, OTHERS[2])
+    with browser(good) as one, browser(bad) as two:
+        pages = [open_page(chromium, server.address, reference) for chromium in (one, two)]
+        for page in pages:
+            page.locator("#start").click()
+        (first, text), (second, why) = map(decided, pages)
+        assert (first, second) == ("card accepted", "card rejected"), (text, why)
+        assert "does not match" in why
+
+
+def test_photographs_that_cannot_be_used_are_explained(browser, server, tmp_path):
+    two = Image.new("RGB", (640, 320))
+    for place, person in enumerate((PERSON, STRANGER)):
+        two.paste(drawn(person, "neutral").resize((320, 320)), (320 * place, 0))
+    two.save(tmp_path / "two.png")
+    Image.new("RGB", (300, 300), "grey").save(tmp_path / "nobody.png")
+    (tmp_path / "text.jpg").write_text("This is not a picture.")
+    with browser() as chromium:
+        for name, message in UNUSABLE.items():
+            page = chromium.new_page()
+            page.goto(server.address)
+            page.locator("#start").click()
+            page.locator("#instruction").get_by_text("give a photograph first").wait_for()
+            page.locator("#reference input[type=file]").first.set_input_files(tmp_path / name)
+            page.locator("#note").get_by_text(message).wait_for()
+            page.locator("#start").click()
+            page.locator("#instruction").get_by_text("cannot be used").wait_for()
+            assert page.locator("#camera [title='stop recording']").count() == 0, "the camera must stay off"
+            page.close()
+
+
+def test_by_keyboard_on_a_phone_in_the_dark(browser, server, tmp_path):
+    """Start is reached and pressed by keyboard; nothing is wider than a phone; what is said is announced."""
+    with browser(film(tmp_path / "cam.mjpeg", [([], 3)])) as chromium:
+        page = open_page(chromium, server.address, reference_of(tmp_path, OTHERS[0]), size=(390, 844))
+        page.emulate_media(color_scheme="dark")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        for _ in range(40):
+            page.keyboard.press("Tab")
+            if page.evaluate("document.activeElement.id") == "start":
+                break
+        page.keyboard.press("Enter")
+        page.locator(".card.ask").wait_for(timeout=30_000)
+        assert page.locator("#instruction").get_attribute("aria-live") == "assertive"
+        assert page.locator("#note").get_attribute("aria-live") == "polite"
+
+
+@pytest.mark.real_data
+def test_real_people(browser, server, real_data, tmp_path):
+    london = real_data / "london"
+
+    def filmed(person: str) -> Path:
+        faces = [Image.open(london / f"{person}_{name}.jpg") for name in ("neutral", "happy")]
+        return film(tmp_path / f"{person}.mjpeg", [([face], 5) for face in faces * 2])
+
+    reference = london / f"{LONDON_PERSON}_neutral.jpg"
+    kind, text, _ = attempt(browser, server.address, reference, filmed(LONDON_PERSON))
+    assert kind == "card accepted", text
+    kind, text, _ = attempt(browser, server.address, reference, filmed(LONDON_STRANGER))
+    assert (kind, "does not match" in text) == ("card rejected", True)

@@ -1,0 +1,80 @@
+"""The tabs for clips and photographs, the model's tab, the examples, and the command that starts the app."""
+
+import json
+
+import pytest
+from PIL import Image
+
+import app
+from authentication.authenticator import DEFAULT_MODEL
+from demo import model, offline, words
+from demo.examples import draw_examples
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory):
+    return draw_examples(tmp_path_factory.mktemp("examples"))
+
+
+@pytest.fixture(scope="module")
+def tab(shipped):
+    return offline.Offline(shipped)
+
+
+def test_clips(tab, examples):
+    (reference, clip, asked), (stranger, *_) = examples[0]
+    verdict, timeline = tab.on_clip(reference, clip, asked)
+    assert "card accepted" in verdict and timeline.count('class="counted') > 3
+    verdict, _ = tab.on_clip(stranger, clip, asked)
+    assert "card rejected" in verdict and "does not match" in verdict
+    verdict, _ = tab.on_clip(reference, clip, "sad")
+    assert "was not seen" in verdict
+    assert "0." not in verdict, "scores are for the operator"
+
+
+def test_pairs(tab, shipped, examples):
+    outcomes = [tab.on_pair(*row) for row in examples[1]]
+    assert ["card accepted" in verdict for verdict, _ in outcomes] == [True, False, False]
+    same, neutral, stranger = (row for _, row in outcomes)
+    assert same.count("<img") == 2 and words.SAME in same and words.ACCEPTED in same
+    assert words.SHOWN["neutral"] in neutral and words.NOT_SAME in stranger
+    operator = offline.Offline(shipped, operator=True)
+    assert "threshold" in operator.on_pair(*examples[1][0])[0]
+
+
+def test_what_cannot_be_checked(tab, examples, tmp_path):
+    reference, probe, asked = examples[1][0]
+    text, nobody = tmp_path / "text.mp4", tmp_path / "nobody.png"
+    text.write_text("no clip")
+    Image.new("RGB", (300, 300), "grey").save(nobody)
+    assert words.NO_REFERENCE in tab.on_pair(None, probe, asked)[0]
+    assert words.PROBE_FIRST in tab.on_pair(reference, None, asked)[0]
+    assert words.CLIP_FIRST in tab.on_clip(reference, None, asked)[0]
+    assert words.PROBLEMS["no_face"] in tab.on_pair(str(nobody), probe, asked)[0]
+    broken = tab.on_clip(reference, str(text), asked)[0]
+    assert "text.mp4: not a clip" in broken and str(tmp_path) not in broken, "no folder of the server is told"
+    assert "No face was found" in tab.on_pair(reference, str(nobody), asked)[0]
+    assert words.PROBE_IS_CLIP in tab.on_pair(reference, examples[0][0][1], asked)[0]
+
+
+def test_the_models_numbers_are_those_of_its_results(shipped, tmp_path):
+    results = model.results_of(DEFAULT_MODEL)
+    tables = model.numbers(results)
+    (corpus, section), *_ = results["verification"].items()
+    assert any(f"{section['generated']['auc']:.3f}" == row[1] for row in tables[corpus])
+    assert all(len(row) == len(words.MODEL_HEADERS) for rows in tables.values() for row in rows)
+    assert model.curve(results).count("<polyline") >= 1
+    assert model.bars(model.recalls(results)).count('class="bar"') == len(model.recalls(results)) > 3
+    assert model.results_of(tmp_path) is None
+    (tmp_path / "results.json").write_text(json.dumps({"verification": {}}))
+    own = model.results_of(tmp_path)
+    assert own == {"verification": {}} and model.numbers(own) == {} and model.curve(own) == ""
+
+
+def test_a_model_that_cannot_serve_is_named(tmp_path, capsys):
+    assert app.main(["--model", str(tmp_path)]) == 2
+    assert str(tmp_path) in capsys.readouterr().err
+    assert app.main(["--challenge", "happy", "bored", "neutral"]) == 2
+    assert "cannot ask for bored, neutral: this model knows anger" in capsys.readouterr().err
+    assert app.main(["--step-seconds", "0"]) == 2
+    assert "--step-seconds 0: must be more than 0" in capsys.readouterr().err

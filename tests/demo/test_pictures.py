@@ -1,0 +1,93 @@
+"""What the page shows of a progress and a decision: instructions, steps, scores for the operator alone, a timeline."""
+
+import re
+
+import pytest
+
+from authentication.attempt import Moment, View
+from authentication.authenticator import Evidence
+from authentication.session import Progress
+from demo import pictures, words
+from pipeline_facelivenet import REASONS, decide, reject
+
+ACCEPTED = decide(
+    similarity=0.8765,
+    threshold=0.5,
+    expression_probabilities={"neutral": 0.1, "happy": 0.9},
+    required_expression="happy",
+    expression_threshold=0.5,
+)
+
+
+def progress(step="neutral", required="neutral", passed=0, frame=None, decision=None, held=0.5):
+    return Progress(("happy", "surprise"), passed, step, required, held, 11.6, True, frame, decision)
+
+
+def test_what_is_asked_for_stays_hidden_until_its_turn():
+    for step in ("start", "neutral"):
+        shown = pictures.instruction(progress(step)) + pictures.steps(progress(step))
+        assert "neutral face" in shown and shown.count(words.SECRET_STEP + "</span>") == 2
+        assert not re.search("smile|happy|surprise", shown)
+    shown = pictures.instruction(progress("expression", "happy")) + pictures.steps(progress("expression", "happy"))
+    assert "smile" in shown and "surprise" not in shown
+    again = pictures.instruction(progress("neutral", "neutral", 1))
+    assert words.NEUTRAL_AGAIN in again
+    last = progress("expression", "surprise", 1)
+    assert "surprised" in pictures.instruction(last) + pictures.steps(last)
+
+
+def test_time_left_and_hints():
+    shown = pictures.steps(progress(frame=reject("no_face", "neutral")))
+    assert "12 s left" in shown and "No face in view" in shown
+    both = reject("different_person_and_wrong_expression", "neutral")
+    assert "does not match" in pictures.steps(progress(frame=both))
+    assert "left" not in pictures.steps(progress("decided", "happy", 2, ACCEPTED, ACCEPTED))
+
+
+@pytest.mark.parametrize("reason", set(REASONS) - {"accepted"})
+def test_a_rejection_says_why_and_offers_another_try(reason):
+    decision = reject(reason, "happy")
+    shown = pictures.instruction(progress("decided", "happy", 0, decision, decision))
+    assert "card rejected" in shown and decision.message.replace("'", "&#x27;") in shown and words.AGAIN in shown
+
+
+def test_people_see_no_scores_and_the_operator_does():
+    done = progress("decided", "happy", 2, ACCEPTED, ACCEPTED)
+    moments = [Moment(0.1 * number, "happy", 0.8765, 0.9, True, number == 9) for number in range(10)]
+    public = pictures.instruction(done) + pictures.steps(done) + pictures.timeline(moments, 0.5, operator=False)
+    assert "0.87" not in public and "0.5" not in public and "polyline" not in public
+    assert "0.876 (threshold 0.500)" in pictures.scores(ACCEPTED, "accepted")
+    operator = pictures.timeline(moments, 0.5, operator=True)
+    assert operator.count("polyline") == 2 and 'class="threshold"' in operator
+
+
+def test_the_timeline_has_a_band_for_each_step_and_gaps_where_nobody_was():
+    moments = [Moment(0.0, "neutral", 0.8, 0.9, True, False), Moment(0.5, "neutral", 0.8, 0.9, True, True)]
+    for number, similarity in enumerate((0.7, 0.7, None, 0.7, 0.7)):
+        moments.append(Moment(1 + number / 2, "happy", similarity, None, False, False))
+    shown = pictures.timeline(moments, 0.5, operator=True)
+    assert shown.count("band neutral") == 1 and shown.count("band expression") == 1
+    assert shown.count('polyline class="similarity"') == 2, "no line across the frame without a face"
+    assert shown.count('class="counted') == 3  # two frames and the legend
+    assert pictures.timeline(moments[:1], 0.5, operator=True) == ""
+
+
+def test_the_face_is_framed_where_it_is():
+    import numpy as np
+
+    evidence = Evidence(np.ones(1), {}, np.array([10, 20, 110, 170.4]), np.full((5, 2), 60.0), 0.99, 1)
+    shown = pictures.overlay(View(progress(), evidence, (640, 480), []))
+    assert 'viewBox="0 0 640 480"' in shown and 'x="10" y="20" width="100" height="150"' in shown
+    assert shown.count("<circle") == 5 and "overlay good" in shown
+    crowd = Evidence(np.ones(1), {}, evidence.box, evidence.landmarks, 0.99, 2)
+    assert "overlay bad" in pictures.overlay(View(progress(), crowd, (640, 480), []))
+    assert pictures.overlay(View(progress(), None, (0, 0), [])) == ""
+
+
+def test_every_expression_has_words_and_a_picture():
+    for name in words.ASK:
+        assert name in words.HOW and name in words.SHOWN and name in pictures.MOUTHS and name in pictures.BROWS
+
+
+def test_text_from_elsewhere_is_escaped():
+    assert "<script>" not in pictures.card("idle", "<script>", "<script>")
