@@ -65,7 +65,8 @@ def run(arguments) -> dict:
     if arguments.data:
         for row in rows:
             row |= _judge(networks[row["side"]], ours.processor, arguments.data, arguments.split)
-    return {"rows": rows, "difference": difference, "data": arguments.data, "split": arguments.split}
+    about = {"weights": ours.revision, "difference": difference, "data": arguments.data, "split": arguments.split}
+    return about | {"rows": rows}
 
 
 @torch.inference_mode()

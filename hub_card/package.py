@@ -48,7 +48,11 @@ def build(model: Path, results: Path, out: Path) -> Path:
         for name in names:
             if not (folder / name).is_file():
                 raise FileNotFoundError(f"{folder / name} is missing: {_ORIGIN.get(name, 'not a checkpoint folder')}")
-    check_results(read_json(results / "results.json"), results / "results.json", sha256(model / WEIGHTS))
+    weights = sha256(model / WEIGHTS)
+    check_results(read_json(results / "results.json"), results / "results.json", weights)
+    for path in (results / name for name in OPTIONAL_RESULTS):
+        if path.is_file() and not weights.startswith(read_json(path).get("weights") or "none"):
+            raise ValueError(f"{path} was measured with other weights: measure these, or remove it")
     if out.exists() and any(out.iterdir()) and not is_built(out):
         raise ValueError(f"{out} holds something that this command did not write; choose another --out")
 

@@ -80,6 +80,7 @@ def test_the_numbers_follow_the_results(checkpoint, tmp_path):
     (model / "log.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     (results / "roc_lfw.png").write_bytes(b"drawn by the evaluation")
     speed = {
+        "weights": content["model"]["sha256"][:12],
         "machine": {"gpu": None, "cpu": "Some Processor", "threads": 1, "torch": "2.99"},
         "frames": 24, "of": "a drawn person", "milliseconds_per_frame": {"detect": 12.34},
         "rows": [{"side": "ours", "frames_per_second": 56.78, "ratio": 4.56}],
@@ -114,6 +115,9 @@ def test_what_cannot_be_built_is_refused(checkpoint, tmp_path, capsys):
     ):
         (results / "results.json").write_text(json.dumps(content | change), encoding="utf-8")
         assert message in refusal()
+    (results / "results.json").write_text(json.dumps(content), encoding="utf-8")
+    (results / "onnx.json").write_text('{"weights": "0123456789ab"}', encoding="utf-8")
+    assert "onnx.json was measured with other weights" in refusal()
     (results / "results.json").write_text("{", encoding="utf-8")
     assert "cannot be read" in refusal()
     (results / "results.json").unlink()
