@@ -73,10 +73,15 @@ def draw_true_accepts(curves: Mapping[str, Mapping], path: Path) -> None:
 
 @styled
 def draw_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], path: Path) -> None:
-    """Rows are labels, columns predictions; shade and first number are the share of the row, below it the count."""
+    """Rows are labels, columns predictions; shade and first number are the share of the row, below it the count.
+
+    Classes that are neither labelled nor predicted are left out.
+    """
     counts = np.asarray(matrix)
+    shown = np.flatnonzero(counts.sum(0) + counts.sum(1))
+    counts, classes = counts[np.ix_(shown, shown)], [classes[place] for place in shown]
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    width = max(COLUMN, 1.0 + 0.34 * len(classes))
+    width = max(2.2, 1.0 + 0.34 * len(classes))
     figure, axes = plt.subplots(figsize=(width, width - 0.25))
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.argwhere(counts):

@@ -19,8 +19,7 @@ def checkpoint(repository, tmp_path):
     """The shipped checkpoint and its results, to be spoilt: (model, results)."""
     model, results = tmp_path / "model", tmp_path / "results"
     shutil.copytree(repository / "pretrained", model)
-    results.mkdir()
-    shutil.copyfile(repository / "docs/results/results.json", results / "results.json")
+    shutil.copytree(repository / "docs/results", results, ignore=shutil.ignore_patterns("*.html"))
     return model, results
 
 
