@@ -23,7 +23,7 @@ from demo.examples import REFERENCE, draw_examples
 STYLE = Path(__file__).parent / "demo" / "style.css"
 
 
-def build(live_tab: live.Live, offline_tabs: offline.Offline, model_name: str, examples: Path) -> gr.Blocks:
+def build(live_tab: live.Live, offline_tabs: offline.Offline | None, model_name: str, examples: Path) -> gr.Blocks:
     """The whole page. examples: a folder for the drawn ones."""
     authenticator = live_tab.authenticator
     expressions = list(authenticator.config.expressions)
@@ -33,10 +33,11 @@ def build(live_tab: live.Live, offline_tabs: offline.Offline, model_name: str, e
         with gr.Tabs():
             with gr.Tab(words.TABS["live"]):
                 live.build(live_tab, page)
-            with gr.Tab(words.TABS["clip"]):
-                offline.build_clip(offline_tabs, expressions, clips)
-            with gr.Tab(words.TABS["pair"]):
-                offline.build_pair(offline_tabs, expressions, pairs)
+            if offline_tabs is not None:
+                with gr.Tab(words.TABS["clip"]):
+                    offline.build_clip(offline_tabs, expressions, clips)
+                with gr.Tab(words.TABS["pair"]):
+                    offline.build_pair(offline_tabs, expressions, pairs)
             with gr.Tab(words.TABS["model"]):
                 model.build(model_name, authenticator)
     return page
@@ -52,6 +53,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--challenge", nargs="+", help="ask for these expressions instead of drawing them; for demonstrations only"
+    )
+    parser.add_argument(
+        "--live-only", action="store_true", help="leave out the tabs for clips and photographs, which count no attempts"
     )
     parser.add_argument("--operator", action="store_true", help="show similarity and probabilities on the page")
     return parser.parse_args(argv)
@@ -89,7 +93,8 @@ def main(argv: list[str] | None = None) -> int:
         authenticator, list(authenticator.challenges), arguments.challenge, arguments.step_seconds, arguments.operator
     )
     with tempfile.TemporaryDirectory(prefix="facelivenet-") as examples:
-        page = build(live_tab, offline.Offline(authenticator, arguments.operator), arguments.model, Path(examples))
+        offline_tabs = None if arguments.live_only else offline.Offline(authenticator, arguments.operator)
+        page = build(live_tab, offline_tabs, arguments.model, Path(examples))
         # The first face takes seconds longer than the next, for nobody to wait for.
         threading.Thread(target=authenticator.evidence, args=[Path(examples) / REFERENCE], daemon=True).start()
         page.queue(max_size=64).launch(

@@ -10,6 +10,7 @@ from PIL import Image
 from authentication.authenticator import Authenticator, Evidence
 from authentication.session import ChallengeSession, Frame, Progress
 from authentication.template import Template
+from authentication.tracking import FaceTracker
 from image_processing_facelivenet import NoFaceError, UnreadableImageError, load_image
 from pipeline_facelivenet import reject
 
@@ -72,6 +73,7 @@ class Attempt:
         self._authenticator = authenticator
         self._template = template
         self._on_accepted = on_accepted
+        self._tracker = FaceTracker(authenticator.processor)
         self._moments: list[Moment] = []
         self._began: float | None = None
 
@@ -87,7 +89,7 @@ class Attempt:
         try:
             image = load_image(image)
             size, pixels = image.size, image.tobytes()
-            evidence = self._authenticator.evidence(image)
+            evidence = self._authenticator.evidence(image, self._tracker)
         except UnreadableImageError:
             decision = reject("no_frames", asked)
         except NoFaceError:

@@ -9,7 +9,7 @@ from face_data.drawn import drawn_photograph
 SIZE = 320
 FRAMES_PER_SECOND = 8
 PERSON, STRANGER = 9, 4  # two who do not look alike
-REFERENCE = "reference.png"  # whose, of the person
+REFERENCE = "person.png"  # whose, of the person
 
 
 def draw_examples(folder: Path) -> tuple[list[list[str]], list[list[str]]]:

@@ -33,23 +33,26 @@ AGAIN = (
 )
 
 
-def illustration(expression: str, held: float = 0.0) -> str:
-    """A face showing the expression, in a ring that fills as it is held."""
-    radius = {"surprise": 6, "fear": 6}.get(expression, 4.5)
-    face = (
-        f'<circle class="dot" cx="35" cy="42" r="{radius}"/><circle class="dot" cx="65" cy="42" r="{radius}"/>'
-        f'<path d="{BROWS.get(expression, "")}"/><path d="{MOUTHS.get(expression, "")}"/>'
-    )
-    return _ring(face, held)
+def illustration(expression: str) -> str:
+    """A face showing the expression, in a ring."""
+    return _ring(_face(expression) + f'<path d="{BROWS.get(expression, "")}"/>', 0.0)
+
+
+def _face(expression: str) -> str:
+    """Eyes and mouth: what there is room for in a small ring."""
+    radius = {"surprise": 6, "fear": 6}.get(expression, 5)
+    eyes = "".join(f'<circle class="dot" cx="{x}" cy="42" r="{radius}"/>' for x in (35, 65))
+    return f'{eyes}<path d="{MOUTHS.get(expression, "")}"/>'
 
 
 def _ring(inside: str, held: float) -> str:
     length = 2 * pi * RADIUS
-    return (
-        f'<svg viewBox="-4 -4 108 108" aria-hidden="true"><circle class="track" cx="50" cy="50" r="{RADIUS}"/>'
+    ring = (
         f'<circle class="ring" cx="50" cy="50" r="{RADIUS}" transform="rotate(-90 50 50)" '
-        f'stroke-dasharray="{length * held:.1f} {length:.1f}"/>{inside}</svg>'
+        f'stroke-dasharray="{length * held:.1f} {length:.1f}"/>'
     )
+    track = f'<circle class="track" cx="50" cy="50" r="{RADIUS}"/>'
+    return f'<svg viewBox="-4 -4 108 108" aria-hidden="true">{track}{ring if held else ""}{inside}</svg>'
 
 
 def photograph(picture: Image.Image) -> str:
@@ -97,7 +100,7 @@ def steps(progress: Progress) -> str:
         known = done or now or name == "neutral"
         label = words.SHOWN[name] if known else words.SECRET_STEP
         state = "done" if done else "now" if now else ""
-        inside = TICK if done else illustration_part(name) if known else ""
+        inside = TICK if done else _face(name) if known else ""
         cells.append(f'<span class="step {state}">{_ring(inside, held)}{escape(label)}</span>')
     hint = time = ""
     if progress.decision is None and progress.frame is not None:
@@ -105,13 +108,6 @@ def steps(progress: Progress) -> str:
         time = words.SECONDS_LEFT.format(seconds=round(progress.seconds_left))
     return (
         f'<div class="steps">{"".join(cells)}<span class="time">{time}</span></div><p class="hint">{escape(hint)}</p>'
-    )
-
-
-def illustration_part(expression: str) -> str:
-    return (
-        f'<circle class="dot" cx="35" cy="42" r="5"/><circle class="dot" cx="65" cy="42" r="5"/>'
-        f'<path d="{MOUTHS.get(expression, "")}"/>'
     )
 
 

@@ -23,7 +23,7 @@ ROOMS = {  # room -> what it may import of the project
         "modeling_facelivenet", "image_processing_facelivenet", "authentication", "face_data", "train", "evaluation",
         "hub_card",
     },
-    "demo": {"image_processing_facelivenet", "pipeline_facelivenet", "authentication"},
+    "demo": {"image_processing_facelivenet", "pipeline_facelivenet", "authentication", "face_data"},
     "app": {"demo", "image_processing_facelivenet", "pipeline_facelivenet", "authentication"},
 }  # fmt: skip
 

@@ -31,7 +31,7 @@ def photograph() -> bytes:
 
 @pytest.fixture(scope="module")
 def neutral() -> list[dict]:
-    return frames_of("neutral")
+    return frames_of(PERSON, "neutral")
 
 
 @pytest.fixture
@@ -102,6 +102,19 @@ def test_a_token_is_worth_nothing_after_a_new_start(page, photograph, neutral):
     assert OVER in page.frame([neutral[0], old])[1]
     page.stop()
     assert "card ask" in page.frame([neutral[1], new])[1]
+
+
+def test_streams_that_send_nothing_more_starve_nobody(server, page, photograph, neutral):
+    idle = [GradioPage(server.address) for _ in range(12)]
+    try:
+        for other in idle:
+            other.frame([neutral[0], ""])  # and from now on silence, with the stream open
+        token = start(page, photograph)
+        for number in range(3):
+            assert "card ask" in page.frame([neutral[number], token])[1]
+    finally:
+        for other in idle:
+            other.close()
 
 
 def test_frames_that_are_none(page, photograph):
