@@ -9,6 +9,7 @@ results.json, training.json             what its numbers are read from; inferenc
 
 import json
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -50,9 +51,6 @@ def build(model: Path, results: Path, out: Path) -> Path:
                 raise FileNotFoundError(f"{folder / name} is missing: {_ORIGIN.get(name, 'not a checkpoint folder')}")
     weights = sha256(model / WEIGHTS)
     check_results(read_json(results / "results.json"), results / "results.json", weights)
-    for path in (results / name for name in OPTIONAL_RESULTS):
-        if path.is_file() and not weights.startswith(read_json(path).get("weights") or "none"):
-            raise ValueError(f"{path} was measured with other weights: measure these, or remove it")
     if out.exists() and any(out.iterdir()) and not is_built(out):
         raise ValueError(f"{out} holds something that this command did not write; choose another --out")
 
@@ -69,9 +67,12 @@ def build(model: Path, results: Path, out: Path) -> Path:
         for name in CODE:
             shutil.copyfile(REPOSITORY / name, folder / name)
         shutil.copyfile(model / "training.json", folder / "training.json")
-        for name in ("results.json", *OPTIONAL_RESULTS):
-            if (results / name).is_file():
-                shutil.copyfile(results / name, folder / name)
+        shutil.copyfile(results / "results.json", folder / "results.json")
+        for path in (results / name for name in OPTIONAL_RESULTS):
+            if path.is_file() and weights.startswith(read_json(path).get("weights") or "none"):
+                shutil.copyfile(path, folder / path.name)
+            elif path.is_file():
+                print(f"hub_card: {path} is left out: it was measured with other weights", file=sys.stderr)
         write_card(folder, results, log=_log_of(model))
         if out.exists():
             shutil.rmtree(out)

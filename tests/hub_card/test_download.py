@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from authentication.authenticator import Authenticator
 from hub_card.push import push
 from modeling_facelivenet import FaceLiveNetModel
 
@@ -21,7 +22,7 @@ def published(hub, built, monkeypatch):
     return hub
 
 
-def test_every_snippet_of_the_card_runs(published, run_python, somewhere):
+def test_every_snippet_of_the_card_runs(published, run_python, somewhere, repository):
     """From an empty folder; the last one trains a head of three classes for a step, which is then published too."""
     card = published.file("user/faces", "README.md").decode()
     snippets = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
@@ -36,8 +37,12 @@ print(again.config.num_labels, same)
 """
     done = run_python("\n".join([*snippets, after]), HF_ENDPOINT=published.url, HF_TOKEN="writer")
     assert done.returncode == 0, done.stderr
-    assert "Accepted: the same person" in done.stdout
-    assert done.stdout.splitlines()[-2:] == ["happy", "3 True"]
+    ours = Authenticator.from_pretrained(repository / "pretrained")
+    asked = ours.config.challenge_expressions[0]
+    decision = ours.judge(ours.template([somewhere / "reference.jpg"]), somewhere / "probe.jpg", asked)
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"{decision.accepted} {decision.message}"
+    assert lines[-2:] == [decision.expression, "3 True"]
     settings = json.loads(published.file("user/finetuned", "config.json"))
     assert settings["auto_map"]["AutoModelForImageClassification"].endswith("FaceLiveNetForImageClassification")
 
