@@ -24,7 +24,7 @@ FIRST_WAIT_SECONDS = 10.0  # doubled by every further failed attempt
 LONGEST_WAIT_SECONDS = 600.0
 FORGET_SECONDS = 3600.0
 MOST_REMEMBERED = 2000  # faces, and addresses; then the one that tried longest ago is forgotten
-PROJECTED_SIZE = 256
+PROJECTED_SIZE = 512  # cosines are kept to about 0.04
 
 
 class TooManyAttemptsError(RuntimeError):

@@ -38,7 +38,7 @@ MOST_GROWTH = 0.05  # target: memory of the last minute over that of the first
 LIVE_FRAMES = 25.0  # target: frames/s the server can take from one client
 MOST_SECONDS_TO_READY = 10.0  # target: from the command to the first page
 MOST_SMILE_SECONDS = 1.0  # target: from an expression shown to its step passed, for one client
-DRAWN_PEOPLE = (5, 7, 8, 9)  # the clients' in turn; they do not look alike, for many attempts at one face have to wait
+DRAWN_PEOPLE = (5, 7, 8, 9)  # the clients' in turn; they look unlike: many attempts at one face would have to wait
 ATTEMPTS_PER_PAGE = 5  # then a client opens another page
 WIDTH, HEIGHT = 640, 480
 DIFFERENT_FRAMES = 120  # of each expression: more than an attempt takes
@@ -234,6 +234,8 @@ def visit(
                 {"image": page.upload(f"reference_{number}.png", photograph(DRAWN_PEOPLE[number])), "caption": None}
             ]
             for _ in range(ATTEMPTS_PER_PAGE):
+                if time.monotonic() >= until:
+                    break
                 attempt(page, files, until, frame_seconds, scenes, tally)
         except (GradioError, httpx.HTTPError) as error:
             tally.errors.append(f"{type(error).__name__}: {error}")
