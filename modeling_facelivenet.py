@@ -6,6 +6,9 @@
     output.expression_logits                      # (batch, expressions): which expression
     model(pixel_values, identity_labels=y, expression_labels=e).loss.backward()
 
+    FaceLiveNetForImageClassification is branch 2 alone, behind transformers' usual interface: logits, and a loss for
+    labels; its expressions may be others than those of the checkpoint it starts from.
+
                                            ┌─ branch 1: 2 × Block8, pool ─ embedding ─ identities    L1
     stem ─ Block35 ─ A ─ Block17 ─ B ──────┼─ dynamic-weight-unit ─ w1, w2         L3 = (1 + w1) L1 + w2 L2
            shared layers (section 3)       └─ branch 2: 2 × Block8, pool ─ 128 ─ expressions         L2
@@ -26,6 +29,7 @@ from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
+from transformers.modeling_outputs import ImageClassifierOutputWithNoAttention
 from transformers.utils import ModelOutput
 
 try:
@@ -113,8 +117,20 @@ class FaceLiveNetConfig(PreTrainedConfig):
             self.id2label = dict(enumerate(EXPRESSIONS))
             self.label2id = {name: index for index, name in self.id2label.items()}
         super().__post_init__(**kwargs)
+        if self.label2id is None:
+            self.label2id = {name: index for index, name in self.id2label.items()}
         if self.challenge_expressions is None:
             self.challenge_expressions = [name for name in self.id2label.values() if name in ("happy", "surprise")]
+
+    @classmethod
+    def from_dict(cls, config_dict: dict, **kwargs):
+        """Labels given by name (`id2label`, or `num_labels` of another count) replace the saved expressions, and with
+        them what was said about those: which may be asked for, and their factors in the loss."""
+        labels = {name: kwargs.pop(name) for name in ("id2label", "label2id", "num_labels") if name in kwargs}
+        if "id2label" in labels or labels.get("num_labels") not in (None, len(config_dict.get("id2label") or ())):
+            about = ("id2label", "label2id", "challenge_expressions", "expression_class_weights")
+            config_dict = {name: value for name, value in config_dict.items() if name not in about} | labels
+        return super().from_dict(config_dict, **kwargs)
 
     @property
     def expressions(self) -> tuple[str, ...]:
@@ -561,23 +577,13 @@ class FaceLiveNetOutput(ModelOutput):
     task_weights: Tensor | None = None
 
 
-class FaceLiveNetModel(PreTrainedModel):
-    """Who and which expression, in one pass (Figure 2)."""
+class FaceLiveNetPreTrainedModel(PreTrainedModel):
+    """What the network and its expression branch alone have in common: config and initialisation."""
 
     config_class = FaceLiveNetConfig
     main_input_name = "pixel_values"
     input_modalities = ("image",)
-
-    def __init__(self, config: FaceLiveNetConfig):
-        super().__init__(config)
-        self.shared = TimmTrunk(config) if config.trunk else SharedLayers(config)
-        self.verification = Branch(config)
-        self.expression = Branch(config)
-        self.expression_head = ExpressionHead(config)
-        self.dynamic_weight_unit = DynamicWeightUnit(self.shared.side(config.image_size))
-        self.uncertainty = Uncertainty() if config.weighting == "uncertainty" else None
-        self.identity_head = IdentityHead(config) if config.num_identities else None
-        self.post_init()
+    _no_split_modules = ("ResidualBlock", "Reduction")  # add what they have computed before: on one device each
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
@@ -600,6 +606,21 @@ class FaceLiveNetModel(PreTrainedModel):
             init.zeros_(module.log_variances)
         if hasattr(module, "init_non_persistent_buffers"):  # timm's, which no checkpoint holds
             module.init_non_persistent_buffers()
+
+
+class FaceLiveNetModel(FaceLiveNetPreTrainedModel):
+    """Who and which expression, in one pass (Figure 2)."""
+
+    def __init__(self, config: FaceLiveNetConfig):
+        super().__init__(config)
+        self.shared = TimmTrunk(config) if config.trunk else SharedLayers(config)
+        self.verification = Branch(config)
+        self.expression = Branch(config)
+        self.expression_head = ExpressionHead(config)
+        self.dynamic_weight_unit = DynamicWeightUnit(self.shared.side(config.image_size))
+        self.uncertainty = Uncertainty() if config.weighting == "uncertainty" else None
+        self.identity_head = IdentityHead(config) if config.num_identities else None
+        self.post_init()
 
     def forward(
         self,
@@ -685,14 +706,62 @@ class FaceLiveNetModel(PreTrainedModel):
     def _with_mirror_image(self, pixel_values: Tensor) -> FaceLiveNetOutput:
         shared = self.shared(torch.cat([pixel_values, pixel_values.flip(-1)]))
         both = F.normalize(self.verification(shared).float(), dim=1).unflatten(0, (2, -1))  # (2, b, 1792)
-        logits = self.expression_head(self.expression(shared)).float().unflatten(0, (2, -1))
+        logits = self.expression_head(self.expression(shared)).float()
         return FaceLiveNetOutput(
-            embedding=F.normalize(both.mean(dim=0), dim=1),
-            expression_logits=logits.softmax(dim=-1).mean(dim=0).log(),
+            embedding=F.normalize(both.mean(dim=0), dim=1), expression_logits=mean_of_mirror_images(logits)
         )
+
+
+def mean_of_mirror_images(logits: Tensor) -> Tensor:
+    """Logits of faces and then of their mirror images, (2 · batch, n) -> logarithms of the mean probabilities."""
+    return logits.unflatten(0, (2, -1)).softmax(dim=-1).mean(dim=0).log()
+
+
+class FaceLiveNetForImageClassification(FaceLiveNetPreTrainedModel):
+    """Shared layers and branch 2: which expression, or whatever else a face's photograph can be classified by.
+
+    It loads any checkpoint of `FaceLiveNetModel`, whose branch 1 it leaves out. For other classes:
+
+        FaceLiveNetForImageClassification.from_pretrained("pretrained", num_labels=3, ignore_mismatched_sizes=True)
+    """
+
+    accepts_loss_kwargs = False  # the loss is the mean over the batch: Trainer divides it among accumulated batches
+    _keys_to_ignore_on_load_unexpected = (
+        r"^verification\.", r"^dynamic_weight_unit\.", r"^identity_head\.", r"^uncertainty\.",
+    )  # fmt: skip
+
+    def __init__(self, config: FaceLiveNetConfig):
+        super().__init__(config)
+        self.shared = TimmTrunk(config) if config.trunk else SharedLayers(config)
+        self.expression = Branch(config)
+        self.expression_head = ExpressionHead(config)
+        self.post_init()
+
+    def forward(
+        self, pixel_values: Tensor, labels: Tensor | None = None, **kwargs
+    ) -> ImageClassifierOutputWithNoAttention:
+        """
+        Args:
+            pixel_values: (batch, 3, side, side), each face whitened by itself.
+            labels: (batch,) indices with −100 where unknown, or (batch, classes) probabilities.
+
+        Returns:
+            logits (batch, classes), and with labels the loss, the mean cross-entropy over the labelled.
+        """
+        mirrored = self.config.test_time_flip and not self.training and labels is None
+        faces = torch.cat([pixel_values, pixel_values.flip(-1)]) if mirrored else pixel_values
+        logits = self.expression_head(self.expression(self.shared(faces))).float()
+        if mirrored:
+            logits = mean_of_mirror_images(logits)
+        loss = None
+        if labels is not None:
+            total, known = expression_loss(logits, labels, self.config.expression_class_weights)
+            loss = total / known.clamp(min=1)
+        return ImageClassifierOutputWithNoAttention(loss=loss, logits=logits)
 
 
 FaceLiveNetConfig.register_for_auto_class()
 FaceLiveNetModel.register_for_auto_class("AutoModel")
+FaceLiveNetForImageClassification.register_for_auto_class("AutoModelForImageClassification")
 
-__all__ = ["FaceLiveNetConfig", "FaceLiveNetModel", "FaceLiveNetOutput"]
+__all__ = ["FaceLiveNetConfig", "FaceLiveNetForImageClassification", "FaceLiveNetModel", "FaceLiveNetOutput"]

@@ -9,7 +9,11 @@ call it:
               and  its probability >= expression_threshold
 
 Everything else is a rejection with a reason, and so is every error: a NaN, a missing number or an unknown expression
-never accepts. `decide_frames` and `decide_probes` carry the same rule to clips and to several probes.
+never accepts. `decide_frames` and `decide_probes` carry the same rule to clips and to several probes, and
+`FaceAuthenticationPipeline` brings it to transformers:
+
+    authenticate = pipeline("face-authentication", model="owner/name", trust_remote_code=True)
+    authenticate("anna_passport.jpg", "anna_now.jpg", "happy")["accepted"]
 
 This file imports nothing of the project, so that the Hub can ship it as it is.
 """
@@ -18,6 +22,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from numbers import Real
+
+import torch
+import torch.nn.functional as F
+from transformers import Pipeline
 
 REASONS = {
     "accepted": "Accepted: the same person, showing the expression that was asked for.",
@@ -222,7 +230,7 @@ def _number(value, low: float, high: float) -> float | None:
     """A real number in [low, high] as a float, else None. Rounding may take a cosine or softmax just past its range."""
     if not isinstance(value, Real) or isinstance(value, bool) or not low - 1e-4 <= value <= high + 1e-4:
         return None  # NaN fails every comparison
-    return min(max(float(value), low), high)
+    return float(min(max(value, low), high))
 
 
 def _distribution(probabilities) -> dict[str, float]:
@@ -233,3 +241,93 @@ def _distribution(probabilities) -> dict[str, float]:
     if any(value is None or not isinstance(name, str) for name, value in numbers.items()):
         return {}
     return numbers if abs(sum(numbers.values()) - 1) <= 1e-3 else {}
+
+
+class FaceAuthenticationPipeline(Pipeline):
+    """Reference and probe photographs and the expression that was asked for -> the decision, as a dict."""
+
+    _load_image_processor = True
+    _load_processor = _load_tokenizer = _load_feature_extractor = _load_video_processor = False
+
+    def __call__(self, reference, probe, expression: str, **kwargs) -> dict:
+        """
+        Args:
+            reference: a photograph of one person alone, or a list of several of the same person; anything the image
+                processor reads: a path, bytes, a PIL image, an array.
+            probe: the photograph to be judged, or a list of several, as `decide_probes` judges them.
+            expression: the expression that was asked for, one of the model's.
+            detect: False where every photograph is an aligned face; then no face detector is needed.
+
+        Returns:
+            `Decision.to_dict()`: accepted, reason, message, similarity, threshold, expression_probabilities, …
+
+        Raises:
+            ValueError: the model does not know the expression, a photograph cannot be read, or the reference shows no
+                face or several. A probe without a face is a rejection.
+        """
+        known = list(self.model.config.id2label.values())
+        if expression not in known:
+            raise ValueError(f"expression {expression!r}: this model knows {', '.join(known)}")
+        return super().__call__({"reference": reference, "probe": probe, "expression": expression}, **kwargs)
+
+    def _sanitize_parameters(self, detect: bool | None = None):
+        return {} if detect is None else {"detect": detect}, {}, {}
+
+    def preprocess(self, inputs: dict, detect: bool = True) -> dict:
+        """pixel_values (references + probes with a face, 3, side, side), and how many faces each probe shows."""
+        references, probes = _listed(inputs["reference"]), _listed(inputs["probe"])
+        batch = self.image_processor(references, detect=detect)
+        for position, count in enumerate(batch["face_count"].tolist() if detect else ()):
+            if count > 1:
+                raise ValueError(f"reference {position} shows {count} faces; it must show one person alone")
+        pixel_values, face_counts = [batch["pixel_values"]], []
+        for probe in probes:
+            try:
+                batch = self.image_processor([probe], detect=detect)
+            except ValueError as error:
+                if type(error).__name__ != "NoFaceError":  # its module has another name wherever it is loaded from
+                    raise
+                face_counts.append(0)
+                continue
+            pixel_values.append(batch["pixel_values"])
+            face_counts.append(int(batch["face_count"][0]) if detect else 1)
+        return {
+            "pixel_values": torch.cat(pixel_values),
+            "references": len(references),
+            "face_counts": face_counts,
+            "expression": inputs["expression"],
+        }
+
+    def _forward(self, inputs: dict) -> dict:
+        output = self.model(pixel_values=inputs.pop("pixel_values").to(self.model.dtype))
+        return inputs | {"embeddings": output.embedding, "logits": output.expression_logits}
+
+    def postprocess(self, outputs: dict) -> dict:
+        embeddings = outputs["embeddings"].double()  # (n, 1792), of length 1
+        probabilities = outputs["logits"].double().softmax(dim=-1)  # (n, expressions)
+        template = F.normalize(embeddings[: outputs["references"]].mean(dim=0), dim=0)
+        config, row, decisions = self.model.config, outputs["references"], []
+        revision = getattr(config, "_commit_hash", None)
+        for count in outputs["face_counts"]:
+            if count == 1:
+                decision = decide(
+                    similarity=float(embeddings[row] @ template),
+                    threshold=config.similarity_threshold,
+                    expression_probabilities=dict(
+                        zip(config.id2label.values(), probabilities[row].tolist(), strict=True)
+                    ),
+                    required_expression=outputs["expression"],
+                    expression_threshold=config.expression_threshold,
+                    model_revision=revision,
+                )
+            else:
+                reason = "several_faces" if count else "no_face"
+                threshold = config.similarity_threshold
+                decision = reject(reason, outputs["expression"], threshold=threshold, model_revision=revision)
+            row += count > 0
+            decisions.append(decision)
+        return decide_probes(decisions, outputs["expression"]).to_dict()
+
+
+def _listed(photographs) -> list:
+    return list(photographs) if isinstance(photographs, (list, tuple)) else [photographs]

@@ -15,13 +15,15 @@ from transformers.utils import logging as transformers_logging
 from authentication.authenticator import DEFAULT_MODEL, Authenticator
 from authentication.probe import decide_probe, judge_frames
 from authentication.template import Template
+from authentication.template_store import SUFFIX, load_template, save_template
 from image_processing_facelivenet import UnreadableImageError
 from pipeline_facelivenet import FRAMES_TO_HOLD, Decision, decide_probes
 
 DESCRIPTION = f"""\
 Accepts or rejects a person: same face as on the reference photograph, and showing the expression that was asked for.
 
-REFERENCE is a photograph of one person alone. Each PROBE is a photograph or a video clip.
+REFERENCE is a photograph of one person alone, or the encrypted template that --save-template kept of one.
+Each PROBE is a photograph or a video clip.
   A photograph is accepted if its face matches and shows the expression.
   A clip is accepted if {FRAMES_TO_HOLD} consecutive sampled frames (four a second) do.
   Several probes are accepted if at least one of them is and all of them show the same person.
@@ -52,11 +54,31 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--reference", metavar="MORE", action="append", default=[], help="a further reference photograph (repeatable)"
     )
     parser.add_argument(
-        "--model", default=str(DEFAULT_MODEL), help="model folder or Hub id (default: the shipped one, %(default)s)"
+        "--model",
+        default=str(DEFAULT_MODEL),
+        help="model folder, Hub id or exported .onnx file (default: the shipped one, %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print the decision as JSON")
+    parser.add_argument(
+        "--save-template",
+        metavar="FILE",
+        help=f"keep the references as an encrypted template, named …{SUFFIX}; see `authentication.template_store`",
+    )
     parser.add_argument("--show-frames", action="store_true", help="add the evidence of every judged frame")
     return parser.parse_args(argv)
+
+
+def reference_template(authenticator: Authenticator, references: list[str]) -> Template:
+    """The template of the reference photographs, or the one that was kept in a file.
+
+    Raises:
+        ValueError, OSError: naming the file and the cause.
+    """
+    if any(name.endswith(SUFFIX) for name in references):
+        if len(references) > 1:
+            raise ValueError(f"a kept template ({SUFFIX}) stands alone, without further references")
+        return load_template(references[0], authenticator.revision)
+    return authenticator.template(references)
 
 
 def judge_probe(
@@ -119,8 +141,12 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.expression not in known:
         return complain(f"--expression {arguments.expression}: this model knows {', '.join(known)}")
     try:
-        template = authenticator.template([arguments.first_reference, *arguments.reference])
-    except ValueError as error:  # unreadable, no face, several faces, no usable embedding
+        template = reference_template(authenticator, [arguments.first_reference, *arguments.reference])
+        if arguments.save_template:
+            if not arguments.save_template.endswith(SUFFIX):
+                return complain(f"--save-template {arguments.save_template}: the name must end in {SUFFIX}")
+            save_template(template, arguments.save_template, authenticator.revision)
+    except (ValueError, OSError) as error:  # unreadable, no face, several faces, no usable embedding, no key
         return complain(f"the reference cannot be used: {error}")
 
     decisions, records = [], []

@@ -1,8 +1,8 @@
 """The network and its image processor together: a picture in, evidence and decisions out.
 
-    authenticator = Authenticator.from_pretrained("pretrained")
-    template = authenticator.template(["anna.jpg"])
-    decision = authenticator.judge(template, "probe.jpg", "happy")
+authenticator = Authenticator.from_pretrained("pretrained")
+template = authenticator.template(["anna.jpg"])
+decision = authenticator.judge(template, "probe.jpg", "happy")
 """
 
 import hashlib
@@ -13,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from huggingface_hub import hf_hub_download
 
 from authentication.fused import fuse
+from authentication.onnx_network import OnnxNetwork, exported_graph
 from authentication.template import Template
 from authentication.tracking import FaceTracker
 from image_processing_facelivenet import FaceLiveNetImageProcessor, NoFaceError
@@ -52,14 +54,19 @@ class Authenticator:
     """Turns pictures into templates, evidence and decisions. Safe to share between threads.
 
     Args:
-        model: with `config.similarity_threshold` calibrated, or nobody is ever accepted. A faster copy of it is used.
+        model: with `config.similarity_threshold` calibrated, or nobody is ever accepted. A faster copy of it is used;
+            an exported graph as it is.
         processor: finds and aligns the face.
         device: where the network runs; detection stays on the CPU.
         revision: which weights these are, for the decisions' `model_revision`.
     """
 
-    def __init__(self, model: FaceLiveNetModel, processor: FaceLiveNetImageProcessor, device="cpu", revision=None):
-        self.model = fuse(model.to(device))
+    def __init__(
+        self, model: FaceLiveNetModel | OnnxNetwork, processor: FaceLiveNetImageProcessor, device="cpu", revision=None
+    ):
+        model = model.to(device)
+        self.parameters = model.num_parameters()
+        self.model = model if isinstance(model, OnnxNetwork) else fuse(model)
         self.config = model.config
         self.processor = processor
         self.device = device
@@ -67,12 +74,15 @@ class Authenticator:
 
     @classmethod
     def from_pretrained(cls, model: str | Path, device: str = "cpu") -> "Authenticator":
-        """Load a checkpoint from a local folder or, named "owner/name", from the Hub.
+        """Load a checkpoint from a local folder or, named "owner/name", from the Hub; or an exported .onnx graph.
 
         Raises:
             FileNotFoundError: there is no such folder, or it holds no checkpoint.
             OSError: the checkpoint is damaged, incomplete or cannot be fetched. Every message names the model.
         """
+        if graph := exported_graph(model):
+            network = OnnxNetwork(graph)
+            return cls(network, network.processor, device, network.revision)
         folder = Path(model)
         hub_id = re.fullmatch(r"[\w-]+/[\w.-]+", str(model)) and not folder.parent.is_dir()
         if not folder.is_dir() and not hub_id:
@@ -87,10 +97,9 @@ class Authenticator:
             raise OSError(f"{model}: cannot be loaded: {error}") from error
         if report["missing_keys"]:  # transformers would fill them with random numbers
             raise OSError(f"{model}: lacks weights: {', '.join(sorted(report['missing_keys'])[:3])}, …")
-        revision = getattr(network.config, "_commit_hash", None)
-        if folder.is_dir():
-            with open(folder / "model.safetensors", "rb") as weights:
-                revision = hashlib.file_digest(weights, "sha256").hexdigest()[:12]
+        weights = folder / "model.safetensors" if folder.is_dir() else hf_hub_download(str(model), "model.safetensors")
+        with open(weights, "rb") as file:
+            revision = hashlib.file_digest(file, "sha256").hexdigest()[:12]
         return cls(network, processor, device, revision)
 
     @property

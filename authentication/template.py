@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Template:
-    """The re-normalised mean of the reference photographs' embeddings. It lives in memory only.
+    """The re-normalised mean of the reference photographs' embeddings. On disk it lies encrypted or not at all.
 
     embedding: (d,) float64, of length 1.
     photographs: how many references it was made of.

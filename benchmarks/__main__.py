@@ -5,11 +5,13 @@
     python -m benchmarks loss
     python -m benchmarks loading --data corpora/drawn:train
     python -m benchmarks training --data corpora/drawn:train --steps 20
+    python -m benchmarks onnx --data corpora/lfw --split 9
 
 inference  a camera frame from picture to decision, against MTCNN, InceptionResnetV1 and a second network: frames/s
 loss       the class-wise triplet loss against torch.cdist and plain broadcasting: memory, time, equal results
 loading    batches of photographs from a prepared corpus against ImageFolder and per-image transforms: images/s
 live       the demo's server with simulated people before their cameras: frames/s, answer times, memory
+onnx       the network alone, PyTorch against its exported graph in 32 and in 8 bits: milliseconds, size, accuracy
 training   the training loop against a plain one over the same network: images/s, share of time waiting for data
 
 Read the ratios: times depend on the machine and on what else it does, so both sides of a ratio are measured in turn.
@@ -24,11 +26,13 @@ from pathlib import Path
 import torch
 from huggingface_hub.errors import StrictDataclassError
 
-from benchmarks import inference, live, loading, loss, training
+from benchmarks import inference, live, loading, loss, onnx, training
 from benchmarks.report import machine, machine_text
 from train.loop import Stopped
 
-BENCHMARKS = {"inference": inference, "live": live, "loss": loss, "loading": loading, "training": training}
+BENCHMARKS = {
+    "inference": inference, "live": live, "loss": loss, "loading": loading, "onnx": onnx, "training": training,
+}  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -116,6 +116,7 @@ def run(arguments) -> dict:
         arguments.repeats,
     )
     return {
+        "weights": ours.revision,
         "frames": len(frames),
         "of": str(clip) if clip else "a drawn person",
         "rows": [

@@ -131,7 +131,7 @@ def build(model: str | Path, authenticator: Authenticator) -> None:
     known = ", ".join(authenticator.challenges) or "–"
     about = words.MODEL_ABOUT.format(
         name=Path(model).name, revision=authenticator.revision or "–", challenges=known,
-        parameters=sum(weight.numel() for weight in authenticator.model.parameters()) / 1e6,
+        parameters=authenticator.parameters / 1e6,
     )  # fmt: skip
     gr.HTML(f'<p class="lead">{escape(about)}</p>')
     if results is None:

@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModel
 from modeling_facelivenet import (
     EXPRESSIONS,
     FaceLiveNetConfig,
+    FaceLiveNetForImageClassification,
     FaceLiveNetModel,
     class_wise_triplet_loss,
     expression_loss,
@@ -439,3 +440,48 @@ def test_identity_labels_without_identity_head_are_refused():
     model = FaceLiveNetModel(FaceLiveNetConfig(image_size=80))
     with pytest.raises(ValueError, match="num_identities"):
         model.eval()(torch.randn(1, 3, 80, 80), identity_labels=torch.tensor([0]))
+
+
+# branch 2 behind the usual interface
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_the_classifier_says_of_expressions_what_the_whole_network_says(tmp_path, flip):
+    torch.manual_seed(8)
+    model = FaceLiveNetModel(FaceLiveNetConfig(image_size=80, num_identities=2, test_time_flip=flip)).eval()
+    model.save_pretrained(tmp_path)
+    model = FaceLiveNetModel.from_pretrained(
+        tmp_path
+    )  # as the classifier: where weights lie in memory moves last digits
+    classifier, report = FaceLiveNetForImageClassification.from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    faces = torch.randn(2, 3, 80, 80)
+    assert torch.equal(classifier(faces).logits, model(faces).expression_logits)
+    assert parameters(classifier) == sum(map(parameters, (model.shared, model.expression, model.expression_head)))
+
+
+def test_a_head_of_other_classes_starts_from_any_checkpoint(tmp_path):
+    FaceLiveNetModel(FaceLiveNetConfig(image_size=80, expression_class_weights=[1.0] * 7)).save_pretrained(
+        tmp_path / "a"
+    )
+    names = {"id2label": {0: "open", 1: "shut"}, "label2id": {"open": 0, "shut": 1}}
+    for settings, labels in (({"num_labels": 3}, ("LABEL_0", "LABEL_1", "LABEL_2")), (names, ("open", "shut"))):
+        head = FaceLiveNetForImageClassification.from_pretrained(
+            tmp_path / "a", ignore_mismatched_sizes=True, **settings
+        )
+        head.save_pretrained(tmp_path / "b")
+        again = FaceLiveNetForImageClassification.from_pretrained(tmp_path / "b")
+        assert again.config.expressions == labels and again.config.label2id[labels[1]] == 1
+        assert not again.config.challenge_expressions and again.config.expression_class_weights is None
+        assert again(torch.randn(2, 3, 80, 80)).logits.shape == (2, len(labels))
+    kept = FaceLiveNetConfig.from_pretrained(tmp_path / "a", num_labels=7)
+    assert kept.expressions == EXPRESSIONS and list(kept.challenge_expressions) == ["happy", "surprise"]
+
+
+def test_the_classifiers_loss_is_the_mean_over_the_labelled():
+    torch.manual_seed(9)
+    classifier = FaceLiveNetForImageClassification(FaceLiveNetConfig(image_size=80)).eval()
+    faces, labels = torch.randn(3, 3, 80, 80), torch.tensor([4, -100, 0])
+    output = classifier(faces, labels=labels)
+    torch.testing.assert_close(output.loss, F.cross_entropy(output.logits[[0, 2]], labels[[0, 2]]))
+    assert classifier(faces, labels=torch.full((3,), -100)).loss == 0

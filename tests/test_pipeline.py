@@ -1,4 +1,4 @@
-"""The fusion rule: whatever it is given, it never accepts unless the rule holds."""
+"""The fusion rule: whatever it is given, it never accepts unless the rule holds; and its transformers pipeline."""
 
 import itertools
 import json
@@ -7,8 +7,22 @@ from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
-from pipeline_facelivenet import REASONS, Decision, decide, decide_frames, decide_probes, reject
+from authentication.authenticator import Authenticator
+from face_data.drawn import draw_face
+from image_processing_facelivenet import FaceLiveNetImageProcessor
+from modeling_facelivenet import FaceLiveNetConfig, FaceLiveNetModel
+from pipeline_facelivenet import (
+    REASONS,
+    Decision,
+    FaceAuthenticationPipeline,
+    decide,
+    decide_frames,
+    decide_probes,
+    reject,
+)
 
 HAPPY = {"neutral": 0.2, "happy": 0.7, "sad": 0.1}
 NEUTRAL = {"neutral": 0.8, "happy": 0.1, "sad": 0.1}
@@ -187,3 +201,58 @@ def test_probes(probes, reason):
     decision = decide_probes(probes, "happy")
     assert decision.reason == reason
     assert decision.accepted is (reason == "accepted")
+
+
+def test_a_similarity_past_one_by_rounding_is_reported_as_the_number_one():
+    assert isinstance(judge(1.00001).similarity, float)
+
+
+@pytest.fixture(scope="module")
+def alike():
+    """A pipeline whose random network finds everybody alike and happy, for faces that are aligned already."""
+    torch.manual_seed(0)
+    model = FaceLiveNetModel(FaceLiveNetConfig(image_size=75, similarity_threshold=0.5)).eval()
+    with torch.no_grad():
+        model.expression_head.classifier.bias[model.config.expressions.index("happy")] = 20
+    return FaceAuthenticationPipeline(model, image_processor=FaceLiveNetImageProcessor(size=75), device="cpu")
+
+
+@pytest.fixture
+def faces():
+    return [draw_face(person, "neutral", np.random.default_rng(person)) for person in range(3)]
+
+
+def test_the_pipeline_decides_as_the_authenticator_does(alike, faces):
+    authenticator = Authenticator(alike.model, alike.image_processor)
+    template = authenticator.template(faces[:2])
+    for expression, reason in (("happy", "accepted"), ("sad", "wrong_expression")):
+        decision = alike(faces[:2], faces[2], expression)
+        expected = authenticator.judge(template, faces[2], expression).to_dict()
+        assert decision["reason"] == reason
+        assert decision["similarity"] == pytest.approx(expected.pop("similarity"), abs=1e-6)
+        assert decision["expression_probabilities"] == pytest.approx(expected.pop("expression_probabilities"), abs=1e-6)
+        assert {name: decision[name] for name in expected} == expected
+
+
+def test_the_pipeline_takes_aligned_faces_without_looking_for_them(alike, faces):
+    blank = np.zeros((75, 75, 3), np.uint8)
+    assert alike(faces[0], faces[1], "happy", detect=False)["accepted"]
+    assert alike(faces[0], blank, "happy", detect=False)["expression"] is not None
+    assert alike(faces[0], blank, "happy")["reason"] == "no_face"
+
+
+def test_what_the_pipeline_refuses(alike, faces):
+    group = Image.new("RGB", (500, 250))
+    for place in range(2):
+        group.paste(faces[place], (250 * place, 0))
+    assert alike(faces[0], group, "happy")["reason"] == "several_faces"
+    assert alike(faces[0], [faces[1], group], "happy")["reason"] == "several_faces"
+    assert alike(faces[0], [np.zeros((99, 99, 3), np.uint8), faces[1]], "happy")["accepted"]
+    with pytest.raises(ValueError, match="reference 1 shows 2 faces"):
+        alike([faces[0], group], faces[1], "happy")
+    with pytest.raises(ValueError, match="no face found"):
+        alike(np.zeros((99, 99, 3), np.uint8), faces[1], "happy")
+    with pytest.raises(ValueError, match=r"nowhere\.png: no such file"):
+        alike(faces[0], "nowhere.png", "happy")
+    with pytest.raises(ValueError, match="expression 'smug': this model knows neutral, anger"):
+        alike(faces[0], faces[1], "smug")

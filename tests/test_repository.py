@@ -18,7 +18,11 @@ ROOMS = {  # room -> what it may import of the project
         "modeling_facelivenet", "image_processing_facelivenet", "pipeline_facelivenet", "authentication", "face_data",
         "figure_style",
     },
-    "benchmarks": {"modeling_facelivenet", "image_processing_facelivenet", "authentication", "face_data", "train"},
+    "hub_card": {"modeling_facelivenet", "figure_style"},
+    "benchmarks": {
+        "modeling_facelivenet", "image_processing_facelivenet", "authentication", "face_data", "train", "evaluation",
+        "hub_card",
+    },
     "demo": {"image_processing_facelivenet", "pipeline_facelivenet", "authentication", "face_data"},
     "app": {"demo", "image_processing_facelivenet", "pipeline_facelivenet", "authentication"},
 }  # fmt: skip

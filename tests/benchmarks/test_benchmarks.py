@@ -13,7 +13,8 @@ from benchmarks.__main__ import main
 from benchmarks.loading import SIDES, Photographs, forget, write_photographs
 from benchmarks.loss import IMPLEMENTATIONS, LARGEST_SHARE, SMALLEST_GAIN, random_batch, step
 from benchmarks.report import medians, table
-from modeling_facelivenet import EXPRESSIONS
+from image_processing_facelivenet import FaceLiveNetImageProcessor
+from modeling_facelivenet import EXPRESSIONS, FaceLiveNetConfig, FaceLiveNetModel
 from train.batches import TrainingFaces
 
 
@@ -173,3 +174,16 @@ def test_a_clip_without_a_face_measures_nothing(tmp_path, capsys):
     Image.new("RGB", (64, 48)).save(tmp_path / "grey.png")
     assert main(["inference", "--clip", str(tmp_path / "grey.png"), "--device", "cpu"]) == 2
     assert "no frame shows one face" in capsys.readouterr().err
+
+
+def test_the_exported_graph_is_measured_and_judged(tmp_path, drawn_corpus, capsys):
+    FaceLiveNetModel(FaceLiveNetConfig(image_size=75, repeats=[0, 0, 0])).save_pretrained(tmp_path / "model")
+    FaceLiveNetImageProcessor(size=75).save_pretrained(tmp_path / "model")
+    sizes = ("--faces", "1", "--repeats", "1", "--data", str(drawn_corpus), "--split", "valid")
+    result = result_of(tmp_path, "onnx", "--model", str(tmp_path / "model"), *sizes)
+    exact, _, exported, rounded = result["rows"]
+    assert positive(*(row["milliseconds"] for row in result["rows"])) and result["difference"] < 1e-4
+    assert rounded["megabytes"] < 0.3 * exported["megabytes"]
+    assert exported["auc"] == pytest.approx(exact["auc"], abs=1e-4)
+    assert exported["expression_accuracy"] == pytest.approx(exact["expression_accuracy"], abs=0.02)
+    assert "8 bits lose at most" in capsys.readouterr().out

@@ -1,0 +1,144 @@
+"""Templates on disk: encrypted, and bound to the weights they were made with.
+
+    python -m authentication.template_store template.key          # a new key, readable by its owner alone
+    FACELIVENET_TEMPLATE_KEY_FILE=template.key python -m authentication anna.jpg now.jpg --expression happy \\
+        --save-template anna.template
+    FACELIVENET_TEMPLATE_KEY_FILE=template.key python -m authentication anna.template later.jpg --expression happy
+
+A template identifies a person for as long as the face lasts, so nothing of it is written in the clear. The file is one
+Fernet token (AES-128 in CBC mode with HMAC-SHA256, github.com/fernet/spec): whoever changes a byte of it is noticed.
+The revision of the weights is inside; another network's template is refused, since its numbers mean nothing here.
+"""
+
+import argparse
+import base64
+import json
+import os
+import stat
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from cryptography.fernet import Fernet, InvalidToken
+
+from authentication.template import Template
+
+FORMAT = 1
+SUFFIX = ".template"
+KEY, KEY_FILE = "FACELIVENET_TEMPLATE_KEY", "FACELIVENET_TEMPLATE_KEY_FILE"  # environment variables
+
+
+class TemplateStoreError(ValueError):
+    """No key, a wrong one, or a template that cannot be used; the message names the file and says what to do."""
+
+
+def save_template(template: Template, path: Path, revision: str | None, key: bytes | None = None) -> None:
+    """Write an encrypted template, readable by its owner alone, as a whole or not at all.
+
+    Args:
+        revision: of the weights that made it (`Authenticator.revision`).
+        key: by default the one of the environment (`read_key`).
+    """
+    if not revision:
+        raise TemplateStoreError(f"{path}: the model has no revision to bind the template to")
+    path = Path(path)
+    record = {
+        "format": FORMAT,
+        "revision": revision,
+        "photographs": template.photographs,
+        "embedding": base64.b64encode(template.embedding.astype("<f8").tobytes()).decode(),
+    }
+    token = _fernet(read_key() if key is None else key).encrypt(json.dumps(record).encode())
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mode 600
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(token)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def load_template(path: Path, revision: str | None, key: bytes | None = None) -> Template:
+    """Read an encrypted template that weights of this revision made.
+
+    Raises:
+        OSError: there is no such file.
+        TemplateStoreError: another key or changed bytes, another revision, or another format.
+    """
+    token = Path(path).read_bytes()
+    try:
+        record = json.loads(_fernet(read_key() if key is None else key).decrypt(token))
+    except InvalidToken:
+        raise TemplateStoreError(f"{path}: not encrypted with this key, or changed since") from None
+    if record["format"] != FORMAT:
+        raise TemplateStoreError(f"{path}: of format {record['format']}, this program reads {FORMAT}: enrol again")
+    if record["revision"] != revision:
+        raise TemplateStoreError(
+            f"{path}: made by weights {record['revision']}, these are {revision}: enrol the person again"
+        )
+    embedding = np.frombuffer(base64.b64decode(record["embedding"]), "<f8")
+    return Template(embedding.astype(np.float64), record["photographs"])
+
+
+def read_key() -> bytes:
+    """The key that the environment holds, or the file it names.
+
+    Raises:
+        TemplateStoreError: there is none; or others than its owner may read or write the file.
+    """
+    if os.environ.get(KEY):
+        return os.environ[KEY].strip().encode()
+    if not os.environ.get(KEY_FILE):
+        raise TemplateStoreError(
+            f"no key for templates: set {KEY_FILE} to a file that `python -m authentication.template_store FILE` made, "
+            f"or {KEY} to a key"
+        )
+    path = Path(os.environ[KEY_FILE])
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            key = file.read(1000).strip()
+    except OSError as error:
+        raise TemplateStoreError(f"{KEY_FILE}={path}: cannot be read: {error.strerror}") from None
+    if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise TemplateStoreError(f"{path}: others may read or change this key: chmod 600 {path}, and make a new one")
+    return key
+
+
+def new_key_file(path: Path) -> None:
+    """Write a new random key, readable by its owner alone.
+
+    Raises:
+        FileExistsError: a key that is overwritten takes every template with it.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(Fernet.generate_key() + b"\n")
+
+
+def _fernet(key: bytes) -> Fernet:
+    try:
+        return Fernet(key)
+    except ValueError:
+        raise TemplateStoreError(
+            "the key for templates is not one: `python -m authentication.template_store FILE` makes one"
+        ) from None
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        prog="python -m authentication.template_store",
+        description="Makes a key for encrypted templates, readable by you alone. Keep it apart from the templates.",
+    )
+    parser.add_argument("file", type=Path, help="where to write it; must not exist")
+    arguments = parser.parse_args()
+    try:
+        new_key_file(arguments.file)
+    except OSError as error:
+        print(f"{arguments.file}: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
+    print(f"export {KEY_FILE}={arguments.file.resolve()}")

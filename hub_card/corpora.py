@@ -1,0 +1,44 @@
+"""What is known of the corpora that may train or judge a network: title, publisher's terms, reference."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Corpus:
+    title: str
+    terms: str
+    reference: str
+
+
+CORPORA = {
+    "lfw": Corpus(
+        "Labeled Faces in the Wild",
+        "research benchmark; the photographs belong to their owners",
+        "Huang, Ramesh, Berg, Learned-Miller, University of Massachusetts Amherst, Technical Report 07-49, 2007",
+    ),
+    "ferplus": Corpus(
+        "FERPlus",
+        "labels MIT; FER2013's photographs were collected from the web: research only",
+        "Barsoum, Zhang, Canton Ferrer, Zhang, ICMI 2016",
+    ),
+    "stills": Corpus(
+        "muxspace facial_expressions",
+        "labels Apache-2.0; the photographs are third-party: research only",
+        "github.com/muxspace/facial_expressions",
+    ),
+    "london": Corpus(
+        "Face Research Lab London Set",
+        "CC BY 4.0; signed consent for use in studies",
+        "DeBruine and Jones, doi 10.6084/m9.figshare.5047666, 2017",
+    ),
+    "drawn": Corpus(
+        "faces drawn by this project", "no person's photograph is in it", "`python -m face_data synthesize`"
+    ),
+}
+"""Folder name of a prepared corpus -> what it is."""
+
+
+def corpus(folder: str) -> Corpus:
+    """What is known of the prepared corpus in this folder; of one that is not listed, that its terms are not known."""
+    name = folder.rstrip("/").rsplit("/", 1)[-1]
+    return CORPORA.get(name) or Corpus(name, "not recorded here: ask its publisher before you use the weights", "–")

@@ -1,0 +1,44 @@
+"""What lies in a folder for the Hub, and how it is recognised; for those who write it and those who send it."""
+
+import hashlib
+import json
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+REPO_PLACEHOLDER = "OWNER/NAME"  # in the card, until `push` knows the repository's id
+CODE = ("modeling_facelivenet.py", "image_processing_facelivenet.py", "pipeline_facelivenet.py")
+WEIGHTS = "model.safetensors"
+OPTIONAL_RESULTS = ("inference.json", "onnx.json")  # of `python -m benchmarks`
+
+
+def check_results(results: dict, path: Path, weights: str) -> None:
+    """
+    Raises:
+        ValueError: the results are not of the weights with this SHA-256, or a protocol of the three is missing.
+    """
+    judged = results.get("model", {}).get("sha256", "")
+    if judged != weights:
+        raise ValueError(
+            f"{path} is of other weights (sha256 {judged[:12]}…, these are {weights[:12]}…): evaluate these first"
+        )
+    missing = [name for name in ("verification", "expression", "authentication") if not results.get(name)]
+    if missing:
+        raise ValueError(f"{path} lacks {' and '.join(missing)}: run `python -m evaluation all` on this model first")
+
+
+def is_built(folder: Path) -> bool:
+    """Whether `build` wrote this folder."""
+    path = folder / "config.json"
+    return path.is_file() and "custom_pipelines" in read_json(path) and (folder / "README.md").is_file()
+
+
+def read_json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,119 @@
+"""A checkpoint -> one .onnx file: faces in, embedding and expression logits out, for ONNX Runtime.
+
+The graph is the network in evaluation mode (averaging with the mirror image where the config says so) for any number of
+faces. Config, image processor settings and the revision of the weights travel in it as metadata.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from onnxruntime.quantization import QuantType, quantize_dynamic
+
+from hub_card.folder import WEIGHTS, read_json, sha256
+from modeling_facelivenet import FaceLiveNetModel
+
+TOLERANCE = 1e-4  # between PyTorch and ONNX Runtime, in float32
+REVISION_DIGITS = 12  # as the decisions of `authentication` name a checkpoint in a folder
+
+
+class InferenceGraph(torch.nn.Module):
+    """The network with a tuple for its output."""
+
+    def __init__(self, model: FaceLiveNetModel):
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        output = self.model(pixel_values)
+        return output.embedding, output.expression_logits
+
+
+def export(model: Path, out: Path) -> float:
+    """Write the inference graph of a checkpoint folder to `out`, as a whole or not at all.
+
+    Returns:
+        the largest difference between PyTorch's outputs and ONNX Runtime's, on random faces.
+
+    Raises:
+        FileNotFoundError: the folder lacks a file.
+        ValueError: the graph does not say what the network says; or `out` is not named .onnx.
+    """
+    for name in ("config.json", WEIGHTS, "preprocessor_config.json"):
+        if not (model / name).is_file():
+            raise FileNotFoundError(f"{model / name} is missing: not a checkpoint folder")
+    with _replacing(out) as graph:
+        network = FaceLiveNetModel.from_pretrained(model, dtype=torch.float32).eval()
+        faces = torch.randn(2, 3, network.config.image_size, network.config.image_size)
+        program = torch.onnx.export(
+            InferenceGraph(network).eval(),
+            (faces,),
+            dynamo=True,
+            input_names=["pixel_values"],
+            output_names=["embedding", "expression_logits"],
+            dynamic_shapes=({0: torch.export.Dim("faces")},),
+            verbose=False,
+        )
+        program.save(graph, external_data=False)
+        difference = largest_difference(network, graph)
+        if not difference <= TOLERANCE:
+            raise ValueError(f"{model}: the exported graph differs from the network by {difference:.2g}")
+        about = {
+            "config": json.dumps(read_json(model / "config.json")),
+            "preprocessor": json.dumps(read_json(model / "preprocessor_config.json")),
+            "revision": sha256(model / WEIGHTS)[:REVISION_DIGITS],
+            "parameters": str(network.num_parameters()),
+        }
+        _write_metadata(graph, about)
+    return difference
+
+
+def quantise(exported: Path, out: Path) -> None:
+    """An exported graph -> one whose weights have 8 bits (dynamic quantisation).
+
+    It is a revision of its own, since its embeddings differ a little.
+    """
+    with _replacing(out) as graph:
+        quantize_dynamic(exported, graph, weight_type=QuantType.QUInt8)
+        about = {prop.key: prop.value for prop in onnx.load(exported).metadata_props}
+        _write_metadata(graph, about | {"revision": f"{about['revision']}-int8"})
+
+
+@contextmanager
+def _replacing(out: Path) -> Iterator[Path]:
+    """A temporary file that takes the place of `out` when all has gone well."""
+    if out.suffix != ".onnx":
+        raise ValueError(f"{out}: the file's name must end in .onnx")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
+        graph = Path(temporary) / out.name
+        yield graph
+        os.replace(graph, out)
+
+
+def _write_metadata(graph: Path, about: dict[str, str]) -> None:
+    proto = onnx.load(graph)
+    onnx.helper.set_model_props(proto, about)
+    onnx.save(proto, graph)
+
+
+@torch.no_grad()
+def largest_difference(network: FaceLiveNetModel, graph: Path) -> float:
+    """Of any output number, over one, three and eight random faces."""
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    generator, worst = torch.Generator().manual_seed(0), 0.0
+    for count in (1, 3, 8):
+        side = network.config.image_size
+        faces = torch.randn(count, 3, side, side, generator=generator)
+        expected = InferenceGraph(network)(faces)
+        for name, values in zip(("embedding", "expression_logits"), expected, strict=True):
+            [found] = session.run([name], {"pixel_values": faces.numpy()})
+            worst = max(worst, float(np.abs(found - values.numpy()).max()))
+    return worst

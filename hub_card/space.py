@@ -1,0 +1,52 @@
+"""The Space: the demo as it runs here, with the weights of a built folder as its `pretrained/`."""
+
+import ast
+import shutil
+from pathlib import Path
+
+from hub_card.folder import REPOSITORY, WEIGHTS
+
+APP = Path("app.py")
+BESIDE = (Path("requirements.txt"), Path("README.md"))
+MODEL_FILES = ("config.json", WEIGHTS, "preprocessor_config.json", "results.json", "LICENSE.md")
+
+
+def stage_space(folder: Path, repo_id: str, out: Path) -> None:
+    """Write the Space of a built folder to `out`; `repo_id` is the model's, which its page links."""
+    files = project_files(APP)
+    styles = {
+        path.relative_to(REPOSITORY) for room in {f.parent for f in files} for path in (REPOSITORY / room).glob("*.css")
+    }
+    for name in sorted(files | styles | {*BESIDE}):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(REPOSITORY / name, out / name)
+    (out / "pretrained").mkdir()
+    for name in MODEL_FILES:
+        shutil.copyfile(folder / name, out / "pretrained" / name)
+    readme = (out / "README.md").read_text(encoding="utf-8")
+    front = readme.split("---")[1].rstrip()  # the Space's settings; the rest of the README is about the repository
+    text = f"The demo of [{repo_id}](https://huggingface.co/{repo_id}); terms: [LICENSE.md](pretrained/LICENSE.md)."
+    (out / "README.md").write_text(
+        f"---{front}\nmodels:\n- {repo_id}\n---\n\n# FaceLiveNet+\n\n{text}\n", encoding="utf-8"
+    )
+
+
+def project_files(start: Path) -> set[Path]:
+    """A Python file of the project and all those that it imports, directly or not, relative to the repository."""
+    found, waiting = set(), [start]
+    while waiting:
+        file = waiting.pop()
+        if file in found:
+            continue
+        found.add(file)
+        for node in ast.walk(ast.parse((REPOSITORY / file).read_text(encoding="utf-8"))):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            for name in names:
+                path = Path(*name.split("."))
+                packages = [folder / "__init__.py" for folder in (path, *path.parents)]
+                waiting += [one for one in (path.with_suffix(".py"), *packages) if (REPOSITORY / one).is_file()]
+    return found

@@ -1,0 +1,136 @@
+"""The folder for the Hub: what is in it, where its card's numbers come from, and what is refused."""
+
+import json
+import re
+import shutil
+
+import pytest
+from huggingface_hub import ModelCard
+
+from hub_card.__main__ import main
+from hub_card.card import count_parameters
+from hub_card.corpora import CORPORA
+from hub_card.folder import CODE, WEIGHTS
+from hub_card.package import build
+from modeling_facelivenet import FaceLiveNetConfig, FaceLiveNetModel
+
+
+@pytest.fixture
+def checkpoint(repository, tmp_path):
+    """The shipped checkpoint and its results, to be spoilt: (model, results)."""
+    model, results = tmp_path / "model", tmp_path / "results"
+    shutil.copytree(repository / "pretrained", model)
+    shutil.copytree(repository / "docs/results", results, ignore=shutil.ignore_patterns("*.html"))
+    return model, results
+
+
+def command(model, results, out) -> int:
+    return main(["build", "--model", str(model), "--results", str(results), "--out", str(out)])
+
+
+def test_the_folder_holds_the_weights_as_they_are_and_the_code(built, repository):
+    assert (built / WEIGHTS).read_bytes() == (repository / "pretrained" / WEIGHTS).read_bytes()
+    for name in CODE:
+        assert (built / name).read_bytes() == (repository / name).read_bytes()
+    settings = json.loads((built / "config.json").read_text(encoding="utf-8"))
+    assert set(settings["auto_map"]) == {"AutoConfig", "AutoModel", "AutoModelForImageClassification"}
+    assert list(settings["custom_pipelines"]) == ["face-authentication"] and settings["dtype"] == "float32"
+
+
+def test_the_same_inputs_give_the_same_bytes(built, checkpoint, tmp_path):
+    model, results = checkpoint
+    assert command(model, results, tmp_path / "out") == 0
+    files = sorted(path.relative_to(built) for path in built.rglob("*") if path.is_file())
+    assert files == sorted(p.relative_to(tmp_path / "out") for p in (tmp_path / "out").rglob("*") if p.is_file())
+    for name in files:
+        assert (built / name).read_bytes() == (tmp_path / "out" / name).read_bytes(), name
+
+
+def test_the_card_is_valid_and_shows_every_figure(built):
+    card = ModelCard.load(built / "README.md")
+    results = json.loads((built / "results.json").read_text(encoding="utf-8"))
+    values = {(row.dataset_name, row.metric_name): row.metric_value for row in card.data.eval_results}
+    for name, section in results["authentication"].items():
+        corpus_title = CORPORA[section["corpus"]["name"]].title
+        false_accepts = section["report"]["far"]["value"]
+        assert values[f"{corpus_title} ({name})", "false accept rate"] == pytest.approx(false_accepts, abs=1e-4)
+    assert card.data.license == "other" and (built / card.data.license_link).is_file()
+    shown = set(re.findall(r"\]\((figures/[^)]+)\)", card.content))
+    assert shown == {path.relative_to(built).as_posix() for path in (built / "figures").iterdir()}
+    assert not re.search(r"\bNone\b|Undefined|\{\{|\{%", card.content)
+
+
+def test_no_number_is_typed_into_the_template(repository):
+    """Outside of expressions and code stand no rates, percentages or counts but the level of the intervals."""
+    text = (repository / "hub_card/card.md.jinja").read_text(encoding="utf-8")
+    text = re.sub(r"```.*?```|\{\{.*?\}\}|\{%.*?%\}", "", text, flags=re.DOTALL)
+    numbers = set(re.findall(r"\d+(?:[.,]\d+)+|\d+ ?%|\d{3,}", text))
+    assert numbers <= {"95 %", "1902.11179", "256"}  # interval, the paper, the name of the hash
+
+
+def test_the_numbers_follow_the_results(checkpoint, tmp_path, capsys):
+    model, results = checkpoint
+    content = json.loads((results / "results.json").read_text(encoding="utf-8"))
+    rate = next(iter(content["authentication"].values()))["report"]["far"]
+    rate |= {"value": 0.4321, "hits": 1904, "total": 4406, "bootstrap": [0.4101, 0.4501]}
+    content = {name: part for name, part in content.items() if name not in ("slices", "sessions")}
+    (results / "results.json").write_text(json.dumps(content), encoding="utf-8")
+    (model / "last").mkdir()
+    rows = [{"step": step, "w1": 1 / step, "w2": 1 - 1 / step} for step in range(1, 5)]
+    for name in ("config.json", "preprocessor_config.json", "training.json", WEIGHTS):
+        shutil.move(model / name, model / "last" / name)
+    (model / "log.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    drawn = next(section["figures"]["roc"] for section in content["verification"].values())
+    (results / drawn).write_bytes(b"drawn by the evaluation")
+    speed = {
+        "weights": content["model"]["sha256"][:12],
+        "machine": {"gpu": None, "cpu": "Some Processor", "threads": 1, "torch": "2.99"},
+        "frames": 24, "of": "a drawn person", "milliseconds_per_frame": {"detect": 12.34},
+        "rows": [{"side": "ours", "frames_per_second": 56.78, "ratio": 4.56}],
+    }  # fmt: skip
+    (results / "inference.json").write_text(json.dumps(speed), encoding="utf-8")
+    (results / "onnx.json").write_text('{"weights": "0123456789ab"}', encoding="utf-8")
+    built = build(model / "last", results, tmp_path / "out")
+    assert "onnx.json is left out: it was measured with other weights" in capsys.readouterr().err
+    assert not (built / "onnx.json").exists()
+    card = (built / "README.md").read_text(encoding="utf-8")
+    assert "| false accept rate | 0.432 | 1,904 of 4,406 | 0.410–0.450 |" in card
+    assert "By group" not in card and "Challenge sessions" not in card and "(figures/task_weights.png)" in card
+    assert "| ours | 56.8 | 4.56 |" in card and "detect 12.3" in card
+    assert (built / "figures" / drawn).read_bytes() == b"drawn by the evaluation"
+
+
+def test_parameters_are_counted_as_the_network_has_them():
+    config = FaceLiveNetConfig(image_size=80, repeats=[0, 0, 0])
+    total = sum(parameter.numel() for parameter in FaceLiveNetModel(config).parameters())
+    assert sum(count_parameters(config).values()) == total
+
+
+def test_what_cannot_be_built_is_refused(checkpoint, tmp_path, capsys):
+    model, results = checkpoint
+    out = tmp_path / "out"
+
+    def refusal(model=model, results=results, out=out) -> str:
+        assert command(model, results, out) == 2
+        return capsys.readouterr().err
+
+    content = json.loads((results / "results.json").read_text(encoding="utf-8"))
+    for change, message in (
+        ({"model": {"name": "other", "sha256": "0" * 64}}, "of other weights"),
+        ({"verification": {}}, "lacks verification: run `python -m evaluation all`"),
+    ):
+        (results / "results.json").write_text(json.dumps(content | change), encoding="utf-8")
+        assert message in refusal()
+    (results / "results.json").write_text("{", encoding="utf-8")
+    assert "cannot be read" in refusal()
+    (results / "results.json").unlink()
+    assert "results.json is missing: run `python -m evaluation all" in refusal()
+    (model / "training.json").unlink()
+    assert "training.json is missing: the record that `python -m train` leaves" in refusal()
+    assert not out.exists()
+
+
+def test_another_folder_is_not_overwritten(checkpoint, capsys):
+    model, results = checkpoint
+    assert command(model, results, model) == 2
+    assert "did not write" in capsys.readouterr().err and (model / WEIGHTS).is_file()

@@ -1,0 +1,123 @@
+"""What was published, used by processes that know nothing of the project: only the Hub's address and a name."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from authentication.authenticator import Authenticator
+from hub_card.push import push
+from modeling_facelivenet import FaceLiveNetModel
+
+
+@pytest.fixture
+def published(hub, built, monkeypatch):
+    """The Hub with the model on it, and the commit."""
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    monkeypatch.setenv("HF_TOKEN", "writer")
+    push(built, "user/faces")
+    return hub
+
+
+def test_every_snippet_of_the_card_runs(published, run_python, somewhere, repository):
+    """From an empty folder; the last one trains a head of three classes for a step, which is then published too."""
+    card = published.file("user/faces", "README.md").decode()
+    snippets = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    assert len(snippets) == 4
+    after = """
+from transformers import AutoModelForImageClassification
+print(classify("probe.jpg")[0]["label"])
+model.push_to_hub("user/finetuned")
+again = AutoModelForImageClassification.from_pretrained("user/finetuned", trust_remote_code=True)
+same = all(torch.equal(value, model.state_dict()[name]) for name, value in again.state_dict().items())
+print(again.config.num_labels, same)
+"""
+    done = run_python("\n".join([*snippets, after]), HF_ENDPOINT=published.url, HF_TOKEN="writer")
+    assert done.returncode == 0, done.stderr
+    ours = Authenticator.from_pretrained(repository / "pretrained")
+    asked = ours.config.challenge_expressions[0]
+    decision = ours.judge(ours.template([somewhere / "reference.jpg"]), somewhere / "probe.jpg", asked)
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"{decision.accepted} {decision.message}"
+    assert lines[-2:] == [decision.expression, "3 True"]
+    settings = json.loads(published.file("user/finetuned", "config.json"))
+    assert settings["auto_map"]["AutoModelForImageClassification"].endswith("FaceLiveNetForImageClassification")
+
+
+def test_a_pinned_commit_gives_the_bits_of_the_source(published, run_python, somewhere, repository):
+    commit = published.repositories["model", "user/faces"].commits[-1][0]
+    faces = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    np.save(somewhere / "faces.npy", faces.numpy())
+    done = run_python(
+        f"""
+import sys
+sys.modules["facenet_pytorch"] = None  # as where it is not installed
+import numpy as np, torch
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification, pipeline
+
+at = {{"trust_remote_code": True, "revision": "{commit}"}}
+faces = torch.from_numpy(np.load("faces.npy"))
+model = AutoModel.from_pretrained("user/faces", **at)
+output = model(faces)
+np.savez("output.npz", embedding=output.embedding.detach(), logits=output.expression_logits.detach())
+classifier = AutoModelForImageClassification.from_pretrained("user/faces", **at)
+assert torch.equal(classifier(faces).logits, output.expression_logits)
+for options in ({{"dtype": torch.float16}}, {{"device_map": "cpu"}}, {{"low_cpu_mem_usage": True}}):
+    other = AutoModel.from_pretrained("user/faces", **at, **options)
+    assert torch.allclose(other(faces.to(other.dtype)).embedding, output.embedding, atol=1e-2), options
+assert AutoConfig.from_pretrained("user/faces", **at).challenge_expressions
+
+authenticate = pipeline("face-authentication", model="user/faces", **at)
+print(authenticate("probe.jpg", "probe.jpg", "happy", detect=False)["same_identity"])
+try:
+    authenticate("reference.jpg", "probe.jpg", "happy")
+except ImportError as error:
+    print(error)
+for wrong in ("nowhere", "0" * 40):
+    try:
+        AutoModel.from_pretrained("user/faces", trust_remote_code=True, revision=wrong)
+    except Exception as error:
+        print(type(error).__name__, error)
+""",
+        HF_ENDPOINT=published.url,
+    )
+    assert done.returncode == 0, done.stderr
+    same, advice, *wrong = [line for line in done.stdout.splitlines() if line]
+    assert same == "True"
+    assert "pip install --no-deps facenet-pytorch" in advice and "detect=False" in advice
+    assert "OSError nowhere is not a valid git identifier" in "\n".join(wrong) and "0" * 40 in "\n".join(wrong)
+    source = FaceLiveNetModel.from_pretrained(repository / "pretrained", dtype=torch.float32)
+    with torch.no_grad():
+        expected, found = source(faces), np.load(somewhere / "output.npz")
+    assert np.array_equal(found["embedding"], expected.embedding.numpy())
+    assert np.array_equal(found["logits"], expected.expression_logits.numpy())
+
+
+def test_a_download_that_breaks_off_goes_on_or_fails_without_leaving_half_a_file(published, run_python, somewhere):
+    fetch = 'from huggingface_hub import hf_hub_download; print(hf_hub_download("user/faces", "model.safetensors"))'
+    published.cut("GET", "/cdn/", after=1_000_000)
+    done = run_python(fetch, HF_ENDPOINT=published.url)
+    assert done.returncode == 0, done.stderr
+    with open(done.stdout.strip(), "rb") as file:
+        assert file.read() == published.file("user/faces", "model.safetensors")
+    assert published.count("GET", "/cdn/") == 2
+
+    broken = f"import time; time.sleep = lambda seconds: None\n{fetch}"
+    published.cut("GET", "/cdn/", after=0, times=99)
+    cache = somewhere.parent / "other"
+    done = run_python(broken, HF_ENDPOINT=published.url, HF_HOME=str(cache))
+    assert done.returncode != 0 and "peer closed connection" in done.stderr
+    assert not list(cache.rglob("snapshots/*/model.safetensors"))
+
+
+def test_a_private_model_is_not_there_for_strangers(published, run_python):
+    published.repositories["model", "user/faces"].private = True
+    done = run_python(
+        'from transformers import AutoConfig; AutoConfig.from_pretrained("user/faces", trust_remote_code=True)',
+        HF_ENDPOINT=published.url,
+    )
+    assert done.returncode != 0
+    assert "user/faces is not a local folder" in done.stderr and "private repository" in done.stderr

@@ -1,0 +1,161 @@
+"""Publishing over HTTP: what goes, what is refused, and what happens when the Hub does not play along."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+import huggingface_hub.constants
+import pytest
+import yaml
+
+from hub_card.__main__ import main
+from hub_card.folder import WEIGHTS, sha256
+
+
+@pytest.fixture
+def at_hub(hub, monkeypatch):
+    """This process publishes to the loopback Hub, as someone who may write."""
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setenv("HF_TOKEN", "writer")
+    return hub
+
+
+@pytest.fixture
+def copy(built, tmp_path):
+    """A folder for the Hub that a test may spoil."""
+    return shutil.copytree(built, tmp_path / "copy")
+
+
+def push(folder, *options) -> int:
+    return main(["push", str(folder), "user/faces", *options])
+
+
+def test_one_commit_holds_the_folder_and_the_card_names_the_repository(at_hub, built, capsys):
+    assert push(built, "--private") == 0
+    repository = at_hub.repositories["model", "user/faces"]
+    assert repository.private and len(repository.commits) == 2  # the empty first one is the Hub's
+    assert f"user/faces/commit/{repository.commits[-1][0]}" in capsys.readouterr().out
+    expected = {path.relative_to(built).as_posix() for path in built.rglob("*") if path.is_file()}
+    assert at_hub.files("user/faces") == expected
+    for path in expected - {"README.md"}:
+        assert at_hub.file("user/faces", path) == (built / path).read_bytes(), path
+    card = at_hub.file("user/faces", "README.md").decode()
+    assert 'model="user/faces"' in card and "OWNER/NAME" not in card
+    assert (built / "README.md").read_text(encoding="utf-8").count("OWNER/NAME") == card.count("user/faces")
+
+    assert push(built) == 0  # the repository exists (409), and nothing in it has changed
+    assert len(repository.commits) == 2
+
+
+def test_a_dry_run_says_what_would_go_and_sends_nothing(at_hub, built, capsys):
+    assert push(built, "--dry-run", "--space") == 0
+    text = capsys.readouterr().out
+    assert (
+        "model.safetensors" in text and "space user/faces" in text and "app.py" in text and "nothing was sent" in text
+    )
+    assert not at_hub.requests
+
+
+def test_the_space_runs_the_demo_with_these_weights(at_hub, built, tmp_path):
+    assert push(built, "--space") == 0
+    for path in at_hub.files("user/faces", "space"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(at_hub.file("user/faces", path, "space"))
+    front = yaml.safe_load((tmp_path / "README.md").read_text(encoding="utf-8").split("---")[1])
+    assert front["sdk"] == "gradio" and front["models"] == ["user/faces"] and (tmp_path / front["app_file"]).is_file()
+    code = "import app; print(app.Authenticator.from_pretrained(app.DEFAULT_MODEL).revision)"
+    process = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert process.stdout.strip() == sha256(built / WEIGHTS)[:12], process.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("optimizer.bin", b"state", "not one of the files that belong"),
+        ("checkpoints/step-00000300/manifest.json", b"{}", "not one of the files that belong"),
+        ("anna.jpg", b"photograph", "not one of the files that belong"),
+        ("figures/anna.png", b"photograph", "not one of the files that belong"),
+        (".env", b"KEY=1", "not one of the files that belong"),
+        ("training.json", b'{"token": "hf_' + b"a1B2" * 9 + b'"}', "looks like an access token"),
+        ("README.md", b"---\nlicense: other\n---\n# A card\n", "the card has no results"),
+        ("results.json", b'{"model": {"sha256": "0"}}', "other weights"),
+        ("modeling_facelivenet.py", None, "lacks modeling_facelivenet.py"),
+    ],
+)
+def test_what_must_not_go_is_refused(at_hub, copy, name, content, message, capsys):
+    if content is None:
+        (copy / name).unlink()
+    else:
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_bytes(content)
+        if name == "README.md":  # no figure is shown on this card
+            shutil.rmtree(copy / "figures")
+    assert push(copy) == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+    assert not at_hub.requests
+
+
+def test_a_folder_that_was_not_built_and_a_name_without_owner_are_refused(at_hub, built, repository, capsys):
+    assert push(repository / "pretrained") == 2
+    assert "is not a folder that `python -m hub_card build` wrote" in capsys.readouterr().err
+    assert main(["push", str(built), "faces"]) == 2
+    assert "owner/name" in capsys.readouterr().err
+    assert not at_hub.requests
+
+
+@pytest.mark.parametrize(
+    ("token", "message"),
+    [("", "hf auth login"), ("forged", "hf auth login"), ("reader", "may not write to user/faces (403)")],
+)
+def test_who_may_not_write_is_told_so_at_once(at_hub, built, token, message, capsys, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", token)
+    monkeypatch.setenv("HF_TOKEN_PATH", "/nonexistent")
+    assert push(built) == 2
+    assert message in capsys.readouterr().err
+    assert not at_hub.repositories and at_hub.count("POST", "/repos/create") == 1
+
+
+@pytest.mark.parametrize(("path", "status"), [("/repos/create", 500), ("/commit/", 503), ("/commit/", 409)])
+def test_what_passes_by_is_tried_again(at_hub, built, path, status, capsys):
+    at_hub.fail("POST", path, status)
+    assert push(built) == 0
+    assert len(at_hub.repositories["model", "user/faces"].commits) == 2
+    assert "trying again" in capsys.readouterr().err
+    sent = at_hub.count("PUT", sha256(built / WEIGHTS))
+    assert sent == 1, "what the Hub has is not sent again"
+
+
+def test_a_hub_that_stays_out_of_order_is_reported(at_hub, built, capsys, monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    at_hub.fail("POST", "/repos/create", 500, times=99)
+    assert push(built) == 2
+    error = capsys.readouterr().err
+    assert "did not take user/faces" in error and "run the same command again" in error
+
+
+def test_an_upload_that_was_cut_off_is_repeated_without_sending_everything_again(hub, built, repository):
+    weights = sha256(built / WEIGHTS)
+    environment = os.environ | {
+        "HF_ENDPOINT": hub.url, "HF_TOKEN": "writer", "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1",
+    }  # fmt: skip
+    command = [sys.executable, "-m", "hub_card", "push", str(built), "user/faces"]
+    hub.cut("PUT", weights, after=1_000_000, times=99)
+    process = subprocess.Popen(command, cwd=repository, env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not hub.count("PUT", weights) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert len(hub.repositories["model", "user/faces"].commits) == 1, "half a model is no commit"
+    stored, before = set(hub.blobs), len(hub.requests)
+
+    hub.mend()
+    assert subprocess.run(command, cwd=repository, env=environment, capture_output=True, timeout=60).returncode == 0
+    assert hub.file("user/faces", WEIGHTS) == (built / WEIGHTS).read_bytes()
+    again = {re.fullmatch(r"/lfs/(\w+)", path)[1] for method, path in hub.requests[before:] if method == "PUT"}
+    assert weights in again and stored and not again & stored
