@@ -30,7 +30,7 @@ demo: $(VENV)/runtime
 
 test: $(VENV)/development browser
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/development
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ The page is in `demo/`; what it shows is decided in `authentication/`.
 
 import argparse
 import logging
+import os
 import sys
 import tempfile
 import threading
@@ -45,7 +46,12 @@ def build(live_tab: live.Live, offline_tabs: offline.Offline | None, model_name:
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python app.py", description="Face authentication live before the camera.")
-    parser.add_argument("--model", default=str(DEFAULT_MODEL), help="model folder or Hub id (default: %(default)s)")
+    parser.add_argument(
+        "--model",
+        default=os.environ.get("FACELIVENET_MODEL", str(DEFAULT_MODEL)),
+        help="model folder, Hub id (owner/name@commit) or exported .onnx file (default: what FACELIVENET_MODEL, a "
+        "Space's variable, names, or the shipped one; here %(default)s)",
+    )
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1, or GRADIO_SERVER_NAME)")
     parser.add_argument("--port", type=int, default=7860, help="port to listen on (default: %(default)s)")
     parser.add_argument(

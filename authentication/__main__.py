@@ -56,7 +56,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--model",
         default=str(DEFAULT_MODEL),
-        help="model folder, Hub id or exported .onnx file (default: the shipped one, %(default)s)",
+        help="model folder, Hub id (owner/name@commit) or exported .onnx file (default: the shipped one, %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print the decision as JSON")
     parser.add_argument(

@@ -23,6 +23,8 @@ from image_processing_facelivenet import FaceLiveNetImageProcessor, NoFaceError
 from modeling_facelivenet import FaceLiveNetModel
 from pipeline_facelivenet import Decision, decide, reject
 
+WEIGHTS = "model.safetensors"
+HUB_ID = re.compile(r"([\w-]+/[\w.-]+)(?:@([\w.-]+))?")  # and the revision, if one is named
 DEFAULT_MODEL = Path(__file__).resolve().parent.parent / "pretrained"
 
 
@@ -74,7 +76,10 @@ class Authenticator:
 
     @classmethod
     def from_pretrained(cls, model: str | Path, device: str = "cpu") -> "Authenticator":
-        """Load a checkpoint from a local folder or, named "owner/name", from the Hub; or an exported .onnx graph.
+        """Load a checkpoint from a local folder or from the Hub, or an exported .onnx graph.
+
+        Args:
+            model: a path; or "owner/name" on the Hub, better "owner/name@commit", which stays what it is.
 
         Raises:
             FileNotFoundError: there is no such folder, or it holds no checkpoint.
@@ -84,20 +89,23 @@ class Authenticator:
             network = OnnxNetwork(graph)
             return cls(network, network.processor, device, network.revision)
         folder = Path(model)
-        hub_id = re.fullmatch(r"[\w-]+/[\w.-]+", str(model)) and not folder.parent.is_dir()
-        if not folder.is_dir() and not hub_id:
+        on_hub = None if folder.is_dir() or folder.parent.is_dir() else HUB_ID.fullmatch(str(model))
+        if not folder.is_dir() and not on_hub:
             raise FileNotFoundError(f"{model}: no such model folder")
-        for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
+        source, commit = on_hub.groups() if on_hub else (folder, None)
+        for name in ("config.json", WEIGHTS, "preprocessor_config.json"):
             if folder.is_dir() and not (folder / name).is_file():
                 raise FileNotFoundError(f"{model}: not a model folder, {name} is missing")
         try:
-            network, report = FaceLiveNetModel.from_pretrained(model, dtype=torch.float32, output_loading_info=True)
-            processor = FaceLiveNetImageProcessor.from_pretrained(model)
+            network, report = FaceLiveNetModel.from_pretrained(
+                source, revision=commit or "main", dtype=torch.float32, output_loading_info=True
+            )
+            processor = FaceLiveNetImageProcessor.from_pretrained(source, revision=commit or "main")
+            weights = hf_hub_download(source, WEIGHTS, revision=commit) if on_hub else folder / WEIGHTS
         except Exception as error:  # transformers, safetensors and the checks of the config raise whatever they like
             raise OSError(f"{model}: cannot be loaded: {error}") from error
         if report["missing_keys"]:  # transformers would fill them with random numbers
             raise OSError(f"{model}: lacks weights: {', '.join(sorted(report['missing_keys'])[:3])}, …")
-        weights = folder / "model.safetensors" if folder.is_dir() else hf_hub_download(str(model), "model.safetensors")
         with open(weights, "rb") as file:
             revision = hashlib.file_digest(file, "sha256").hexdigest()[:12]
         return cls(network, processor, device, revision)

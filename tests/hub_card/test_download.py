@@ -27,6 +27,8 @@ def test_every_snippet_of_the_card_runs(published, run_python, somewhere, reposi
     card = published.file("user/faces", "README.md").decode()
     snippets = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     assert len(snippets) == 4
+    readme = re.findall(r"```python\n(.*?)```", (repository / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    snippets[:0] = [snippet.replace("OWNER/NAME", "user/faces") for snippet in readme]
     after = """
 from transformers import AutoModelForImageClassification
 print(classify("probe.jpg")[0]["label"])
@@ -41,7 +43,7 @@ print(again.config.num_labels, same)
     asked = ours.config.challenge_expressions[0]
     decision = ours.judge(ours.template([somewhere / "reference.jpg"]), somewhere / "probe.jpg", asked)
     lines = done.stdout.splitlines()
-    assert lines[0] == f"{decision.accepted} {decision.message}"
+    assert lines[:2] == [decision.message, f"{decision.accepted} {decision.message}"]
     assert lines[-2:] == [decision.expression, "3 True"]
     settings = json.loads(published.file("user/finetuned", "config.json"))
     assert settings["auto_map"]["AutoModelForImageClassification"].endswith("FaceLiveNetForImageClassification")
@@ -94,6 +96,26 @@ for wrong in ("nowhere", "0" * 40):
         expected, found = source(faces), np.load(somewhere / "output.npz")
     assert np.array_equal(found["embedding"], expected.embedding.numpy())
     assert np.array_equal(found["logits"], expected.expression_logits.numpy())
+
+
+def test_the_app_and_the_command_line_take_a_commit(published, run_python, repository):
+    commit = published.repositories["model", "user/faces"].commits[-1][0]
+    done = run_python(
+        f"""
+import sys
+sys.path.insert(0, {str(repository)!r})
+from authentication.authenticator import Authenticator
+for model in ("user/faces@{commit}", "user/faces", "user/faces@{"0" * 40}", "user/nothing"):
+    try:
+        print(Authenticator.from_pretrained(model).revision)
+    except OSError as error:
+        print(str(error).split(": ")[0])
+""",
+        HF_ENDPOINT=published.url,
+    )
+    assert done.returncode == 0, done.stderr
+    ours = Authenticator.from_pretrained(repository / "pretrained").revision
+    assert done.stdout.split() == [ours, ours, f"user/faces@{'0' * 40}", "user/nothing"]
 
 
 def test_a_download_that_breaks_off_goes_on_or_fails_without_leaving_half_a_file(published, run_python, somewhere):
