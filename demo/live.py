@@ -27,6 +27,7 @@ STREAM_SECONDS = 60  # of work for one stream, and of waiting for its next frame
 UPLOAD_SECONDS = 600  # then the server deletes the photographs of whoever has not left the page
 STREAMS = 32  # open at the same time, most of them waiting for a frame
 MOST_REFERENCES = 5
+PAGES = 500  # whose uploads are remembered, before those that are gone are forgotten
 
 
 class Live:
@@ -66,8 +67,14 @@ class Live:
         self.sessions.close(token)
         template, note = self._examine(photographs, request)
         if template is None:
-            problem = pictures.card("idle", words.CANNOT_USE if photographs else words.WELCOME, words.NO_REFERENCE)
-            return "", problem, "", note or f'<p class="note bad">{words.NO_REFERENCE}</p>'
+            if not photographs:
+                return (
+                    "",
+                    pictures.card("idle", words.WELCOME, words.NO_REFERENCE),
+                    "",
+                    _note("bad", words.NO_REFERENCE),
+                )
+            return "", pictures.card("idle", words.CANNOT_USE, words.SEE_NOTE), "", note
         address = request.client.host if request.client else ""
         try:
             ticket = self.limiter.begin(address, template)
@@ -117,10 +124,12 @@ class Live:
 
     def _examine(self, photographs: list[str], request: gr.Request) -> tuple[Template | None, str]:
         files = [Path(photograph) for photograph in photographs or []]
-        with self._files_lock:
-            self._files.setdefault(request.session_hash, set()).update(files)
         if not files:
             return None, ""
+        with self._files_lock:
+            if len(self._files) > PAGES:  # of those that were never closed properly Gradio has deleted the files by now
+                self._files = {page: own for page, own in self._files.items() if any(file.exists() for file in own)}
+            self._files.setdefault(request.session_hash, set()).update(files)
         if len(files) > MOST_REFERENCES:
             return None, _note("bad", words.TOO_MANY_REFERENCES.format(most=MOST_REFERENCES))
         if not all(file.is_file() for file in files):

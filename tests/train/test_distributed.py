@@ -26,9 +26,7 @@ def launch(out: Path, settings: dict, processes: int, accumulation: int, precisi
     ("settings", "accumulation", "precision", "tolerance"),
     [
         ({"weighting": "dynamic"}, 1, "no", 1e-5),
-        ({"weighting": "dynamic"}, 2, "no", 1e-4),
         ({"weighting": "dynamic"}, 1, "bf16", 1e-4),
-        ({"weighting": "inverse_loss"}, 1, "no", 1e-5),
         ({"weighting": "uncertainty", "expression_class_weights": [1, 2, 1, 0.5, 1, 1, 1]}, 2, "no", 1e-4),
         ({"weighting": "dynamic", "cosine_scale": 16, "cosine_margin": 0.2, "sampled_identities": 11}, 1, "no", 1e-5),
     ],

@@ -88,15 +88,14 @@ def test_pretraining_learns_people(pretrained):
 
 
 STAGES = [
-    "single_verification", "single_expression", "dynamic", "static_1_1", "static_1_2", "static_1_half", "inverse_loss",
-    "uncertainty",
+    "single_verification", "single_expression", "dynamic", "static_1_1", "inverse_loss", "uncertainty",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_each_stage_learns_from_the_pretrained_network(stage, pretrained, drawn_corpus, tmp_path, capsys):
     transfer = "false" if stage == "single_verification" else "true"
-    steps = "140" if stage in ("dynamic", "static_1_half") else "80"  # these give expressions the least weight
+    steps = "140" if stage == "dynamic" else "80"  # it gives expressions the least weight
     more = ("--steps", steps, "--start_from", str(pretrained), "--transfer_branch", transfer, "--tracker", "none")
     assert main(on_drawn_faces(drawn_corpus, tmp_path, *more, preset=stage)) == 0
     rows, numbers = log(tmp_path), validation(tmp_path)
@@ -114,13 +113,17 @@ def test_each_stage_learns_from_the_pretrained_network(stage, pretrained, drawn_
         assert last["expression_loss"] < first["expression_loss"] - 0.1
         # chance is 1 in 7; equation 5 takes most weight from expressions here, because L1 is the smaller loss
         assert numbers["expression_accuracy"] > (0.17 if stage == "dynamic" else 0.2)
-    if stage.startswith("static"):
-        w2 = {"1": 1, "2": 2, "half": 0.5}[stage.rpartition("_")[2]]
-        for row in rows:
-            assert row["loss"] == pytest.approx(row["verification_loss"] + w2 * row["expression_loss"], rel=1e-3)
     if stage in ("dynamic", "inverse_loss"):
         assert all(row["w1"] + row["w2"] == pytest.approx(1, abs=1e-3) for row in rows)
         assert abs(last["w1"] - first["w1"]) > 0.05  # the unit has learnt
+
+
+@pytest.mark.parametrize("stage, w2", [("static_1_1", 1), ("static_1_2", 2), ("static_1_half", 0.5)])
+def test_static_weights_are_what_the_stage_is_called(stage, w2, drawn_corpus, tmp_path):
+    more = ("--steps", "2", "--batch_size", "8", "--validate_every", "2", "--tracker", "none")
+    assert main(on_drawn_faces(drawn_corpus, tmp_path, *more, preset=stage)) == 0
+    for row in log(tmp_path):
+        assert row["loss"] == pytest.approx(row["verification_loss"] + w2 * row["expression_loss"], rel=1e-3)
 
 
 def test_the_papers_own_stages_learn(drawn_corpus, tmp_path, capsys):
@@ -139,9 +142,6 @@ def test_the_papers_own_stages_learn(drawn_corpus, tmp_path, capsys):
     assert sum(row["softmax_loss"] for row in rows[-10:]) < 0.3 * sum(row["softmax_loss"] for row in rows[:10])
     assert numbers["verification_auc"] > 0.9
     start = ("--start_from", str(tmp_path / "paper_pretrain"), "--transfer_branch", "true")
-    rows, numbers = learn("paper_single_expression", 120, *start)
-    assert sum(row["expression_loss"] for row in rows[-10:]) < 0.8 * sum(row["expression_loss"] for row in rows[:10])
-    assert numbers["expression_accuracy"] > 0.2  # chance is 1 in 7
     rows, numbers = learn("paper_dynamic", 60, *start)
     assert numbers["verification_auc"] > 0.95
     assert rows[-1]["w1"] > rows[0]["w1"] + 0.1
