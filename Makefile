@@ -28,9 +28,10 @@ help:
 demo: $(VENV)/runtime
 	$(BIN)/python app.py $(if $(MODEL),--model "$(MODEL)")
 
+# Two processes of one thread each: more threads than cores wait for one another.
 test: $(VENV)/development browser
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/development
 	$(BIN)/ruff check .
