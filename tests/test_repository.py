@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -61,3 +63,14 @@ def test_readme_links_lead_somewhere(repository):
     assert len(links) > 5
     for link in links:
         assert (repository / link).exists(), link
+
+
+def test_app_and_command_line_need_what_requirements_names_and_nothing_more(repository):
+    """A Space installs requirements.txt alone: here everything that requirements-dev.txt adds is hidden."""
+    lines = (repository / "requirements-dev.txt").read_text(encoding="utf-8").splitlines()
+    added = {re.split(r"[<>=]", line)[0] for line in lines if line and line[0].isalpha()}
+    added -= {"pyyaml", "tqdm", "jinja2"}  # transformers and gradio bring these along
+    modules = {name.replace("-", "_") for name in added} | {"sklearn", "skimage", "xdist"}
+    code = f"import sys\nsys.modules.update(dict.fromkeys({sorted(modules)!r}))\nimport app, authentication.__main__"
+    done = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
