@@ -112,6 +112,7 @@ def main(argv: list[str] | None = None) -> int:
             run_history=False,
             max_file_size="20mb",
             allowed_paths=[examples],
+            state_session_capacity=live.STREAMS * 2,  # pages Gradio remembers; nothing that counts is in there
         )
     return 0
 

@@ -230,9 +230,8 @@ def visit(
     while time.monotonic() < until:
         page = GradioPage(address)
         try:
-            files = [
-                {"image": page.upload(f"reference_{number}.png", photograph(DRAWN_PEOPLE[number])), "caption": None}
-            ]
+            name = f"reference_{page.session}.png"
+            files = [{"image": page.upload(name, photograph(DRAWN_PEOPLE[number])), "caption": None}]
             for _ in range(ATTEMPTS_PER_PAGE):
                 if time.monotonic() >= until:
                     break

@@ -9,6 +9,7 @@ import binascii
 from pathlib import Path
 
 import gradio as gr
+from gradio.data_classes import ImageData
 from gradio.utils import get_upload_folder
 
 from demo import words
@@ -44,10 +45,18 @@ class UploadedClip(gr.Video):
         return uploaded(payload.path) if payload else None
 
 
+class Frame(ImageData):
+    """Gradio remembers the last value of every component for long after its page was closed: of a frame, nothing."""
+
+    def model_dump(self, **_) -> dict:
+        return {}
+
+
 class CameraFrames(gr.Image):
     """Hands on the bytes of a frame."""
 
     is_template = True
+    data_model = Frame
 
     def preprocess(self, payload) -> bytes | None:
         return decode_frame(payload.url or "") if payload else None

@@ -9,7 +9,7 @@ from PIL import Image
 
 from benchmarks.live import GradioError, GradioPage, frames_of
 from demo import live
-from demo.components import MOST_FRAME_BYTES, decode_frame
+from demo.components import MOST_FRAME_BYTES, CameraFrames, decode_frame
 from face_data.drawn import drawn_photograph
 
 PERSON = 13  # nobody else's failures count for this face
@@ -134,6 +134,13 @@ def test_a_frame_that_is_too_large_is_not_decoded():
     assert len(bomb.getvalue()) < MOST_FRAME_BYTES  # small to send: the image processor's limit of pixels stops it
     huge = "data:image/jpeg;base64," + "A" * (MOST_FRAME_BYTES * 4 // 3 + 4)
     assert decode_frame(huge) == b""
+
+
+def test_gradio_remembers_nothing_of_a_frame():
+    """It keeps the last value of each component long after its page was closed."""
+    camera = CameraFrames(streaming=True, sources=["webcam"])
+    received = camera.data_model.model_validate({"path": None, "url": "data:image/jpeg;base64,AAAA"})
+    assert camera.preprocess(received) == bytes(3) and received.model_dump() == {}
 
 
 def test_failures_of_a_face_make_the_next_attempt_wait(shipped, tmp_path, photograph):
