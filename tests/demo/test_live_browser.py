@@ -136,6 +136,20 @@ def test_two_people_at_once_do_not_mix(browser, server, tmp_path):
         assert "does not match" in why
 
 
+def test_a_photograph_taken_with_the_camera_and_another_one(browser, server, tmp_path):
+    video = film(tmp_path / "cam.mjpeg", [([drawn(PERSON, "neutral")], 10)])
+    with browser(video) as chromium:
+        page = chromium.new_context(permissions=["camera"]).new_page()
+        page.goto(server.address)
+        page.get_by_label("Capture from camera").first.click()
+        page.locator("#reference [title='grant webcam access'] button").click()
+        page.locator("#reference [aria-label='capture photo']").click()
+        page.locator("#note .note.good").wait_for(timeout=30_000)
+        page.locator("#reference input[type=file]").first.set_input_files(reference_of(tmp_path, PERSON))
+        page.locator("#note .note.good").nth(1).wait_for(timeout=30_000)
+        assert page.locator("#note img").count() == 2, "both aligned faces are shown"
+
+
 def test_photographs_that_cannot_be_used_are_explained(browser, server, tmp_path):
     two = Image.new("RGB", (640, 320))
     for place, person in enumerate((PERSON, STRANGER)):
