@@ -6,6 +6,8 @@ The page is in `demo/`; what it shows is decided in `authentication/`.
 """
 
 import argparse
+import contextlib
+import ctypes
 import logging
 import os
 import sys
@@ -42,6 +44,12 @@ def build(live_tab: live.Live, offline_tabs: offline.Offline | None, model_name:
             with gr.Tab(words.TABS["model"]):
                 model.build(model_name, authenticator)
     return page
+
+
+def keep_memory_flat() -> None:
+    """glibc gives each thread a heap of its own; frames that pass through dozens of them leave all full of holes."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL("libc.so.6").mallopt(-8, 2)  # M_ARENA_MAX
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -84,6 +92,7 @@ def complaint(arguments: argparse.Namespace, authenticator: Authenticator) -> st
 
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
+    keep_memory_flat()
     logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", level=logging.WARNING)
     logging.getLogger("authentication").setLevel(logging.INFO)
     transformers_logging.disable_progress_bar()
