@@ -1,6 +1,7 @@
 """Corpora of any size as a stream: shard after shard from the disk or the Hub, never the whole of one in memory."""
 
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ class StreamedFaces(TorchStream):
     ):  # fmt: skip
         self.labels, self.batch_size, self.seed = labels, batch_size, seed
         self.share = np.array(weights) / np.sum(weights)
-        self.process, self.workers = process, max(workers, 1)
+        self.process, self.processes, self.buffer, self.workers = process, processes, buffer, max(workers, 1)
         self.rounds, self.left_over = divmod(first_batch, self.workers)
         self.parts, self.wanted = [], []
         for text in corpora:
@@ -48,8 +49,7 @@ class StreamedFaces(TorchStream):
                     f"{folder}: {part.num_shards} shards cannot be split among {processes} processes with "
                     f"{self.workers} workers each; lower --workers, or prepare it with a smaller --shard-size"
                 )
-            part = part.shuffle(seed=seed, buffer_size=buffer)
-            self.parts.append(split_dataset_by_node(part, process, processes))
+            self.parts.append(part)
             self.wanted.append(None if splits is None else set(splits))
 
     def __iter__(self) -> Iterator[Batch]:
@@ -85,19 +85,18 @@ class StreamedFaces(TorchStream):
             unreadable,
         )
 
-    @staticmethod
-    def _endless(part: IterableDataset, wanted: set[str] | None) -> Iterator[dict]:
-        epoch = 0
-        while True:
-            part.set_epoch(epoch)
+    def _endless(self, part: IterableDataset, wanted: set[str] | None) -> Iterator[dict]:
+        for epoch in count():
+            # Not by `set_epoch`, whose number all workers share: whoever is ahead would set it for the others too.
+            seed = int(np.random.SeedSequence((self.seed, epoch)).generate_state(1)[0])
+            mixed = part.shuffle(seed=seed, buffer_size=self.buffer)
             nothing = True
-            for row in part:
+            for row in split_dataset_by_node(mixed, self.process, self.processes):
                 if wanted is None or row["split"] in wanted:
                     nothing = False
                     yield row
             if nothing:
                 raise CorpusError("a stream holds no photograph of the splits that were asked for")
-            epoch += 1
 
 
 def open_stream(corpus: str) -> IterableDataset:
