@@ -11,7 +11,7 @@ from authentication.authenticator import Authenticator, Evidence
 from authentication.session import ChallengeSession, Frame, Progress
 from authentication.template import Template
 from authentication.tracking import FaceTracker
-from image_processing_facelivenet import NoFaceError, UnreadableImageError, load_image
+from image_processing_facelivenet import UnreadableImageError, load_image
 from pipeline_facelivenet import reject
 
 MAX_MOMENTS = 2000  # of the timeline: over a minute at 30 frames a second
@@ -89,11 +89,9 @@ class Attempt:
         try:
             image = load_image(image)
             size, pixels = image.size, image.tobytes()
-            evidence = self._authenticator.evidence(image, self._tracker)
+            evidence = self._authenticator.look(image, self._tracker)
         except UnreadableImageError:
             decision = reject("no_frames", asked)
-        except NoFaceError:
-            pass
         decision = decision or self._authenticator.decide(self._template, evidence, asked)
         alone = evidence is not None and evidence.face_count == 1
         fingerprint = hashlib.blake2b(pixels, digest_size=8).digest()

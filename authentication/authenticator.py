@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from huggingface_hub import hf_hub_download
+from PIL import Image
 
 from authentication.fused import fuse
 from authentication.onnx_network import OnnxNetwork, exported_graph
 from authentication.template import Template
 from authentication.tracking import FaceTracker
-from image_processing_facelivenet import FaceLiveNetImageProcessor, NoFaceError
+from image_processing_facelivenet import Face, FaceLiveNetImageProcessor, NoFaceError
 from modeling_facelivenet import FaceLiveNetModel
 from pipeline_facelivenet import Decision, decide, reject
 
@@ -148,6 +149,22 @@ class Authenticator:
             face_count=int(batch["face_count"][0]),
         )
 
+    def look(self, image, tracker: FaceTracker | None = None) -> Evidence | None:
+        """`evidence`, or None where the picture shows no face.
+
+        Raises:
+            UnreadableImageError: naming the picture.
+        """
+        try:
+            return self.evidence(image, tracker)
+        except NoFaceError:
+            return None
+
+    def crop(self, image: Image.Image, evidence: Evidence) -> np.ndarray:
+        """The face that was judged in an upright RGB picture, (size, size, 3) uint8, as the network saw it."""
+        face = Face(evidence.box, evidence.landmarks, evidence.detection_probability)
+        return self.processor.align(image, face)
+
     def decide(self, template: Template, evidence: Evidence | None, required_expression: str) -> Decision:
         """The decision about one face; no evidence (no face) and several faces are rejections."""
         if evidence is None or evidence.face_count != 1:
@@ -171,11 +188,7 @@ class Authenticator:
         Raises:
             UnreadableImageError: naming the picture.
         """
-        try:
-            evidence = self.evidence(image, tracker)
-        except NoFaceError:
-            evidence = None
-        return self.decide(template, evidence, required_expression)
+        return self.decide(template, self.look(image, tracker), required_expression)
 
     @torch.inference_mode()
     def _run(self, pixel_values: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:

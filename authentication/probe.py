@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from authentication.authenticator import Authenticator, Evidence
 from authentication.template import Template
 from authentication.video import read_frames
-from image_processing_facelivenet import NoFaceError
 from pipeline_facelivenet import FRAMES_TO_HOLD, Decision, decide_frames
 
 
@@ -26,10 +25,7 @@ def judge_frames(authenticator: Authenticator, template: Template, path: str, ex
         UnreadableImageError: naming the file and the cause.
     """
     for seconds, image in read_frames(path):
-        try:
-            evidence = authenticator.evidence(image)
-        except NoFaceError:
-            evidence = None
+        evidence = authenticator.look(image)
         yield JudgedFrame(seconds, authenticator.decide(template, evidence, expression), evidence)
 
 

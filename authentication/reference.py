@@ -8,7 +8,7 @@ from PIL import Image, ImageFilter
 
 from authentication.authenticator import Authenticator, Evidence
 from authentication.template import Template
-from image_processing_facelivenet import Face, NoFaceError, UnreadableImageError, load_image
+from image_processing_facelivenet import UnreadableImageError, load_image
 
 SMALL = 64  # pixels of the box's shorter side; the network sees 96
 DARK, BRIGHT = 55, 185  # mean luminance of the face, 0 to 255
@@ -42,19 +42,16 @@ def examine(authenticator: Authenticator, photographs: Sequence) -> tuple[Templa
     for photograph in photographs:
         try:
             image = load_image(photograph)
-            evidence = authenticator.evidence(image)
+            evidence = authenticator.look(image)
         except UnreadableImageError as error:
             references.append(Reference(problem="unreadable", cause=str(error).removeprefix(f"{photograph}: ")))
-        except NoFaceError:
-            references.append(Reference(problem="no_face"))
-        else:
-            if evidence.face_count > 1:
-                references.append(Reference(problem="several_faces"))
-                continue
-            face = Face(evidence.box, evidence.landmarks, evidence.detection_probability)
-            crop = authenticator.processor.align(image, face)
-            embeddings.append(evidence.embedding)
-            references.append(Reference(face=crop, advice=_advice(crop, evidence)))
+            continue
+        if evidence is None or evidence.face_count > 1:
+            references.append(Reference(problem="several_faces" if evidence else "no_face"))
+            continue
+        face = authenticator.crop(image, evidence)
+        embeddings.append(evidence.embedding)
+        references.append(Reference(face=face, advice=_advice(face, evidence)))
     if not references or len(embeddings) < len(references):
         return None, references
     try:

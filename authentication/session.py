@@ -205,7 +205,6 @@ class ChallengeSession:
             return self._reject(reason)
         if new:
             self._advance(decision, now)
-        self._counted = self._counted and new
         return self.progress()
 
     def _advance(self, decision: Decision, now: float) -> None:

@@ -4,7 +4,6 @@ Detection itself puts its box elsewhere when the picture moves by one pixel, and
 turn with it. That is measured on the same frames: it is what can be asked of following.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +13,6 @@ from authentication.authenticator import Authenticator, Evidence
 from authentication.template import Template
 from authentication.tracking import FaceTracker, overlap
 from benchmarks.report import table
-from image_processing_facelivenet import NoFaceError
 
 Pair = tuple[Evidence | None, Evidence | None]
 
@@ -25,7 +23,7 @@ def agreement(ours: Authenticator, template: Template, frames: list[Image.Image]
     "decided_alike" counts the frames whose decisions have the same reason for the neutral face and every challenge.
     """
     tracker = FaceTracker(ours.processor)
-    pairs = [(_seen(ours.evidence, frame), _seen(ours.evidence, frame, tracker)) for frame in frames]
+    pairs = [(ours.look(frame), ours.look(frame, tracker)) for frame in frames]
     # where a tracker detects, it does so alike: what differs was followed
     followed = [number for number, (one, other) in enumerate(pairs) if not _same_box(one, other)]
     aside = [(pairs[number][0], _a_pixel_aside(ours, frames[number])) for number in followed]
@@ -47,20 +45,13 @@ def agreement_table(rows: list[dict]) -> str:
     return table(headers, [cells(row) for row in rows])
 
 
-def _seen(evidence: Callable, *arguments) -> Evidence | None:
-    try:
-        return evidence(*arguments)
-    except NoFaceError:
-        return None
-
-
 def _same_box(one: Evidence | None, other: Evidence | None) -> bool:
     return one is other is None or (one is not None and other is not None and np.array_equal(one.box, other.box))
 
 
 def _a_pixel_aside(ours: Authenticator, frame: Image.Image) -> Evidence | None:
     moved = frame.transform(frame.size, Image.Transform.AFFINE, (1, 0, 1, 0, 1, 1))  # one to the left and one up
-    evidence = _seen(ours.evidence, moved)
+    evidence = ours.look(moved)
     return evidence and replace(evidence, box=evidence.box + 1)
 
 

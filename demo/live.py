@@ -10,7 +10,6 @@ from html import escape
 from pathlib import Path
 
 import gradio as gr
-from PIL import Image
 
 from authentication.attempt import Attempt, Moment, View
 from authentication.authenticator import Authenticator
@@ -155,7 +154,7 @@ def _about(reference: Reference) -> str:
         return _note("bad", words.PROBLEMS[reference.problem].format(cause=reference.cause))
     advice = "; ".join(words.ADVICE[name] for name in reference.advice)
     text = words.USABLE_BUT.format(advice=advice) if advice else words.GOOD
-    return _note("fair" if advice else "good", text, pictures.photograph(Image.fromarray(reference.face)))
+    return _note("fair" if advice else "good", text, pictures.photograph(reference.face))
 
 
 def _note(kind: str, text: str, picture: str = "") -> str:

@@ -71,7 +71,7 @@ def bars(rows: list[tuple[str, str, dict]]) -> str:
         if place != corpus:
             parts.append(f"<h4>{escape(place)}</h4>")
             corpus = place
-        low, high = rate.get("bootstrap") or (rate["low"], rate["high"])
+        low, high = _bounds(rate)
         parts.append(
             f'<div class="bar"><span>{escape(name)}</span><div><b style="width:{rate["value"]:.1%}"></b>'
             f'<i style="left:{low:.1%};width:{high - low:.1%}"></i></div>'
@@ -110,7 +110,7 @@ def curve(results: dict) -> str:
         line = " ".join(f"{x(one['far']):.1f},{y(one['value']):.1f}" for one in own)
         parts.append(f'<polyline class="series{number % 3}" points="{line}"/>')
         for one in own:
-            low, high = one.get("bootstrap") or (one["low"], one["high"])
+            low, high = _bounds(one)
             parts.append(
                 f'<line class="series{number % 3}" x1="{x(one["far"]):.1f}" x2="{x(one["far"]):.1f}" '
                 f'y1="{y(low):.1f}" y2="{y(high):.1f}"/>'
@@ -162,8 +162,12 @@ def _pairs(section: dict) -> str:
 def _rate(rate: dict) -> tuple[str, str, str]:
     if rate.get("value") is None:
         return "–", "0", ""
-    bounds = rate.get("bootstrap") or (rate["low"], rate["high"])
-    return f"{rate['value']:.3f}", f"{rate['hits']:,} / {rate['total']:,}", _interval(bounds)
+    return f"{rate['value']:.3f}", f"{rate['hits']:,} / {rate['total']:,}", _interval(_bounds(rate))
+
+
+def _bounds(rate: dict) -> tuple[float, float]:
+    """95 %: over people where they are known, else Wilson's."""
+    return rate.get("bootstrap") or (rate["low"], rate["high"])
 
 
 def _interval(bounds) -> str:

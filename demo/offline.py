@@ -1,10 +1,11 @@
 """The tabs for what was photographed or filmed before: a clip, and two photographs."""
 
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
 import gradio as gr
-from PIL import Image
+import numpy as np
 
 from authentication.attempt import Moment
 from authentication.authenticator import Authenticator
@@ -13,7 +14,7 @@ from authentication.reference import examine
 from authentication.template import Template
 from demo import pictures, words
 from demo.components import UploadedClip, UploadedImage
-from image_processing_facelivenet import Face, UnreadableImageError, load_image
+from image_processing_facelivenet import UnreadableImageError, load_image
 from pipeline_facelivenet import FRAMES_TO_HOLD, Decision
 
 
@@ -28,7 +29,7 @@ class Offline:
         """The decision about a clip: its card and the timeline."""
         if not clip:
             return _problem(words.CLIP_FIRST), ""
-        template, problem = self._template(reference)
+        template, problem, _ = self._template(reference)
         if template is None:
             return _problem(problem), ""
         frames: list[JudgedFrame] = []
@@ -57,7 +58,7 @@ class Offline:
         """The decision about a photograph: its card, the row of what was asked and seen, and both aligned faces."""
         if not probe:
             return _problem(words.PROBE_FIRST), ""
-        template, problem = self._template(reference)
+        template, problem, face = self._template(reference)
         if template is None:
             return _problem(problem), ""
         try:
@@ -66,27 +67,23 @@ class Offline:
             return _problem(str(error).replace(str(probe), Path(probe).name)), ""
         if more:
             return _problem(words.PROBE_IS_CLIP), ""
-        faces = [self._face(reference), self._face(probe)] if frame.evidence else []
+        faces = [face, self.authenticator.crop(load_image(probe), frame.evidence)] if frame.evidence else []
         return self._verdict(frame.decision), pair_row(frame.decision, faces)
 
-    def _template(self, reference: str | None) -> tuple[Template | None, str]:
+    def _template(self, reference: str | None) -> tuple[Template | None, str, np.ndarray | None]:
+        """The template, or what is wrong with the photograph; and its aligned face."""
         if not reference:
-            return None, words.NO_REFERENCE
+            return None, words.NO_REFERENCE, None
         template, (about,) = examine(self.authenticator, [reference])
-        return template, words.PROBLEMS[about.problem].format(cause=about.cause) if about.problem else ""
-
-    def _face(self, photograph: str) -> str:
-        image = load_image(photograph)
-        evidence = self.authenticator.evidence(image)
-        face = Face(evidence.box, evidence.landmarks, evidence.detection_probability)
-        return pictures.photograph(Image.fromarray(self.authenticator.processor.align(image, face)))
+        problem = words.PROBLEMS[about.problem].format(cause=about.cause) if about.problem else ""
+        return template, problem, about.face
 
     def _verdict(self, decision: Decision) -> str:
         numbers = pictures.scores(decision, decision.reason) if self.operator else ""
         return pictures.verdict(decision) + numbers
 
 
-def pair_row(decision: Decision, faces: list[str]) -> str:
+def pair_row(decision: Decision, faces: list[np.ndarray]) -> str:
     """A row as in the paper's Table 6: the two faces, same person or not, asked and seen expression, the decision."""
     person = (
         words.NOT_KNOWN if decision.similarity is None else words.SAME if decision.same_identity else words.NOT_SAME
@@ -100,7 +97,8 @@ def pair_row(decision: Decision, faces: list[str]) -> str:
     }
     heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in cells)
     values = "".join(f"<td>{escape(value)}</td>" for value in cells.values())
-    return f'<div class="pair">{"".join(faces)}<table><tr>{heads}</tr><tr>{values}</tr></table></div>'
+    shown = "".join(map(pictures.photograph, faces))
+    return f'<div class="pair">{shown}<table><tr>{heads}</tr><tr>{values}</tr></table></div>'
 
 
 def _problem(text: str) -> str:
@@ -108,35 +106,47 @@ def _problem(text: str) -> str:
 
 
 def build_clip(offline: Offline, expressions: list[str], examples: list[list[str]]) -> None:
-    gr.HTML(f'<p class="lead">{words.CLIP_HELP.format(frames=FRAMES_TO_HOLD)}</p>')
-    with gr.Row():
-        with gr.Column(scale=2, min_width=300):
-            reference = _photograph(words.PHOTOGRAPH, "clip-reference")
-            clip = UploadedClip(label=words.CLIP, sources=["upload"], height=240, buttons=[], elem_id="clip")
-            expression = _expression(expressions)
-            check = gr.Button(words.CHECK, variant="primary", elem_id="check-clip")
-        with gr.Column(scale=3, min_width=320):
-            verdict = gr.HTML(elem_id="clip-verdict", min_height=130)
-            timeline = gr.HTML(elem_id="clip-timeline")
-    inputs = [reference, clip, expression]
-    _wire(check, offline.on_clip, inputs, [verdict, timeline])
-    gr.Examples(examples, inputs, label=words.EXAMPLES, api_visibility="private")
+    def media() -> list[gr.components.Component]:
+        reference = _photograph(words.PHOTOGRAPH, "clip-reference")
+        return [reference, UploadedClip(label=words.CLIP, sources=["upload"], height=240, buttons=[], elem_id="clip")]
+
+    help_text = words.CLIP_HELP.format(frames=FRAMES_TO_HOLD)
+    _build("clip", help_text, media, expressions, offline.on_clip, examples)
 
 
 def build_pair(offline: Offline, expressions: list[str], examples: list[list[str]]) -> None:
-    gr.HTML(f'<p class="lead">{words.PAIR_HELP}</p>')
+    def media() -> list[gr.components.Component]:
+        with gr.Row():
+            return [_photograph(words.PHOTOGRAPH, "pair-reference"), _photograph(words.PROBE, "pair-probe")]
+
+    _build("pair", words.PAIR_HELP, media, expressions, offline.on_pair, examples)
+
+
+def _build(
+    name: str,
+    help_text: str,
+    media: Callable[[], list[gr.components.Component]],
+    expressions: list[str],
+    handler: Callable,
+    examples: list[list[str]],
+) -> None:
+    """A tab: what `media` makes, an expression and a button; beside them the card and what else the handler returns."""
+    gr.HTML(f'<p class="lead">{help_text}</p>')
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            with gr.Row():
-                reference = _photograph(words.PHOTOGRAPH, "pair-reference")
-                probe = _photograph(words.PROBE, "pair-probe")
-            expression = _expression(expressions)
-            check = gr.Button(words.CHECK, variant="primary", elem_id="check-pair")
+            inputs = [*media(), _expression(expressions)]
+            check = gr.Button(words.CHECK, variant="primary", elem_id=f"check-{name}")
         with gr.Column(scale=3, min_width=320):
-            verdict = gr.HTML(elem_id="pair-verdict", min_height=130)
-            row = gr.HTML(elem_id="pair-row")
-    inputs = [reference, probe, expression]
-    _wire(check, offline.on_pair, inputs, [verdict, row])
+            verdict = gr.HTML(elem_id=f"{name}-verdict", min_height=130)
+            details = gr.HTML(elem_id=f"{name}-details")
+    check.click(
+        handler,
+        inputs,
+        [verdict, details],
+        concurrency_limit=1,
+        show_progress_on=[verdict],
+        api_visibility="private",
+    )
     gr.Examples(examples, inputs, label=words.EXAMPLES, api_visibility="private")
 
 
@@ -148,7 +158,3 @@ def _expression(expressions: list[str]) -> gr.Dropdown:
     choices = [(words.SHOWN.get(name, name), name) for name in expressions]
     chosen = "happy" if "happy" in expressions else expressions[0]
     return gr.Dropdown(choices, value=chosen, label=words.EXPRESSION)
-
-
-def _wire(button: gr.Button, handler, inputs: list, outputs: list) -> None:
-    button.click(handler, inputs, outputs, concurrency_limit=1, show_progress_on=outputs[:1], api_visibility="private")

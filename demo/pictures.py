@@ -5,6 +5,7 @@ import io
 from html import escape
 from math import pi
 
+import numpy as np
 from PIL import Image
 
 from authentication.attempt import Moment, View
@@ -55,10 +56,10 @@ def _ring(inside: str, held: float) -> str:
     return f'<svg viewBox="-4 -4 108 108" aria-hidden="true">{track}{ring if held else ""}{inside}</svg>'
 
 
-def photograph(picture: Image.Image) -> str:
-    """A small picture inside the page itself, so that no file is made of it."""
+def photograph(face: np.ndarray) -> str:
+    """An aligned face, (size, size, 3) uint8, inside the page itself, so that no file is made of it."""
     data = io.BytesIO()
-    picture.save(data, "JPEG", quality=90)
+    Image.fromarray(face).save(data, "JPEG", quality=90)
     return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}">'
 
 
@@ -132,10 +133,8 @@ def overlay(view: View) -> str:
     )
 
 
-def scores(decision: Decision | None, caption: str) -> str:
+def scores(decision: Decision, caption: str) -> str:
     """The operator's table, of one frame: similarity against the threshold, every expression's probability."""
-    if decision is None:
-        return ""
     known = decision.similarity is not None and decision.threshold is not None
     rows = [("similarity", decision.similarity, f" (threshold {decision.threshold:.3f})")] if known else []
     rows += [(name, probability, "") for name, probability in decision.expression_probabilities.items()]
