@@ -14,8 +14,9 @@ from datasets import Image
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from face_data.table import EXPRESSIONS, CorpusError, column, load_corpus, rows_of_splits, split_corpus
+from face_data.table import EXPRESSIONS, CorpusError, column, load_corpus, read_summary, rows_of_splits, split_corpus
 from modeling_facelivenet import IGNORE
+from train.composites import compose, draw_composites, landmarks_in_crop
 from train.decoded import open_decoded
 
 LABEL_COLUMNS = ("identity", "expression", "expression_votes", "split")
@@ -85,6 +86,8 @@ class TrainingFaces(Dataset):
 
     A photograph that cannot be decoded is replaced by the next one that can, and named in the batch. With
     `decoded_folder` each is decoded once and then read from there (see `train.decoded`); the batches are the same.
+    With `composites` so many people made of others' parts follow the real ones (see `train.composites`): their
+    photographs are further rows, their labels further identities, and nothing is said of their expression.
     """
 
     def __init__(
@@ -94,6 +97,8 @@ class TrainingFaces(Dataset):
         minimum_photographs: int = 1,
         soft_labels: bool = True,
         decoded_folder: Path | None = None,
+        composites: int = 0,
+        seed: int = 0,
     ):
         if not corpora:
             raise CorpusError("no corpus to read: name at least one")
@@ -116,9 +121,17 @@ class TrainingFaces(Dataset):
         }
         self.keys = [key for part in parts for key in column(part, "key")]
         self.labels = Labels(parts, expressions, minimum_photographs, soft_labels)
+        self.composites = []
+        if composites:
+            self.composites = draw_composites(self.labels.identity, composites, seed)
+            self.landmarks = np.concatenate(
+                [_landmarks(part, folder) for part, (folder, _) in zip(parts, named, strict=True)]
+            )
+        self.composite_start = len(self.keys) + np.cumsum([0] + [len(person) for person in self.composites])
+        self.num_identities = self.labels.num_identities + len(self.composites)
 
     def __len__(self) -> int:
-        return int(self.start[-1])
+        return int(self.composite_start[-1])
 
     def __getitems__(self, rows: list[int]) -> Batch:
         found = self.pictures(rows)
@@ -126,7 +139,7 @@ class TrainingFaces(Dataset):
         for place, asked in enumerate(rows):
             row, face = asked, found[place]
             while isinstance(face, Exception):
-                unreadable[self.keys[row]] = str(face)
+                unreadable[self.key(row)] = str(face)
                 row = (row + 1) % len(self)
                 if row == asked:
                     raise CorpusError("none of the training photographs can be decoded") from None
@@ -137,17 +150,65 @@ class TrainingFaces(Dataset):
             used.append(row)
         return Batch(
             torch.from_numpy(faces).permute(0, 3, 1, 2),
-            torch.from_numpy(self.labels.identity[used]),
-            torch.from_numpy(self.labels.expression[used]),
-            [self.keys[row] for row in used],
+            torch.tensor([self.identity(row) for row in used]),
+            torch.from_numpy(np.stack([self.expression(row) for row in used])),
+            [self.key(row) for row in used],
             unreadable,
         )
 
     def __getitem__(self, row: int) -> Batch:
         return self.__getitems__([row])
 
+    def identity(self, row: int) -> int:
+        """The label of a row's person, −100 where it is unknown."""
+        number = self._composite_of(row)
+        return int(self.labels.identity[row]) if number is None else self.labels.num_identities + number
+
+    def expression(self, row: int) -> np.ndarray:
+        """(n,) probabilities of a row's expressions, zeros where it is unknown."""
+        own = self._composite_of(row) is None
+        return self.labels.expression[row] if own else np.zeros_like(self.labels.expression[0])
+
+    def key(self, row: int) -> str:
+        """Where a row's picture comes from."""
+        if (number := self._composite_of(row)) is None:
+            return self.keys[row]
+        donor, base = self._sources(row)
+        return f"{self.keys[base]} with the {' and '.join(self.composites[number].parts)} of {self.keys[donor]}"
+
     def pictures(self, rows: list[int]) -> list[np.ndarray | Exception]:
-        """The rows' pictures, each (h, w, 3) uint8 of its own size, or why it cannot be decoded.
+        """The rows' pictures, each (h, w, 3) uint8 of its own size, or why it cannot be decoded."""
+        sources = [self._sources(row) for row in rows]
+        photographs = iter(self.photographs([source for of_row in sources for source in of_row]))
+        return [
+            next(photographs) if len(of_row) == 1 else self._composed(row, next(photographs), next(photographs))
+            for row, of_row in zip(rows, sources, strict=True)
+        ]
+
+    def _composed(self, row: int, donor: np.ndarray | Exception, base: np.ndarray | Exception):
+        for face in (donor, base):
+            if isinstance(face, Exception):
+                return face
+        from_donor, from_base = (
+            self.landmarks[source] * [face.shape[1], face.shape[0]]
+            for source, face in zip(self._sources(row), (donor, base), strict=True)
+        )
+        return compose(base, from_base, donor, from_donor, self.composites[self._composite_of(row)].parts)
+
+    def _composite_of(self, row: int) -> int | None:
+        """The number of a row's composite person, None for a photograph."""
+        if row < len(self.keys):
+            return None
+        return int(np.searchsorted(self.composite_start, row, side="right")) - 1
+
+    def _sources(self, row: int) -> tuple[int, ...]:
+        """The photographs a row is made of: itself, or those of donor and base."""
+        if (number := self._composite_of(row)) is None:
+            return (row,)
+        return self.composites[number].rows(row - int(self.composite_start[number]))
+
+    def photographs(self, rows: list[int]) -> list[np.ndarray | Exception]:
+        """Photographs as `pictures` gives them.
 
         Where decoded photographs are kept, they are read there, or left there for the next time.
         """
@@ -181,19 +242,24 @@ class TrainingFaces(Dataset):
         parts = (np.searchsorted(self.start, rows, side="right") - 1).tolist()
         return parts, [int(self.rows[part][row - self.start[part]]) for part, row in zip(parts, rows, strict=True)]
 
-    def row_weights(self, weights: list[float], identity_balance: float) -> np.ndarray:
+    def row_weights(self, weights: list[float], identity_balance: float, composite_share: float = 0.0) -> np.ndarray:
         """(rows,) How likely each photograph is to be drawn: corpora by their weights and, within one, people by the
 
-        number of their photographs to the power of 1 − balance.
+        number of their photographs to the power of 1 − balance; `composite_share` of all are of composite people, each
+        of them as likely.
         """
-        row_weight = np.ones(len(self))
+        row_weight = np.ones(len(self.keys))
         identity = self.labels.identity
         known = identity != IGNORE
         count = np.bincount(identity[known], minlength=self.labels.num_identities)
         row_weight[known] = count[identity[known]] ** -identity_balance
         for weight, first, last in zip(weights, self.start, self.start[1:], strict=False):
             row_weight[first:last] *= weight / row_weight[first:last].sum()
-        return row_weight
+        if not self.composites:
+            return row_weight
+        each = composite_share / len(self.composites)
+        of_composites = [np.full(len(person), each / len(person)) for person in self.composites]
+        return np.concatenate([row_weight / row_weight.sum() * (1 - composite_share), *of_composites])
 
 
 def decode(encoded: bytes) -> np.ndarray:
@@ -238,6 +304,14 @@ class DrawnBatches(Sampler):
             place = np.random.default_rng((self.seed, step)).random(self.shape)
             rows = np.searchsorted(self.cumulative, place).clip(max=len(self.cumulative) - 1)
             yield from rows[:, self.process].tolist()
+
+
+def _landmarks(part: Corpus, folder: str) -> np.ndarray:
+    """(rows, 5, 2) of a corpus's aligned faces, as fractions of their side."""
+    if not Path(folder).is_dir():
+        raise CorpusError(f"{folder}: composites need a local corpus, whose corpus.json says how its faces were cut out")
+    box, landmarks = (np.array(column(part, name), dtype=np.float64) for name in ("box", "landmarks"))
+    return landmarks_in_crop(box, landmarks, read_summary(folder)["options"])
 
 
 def _label_rows(part: Corpus) -> list[dict]:

@@ -66,6 +66,10 @@ class TrainingConfig:
     identity_balance: float = _setting(
         0.0, "0: every photograph is as likely (the paper); 1: every person is; 0.5: by the root of their photographs"
     )
+    composites: int = _setting(
+        0, "how many further people are made of the eyes, nose or mouth of one person in the face of another"
+    )
+    composite_share: float = _setting(0.25, "how much of a batch their pictures are, where there are composites")
     soft_labels: bool = _setting(False, "learn annotators' votes as probabilities, instead of their majority")
     expression_balance: float = _setting(
         0.0,
@@ -149,11 +153,11 @@ class TrainingConfig:
             check(getattr(self, name) >= 1, name, "at least 1")
         for name in ("learning_rate", "clip_norm"):
             check(getattr(self, name) > 0, name, "positive")
-        for name in ("weight_decay", "rotation", "workers", "warmup_steps"):
+        for name in ("weight_decay", "rotation", "workers", "warmup_steps", "composites"):
             check(getattr(self, name) >= 0, name, "not negative")
         for name in ("identity_balance", "expression_balance", "gray", "blur", "downscale", "erase"):
             check(0 <= getattr(self, name) <= 1, name, "within 0..1")
-        for name in ("crop_scale", "shift", "light", "colour", "momentum", "ema_decay"):
+        for name in ("crop_scale", "shift", "light", "colour", "momentum", "ema_decay", "composite_share"):
             check(0 <= getattr(self, name) < 1, name, "at least 0 and below 1")
         check(
             len(self.train_weights) in (0, len(self.train)),
@@ -162,6 +166,7 @@ class TrainingConfig:
         )
         check(all(weight > 0 for weight in self.train_weights), "train_weights", "positive")
         check(not (self.streaming and self.identity_balance), "identity_balance", "0 with --streaming")
+        check(not (self.streaming and self.composites), "composites", "0 with --streaming")
         check(not (self.streaming and self.decoded_cache), "decoded_cache", "false with --streaming")
 
 

@@ -81,7 +81,7 @@ def train(config: TrainingConfig) -> dict:
     processor = _processor_of(config)
 
     # network
-    network = {"image_size": config.image_size, "num_identities": labels.num_identities} | config.network
+    network = {"image_size": config.image_size, "num_identities": faces.num_identities} | config.network
     network.setdefault("expression_class_weights", labels.class_weights(config.expression_balance))
     model = FaceLiveNetModel(FaceLiveNetConfig(**network))
     _check_labels(model, labels)
@@ -234,7 +234,10 @@ def _faces(config: TrainingConfig, expressions: tuple[str, ...]) -> TrainingFace
     """The training photographs; of a stream, only their labels."""
     if not config.streaming:
         kept = default_folder() / "decoded" if config.decoded_cache else None
-        return TrainingFaces(config.train, expressions, config.minimum_photographs, config.soft_labels, kept)
+        return TrainingFaces(
+            config.train, expressions, config.minimum_photographs, config.soft_labels, kept, config.composites,
+            config.seed,
+        )  # fmt: skip
     if not config.train:
         raise CorpusError("no corpus to read: name at least one")
     parts = [load_corpus(*split_corpus(text), LABEL_COLUMNS) for text in config.train]
@@ -261,7 +264,7 @@ def _batches(config: TrainingConfig, faces, labels: Labels, accelerator: Acceler
             next(batches)
         return batches
     shape = (config.accumulation, accelerator.num_processes, config.batch_size)
-    row_weights = faces.row_weights(weights, config.identity_balance)
+    row_weights = faces.row_weights(weights, config.identity_balance, config.composite_share)
     sampler = DrawnBatches(row_weights, config.seed, first, config.steps, shape, accelerator.process_index)
     return iter(DataLoader(faces, batch_sampler=sampler, **settings))
 

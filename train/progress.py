@@ -46,6 +46,9 @@ class Progress:
         now = json.loads(json.dumps(now))
         if self.config.resume and holds_a_run(self.out):
             before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else now
+            # a setting that is younger than the run had its default
+            before = json.loads(json.dumps(asdict(TrainingConfig()))) | before
+            before = {name: value for name, value in before.items() if name not in FREE_TO_CHANGE}
             changed = [
                 f"{key} {before.get(key)!r}, now {now.get(key)!r}"
                 for key in before | now

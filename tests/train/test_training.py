@@ -308,6 +308,20 @@ def test_another_run_in_the_folder_is_refused(drawn_corpus, tmp_path, capsys):
     assert len(log(tmp_path)) == 1 and log(tmp_path)[0]["learning_rate"] == 0.5
 
 
+def test_a_run_older_than_a_setting_goes_on(drawn_corpus, tmp_path, capsys):
+    settings = ("--batch_size", "8", "--tracker", "none", "--save_every", "1", "--validate_every", "2")
+    assert main(on_drawn_faces(drawn_corpus, tmp_path, *settings, "--steps", "2")) == 0
+    file = tmp_path / "run.json"
+    recorded = json.loads(file.read_text())
+    assert recorded.pop("composites") == 0 and recorded.pop("ema_decay") == 0
+    file.write_text(json.dumps(recorded))
+    shutil.rmtree(tmp_path / "checkpoints" / "step-00000002")
+    assert main(on_drawn_faces(drawn_corpus, tmp_path, *settings, "--steps", "2", "--ema_decay", "0.9")) == 2
+    assert "ema_decay 0.0, now 0.9" in capsys.readouterr().err
+    assert main(on_drawn_faces(drawn_corpus, tmp_path, *settings, "--steps", "2")) == 0
+    assert [row["step"] for row in log(tmp_path)] == [1, 2]
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(drawn_corpus, tmp_path, capsys):
     more = (*SMALL, "--steps", "20", "--save_every", "1")
     assert main(on_drawn_faces(drawn_corpus, tmp_path, *more, "--learning_rate", "1e30", "--warmup_steps", "2")) == 2

@@ -1,0 +1,139 @@
+"""Composite people: the eyes, nose or mouth of one person in the face of another, as further identities to tell apart.
+
+A few thousand people are few to learn faces from. Somebody with another's eyes is a new person, of whom there are as
+many photographs as there are pairs of theirs; a network that tells the two apart has to look at every part of a face
+(Hu et al., "Frankenstein: learning deep face representations using small data", IEEE TIP 2018, arXiv 1603.06470).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import PIL.Image
+
+from image_processing_facelivenet import LANDMARK_TEMPLATE
+
+PARTS = ("eyes", "nose", "mouth")
+PHOTOGRAPHS = 20  # of a person at most: more would not make their composites more of a person
+SOFT = 0.15  # width of a part's edge, as a fraction of its radius
+
+
+@dataclass(frozen=True)
+class CompositePerson:
+    """Who gives the parts, who the rest, and their photographs' rows."""
+
+    donor: int
+    base: int
+    parts: tuple[str, ...]
+    donor_rows: np.ndarray
+    base_rows: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.donor_rows) * len(self.base_rows)
+
+    def rows(self, photograph: int) -> tuple[int, int]:
+        """The donor's and the base's photograph that make the composite's."""
+        base, donor = divmod(photograph, len(self.donor_rows))
+        return int(self.donor_rows[donor]), int(self.base_rows[base])
+
+
+def draw_composites(identity: np.ndarray, count: int, seed: int) -> list[CompositePerson]:
+    """`count` composite people, no two of the same donor, base and parts.
+
+    Args:
+        identity: (rows,) labels of the photographs, negative where the person is unknown.
+        count: how many; as many as there are where that is fewer.
+
+    Raises:
+        ValueError: fewer than two known people.
+    """
+    people = np.unique(identity[identity >= 0])
+    if len(people) < 2:
+        raise ValueError(f"composite people need two known people or more, not {len(people)}")
+    random = np.random.default_rng(seed)
+    # one part, or two: of three there would remain the base's hair and chin
+    choices = [(part,) for part in PARTS] + [tuple(part for part in PARTS if part != left) for left in PARTS]
+    count = min(count, len(people) * (len(people) - 1) * len(choices))
+    photographs = {
+        person: random.permutation(np.flatnonzero(identity == person))[:PHOTOGRAPHS] for person in people.tolist()
+    }
+    drawn = {}
+    while len(drawn) < count:
+        donor, base = random.choice(people, 2, replace=False).tolist()
+        parts = choices[random.integers(len(choices))]
+        drawn[donor, base, parts] = CompositePerson(donor, base, parts, photographs[donor], photographs[base])
+    return list(drawn.values())
+
+
+def compose(
+    base: np.ndarray, base_landmarks: np.ndarray, donor: np.ndarray, donor_landmarks: np.ndarray, parts: tuple[str, ...]
+) -> np.ndarray:
+    """The base's face with the donor's parts, moved to where the base has them and brought to its brightness.
+
+    Args:
+        base, donor: (h, w, 3) uint8. base_landmarks, donor_landmarks: (5, 2) left eye, right eye, nose, left and right
+            corner of the mouth, in pixels. parts: of PARTS.
+
+    Returns:
+        (h, w, 3) uint8, of the base's shape.
+    """
+    if (_yaw(base_landmarks) < 0) != (_yaw(donor_landmarks) < 0):  # they look to different sides
+        donor = donor[:, ::-1]
+        donor_landmarks = (donor_landmarks * [-1, 1] + [donor.shape[1] - 1, 0])[[1, 0, 2, 4, 3]]
+    height, width = base.shape[:2]
+    moved = np.asarray(
+        PIL.Image.fromarray(donor).transform(
+            (width, height),
+            PIL.Image.Transform.AFFINE,
+            affine_between(base_landmarks, donor_landmarks),
+            PIL.Image.Resampling.BILINEAR,
+        ),
+        dtype=np.float32,
+    )
+    mask = np.max([part_mask(part, base_landmarks, height, width) for part in parts], axis=0)[..., None]
+    light = ((base * mask).sum(axis=(0, 1)) + 1) / ((moved * mask).sum(axis=(0, 1)) + 1)
+    mixed = base + mask * (moved * light.clip(0.5, 2) - base)
+    return mixed.round().clip(0, 255).astype(np.uint8)
+
+
+def part_mask(part: str, landmarks: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(h, w) float32 in 0..1: an ellipse around the part with a soft edge, turned as the face is."""
+    left_eye, right_eye, nose, left_mouth, right_mouth = landmarks
+    eyes, mouth = (left_eye + right_eye) / 2, (left_mouth + right_mouth) / 2
+    length = max(np.linalg.norm(mouth - eyes), 1.0)  # turning the head hardly changes it, unlike the eyes' distance
+    down = (mouth - eyes) / length
+    center, across_radius, down_radius = {
+        "eyes": (eyes - 0.1 * length * down, np.linalg.norm(right_eye - left_eye) / 2 + 0.45 * length, 0.38 * length),
+        "nose": (0.35 * eyes + 0.65 * nose, 0.36 * length, 0.5 * length),
+        "mouth": (mouth, np.linalg.norm(right_mouth - left_mouth) / 2 + 0.25 * length, 0.33 * length),
+    }[part]
+    x = np.arange(width, dtype=np.float32) - center[0]
+    y = np.arange(height, dtype=np.float32)[:, None] - center[1]
+    along, over = x * down[0] + y * down[1], x * down[1] - y * down[0]
+    radius = np.sqrt((over / across_radius) ** 2 + (along / down_radius) ** 2)
+    return (0.5 + (1 - radius) / (2 * SOFT)).clip(0, 1).astype(np.float32)
+
+
+def affine_between(points: np.ndarray, others: np.ndarray) -> tuple[float, ...]:
+    """(a, b, c, d, e, f) of x' = a x + b y + c, y' = d x + e y + f, which least squares bring the points to the others."""
+    known = np.column_stack([points, np.ones(len(points))])
+    solution, *_ = np.linalg.lstsq(known, others, rcond=None)
+    return tuple(solution.T.ravel().tolist())
+
+
+def landmarks_in_crop(box: np.ndarray, landmarks: np.ndarray, options: dict) -> np.ndarray:
+    """(rows, 5, 2) landmarks in the aligned faces, as fractions of their side.
+
+    Args:
+        box: (rows, 4), landmarks: (rows, 5, 2), in pixels of the photographs. options: of the prepared corpus.
+    """
+    if options["alignment"] == "similarity":
+        return np.broadcast_to(np.asarray(LANDMARK_TEMPLATE), landmarks.shape)
+    grow = (box[:, 2:] - box[:, :2]) * options["margin"] / 2
+    # where a photograph ends before the crop does, only its left and upper end are known
+    first = (box[:, :2] - grow).clip(min=0)
+    return (landmarks - first[:, None]) / (box[:, 2:] + grow - first)[:, None]
+
+
+def _yaw(landmarks: np.ndarray) -> float:
+    """Which side the nose lies on: negative for the picture's left."""
+    return float(landmarks[2, 0] - landmarks[[0, 1, 3, 4], 0].mean())
