@@ -309,7 +309,7 @@ class DrawnBatches(Sampler):
 def _landmarks(part: Corpus, folder: str) -> np.ndarray:
     """(rows, 5, 2) of a corpus's aligned faces, as fractions of their side."""
     if not Path(folder).is_dir():
-        raise CorpusError(f"{folder}: composites need a local corpus, whose corpus.json says how its faces were cut out")
+        raise CorpusError(f"{folder}: composites need a local corpus, whose corpus.json says how faces were cut out")
     box, landmarks = (np.array(column(part, name), dtype=np.float64) for name in ("box", "landmarks"))
     return landmarks_in_crop(box, landmarks, read_summary(folder)["options"])
 

@@ -114,7 +114,7 @@ def part_mask(part: str, landmarks: np.ndarray, height: int, width: int) -> np.n
 
 
 def affine_between(points: np.ndarray, others: np.ndarray) -> tuple[float, ...]:
-    """(a, b, c, d, e, f) of x' = a x + b y + c, y' = d x + e y + f, which least squares bring the points to the others."""
+    """(a, b, c, d, e, f) of x' = a x + b y + c, y' = d x + e y + f, by least squares from points to others."""
     known = np.column_stack([points, np.ones(len(points))])
     solution, *_ = np.linalg.lstsq(known, others, rcond=None)
     return tuple(solution.T.ravel().tolist())

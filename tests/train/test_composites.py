@@ -1,5 +1,6 @@
 """People made of others' parts: where the parts land, who is drawn, and how they stand in a batch."""
 
+import itertools
 import shutil
 
 import numpy as np
@@ -54,7 +55,8 @@ def test_the_parts_are_the_donor_s_and_the_rest_is_the_base_s(parts):
     # as bright on average, and the same picture: what differs is the rounding of one gain
     assert np.abs(mixed[mask == 1].astype(int) - donor[mask == 1]).max() <= 2
     assert (mask == 1).sum() > 200 and (mask == 0).sum() > 10_000
-    assert np.array_equal(compose(base, LANDMARKS, base, LANDMARKS, parts), base)
+    own = compose(base, LANDMARKS, base, LANDMARKS, parts)
+    assert np.abs(own.astype(int) - base).max() <= 1  # interpolation rounds down
 
 
 def test_each_part_lies_where_it_should():
@@ -81,7 +83,8 @@ def test_the_donor_is_moved_to_where_the_base_has_the_part():
 
 
 def test_a_donor_that_looks_to_the_other_side_is_mirrored():
-    left, right = LANDMARKS + [[0, 0], [0, 0], [-14, 0], [0, 0], [0, 0]], LANDMARKS + [[0, 0], [0, 0], [14, 0], [0, 0], [0, 0]]
+    turn = np.array([[0, 0], [0, 0], [14, 0], [0, 0], [0, 0]])
+    left, right = LANDMARKS - turn, LANDMARKS + turn
     dark = np.full((160, 160, 3), 100, np.uint8)
     donor = dark.copy()
     donor[60:70, 50:60] = 220  # around its left eye
@@ -130,12 +133,10 @@ def test_composites_take_their_share_of_the_batches(drawn_corpus):
     weights = faces.row_weights([1.0], 0.0, composite_share=0.4)
     assert weights.sum() == pytest.approx(1) and weights[len(faces.keys) :].sum() == pytest.approx(0.4)
     starts = faces.composite_start
-    each = [weights[first:last].sum() for first, last in zip(starts, starts[1:], strict=False)]
+    each = [weights[first:last].sum() for first, last in itertools.pairwise(starts)]
     assert np.allclose(each, 0.02)
     sampler = DrawnBatches(weights, 0, 0, 6, (1, 1, 32), 0)
-    loaders = [
-        DataLoader(faces, batch_sampler=sampler, collate_fn=as_it_is, num_workers=workers) for workers in (0, 2)
-    ]
+    loaders = [DataLoader(faces, batch_sampler=sampler, collate_fn=as_it_is, num_workers=workers) for workers in (0, 2)]
     drawn = [list(loader) for loader in loaders]
     share = np.mean([identity >= faces.labels.num_identities for batch in drawn[0] for identity in batch.identity])
     assert 0.25 < share < 0.55
