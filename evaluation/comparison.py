@@ -9,9 +9,11 @@ moves the other. So every row is also compared with a chosen reference row, pair
   not say who is who). Thresholds stay as they were chosen.
 
 Holm's correction is over the rows of one column. It speaks of these weights and of other faces; how much another seed
-of the training would change is not in it.
+of the training would change is not in it. Networks whose names end in a seed, `dynamic-0`, `dynamic-1`, are therefore
+also taken together: the mean over the seeds, its interval over people, and the difference seed by seed.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -76,7 +78,9 @@ def compare(
         each metric {"value", "bootstrap", and counts}, accuracies also as a rate; "difference": metric ->
         {"difference", "low", "high", "p", "p_holm", "resamples"} to the reference; "mcnemar": {"only_this",
         "only_reference", "p", "p_holm"}. A cell is None where the model was not trained for the task, differences also
-        in the reference's own row.
+        in the reference's own row. "seeds", where networks differ by their seed: rows as those, each with its "seeds",
+        metric -> {"value" (the mean over them), "bootstrap", "by_seed"}, and differences to the reference of which
+        "by_seed" are those of networks of the same seed, None for one the reference has not.
 
     Raises:
         ValueError: the models saw different photographs or were given different labels, a label has no record, a
@@ -292,4 +296,56 @@ def _with_differences(shared: dict, cells: dict, draws: dict, right: dict, label
     for column in columns:
         for test, p in zip(column, holm([test["p"] for test in column]), strict=True):
             test["p_holm"] = p
-    return {"reference": reference} | shared | {"rows": rows}
+    return {"reference": reference} | shared | {"rows": rows, "seeds": _over_seeds(cells, draws, reference)}
+
+
+def seed_of(label: str) -> tuple[str, int] | None:
+    """`dynamic-2` -> ("dynamic", 2); None for a name without a seed."""
+    named = re.fullmatch(r"(.+)-(\d+)", label)
+    return (named[1], int(named[2])) if named else None
+
+
+def _over_seeds(cells: dict, draws: dict, reference: str) -> list[dict]:
+    """Rows of networks that differ by their seed alone; none where there are no two of the reference's."""
+    groups: dict[str, dict[int, str]] = {}
+    for label in cells:
+        if named := seed_of(label):
+            groups.setdefault(named[0], {})[named[1]] = label
+    base = seed_of(reference)
+    if base is None or len(groups[base[0]]) < 2:
+        return []
+    metrics = [name for name in cells[reference] if all(own[name]["value"] is not None for own in cells.values())]
+    values = {
+        group: {name: {seed: cells[label][name]["value"] for seed, label in labels.items()} for name in metrics}
+        for group, labels in groups.items()
+    }
+    # the same people are drawn for all, so the mean of the draws is a draw of the mean
+    means = {
+        group: {name: np.mean([draws[label][name] for label in labels.values()], axis=0) for name in metrics}
+        for group, labels in groups.items()
+    }
+    rows = []
+    for group, labels in groups.items():
+        row = {"label": group, "seeds": sorted(labels), "difference": None}
+        for name in metrics:
+            own = values[group][name]
+            row[name] = {
+                "value": float(np.mean(list(own.values()))),
+                "bootstrap": interval(means[group][name]),
+                "by_seed": [own[seed] for seed in sorted(own)],
+            }
+        rows.append(row)
+    standard = next(row for row in rows if row["label"] == base[0])
+    others = [row for row in rows if row is not standard]
+    for row in others:
+        row["difference"] = {}
+        for name in metrics:
+            own, theirs = values[row["label"]][name], values[base[0]][name]
+            row["difference"][name] = bootstrap_difference(
+                row[name]["value"], standard[name]["value"], means[row["label"]][name], means[base[0]][name]
+            ) | {"by_seed": [own[seed] - theirs[seed] if seed in theirs else None for seed in sorted(own)]}
+    for name in metrics:
+        tests = [row["difference"][name] for row in others]
+        for test, p in zip(tests, holm([test["p"] for test in tests]), strict=True):
+            test["p_holm"] = p
+    return rows

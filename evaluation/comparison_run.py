@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation import baselines, figures
-from evaluation.comparison import balanced_pairs, compare
+from evaluation.comparison import balanced_pairs, compare, seed_of
 from evaluation.comparison_table import comparison_text, training_record
 from evaluation.embeddings import Embeddings, embed_checkpoint, load_checkpoint
 from evaluation.report import write_json
@@ -90,6 +90,7 @@ def _judge(arguments, models: dict[str, Embeddings], trained: dict[str, dict], t
     arguments.out.mkdir(parents=True, exist_ok=True)
     if "verification" in references:
         able = {label: own for label, own in models.items() if "verification" in trained[label]["tasks"]}
+        able = {label: able[label] for label in one_of_each(able)}
         name = re.sub("[^a-zA-Z0-9]+", "_", text).strip("_")
         scored = {label: score_pairs(curve_pairs, own) for label, own in able.items()}
         curves = {label: (own.scores, own.same) for label, own in scored.items()}
@@ -98,6 +99,15 @@ def _judge(arguments, models: dict[str, Embeddings], trained: dict[str, dict], t
         panels = dict(list(able.items())[:MOST_PANELS])
         figures.draw_embeddings(panels, arguments.out / f"tsne_{name}.png", arguments.seed)
     return section
+
+
+def one_of_each(labels: Sequence[str]) -> list[str]:
+    """The labels that are drawn: of networks that differ by their seed alone the first."""
+    first = {}
+    for label in labels:
+        named = seed_of(label)
+        first.setdefault(named[0] if named else label, label)
+    return list(first.values())
 
 
 def _reference(asked: str | None, trained: dict[str, dict], task: str) -> str | None:

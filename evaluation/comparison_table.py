@@ -64,7 +64,7 @@ def comparison_text(section: dict) -> str:
         f"Differences are over the same draws of people or photographs ({resamples:,}, seed {section['seed']}). p is "
         f"corrected by Holm over the rows; * is p < 0.05, and no p can be below 2 / {resamples + 1:,} times the rows.",
         "McNemar's exact test takes pairs for independent; pairs that share a person are not: believe the bootstrap.",
-        "None of it says how much another seed of the training would have changed.",
+        "Intervals and p say nothing of another seed of the training; where there are several, look seed by seed.",
     ]
     return "\n".join(lines)
 
@@ -114,6 +114,28 @@ def _task_lines(part: dict, task: str, level: float, width: int) -> list[str]:
         cells = "".join(f"{_difference(row['difference'].get(name)):<32}" for name in metrics)
         mcnemar = f"{test['only_this']:,}:{test['only_reference']:,} {_p(test['p_holm'])}"
         lines.append(f"  {row['label']:<{width}}{cells}{mcnemar}")
+    return lines + _seed_lines(part, metrics, width)
+
+
+def _seed_lines(part: dict, metrics: list[str], width: int) -> list[str]:
+    """The means over seeds, and the differences of the same seed."""
+    if not part["seeds"]:
+        return []
+    metrics = [name for name in metrics if name in part["seeds"][0]]
+    lines = ["  mean over seeds" + " " * (width - 15) + "".join(f"{TITLES[name]:<23}" for name in metrics).rstrip()]
+    for row in part["seeds"]:
+        cells = "".join(f"{_value(row[name]):<23}" for name in metrics)
+        lines.append(f"  {row['label']:<{width}}{cells}seeds {', '.join(map(str, row['seeds']))}")
+    [reference] = [row["label"] for row in part["seeds"] if row["difference"] is None]
+    lines.append(f"  {'less ' + reference:<{width}}" + "".join(f"{TITLES[name]:<32}" for name in metrics).rstrip())
+    for row in part["seeds"]:
+        if row["difference"] is None:
+            continue
+        lines.append(
+            f"  {row['label']:<{width}}" + "".join(f"{_difference(row['difference'][n]):<32}" for n in metrics)
+        )
+        each = ["  ".join(_number(one, "+.3f") for one in row["difference"][name]["by_seed"]) for name in metrics]
+        lines.append(f"  {'  seed by seed':<{width}}" + "".join(f"{one:<32}" for one in each).rstrip())
     return lines
 
 

@@ -79,24 +79,32 @@ def compose(
     if (_yaw(base_landmarks) < 0) != (_yaw(donor_landmarks) < 0):  # they look to different sides
         donor = donor[:, ::-1]
         donor_landmarks = (donor_landmarks * [-1, 1] + [donor.shape[1] - 1, 0])[[1, 0, 2, 4, 3]]
-    height, width = base.shape[:2]
-    moved = np.asarray(
-        PIL.Image.fromarray(donor).transform(
+    mixed = base.copy()
+    for part in parts:
+        mask, left, top = part_mask(part, base_landmarks, *base.shape[:2])
+        height, width = mask.shape[:2]
+        if not mask.size:  # it lies outside the picture
+            continue
+        region = mixed[top : top + height, left : left + width]
+        moved = PIL.Image.fromarray(donor).transform(
             (width, height),
             PIL.Image.Transform.AFFINE,
-            affine_between(base_landmarks, donor_landmarks),
+            affine_between(base_landmarks - [left, top], donor_landmarks),
             PIL.Image.Resampling.BILINEAR,
-        ),
-        dtype=np.float32,
-    )
-    mask = np.max([part_mask(part, base_landmarks, height, width) for part in parts], axis=0)[..., None]
-    light = ((base * mask).sum(axis=(0, 1)) + 1) / ((moved * mask).sum(axis=(0, 1)) + 1)
-    mixed = base + mask * (moved * light.clip(0.5, 2) - base)
-    return mixed.round().clip(0, 255).astype(np.uint8)
+        )
+        moved = np.asarray(moved, dtype=np.float32)
+        light = ((region * mask).sum(axis=(0, 1)) + 1) / ((moved * mask).sum(axis=(0, 1)) + 1)
+        region[:] = (region + mask * (moved * light.clip(0.5, 2) - region)).round().clip(0, 255)
+    return mixed
 
 
-def part_mask(part: str, landmarks: np.ndarray, height: int, width: int) -> np.ndarray:
-    """(h, w) float32 in 0..1: an ellipse around the part with a soft edge, turned as the face is."""
+def part_mask(part: str, landmarks: np.ndarray, height: int, width: int) -> tuple[np.ndarray, int, int]:
+    """An ellipse around the part with a soft edge, turned as the face is.
+
+    Returns:
+        (h, w, 1) float32 in 0..1 of the rectangle that holds it within a picture of height and width, and where its
+        left and upper side lie there.
+    """
     left_eye, right_eye, nose, left_mouth, right_mouth = landmarks
     eyes, mouth = (left_eye + right_eye) / 2, (left_mouth + right_mouth) / 2
     length = max(np.linalg.norm(mouth - eyes), 1.0)  # turning the head hardly changes it, unlike the eyes' distance
@@ -106,11 +114,16 @@ def part_mask(part: str, landmarks: np.ndarray, height: int, width: int) -> np.n
         "nose": (0.35 * eyes + 0.65 * nose, 0.36 * length, 0.5 * length),
         "mouth": (mouth, np.linalg.norm(right_mouth - left_mouth) / 2 + 0.25 * length, 0.33 * length),
     }[part]
-    x = np.arange(width, dtype=np.float32) - center[0]
-    y = np.arange(height, dtype=np.float32)[:, None] - center[1]
+    reach = (1 + SOFT) * max(across_radius, down_radius)
+    (left, top), (right, bottom) = (
+        np.clip(center + sign * reach, 0, [width, height]).astype(int) for sign in (-1, 1)
+    )
+    x = np.arange(left, right, dtype=np.float32) - center[0]
+    y = np.arange(top, bottom, dtype=np.float32)[:, None] - center[1]
     along, over = x * down[0] + y * down[1], x * down[1] - y * down[0]
     radius = np.sqrt((over / across_radius) ** 2 + (along / down_radius) ** 2)
-    return (0.5 + (1 - radius) / (2 * SOFT)).clip(0, 1).astype(np.float32)
+    mask = (0.5 + (1 - radius) / (2 * SOFT)).clip(0, 1).astype(np.float32)
+    return mask[..., None], int(left), int(top)
 
 
 def affine_between(points: np.ndarray, others: np.ndarray) -> tuple[float, ...]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from evaluation.comparison import balanced_pairs, balanced_threshold, compare, decide_out_of_fold
+from evaluation.comparison_run import one_of_each
 from evaluation.comparison_table import comparison_text, training_record
 from evaluation.metrics import best_threshold
 from evaluation.verification import ScoredPairs, generated_pairs
@@ -80,6 +81,41 @@ def test_the_better_network_is_better_and_its_equal_is_not(noisy):
     text = comparison_text(section)
     assert "less plain" in text and "takes pairs for independent" in text and "static" in text
     assert section == judged({"plain": noisy(1.3, 0.6), "better": noisy(0.2, 0.98, seed=1), "same": noisy(1.3, 0.6)})
+
+
+def test_networks_that_differ_by_their_seed_are_taken_together(noisy):
+    models = {f"plain-{seed}": noisy(1.3, 0.6, seed) for seed in range(3)}
+    models |= {f"better-{seed}": noisy(0.3, 0.95, 10 + seed) for seed in (0, 2, 5)}
+    models["alone"] = noisy(1.3, 0.6, 20)
+    trained, first = dict.fromkeys(models, BOTH), models["plain-0"]
+    curve = generate_pairs(first.keys, first.identities, impostors=2000, seed=0)
+    settings = {"pairs": balanced_pairs(first, seed=0), "curve_pairs": curve, "far": 0.05, "resamples": 200}
+    references = {"verification": "plain-0", "expression": "plain-0"}
+    section = compare(models, trained, references, **settings)
+    json.dumps(section, allow_nan=False)
+    for task, metric in (("verification", "auc"), ("verification", "accuracy"), ("expression", "macro_f1")):
+        plain, better = section[task]["seeds"]
+        assert (plain["label"], plain["seeds"], better["label"], better["seeds"]) == (
+            "plain", [0, 1, 2], "better", [0, 2, 5],
+        )  # fmt: skip
+        single = {label: row_of(section, task, label)[metric]["value"] for label in models}
+        assert plain[metric]["by_seed"] == [single[f"plain-{seed}"] for seed in range(3)]
+        assert better[metric]["value"] == pytest.approx(np.mean([single[f"better-{seed}"] for seed in (0, 2, 5)]))
+        low, high = better[metric]["bootstrap"]
+        assert low <= better[metric]["value"] <= high
+        test = better["difference"][metric]
+        assert test["difference"] == pytest.approx(better[metric]["value"] - plain[metric]["value"])
+        assert test["by_seed"][:2] == [single[f"better-{seed}"] - single[f"plain-{seed}"] for seed in (0, 2)]
+        assert test["by_seed"][2] is None and test["low"] > 0 and test["p_holm"] == pytest.approx(2 / 201)
+        assert plain["difference"] is None
+        # of three networks the mean is surer than one of them, in the bootstrap too
+        alone = row_of(section, task, "plain-0")[metric]["bootstrap"]
+        assert np.ptp(plain[metric]["bootstrap"]) < np.ptp(alone)
+    text = comparison_text(section)
+    assert "mean over seeds" in text and "seed by seed" in text and "less plain\n" not in text.splitlines()
+    assert one_of_each(models) == ["plain-0", "better-0", "alone"]  # are drawn
+    other = compare(models, trained, dict.fromkeys(references, "alone"), **settings)
+    assert other["verification"]["seeds"] == [] and "mean over seeds" not in comparison_text(other)
 
 
 def test_a_network_has_no_cell_for_a_task_it_was_not_trained_for(noisy):
