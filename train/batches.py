@@ -16,7 +16,7 @@ from torch.utils.data import Dataset, Sampler
 
 from face_data.table import EXPRESSIONS, CorpusError, column, load_corpus, read_summary, rows_of_splits, split_corpus
 from modeling_facelivenet import IGNORE
-from train.composites import compose, draw_composites, landmarks_in_crop
+from train.composites import FACE, compose, draw_composites, draw_exchanges, landmarks_in_crop
 from train.decoded import open_decoded
 
 LABEL_COLUMNS = ("identity", "expression", "expression_votes", "split")
@@ -86,8 +86,9 @@ class TrainingFaces(Dataset):
 
     A photograph that cannot be decoded is replaced by the next one that can, and named in the batch. With
     `decoded_folder` each is decoded once and then read from there (see `train.decoded`); the batches are the same.
-    With `composites` so many people made of others' parts follow the real ones (see `train.composites`): their
-    photographs are further rows, their labels further identities, and nothing is said of their expression.
+    With `composites` so many people made of others' parts follow the real ones: their photographs are further rows,
+    their labels further identities, and nothing is said of their expression. With `exchanges` so do faces in other
+    people's heads, with the face's own labels (see `train.composites`).
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class TrainingFaces(Dataset):
         soft_labels: bool = True,
         decoded_folder: Path | None = None,
         composites: int = 0,
+        exchanges: bool = False,
         seed: int = 0,
     ):
         if not corpora:
@@ -121,14 +123,15 @@ class TrainingFaces(Dataset):
         }
         self.keys = [key for part in parts for key in column(part, "key")]
         self.labels = Labels(parts, expressions, minimum_photographs, soft_labels)
-        self.composites = []
-        if composites:
-            self.composites = draw_composites(self.labels.identity, composites, seed)
+        people = self.labels.identity
+        self.composites = draw_composites(people, composites, seed) if composites else []
+        self.num_identities = self.labels.num_identities + len(self.composites)
+        self.composites += draw_exchanges(people, seed) if exchanges else []
+        if self.composites:
             self.landmarks = np.concatenate(
                 [_landmarks(part, folder) for part, (folder, _) in zip(parts, named, strict=True)]
             )
-        self.composite_start = len(self.keys) + np.cumsum([0] + [len(person) for person in self.composites])
-        self.num_identities = self.labels.num_identities + len(self.composites)
+        self.composite_start = len(self.keys) + np.cumsum([0] + [len(one) for one in self.composites])
 
     def __len__(self) -> int:
         return int(self.composite_start[-1])
@@ -161,13 +164,17 @@ class TrainingFaces(Dataset):
 
     def identity(self, row: int) -> int:
         """The label of a row's person, −100 where it is unknown."""
-        number = self._composite_of(row)
-        return int(self.labels.identity[row]) if number is None else self.labels.num_identities + number
+        if (number := self._composite_of(row)) is None:
+            return int(self.labels.identity[row])
+        composite = self.composites[number]
+        return composite.donor if composite.parts == FACE else self.labels.num_identities + number
 
     def expression(self, row: int) -> np.ndarray:
         """(n,) probabilities of a row's expressions, zeros where it is unknown."""
-        own = self._composite_of(row) is None
-        return self.labels.expression[row] if own else np.zeros_like(self.labels.expression[0])
+        number = self._composite_of(row)
+        if number is None or self.composites[number].parts == FACE:
+            return self.labels.expression[self._sources(row)[0]]
+        return np.zeros_like(self.labels.expression[0])
 
     def key(self, row: int) -> str:
         """Where a row's picture comes from."""
@@ -196,7 +203,7 @@ class TrainingFaces(Dataset):
         return compose(base, from_base, donor, from_donor, self.composites[self._composite_of(row)].parts)
 
     def _composite_of(self, row: int) -> int | None:
-        """The number of a row's composite person, None for a photograph."""
+        """The number of a row's composite, None for a photograph."""
         if row < len(self.keys):
             return None
         return int(np.searchsorted(self.composite_start, row, side="right")) - 1
@@ -242,11 +249,13 @@ class TrainingFaces(Dataset):
         parts = (np.searchsorted(self.start, rows, side="right") - 1).tolist()
         return parts, [int(self.rows[part][row - self.start[part]]) for part, row in zip(parts, rows, strict=True)]
 
-    def row_weights(self, weights: list[float], identity_balance: float, composite_share: float = 0.0) -> np.ndarray:
-        """(rows,) How likely each photograph is to be drawn: corpora by their weights and, within one, people by the
+    def row_weights(
+        self, weights: list[float], identity_balance: float, composite_share: float = 0.0, exchange_share: float = 0.0
+    ) -> np.ndarray:
+        """(rows,) How likely each picture is to be drawn: corpora by their weights and, within one, people by the
 
-        number of their photographs to the power of 1 − balance; `composite_share` of all are of composite people, each
-        of them as likely.
+        number of their photographs to the power of 1 − balance. Of all pictures these shares are of composite people,
+        each of them as likely, and exchanged faces, each pair of them as likely.
         """
         row_weight = np.ones(len(self.keys))
         identity = self.labels.identity
@@ -255,11 +264,12 @@ class TrainingFaces(Dataset):
         row_weight[known] = count[identity[known]] ** -identity_balance
         for weight, first, last in zip(weights, self.start, self.start[1:], strict=False):
             row_weight[first:last] *= weight / row_weight[first:last].sum()
-        if not self.composites:
-            return row_weight
-        each = composite_share / len(self.composites)
-        of_composites = [np.full(len(person), each / len(person)) for person in self.composites]
-        return np.concatenate([row_weight / row_weight.sum() * (1 - composite_share), *of_composites])
+        people = self.num_identities - self.labels.num_identities
+        pairs = len(self.composites) - people
+        of_people, of_pairs = composite_share * bool(people), exchange_share * bool(pairs)
+        each = [of_people / max(people, 1)] * people + [of_pairs / max(pairs, 1)] * pairs
+        of_composites = [np.full(len(one), share / len(one)) for one, share in zip(self.composites, each, strict=True)]
+        return np.concatenate([row_weight / row_weight.sum() * (1 - of_people - of_pairs), *of_composites])
 
 
 def decode(encoded: bytes) -> np.ndarray:

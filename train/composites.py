@@ -1,8 +1,11 @@
-"""Composite people: the eyes, nose or mouth of one person in the face of another, as further identities to tell apart.
+"""Composite faces: parts of one person in the face of another, made of the training photographs themselves.
 
-A few thousand people are few to learn faces from. Somebody with another's eyes is a new person, of whom there are as
-many photographs as there are pairs of theirs; a network that tells the two apart has to look at every part of a face
-(Hu et al., "Frankenstein: learning deep face representations using small data", IEEE TIP 2018, arXiv 1603.06470).
+* Composite people: somebody with another's eyes, nose or mouth is a new person to tell apart, of whom there are as many
+  photographs as there are pairs of theirs. A few thousand people are few to learn faces from, and a network that knows
+  these has to look at every part (Hu et al., "Frankenstein: learning deep face representations using small data", IEEE
+  TIP 2018, arXiv 1603.06470).
+* Exchanged faces: a whole face, brows to chin, in the head of another is still that face. Hair, hats and background
+  tell nothing then; and whoever was photographed with one expression meets many.
 """
 
 from dataclasses import dataclass
@@ -13,12 +16,14 @@ import PIL.Image
 from image_processing_facelivenet import LANDMARK_TEMPLATE
 
 PARTS = ("eyes", "nose", "mouth")
+FACE = ("face",)
+EXCHANGES = 20_000  # pairs of donor and base; their photographs are many times as many
 PHOTOGRAPHS = 20  # of a person at most: more would not make their composites more of a person
 SOFT = 0.15  # width of a part's edge, as a fraction of its radius
 
 
 @dataclass(frozen=True)
-class CompositePerson:
+class Composite:
     """Who gives the parts, who the rest, and their photographs' rows."""
 
     donor: int
@@ -36,7 +41,7 @@ class CompositePerson:
         return int(self.donor_rows[donor]), int(self.base_rows[base])
 
 
-def draw_composites(identity: np.ndarray, count: int, seed: int) -> list[CompositePerson]:
+def draw_composites(identity: np.ndarray, count: int, seed: int) -> list[Composite]:
     """`count` composite people, no two of the same donor, base and parts.
 
     Args:
@@ -46,22 +51,40 @@ def draw_composites(identity: np.ndarray, count: int, seed: int) -> list[Composi
     Raises:
         ValueError: fewer than two known people.
     """
-    people = np.unique(identity[identity >= 0])
-    if len(people) < 2:
-        raise ValueError(f"composite people need two known people or more, not {len(people)}")
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng((seed, 0))
+    photographs = _photographs(identity, random)
+    people = np.array(list(photographs))
     # one part, or two: of three there would remain the base's hair and chin
     choices = [(part,) for part in PARTS] + [tuple(part for part in PARTS if part != left) for left in PARTS]
     count = min(count, len(people) * (len(people) - 1) * len(choices))
-    photographs = {
-        person: random.permutation(np.flatnonzero(identity == person))[:PHOTOGRAPHS] for person in people.tolist()
-    }
     drawn = {}
     while len(drawn) < count:
         donor, base = random.choice(people, 2, replace=False).tolist()
         parts = choices[random.integers(len(choices))]
-        drawn[donor, base, parts] = CompositePerson(donor, base, parts, photographs[donor], photographs[base])
+        drawn[donor, base, parts] = Composite(donor, base, parts, photographs[donor], photographs[base])
     return list(drawn.values())
+
+
+def draw_exchanges(identity: np.ndarray, seed: int) -> list[Composite]:
+    """EXCHANGES pairs of a face, drawn as likely as it was photographed, and a head, each person's as likely."""
+    random = np.random.default_rng((seed, 1))
+    photographs = _photographs(identity, random)
+    known = identity[identity >= 0]
+    donors = random.choice(known, EXCHANGES).tolist()
+    bases = random.choice(list(photographs), EXCHANGES).tolist()
+    return [
+        Composite(donor, base, FACE, photographs[donor], photographs[base])
+        for donor, base in zip(donors, bases, strict=True)
+        if donor != base
+    ]
+
+
+def _photographs(identity: np.ndarray, random: np.random.Generator) -> dict[int, np.ndarray]:
+    """Person -> rows of their photographs, at most PHOTOGRAPHS of them."""
+    people = np.unique(identity[identity >= 0]).tolist()
+    if len(people) < 2:
+        raise ValueError(f"composites need two known people or more, not {len(people)}")
+    return {person: random.permutation(np.flatnonzero(identity == person))[:PHOTOGRAPHS] for person in people}
 
 
 def compose(
@@ -71,7 +94,7 @@ def compose(
 
     Args:
         base, donor: (h, w, 3) uint8. base_landmarks, donor_landmarks: (5, 2) left eye, right eye, nose, left and right
-            corner of the mouth, in pixels. parts: of PARTS.
+            corner of the mouth, in pixels. parts: of PARTS, or FACE.
 
     Returns:
         (h, w, 3) uint8, of the base's shape.
@@ -113,11 +136,10 @@ def part_mask(part: str, landmarks: np.ndarray, height: int, width: int) -> tupl
         "eyes": (eyes - 0.1 * length * down, np.linalg.norm(right_eye - left_eye) / 2 + 0.45 * length, 0.38 * length),
         "nose": (0.35 * eyes + 0.65 * nose, 0.36 * length, 0.5 * length),
         "mouth": (mouth, np.linalg.norm(right_mouth - left_mouth) / 2 + 0.25 * length, 0.33 * length),
+        "face": (0.4 * eyes + 0.6 * mouth, np.linalg.norm(right_eye - left_eye) / 2 + 0.4 * length, 1.1 * length),
     }[part]
     reach = (1 + SOFT) * max(across_radius, down_radius)
-    (left, top), (right, bottom) = (
-        np.clip(center + sign * reach, 0, [width, height]).astype(int) for sign in (-1, 1)
-    )
+    (left, top), (right, bottom) = (np.clip(center + sign * reach, 0, [width, height]).astype(int) for sign in (-1, 1))
     x = np.arange(left, right, dtype=np.float32) - center[0]
     y = np.arange(top, bottom, dtype=np.float32)[:, None] - center[1]
     along, over = x * down[0] + y * down[1], x * down[1] - y * down[0]

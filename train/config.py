@@ -70,6 +70,10 @@ class TrainingConfig:
         0, "how many further people are made of the eyes, nose or mouth of one person in the face of another"
     )
     composite_share: float = _setting(0.25, "how much of a batch their pictures are, where there are composites")
+    exchange_share: float = _setting(
+        0.0,
+        "how much of a batch are faces, brows to chin, in the heads of other people, where they remain who they are",
+    )
     soft_labels: bool = _setting(False, "learn annotators' votes as probabilities, instead of their majority")
     expression_balance: float = _setting(
         0.0,
@@ -157,7 +161,16 @@ class TrainingConfig:
             check(getattr(self, name) >= 0, name, "not negative")
         for name in ("identity_balance", "expression_balance", "gray", "blur", "downscale", "erase"):
             check(0 <= getattr(self, name) <= 1, name, "within 0..1")
-        for name in ("crop_scale", "shift", "light", "colour", "momentum", "ema_decay", "composite_share"):
+        for name in (
+            "crop_scale",
+            "shift",
+            "light",
+            "colour",
+            "momentum",
+            "ema_decay",
+            "composite_share",
+            "exchange_share",
+        ):
             check(0 <= getattr(self, name) < 1, name, "at least 0 and below 1")
         check(
             len(self.train_weights) in (0, len(self.train)),
@@ -167,6 +180,9 @@ class TrainingConfig:
         check(all(weight > 0 for weight in self.train_weights), "train_weights", "positive")
         check(not (self.streaming and self.identity_balance), "identity_balance", "0 with --streaming")
         check(not (self.streaming and self.composites), "composites", "0 with --streaming")
+        check(not (self.streaming and self.exchange_share), "exchange_share", "0 with --streaming")
+        of_composites = self.composite_share if self.composites else 0
+        check(of_composites + self.exchange_share < 1, "exchange_share", "together with composite_share below 1")
         check(not (self.streaming and self.decoded_cache), "decoded_cache", "false with --streaming")
 
 

@@ -236,7 +236,7 @@ def _faces(config: TrainingConfig, expressions: tuple[str, ...]) -> TrainingFace
         kept = default_folder() / "decoded" if config.decoded_cache else None
         return TrainingFaces(
             config.train, expressions, config.minimum_photographs, config.soft_labels, kept, config.composites,
-            config.seed,
+            config.exchange_share > 0, config.seed,
         )  # fmt: skip
     if not config.train:
         raise CorpusError("no corpus to read: name at least one")
@@ -264,7 +264,7 @@ def _batches(config: TrainingConfig, faces, labels: Labels, accelerator: Acceler
             next(batches)
         return batches
     shape = (config.accumulation, accelerator.num_processes, config.batch_size)
-    row_weights = faces.row_weights(weights, config.identity_balance, config.composite_share)
+    row_weights = faces.row_weights(weights, config.identity_balance, config.composite_share, config.exchange_share)
     sampler = DrawnBatches(row_weights, config.seed, first, config.steps, shape, accelerator.process_index)
     return iter(DataLoader(faces, batch_sampler=sampler, **settings))
 
