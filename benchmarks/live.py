@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 from authentication.authenticator import DEFAULT_MODEL
 from benchmarks.report import table, target_text
+from demo.examples import PEOPLE
 from face_data.drawn import drawn_photograph
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -38,7 +39,6 @@ MOST_GROWTH = 0.05  # target: memory of the last minute over that of the first
 LIVE_FRAMES = 25.0  # target: frames/s the server can take from one client
 MOST_SECONDS_TO_READY = 10.0  # target: from the command to the first page
 MOST_SMILE_SECONDS = 1.0  # target: from an expression shown to its step passed, for one client
-DRAWN_PEOPLE = (5, 7, 8, 9)  # the clients' in turn; they look unlike: many attempts at one face would have to wait
 ATTEMPTS_PER_PAGE = 5  # then a client opens another page
 WIDTH, HEIGHT = 640, 480
 DIFFERENT_FRAMES = 200  # of each expression: more than an attempt takes
@@ -231,7 +231,7 @@ def visit(
         page = GradioPage(address)
         try:
             name = f"reference_{page.session}.png"
-            files = [{"image": page.upload(name, photograph(DRAWN_PEOPLE[number])), "caption": None}]
+            files = [{"image": page.upload(name, photograph(PEOPLE[number])), "caption": None}]
             for _ in range(ATTEMPTS_PER_PAGE):
                 if time.monotonic() >= until:
                     break
@@ -291,7 +291,7 @@ def run(arguments) -> dict:
         raise ValueError("--clients: at least 1; --frame-seconds: at least 0; --minutes: more than 0")
     people = [
         {name: frames_of(person, name) for name in ("neutral", "happy")}
-        for person in tqdm(DRAWN_PEOPLE[: max(arguments.clients)], desc="drawing", leave=False)
+        for person in tqdm(PEOPLE[: max(arguments.clients)], desc="drawing", leave=False)
     ]
     rows = []
     with Server(arguments.model) as server:

@@ -6,9 +6,8 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from authentication.authenticator import DEFAULT_MODEL, Authenticator
 from authentication.reference import examine, sharpness, turn
+from demo.examples import PERSON, STRANGER
 from face_data.drawn import drawn_photograph
-
-PERSON, STRANGER = 9, 13
 
 
 @pytest.fixture(scope="module")

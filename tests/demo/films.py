@@ -11,7 +11,6 @@ from face_data.drawn import drawn_photograph
 
 FRAMES_PER_SECOND = 30  # at which Chromium plays the file, in a loop
 SIZE = (640, 480)
-PERSON, STRANGER = 9, 4  # drawn people who do not look alike
 
 
 def drawn(person: int, expression: str) -> Image.Image:

@@ -3,15 +3,16 @@
 from pathlib import Path
 
 import pytest
-from films import PERSON, STRANGER, drawn, film
+from films import drawn, film
 from PIL import Image
 
+from demo.examples import PEOPLE, PERSON, STRANGER
 from face_data.drawn import drawn_photograph
 
 pytestmark = pytest.mark.browser
 
 LONDON_PERSON, LONDON_STRANGER = "036", "107"
-OTHERS = (7, 8, 5)  # who look unlike each other and PERSON: a face may fail a few times before it has to wait
+OTHERS = PEOPLE[2:5]  # who look unlike each other and PERSON: a face may fail a few times before it has to wait
 UNUSABLE = {
     "two.png": "Several faces were found",
     "nobody.png": "No face was found",
