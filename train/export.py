@@ -1,31 +1,50 @@
 """A run's model -> the checkpoint that is shipped: half precision, and without the Python files, which stand beside it.
 
 python -m train.export runs/dynamic/last pretrained --challenge happy
+python -m train.export runs/one/last runs/other/last pretrained --challenge happy      # the mean of their weights
 python -m evaluation calibrate --model pretrained --data corpora/lfw --splits 9 --far 0.001
+
+Runs that started from the same weights and saw other batches often lie in one basin; the mean of their weights is then
+better than each, for nothing ("Model soups", arXiv 2203.05482). Whether it is here, `evaluation compare` says.
 """
 
 import argparse
 import json
 import shutil
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 
 from modeling_facelivenet import FaceLiveNetModel
 
 
-def export(source: Path, out: Path, challenge: list[str]) -> None:
-    """Write config.json, model.safetensors (fp16), preprocessor_config.json and training.json of `source` to `out`.
+def export(sources: Sequence[Path], out: Path, challenge: list[str]) -> None:
+    """Write config.json, model.safetensors (fp16), preprocessor_config.json and training.json to `out`.
 
     Args:
+        sources: folders that a run saved, all of the same network; of several the mean of the weights. Config and
+            record are those of the first, the other records stand in it as "averaged_with".
         challenge: the expressions a session may ask for: those that validation shows to be recognised reliably.
+
+    Raises:
+        ValueError: the networks have other layers, or other expressions.
+        StrictDataclassError: the network does not know an expression of `challenge`.
     """
-    model = FaceLiveNetModel.from_pretrained(source, dtype=torch.float16)
+    models = [FaceLiveNetModel.from_pretrained(source, dtype=torch.float32) for source in sources]
+    model = models[0]
+    if len(models) > 1:
+        model.load_state_dict(_mean_weights(sources, models))
     model.config.challenge_expressions = challenge
     model.config.validate()
-    model.save_pretrained(out)
-    for name in ("preprocessor_config.json", "training.json"):
-        shutil.copy(source / name, out / name)
+    model.half().save_pretrained(out)
+    shutil.copy(sources[0] / "preprocessor_config.json", out)
+    record, *others = (json.loads((source / "training.json").read_text(encoding="utf-8")) for source in sources)
+    if others:
+        record["averaged_with"] = others
+    (out / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     for code in out.glob("*.py"):
         code.unlink()
     for name in ("config.json", "preprocessor_config.json"):  # auto_map names the code that is not there
@@ -34,12 +53,31 @@ def export(source: Path, out: Path, challenge: list[str]) -> None:
         (out / name).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
+def _mean_weights(sources: Sequence[Path], models: Sequence[FaceLiveNetModel]) -> dict[str, torch.Tensor]:
+    states = [model.state_dict() for model in models]
+    shapes = [{name: value.shape for name, value in state.items()} for state in states]
+    for source, model, shape in zip(sources, models, shapes, strict=True):
+        if shape != shapes[0] or model.config.expressions != models[0].config.expressions:
+            raise ValueError(f"{source} is another network than {sources[0]}: their weights have no mean")
+    return {
+        name: torch.stack([state[name] for state in states]).mean(dim=0) if value.is_floating_point() else value
+        for name, value in states[0].items()
+    }
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path, help="a folder `python -m train` saved: RUN/best or RUN/last")
+    parser = argparse.ArgumentParser(
+        prog="python -m train.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "sources", type=Path, nargs="+", metavar="MODEL", help="folders `python -m train` saved: RUN/best or RUN/last"
+    )
     parser.add_argument("out", type=Path)
     parser.add_argument(
         "--challenge", nargs="+", required=True, metavar="EXPRESSION", help="what sessions may ask for, such as happy"
     )
     arguments = parser.parse_args()
-    export(arguments.source, arguments.out, arguments.challenge)
+    try:
+        export(arguments.sources, arguments.out, arguments.challenge)
+    except (ValueError, OSError, StrictDataclassError) as error:
+        sys.exit(f"train.export: {error}")

@@ -1,0 +1,55 @@
+"""What a run becomes when it is shipped."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors.torch import load_file
+
+from image_processing_facelivenet import FaceLiveNetImageProcessor
+from modeling_facelivenet import FaceLiveNetConfig, FaceLiveNetModel
+from train.export import export
+
+
+def saved(folder: Path, seed: int, **settings) -> Path:
+    torch.manual_seed(seed)
+    FaceLiveNetModel(FaceLiveNetConfig(image_size=80, **settings)).save_pretrained(folder)
+    FaceLiveNetImageProcessor(size=80).save_pretrained(folder)
+    (folder / "training.json").write_text(json.dumps({"minutes": seed}))
+    return folder
+
+
+def test_a_model_is_shipped_in_half_precision_and_without_code(tmp_path):
+    source = saved(tmp_path / "run", 1)
+    (source / "modeling_facelivenet.py").write_text("")
+    export([source], tmp_path / "out", ["happy"])
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"config.json", "model.safetensors", "preprocessor_config.json", "training.json"}
+    whole, half = load_file(source / "model.safetensors"), load_file(tmp_path / "out" / "model.safetensors")
+    for name, value in whole.items():
+        same = value.half() if value.is_floating_point() else value
+        assert torch.equal(half[name], same) and half[name].dtype == same.dtype
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["challenge_expressions"] == ["happy"] and "auto_map" not in config
+    assert json.loads((tmp_path / "out" / "training.json").read_text()) == {"minutes": 1}
+    FaceLiveNetModel.from_pretrained(tmp_path / "out")
+    with pytest.raises(StrictDataclassError, match="challenge_expressions names boredom"):
+        export([source], tmp_path / "other", ["boredom"])
+
+
+def test_the_mean_of_several_models(tmp_path):
+    sources = [saved(tmp_path / str(seed), seed) for seed in (1, 2, 4)]
+    export(sources, tmp_path / "out", ["happy"])
+    mean = load_file(tmp_path / "out" / "model.safetensors")
+    states = [load_file(source / "model.safetensors") for source in sources]
+    for name, value in mean.items():
+        if value.is_floating_point():
+            assert torch.equal(value, (sum(state[name] for state in states) / 3).half()), name
+    record = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert record == {"minutes": 1, "averaged_with": [{"minutes": 2}, {"minutes": 4}]}
+    other = saved(tmp_path / "narrow", 1, id2label={0: "neutral", 1: "happy"}, label2id={"neutral": 0, "happy": 1})
+    with pytest.raises(ValueError, match="narrow is another network than"):
+        export([sources[0], other], tmp_path / "none", ["happy"])
+    assert not (tmp_path / "none").exists()
