@@ -31,8 +31,7 @@ from tqdm import tqdm
 
 from authentication.authenticator import DEFAULT_MODEL
 from benchmarks.report import table, target_text
-from demo.examples import PEOPLE
-from face_data.drawn import drawn_photograph
+from face_data.drawn import WELL_KNOWN, drawn_photograph
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MOST_GROWTH = 0.05  # target: memory of the last minute over that of the first
@@ -231,7 +230,7 @@ def visit(
         page = GradioPage(address)
         try:
             name = f"reference_{page.session}.png"
-            files = [{"image": page.upload(name, photograph(PEOPLE[number])), "caption": None}]
+            files = [{"image": page.upload(name, photograph(WELL_KNOWN[number])), "caption": None}]
             for _ in range(ATTEMPTS_PER_PAGE):
                 if time.monotonic() >= until:
                     break
@@ -291,7 +290,7 @@ def run(arguments) -> dict:
         raise ValueError("--clients: at least 1; --frame-seconds: at least 0; --minutes: more than 0")
     people = [
         {name: frames_of(person, name) for name in ("neutral", "happy")}
-        for person in tqdm(PEOPLE[: max(arguments.clients)], desc="drawing", leave=False)
+        for person in tqdm(WELL_KNOWN[: max(arguments.clients)], desc="drawing", leave=False)
     ]
     rows = []
     with Server(arguments.model) as server:

@@ -4,14 +4,11 @@ from pathlib import Path
 
 import av
 
-from face_data.drawn import drawn_photograph
+from face_data.drawn import WELL_KNOWN, drawn_photograph
 
 SIZE = 320
 FRAMES_PER_SECOND = 8
-# Drawn people whom the shipped network tells apart, and whose neutral and happy faces it recognises. Which they are
-# changes with its weights; tests/demo/test_examples.py says whether these still are.
-PEOPLE = (9, 4, 7, 8, 5, 13)
-PERSON, STRANGER = PEOPLE[:2]
+PERSON, STRANGER = WELL_KNOWN[:2]
 REFERENCE = "person.png"  # whose, of the person
 
 

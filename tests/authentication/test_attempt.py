@@ -9,9 +9,9 @@ from PIL import Image
 from authentication.attempt import Attempt
 from authentication.authenticator import DEFAULT_MODEL, Authenticator
 from authentication.session import Challenge, ChallengeSession
-from demo.examples import PERSON, STRANGER
-from face_data.drawn import drawn_photograph
+from face_data.drawn import WELL_KNOWN, drawn_photograph
 
+PERSON, STRANGER = WELL_KNOWN[:2]
 STEP = 0.2
 
 

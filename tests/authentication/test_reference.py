@@ -6,8 +6,9 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from authentication.authenticator import DEFAULT_MODEL, Authenticator
 from authentication.reference import examine, sharpness, turn
-from demo.examples import PERSON, STRANGER
-from face_data.drawn import drawn_photograph
+from face_data.drawn import WELL_KNOWN, drawn_photograph
+
+PERSON, STRANGER = WELL_KNOWN[:2]
 
 
 @pytest.fixture(scope="module")

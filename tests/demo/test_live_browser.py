@@ -6,13 +6,13 @@ import pytest
 from films import drawn, film
 from PIL import Image
 
-from demo.examples import PEOPLE, PERSON, STRANGER
-from face_data.drawn import drawn_photograph
+from face_data.drawn import WELL_KNOWN, drawn_photograph
 
 pytestmark = pytest.mark.browser
 
 LONDON_PERSON, LONDON_STRANGER = "036", "107"
-OTHERS = PEOPLE[2:5]  # who look unlike each other and PERSON: a face may fail a few times before it has to wait
+# who look unlike each other: a face may fail a few times before it has to wait
+PERSON, STRANGER, *OTHERS = WELL_KNOWN[:4]
 UNUSABLE = {
     "two.png": "Several faces were found",
     "nobody.png": "No face was found",
@@ -125,9 +125,9 @@ def test_the_network_drops_and_comes_back(browser, server, tmp_path):
 
 def test_two_people_at_once_do_not_mix(browser, server, tmp_path):
     """The same moment, the same server: one is the person of the reference, the other is not."""
-    good = film(tmp_path / "good.mjpeg", [([drawn(OTHERS[2], name)], 5) for name in ("neutral", "happy") * 2])
+    good = film(tmp_path / "good.mjpeg", [([drawn(OTHERS[1], name)], 5) for name in ("neutral", "happy") * 2])
     bad = film(tmp_path / "bad.mjpeg", [([drawn(STRANGER, name)], 5) for name in ("neutral", "happy") * 2])
-    reference = reference_of(tmp_path, OTHERS[2])
+    reference = reference_of(tmp_path, OTHERS[1])
     with browser(good) as one, browser(bad) as two:
         pages = [open_page(chromium, server.address, reference) for chromium in (one, two)]
         for page in pages:
