@@ -36,6 +36,8 @@ def write_card(folder: Path, results_folder: Path, log: Path | None) -> None:
         "config": config,
         "results": results,
         "training": training,
+        "runs": training_runs(training),
+        "averaged": [one["config"] for one in (training, *training.get("averaged_with", ()))],
         "speed": contents.get("inference"),
         "onnx": contents.get("onnx"),
         "parameters": parameters | {"total": sum(parameters.values())},
@@ -55,6 +57,20 @@ def write_card(folder: Path, results_folder: Path, log: Path | None) -> None:
     for template, name in (("card.md.jinja", "README.md"), ("license.md.jinja", "LICENSE.md")):
         text = environment.get_template(template).render(card_data=card_data(results).to_yaml(), **context)
         (folder / name).write_text(re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n", encoding="utf-8")
+
+
+def training_runs(record: dict) -> list[dict]:
+    """The records of every run whose weights went into a checkpoint, once each, those others started from first.
+
+    Args:
+        record: training.json; what it started from stands in it as "started_from", the runs whose weights it is the
+            mean with as "averaged_with".
+    """
+    earlier, others = record.get("started_from"), record.get("averaged_with", ())
+    runs = [*(training_runs(earlier) if isinstance(earlier, dict) else ()), record]
+    for other in others:
+        runs += [run for run in training_runs(other) if all(run["config"] != known["config"] for known in runs)]
+    return runs
 
 
 def count_parameters(config: FaceLiveNetConfig) -> dict[str, int]:

@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from hub_card.__main__ import main
-from hub_card.card import count_parameters
+from hub_card.card import count_parameters, training_runs
 from hub_card.corpora import CORPORA
 from hub_card.folder import CODE, WEIGHTS
 from hub_card.package import build
@@ -98,6 +98,26 @@ def test_the_numbers_follow_the_results(checkpoint, tmp_path, capsys):
     assert "By group" not in card and "Challenge sessions" not in card and "(figures/task_weights.png)" in card
     assert "| ours | 56.8 | 4.56 |" in card and "detect 12.3" in card
     assert (built / "figures" / drawn).read_bytes() == b"drawn by the evaluation"
+
+
+def test_every_run_that_went_into_the_weights_is_told_once(checkpoint, tmp_path):
+    model, results = checkpoint
+    record = json.loads((model / "training.json").read_text(encoding="utf-8"))
+
+    def run(seed: int, start: dict | None) -> dict:
+        config = record["config"] | {"seed": seed, "composites": 4000 * seed, "composite_share": 0.3}
+        return record | {"minutes": 10.5 * seed, "started_from": start, "config": config} | {"averaged_with": []}
+
+    first = run(0, None) | {"minutes": 100.0}
+    second = run(1, first)
+    third = run(2, second) | {"averaged_with": [run(3, second), second]}
+    assert [one["config"]["seed"] for one in training_runs(third)] == [0, 1, 2, 3]
+    assert training_runs(first) == [first]
+    (model / "training.json").write_text(json.dumps(third), encoding="utf-8")
+    card = (build(model, results, tmp_path / "out") / "README.md").read_text(encoding="utf-8")
+    assert "**163.0 minutes**" in card and "| run 4: steps × batch |" in card
+    assert "seed 1; 4,000 composite people in 30 % of a batch; averaged |" in card and card.count("; averaged |") == 3
+    assert "the mean of the 3 runs" in card
 
 
 def test_parameters_are_counted_as_the_network_has_them():
