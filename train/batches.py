@@ -264,7 +264,7 @@ class TrainingFaces(Dataset):
         row_weight[known] = count[identity[known]] ** -identity_balance
         for weight, first, last in zip(weights, self.start, self.start[1:], strict=False):
             row_weight[first:last] *= weight / row_weight[first:last].sum()
-        people = self.num_identities - self.labels.num_identities
+        people = sum(one.parts != FACE for one in self.composites)
         pairs = len(self.composites) - people
         of_people, of_pairs = composite_share * bool(people), exchange_share * bool(pairs)
         each = [of_people / max(people, 1)] * people + [of_pairs / max(pairs, 1)] * pairs
