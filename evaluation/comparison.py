@@ -14,7 +14,7 @@ also taken together: the mean over the seeds, its interval over people, and the 
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -293,9 +293,7 @@ def _with_differences(shared: dict, cells: dict, draws: dict, right: dict, label
     compared = [row for row in rows if row["difference"] is not None]
     columns = [[row["mcnemar"] for row in compared]]
     columns += [[row["difference"][name] for row in compared if name in row["difference"]] for name in metrics]
-    for column in columns:
-        for test, p in zip(column, holm([test["p"] for test in column]), strict=True):
-            test["p_holm"] = p
+    _correct(columns)
     return {"reference": reference} | shared | {"rows": rows, "seeds": _over_seeds(cells, draws, reference)}
 
 
@@ -344,8 +342,12 @@ def _over_seeds(cells: dict, draws: dict, reference: str) -> list[dict]:
             row["difference"][name] = bootstrap_difference(
                 row[name]["value"], standard[name]["value"], means[row["label"]][name], means[base[0]][name]
             ) | {"by_seed": [own[seed] - theirs[seed] if seed in theirs else None for seed in sorted(own)]}
-    for name in metrics:
-        tests = [row["difference"][name] for row in others]
-        for test, p in zip(tests, holm([test["p"] for test in tests]), strict=True):
-            test["p_holm"] = p
+    _correct([row["difference"][name] for row in others] for name in metrics)
     return rows
+
+
+def _correct(columns: Iterable[list[dict]]) -> None:
+    """Put Holm's correction over each column beside its tests' p, in place."""
+    for column in columns:
+        for test, p in zip(column, holm([test["p"] for test in column]), strict=True):
+            test["p_holm"] = p

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset, Sampler
 
 from face_data.table import EXPRESSIONS, CorpusError, column, load_corpus, read_summary, rows_of_splits, split_corpus
 from modeling_facelivenet import IGNORE
-from train.composites import FACE, compose, draw_composites, draw_exchanges, landmarks_in_crop
+from train.composites import FACE, Composite, compose, draw_composites, draw_exchanges, landmarks_in_crop
 from train.decoded import open_decoded
 
 LABEL_COLUMNS = ("identity", "expression", "expression_votes", "split")
@@ -164,55 +164,51 @@ class TrainingFaces(Dataset):
 
     def identity(self, row: int) -> int:
         """The label of a row's person, −100 where it is unknown."""
-        if (number := self._composite_of(row)) is None:
-            return int(self.labels.identity[row])
-        composite = self.composites[number]
-        return composite.donor if composite.parts == FACE else self.labels.num_identities + number
+        composite, _ = self._made_of(row)
+        return int(self.labels.identity[row]) if composite is None else composite.label
 
     def expression(self, row: int) -> np.ndarray:
         """(n,) probabilities of a row's expressions, zeros where it is unknown."""
-        number = self._composite_of(row)
-        if number is None or self.composites[number].parts == FACE:
-            return self.labels.expression[self._sources(row)[0]]
-        return np.zeros_like(self.labels.expression[0])
+        composite, sources = self._made_of(row)
+        known = composite is None or composite.parts == FACE
+        return self.labels.expression[sources[0]] if known else np.zeros_like(self.labels.expression[0])
 
     def key(self, row: int) -> str:
         """Where a row's picture comes from."""
-        if (number := self._composite_of(row)) is None:
+        composite, sources = self._made_of(row)
+        if composite is None:
             return self.keys[row]
-        donor, base = self._sources(row)
-        return f"{self.keys[base]} with the {' and '.join(self.composites[number].parts)} of {self.keys[donor]}"
+        donor, base = sources
+        return f"{self.keys[base]} with the {' and '.join(composite.parts)} of {self.keys[donor]}"
 
     def pictures(self, rows: list[int]) -> list[np.ndarray | Exception]:
         """The rows' pictures, each (h, w, 3) uint8 of its own size, or why it cannot be decoded."""
-        sources = [self._sources(row) for row in rows]
-        photographs = iter(self.photographs([source for of_row in sources for source in of_row]))
+        made_of = [self._made_of(row) for row in rows]
+        photographs = iter(self.photographs([source for _, sources in made_of for source in sources]))
         return [
-            next(photographs) if len(of_row) == 1 else self._composed(row, next(photographs), next(photographs))
-            for row, of_row in zip(rows, sources, strict=True)
-        ]
+            next(photographs) if composite is None
+            else self._composed(composite, sources, next(photographs), next(photographs))
+            for composite, sources in made_of
+        ]  # fmt: skip
 
-    def _composed(self, row: int, donor: np.ndarray | Exception, base: np.ndarray | Exception):
-        for face in (donor, base):
+    def _composed(self, composite: Composite, sources: tuple[int, ...], *faces: np.ndarray | Exception):
+        """What becomes of the donor's and the base's picture."""
+        for face in faces:
             if isinstance(face, Exception):
                 return face
+        donor, base = faces
         from_donor, from_base = (
-            self.landmarks[source] * [face.shape[1], face.shape[0]]
-            for source, face in zip(self._sources(row), (donor, base), strict=True)
+            self.landmarks[source] * [face.shape[1], face.shape[0]] for source, face in zip(sources, faces, strict=True)
         )
-        return compose(base, from_base, donor, from_donor, self.composites[self._composite_of(row)].parts)
+        return compose(base, from_base, donor, from_donor, composite.parts)
 
-    def _composite_of(self, row: int) -> int | None:
-        """The number of a row's composite, None for a photograph."""
+    def _made_of(self, row: int) -> tuple[Composite | None, tuple[int, ...]]:
+        """The composite of a row, None for a photograph; and what it is made of: donor and base, or itself."""
         if row < len(self.keys):
-            return None
-        return int(np.searchsorted(self.composite_start, row, side="right")) - 1
-
-    def _sources(self, row: int) -> tuple[int, ...]:
-        """The photographs a row is made of: itself, or those of donor and base."""
-        if (number := self._composite_of(row)) is None:
-            return (row,)
-        return self.composites[number].rows(row - int(self.composite_start[number]))
+            return None, (row,)
+        number = int(np.searchsorted(self.composite_start, row, side="right")) - 1
+        composite = self.composites[number]
+        return composite, composite.rows(row - int(self.composite_start[number]))
 
     def photographs(self, rows: list[int]) -> list[np.ndarray | Exception]:
         """Photographs as `pictures` gives them.
@@ -260,16 +256,17 @@ class TrainingFaces(Dataset):
         row_weight = np.ones(len(self.keys))
         identity = self.labels.identity
         known = identity != IGNORE
-        count = np.bincount(identity[known], minlength=self.labels.num_identities)
-        row_weight[known] = count[identity[known]] ** -identity_balance
+        photographs = np.bincount(identity[known], minlength=self.labels.num_identities)
+        row_weight[known] = photographs[identity[known]] ** -identity_balance
         for weight, first, last in zip(weights, self.start, self.start[1:], strict=False):
             row_weight[first:last] *= weight / row_weight[first:last].sum()
-        people = sum(one.parts != FACE for one in self.composites)
-        pairs = len(self.composites) - people
-        of_people, of_pairs = composite_share * bool(people), exchange_share * bool(pairs)
-        each = [of_people / max(people, 1)] * people + [of_pairs / max(pairs, 1)] * pairs
-        of_composites = [np.full(len(one), share / len(one)) for one, share in zip(self.composites, each, strict=True)]
-        return np.concatenate([row_weight / row_weight.sum() * (1 - of_people - of_pairs), *of_composites])
+        share = {False: composite_share, True: exchange_share}
+        count = Counter(one.parts == FACE for one in self.composites)
+        of_composites = [
+            np.full(len(one), share[one.parts == FACE] / count[one.parts == FACE] / len(one)) for one in self.composites
+        ]
+        of_photographs = 1 - sum(share[kind] for kind in count)
+        return np.concatenate([row_weight / row_weight.sum() * of_photographs, *of_composites])
 
 
 def decode(encoded: bytes) -> np.ndarray:

@@ -24,8 +24,9 @@ SOFT = 0.15  # width of a part's edge, as a fraction of its radius
 
 @dataclass(frozen=True)
 class Composite:
-    """Who gives the parts, who the rest, and their photographs' rows."""
+    """Who gives the parts, who the rest, who that is (a label of the identity), and their photographs' rows."""
 
+    label: int
     donor: int
     base: int
     parts: tuple[str, ...]
@@ -42,7 +43,7 @@ class Composite:
 
 
 def draw_composites(identity: np.ndarray, count: int, seed: int) -> list[Composite]:
-    """`count` composite people, no two of the same donor, base and parts.
+    """`count` composite people, no two of the same donor, base and parts, with the labels after those of the people.
 
     Args:
         identity: (rows,) labels of the photographs, negative where the person is unknown.
@@ -57,12 +58,14 @@ def draw_composites(identity: np.ndarray, count: int, seed: int) -> list[Composi
     # one part, or two: of three there would remain the base's hair and chin
     choices = [(part,) for part in PARTS] + [tuple(part for part in PARTS if part != left) for left in PARTS]
     count = min(count, len(people) * (len(people) - 1) * len(choices))
-    drawn = {}
+    drawn: dict[tuple, None] = {}  # in the order they were drawn
     while len(drawn) < count:
         donor, base = random.choice(people, 2, replace=False).tolist()
-        parts = choices[random.integers(len(choices))]
-        drawn[donor, base, parts] = Composite(donor, base, parts, photographs[donor], photographs[base])
-    return list(drawn.values())
+        drawn[donor, base, choices[random.integers(len(choices))]] = None
+    return [
+        Composite(label, donor, base, parts, photographs[donor], photographs[base])
+        for label, (donor, base, parts) in enumerate(drawn, start=int(people.max()) + 1)
+    ]
 
 
 def draw_exchanges(identity: np.ndarray, seed: int) -> list[Composite]:
@@ -73,7 +76,7 @@ def draw_exchanges(identity: np.ndarray, seed: int) -> list[Composite]:
     donors = random.choice(known, EXCHANGES).tolist()
     bases = random.choice(list(photographs), EXCHANGES).tolist()
     return [
-        Composite(donor, base, FACE, photographs[donor], photographs[base])
+        Composite(donor, donor, base, FACE, photographs[donor], photographs[base])
         for donor, base in zip(donors, bases, strict=True)
         if donor != base
     ]
@@ -102,14 +105,14 @@ def compose(
     if (_yaw(base_landmarks) < 0) != (_yaw(donor_landmarks) < 0):  # they look to different sides
         donor = donor[:, ::-1]
         donor_landmarks = (donor_landmarks * [-1, 1] + [donor.shape[1] - 1, 0])[[1, 0, 2, 4, 3]]
-    mixed = base.copy()
+    mixed, donor = base.copy(), PIL.Image.fromarray(donor)
     for part in parts:
         mask, left, top = part_mask(part, base_landmarks, *base.shape[:2])
         height, width = mask.shape[:2]
         if not mask.size:  # it lies outside the picture
             continue
         region = mixed[top : top + height, left : left + width]
-        moved = PIL.Image.fromarray(donor).transform(
+        moved = donor.transform(
             (width, height),
             PIL.Image.Transform.AFFINE,
             affine_between(base_landmarks - [left, top], donor_landmarks),
@@ -132,11 +135,12 @@ def part_mask(part: str, landmarks: np.ndarray, height: int, width: int) -> tupl
     eyes, mouth = (left_eye + right_eye) / 2, (left_mouth + right_mouth) / 2
     length = max(np.linalg.norm(mouth - eyes), 1.0)  # turning the head hardly changes it, unlike the eyes' distance
     down = (mouth - eyes) / length
+    between_eyes, mouth_wide = np.linalg.norm(right_eye - left_eye), np.linalg.norm(right_mouth - left_mouth)
     center, across_radius, down_radius = {
-        "eyes": (eyes - 0.1 * length * down, np.linalg.norm(right_eye - left_eye) / 2 + 0.45 * length, 0.38 * length),
+        "eyes": (eyes - 0.1 * length * down, between_eyes / 2 + 0.45 * length, 0.38 * length),
         "nose": (0.35 * eyes + 0.65 * nose, 0.36 * length, 0.5 * length),
-        "mouth": (mouth, np.linalg.norm(right_mouth - left_mouth) / 2 + 0.25 * length, 0.33 * length),
-        "face": (0.4 * eyes + 0.6 * mouth, np.linalg.norm(right_eye - left_eye) / 2 + 0.4 * length, 1.1 * length),
+        "mouth": (mouth, mouth_wide / 2 + 0.25 * length, 0.33 * length),
+        "face": (0.4 * eyes + 0.6 * mouth, between_eyes / 2 + 0.4 * length, 1.1 * length),
     }[part]
     reach = (1 + SOFT) * max(across_radius, down_radius)
     (left, top), (right, bottom) = (np.clip(center + sign * reach, 0, [width, height]).astype(int) for sign in (-1, 1))

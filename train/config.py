@@ -162,15 +162,8 @@ class TrainingConfig:
         for name in ("identity_balance", "expression_balance", "gray", "blur", "downscale", "erase"):
             check(0 <= getattr(self, name) <= 1, name, "within 0..1")
         for name in (
-            "crop_scale",
-            "shift",
-            "light",
-            "colour",
-            "momentum",
-            "ema_decay",
-            "composite_share",
-            "exchange_share",
-        ):
+            "crop_scale", "shift", "light", "colour", "momentum", "ema_decay", "composite_share", "exchange_share",
+        ):  # fmt: skip
             check(0 <= getattr(self, name) < 1, name, "at least 0 and below 1")
         check(
             len(self.train_weights) in (0, len(self.train)),

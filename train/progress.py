@@ -41,18 +41,15 @@ class Progress:
             ValueError: it is another run, by the settings that decide what is learnt.
         """
         file = self.out / "run.json"
-        now = {name: value for name, value in asdict(self.config).items() if name not in FREE_TO_CHANGE}
-        now |= {"processes": self.processes}
-        now = json.loads(json.dumps(now))
+        now = _deciding(self.config) | {"processes": self.processes}
         if self.config.resume and holds_a_run(self.out):
             before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else now
             # a setting that is younger than the run had its default
-            before = json.loads(json.dumps(asdict(TrainingConfig()))) | before
-            before = {name: value for name, value in before.items() if name not in FREE_TO_CHANGE}
+            before = _deciding(TrainingConfig()) | before
             changed = [
                 f"{key} {before.get(key)!r}, now {now.get(key)!r}"
                 for key in before | now
-                if before.get(key) != now.get(key)
+                if key not in FREE_TO_CHANGE and before.get(key) != now.get(key)
             ]
             if changed:
                 raise ValueError(
@@ -164,3 +161,8 @@ class Progress:
         best = max((row["score"] for row in self.validations), default=-math.inf)
         self.validations.append({"step": self.step, "score": score} | numbers)
         return score > best
+
+
+def _deciding(config: TrainingConfig) -> dict:
+    """The settings that decide what is learnt, as JSON holds them."""
+    return json.loads(json.dumps({name: value for name, value in asdict(config).items() if name not in FREE_TO_CHANGE}))

@@ -1,16 +1,14 @@
 """People made of others' parts: where the parts land, who is drawn, and how they stand in a batch."""
 
 import itertools
-import shutil
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
+from test_batches import damaged_copy
 from torch.utils.data import DataLoader
 
-from face_data.table import column, load_corpus, read_summary, shards_of
+from face_data.table import column, load_corpus, read_summary
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import EXPRESSIONS
 from train.batches import DrawnBatches, TrainingFaces, as_it_is
@@ -27,6 +25,7 @@ from train.composites import (
 )
 
 LANDMARKS = np.array([[55.0, 65.0], [100.0, 62.0], [79.0, 90.0], [60.0, 112.0], [98.0, 110.0]])
+IDENTITY = np.repeat([0, 1, 2, -100], [3, 40, 2, 9])
 
 
 def whole_mask(parts) -> np.ndarray:
@@ -39,23 +38,19 @@ def whole_mask(parts) -> np.ndarray:
     return whole
 
 
-IDENTITY = np.repeat([0, 1, 2, -100], [3, 40, 2, 9])
-
-
 def test_composites_are_distinct_and_a_function_of_the_seed():
-    identity = IDENTITY
-    drawn = draw_composites(identity, 30, seed=1)
+    drawn = draw_composites(IDENTITY, 30, seed=1)
     named = [(one.donor, one.base, one.parts) for one in drawn]
     assert len(drawn) == 30 and len(set(named)) == 30
     for person in drawn:
         assert person.donor != person.base and set(person.parts) < set(PARTS)
-        assert set(identity[person.donor_rows]) == {person.donor} and set(identity[person.base_rows]) == {person.base}
+        assert set(IDENTITY[person.donor_rows]) == {person.donor} and set(IDENTITY[person.base_rows]) == {person.base}
         assert max(len(person.donor_rows), len(person.base_rows)) <= PHOTOGRAPHS
         photographs = [person.rows(number) for number in range(len(person))]
         assert len(set(photographs)) == len(person.donor_rows) * len(person.base_rows)
-    assert [(one.donor, one.base, one.parts) for one in draw_composites(identity, 30, seed=1)] == named
-    assert [(one.donor, one.base, one.parts) for one in draw_composites(identity, 30, seed=2)] != named
-    assert len(draw_composites(identity, 10_000, seed=0)) == 3 * 2 * 6  # no more than there are
+    assert [(one.donor, one.base, one.parts) for one in draw_composites(IDENTITY, 30, seed=1)] == named
+    assert [(one.donor, one.base, one.parts) for one in draw_composites(IDENTITY, 30, seed=2)] != named
+    assert len(draw_composites(IDENTITY, 10_000, seed=0)) == 3 * 2 * 6  # no more than there are
     with pytest.raises(ValueError, match="two known people or more, not 1"):
         draw_composites(np.array([4, 4, -100]), 1, seed=0)
 
@@ -189,21 +184,11 @@ def test_composites_take_their_share_of_the_batches(drawn_corpus):
 
 
 def test_a_composite_of_a_damaged_photograph_is_replaced_and_named(drawn_corpus, tmp_path):
-    corpus = shutil.copytree(drawn_corpus, tmp_path / "corpus")
-    faces = TrainingFaces([str(corpus)], EXPRESSIONS, composites=5)
+    faces = TrainingFaces([str(drawn_corpus)], EXPRESSIONS, composites=5)
     row = len(faces.keys)
     donor, _ = faces.composites[0].rows(0)
-    damaged = faces.keys[donor]
-    for shard in shards_of(corpus):
-        table = pq.read_table(shard)
-        images = table["image"].to_pylist()
-        for image, key in zip(images, table["key"].to_pylist(), strict=True):
-            if key == damaged:
-                image["bytes"] = image["bytes"][:200]
-        place = table.column_names.index("image")
-        pq.write_table(
-            table.set_column(place, table.schema.field("image"), pa.array(images, table["image"].type)), shard
-        )
+    corpus = tmp_path / "damaged"
+    [damaged] = damaged_copy(drawn_corpus, corpus, [donor])
     batch = TrainingFaces([str(corpus)], EXPRESSIONS, composites=5).__getitems__([row])
     assert list(batch.unreadable) == [faces.key(row)] and damaged in faces.key(row)
     assert batch.keys == [faces.key(row + 1)] and batch.identity.tolist() == [faces.labels.num_identities]
