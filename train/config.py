@@ -39,10 +39,10 @@ class TrainingConfig:
     out: str = _setting("runs/dynamic", "folder for checkpoints, log.jsonl, curves and training.json")
     train: list[str] = _setting([], "prepared corpora as FOLDER or FOLDER:SPLIT,SPLIT; for lfw the folds to train on")
     train_weights: list[float] = _setting(
-        [], "share of each corpus in a batch, in the order of --train (default: equal)"
+        [], "share of each corpus in a batch, in the order of --train (default: equal; a preset's go with its corpora)"
     )
     validation: list[str] = _setting(
-        [], "corpora to validate on, same form; pairs.csv is used where the corpus has one"
+        [], "corpora to validate on, same form; pairs.csv is used where a corpus has one. --fold leaves a preset's out"
     )
     fold: str | None = _setting(
         None,
@@ -210,6 +210,11 @@ def parse_config(argv: list[str] | None = None) -> TrainingConfig:
     parser.set_defaults(**settings)
     parsed = vars(parser.parse_args(values))
     parsed.pop("config")
+    # a preset's shares are those of its own corpora, and whom it validates on some of the folds would be trained on
+    if parsed["train"] is not settings.get("train") and parsed["train_weights"] is settings.get("train_weights"):
+        parsed["train_weights"] = []
+    if parsed["fold"] != settings.get("fold") and parsed["validation"] is settings.get("validation"):
+        parsed["validation"] = []
     try:
         return TrainingConfig(**parsed | {"network": network})
     except (TypeError, ValueError) as error:
@@ -235,8 +240,10 @@ def _read(parser: argparse.ArgumentParser, file: Path) -> dict:
 
 
 def _over(settings: dict, later: dict) -> dict:
-    """Later settings win; those of the network one by one."""
+    """Later settings win; those of the network one by one. Shares of corpora go with the corpora."""
     both = settings | later
+    if "train" in later and "train_weights" not in later:
+        both.pop("train_weights", None)
     if isinstance(settings.get("network"), dict) and isinstance(later.get("network"), dict):
         both["network"] = settings["network"] | later["network"]
     return both

@@ -33,6 +33,20 @@ def test_command_line_overrides_the_file(tmp_path):
     assert [split_corpus(text) for text in config.train] == [("b", None), ("c", ["valid"])]
 
 
+def test_a_presets_shares_and_validation_go_with_its_corpora(tmp_path):
+    base, file = tmp_path / "base.yaml", tmp_path / "run.yaml"
+    base.write_text(yaml.safe_dump({"train": ["a:1,2", "b"], "train_weights": [0.7, 0.3], "validation": ["a:9"]}))
+    file.write_text(yaml.safe_dump({"base": "base.yaml", "train": ["c"]}))
+    assert parse_config(["--config", str(file)]).train_weights == []
+    given = ["--config", str(base)]
+    assert parse_config([*given, "--steps", "9"]).train_weights == [0.7, 0.3]
+    other = parse_config([*given, "--train", "c"])
+    assert (other.train_weights, other.validation) == ([], ["a:9"])
+    assert parse_config([*given, "--train", "c", "d", "--train_weights", ".5", ".5"]).train_weights == [0.5, 0.5]
+    assert parse_config([*given, "--train", "a", "--fold", "all"]).validation == []  # fold 9 is trained on in eight
+    assert parse_config([*given, "--train", "a", "--fold", "all", "--validation", "c"]).validation == ["c"]
+
+
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
