@@ -9,9 +9,10 @@
     accelerate launch --num_processes 4 -m evaluation all --model pretrained --data corpora/lfw
 
 MODEL is the folder of a saved model or its Hub id, CORPUS a folder that `python -m face_data prepare` wrote, or the Hub
-id of one. Each command prints its tables and adds them to OUT/results.json, draws the figures beside it and writes the
-whole as a page, OUT/report.html. Thresholds come from fold 9 (`calibrate`), reports are about fold 10: look at fold 9
-with --splits 9 as often as you like, at 10 once.
+id of one. Each protocol prints its tables and adds them to OUT/results.json, draws the figures beside it and writes the
+whole as a page, OUT/report.html; `compare` writes OUT/comparison.json, `calibrate` the model's config.json. Thresholds
+come from fold 9 (`calibrate`), verification and decisions are reported on fold 10, expressions and sessions, whose
+labels are few, on both: look at fold 9 with --splits 9 as often as you like, at 10 once.
 """
 
 import sys
