@@ -58,44 +58,45 @@ class Face:
     probability: float
 
 
-def load_image(source, name: str | None = None) -> Image.Image:
+def load_image(source, name: str | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode anything that holds one picture into an upright 8-bit RGB image.
 
     Args:
         source: path, bytes, PIL image, numpy array or torch tensor ((h, w), (h, w, 1|3|4) or (1|3|4, h, w); uint8,
             uint16 or finite floats within 0..1 or 0..255). EXIF orientation is applied, transparency laid over white.
         name: what error messages call it; by default the path, or "image".
+        max_pixels: width x height above which the picture is refused, before it is decoded.
 
     Raises:
-        UnreadableImageError: not a picture, truncated, empty, non-finite, or larger than 64 megapixels.
+        UnreadableImageError: not a picture, truncated, empty, non-finite, or larger than max_pixels.
     """
     if isinstance(source, (str, os.PathLike)):
         name = name or str(source)
         if not os.path.isfile(source):
             raise UnreadableImageError(f"{name}: {'a folder, not a file' if os.path.isdir(source) else 'no such file'}")
-        return _decode(source, name)
+        return _decode(source, name, max_pixels)
     name = name or "image"
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return _decode(io.BytesIO(source), name)
+        return _decode(io.BytesIO(source), name, max_pixels)
     if isinstance(source, Image.Image):
         with _naming(name):  # one that was opened but not decoded yet
-            return _to_rgb(source, name)
+            return _to_rgb(source, name, max_pixels)
     if isinstance(source, torch.Tensor):
         source = source.detach().cpu().numpy()
     if isinstance(source, np.ndarray):
-        return _from_array(source, name)
+        return _from_array(source, name, max_pixels)
     raise UnreadableImageError(
         f"{name}: cannot read a picture from {type(source).__name__}; give a path, bytes, a PIL image or an array"
     )
 
 
-def _decode(file, name: str) -> Image.Image:
+def _decode(file, name: str, max_pixels: int) -> Image.Image:
     with _naming(name):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is stricter
             image = Image.open(file)
         with image:
-            return _to_rgb(image, name)
+            return _to_rgb(image, name, max_pixels)
 
 
 @contextmanager
@@ -109,29 +110,29 @@ def _naming(name: str) -> Iterator[None]:
         raise UnreadableImageError(f"{name}: not a picture in any known format") from error
     except Image.DecompressionBombError as error:
         raise UnreadableImageError(f"{name}: refused before decoding: {error}") from error
-    except (OSError, ValueError, SyntaxError, EOFError, RuntimeError) as error:  # as decoders raise
+    except Exception as error:  # decoders raise whatever comes to them: struct.error on a mistyped EXIF field, say
         raise UnreadableImageError(f"{name}: damaged or incomplete: {error}") from error
 
 
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+def _to_rgb(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
     width, height = image.size
-    if width * height > MAX_PIXELS:
+    if width * height > max_pixels:
         raise UnreadableImageError(
             f"{name}: {width}x{height} is {width * height / 1e6:.0f} megapixels, over the limit of "
-            f"{MAX_PIXELS // 10**6}; scale it down first"
+            f"{max_pixels / 1e6:.0f}; scale it down first"
         )
     if not width or not height:
         raise UnreadableImageError(f"{name}: an empty picture ({width}x{height})")
     image = ImageOps.exif_transpose(image)
     if image.mode == "F" or image.mode.startswith("I"):  # 16 and 32 bits: Pillow's own conversion would clip at 255
-        return _from_array(np.asarray(image), name)
+        return _from_array(np.asarray(image), name, max_pixels)
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
 
 
-def _from_array(array: np.ndarray, name: str) -> Image.Image:
+def _from_array(array: np.ndarray, name: str, max_pixels: int) -> Image.Image:
     if array.ndim == 3 and array.shape[-1] not in (1, 3, 4) and array.shape[0] in (1, 3, 4):
         array = np.moveaxis(array, 0, -1)
     if array.ndim == 3 and array.shape[-1] == 1:
@@ -155,7 +156,7 @@ def _from_array(array: np.ndarray, name: str) -> Image.Image:
                 f"{name}: pixels from {low:g} to {high:g}; 0..1, 0..255 or 16 bits are understood"
             )
         values = values.round().astype(np.uint8)
-    return _to_rgb(Image.fromarray(np.ascontiguousarray(values)), name)
+    return _to_rgb(Image.fromarray(np.ascontiguousarray(values)), name, max_pixels)
 
 
 class FaceLiveNetImageProcessor(BaseImageProcessor):

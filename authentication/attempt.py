@@ -15,6 +15,7 @@ from image_processing_facelivenet import UnreadableImageError, load_image
 from pipeline_facelivenet import reject
 
 MAX_MOMENTS = 2000  # of the timeline: over a minute at 30 frames a second
+MAX_FRAME_PIXELS = 3840 * 2160  # no webcam has more; a small file may unfold to many times that
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ class Attempt:
         asked, passed, step = self.session.required_expression, self.session.passed, self.session.step
         evidence, decision, pixels, size = None, None, b"", (0, 0)
         try:
-            image = load_image(image)
+            image = load_image(image, max_pixels=MAX_FRAME_PIXELS)
             size, pixels = image.size, image.tobytes()
             evidence = self._authenticator.look(image, self._tracker)
         except UnreadableImageError:

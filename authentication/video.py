@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 from PIL import Image
 
-from image_processing_facelivenet import UnreadableImageError, load_image
+from image_processing_facelivenet import MAX_PIXELS, UnreadableImageError, load_image
 
 FRAMES_PER_SECOND = 4
 MAX_SECONDS = 60  # of a clip; what comes later is not looked at
@@ -46,6 +46,10 @@ def read_frames(path: str | Path, rate: float = FRAMES_PER_SECOND) -> Iterator[t
         with av.open(str(path)) as container:
             if not container.streams.video:
                 raise UnreadableImageError(f"{path}: holds no video")
+            codec = container.streams.video[0].codec_context
+            if codec.width * codec.height > MAX_PIXELS:
+                raise UnreadableImageError(f"{path}: frames of {codec.width}x{codec.height} are too large")
+            codec.options = {"max_pixels": str(MAX_PIXELS)}  # for frames that are larger than the header says
             start, due = None, 0.0
             for index, frame in enumerate(container.decode(video=0)):
                 time = frame.time if frame.time is not None else index / 25
@@ -58,7 +62,8 @@ def read_frames(path: str | Path, rate: float = FRAMES_PER_SECOND) -> Iterator[t
                     due = seconds + 1 / rate
                     seen += 1
                     # the container's display matrix: phones store an upright clip as a turned one
-                    yield seconds, frame.to_image().convert("RGB").rotate(frame.rotation, expand=True)
+                    image = frame.to_image()
+                    yield seconds, image.rotate(frame.rotation, expand=True) if frame.rotation else image
     except av.FFmpegError as error:
         if not seen:  # a clip that breaks off is judged as far as it goes
             raise UnreadableImageError(f"{path}: not a clip that can be decoded: {error.strerror}") from error

@@ -1,5 +1,6 @@
 """An attempt with the shipped network: drawn people before the camera."""
 
+import io
 import logging
 
 import numpy as np
@@ -79,3 +80,13 @@ def test_a_frame_that_cannot_be_read_is_a_frame_without_a_face(shipped, faces):
     assert attempt.observe(Image.new("RGB", (640, 480), "grey"), 0.1).progress.frame.reason == "no_face"
     assert attempt.observe(Image.new("RGB", (1, 1)), 0.2).progress.frame.reason == "no_face"
     assert attempt.observe(faces[PERSON, "neutral"], 0.3).progress.counted
+
+
+def test_a_frame_larger_than_any_webcams_is_not_decoded(shipped, faces):
+    """Frames arrive encoded: a few kB may unfold to hundreds of megabytes, from every client at once."""
+    template = shipped.template([faces[PERSON, "neutral"]])
+    attempt = Attempt(shipped, template, ChallengeSession(Challenge(("happy",), (0.0,))))
+    file = io.BytesIO()
+    Image.new("L", (4000, 4000)).save(file, "JPEG")
+    view = attempt.observe(file.getvalue(), 0.0)
+    assert view.progress.frame.reason == "no_frames" and view.size == (0, 0)

@@ -1,5 +1,7 @@
 """Frames of clips, made here with PyAV."""
 
+import struct
+
 import av
 import numpy as np
 import pytest
@@ -9,11 +11,11 @@ from authentication.video import is_clip, read_frames
 from image_processing_facelivenet import UnreadableImageError
 
 
-def write_clip(path, frames, rate=8, container=None, codec="mpeg4"):
+def write_clip(path, frames, rate=8, container=None, codec="mpeg4", pixels="yuv420p"):
     with av.open(str(path), "w", format=container) as output:
         stream = output.add_stream(codec, rate=rate)
         stream.width, stream.height = frames[0].size
-        stream.pix_fmt = "yuv420p"
+        stream.pix_fmt = pixels
         for frame in frames:
             output.mux(stream.encode(av.VideoFrame.from_image(frame)))
         output.mux(stream.encode(None))
@@ -88,6 +90,25 @@ def test_what_is_no_clip_is_named(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(UnreadableImageError, match=r"clip\.mp4: not a clip"):
         list(read_frames(path))
+
+
+def test_frames_too_large_are_refused_before_they_are_decoded(tmp_path, monkeypatch, arrow):
+    path = write_clip(tmp_path / "clip.avi", [arrow], codec="mjpeg", pixels="yuvj420p")
+    monkeypatch.setattr("authentication.video.MAX_PIXELS", 64 * 32 - 1)
+    with pytest.raises(UnreadableImageError, match=r"clip\.avi: frames of 64x32 are too large"):
+        next(read_frames(path))
+
+
+def test_frames_larger_than_the_clip_says_are_refused(tmp_path, monkeypatch, arrow):
+    """The picture within an AVI's frame has a size of its own."""
+    path = write_clip(tmp_path / "clip.avi", [arrow.resize((640, 320))], codec="mjpeg", pixels="yuvj420p")
+    data = path.read_bytes()
+    says = struct.pack("<II", 640, 320)
+    assert says in data
+    path.write_bytes(data.replace(says, struct.pack("<II", 64, 32)))
+    monkeypatch.setattr("authentication.video.MAX_PIXELS", 64 * 32)
+    with pytest.raises(UnreadableImageError, match=r"clip\.avi: "):
+        next(read_frames(path))
 
 
 def test_a_missing_file_is_named(tmp_path):
