@@ -79,6 +79,18 @@ def test_eight_bits_are_a_quarter_of_the_size_and_another_revision(checkpoint, g
     assert ((exact(faces).embedding * rounded(faces).embedding).sum(dim=1) > 0.99).all()
 
 
+def test_a_network_that_says_nan_is_not_exported(checkpoint, tmp_path, capsys):
+    broken = tmp_path / "broken"
+    network = FaceLiveNetModel.from_pretrained(checkpoint)
+    with torch.no_grad():
+        network.expression_head.classifier.bias[0] = torch.nan
+    network.save_pretrained(broken)
+    FaceLiveNetImageProcessor.from_pretrained(checkpoint).save_pretrained(broken)
+    assert main(["onnx", "--model", str(broken), "--out", str(tmp_path / "broken.onnx")]) == 2
+    assert "differs from the network by nan" in capsys.readouterr().err
+    assert not (tmp_path / "broken.onnx").exists()
+
+
 def test_what_is_no_exported_graph_is_refused(checkpoint, graph, tmp_path, monkeypatch, capsys):
     foreign = tmp_path / "foreign.onnx"
     proto = onnx.load(graph)
