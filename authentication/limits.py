@@ -97,9 +97,19 @@ class AttemptLimiter:
         """The attempt was no failure: the face starts afresh, and the address has this one back."""
         with self._lock:
             self._faces.pop(ticket.face, None)
-            record = self._addresses.get(ticket.address)
-            if record:
-                self._addresses[ticket.address] = _Record(record.failed - 1, record.newest)
+            self._give_back(self._addresses, ticket.address)
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """The attempt did not take place: neither the face nor the address has tried."""
+        with self._lock:
+            self._give_back(self._faces, ticket.face)
+            self._give_back(self._addresses, ticket.address)
+
+    @staticmethod
+    def _give_back(records: OrderedDict, key) -> None:
+        record = records.get(key)
+        if record:
+            records[key] = _Record(record.failed - 1, record.newest)
 
     def _project(self, template: Template) -> np.ndarray:
         if self._projection is None:

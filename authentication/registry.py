@@ -23,6 +23,7 @@ class RegistryFullError(RuntimeError):
 class _Entry:
     attempt: Attempt
     opened: float
+    timer: threading.Timer
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -34,7 +35,8 @@ class SessionRegistry:
 
     Args:
         limit: most attempts open at once.
-        lifetime: seconds from opening after which an attempt is gone, decided or not.
+        lifetime: seconds from opening after which an attempt and its template are gone, decided or not, whether
+            anybody comes by or not.
         clock: monotonic seconds.
     """
 
@@ -56,7 +58,10 @@ class SessionRegistry:
             if len(self._entries) >= self.limit:
                 raise RegistryFullError(f"{self.limit} attempts are open already")
             token = secrets.token_urlsafe(32)
-            self._entries[token] = _Entry(attempt, self._clock())
+            timer = threading.Timer(self.lifetime, self.close, (token,))
+            timer.daemon = True  # a server that ends does not wait for it
+            timer.start()
+            self._entries[token] = _Entry(attempt, self._clock(), timer)
             return token
 
     def observe(self, token: str, image: Image.Image) -> View:
@@ -80,7 +85,9 @@ class SessionRegistry:
     def close(self, token: str) -> None:
         """Forget an attempt and its template, if it is still open."""
         with self._lock:
-            self._entries.pop(token, None)
+            entry = self._entries.pop(token, None)
+        if entry is not None:
+            entry.timer.cancel()
 
     def __len__(self) -> int:
         with self._lock:
@@ -98,4 +105,4 @@ class SessionRegistry:
     def _drop_expired(self) -> None:
         now = self._clock()
         for token in [token for token, entry in self._entries.items() if now - entry.opened > self.lifetime]:
-            del self._entries[token]
+            self._entries.pop(token).timer.cancel()

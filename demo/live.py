@@ -75,15 +75,16 @@ class Live:
                 )
             return "", pictures.card("idle", words.CANNOT_USE, words.SEE_NOTE), "", note
         address = request.client.host if request.client else ""
+        session = ChallengeSession(self._challenge(), self.step_seconds)
         try:
             ticket = self.limiter.begin(address, template)
-            session = ChallengeSession(self._challenge(), self.step_seconds)
             attempt = Attempt(self.authenticator, template, session, partial(self.limiter.accepted, ticket))
             token = self.sessions.open(attempt)
         except TooManyAttemptsError as error:
             wait = f"{error.seconds / 60:.0f} minutes" if error.seconds > 90 else f"{error.seconds:.0f} seconds"
             return "", pictures.card("idle", words.WAIT, words.WAIT_HELP.format(wait=wait)), "", note
         except RegistryFullError:
+            self.limiter.withdraw(ticket)
             return "", pictures.card("idle", words.FULL, words.FULL_HELP), "", note
         progress = session.progress()
         return token, pictures.instruction(progress), pictures.steps(progress), note

@@ -81,6 +81,16 @@ def test_a_refused_attempt_is_not_counted(limiter, clock):
     assert caught.value.seconds == FIRST_WAIT_SECONDS
 
 
+def test_a_withdrawn_attempt_counts_neither_for_the_face_nor_for_the_address(limiter):
+    for _ in range(FREE_ATTEMPTS_PER_FACE - 1):
+        limiter.begin("here", face(1))
+    for _ in range(9):  # the server was full, again and again
+        limiter.withdraw(limiter.begin("here", face(1)))
+    limiter.begin("here", face(1))
+    with pytest.raises(TooManyAttemptsError):  # and those before it are not forgiven
+        limiter.begin("here", face(1))
+
+
 def test_acceptance_and_time_forgive(limiter, clock):
     for _ in range(3 * FREE_ATTEMPTS_PER_FACE):
         limiter.accepted(limiter.begin("here", face(1)))

@@ -1,6 +1,8 @@
 """Server-side attempts: unguessable, bounded, expiring, single use."""
 
 import threading
+import time
+import weakref
 from itertools import count
 
 import numpy as np
@@ -88,6 +90,29 @@ def test_attempts_expire(clock):
     with pytest.raises(UnknownSessionError):
         registry.observe(token, "frame")
     assert len(registry) == 0
+
+
+def test_an_expired_attempt_is_forgotten_though_nobody_comes_by():
+    registry = SessionRegistry(lifetime=0.05)
+    attempt = Mirror()
+    forgotten = weakref.ref(attempt)
+    registry.open(attempt)
+    del attempt
+    deadline = time.monotonic() + 30
+    while forgotten() is not None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert forgotten() is None
+
+
+def test_an_attempt_that_was_closed_leaves_no_timer():
+    before = threading.active_count()
+    registry = SessionRegistry()
+    for token in [registry.open(Mirror()) for _ in range(5)]:
+        registry.close(token)
+    deadline = time.monotonic() + 30
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() <= before
 
 
 def test_number_is_bounded_and_nobody_is_pushed_out(clock):

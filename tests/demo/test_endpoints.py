@@ -175,5 +175,6 @@ def test_the_registry_being_full_is_said(shipped, tmp_path, photograph):
     file.write_bytes(photograph)
     tab = live.Live(shipped, ["happy"])
     tab.sessions.limit = 0
-    token, card, *_ = tab.on_start([str(file)], "", Request())
-    assert token == "" and "Too many people at once" in card
+    for _ in range(9):  # and is nobody's failure
+        token, card, *_ = tab.on_start([str(file)], "", Request())
+        assert token == "" and "Too many people at once" in card
