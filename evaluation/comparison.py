@@ -25,6 +25,7 @@ from evaluation.metrics import (
     LEVEL,
     RESAMPLES,
     WeightedRoc,
+    best_threshold,
     interval,
     rate,
     tar_at_far,
@@ -214,24 +215,10 @@ def decide_out_of_fold(scored: ScoredPairs) -> tuple[np.ndarray, str]:
             raise ValueError(
                 f"{len(people)} people are too few to choose a threshold on others than those it judges: give more"
             )
-        accepted[held_out] = scored.scores[held_out] >= balanced_threshold(others, scored.same.mean())
+        # without these people fewer impostor pairs remain, which have two, than genuine ones, which have one
+        threshold = best_threshold(others.scores, others.same, scored.same.mean())
+        accepted[held_out] = scored.scores[held_out] >= threshold
     return accepted, method
-
-
-def balanced_threshold(scored: ScoredPairs, genuine: float) -> float:
-    """The threshold of the highest accuracy if the share `genuine` of the pairs were genuine; among equals the middle.
-
-    Leaving people out leaves out more impostor pairs, which have two, than genuine ones, which have one: what remains
-    has another share of genuine pairs than what is judged. Where the share is that of these pairs, it is
-    `best_threshold`.
-    """
-    values = np.unique(scored.scores)
-    candidates = np.concatenate([values[:1], (values[:-1] + values[1:]) / 2, [np.nextafter(values[-1], np.inf)]])
-    own, foreign = np.sort(scored.scores[scored.same]), np.sort(scored.scores[~scored.same])
-    right = genuine * (1 - np.searchsorted(own, candidates) / len(own))
-    right += (1 - genuine) * np.searchsorted(foreign, candidates) / len(foreign)
-    best = np.flatnonzero(right >= right.max() - 1e-12)
-    return float(candidates[best[(len(best) - 1) // 2]])
 
 
 def _expression(models: dict[str, Embeddings], draw: dict) -> tuple[dict, dict, dict, dict]:

@@ -37,18 +37,24 @@ def accuracy(scores, same, threshold: float) -> float:
     return float(np.mean((scores >= threshold) == same))
 
 
-def best_threshold(scores, same) -> float:
+def best_threshold(scores, same, genuine: float | None = None) -> float:
     """The threshold of the highest accuracy on these very scores; among equals the middle one.
+
+    Args:
+        genuine: the accuracy is that of pairs of which this share is genuine; by default the share of these.
 
     Candidates lie half-way between neighbouring scores, at the lowest score (accept all) and just above the highest
     (reject all).
     """
     scores, same = _checked(scores, same)
+    genuine = same.mean() if genuine is None else genuine
     values = np.unique(scores)
     candidates = np.concatenate([values[:1], (values[:-1] + values[1:]) / 2, [np.nextafter(values[-1], np.inf)]])
-    genuine, impostor = np.sort(scores[same]), np.sort(scores[~same])
-    right = len(genuine) - np.searchsorted(genuine, candidates) + np.searchsorted(impostor, candidates)
-    best = np.flatnonzero(right == right.max())
+    own, foreign = np.sort(scores[same]), np.sort(scores[~same])
+    accepted = 1 - np.searchsorted(own, candidates) / max(len(own), 1)
+    rejected = np.searchsorted(foreign, candidates) / max(len(foreign), 1)
+    right = genuine * accepted + (1 - genuine) * rejected
+    best = np.flatnonzero(right >= right.max() - 1e-12)  # equal but for the rounding of the shares
     return float(candidates[best[(len(best) - 1) // 2]])
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import roc_auc_score, roc_curve
 from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -118,7 +118,9 @@ def _verification_numbers(
         return {}
     similarity = np.array([embeddings[row[pair.first]] @ embeddings[row[pair.second]] for pair in pairs])
     if threshold is None:
-        threshold = max(similarity, key=lambda candidate: ((similarity >= candidate) == same).mean())
+        far, tar, thresholds = roc_curve(same, similarity, drop_intermediate=False)
+        right = tar * same.sum() - far * (~same).sum()
+        threshold = thresholds[1:][right[1:].argmax()]  # the first, infinite, accepts nobody
     return {
         "verification_accuracy": float(((similarity >= threshold) == same).mean()),
         "verification_threshold": float(threshold),

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evaluation.comparison import balanced_pairs, balanced_threshold, compare, decide_out_of_fold
+from evaluation.comparison import balanced_pairs, compare, decide_out_of_fold
 from evaluation.comparison_run import one_of_each
 from evaluation.comparison_table import comparison_text, training_record
 from evaluation.metrics import best_threshold
@@ -196,11 +196,11 @@ def test_no_threshold_is_chosen_on_the_people_it_judges():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_balanced_threshold_is_the_best_one_at_the_share_of_these_pairs(noisy, seed):
+def test_the_best_threshold_depends_on_the_share_of_genuine_pairs(noisy, seed):
     pairs = generated_pairs(noisy(1, 0.5, seed), seed=0)
-    threshold = balanced_threshold(pairs, pairs.same.mean())
-    assert threshold == best_threshold(pairs.scores, pairs.same)
-    assert balanced_threshold(pairs, 0.999) < threshold  # hardly an impostor to be kept out
+    threshold = best_threshold(pairs.scores, pairs.same)
+    assert threshold == best_threshold(pairs.scores, pairs.same, pairs.same.mean())
+    assert best_threshold(pairs.scores, pairs.same, 0.999) < threshold  # hardly an impostor to be kept out
 
 
 def test_too_few_impostors_for_a_far_are_no_cell(noisy):
