@@ -1,5 +1,7 @@
 """A built folder -> a repository on the Hub, in one commit; on demand a Space that runs the demo with these weights.
 
+The repository then holds this folder and nothing else: what an earlier push or anybody else left there is removed.
+
 Nothing goes that `build` does not write: training states, photographs and tokens have no place in the folder, and a
 folder that holds more, or whose card has no results, is refused. An upload that was cut off is simply repeated: what
 the Hub has already is not sent again.
@@ -114,7 +116,11 @@ def _publish(api: HfApi, folder: Path, repo_id: str, kind: str, private: bool) -
     )
     commit = _with_patience(
         lambda: api.upload_folder(
-            repo_id=repo_id, repo_type=kind, folder_path=folder, commit_message="Model, code and card"
+            repo_id=repo_id,
+            repo_type=kind,
+            folder_path=folder,
+            commit_message="Model, code and card",
+            delete_patterns="*",  # a figure or module of an earlier push that this folder has no more
         ),
         repo_id,
     )

@@ -128,6 +128,7 @@ class _Handler(BaseHTTPRequestHandler):
             ("PUT", r"/lfs/(?P<oid>[0-9a-f]{64})", self._store),
             ("POST", r"/lfs/verify", self._verify),
             ("GET", rf"{api}(/revision/(?P<rev>.+))?", self._info),
+            ("GET", rf"{api}/tree/(?P<rev>.+)", self._tree),
             ("GET", rf"/{repo}/resolve/(?P<rev>[^/]+)/(?P<path>.+)", self._resolve),
             ("GET", r"/cdn/(?P<oid>[0-9a-f]{64})", self._cdn),
         ):  # fmt: skip
@@ -210,6 +211,8 @@ class _Handler(BaseHTTPRequestHandler):
                 if entry["value"]["oid"] not in self.hub.blobs:
                     return self._error(400, None, f"{entry['value']['path']} was never uploaded")
                 files[entry["value"]["path"]] = entry["value"]["oid"]
+            elif entry["key"] == "deletedFile":
+                del files[entry["value"]["path"]]
         commit = _sha1(parent.encode() + body)
         repository.commits.append((commit, files))
         url = f"{self.hub.url}/{'spaces/' if kind == 'space' else ''}{id}/commit/{commit}"
@@ -221,6 +224,13 @@ class _Handler(BaseHTTPRequestHandler):
             private = self.hub.repositories[kind, id].private
             siblings = [{"rfilename": path} for path in sorted(files)]
             self._json({"id": id, "sha": commit, "private": private, "tags": [], "siblings": siblings})
+
+    def _tree(self, body, kind, id, rev):
+        if (found := self._readable(kind, id, rev)) is not None:
+            listed = sorted(found[1].items())
+            self._json(
+                [{"type": "file", "oid": oid, "size": len(self.hub.blobs[oid]), "path": path} for path, oid in listed]
+            )
 
     def _resolve(self, body, prefix, id, rev, path):
         if (found := self._readable(TYPES[prefix], id, rev)) is None:

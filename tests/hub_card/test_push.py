@@ -51,6 +51,18 @@ def test_one_commit_holds_the_folder_and_the_card_names_the_repository(at_hub, b
     assert len(repository.commits) == 2
 
 
+def test_what_an_earlier_push_left_and_this_one_has_not_is_removed(at_hub, built, copy):
+    gone = sorted(copy.glob("figures/*.png"))[0].relative_to(copy).as_posix()
+    assert push(built) == 0 and gone in at_hub.files("user/faces")
+    (copy / gone).unlink()
+    card = copy / "README.md"
+    card.write_text(re.sub(rf"!\[[^]]*\]\({re.escape(gone)}\)", "", card.read_text(encoding="utf-8")), encoding="utf-8")
+    assert push(copy) == 0
+    assert at_hub.files("user/faces") == {
+        path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()
+    }
+
+
 def test_a_dry_run_says_what_would_go_and_sends_nothing(at_hub, built, capsys):
     assert push(built, "--dry-run", "--space") == 0
     text = capsys.readouterr().out
