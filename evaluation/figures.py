@@ -15,7 +15,20 @@ from threadpoolctl import threadpool_limits
 
 from evaluation.embeddings import Embeddings
 from evaluation.metrics import interval_of, roc, wilson
-from figure_style import BLACK, BLUE, COLOURS, COLUMN, GRAY, MARKERS, PAGE, VERMILION, line_style, save_figure, styled
+from figure_style import (
+    BLACK,
+    BLUE,
+    COLOURS,
+    COLUMN,
+    GRAY,
+    MARKERS,
+    PAGE,
+    VERMILION,
+    confusion_figure,
+    line_style,
+    save_figure,
+    styled,
+)
 
 DET_TICKS, DET_END = (0.0001, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4), 0.6
 TSNE_PEOPLE, TSNE_PHOTOGRAPHS = 20, 20
@@ -92,26 +105,9 @@ def _with_legend(figure):
     return figure
 
 
-@styled
 def draw_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], path: Path) -> Path:
-    """Rows are labels, columns predictions, as the paper's Figure 5: shade and first number are the share of the row,
-    the number below it the count. Returns the path."""
-    counts = np.asarray(matrix)
-    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    width = max(COLUMN, 1.0 + 0.34 * len(classes))
-    figure, axes = plt.subplots(figsize=(width, width - 0.25))
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.argwhere(counts):
-        colour = "white" if shares[row, column] > 0.55 else BLACK
-        text = f"{shares[row, column]:.2f}\n{counts[row, column]:,}"
-        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=5.5, linespacing=1.15)
-    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", rotation_mode="anchor")
-    rows = [f"{name} ({total:,})" for name, total in zip(classes, counts.sum(1), strict=True)]
-    axes.set_yticks(range(len(classes)), rows)
-    axes.spines[:].set_visible(True)
-    axes.tick_params(length=0)
-    axes.set(xlabel="predicted", ylabel="labelled (photographs)")
-    return save_figure(figure, path)
+    """The confusion matrix as the paper's Figure 5. Returns the path."""
+    return save_figure(confusion_figure(matrix, classes), path)
 
 
 @styled

@@ -122,14 +122,6 @@ def drawn_plan(identities: int, per_expression: int, seed: int) -> Iterator[dict
                 yield {"key": key, "image": image, "identity": name, "expression": expression, "split": split}
 
 
-def drawn_photographs(
-    identities: int, per_expression: int, seed: int
-) -> Iterator[tuple[str, Image.Image, str, str, str]]:
-    """The rows of `drawn_plan`, drawn: (key, picture, identity, expression, split)."""
-    for row in drawn_plan(identities, per_expression, seed):
-        yield row["key"], row["image"](), row["identity"], row["expression"], row["split"]
-
-
 if __name__ == "__main__":
     rows, side = 8, 160
     contact = Image.new("RGB", (len(EXPRESSION_MUSCLES) * side, rows * side))

@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from figure_style import BLACK, BLUE, COLUMN, GRAY, GREEN, PAGE, SKY, VERMILION, line_style, styled
+from figure_style import BLUE, COLUMN, GRAY, GREEN, PAGE, SKY, VERMILION, confusion_figure, line_style, styled
 from hub_card.numbers import interval
 from modeling_facelivenet import FEATURE_SIZE, FaceLiveNetConfig
 
@@ -73,28 +73,10 @@ def draw_true_accepts(curves: Mapping[str, Mapping], path: Path) -> None:
 
 @styled
 def draw_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], path: Path) -> None:
-    """Rows are labels, columns predictions; shade and first number are the share of the row, below it the count.
-
-    Classes that are neither labelled nor predicted are left out.
-    """
+    """The confusion matrix without classes that are neither labelled nor predicted."""
     counts = np.asarray(matrix)
     shown = np.flatnonzero(counts.sum(0) + counts.sum(1))
-    counts, classes = counts[np.ix_(shown, shown)], [classes[place] for place in shown]
-    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    width = max(2.2, 1.0 + 0.34 * len(classes))
-    figure, axes = plt.subplots(figsize=(width, width - 0.25))
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.argwhere(counts):
-        colour = "white" if shares[row, column] > 0.55 else BLACK
-        text = f"{shares[row, column]:.2f}\n{counts[row, column]:,}"
-        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=5.5)
-    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(
-        range(len(classes)), [f"{name} ({total:,})" for name, total in zip(classes, counts.sum(1), strict=True)]
-    )
-    axes.tick_params(length=0)
-    axes.set(xlabel="predicted", ylabel="labelled (photographs)")
-    _save(figure, path)
+    _save(confusion_figure(counts[np.ix_(shown, shown)], [classes[place] for place in shown], least_width=2.2), path)
 
 
 @styled

@@ -7,7 +7,7 @@ import pytest
 from facenet_pytorch import MTCNN
 from PIL import Image
 
-from face_data.drawn import draw_face, drawn_photograph, drawn_photographs, drawn_plan
+from face_data.drawn import draw_face, drawn_photograph, drawn_plan
 from face_data.drawn_person import EXPRESSION_MUSCLES
 
 
@@ -21,7 +21,7 @@ def shot(identity: int, expression: str = "neutral", scene: int = 0) -> np.ndarr
 
 
 def test_a_photograph_depends_on_nothing_but_its_four_numbers():
-    whole = {key: picture for key, picture, *_ in drawn_photographs(3, 2, seed=5)}
+    whole = {row["key"]: row["image"]() for row in drawn_plan(3, 2, seed=5)}
     alone = drawn_photograph(2, "happy", 1, seed=5)
     assert alone.size == (250, 250) and alone.mode == "RGB"
     assert whole["person_0002/happy_01.png"].tobytes() == alone.tobytes()
