@@ -19,7 +19,7 @@ from modeling_facelivenet import IGNORE
 from train.composites import FACE, Composite, compose, draw_composites, draw_exchanges, landmarks_in_crop
 from train.decoded import open_decoded
 
-LABEL_COLUMNS = ("identity", "expression", "expression_votes", "split")
+LABEL_COLUMNS = ("source", "identity", "expression", "expression_votes", "split")
 
 
 @dataclass
@@ -48,21 +48,30 @@ def as_it_is(batch: Batch) -> Batch:
 class Labels:
     """The labels of several corpora as one table.
 
-    Identity labels number the people of all corpora together; −100 where the person is unknown or has fewer than
-    `minimum_photographs`. The expression target holds probabilities over the network's expressions: with `soft` the
-    annotators' votes where there are any, else all on the label, else zeros. Votes for expressions the network does not
-    know are dropped; where nothing remains, the target is zeros.
+    Identity labels number the people of all corpora together, a name being one person within a source and another in
+    the next; −100 where the person is unknown or has fewer than `minimum_photographs`. The expression target holds
+    probabilities over the network's expressions: with `soft` the annotators' votes where there are any, else all on the
+    label, else zeros. Votes for expressions the network does not know are dropped; where nothing remains, the target is
+    zeros. `splits` says which of each source's splits these are.
     """
 
     def __init__(self, parts: list[Corpus], expressions: tuple[str, ...], minimum_photographs: int, soft: bool):
         table = [row for part in parts for row in _label_rows(part)]
-        photographs = Counter(row["identity"] for row in table if row["identity"])
+        photographs = Counter((row["source"], row["identity"]) for row in table if row["identity"])
         people = sorted(name for name, count in photographs.items() if count >= minimum_photographs)
-        self.number = {person: label for label, person in enumerate(people)}
+        self._number = {person: label for label, person in enumerate(people)}
         self.num_identities = len(people)
         self.expressions, self.soft = expressions, soft
-        self.identity = np.array([self.number.get(row["identity"], IGNORE) for row in table])
+        self.identity = np.array([self.label(row) for row in table])
         self.expression = np.stack([self.target(row) for row in table])
+        of_source: dict[str, set[str]] = {}
+        for row in table:
+            of_source.setdefault(row["source"], set()).add(row["split"])
+        self.splits = {source: sorted(splits) for source, splits in sorted(of_source.items())}
+
+    def label(self, row: dict) -> int:
+        """The label of one row's person, −100 where it is unknown."""
+        return self._number.get((row["source"], row["identity"]), IGNORE)
 
     def target(self, row: dict) -> np.ndarray:
         """(n,) probabilities of one row, zeros where it has no label."""
@@ -118,9 +127,6 @@ class TrainingFaces(Dataset):
             folders = [folder for folder, _ in named]
             self.decoded = open_decoded(decoded_folder, list(zip(folders, self.images, self.rows, strict=True)))
         self.start = np.cumsum([0] + [len(part) for part in parts])
-        self.splits = {
-            folder: sorted(set(column(part, "split"))) for (folder, _), part in zip(named, parts, strict=True)
-        }
         self.keys = [key for part in parts for key in column(part, "key")]
         self.labels = Labels(parts, expressions, minimum_photographs, soft_labels)
         people = self.labels.identity

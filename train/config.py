@@ -12,6 +12,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import HfArgumentParser
 
 from face_data.folds import FOLDS
+from face_data.table import split_corpus
 from modeling_facelivenet import FaceLiveNetConfig
 
 SCIENTIFIC = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
@@ -171,6 +172,8 @@ class TrainingConfig:
             f"one for each of {len(self.train)} corpora",
         )
         check(all(weight > 0 for weight in self.train_weights), "train_weights", "positive")
+        names = [Path(split_corpus(text)[0]).name for text in self.validation]
+        check(len(set(names)) == len(names), "validation", "corpora in folders of different names, by which numbers go")
         check(not (self.streaming and self.identity_balance), "identity_balance", "0 with --streaming")
         check(not (self.streaming and self.composites), "composites", "0 with --streaming")
         check(not (self.streaming and self.exchange_share), "exchange_share", "0 with --streaming")

@@ -19,6 +19,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 
 from modeling_facelivenet import FaceLiveNetModel
+from train.record import RECORD, all_splits
 
 
 def export(sources: Sequence[Path], out: Path, challenge: list[str]) -> None:
@@ -26,7 +27,8 @@ def export(sources: Sequence[Path], out: Path, challenge: list[str]) -> None:
 
     Args:
         sources: folders that a run saved, all of the same network; of several the mean of the weights. Config and
-            record are those of the first, the other records stand in it as "averaged_with".
+            record are those of the first, but for whom they were trained on together; the other records stand in it as
+            "averaged_with".
         challenge: the expressions a session may ask for: those that validation shows to be recognised reliably.
 
     Raises:
@@ -41,10 +43,11 @@ def export(sources: Sequence[Path], out: Path, challenge: list[str]) -> None:
     model.config.validate()
     model.half().save_pretrained(out)
     shutil.copy(sources[0] / "preprocessor_config.json", out)
-    record, *others = (json.loads((source / "training.json").read_text(encoding="utf-8")) for source in sources)
+    record, *others = (json.loads((source / RECORD).read_text(encoding="utf-8")) for source in sources)
     if others:
         record["averaged_with"] = others
-    (out / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        record["trained_on"] = all_splits([one.get("trained_on") for one in (record, *others)])
+    (out / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     for code in out.glob("*.py"):
         code.unlink()
     for name in ("config.json", "preprocessor_config.json"):  # auto_map names the code that is not there

@@ -24,6 +24,9 @@ def train_folds(config: TrainingConfig) -> dict:
     Writes OUT/fold-N/ with its test.json; with all, OUT/folds.json: every fold's numbers, their mean and the standard
     error of the mean. A run that was stopped goes on with the fold it was at.
     """
+    for text in config.validation:
+        if split_corpus(text)[0] in config.train:
+            raise CorpusError(f"--fold chooses whom to validate on: leave {text} out of --validation")
     for text in config.train:
         if split_corpus(text)[1]:
             raise CorpusError(

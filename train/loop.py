@@ -2,17 +2,13 @@
 
 import contextlib
 import json
-import platform
 import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import accelerate
-import numpy as np
 import torch
-import transformers
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import set_seed
 from timm.utils import ModelEmaV3
@@ -39,6 +35,7 @@ from train.checkpoint import (
 from train.config import TrainingConfig
 from train.figures import draw_curves
 from train.progress import Progress
+from train.record import RECORD, run_record
 from train.sampled_identities import SampledIdentities
 from train.start import start_from, transfer_branch
 from train.streaming import StreamedFaces
@@ -46,7 +43,8 @@ from train.validation import average_batch_norms, validate
 
 
 class NonFiniteLossError(RuntimeError):
-    """The loss became NaN or infinite; the message names step, parts, photographs and the last good checkpoint."""
+    """The loss or its gradient became NaN or infinite; the message names step, parts, photographs and the last good
+    checkpoint."""
 
 
 class Stopped(Exception):
@@ -150,7 +148,7 @@ def train(config: TrainingConfig) -> dict:
                         )
                     accelerator.backward(output.loss / config.accumulation)
                 progress.note(output, batch, rate)
-            accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)
+            progress.note_gradient(accelerator.clip_grad_norm_(model.parameters(), config.clip_norm))
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
@@ -186,7 +184,7 @@ def train(config: TrainingConfig) -> dict:
                         bar.write(f"step {progress.step}: " + ", ".join(f"{k} {v:.3f}" for k, v in numbers.items()))
                         if trackers and numbers:
                             accelerator.log(numbers, step=progress.step)
-                        record = _record(config, accelerator, progress, faces, labels, plain)
+                        record = run_record(config, accelerator, progress, labels, plain)
                         for folder in ["last"] + ["best"] * better:
                             save_model(used, processor, out / folder, record)
             if saving or stopping:
@@ -199,9 +197,9 @@ def train(config: TrainingConfig) -> dict:
     bar.close()
     for tracker in accelerator.trackers:
         tracker.finish()
-    record = _record(config, accelerator, progress, faces, labels, plain)
+    record = run_record(config, accelerator, progress, labels, plain)
     if accelerator.is_main_process:
-        (out / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        (out / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         draw_curves(out)
     accelerator.wait_for_everyone()
     return record
@@ -383,46 +381,3 @@ def _stop_signals():
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _earlier(config: TrainingConfig) -> dict | None:
-    """The record of the checkpoint this run started from, if it left one."""
-    if not config.start_from:
-        return None
-    record = Path(config.start_from) / "training.json"
-    return json.loads(record.read_text(encoding="utf-8")) if record.is_file() else None
-
-
-def _record(config, accelerator, progress: Progress, faces, labels: Labels, model: FaceLiveNetModel) -> dict:
-    cuda = accelerator.device.type == "cuda"
-    seen = progress.step * config.accumulation * config.batch_size * accelerator.num_processes
-    return {
-        "device": torch.cuda.get_device_name()
-        if cuda
-        else f"CPU, {torch.get_num_threads()} threads, {platform.machine()}",
-        "processes": accelerator.num_processes,
-        "precision": accelerator.mixed_precision,
-        "minutes": round(progress.seconds / 60, 1),
-        "images_per_second": round(seen / progress.seconds, 1) if progress.seconds else None,
-        "share_waiting_for_data": round(progress.waited / progress.seconds, 4) if progress.seconds else None,
-        "steps": progress.step,
-        "photographs_seen": seen,
-        "photographs": len(labels.identity),
-        "unreadable_photographs": progress.unreadable,
-        "identities": labels.num_identities,
-        "parameters": sum(one.numel() for one in model.parameters()),
-        "train_splits": faces.splits if isinstance(faces, TrainingFaces) else None,
-        "started_from": _earlier(config),
-        "config": asdict(config),
-        "network": {
-            name: value for name, value in model.config.to_diff_dict().items() if name != "transformers_version"
-        },
-        "final": progress.final,
-        "validations": progress.validations,
-        "versions": {
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "accelerate": accelerate.__version__,
-            "numpy": np.__version__,
-        },
-    }

@@ -32,6 +32,7 @@ class Progress:
         self.config, self.out, self.processes = config, out, processes
         self.log_file = out / "log.jsonl"
         self._pending: list[tuple] = []
+        self._gradients: dict[int, torch.Tensor] = {}  # step -> norm
         self.start_clock()
 
     def open_folder(self) -> None:
@@ -110,12 +111,18 @@ class Progress:
                 self.unreadable[key] = error
                 print(f"train: {key} cannot be decoded and is left out: {error}", file=sys.stderr)
 
+    def note_gradient(self, norm: torch.Tensor) -> None:
+        """The norm of a step's whole gradient, before it was clipped."""
+        self._gradients[self.step + 1] = norm.detach()
+
     def flush(self, accelerator: Accelerator) -> tuple[list[dict], str | None]:
         """Write a row per step; returns the rows, and what is wrong with the first that is not finite."""
         steps: dict[int, list] = {}
         for step, rate, numbers, keys in self._pending:
             steps.setdefault(step, []).append((rate, numbers.tolist(), keys))
+        norms = {step: float(norm) for step, norm in self._gradients.items()}
         self._pending.clear()
+        self._gradients.clear()
         self._tick()
         batch = self.config.batch_size * self.config.accumulation * self.processes
         seconds = max(self._clock - self._last_flush, 1e-9)
@@ -127,13 +134,14 @@ class Progress:
         rows = []
         for step, parts in steps.items():
             mean = [sum(column) / len(parts) for column in zip(*(numbers for _, numbers, _ in parts), strict=True)]
-            row = dict(zip((*LOGGED, "w1", "w2"), mean, strict=True))
-            if not all(map(math.isfinite, mean)):
+            row = dict(zip((*LOGGED, "w1", "w2"), mean, strict=True)) | {"gradient_norm": norms[step]}
+            if not all(map(math.isfinite, row.values())):
                 keys = [key for _, _, batch_keys in parts for key in batch_keys]
-                losses = ", ".join(f"{name} {row[name]:g}" for name in LOGGED)
+                numbers = ", ".join(f"{name} {row[name]:g}" for name in (*LOGGED, "gradient_norm"))
                 where = f" of process {accelerator.process_index}" if self.processes > 1 else ""
+                part = "gradient" if all(map(math.isfinite, mean)) else "loss"
                 return rows, (
-                    f"the loss is not finite at step {step} ({losses}): lower --learning_rate, or look at the batch"
+                    f"the {part} is not finite at step {step} ({numbers}): lower --learning_rate, or look at the batch"
                     f"{where}: {', '.join(keys)}"
                 )
             row = {name: round(value, 6) for name, value in row.items()}

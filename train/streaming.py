@@ -12,7 +12,6 @@ from torch.utils.data import IterableDataset as TorchStream
 from torch.utils.data import get_worker_info
 
 from face_data.table import CorpusError, shards_of, split_corpus
-from modeling_facelivenet import IGNORE
 from train.batches import LABEL_COLUMNS, Batch, Labels, decode, resized
 
 COLUMNS = ["image", "key", *LABEL_COLUMNS]
@@ -76,10 +75,10 @@ class StreamedFaces(TorchStream):
         # its place is kept, so that a run which goes on can count: by another photograph of the batch, without labels
         for _ in range(self.batch_size - len(rows)):
             faces.append(faces[0])
-            rows.append({"key": rows[0]["key"], "identity": None, "expression": None, "expression_votes": None})
+            rows.append(rows[0] | {"identity": None, "expression": None, "expression_votes": None})
         return Batch(
             torch.from_numpy(np.stack(faces)).permute(0, 3, 1, 2),
-            torch.tensor([self.labels.number.get(row["identity"], IGNORE) for row in rows]),
+            torch.tensor([self.labels.label(row) for row in rows]),
             torch.from_numpy(np.stack([self.labels.target(row) for row in rows])),
             [row["key"] for row in rows],
             unreadable,

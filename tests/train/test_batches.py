@@ -23,7 +23,7 @@ from train.streaming import StreamedFaces
 def test_labels_are_those_of_the_table(drawn_corpus):
     faces = TrainingFaces([f"{drawn_corpus}:train"], SEVEN)
     table = load_corpus(drawn_corpus, ["train"])
-    assert len(faces) == len(table) and faces.splits == {str(drawn_corpus): ["train"]}
+    assert len(faces) == len(table) and faces.labels.splits == {"drawn": ["train"]}
     people = sorted(set(table["identity"][:]))
     assert faces.labels.num_identities == len(people)
     rows = [0, len(table) // 2, len(table) - 1]
@@ -68,6 +68,19 @@ def test_corpora_with_and_without_attributes_are_mixed(drawn_corpus, tmp_path):
     )  # fmt: skip
     mixed = {key.startswith("told/") for key in next(iter(stream)).keys}
     assert mixed == {True, False}
+
+
+def test_one_name_in_two_sources_is_two_people(drawn_corpus, tmp_path):
+    out = tmp_path / "namesakes"
+    out.mkdir()
+    rows = load_corpus(drawn_corpus, ["train"]).select(range(30)).to_list()
+    renamed = [row | {"key": f"other/{row['key']}", "source": "other"} for row in rows]
+    Dataset.from_list(renamed, features=FEATURES).to_parquet(out / "part-00000.parquet")
+    (out / "corpus.json").write_text('{"layout": "other", "complete": true}')
+    people = len({row["identity"] for row in rows})
+    alone = TrainingFaces([f"{drawn_corpus}:train"], SEVEN)
+    assert TrainingFaces([f"{drawn_corpus}:train", str(out)], SEVEN).num_identities == alone.num_identities + people
+    assert TrainingFaces([f"{drawn_corpus}:train"] * 2, SEVEN).num_identities == alone.num_identities
 
 
 def test_people_with_few_photographs_train_expression_only(drawn_corpus):

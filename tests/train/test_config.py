@@ -68,6 +68,7 @@ def test_a_presets_shares_and_validation_go_with_its_corpora(tmp_path):
         ({"network": {"weighting": "equal"}}, "weighting must be one of"),
         ({"network": {"dropout": "half"}}, "dropout"),
         ({"image_size": 60}, "image_size"),
+        ({"validation": ["one/lfw:9", "other/lfw"]}, "validation: corpora in folders of different names"),
     ],
 )
 def test_mistakes_are_named(tmp_path, capsys, settings, named):

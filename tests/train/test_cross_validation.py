@@ -69,3 +69,9 @@ def test_every_fold_is_run_tested_and_averaged(folded, drawn_corpus, tmp_path, c
 def test_splits_beside_folds_are_refused(folded, tmp_path, capsys):
     assert main(["--train", f"{folded}:1,2", "--fold", "3", "--out", str(tmp_path), "--cpu", "true"]) == 2
     assert "give" in capsys.readouterr().err
+
+
+def test_people_of_the_folds_are_not_validated_on_beside_them(folded, tmp_path, capsys):
+    folds = ["--train", str(folded), "--fold", "3", "--out", str(tmp_path), "--cpu", "true"]
+    assert main([*folds, "--validation", f"{folded}:3"]) == 2
+    assert f"leave {folded}:3 out of --validation" in capsys.readouterr().err

@@ -17,7 +17,8 @@ def saved(folder: Path, seed: int, **settings) -> Path:
     torch.manual_seed(seed)
     FaceLiveNetModel(FaceLiveNetConfig(image_size=80, **settings)).save_pretrained(folder)
     FaceLiveNetImageProcessor(size=80).save_pretrained(folder)
-    (folder / "training.json").write_text(json.dumps({"minutes": seed}))
+    record = {"minutes": seed, "trained_on": {"lfw": ["1", str(seed)]}}
+    (folder / "training.json").write_text(json.dumps(record))
     return folder
 
 
@@ -33,7 +34,8 @@ def test_a_model_is_shipped_in_half_precision_and_without_code(tmp_path):
         assert torch.equal(half[name], same) and half[name].dtype == same.dtype
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["challenge_expressions"] == ["happy"] and "auto_map" not in config
-    assert json.loads((tmp_path / "out" / "training.json").read_text()) == {"minutes": 1}
+    record = json.loads((source / "training.json").read_text())
+    assert json.loads((tmp_path / "out" / "training.json").read_text()) == record
     FaceLiveNetModel.from_pretrained(tmp_path / "out")
     with pytest.raises(StrictDataclassError, match="challenge_expressions names boredom"):
         export([source], tmp_path / "other", ["boredom"])
@@ -48,7 +50,8 @@ def test_the_mean_of_several_models(tmp_path):
         if value.is_floating_point():
             assert torch.equal(value, (sum(state[name] for state in states) / 3).half()), name
     record = json.loads((tmp_path / "out" / "training.json").read_text())
-    assert record == {"minutes": 1, "averaged_with": [{"minutes": 2}, {"minutes": 4}]}
+    assert record["minutes"] == 1 and [one["minutes"] for one in record["averaged_with"]] == [2, 4]
+    assert record["trained_on"] == {"lfw": ["1", "2", "4"]}
     other = saved(tmp_path / "narrow", 1, id2label={0: "neutral", 1: "happy"}, label2id={"neutral": 0, "happy": 1})
     with pytest.raises(ValueError, match="narrow is another network than"):
         export([sources[0], other], tmp_path / "none", ["happy"])

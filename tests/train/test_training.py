@@ -8,9 +8,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from facenet_pytorch import InceptionResnetV1
 from PIL import Image
@@ -19,6 +21,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from modeling_facelivenet import FaceLiveNetModel
 from train.__main__ import main
+from train.batches import Batch
+from train.config import TrainingConfig
+from train.progress import LOGGED, Progress
 
 SMALL = ("--steps", "12", "--batch_size", "8", "--save_every", "3", "--validate_every", "6", "--log_every", "1")
 PACE = ("images_per_second", "share_waiting_for_data")  # of log.jsonl, other in every run
@@ -167,6 +172,7 @@ def test_the_full_network_starts_from_published_weights(drawn_corpus, tmp_path):
     ):
         torch.testing.assert_close(own.detach(), theirs[name], rtol=0, atol=1e-4)
     assert "expression_accuracy" in validation(tmp_path / "run")
+    assert record(tmp_path / "run")["trained_on"] is None  # whom those weights have seen they do not say
 
 
 # what a run leaves behind
@@ -204,7 +210,7 @@ def test_tracker_and_curves(run):
 
 def test_the_model_left_behind_is_ready_to_use(run):
     done = json.loads((run / "last" / "training.json").read_text())
-    assert done["steps"] == 240 and list(done["train_splits"].values()) == [["train"]] and done["minutes"] > 0
+    assert done["steps"] == 240 and done["trained_on"] == {"drawn": ["train"]} and done["minutes"] > 0
     assert done["network"]["cosine_scale"] == 24 and done["images_per_second"] > 0
     model = FaceLiveNetModel.from_pretrained(run / "last").eval()
     assert model.config.num_identities == 0 and model.identity_head is None
@@ -266,6 +272,7 @@ def test_a_killed_run_ends_bit_by_bit_as_one_that_was_not(drawn_corpus, tmp_path
         for name in ("whole", "killed")
     ]
     assert timeless[0] == timeless[1]
+    assert record(tmp_path / "killed")["trained_on"] == {"drawn": ["train"]}
 
 
 def test_a_run_that_is_asked_to_stop_saves_first(drawn_corpus, tmp_path, repository):
@@ -332,6 +339,20 @@ def test_a_loss_that_is_not_finite_stops_the_run(drawn_corpus, tmp_path, capsys)
     assert not (tmp_path / "last").exists()
 
 
+def test_a_gradient_that_is_not_finite_is_found_before_anything_is_saved(tmp_path):
+    """The loss of its own step is finite: that of the next would be the first to show it."""
+    progress = Progress(TrainingConfig(out=str(tmp_path)), tmp_path, 1)
+    batch = Batch(torch.zeros(1, 3, 8, 8), torch.zeros(1), torch.zeros(1, 7), ["anna.jpg"])
+    numbers = dict.fromkeys(LOGGED, torch.tensor(1.0)) | {"task_weights": torch.tensor([0.5, 0.5])}
+    for norm in (2.0, torch.inf):
+        progress.note(SimpleNamespace(**numbers), batch, 1e-3)
+        progress.note_gradient(torch.tensor(norm))
+        progress.step += 1
+    rows, broken = progress.flush(Accelerator(cpu=True))
+    assert [(row["step"], row["gradient_norm"]) for row in rows] == [(1, 2.0)]
+    assert broken.startswith("the gradient is not finite at step 2 (loss 1, ") and "anna.jpg" in broken
+
+
 def test_missing_corpus_is_named(tmp_path, capsys):
     assert main(["--out", str(tmp_path), "--train", str(tmp_path / "nowhere"), "--cpu", "true"]) == 2
     assert "nowhere: no such folder" in capsys.readouterr().err
@@ -372,6 +393,7 @@ def test_a_later_stage_starts_from_an_earlier_one(run, drawn_corpus, tmp_path, c
     assert "shared." not in printed
     assert main(on_drawn_faces(drawn_corpus, tmp_path, *more, "--start_from", str(run))) == 0
     assert "anew: nothing" in capsys.readouterr().out  # a run's folder has the identity head too
+    assert record(tmp_path)["trained_on"] == {"drawn": ["train"]} and record(tmp_path)["started_from"]["steps"] == 240
     before, after = weights(max((run / "checkpoints").iterdir())), weights(tmp_path / "last")
     name = "shared.conv2d_1a.conv.weight"
     torch.testing.assert_close(before[name], after[name], rtol=0, atol=1e-6)

@@ -1,0 +1,78 @@
+"""training.json: what trained a checkpoint, on what, for how long. By it a report knows whom the network has seen."""
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import accelerate
+import numpy as np
+import torch
+import transformers
+from accelerate import Accelerator
+
+from modeling_facelivenet import FaceLiveNetModel
+from train.batches import Labels
+from train.config import TrainingConfig
+from train.progress import Progress
+
+RECORD = "training.json"
+
+
+def run_record(
+    config: TrainingConfig, accelerator: Accelerator, progress: Progress, labels: Labels, model: FaceLiveNetModel
+) -> dict:
+    """The content of training.json as a run stands.
+
+    "trained_on" is source of photographs -> splits, over this stage and all it started from; None where one of these
+    left no record. "started_from" is the record of the stage before.
+    """
+    cuda = accelerator.device.type == "cuda"
+    cpu = f"CPU, {torch.get_num_threads()} threads, {platform.machine()}"
+    seen = progress.step * config.accumulation * config.batch_size * accelerator.num_processes
+    earlier = record_of(config.start_from) if config.start_from else None
+    return {
+        "device": torch.cuda.get_device_name() if cuda else cpu,
+        "processes": accelerator.num_processes,
+        "precision": accelerator.mixed_precision,
+        "minutes": round(progress.seconds / 60, 1),
+        "images_per_second": round(seen / progress.seconds, 1) if progress.seconds else None,
+        "share_waiting_for_data": round(progress.waited / progress.seconds, 4) if progress.seconds else None,
+        "steps": progress.step,
+        "photographs_seen": seen,
+        "photographs": len(labels.identity),
+        "unreadable_photographs": progress.unreadable,
+        "identities": labels.num_identities,
+        "parameters": sum(one.numel() for one in model.parameters()),
+        "trained_on": all_splits([labels.splits] + ([(earlier or {}).get("trained_on")] if config.start_from else [])),
+        "started_from": earlier,
+        "config": asdict(config),
+        "network": {
+            name: value for name, value in model.config.to_diff_dict().items() if name != "transformers_version"
+        },
+        "final": progress.final,
+        "validations": progress.validations,
+        "versions": {
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "accelerate": accelerate.__version__,
+            "numpy": np.__version__,
+        },
+    }
+
+
+def record_of(source: str) -> dict | None:
+    """The record of a checkpoint to start from, a saved model's or a run's; None where it left none."""
+    for path in (Path(source) / RECORD, Path(source) / "last" / RECORD):
+        if path.is_file():
+            return json.loads(path.read_text(encoding="utf-8"))
+    return None
+
+
+def all_splits(parts: Sequence[Mapping[str, Sequence[str]] | None]) -> dict[str, list[str]] | None:
+    """What several trainings saw together, source -> splits; None where that of one of them is unknown."""
+    if any(part is None for part in parts):
+        return None
+    sources = sorted({source for part in parts for source in part})
+    return {source: sorted({split for part in parts for split in part.get(source, ())}) for source in sources}
