@@ -78,9 +78,11 @@ def _calibrate(arguments) -> None:
         corpus=corpus_record(arguments.data)["name"],
         required=config.challenge_expressions,
         expression_threshold=config.expression_threshold,
-        train_splits=checkpoint.train_splits,
+        seen=embeddings.seen_splits(checkpoint.trained_on),
         seed=arguments.seed,
     )
+    if checkpoint.trained_on is None:
+        print(f"{arguments.model}: UNKNOWN which people it was trained on: maybe on these", file=sys.stderr)
     path = store(section, checkpoint.folder)
     print(report.calibration_text(section))
     print(f"written to {path}")

@@ -91,13 +91,19 @@ def train_lbp_svm(
     record = {
         "tasks": ["verification", "expression"],
         "photographs_seen": len(features),
-        "train_splits": sorted({split for corpus in train for split in column(corpus, "split")}),
+        "trained_on": _splits_of(train),
         "minutes": round((time.monotonic() - begun) / 60, 1),
         "device": f"CPU, {os.cpu_count()} processes",
         "penalty": best,
         "validation_accuracy": {str(penalty): accuracy for penalty, accuracy in accuracies.items()},
     }
     return LbpSvm(projection, machines[best], classes, record)
+
+
+def _splits_of(corpora: Sequence[Dataset]) -> dict[str, list[str]]:
+    """Source of photographs -> its splits."""
+    pairs = {pair for corpus in corpora for pair in zip(column(corpus, "source"), column(corpus, "split"), strict=True)}
+    return {source: sorted(split for own, split in pairs if own == source) for source in {one for one, _ in pairs}}
 
 
 def _training_set(corpora: Sequence[Dataset]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -169,13 +175,14 @@ def _embeddings(
     corpus: Dataset, vectors: np.ndarray, probabilities: np.ndarray, classes: tuple[str, ...]
 ) -> Embeddings:
     lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    columns = {name: column(corpus, name) for name in ("key", "identity", "split", "expression_votes")}
+    columns = {name: column(corpus, name) for name in ("key", "identity", "source", "split", "expression_votes")}
     return Embeddings(
         keys=columns["key"],
         embeddings=(vectors / lengths).astype(np.float32),
         expression_probabilities=probabilities.astype(np.float32),
         identities=columns["identity"],
         expressions=_expressions(corpus),
+        sources=columns["source"],
         splits=columns["split"],
         classes=classes,
         votes=columns["expression_votes"],

@@ -34,7 +34,7 @@ def calibrate(
     corpus: str,
     required: Sequence[str],
     expression_threshold: float,
-    train_splits: frozenset[str] | None,
+    seen: frozenset[str] | None,
     seed: int,
 ) -> dict:
     """Choose both thresholds on the people of `embeddings`.
@@ -44,7 +44,7 @@ def calibrate(
         corpus: its name, for the record.
         required: the expressions that will be asked for.
         expression_threshold: the config's.
-        train_splits: refused where the calibration people were trained on.
+        seen: the corpus's splits that the network was trained on; refused where the calibration people are of them.
 
     Returns:
         "similarity_threshold", "expression_threshold" and "calibration", the keys of config.json.
@@ -53,7 +53,7 @@ def calibrate(
         ValueError: people were trained on, too few impostor pairs for this FAR, or no threshold reaches it.
     """
     splits = sorted(set(embeddings.splits))
-    trained = sorted(set(splits) & (train_splits or set()))
+    trained = sorted(set(splits) & (seen or set()))
     if trained:
         raise ValueError(f"the network was trained on the people of split {', '.join(trained)}: calibrate on others")
     scored = generated_pairs(embeddings, seed)
@@ -77,6 +77,7 @@ def calibrate(
             "expression": expression,
             "corpus": corpus,
             "splits": splits,
+            "train_splits_known": seen is not None,
             "seed": seed,
             "date": date.today().isoformat(),
         },

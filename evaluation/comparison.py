@@ -113,15 +113,11 @@ def compare(
 def _warnings(trained: Mapping[str, dict], models: Mapping[str, Embeddings]) -> list[str]:
     warnings = []
     for label, own in models.items():
-        splits = trained[label].get("train_splits")
-        if splits is None:
+        seen = own.seen_splits(trained[label].get("trained_on"))
+        if seen is None:
             warnings.append(f"{label}: UNKNOWN which people it was trained on: maybe on these")
-            continue
-        if isinstance(splits, dict):  # of each corpus
-            splits = [split for of_corpus in splits.values() for split in of_corpus]
-        seen = sorted(set(map(str, splits)) & set(own.splits))
-        if seen:
-            warnings.append(f"{label}: OPTIMISTIC, trained on split {', '.join(seen)}")
+        elif judged := sorted(seen & set(own.splits)):
+            warnings.append(f"{label}: OPTIMISTIC, trained on split {', '.join(judged)}")
     return warnings
 
 

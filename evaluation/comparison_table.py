@@ -1,7 +1,8 @@
 """A comparison as people read it: what trained each network, what each of them reached, and what tells them apart."""
 
-import json
 from pathlib import Path
+
+from evaluation.embeddings import read_record
 
 TASKS = ("verification", "expression")
 
@@ -14,22 +15,18 @@ def training_record(folder: str | Path) -> dict:
         what that branch says means nothing, whatever an earlier stage had taught it. Without a record, both.
         "weighting", and the weights "w1" and "w2" (the mean of the last steps where they are learnt); "steps" and
         "minutes" of this stage, "minutes_before" of the stages it started from; "photographs_seen", "device",
-        "parameters", "train_splits". None for whatever is not recorded.
+        "parameters", "trained_on" (source -> splits). None for whatever is not recorded.
 
     Raises:
         ValueError: the file is damaged.
     """
-    path = Path(folder) / "training.json"
-    try:
-        record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is damaged ({error}); save the model again, or remove the file") from None
+    record = read_record(Path(folder))
     network = record.get("config", {}).get("network", {}) | record.get("network", {})
     weighting = network.get("weighting", "dynamic") if record else None  # what the network's config has by default
     before, earlier = 0.0, record.get("started_from")
     while isinstance(earlier, dict):
         before, earlier = before + earlier.get("minutes", 0.0), earlier.get("started_from")
-    known = ("steps", "minutes", "photographs_seen", "device", "parameters", "train_splits")
+    known = ("steps", "minutes", "photographs_seen", "device", "parameters", "trained_on")
     weights = {name: record.get("final", {}).get(name) for name in ("w1", "w2")}
     return {
         "tasks": [weighting] if weighting in TASKS else list(TASKS),

@@ -18,7 +18,7 @@ import numpy as np
 
 from evaluation import report
 from evaluation.calibration import calibrate
-from evaluation.embeddings import Checkpoint, Embeddings, embed_checkpoint, load_checkpoint
+from evaluation.embeddings import PER_PHOTOGRAPH, Checkpoint, Embeddings, embed_checkpoint, load_checkpoint
 from evaluation.expression import class_mapping, expression_report
 from evaluation.holistic import build_trials, judge, trials_report
 from evaluation.metrics import TooLittleError, best_threshold, rate, share_of_pairs
@@ -59,8 +59,8 @@ def judge_folds(arguments: argparse.Namespace) -> Path:
     arguments.out.mkdir(parents=True, exist_ok=True)
     about = corpus_record(arguments.data)
     draw = Figures(arguments.out, f"{about['name']} folds")
-    section = circumstances(arguments, folds[0].checkpoint, about, "folds", [str(fold.number) for fold in folds])
-    section |= {"train_splits": None, "warnings": []}  # each network was trained on other folds than it is judged on
+    section = circumstances(arguments, folds[0].checkpoint, about, "folds", [str(fold.number) for fold in folds], None)
+    section |= {"train_splits": None, "warnings": _warnings(folds)}  # each network was trained on folds of its own
     classes = folds[0].judged.classes
     mapping = class_mapping(arguments.classes, classes) if arguments.classes else None
     required = arguments.required or folds[0].checkpoint.model.config.challenge_expressions
@@ -80,6 +80,18 @@ def judge_folds(arguments: argparse.Namespace) -> Path:
     path = report.write_results(arguments.out, model, "folds", about["name"], section)
     print(folds_text(section))
     return path
+
+
+def _warnings(folds: Sequence[Fold]) -> list[str]:
+    """Which networks were, or may have been, trained on the people they are judged on."""
+    warnings = []
+    for fold in folds:
+        seen = fold.judged.seen_splits(fold.checkpoint.trained_on)
+        if seen is None:
+            warnings.append(f"UNKNOWN which people the network of fold {fold.number} was trained on: maybe on these")
+        elif seen & set(fold.judged.splits):
+            warnings.append(f"OPTIMISTIC: the network of fold {fold.number} was trained on it")
+    return warnings
 
 
 def fold_models(run: str | Path) -> dict[int, Path]:
@@ -103,10 +115,7 @@ def pooled(parts: Sequence[Embeddings]) -> Embeddings:
         parts[0],
         embeddings=np.concatenate([part.embeddings for part in parts]),
         expression_probabilities=np.concatenate([part.expression_probabilities for part in parts]),
-        **{
-            name: [value for part in parts for value in getattr(part, name)]
-            for name in ("keys", "identities", "expressions", "splits", "votes")
-        },
+        **{name: [value for part in parts for value in getattr(part, name)] for name in PER_PHOTOGRAPH},
         attributes={name: [one for part in parts for one in part.attributes[name]] for name in parts[0].attributes},
     )
 
@@ -168,7 +177,7 @@ def authentication_of_folds(folds: Sequence[Fold], far: float, required: Sequenc
             corpus="validation fold",
             required=required,
             expression_threshold=fold.checkpoint.model.config.expression_threshold,
-            train_splits=None,
+            seen=fold.chosen.seen_splits(fold.checkpoint.trained_on),
             seed=seed,
         )
         thresholds = {name: chosen[name] for name in ("similarity_threshold", "expression_threshold")}

@@ -4,7 +4,7 @@ import hashlib
 import inspect
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,15 +22,16 @@ from face_data.table import FEATURES, column
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import FaceLiveNetModel
 
-UNUSED = ("image", "box", "landmarks", "detection_probability", "source")  # columns no protocol looks at
+UNUSED = ("image", "box", "landmarks", "detection_probability")  # columns no protocol looks at
+PER_PHOTOGRAPH = ("keys", "identities", "expressions", "sources", "splits", "votes")  # lists of Embeddings
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A saved model as it is evaluated.
 
-    folder: where it lies locally. sha256: of its model.safetensors. train_splits: the corpus splits whose people it was
-    trained on, from `training.json`; None where there is no such record.
+    folder: where it lies locally. sha256: of its model.safetensors. trained_on: source of photographs -> the splits it
+    was trained on, from `training.json`; None where that does not say.
     """
 
     model: FaceLiveNetModel
@@ -38,7 +39,7 @@ class Checkpoint:
     name: str
     folder: Path
     sha256: str
-    train_splits: frozenset[str] | None
+    trained_on: dict[str, list[str]] | None
 
     @property
     def record(self) -> dict[str, str]:
@@ -52,8 +53,9 @@ class Embeddings:
 
     keys: (n,) unique names. embeddings: (n, 1792) float32 of length 1. expression_probabilities: (n, classes) in the
     order of `classes`, the model's names. identities, expressions: (n,) the corpus's labels, None where it has none.
-    splits: (n,). votes: (n,) the annotators' 8 probabilities in the order of `face_data.table.EXPRESSIONS`, or None;
-    empty where the corpus has no such column. attributes: the corpus's further columns, such as gender: (n,) each.
+    sources, splits: (n,) the corpus a photograph comes from, and its split there. votes: (n,) the annotators' 8
+    probabilities in the order of `face_data.table.EXPRESSIONS`, or None; empty where the corpus has no such column.
+    attributes: the corpus's further columns, such as gender: (n,) each.
     """
 
     keys: list[str]
@@ -61,6 +63,7 @@ class Embeddings:
     expression_probabilities: np.ndarray
     identities: list[str | None]
     expressions: list[str | None]
+    sources: list[str]
     splits: list[str]
     classes: tuple[str, ...]
     votes: list[Sequence[float] | None] = field(default_factory=list)
@@ -71,7 +74,7 @@ class Embeddings:
 
     def select(self, rows: Sequence[int]) -> "Embeddings":
         """Only these photographs, in this order."""
-        lists = {name: getattr(self, name) for name in ("keys", "identities", "expressions", "splits", "votes")}
+        lists = {name: getattr(self, name) for name in PER_PHOTOGRAPH}
         return replace(
             self,
             embeddings=self.embeddings[rows],
@@ -83,6 +86,12 @@ class Embeddings:
     def of_splits(self, splits: Sequence[str]) -> "Embeddings":
         """Only the photographs of these splits, in the same order."""
         return self.select([row for row, split in enumerate(self.splits) if split in splits])
+
+    def seen_splits(self, trained_on: Mapping[str, Sequence[str]] | None) -> frozenset[str] | None:
+        """Which splits of these photographs' corpora a network was trained on; None where nobody recorded it."""
+        if trained_on is None:
+            return None
+        return frozenset(split for source in set(self.sources) for split in trained_on.get(source, ()))
 
 
 def load_checkpoint(name: str | Path, device: str) -> Checkpoint:
@@ -107,18 +116,21 @@ def load_checkpoint(name: str | Path, device: str) -> Checkpoint:
         name=str(name),
         folder=folder,
         sha256=sha256,
-        train_splits=_train_splits(folder / "training.json"),
+        trained_on=read_record(folder).get("trained_on"),
     )
 
 
-def _train_splits(record: Path) -> frozenset[str] | None:
-    """`train_splits` of the training record: a list of splits, or one list per corpus."""
-    if not record.is_file():
-        return None
-    splits = json.loads(record.read_text(encoding="utf-8")).get("train_splits")
-    if isinstance(splits, dict):
-        splits = [split for of_corpus in splits.values() for split in of_corpus]
-    return None if splits is None else frozenset(map(str, splits))
+def read_record(folder: Path) -> dict:
+    """The `training.json` of a saved model, empty where it has none.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    path = folder / "training.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged ({error}); save the model again, or remove the file") from None
 
 
 def embed(
@@ -177,6 +189,7 @@ def embed(
         expression_probabilities=probabilities,
         identities=columns["identity"],
         expressions=[None if label is None else names[label] for label in columns["expression"]],
+        sources=columns["source"],
         splits=columns["split"],
         classes=tuple(model.config.expressions),
         votes=columns["expression_votes"],

@@ -106,7 +106,7 @@ def judge_corpus(arguments: argparse.Namespace, checkpoint: Checkpoint, data: st
         job = Judged(arguments, checkpoint, embeddings, embeddings.of_splits(own_splits), pairs, draw)
         judge, text = (partial(_slices, by=by), slices_text) if by else RUNS[protocol]
         try:
-            section = circumstances(arguments, checkpoint, about, protocol, own_splits) | judge(job)
+            section = circumstances(arguments, checkpoint, about, protocol, own_splits, job.seen) | judge(job)
         except TooLittleError as error:
             if len(parts) == 1:
                 raise
@@ -141,6 +141,11 @@ class Judged:
     draw: Figures
 
     @property
+    def seen(self) -> frozenset[str] | None:
+        """The corpus's splits that the network was trained on; None where nobody recorded it."""
+        return self.everything.seen_splits(self.checkpoint.trained_on)
+
+    @property
     def decision(self) -> tuple[float | None, float, list[str]]:
         """Both thresholds of the checkpoint, and the expressions asked for."""
         config = self.checkpoint.model.config
@@ -153,7 +158,7 @@ def _verification(job: Judged) -> dict:
     section, curves = {}, {}
     if job.pairs:
         scored = score_pairs(job.pairs, job.everything)
-        section["ten_folds"] = ten_folds(scored, job.checkpoint.train_splits, seed)
+        section["ten_folds"] = ten_folds(scored, job.seen, seed)
         section["single_fold"] = single_fold(scored, far, threshold, seed)
         judged = scored.where(scored.folds == REPORT_FOLD)
         curves[f"fold {REPORT_FOLD}, pairs.csv"] = (judged.scores, judged.same)
@@ -222,13 +227,24 @@ def corpus_record(data: str) -> dict:
     return {"name": summary["layout"]} | counts
 
 
-def circumstances(arguments, checkpoint: Checkpoint, corpus: dict, protocol: str, splits: Sequence[str]) -> dict:
-    """Everything a result depends on, and "warnings" where it is not one about people never seen before."""
-    trained, warnings = checkpoint.train_splits, []
-    if trained is None:
+def circumstances(
+    arguments,
+    checkpoint: Checkpoint,
+    corpus: dict,
+    protocol: str,
+    splits: Sequence[str],
+    seen: frozenset[str] | None,
+) -> dict:
+    """Everything a result depends on, and "warnings" where it is not one about people never seen before.
+
+    Args:
+        seen: the corpus's splits that the network was trained on; None where nobody recorded it.
+    """
+    warnings = []
+    if seen is None:
         warnings.append("UNKNOWN which people the network was trained on (no training.json): maybe on these")
-    elif trained & set(splits):
-        warnings.append(f"OPTIMISTIC: the network was trained on split {', '.join(sorted(trained & set(splits)))}")
+    elif seen & set(splits):
+        warnings.append(f"OPTIMISTIC: the network was trained on split {', '.join(sorted(seen & set(splits)))}")
     calibrated = checkpoint.model.config.calibration or {"corpus": None, "splits": []}
     if protocol != "expression" and calibrated["corpus"] == corpus["name"] and set(calibrated["splits"]) & set(splits):
         warnings.append("OPTIMISTIC: the checkpoint's thresholds were chosen on some of these people")
@@ -239,5 +255,5 @@ def circumstances(arguments, checkpoint: Checkpoint, corpus: dict, protocol: str
         "seed": arguments.seed,
         "image_size": checkpoint.processor.size,
         "flip": checkpoint.model.config.test_time_flip,
-        "train_splits": None if trained is None else sorted(trained),
+        "train_splits": None if seen is None else sorted(seen),
     }

@@ -119,7 +119,7 @@ def _people(pair: Pair, one: str | None, other: str | None) -> tuple[str, str]:
     return one or pair.first, other or pair.second
 
 
-def ten_folds(scored: ScoredPairs, train_splits: frozenset[str] | None, seed: int = 0) -> dict:
+def ten_folds(scored: ScoredPairs, seen: frozenset[str] | None, seed: int = 0) -> dict:
     """Mean accuracy ± standard error over folds, each at the threshold that is best on all the others.
 
     The standard error is View 2's own; it has only ten numbers to go by. "bootstrap" is the 95 % interval of the same
@@ -127,7 +127,7 @@ def ten_folds(scored: ScoredPairs, train_splits: frozenset[str] | None, seed: in
     left out of the mean. It is None where all pairs, or none, are decided rightly.
 
     Args:
-        train_splits: splits whose people the network learned from; None where nobody recorded it.
+        seen: the corpus's splits that the network was trained on; None where nobody recorded it.
 
     Returns:
         "mean", "standard_error", "bootstrap", "pairs", "missing_pairs", "folds" (accuracy as a rate, threshold,
@@ -147,7 +147,7 @@ def ten_folds(scored: ScoredPairs, train_splits: frozenset[str] | None, seed: in
         right[test] = (scored.scores[test] >= threshold) == scored.same[test]
         judged = {"fold": int(fold), "accuracy": rate(int(right[test].sum()), int(test.sum())), "threshold": threshold}
         # By their photographs' splits, not the fold's number: in the authors' pairs files the two are unrelated.
-        trained = None if train_splits is None else bool(np.isin(scored.splits[test], list(train_splits)).any())
+        trained = None if seen is None else bool(np.isin(scored.splits[test], list(seen)).any())
         folds.append(judged | {"trained_on": trained})
 
     def mean_accuracy(weights: np.ndarray) -> float:
@@ -163,7 +163,7 @@ def ten_folds(scored: ScoredPairs, train_splits: frozenset[str] | None, seed: in
         "bootstrap": identity_bootstrap(mean_accuracy, scored.first, scored.second, seed=seed) if mixed else None,
         "pairs": len(scored),
         "missing_pairs": int(scored.missing.sum()),
-        "optimistic": None if train_splits is None else any(fold["trained_on"] for fold in folds),
+        "optimistic": None if seen is None else any(fold["trained_on"] for fold in folds),
         "unseen_mean": float(np.mean(unseen)) if unseen else None,
         "folds": folds,
     }

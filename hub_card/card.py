@@ -41,7 +41,7 @@ def write_card(folder: Path, results_folder: Path, log: Path | None) -> None:
         "speed": contents.get("inference"),
         "onnx": contents.get("onnx"),
         "parameters": parameters | {"total": sum(parameters.values())},
-        "corpora": {name: corpus(name) for name in training["train_splits"]},
+        "corpora": {name: corpus(name) for name in training["trained_on"] or ()},
         "requirements": _requirements(),
         "figures": _draw(folder / "figures", config, parameters, results, training, results_folder, log),
     }

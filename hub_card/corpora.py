@@ -21,7 +21,7 @@ CORPORA = {
         "labels MIT; FER2013's photographs were collected from the web: research only",
         "Barsoum, Zhang, Canton Ferrer, Zhang, ICMI 2016",
     ),
-    "stills": Corpus(
+    "facial_expressions": Corpus(
         "muxspace facial_expressions",
         "labels Apache-2.0; the photographs are third-party: research only",
         "github.com/muxspace/facial_expressions",
@@ -35,10 +35,9 @@ CORPORA = {
         "faces drawn by this project", "no person's photograph is in it", "`python -m face_data synthesize`"
     ),
 }
-"""Folder name of a prepared corpus -> what it is."""
+"""The corpus's own name, its layout's or its id on the Hub -> what it is."""
 
 
-def corpus(folder: str) -> Corpus:
-    """What is known of the prepared corpus in this folder; of one that is not listed, that its terms are not known."""
-    name = folder.rstrip("/").rsplit("/", 1)[-1]
+def corpus(name: str) -> Corpus:
+    """What is known of a corpus; of one that is not listed, that its terms are not known."""
     return CORPORA.get(name) or Corpus(name, "not recorded here: ask its publisher before you use the weights", "–")

@@ -69,7 +69,7 @@ def save_checkpoint(folder: Path) -> Path:
     torch.manual_seed(0)
     FaceLiveNetModel(FaceLiveNetConfig(image_size=80)).save_pretrained(folder)
     FaceLiveNetImageProcessor(size=80).save_pretrained(folder)
-    (folder / "training.json").write_text(json.dumps({"train_splits": ["8"]}))
+    (folder / "training.json").write_text(json.dumps({"trained_on": {"patterns": ["8"]}}))
     return folder
 
 
@@ -101,6 +101,7 @@ def by_hand():
             expression_probabilities=np.array(probabilities, dtype=np.float32),
             identities=list(identities),
             expressions=list(expressions),
+            sources=["patterns"] * len(keys),
             splits=list(splits),
             classes=classes,
         )

@@ -76,7 +76,7 @@ def test_svm_learns_drawn_faces_of_other_people(trained, drawn_corpus):
     assert trained.classes[:2] == ("neutral", "anger") and len(trained.classes) == 7
     chosen = trained.record["validation_accuracy"]
     assert chosen[str(trained.record["penalty"])] == max(chosen.values())
-    assert trained.record["train_splits"] == ["train"]
+    assert list(trained.record["trained_on"].values()) == [["train"]]
     assert trained.record["tasks"] == ["verification", "expression"]
 
 

@@ -13,7 +13,7 @@ OPTIONS = {
     "corpus": "patterns",
     "required": ("happy",),
     "expression_threshold": 0.5,
-    "train_splits": frozenset({"8"}),
+    "seen": frozenset({"8"}),
     "seed": 0,
 }
 
@@ -48,7 +48,7 @@ def test_the_stated_far_holds_on_the_calibration_pairs(crowd, far):
 
 def test_people_of_the_training_are_refused(crowd):
     with pytest.raises(ValueError, match="trained on the people of split 9"):
-        calibrate(crowd, far=0.01, **OPTIONS | {"train_splits": frozenset({"9"})})
+        calibrate(crowd, far=0.01, **OPTIONS | {"seen": frozenset({"9"})})
 
 
 def test_a_far_beyond_the_pairs_is_refused(crowd):

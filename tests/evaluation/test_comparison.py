@@ -20,7 +20,7 @@ BOTH = {
     "w1": 1.0,
     "w2": 2.0,
     "minutes": 3.5,
-    "train_splits": ["8"],
+    "trained_on": {"patterns": ["8"]},
 }
 REFERENCES = {"verification": "plain", "expression": "plain"}
 
@@ -122,7 +122,7 @@ def test_a_network_has_no_cell_for_a_task_it_was_not_trained_for(noisy):
     models = {"plain": noisy(1, 0.6), "faces": noisy(1, 0.6), "moods": noisy(1, 0.6)}
     trained = {"plain": BOTH, "faces": {"tasks": ["verification"]}, "moods": {"tasks": ["expression"]}}
     pairs = balanced_pairs(models["plain"], seed=0)
-    trained["moods"]["train_splits"] = {"corpora/lfw": ["8", "9"]}
+    trained["moods"]["trained_on"] = {"patterns": ["8", "9"], "other": ["9"]}
     section = compare(models, trained, REFERENCES, pairs=pairs, far=0.05, resamples=50)
     assert section["warnings"] == [
         "faces: UNKNOWN which people it was trained on: maybe on these",

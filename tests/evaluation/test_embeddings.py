@@ -70,8 +70,26 @@ def test_a_photograph_named_twice_raises(loaded, corpus):
         embed(loaded.model, loaded.processor, concatenate_datasets([dataset, dataset]))
 
 
-@pytest.mark.parametrize("record", ['{"train_splits": {"lfw": ["1", "2"], "ferplus": ["train"]}}', '{"steps": 3}'])
-def test_training_record(checkpoint, record):
-    (checkpoint / "training.json").write_text(record)
-    expected = {"1", "2", "train"} if "lfw" in record else None
-    assert load_checkpoint(checkpoint, "cpu").train_splits == expected
+@pytest.mark.parametrize(
+    ("record", "seen"),
+    [
+        ('{"trained_on": {"patterns": ["8"], "other": ["9"]}}', {"8"}),  # a split of another corpus is another
+        ('{"trained_on": {"other": ["8"]}}', set()),
+        ('{"trained_on": null}', None),
+        ('{"steps": 3}', None),
+        (None, None),
+    ],
+)
+def test_which_splits_of_a_corpus_a_network_was_trained_on(checkpoint, corpus, record, seen):
+    (checkpoint / "training.json").unlink()
+    if record:
+        (checkpoint / "training.json").write_text(record)
+    checkpoint = load_checkpoint(checkpoint, "cpu")
+    photographs = embed(checkpoint.model, checkpoint.processor, load_corpus(corpus, ["9"]).select(range(2)))
+    assert photographs.seen_splits(checkpoint.trained_on) == seen
+
+
+def test_a_damaged_training_record_is_named(checkpoint):
+    (checkpoint / "training.json").write_text("{")
+    with pytest.raises(ValueError, match=r"model/training\.json is damaged"):
+        load_checkpoint(checkpoint, "cpu")

@@ -60,7 +60,8 @@ def test_the_command(corpus, tmp_path, capsys):
         folder = run / f"fold-{number:02d}" / "best"
         FaceLiveNetModel(FaceLiveNetConfig(image_size=80)).save_pretrained(folder)
         FaceLiveNetImageProcessor(size=80).save_pretrained(folder)
-        (folder / "training.json").write_text(json.dumps({"train_splits": ["1", "2"]}))
+        seen = {8: {"trained_on": {"patterns": ["1", "8"], "other": ["9"]}}, 9: {}}[number]
+        (folder / "training.json").write_text(json.dumps(seen))
     out = tmp_path / "out"
     command = ["folds", "--model", str(run), "--data", str(corpus), "--out", str(out), "--far", "0.05"]
     assert main(command) == 0
@@ -72,6 +73,10 @@ def test_the_command(corpus, tmp_path, capsys):
     assert section["expression"]["report"]["accuracy"]["total"] == 48
     thresholds = [row["similarity_threshold"] for row in section["authentication"]["folds"]]
     assert len(set(thresholds)) == 2
+    assert section["warnings"] == [
+        "OPTIMISTIC: the network of fold 8 was trained on it",
+        "UNKNOWN which people the network of fold 9 was trained on: maybe on these",
+    ]
     assert "Ten folds" in (out / "report.html").read_text()
 
     shutil.rmtree(run / "fold-09" / "best")

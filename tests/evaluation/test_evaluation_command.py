@@ -152,7 +152,7 @@ def test_models_and_baselines_side_by_side(corpus, tmp_path, capsys):
         FaceLiveNetModel(FaceLiveNetConfig(image_size=80)).save_pretrained(folder)
         FaceLiveNetImageProcessor(size=80).save_pretrained(folder)
         weighting = {"plain": "dynamic", "other": "expression"}[name]
-        record = {"train_splits": ["8"], "minutes": 2, "config": {"network": {"weighting": weighting}}}
+        record = {"trained_on": {"patterns": ["8"]}, "minutes": 2, "config": {"network": {"weighting": weighting}}}
         (folder / "training.json").write_text(json.dumps(record))
     torch.save(InceptionResnetV1(pretrained=None).state_dict(), tmp_path / "vggface2.pt")
     out = tmp_path / "out"

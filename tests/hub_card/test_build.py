@@ -120,6 +120,20 @@ def test_every_run_that_went_into_the_weights_is_told_once(checkpoint, tmp_path)
     assert "the mean of the 3 runs" in card
 
 
+def test_corpora_are_those_of_every_stage_or_not_recorded(checkpoint, tmp_path):
+    model, results = checkpoint
+    record = json.loads((model / "training.json").read_text(encoding="utf-8"))
+    for seen, row in (
+        ({"lfw": ["1", "2"], "mine": ["all"]}, "| Labeled Faces in the Wild | 1, 2 |"),
+        (None, "| not recorded | – | unknown"),
+    ):
+        (model / "training.json").write_text(json.dumps(record | {"trained_on": seen}), encoding="utf-8")
+        built = build(model, results, tmp_path / f"out {seen is None}")
+        assert row in (built / "README.md").read_text(encoding="utf-8")
+        terms = (built / "LICENSE.md").read_text(encoding="utf-8")
+        assert "| mine | not recorded here: ask its publisher" in terms or "unknown: what it started from" in terms
+
+
 def test_parameters_are_counted_as_the_network_has_them():
     config = FaceLiveNetConfig(image_size=80, repeats=[0, 0, 0])
     total = sum(parameter.numel() for parameter in FaceLiveNetModel(config).parameters())
