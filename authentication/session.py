@@ -7,7 +7,9 @@
 It knows neither camera, network nor clock: it is shown one `Frame` after the other, each with its time. A frame counts
 where the fusion rule accepted it for what the step asks for, and a step is passed when frames have counted one after
 the other for `HOLD_SECONDS`. Every expression has to come from a neutral face and on demand, at a moment that nobody
-can foresee, so a photograph held before the camera never passes: it is either never neutral or never anything else.
+can foresee, so a photograph held before the camera never passes: it is either never neutral or never anything else. Nor
+do two that take turns, unless the exchange is quicker than UNSEEN_SECONDS: a face that was out of sight in between has
+to be neutral again.
 
 What may not be ends the session with a reason of its own:
 
@@ -43,6 +45,7 @@ SWITCH_SECONDS = 0.4
 FOLLOWS = 0.8  # of the threshold: how alike to the face before; less than to the reference, for faces move
 CROWD_SECONDS = 1.5
 LOST_SECONDS = 2.5
+UNSEEN_SECONDS = 0.5  # without a single face, after which the expression does not come from the neutral face any more
 WRONG_SECONDS = 2.5
 SURE = 0.5  # probability from which another expression is certainly not the asked one
 FROZEN_SECONDS = 1.5
@@ -203,6 +206,9 @@ class ChallengeSession:
         reason = self._stream(frame, new, now, gap) or self._person(frame, now) or self._time(decision, now)
         if reason:
             return self._reject(reason)
+        unseen = self._lasted("unseen", frame.embedding is None, now) >= UNSEEN_SECONDS or gap > RUN_GAP_SECONDS
+        if unseen and self.step == "expression":
+            self._enter("neutral", now)
         if new:
             self._advance(decision, now)
         return self.progress()

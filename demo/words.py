@@ -132,6 +132,6 @@ CURVE = "rate of the same person recognised, over the rate of strangers let in"
 MODEL_LIMITS = "What it cannot do"
 LIMITS = (
     "A video that shows the right expressions at the right moments, a live deepfake, or a stream injected in place of "
-    "the camera passes the challenge. Photographs held before the camera do not.",
+    "the camera passes the challenge. A photograph held before the camera does not.",
     "It was trained on few people and judged on few. Do not let it guard anything.",
 )

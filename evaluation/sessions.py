@@ -39,7 +39,7 @@ KINDS = {
     "still_asked": "a photograph of the person showing what will be asked, throughout",
     "replay_other": "a video of the person: neutral, then another expression than asked",
     "replay_reversed": "a video of the person: the asked expression, then neutral",
-    "replay_matching": "a video of the person: neutral, then by luck the asked expression",
+    "replay_matching": "a video of the person, or two photographs that take turns: neutral, then what is asked",
     "replay_all": "a video of the person: neutral, then all the challenges in turn, over and over",
 }
 ATTACKS = tuple(kind for kind in KINDS if kind not in ("genuine", "impostor"))

@@ -86,6 +86,9 @@ HOLD = round(HOLD_SECONDS / STEP) + 2  # frames that hold a step, rounding inclu
         pytest.param([NEUTRAL] * 9 + [STRANGER_HAPPY] * 9, "identity_switched", id="swapped for a stranger"),
         pytest.param([NEUTRAL] * 9 + [TWIN_HAPPY] * 9, "identity_switched", id="swapped for a twin"),
         pytest.param([NEUTRAL] * 9 + [BLANK] * 5 + [TWIN_HAPPY] * 9, "identity_switched", id="swapped out of view"),
+        pytest.param([NEUTRAL] * 9 + ([BLANK] * 9 + [HAPPY] * 15) * 9, "timed_out", id="exchanged photographs"),
+        pytest.param([NEUTRAL] * 9 + ([CROWD] * 9 + [HAPPY] * 15) * 9, "timed_out", id="exchanged side by side"),
+        pytest.param([NEUTRAL] * 9 + [BLANK] * 9 + [NEUTRAL] * 9 + [HAPPY] * 9, "accepted", id="looks away"),
         pytest.param([NEUTRAL] * LONG, "timed_out", id="still photograph, neutral"),
         pytest.param([HAPPY] * LONG, "timed_out", id="still photograph, happy"),
         pytest.param([HAPPY] * 20 + [NEUTRAL] * LONG, "timed_out", id="the wrong order"),
@@ -217,6 +220,16 @@ def test_a_gap_breaks_the_run():
     session = play([NEUTRAL] * (HOLD - 3))
     session.observe(shown(NEUTRAL, "neutral"), 2.0)  # long enough after the first, but nobody saw what was between
     assert session.step == "neutral"
+
+
+def test_what_happened_in_a_gap_nobody_saw():
+    """After the neutral face as little as within a run: it might be another photograph now."""
+    session = play([NEUTRAL] * HOLD)
+    assert session.step == "expression"
+    play([HAPPY] * 20, session, start=2.0)
+    assert session.step == "neutral"
+    play([NEUTRAL] * HOLD + [HAPPY] * HOLD, session, start=4.0)
+    assert session.decision.accepted
 
 
 @pytest.mark.parametrize("late", [math.nan, math.inf, -1.0])
