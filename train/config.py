@@ -209,17 +209,12 @@ def parse_config(argv: list[str] | None = None) -> TrainingConfig:
     settings = {}
     for file in first.parse_known_args(values)[0].config:
         settings = _over(settings, _read(parser, Path(file)))
-    network = _over(settings.pop("network", None) or {}, network)
     parser.set_defaults(**settings)
     parsed = vars(parser.parse_args(values))
     parsed.pop("config")
-    # a preset's shares are those of its own corpora, and whom it validates on some of the folds would be trained on
-    if parsed["train"] is not settings.get("train") and parsed["train_weights"] is settings.get("train_weights"):
-        parsed["train_weights"] = []
-    if parsed["fold"] != settings.get("fold") and parsed["validation"] is settings.get("validation"):
-        parsed["validation"] = []
+    given = {name: value for name, value in parsed.items() if value is not parser.get_default(name)}
     try:
-        return TrainingConfig(**parsed | {"network": network})
+        return TrainingConfig(**_over(settings, given | {"network": network}))
     except (TypeError, ValueError) as error:
         parser.error(str(error))
 
@@ -243,12 +238,16 @@ def _read(parser: argparse.ArgumentParser, file: Path) -> dict:
 
 
 def _over(settings: dict, later: dict) -> dict:
-    """Later settings win; those of the network one by one. Shares of corpora go with the corpora."""
+    """Later settings win; those of the network one by one.
+
+    Shares go with their corpora, and validation with its folds: some of its people would be trained on in another one.
+    """
     both = settings | later
-    if "train" in later and "train_weights" not in later:
-        both.pop("train_weights", None)
-    if isinstance(settings.get("network"), dict) and isinstance(later.get("network"), dict):
-        both["network"] = settings["network"] | later["network"]
+    for name, follows in (("train", "train_weights"), ("fold", "validation")):
+        if name in later and follows not in later:
+            both.pop(follows, None)
+    if isinstance(settings.get("network"), dict):
+        both["network"] = settings["network"] | (later.get("network") or {})
     return both
 
 
