@@ -28,9 +28,9 @@ from face_data.drawn_person import EXPRESSION_MUSCLES, Person, muscles_of
 from face_data.drawn_sheet import SUPERSAMPLING, Sheet, rgb
 
 # People (seed 0) whom the shipped network tells apart, and whose neutral and happy faces it recognises, for the demo's
-# examples, its tests and its benchmark. With its weights they change; tests/face_data/test_well_known.py says whether
-# these still are.
-WELL_KNOWN = (8, 196, 281, 285, 374)
+# examples, its tests and its benchmark. The first two serve as a person and a stranger. With its weights they change;
+# tests/face_data/test_well_known.py says whether these still are.
+WELL_KNOWN = (8, 281, 196, 285, 374)
 
 
 def muted(rng: np.random.Generator, colourful: float) -> np.ndarray:
