@@ -231,6 +231,7 @@ def visit(
         try:
             name = f"reference_{page.session}.png"
             files = [{"image": page.upload(name, photograph(WELL_KNOWN[number])), "caption": None}]
+            page.call("reference", "change", [files])  # by which a page's photographs are known, and deleted with it
             for _ in range(ATTEMPTS_PER_PAGE):
                 if time.monotonic() >= until:
                     break
