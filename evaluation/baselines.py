@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from evaluation.embeddings import Embeddings
 from evaluation.lbp import histograms_of
-from face_data.table import EXPRESSIONS, FEATURES, column
+from face_data.table import EXPRESSIONS, FEATURES, column, splits_by_source
 
 PENALTIES = (0.01, 0.03, 0.1)  # C of the support vector machine, chosen on validation
 PRINCIPAL_COMPONENTS = 200  # on LFW fold 9 AUC 0.825; 0.743 without them, 0.818 with 100, 0.820 with 400
@@ -91,19 +91,13 @@ def train_lbp_svm(
     record = {
         "tasks": ["verification", "expression"],
         "photographs_seen": len(features),
-        "trained_on": _splits_of(train),
+        "trained_on": splits_by_source(train),
         "minutes": round((time.monotonic() - begun) / 60, 1),
         "device": f"CPU, {os.cpu_count()} processes",
         "penalty": best,
         "validation_accuracy": {str(penalty): accuracy for penalty, accuracy in accuracies.items()},
     }
     return LbpSvm(projection, machines[best], classes, record)
-
-
-def _splits_of(corpora: Sequence[Dataset]) -> dict[str, list[str]]:
-    """Source of photographs -> its splits."""
-    pairs = {pair for corpus in corpora for pair in zip(column(corpus, "source"), column(corpus, "split"), strict=True)}
-    return {source: sorted(split for own, split in pairs if own == source) for source in {one for one, _ in pairs}}
 
 
 def _training_set(corpora: Sequence[Dataset]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

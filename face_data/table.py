@@ -128,6 +128,15 @@ def column(corpus: Dataset, name: str) -> list:
     return corpus.with_format("arrow")[name][:].to_pylist()
 
 
+def splits_by_source(corpora: Sequence[Dataset]) -> dict[str, list[str]]:
+    """Source of photographs -> which of its splits these corpora hold."""
+    pairs = {pair for corpus in corpora for pair in zip(column(corpus, "source"), column(corpus, "split"), strict=True)}
+    found: dict[str, list[str]] = {}
+    for source, split in sorted(pairs):
+        found.setdefault(source, []).append(split)
+    return found
+
+
 def read_summary(folder: str | Path) -> dict:
     """The `corpus.json` of a prepared corpus: layout, options, counts, and what was skipped and why."""
     path = Path(folder) / "corpus.json"

@@ -14,7 +14,16 @@ from datasets import Image
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from face_data.table import EXPRESSIONS, CorpusError, column, load_corpus, read_summary, rows_of_splits, split_corpus
+from face_data.table import (
+    EXPRESSIONS,
+    CorpusError,
+    column,
+    load_corpus,
+    read_summary,
+    rows_of_splits,
+    split_corpus,
+    splits_by_source,
+)
 from modeling_facelivenet import IGNORE
 from train.composites import FACE, Composite, compose, draw_composites, draw_exchanges, landmarks_in_crop
 from train.decoded import open_decoded
@@ -64,10 +73,7 @@ class Labels:
         self.expressions, self.soft = expressions, soft
         self.identity = np.array([self.label(row) for row in table])
         self.expression = np.stack([self.target(row) for row in table])
-        of_source: dict[str, set[str]] = {}
-        for row in table:
-            of_source.setdefault(row["source"], set()).add(row["split"])
-        self.splits = {source: sorted(splits) for source, splits in sorted(of_source.items())}
+        self.splits = splits_by_source(parts)
 
     def label(self, row: dict) -> int:
         """The label of one row's person, −100 where it is unknown."""

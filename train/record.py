@@ -31,7 +31,10 @@ def run_record(
     cuda = accelerator.device.type == "cuda"
     cpu = f"CPU, {torch.get_num_threads()} threads, {platform.machine()}"
     seen = progress.step * config.accumulation * config.batch_size * accelerator.num_processes
-    earlier = record_of(config.start_from) if config.start_from else None
+    earlier, parts = None, [labels.splits]
+    if config.start_from:
+        earlier = record_of(config.start_from)
+        parts.append((earlier or {}).get("trained_on"))
     return {
         "device": torch.cuda.get_device_name() if cuda else cpu,
         "processes": accelerator.num_processes,
@@ -45,7 +48,7 @@ def run_record(
         "unreadable_photographs": progress.unreadable,
         "identities": labels.num_identities,
         "parameters": sum(one.numel() for one in model.parameters()),
-        "trained_on": all_splits([labels.splits] + ([(earlier or {}).get("trained_on")] if config.start_from else [])),
+        "trained_on": all_splits(parts),
         "started_from": earlier,
         "config": asdict(config),
         "network": {
