@@ -337,7 +337,12 @@ def _row(server: Server, clients: int, frame_seconds: float, seconds: float, peo
         "smile_seconds": {f"p{share}": float(np.percentile(smiles or [0], share)) for share in (50, 95)},
         "decisions": dict(decisions.most_common()),
         "errors": [error for tally in tallies for error in tally.errors],
-        "memory_mib": {"first": first, "last": last, "growth": last / first - 1},
+        "memory_mib": {
+            "first": first,
+            "last": last,
+            "growth": last / first - 1,
+            "by_minute": [statistics.median(memory[at : at + minute]) for at in range(0, len(memory), minute)],
+        },
     }
 
 
