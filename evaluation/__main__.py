@@ -25,7 +25,7 @@ from evaluation import report
 from evaluation.calibration import calibrate, store
 from evaluation.comparison_run import run_comparison
 from evaluation.cross_validation import judge_folds
-from evaluation.embeddings import embed_checkpoint, load_checkpoint
+from evaluation.embeddings import embed_checkpoint, load_checkpoint, training_warning
 from evaluation.options import parser
 from evaluation.page import write_page
 from evaluation.protocols import PROTOCOLS, corpus_record, judge_corpus
@@ -72,17 +72,18 @@ def _calibrate(arguments) -> None:
     embeddings = embed_checkpoint(checkpoint, corpus, arguments.batch_size, arguments.cache)
     if not arguments.speaks:
         return
+    seen = embeddings.seen_splits(checkpoint.trained_on)
     section = calibrate(
         embeddings,
         far=arguments.far,
         corpus=corpus_record(arguments.data)["name"],
         required=config.challenge_expressions,
         expression_threshold=config.expression_threshold,
-        seen=embeddings.seen_splits(checkpoint.trained_on),
+        seen=seen,
         seed=arguments.seed,
     )
-    if checkpoint.trained_on is None:
-        print(f"{arguments.model}: UNKNOWN which people it was trained on: maybe on these", file=sys.stderr)
+    if warning := training_warning(seen, embeddings.splits):
+        print(f"{arguments.model}: {warning}", file=sys.stderr)
     path = store(section, checkpoint.folder)
     print(report.calibration_text(section))
     print(f"written to {path}")

@@ -19,7 +19,7 @@ from functools import partial
 
 import numpy as np
 
-from evaluation.embeddings import Embeddings
+from evaluation.embeddings import Embeddings, training_warning
 from evaluation.expression import paper_order
 from evaluation.metrics import (
     LEVEL,
@@ -111,14 +111,11 @@ def compare(
 
 
 def _warnings(trained: Mapping[str, dict], models: Mapping[str, Embeddings]) -> list[str]:
-    warnings = []
-    for label, own in models.items():
-        seen = own.seen_splits(trained[label].get("trained_on"))
-        if seen is None:
-            warnings.append(f"{label}: UNKNOWN which people it was trained on: maybe on these")
-        elif judged := sorted(seen & set(own.splits)):
-            warnings.append(f"{label}: OPTIMISTIC, trained on split {', '.join(judged)}")
-    return warnings
+    found = {
+        label: training_warning(own.seen_splits(trained[label].get("trained_on")), own.splits)
+        for label, own in models.items()
+    }
+    return [f"{label}: {warning}" for label, warning in found.items() if warning]
 
 
 def _same_photographs(models: Mapping[str, Embeddings]) -> dict[str, Embeddings]:

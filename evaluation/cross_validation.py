@@ -18,7 +18,14 @@ import numpy as np
 
 from evaluation import report
 from evaluation.calibration import calibrate
-from evaluation.embeddings import PER_PHOTOGRAPH, Checkpoint, Embeddings, embed_checkpoint, load_checkpoint
+from evaluation.embeddings import (
+    PER_PHOTOGRAPH,
+    Checkpoint,
+    Embeddings,
+    embed_checkpoint,
+    load_checkpoint,
+    training_warning,
+)
 from evaluation.expression import class_mapping, expression_report
 from evaluation.holistic import build_trials, judge, trials_report
 from evaluation.metrics import TooLittleError, best_threshold, rate, share_of_pairs
@@ -59,7 +66,7 @@ def judge_folds(arguments: argparse.Namespace) -> Path:
     arguments.out.mkdir(parents=True, exist_ok=True)
     about = corpus_record(arguments.data)
     draw = Figures(arguments.out, f"{about['name']} folds")
-    section = circumstances(arguments, folds[0].checkpoint, about, "folds", [str(fold.number) for fold in folds], None)
+    section = circumstances(arguments, folds[0].checkpoint, about, [str(fold.number) for fold in folds])
     section |= {"train_splits": None, "warnings": _warnings(folds)}  # each network was trained on folds of its own
     classes = folds[0].judged.classes
     mapping = class_mapping(arguments.classes, classes) if arguments.classes else None
@@ -84,14 +91,11 @@ def judge_folds(arguments: argparse.Namespace) -> Path:
 
 def _warnings(folds: Sequence[Fold]) -> list[str]:
     """Which networks were, or may have been, trained on the people they are judged on."""
-    warnings = []
-    for fold in folds:
-        seen = fold.judged.seen_splits(fold.checkpoint.trained_on)
-        if seen is None:
-            warnings.append(f"UNKNOWN which people the network of fold {fold.number} was trained on: maybe on these")
-        elif seen & set(fold.judged.splits):
-            warnings.append(f"OPTIMISTIC: the network of fold {fold.number} was trained on it")
-    return warnings
+    found = {
+        fold.number: training_warning(fold.judged.seen_splits(fold.checkpoint.trained_on), fold.judged.splits)
+        for fold in folds
+    }
+    return [f"fold {number}: {warning}" for number, warning in found.items() if warning]
 
 
 def fold_models(run: str | Path) -> dict[int, Path]:

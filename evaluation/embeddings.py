@@ -4,7 +4,7 @@ import hashlib
 import inspect
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -92,6 +92,18 @@ class Embeddings:
         if trained_on is None:
             return None
         return frozenset(split for source in set(self.sources) for split in trained_on.get(source, ()))
+
+
+def training_warning(seen: frozenset[str] | None, splits: Iterable[str]) -> str | None:
+    """What makes a result on these splits less than one about people never seen in training; None where nothing does.
+
+    Args:
+        seen: as `Embeddings.seen_splits` says it.
+    """
+    if seen is None:
+        return "UNKNOWN which people the network was trained on: maybe on these"
+    trained = sorted(seen & set(splits))
+    return f"OPTIMISTIC: the network was trained on split {', '.join(trained)}" if trained else None
 
 
 def load_checkpoint(name: str | Path, device: str) -> Checkpoint:

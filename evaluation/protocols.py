@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from evaluation import figures, report
-from evaluation.embeddings import Checkpoint, Embeddings, embed_checkpoint
+from evaluation.embeddings import Checkpoint, Embeddings, embed_checkpoint, training_warning
 from evaluation.expression import class_mapping, expression_report
 from evaluation.hard_pairs import hard_report
 from evaluation.holistic import authentication_report
@@ -106,13 +106,18 @@ def judge_corpus(arguments: argparse.Namespace, checkpoint: Checkpoint, data: st
         job = Judged(arguments, checkpoint, embeddings, embeddings.of_splits(own_splits), pairs, draw)
         judge, text = (partial(_slices, by=by), slices_text) if by else RUNS[protocol]
         try:
-            section = circumstances(arguments, checkpoint, about, protocol, own_splits, job.seen) | judge(job)
+            section = circumstances(arguments, checkpoint, about, own_splits) | judge(job)
         except TooLittleError as error:
             if len(parts) == 1:
                 raise
             print(f"{protocol} is left out for {data}: {error}")
             continue
-        section |= {"figures": draw.files, "seconds": network_seconds + time.perf_counter() - began}
+        section |= {
+            "train_splits": None if job.seen is None else sorted(job.seen),
+            "warnings": _warnings(job, protocol, about["name"], own_splits),
+            "figures": draw.files,
+            "seconds": network_seconds + time.perf_counter() - began,
+        }
         path = report.write_results(arguments.out, checkpoint.record, protocol, name, section)
         print(text(section))
     return path
@@ -227,33 +232,21 @@ def corpus_record(data: str) -> dict:
     return {"name": summary["layout"]} | counts
 
 
-def circumstances(
-    arguments,
-    checkpoint: Checkpoint,
-    corpus: dict,
-    protocol: str,
-    splits: Sequence[str],
-    seen: frozenset[str] | None,
-) -> dict:
-    """Everything a result depends on, and "warnings" where it is not one about people never seen before.
-
-    Args:
-        seen: the corpus's splits that the network was trained on; None where nobody recorded it.
-    """
-    warnings = []
-    if seen is None:
-        warnings.append("UNKNOWN which people the network was trained on (no training.json): maybe on these")
-    elif seen & set(splits):
-        warnings.append(f"OPTIMISTIC: the network was trained on split {', '.join(sorted(seen & set(splits)))}")
-    calibrated = checkpoint.model.config.calibration or {"corpus": None, "splits": []}
-    if protocol != "expression" and calibrated["corpus"] == corpus["name"] and set(calibrated["splits"]) & set(splits):
-        warnings.append("OPTIMISTIC: the checkpoint's thresholds were chosen on some of these people")
+def circumstances(arguments, checkpoint: Checkpoint, corpus: dict, splits: Sequence[str]) -> dict:
+    """What a result depends on beside the people the network was trained on."""
     return {
         "corpus": corpus,
         "splits": list(splits),
-        "warnings": warnings,
         "seed": arguments.seed,
         "image_size": checkpoint.processor.size,
         "flip": checkpoint.model.config.test_time_flip,
-        "train_splits": None if seen is None else sorted(seen),
     }
+
+
+def _warnings(job: Judged, protocol: str, corpus: str, splits: Sequence[str]) -> list[str]:
+    """Why the result is not one about people never seen before."""
+    warnings = [training_warning(job.seen, splits)]
+    calibrated = job.checkpoint.model.config.calibration or {"corpus": None, "splits": []}
+    if protocol != "expression" and calibrated["corpus"] == corpus and set(calibrated["splits"]) & set(splits):
+        warnings.append("OPTIMISTIC: the checkpoint's thresholds were chosen on some of these people")
+    return [warning for warning in warnings if warning]

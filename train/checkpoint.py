@@ -19,6 +19,7 @@ from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import FaceLiveNetConfig, FaceLiveNetModel
 
 MANIFEST = "manifest.json"
+RECORD = "training.json"
 
 
 class CheckpointError(RuntimeError):
@@ -88,7 +89,7 @@ def save_model(model: FaceLiveNetModel, processor: FaceLiveNetImageProcessor, fo
     shutil.rmtree(temporary, ignore_errors=True)
     network.save_pretrained(temporary)
     processor.save_pretrained(temporary)
-    (temporary / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    (temporary / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         os.replace(folder, old)

@@ -19,7 +19,8 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 
 from modeling_facelivenet import FaceLiveNetModel
-from train.record import RECORD, all_splits
+from train.checkpoint import RECORD
+from train.record import all_splits
 
 
 def export(sources: Sequence[Path], out: Path, challenge: list[str]) -> None:

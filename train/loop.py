@@ -24,6 +24,7 @@ from modeling_facelivenet import EXPRESSIONS, IGNORE, FaceLiveNetConfig, FaceLiv
 from train.augmentation import prepare
 from train.batches import LABEL_COLUMNS, Batch, DrawnBatches, Labels, TrainingFaces, as_it_is
 from train.checkpoint import (
+    RECORD,
     CheckpointError,
     anybody,
     holds_a_run,
@@ -35,7 +36,7 @@ from train.checkpoint import (
 from train.config import TrainingConfig
 from train.figures import draw_curves
 from train.progress import Progress
-from train.record import RECORD, run_record
+from train.record import run_record
 from train.sampled_identities import SampledIdentities
 from train.start import start_from, transfer_branch
 from train.streaming import StreamedFaces

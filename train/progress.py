@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 
 from train.batches import Batch
-from train.checkpoint import holds_a_run
+from train.checkpoint import RECORD, holds_a_run
 from train.config import FREE_TO_CHANGE, TrainingConfig
 
 LOGGED = ("loss", "verification_loss", "softmax_loss", "triplet_loss", "expression_loss")
@@ -60,7 +60,7 @@ class Progress:
             return
         for name in ("checkpoints", "best", "last", "tensorboard"):
             shutil.rmtree(self.out / name, ignore_errors=True)
-        for name in ("log.jsonl", "training.json"):
+        for name in ("log.jsonl", RECORD):
             (self.out / name).unlink(missing_ok=True)
         self.out.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")

@@ -14,10 +14,9 @@ from accelerate import Accelerator
 
 from modeling_facelivenet import FaceLiveNetModel
 from train.batches import Labels
+from train.checkpoint import RECORD
 from train.config import TrainingConfig
 from train.progress import Progress
-
-RECORD = "training.json"
 
 
 def run_record(

@@ -125,10 +125,10 @@ def test_a_network_has_no_cell_for_a_task_it_was_not_trained_for(noisy):
     trained["moods"]["trained_on"] = {"patterns": ["8", "9"], "other": ["9"]}
     section = compare(models, trained, REFERENCES, pairs=pairs, far=0.05, resamples=50)
     assert section["warnings"] == [
-        "faces: UNKNOWN which people it was trained on: maybe on these",
-        "moods: OPTIMISTIC, trained on split 9",
+        "faces: UNKNOWN which people the network was trained on: maybe on these",
+        "moods: OPTIMISTIC: the network was trained on split 9",
     ]
-    assert "  moods: OPTIMISTIC, trained on split 9\n" in comparison_text(section)
+    assert "  moods: OPTIMISTIC: the network was trained on split 9\n" in comparison_text(section)
     moods = row_of(section, "verification", "moods")
     assert [moods[name] for name in ("accuracy", "auc", "eer", "tar_at_far", "difference", "mcnemar")] == [None] * 6
     assert row_of(section, "verification", "faces")["accuracy"]["total"] == len(pairs)

@@ -74,8 +74,8 @@ def test_the_command(corpus, tmp_path, capsys):
     thresholds = [row["similarity_threshold"] for row in section["authentication"]["folds"]]
     assert len(set(thresholds)) == 2
     assert section["warnings"] == [
-        "OPTIMISTIC: the network of fold 8 was trained on it",
-        "UNKNOWN which people the network of fold 9 was trained on: maybe on these",
+        "fold 8: OPTIMISTIC: the network was trained on split 8",
+        "fold 9: UNKNOWN which people the network was trained on: maybe on these",
     ]
     assert "Ten folds" in (out / "report.html").read_text()
 
