@@ -18,6 +18,7 @@ import numpy as np
 
 from evaluation import report
 from evaluation.calibration import calibrate
+from evaluation.comparison_table import training_record
 from evaluation.embeddings import (
     PER_PHOTOGRAPH,
     Checkpoint,
@@ -78,8 +79,11 @@ def judge_folds(arguments: argparse.Namespace) -> Path:
         "authentication": lambda: authentication_of_folds(folds, arguments.far, required, arguments.seed),
     }
     section["missing"] = {}
+    tasks = training_record(folds[0].checkpoint.folder)["tasks"]
     for name, run in judged.items():
         try:
+            if len(tasks) == 1 and name != tasks[0]:
+                raise TooLittleError(f"the networks were trained for {tasks[0]} alone")
             section[name] = run()
         except TooLittleError as error:  # a corpus without people, or without expressions
             section[name], section["missing"][name] = None, str(error)

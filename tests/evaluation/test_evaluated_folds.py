@@ -79,6 +79,15 @@ def test_the_command(corpus, tmp_path, capsys):
     ]
     assert "Ten folds" in (out / "report.html").read_text()
 
+    for number in (8, 9):
+        record = {"network": {"weighting": "verification"}}  # as a single task's stage leaves it
+        (run / f"fold-{number:02d}" / "best" / "training.json").write_text(json.dumps(record))
+    assert main(command) == 0
+    alone = json.loads((out / "results.json").read_text())["folds"]["patterns"]
+    assert alone["verification"]["folds"] == section["verification"]["folds"]
+    assert alone["expression"] is alone["authentication"] is None
+    assert "  no expression: the networks were trained for verification alone\n" in capsys.readouterr().out
+
     shutil.rmtree(run / "fold-09" / "best")
     assert main(command) == 2
     assert "fold-09/best is missing" in capsys.readouterr().err
