@@ -20,11 +20,12 @@ def folded(drawn_corpus, tmp_path):
     """Drawn people, four a fold, as the reader of CK+ would split them."""
     rows = load_corpus(drawn_corpus).to_list()[::3]
     fold_of = person_folds({row["identity"] for row in rows})
-    out = tmp_path / "folded"
+    return _corpus([row | {"split": fold_of[row["identity"]]} for row in rows], tmp_path / "folded", drawn_corpus)
+
+
+def _corpus(rows, out, drawn_corpus):
     out.mkdir()
-    Dataset.from_list([row | {"split": fold_of[row["identity"]]} for row in rows], features=FEATURES).to_parquet(
-        out / "part-00000.parquet"
-    )
+    Dataset.from_list(rows, features=FEATURES).to_parquet(out / "part-00000.parquet")
     shutil.copy(drawn_corpus / "corpus.json", out)
     return out
 
@@ -44,9 +45,10 @@ def test_nobody_is_in_two_parts_of_a_fold(folded):
 
 def test_every_fold_is_run_tested_and_averaged(folded, drawn_corpus, tmp_path, capsys):
     AcceleratorState._reset_state(reset_partial_state=True)
+    others = _corpus(load_corpus(drawn_corpus, ["valid"]).to_list()[:14], tmp_path / "others", drawn_corpus)
     arguments = [
         "--config", "train/presets/dynamic.yaml", "train/presets/drawn.yaml", "--out", str(tmp_path / "run"),
-        "--train", str(folded), "--validation", f"{drawn_corpus}:valid", "--fold", "all", "--cpu", "true",
+        "--train", str(folded), "--validation", str(others), "--fold", "all", "--cpu", "true",
         "--steps", "1", "--batch_size", "8", "--image_size", "75", "--validate_every", "1", "--tracker", "none",
     ]  # fmt: skip
     assert main(arguments) == 0
