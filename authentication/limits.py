@@ -3,16 +3,20 @@
 An attempt counts as failed from the moment it is opened until it is accepted. Who breaks off because the challenge does
 not suit a prepared video has therefore tried once, as has who was rejected.
 
+An address stands for whoever has it. A customer of IPv6 is given a network of at least 2**64 addresses, so all of those
+count as one.
+
 Faces are compared by a short random projection of their templates (Johnson and Lindenstrauss), whose matrix is drawn
 when the server starts and never leaves it: enough to notice the same person, useless for anything else, and forgotten
 after FORGET_SECONDS without an attempt.
 """
 
+import ipaddress
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -50,10 +54,15 @@ class _Record:
 
 @dataclass(frozen=True)
 class Ticket:
-    """Permission for one attempt; given back when it was accepted."""
+    """Permission for one attempt; given back when it was accepted.
+
+    began: seconds at which it was given. before: of the newest attempts before it, of the address and of the face.
+    """
 
     address: str
     face: bytes
+    began: float
+    before: tuple[float, float]
 
 
 class AttemptLimiter:
@@ -79,7 +88,7 @@ class AttemptLimiter:
             TooManyAttemptsError: one of the two has to wait; nothing is counted then.
         """
         with self._lock:
-            now = self._clock()
+            now, address = self._clock(), _network(address)
             self._forget(self._addresses, now)
             self._forget(self._faces, now)
             face = self._known(self._project(template))
@@ -91,7 +100,7 @@ class AttemptLimiter:
             for records, key, record in ((self._addresses, address, tried[0]), (self._faces, face, tried[1])):
                 records[key] = _Record(record.failed + 1, now)
                 records.move_to_end(key)
-            return Ticket(address, face)
+            return Ticket(address, face, now, (tried[0].newest, tried[1].newest))
 
     def accepted(self, ticket: Ticket) -> None:
         """The attempt was no failure: the face starts afresh, and the address has this one back."""
@@ -102,14 +111,16 @@ class AttemptLimiter:
     def withdraw(self, ticket: Ticket) -> None:
         """The attempt did not take place: neither the face nor the address has tried."""
         with self._lock:
-            self._give_back(self._faces, ticket.face)
-            self._give_back(self._addresses, ticket.address)
+            kept = (self._addresses, ticket.address), (self._faces, ticket.face)
+            for (records, key), before in zip(kept, ticket.before, strict=True):
+                self._give_back(records, key)
+                if key in records and records[key].newest == ticket.began:
+                    records[key] = replace(records[key], newest=before)
 
     @staticmethod
     def _give_back(records: OrderedDict, key) -> None:
-        record = records.get(key)
-        if record:
-            records[key] = _Record(record.failed - 1, record.newest)
+        if key in records:
+            records[key] = replace(records[key], failed=records[key].failed - 1)
 
     def _project(self, template: Template) -> np.ndarray:
         if self._projection is None:
@@ -134,3 +145,14 @@ class AttemptLimiter:
             if now - records[oldest].newest <= FORGET_SECONDS and len(records) < MOST_REMEMBERED:
                 return
             del records[oldest]
+
+
+def _network(address: str) -> str:
+    """The address, or the network that counts as one; what is no address stands for itself."""
+    try:
+        known = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if known.version == 4:
+        return str(known)
+    return str(known.ipv4_mapped or ipaddress.IPv6Network((int(known), 64), strict=False))

@@ -72,6 +72,20 @@ def test_an_address_may_try_more_often_but_not_for_ever(limiter, clock):
     limiter.begin("home", face(800))
 
 
+def test_the_addresses_of_one_network_count_as_one(limiter):
+    for number in range(FREE_ATTEMPTS_PER_ADDRESS):
+        limiter.begin(f"2001:db8:0:7::{number:x}", face(number))
+    for own in ("2001:db8:0:7:ffff::1", "2001:db8:0:7::1%eth0"):
+        with pytest.raises(TooManyAttemptsError):
+            limiter.begin(own, face(800))
+    limiter.begin("2001:db8:0:8::1", face(800))
+    for number in range(FREE_ATTEMPTS_PER_ADDRESS):
+        limiter.begin("::ffff:192.0.2.1", face(number + 100))
+    with pytest.raises(TooManyAttemptsError):
+        limiter.begin("192.0.2.1", face(801))
+    limiter.begin("192.0.2.2", face(801))
+
+
 def test_a_refused_attempt_is_not_counted(limiter, clock):
     for _ in range(FREE_ATTEMPTS_PER_FACE):
         limiter.begin("here", face(1))
@@ -89,6 +103,22 @@ def test_a_withdrawn_attempt_counts_neither_for_the_face_nor_for_the_address(lim
     limiter.begin("here", face(1))
     with pytest.raises(TooManyAttemptsError):  # and those before it are not forgiven
         limiter.begin("here", face(1))
+
+
+def test_a_withdrawn_attempt_makes_nobody_wait_longer(limiter, clock):
+    for _ in range(FREE_ATTEMPTS_PER_FACE):
+        limiter.begin("here", face(1))
+    clock.now += FIRST_WAIT_SECONDS
+    limiter.withdraw(limiter.begin("here", face(1)))
+    limiter.begin("here", face(1))
+    clock.now += 2 * FIRST_WAIT_SECONDS
+    early = limiter.begin("here", face(1))
+    clock.now += 4 * FIRST_WAIT_SECONDS
+    limiter.begin("here", face(1))
+    limiter.withdraw(early)  # the one after it counts, and is the newest
+    with pytest.raises(TooManyAttemptsError) as caught:
+        limiter.begin("here", face(1))
+    assert caught.value.seconds == 4 * FIRST_WAIT_SECONDS
 
 
 def test_acceptance_and_time_forgive(limiter, clock):
