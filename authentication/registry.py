@@ -75,8 +75,7 @@ class SessionRegistry:
         """
         entry = self._find(token)
         with entry.lock:
-            if entry.attempt.session.decision is not None:  # decided by another frame while this one waited
-                raise UnknownSessionError("this attempt has been decided")
+            self._find(token)  # decided, closed or expired while this frame waited
             view = entry.attempt.observe(image, self._clock())
             if view.progress.decision is not None:
                 self.close(token)

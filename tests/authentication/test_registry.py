@@ -3,6 +3,7 @@
 import threading
 import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 
 import numpy as np
@@ -143,6 +144,43 @@ def test_an_error_while_judging_decides_nothing(clock):
         with pytest.raises(RuntimeError, match="out of memory"):
             registry.observe(token, "bomb")
     assert registry.observe(token, "frame").progress.counted
+
+
+@pytest.mark.parametrize("how", ["expired", "closed"])
+def test_a_frame_that_waited_for_another_is_not_judged_when_the_attempt_is_over(clock, how):
+    judging, go_on, waits = threading.Event(), threading.Event(), threading.Event()
+    registry = SessionRegistry(lifetime=60, clock=clock)
+    attempt = Mirror()
+    judge, seen = attempt.observe, []
+
+    def slowly(image, now):
+        seen.append(image)
+        judging.set()
+        assert go_on.wait(30)
+        return judge(image, now)
+
+    def find(token, plain=registry._find):
+        entry = plain(token)
+        waits.set()
+        return entry
+
+    attempt.observe = slowly
+    token = registry.open(attempt)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(registry.observe, token, "first")
+        assert judging.wait(30)
+        registry._find = find
+        second = pool.submit(registry.observe, token, "second")
+        assert waits.wait(30)
+        if how == "closed":
+            registry.close(token)
+        else:
+            clock.now += 61
+        go_on.set()
+        first.result(30)
+        with pytest.raises(UnknownSessionError):
+            second.result(30)
+    assert seen == ["first"]
 
 
 def test_two_attempts_do_not_mix(clock):
