@@ -8,8 +8,8 @@ It knows neither camera, network nor clock: it is shown one `Frame` after the ot
 where the fusion rule accepted it for what the step asks for, and a step is passed when frames have counted one after
 the other for `HOLD_SECONDS`. Every expression has to come from a neutral face and on demand, at a moment that nobody
 can foresee, so a photograph held before the camera never passes: it is either never neutral or never anything else. Nor
-do two that take turns, unless the exchange is quicker than UNSEEN_SECONDS: a face that was out of sight in between has
-to be neutral again.
+do two that take turns, unless the exchange is quicker than UNSEEN_SECONDS, or falls between two frames: a face that was
+out of sight in between has to be neutral again, within the time the expression has left.
 
 What may not be ends the session with a reason of its own:
 
@@ -45,7 +45,7 @@ SWITCH_SECONDS = 0.4
 FOLLOWS = 0.8  # of the threshold: how alike to the face before; less than to the reference, for faces move
 CROWD_SECONDS = 1.5
 LOST_SECONDS = 2.5
-UNSEEN_SECONDS = 0.5  # without a single face, after which the expression does not come from the neutral face any more
+UNSEEN_SECONDS = 0.5  # since a face alone was seen: then the expression does not come from the neutral face any more
 WRONG_SECONDS = 2.5
 SURE = 0.5  # probability from which another expression is certainly not the asked one
 FROZEN_SECONDS = 1.5
@@ -163,6 +163,8 @@ class ChallengeSession:
         self._fingerprints: set[bytes] = set()
         self._repeated = 0
         self._face: np.ndarray | None = None  # embedding of the last face that was the same person's
+        self._seen_at = math.inf  # when a face alone was last seen
+        self._sent_back = False  # from the expression to its neutral face
 
     @property
     def required_expression(self) -> str:
@@ -206,9 +208,8 @@ class ChallengeSession:
         reason = self._stream(frame, new, now, gap) or self._person(frame, now) or self._time(decision, now)
         if reason:
             return self._reject(reason)
-        unseen = self._lasted("unseen", frame.embedding is None, now) >= UNSEEN_SECONDS or gap > RUN_GAP_SECONDS
-        if unseen and self.step == "expression":
-            self._enter("neutral", now)
+        if self._was_hidden(frame, now) and self.step == "expression":
+            self._send_back()
         if new:
             self._advance(decision, now)
         return self.progress()
@@ -227,6 +228,9 @@ class ChallengeSession:
             return
         run = [decision for _, decision in self._run]
         held = decide_frames(run, self.required_expression, len(run))
+        if self.step == "neutral" and self._sent_back:
+            self.step, self._run = "expression", []  # it is still the same step's time
+            return
         if self.step == "neutral":
             self._enter("expression", now)
             return
@@ -306,8 +310,23 @@ class ChallengeSession:
             return 0.0
         return now - self._since.setdefault(name, now)
 
+    def _was_hidden(self, frame: Frame, now: float) -> bool:
+        """Whether the face has been out of sight for so long that it may be another photograph by now."""
+        hidden = now - self._seen_at
+        if frame.embedding is None:
+            return hidden >= UNSEEN_SECONDS
+        self._seen_at = now
+        return hidden > RUN_GAP_SECONDS
+
     def _enter(self, step: str, now: float) -> None:
         self.step, self._step_began, self._run = step, now, []
+        self._sent_back = False
+        self._since.pop("wrong", None)
+
+    def _send_back(self) -> None:
+        """To the neutral face, whose pause is known by now: the expression's clock therefore runs on, or hiding again
+        and again would be as many tries."""
+        self.step, self._run, self._sent_back = "neutral", [], True
         self._since.pop("wrong", None)
 
     def _reject(self, reason: str) -> Progress:

@@ -74,7 +74,7 @@ HOLD = round(HOLD_SECONDS / STEP) + 2  # frames that hold a step, rounding inclu
     ("scenes", "reason"),
     [
         pytest.param([NEUTRAL] * HOLD + [HAPPY] * HOLD, "accepted", id="genuine, at once"),
-        pytest.param([BLANK] * 30 + [NEUTRAL] * 30 + [BLANK] * 5 + [HAPPY] * 9, "accepted", id="genuine, slowly"),
+        pytest.param([BLANK] * 30 + [NEUTRAL] * 30 + [BLANK] * 4 + [HAPPY] * 9, "accepted", id="genuine, slowly"),
         pytest.param([HAPPY] * 30 + [NEUTRAL] * HOLD + [HAPPY] * HOLD, "accepted", id="genuine, smiling too early"),
         pytest.param(([NEUTRAL] * 4 + [DIM] * 15) * 2 + [NEUTRAL] * 9 + [HAPPY] * 9, "accepted", id="flickering"),
         pytest.param([CROWD] * 10 + [NEUTRAL] * 9 + [HAPPY] * 9, "accepted", id="somebody passes behind"),
@@ -230,6 +230,39 @@ def test_what_happened_in_a_gap_nobody_saw():
     assert session.step == "neutral"
     play([NEUTRAL] * HOLD + [HAPPY] * HOLD, session, start=4.0)
     assert session.decision.accepted
+
+
+@pytest.mark.parametrize("apart", [[1.0, 1.4, 2.4], [0.6, 1.2], [1.01]])
+def test_what_happened_between_frames_and_faceless_frames(apart):
+    """It is since the last face that nobody saw anything, not since the first frame without one."""
+    session = play([NEUTRAL] * HOLD)
+    assert session.step == "expression"
+    last = (HOLD - 1) * STEP
+    for seconds in apart[:-1]:
+        session.observe(shown(BLANK, "happy"), last + seconds)
+    session.observe(shown(HAPPY, "happy"), last + apart[-1])
+    assert session.step == "neutral"
+
+
+def test_one_faceless_frame_of_a_slow_stream_is_forgiven():
+    session = play([NEUTRAL] * 3 + [BLANK] + [HAPPY] * 3, step=0.4)
+    assert session.decision.accepted
+
+
+def test_hiding_gives_no_new_time_for_the_expression():
+    """The pause before it is known by then, and a prepared video could be tried until it fits."""
+    session = ChallengeSession(SMILE)
+    again = [BLANK] * 6 + [NEUTRAL] * HOLD + [HAPPY] * 3
+    scenes = [NEUTRAL] * HOLD + again * LONG
+    for index, scene in enumerate(scenes):
+        if session.observe(shown(scene, session.required_expression), index * STEP).decision:
+            break
+    assert session.decision.reason == "timed_out"
+    assert index * STEP == pytest.approx(HOLD * STEP + STEP_SECONDS, abs=3 * STEP)
+    both = ChallengeSession(Challenge(("happy", "happy"), (0.0, 0.0)))  # and the next step has all of its own
+    scenes = [NEUTRAL] * HOLD + [UNSURE] * 90 + [BLANK] * 6 + [NEUTRAL] * HOLD + [HAPPY] * HOLD + [UNSURE] * 90
+    play(scenes + [NEUTRAL] * HOLD + [HAPPY] * HOLD, both)
+    assert both.decision.accepted
 
 
 @pytest.mark.parametrize("late", [math.nan, math.inf, -1.0])
