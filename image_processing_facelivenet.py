@@ -13,13 +13,13 @@ import math
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tvF
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
@@ -29,7 +29,17 @@ try:
 except ImportError:  # only detection needs it
     MTCNN = None
 
-MAX_PIXELS = 64_000_000  # decoded, such a picture takes 192 MB; above it the header alone decides
+MAX_PIXELS = 64_000_000  # decoded, such a picture takes 256 MB, turned upright twice that; above it the header decides
+
+ROWS = 64  # of a picture that are scaled at once: in floats all of it would take eight times its memory
+
+# Pillow knows more, and of some (icons, say) decodes all before it tells how large they are.
+Image.init()
+FORMATS = [
+    name
+    for name in ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM")
+    if name in Image.OPEN  # not every build of Pillow has all
+]
 
 # Where eyes, nose and corners of the mouth come to lie, as fractions of the crop: the proportions of the widely used
 # 112-pixel five-point template, raised so that a dropped jaw stays inside.
@@ -58,7 +68,9 @@ class Face:
     probability: float
 
 
-def load_image(source, name: str | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def load_image(
+    source, name: str | None = None, max_pixels: int = MAX_PIXELS, formats: Sequence[str] = FORMATS
+) -> Image.Image:
     """Decode anything that holds one picture into an upright 8-bit RGB image.
 
     Args:
@@ -66,6 +78,7 @@ def load_image(source, name: str | None = None, max_pixels: int = MAX_PIXELS) ->
             uint16 or finite floats within 0..1 or 0..255). EXIF orientation is applied, transparency laid over white.
         name: what error messages call it; by default the path, or "image".
         max_pixels: width x height above which the picture is refused, before it is decoded.
+        formats: of files and bytes, by Pillow's names; others are no pictures.
 
     Raises:
         UnreadableImageError: not a picture, truncated, empty, non-finite, or larger than max_pixels.
@@ -74,10 +87,10 @@ def load_image(source, name: str | None = None, max_pixels: int = MAX_PIXELS) ->
         name = name or str(source)
         if not os.path.isfile(source):
             raise UnreadableImageError(f"{name}: {'a folder, not a file' if os.path.isdir(source) else 'no such file'}")
-        return _decode(source, name, max_pixels)
+        return _decode(source, name, max_pixels, formats)
     name = name or "image"
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return _decode(io.BytesIO(source), name, max_pixels)
+        return _decode(io.BytesIO(source), name, max_pixels, formats)
     if isinstance(source, Image.Image):
         with _naming(name):  # one that was opened but not decoded yet
             return _to_rgb(source, name, max_pixels)
@@ -90,11 +103,11 @@ def load_image(source, name: str | None = None, max_pixels: int = MAX_PIXELS) ->
     )
 
 
-def _decode(file, name: str, max_pixels: int) -> Image.Image:
+def _decode(file, name: str, max_pixels: int, formats: Sequence[str]) -> Image.Image:
     with _naming(name):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is stricter
-            image = Image.open(file)
+            image = Image.open(file, formats=formats)
         with image:
             return _to_rgb(image, name, max_pixels)
 
@@ -123,13 +136,17 @@ def _to_rgb(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
         )
     if not width or not height:
         raise UnreadableImageError(f"{name}: an empty picture ({width}x{height})")
-    image = ImageOps.exif_transpose(image)
+    image.load()
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # Pillow copies an upright one too
+        image = ImageOps.exif_transpose(image)
     if image.mode == "F" or image.mode.startswith("I"):  # 16 and 32 bits: Pillow's own conversion would clip at 255
         return _from_array(np.asarray(image), name, max_pixels)
     if "A" in image.getbands() or "transparency" in image.info:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
+        white = Image.new("RGB", image.size, "white")
+        white.paste(image, mask=image)
+        return white
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _from_array(array: np.ndarray, name: str, max_pixels: int) -> Image.Image:
@@ -141,22 +158,28 @@ def _from_array(array: np.ndarray, name: str, max_pixels: int) -> Image.Image:
         raise UnreadableImageError(f"{name}: an array of shape {array.shape} is not one grey, RGB or RGBA picture")
     if array.dtype.kind not in "buif":
         raise UnreadableImageError(f"{name}: an array of {array.dtype} holds no pixels")
-    values = array.astype(np.float64) if array.dtype != np.uint8 else array
-    if values.dtype != np.uint8:
-        if not np.isfinite(values).all():
-            raise UnreadableImageError(f"{name}: holds NaN or infinite pixels")
-        low, high = values.min(), values.max()
-        if array.dtype.kind in "ui" and high > 255:
-            values = values / 257  # 16 bits: 65535 -> 255
-        elif array.dtype.kind in "fb" and high <= 1:
-            values = values * 255
-        # Floats that end just above 1 are an overshot 0..1, not a black 0..255
-        if low < 0 or values.max() > 255 or (array.dtype.kind == "f" and 1 < high < 2):
-            raise UnreadableImageError(
-                f"{name}: pixels from {low:g} to {high:g}; 0..1, 0..255 or 16 bits are understood"
-            )
-        values = values.round().astype(np.uint8)
-    return _to_rgb(Image.fromarray(np.ascontiguousarray(values)), name, max_pixels)
+    if array.shape[0] * array.shape[1] <= max_pixels and array.dtype != np.uint8:  # above it _to_rgb says so
+        array = _to_bytes(array, name)
+    return _to_rgb(Image.fromarray(np.ascontiguousarray(array)), name, max_pixels)
+
+
+def _to_bytes(array: np.ndarray, name: str) -> np.ndarray:
+    """Pixels of any other type as uint8."""
+    low, high = float(array.min()), float(array.max())  # NaN where there is one
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise UnreadableImageError(f"{name}: holds NaN or infinite pixels")
+    white = 255.0
+    if array.dtype.kind in "ui" and high > 255:
+        white = 65535.0
+    elif array.dtype.kind in "fb" and high <= 1:
+        white = 1.0
+    # Floats that end just above 1 are an overshot 0..1, not a black 0..255
+    if low < 0 or high > white or (array.dtype.kind == "f" and 1 < high < 2):
+        raise UnreadableImageError(f"{name}: pixels from {low:g} to {high:g}; 0..1, 0..255 or 16 bits are understood")
+    scaled = np.empty(array.shape, np.uint8)
+    for top in range(0, len(array), ROWS):
+        scaled[top : top + ROWS] = np.rint(array[top : top + ROWS].astype(np.float64) * 255 / white)
+    return scaled
 
 
 class FaceLiveNetImageProcessor(BaseImageProcessor):

@@ -16,6 +16,7 @@ from pipeline_facelivenet import reject
 
 MAX_MOMENTS = 2000  # of the timeline: over a minute at 30 frames a second
 MAX_FRAME_PIXELS = 3840 * 2160  # no webcam has more; a small file may unfold to many times that
+FRAME_FORMATS = ("JPEG", "PNG", "WEBP")  # as which a browser encodes them
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ class Attempt:
         asked, passed, step = self.session.required_expression, self.session.passed, self.session.step
         evidence, decision, pixels, size = None, None, b"", (0, 0)
         try:
-            image = load_image(image, max_pixels=MAX_FRAME_PIXELS)
+            image = load_image(image, max_pixels=MAX_FRAME_PIXELS, formats=FRAME_FORMATS)
             size, pixels = image.size, image.tobytes()
             evidence = self._authenticator.look(image, self._tracker)
         except UnreadableImageError:

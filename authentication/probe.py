@@ -31,5 +31,6 @@ def judge_frames(authenticator: Authenticator, template: Template, path: str, ex
 
 def decide_probe(frames: list[JudgedFrame], expression: str) -> Decision:
     """The decision for one probe from all of its frames."""
-    hold = FRAMES_TO_HOLD if len(frames) > 1 else 1  # a clip of one frame is a photograph
+    photograph = len(frames) == 1 and frames[0].seconds is None
+    hold = 1 if photograph else FRAMES_TO_HOLD
     return decide_frames([frame.decision for frame in frames], expression, hold)

@@ -47,6 +47,8 @@ def read_frames(path: str | Path, rate: float = FRAMES_PER_SECOND) -> Iterator[t
             if not container.streams.video:
                 raise UnreadableImageError(f"{path}: holds no video")
             codec = container.streams.video[0].codec_context
+            if codec is None:
+                raise UnreadableImageError(f"{path}: its codec is not known")
             if codec.width * codec.height > MAX_PIXELS:
                 raise UnreadableImageError(f"{path}: frames of {codec.width}x{codec.height} are too large")
             codec.options = {"max_pixels": str(MAX_PIXELS)}  # for frames that are larger than the header says

@@ -62,12 +62,13 @@ class Offline:
         if template is None:
             return _problem(problem), ""
         try:
-            frame, *more = judge_frames(self.authenticator, template, probe, expression)
+            frame = next(judge_frames(self.authenticator, template, probe, expression))
+            if frame.seconds is not None:
+                return _problem(words.PROBE_IS_CLIP), ""
+            picture = load_image(probe)
         except (UnreadableImageError, OSError) as error:
             return _problem(str(error).replace(str(probe), Path(probe).name)), ""
-        if more:
-            return _problem(words.PROBE_IS_CLIP), ""
-        faces = [face, self.authenticator.crop(load_image(probe), frame.evidence)] if frame.evidence else []
+        faces = [face, self.authenticator.crop(picture, frame.evidence)] if frame.evidence else []
         return self._verdict(frame.decision), pair_row(frame.decision, faces)
 
     def _template(self, reference: str | None) -> tuple[Template | None, str, np.ndarray | None]:

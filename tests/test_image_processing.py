@@ -16,7 +16,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from transformers import AutoImageProcessor
 
 from face_data.drawn import draw_face
@@ -240,6 +240,7 @@ def test_unusable_sources_are_named_with_their_cause(margin, portrait, tmp_path)
         "text.jpg": (b"This is not a photograph.\n" * 50, "not a picture"),
         "broken.png": (encoded(portrait)[:2000], "damaged or incomplete"),
         "broken.avif": (avif[: len(avif) // 2] + b"\xff" * (len(avif) // 2), "damaged or incomplete"),
+        "icon.png": (encoded(portrait, "ICO"), "not a picture"),  # Pillow decodes those before it tells their size
         "exif.jpg": (mistyped_exif(), "damaged or incomplete"),
         "large.png": (png_header(12000, 12000), "12000x12000 is 144 megapixels, over the limit of 64"),
         "bomb.png": (png_header(60000, 60000), "refused before decoding"),
@@ -289,22 +290,49 @@ def test_unusable_arrays_are_named_with_their_cause(source, cause):
         load_image(source, "frame 7")
 
 
+def loaded_elsewhere(path) -> tuple[float, float, str]:
+    """`load_image` in a process of its own: seconds, bytes of memory it took at most, type of what came of it."""
+    script = """
+import sys, time
+from image_processing_facelivenet import load_image
+
+def peak():
+    return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+
+before, start = peak(), time.perf_counter()
+try:
+    outcome = load_image(sys.argv[1])
+except ValueError as error:
+    outcome = error
+print(time.perf_counter() - start, peak() - before, type(outcome).__name__)
+"""
+    done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=True)
+    seconds, taken, outcome = done.stdout.split()
+    return float(seconds), float(taken), outcome
+
+
 def test_huge_pictures_are_refused_by_their_header(tmp_path):
-    """A real 12000x12000 PNG, which decoded takes 432 MB, in a process that counts its memory and its time."""
+    """A real 12000x12000 PNG, which decoded takes 432 MB."""
     assert MAX_PIXELS < 12000 * 12000
     Image.new("1", (12000, 12000)).save(tmp_path / "huge.png")  # one bit a pixel is quick to write
-    script = """
-import resource, sys, time
-from image_processing_facelivenet import UnreadableImageError, load_image
-before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-try:
-    load_image(sys.argv[1])
-except UnreadableImageError:
-    print(time.perf_counter() - start, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
-"""
-    done = subprocess.run([sys.executable, "-c", script, tmp_path / "huge.png"], capture_output=True, text=True)
-    seconds, megabytes = map(float, done.stdout.split())
-    assert seconds < 3 and megabytes < 50
+    seconds, taken, outcome = loaded_elsewhere(tmp_path / "huge.png")
+    assert outcome == "UnreadableImageError" and seconds < 3 and taken < 50e6
+
+
+@pytest.mark.parametrize("kind", ["upright", "turned", "16 bits", "transparent"])
+def test_decoding_takes_two_copies_of_a_picture_at_most(tmp_path, kind):
+    """Of the decoded one, which Pillow keeps in four bytes a pixel."""
+    size, exif = (5000, 5000), Image.Exif()
+    if kind == "turned":
+        exif[ExifTags.Base.Orientation] = 6
+    if kind == "16 bits":
+        Image.fromarray(np.full(size, 300, np.uint16)).save(tmp_path / "large.png", compress_level=1)
+    else:
+        Image.new("RGBA" if kind == "transparent" else "RGB", size).save(
+            tmp_path / "large.png", exif=exif, compress_level=1
+        )
+    _, taken, outcome = loaded_elsewhere(tmp_path / "large.png")
+    assert outcome == "Image" and 2 < taken / 5000**2 < 9  # importing may have taken more for a moment
 
 
 def test_the_limit_can_be_lower():

@@ -92,6 +92,15 @@ def test_what_is_no_clip_is_named(tmp_path, content):
         list(read_frames(path))
 
 
+def test_an_unknown_codec_is_named(tmp_path, arrow):
+    path = write_clip(tmp_path / "clip.avi", [arrow])
+    data = path.read_bytes()
+    assert data.count(b"FMP4") >= 1
+    path.write_bytes(data.replace(b"FMP4", b"zz77"))
+    with pytest.raises(UnreadableImageError, match=r"clip\.avi: its codec is not known"):
+        list(read_frames(path))
+
+
 def test_frames_too_large_are_refused_before_they_are_decoded(tmp_path, monkeypatch, arrow):
     path = write_clip(tmp_path / "clip.avi", [arrow], codec="mjpeg", pixels="yuvj420p")
     monkeypatch.setattr("authentication.video.MAX_PIXELS", 64 * 32 - 1)

@@ -2,6 +2,7 @@
 
 import json
 
+import av
 import pytest
 from PIL import Image
 
@@ -55,6 +56,22 @@ def test_what_cannot_be_checked(tab, examples, tmp_path):
     assert "text.mp4: not a clip" in broken and str(tmp_path) not in broken, "no folder of the server is told"
     assert "No face was found" in tab.on_pair(reference, str(nobody), asked)[0]
     assert words.PROBE_IS_CLIP in tab.on_pair(reference, examples[0][0][1], asked)[0]
+
+
+def test_a_clip_of_one_frame_is_no_photograph(tab, examples, tmp_path):
+    """Where three frames in a row have to count one does not do, whatever it shows."""
+    reference, smiling, asked = examples[1][0]
+    clip = tmp_path / "short.mp4"
+    with av.open(str(clip), "w") as container:
+        stream = container.add_stream("libx264", rate=1)
+        stream.width = stream.height = 320
+        stream.pix_fmt = "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_image(Image.open(smiling).convert("RGB"))))
+        container.mux(stream.encode())
+    assert "card accepted" in tab.on_pair(reference, smiling, asked)[0]
+    verdict, _ = tab.on_clip(reference, str(clip), asked)
+    assert "card rejected" in verdict and "not held long enough" in verdict
+    assert words.PROBE_IS_CLIP in tab.on_pair(reference, str(clip), asked)[0]
 
 
 def test_the_models_numbers_are_those_of_its_results(shipped, tmp_path):
