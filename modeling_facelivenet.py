@@ -191,6 +191,16 @@ class BatchNorm2d(nn.BatchNorm2d):
         if not config.batch_norm_scale:
             self.weight = None
 
+    def forward(self, x: Tensor) -> Tensor:
+        if self.weight is not None or not torch.is_grad_enabled():
+            return super().forward(x)
+        # PyTorch's CUDA kernels give the shift no gradient where there is no scale at all
+        if self.training:
+            self.num_batches_tracked.add_(1)
+        scale = torch.ones_like(self.bias)
+        mean, variance = self.running_mean, self.running_var
+        return F.batch_norm(x, mean, variance, scale, self.bias, self.training, self.momentum, self.eps)
+
 
 class ConvBlock(nn.Module):
     """Convolution without bias, batch norm, ReLU."""

@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModel
 
 from modeling_facelivenet import (
     EXPRESSIONS,
+    BatchNorm2d,
     FaceLiveNetConfig,
     FaceLiveNetForImageClassification,
     FaceLiveNetModel,
@@ -46,6 +47,23 @@ def test_parameter_counts_of_the_paper():
     assert parameters(model.verification) == 3_200_000
     assert branch_2 == 3_430_278
     assert parameters(model.shared) + parameters(model.verification) + branch_2 == 13_065_270
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_batch_norms_without_a_scale_learn_their_shift_on_gpus_too(training):
+    """PyTorch's CUDA kernel gives no gradient of the shift where it gets no scale, so it gets one of 1."""
+    norm = BatchNorm2d(3, FaceLiveNetConfig()).train(training)
+    plain = torch.nn.BatchNorm2d(3, eps=norm.eps, momentum=norm.momentum).train(training)
+    x = torch.randn(4, 3, 5, 5)
+    with torch.no_grad():
+        assert norm(x).equal(plain(x))
+    output = norm(x)
+    assert output.equal(plain(x)) and output.grad_fn._saved_weight.equal(torch.ones(3))
+    for name, statistic in norm.named_buffers():
+        assert statistic.equal(plain.get_buffer(name))
+    if torch.cuda.is_available():
+        norm.cuda()(x.cuda()).sum().backward()
+        assert norm.bias.grad.allclose(torch.full((3,), 100.0, device="cuda"))
 
 
 def test_scaled_batch_norms_add_one_parameter_per_channel():
