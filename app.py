@@ -21,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 from authentication.authenticator import DEFAULT_MODEL, Authenticator
 from authentication.session import STEP_SECONDS
 from demo import live, model, offline, words
+from demo.components import refuse_downloads
 from demo.examples import REFERENCE, draw_examples
 
 STYLE = Path(__file__).parent / "demo" / "style.css"
@@ -109,6 +110,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     with tempfile.TemporaryDirectory(prefix="facelivenet-") as examples:
         offline_tabs = None if arguments.live_only else offline.Offline(authenticator, arguments.operator)
+        refuse_downloads()
         page = build(live_tab, offline_tabs, arguments.model, Path(examples))
         # The first face takes seconds longer than the next, for nobody to wait for.
         threading.Thread(target=authenticator.evidence, args=[Path(examples) / REFERENCE], daemon=True).start()

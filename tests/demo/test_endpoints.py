@@ -1,15 +1,19 @@
 """What a client gets who does not use the page: the server's word counts, whatever is sent and in whatever order."""
 
+import http.server
 import io
 import re
+import threading
 
+import gradio as gr
 import httpx
 import pytest
+from gradio import processing_utils
 from PIL import Image
 
 from benchmarks.live import GradioError, GradioPage, frames_of
-from demo import live
-from demo.components import MOST_FRAME_BYTES, CameraFrames, decode_frame
+from demo import live, words
+from demo.components import MOST_FRAME_BYTES, CameraFrames, decode_frame, refuse_downloads
 from face_data.drawn import WELL_KNOWN, drawn_photograph
 
 PERSON = WELL_KNOWN[4]  # nobody else's failures count for this face
@@ -76,6 +80,63 @@ def test_a_path_that_was_not_uploaded_is_neither_read_nor_deleted(page, reposito
         page.call("reference", "change", [[{"image": value, "caption": None}]])
     page.close()
     assert secret.exists()
+
+
+@pytest.fixture
+def elsewhere():
+    """A picture on another server, and which paths were asked for there."""
+    asked = []
+
+    class Picture(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"picture")
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Picture) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{other.server_port}/picture.png", asked
+        other.shutdown()
+
+
+@pytest.mark.parametrize("component", ["reference", "start", "token", "pair", "clip", "expression", "frame"])
+def test_nothing_is_downloaded_for_a_client(server, page, photograph, elsewhere, component):
+    url, asked = elsewhere
+    there = {"path": url, "meta": {"_type": "gradio.FileData"}}
+    mine = page.upload("a.png", photograph)
+    files = server.files()
+    element, event, data = {
+        "reference": ("reference", "change", [[{"image": there, "caption": None}]]),
+        "start": ("start", "click", [[{"image": there, "caption": None}], ""]),
+        "token": ("start", "click", [[{"image": mine, "caption": None}], there]),
+        "pair": ("check-pair", "click", [mine, there, "happy"]),
+        "clip": ("check-clip", "click", [mine, there, "happy"]),
+        "expression": ("check-pair", "click", [mine, mine, there]),
+        "frame": ("camera", "stream", [there, "token"]),
+    }[component]
+    with pytest.raises(GradioError, match=words.NOT_UPLOADED):
+        page.call(element, event, data)
+    assert asked == [] and server.files() == files
+
+
+def test_a_download_is_refused_where_gradio_would_make_it(elsewhere, tmp_path, monkeypatch):
+    url, asked = elsewhere
+    monkeypatch.setattr(processing_utils, "PUBLIC_HOSTNAME_WHITELIST", ["127.0.0.1"])  # which it refuses by itself
+    monkeypatch.setattr(
+        processing_utils, "async_ssrf_protected_download", processing_utils.async_ssrf_protected_download
+    )
+    refuse_downloads()
+    for download in (
+        gr.Textbox().move_resource_to_block_cache,
+        lambda url: processing_utils.save_url_to_cache(url, tmp_path),
+    ):
+        with pytest.raises(gr.Error, match=words.NOT_UPLOADED):
+            download(url)
+    assert asked == [] and list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("token", ["guess", "x" * 43, 7, {"token": 1}, ["x"]])
