@@ -16,6 +16,7 @@ import threading
 from pathlib import Path
 
 import gradio as gr
+from starlette.middleware import Middleware
 from transformers.utils import logging as transformers_logging
 
 from authentication.authenticator import DEFAULT_MODEL, Authenticator
@@ -23,6 +24,7 @@ from authentication.session import STEP_SECONDS
 from demo import live, model, offline, words
 from demo.components import refuse_downloads
 from demo.examples import REFERENCE, draw_examples
+from demo.routes import UsedRoutes
 
 STYLE = Path(__file__).parent / "demo" / "style.css"
 
@@ -122,6 +124,7 @@ def main(argv: list[str] | None = None) -> int:
             footer_links=[],
             run_history=False,
             max_file_size="20mb",
+            app_kwargs={"middleware": [Middleware(UsedRoutes)]},
             allowed_paths=[examples],
             state_session_capacity=live.STREAMS * 2,  # pages Gradio remembers; nothing that counts is in there
         )

@@ -82,6 +82,41 @@ def test_a_path_that_was_not_uploaded_is_neither_read_nor_deleted(page, reposito
     assert secret.exists()
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "deep_link?session_hash={session}"),  # writes what the page shows, faces included, to a file
+        ("POST", "process_recording"),  # as these write
+        ("POST", "vibe-edit/"),
+        ("POST", "vibe-code"),
+        ("GET", "vibe-code"),
+        ("POST", "run/predict"),  # these run an event past the queue, or beside it
+        ("POST", "run/predict/"),
+        ("POST", "api/predict"),
+        ("POST", "call/predict"),
+        ("POST", "call/v2/predict"),
+        ("GET", "call/predict/{session}"),
+        ("POST", "component_server"),
+        ("POST", "cancel"),
+        ("GET", "proxy=http://127.0.0.1:1/"),  # these fetch what a client names
+        ("GET", "file=http://127.0.0.1:1/"),
+        ("GET", "file=https%3A%2F%2F127.0.0.1:1/"),
+        ("GET", "file/http://127.0.0.1:1/"),
+        ("GET", "queue/status"),  # and these tell of others
+        ("GET", "/monitoring"),
+        ("GET", "/monitoring/summary"),
+    ],
+)
+def test_routes_the_page_has_no_use_for_are_closed(server, page, photograph, method, path):
+    page.call("reference", "change", [[{"image": page.upload("a.png", photograph), "caption": None}]])
+    files = server.files()
+    path = path.format(session=page.session)
+    body = page._body("start", "click", [[], ""]) if method == "POST" else None
+    for whole in [path] if path.startswith("/") else [f"/gradio_api/{path}", f"/{path}"]:
+        assert page.http.request(method, whole, json=body, timeout=5).status_code == 404, whole
+    assert server.files() == files
+
+
 @pytest.fixture
 def elsewhere():
     """A picture on another server, and which paths were asked for there."""
