@@ -20,6 +20,7 @@ from authentication.session import STEP_SECONDS, Challenge, ChallengeSession, dr
 from authentication.template import Template
 from demo import pictures, words
 from demo.components import CameraFrames, UploadedPhotographs
+from demo.streams import Streams
 
 FRAME_SECONDS = 0.1  # between the frames the browser sends, if the server keeps up
 STREAM_SECONDS = 60  # of work for one stream, and of waiting for its next frame: then the place is free again
@@ -53,6 +54,7 @@ class Live:
         self.step_seconds = step_seconds
         self.operator = operator
         self.sessions = SessionRegistry()
+        self.streams = Streams()
         self.limiter = AttemptLimiter(authenticator.config.similarity_threshold)
         self._files: dict[str, set[Path]] = {}  # uploads, by the page that made them: only to delete them with it
         self._files_lock = threading.Lock()
@@ -92,14 +94,18 @@ class Live:
     def on_frame(self, frame: bytes | None, token: str):
         """Judge one frame: returns the token, instruction, steps, overlay, the operator's numbers, and the timeline."""
         if not token or frame is None:
+            self.streams.end()
             return [gr.skip()] * 6
         try:
             view = self.sessions.observe(token, frame)
         except UnknownSessionError:
+            self.streams.end()
             return "", pictures.card("idle", words.OVER, words.OVER_HELP), "", "", gr.skip(), gr.skip()
+        self.streams.keep(token)
         progress, decision = view.progress, view.progress.decision
         timeline = ""
         if decision is not None:
+            self.streams.end()
             token = ""
             timeline = pictures.timeline(view.moments, decision.threshold, self.operator)
         return (

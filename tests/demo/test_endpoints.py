@@ -12,6 +12,7 @@ from gradio import processing_utils
 from PIL import Image
 
 from benchmarks.live import GradioError, GradioPage, frames_of
+from benchmarks.live import photograph as photograph_of
 from demo import live, words
 from demo.components import MOST_FRAME_BYTES, CameraFrames, decode_frame, refuse_downloads
 from face_data.drawn import WELL_KNOWN, drawn_photograph
@@ -60,26 +61,12 @@ def test_no_endpoint_is_named(server):
     assert info == {"named_endpoints": {}, "unnamed_endpoints": {}}
 
 
-def test_frames_without_an_attempt_change_nothing(page, neutral):
-    assert unchanged(page.frame([neutral[0], ""]))
-
-
-@pytest.mark.parametrize("meta", [{}, {"meta": {"_type": "gradio.FileData"}}], ids=["bare", "as a file"])
-def test_a_path_that_was_not_uploaded_is_neither_read_nor_deleted(page, repository, tmp_path, meta):
-    secret = tmp_path / "secret.png"
-    drawn_photograph(PERSON, "neutral", 0, seed=0).save(secret)
-    value = {"path": str(secret)} | meta
-    for element, data in (
-        ("start", [[{"image": value, "caption": None}], ""]),
-        ("check-pair", [value, value, "happy"]),
-        ("check-clip", [value, value, "happy"]),
-    ):
-        with pytest.raises(GradioError):
-            page.call(element, "click", data)
-    with pytest.raises(GradioError):
-        page.call("reference", "change", [[{"image": value, "caption": None}]])
-    page.close()
-    assert secret.exists()
+@pytest.mark.parametrize("sent", ["no token", "a guess", "no frame"])
+def test_a_stream_without_an_attempt_gives_its_place_back(page, neutral, sent):
+    frame, token = {"no token": (neutral[0], ""), "a guess": (neutral[0], "x"), "no frame": (None, "x")}[sent]
+    answer = page.frame([frame, token])
+    assert OVER in answer[1] if sent == "a guess" else unchanged(answer)
+    assert page._stream is None, "the stream has ended with the answer"
 
 
 @pytest.mark.parametrize(
@@ -202,16 +189,20 @@ def test_a_token_is_worth_nothing_after_a_new_start(page, photograph, neutral):
 
 
 def test_streams_that_send_nothing_more_starve_nobody(server, page, photograph, neutral):
-    idle = [GradioPage(server.address) for _ in range(12)]
+    """An attempt has one place, however many streams are opened for it."""
+    token = start(page, photograph)
+    for number in range(live.STREAMS + 8):
+        page._stream = None  # it stays open, and silent from now on
+        assert "card ask" in page.frame([neutral[number], token])[1]
+    other = GradioPage(server.address)
+    other.http.timeout = 10
     try:
-        for other in idle:
-            other.frame([neutral[0], ""])  # and from now on silence, with the stream open
-        token = start(page, photograph)
+        own = start(other, photograph_of(WELL_KNOWN[3]))
         for number in range(3):
-            assert "card ask" in page.frame([neutral[number], token])[1]
+            assert "card ask" in other.frame([neutral[number], own])[1]
     finally:
-        for other in idle:
-            other.close()
+        other.close()
+    assert "card ask" in page.frame([neutral[-1], token])[1], "and the attempt goes on"
 
 
 def test_frames_that_are_none(page, photograph):

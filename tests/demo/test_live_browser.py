@@ -68,6 +68,7 @@ def test_the_person_is_accepted(browser, server, tmp_path):
         page.locator(".again").click()  # and once more, without another upload
         page.locator(".card.ask").wait_for(timeout=30_000)
         assert decided(page)[0] == "card accepted"
+        assert page.get_by_test_id("toast-body").count() == 0, "frames that come after a decision are no error"
         uploaded = [name for name in server.files() if name.startswith("reference_")]
         assert uploaded == [f"reference_{PERSON}.png"], "nothing of the stream may be written to disk"
 
