@@ -25,27 +25,30 @@ from demo import live, model, offline, words
 from demo.components import refuse_downloads
 from demo.examples import REFERENCE, draw_examples
 from demo.routes import UsedRoutes
+from demo.uploads import UPLOAD_SECONDS, Uploads
 
 STYLE = Path(__file__).parent / "demo" / "style.css"
 
 
 def build(live_tab: live.Live, offline_tabs: offline.Offline | None, model_name: str, examples: Path) -> gr.Blocks:
     """The whole page. examples: a folder for the drawn ones."""
-    authenticator = live_tab.authenticator
+    authenticator, uploads = live_tab.authenticator, live_tab.uploads
     expressions = list(authenticator.config.expressions)
     clips, pairs = draw_examples(examples)
-    with gr.Blocks(title=words.TITLE, analytics_enabled=False, delete_cache=(60, live.UPLOAD_SECONDS)) as page:
+    with gr.Blocks(title=words.TITLE, analytics_enabled=False, delete_cache=(60, UPLOAD_SECONDS)) as page:
         gr.HTML(f"<h1>{words.TITLE}</h1><p>{words.SUBTITLE}</p>", elem_id="title")
         with gr.Tabs():
             with gr.Tab(words.TABS["live"]):
                 live.build(live_tab, page)
             if offline_tabs is not None:
                 with gr.Tab(words.TABS["clip"]):
-                    offline.build_clip(offline_tabs, expressions, clips)
+                    offline.build_clip(offline_tabs, uploads, expressions, clips)
                 with gr.Tab(words.TABS["pair"]):
-                    offline.build_pair(offline_tabs, expressions, pairs)
+                    offline.build_pair(offline_tabs, uploads, expressions, pairs)
             with gr.Tab(words.TABS["model"]):
                 model.build(model_name, authenticator)
+        page.unload(uploads.on_leave)
+    uploads.keep(file for block in page.blocks.values() for file in block.keep_in_cache)
     return page
 
 
@@ -108,7 +111,12 @@ def main(argv: list[str] | None = None) -> int:
         print(problem, file=sys.stderr)
         return 2
     live_tab = live.Live(
-        authenticator, list(authenticator.challenges), arguments.challenge, arguments.step_seconds, arguments.operator
+        authenticator,
+        list(authenticator.challenges),
+        Uploads(),
+        arguments.challenge,
+        arguments.step_seconds,
+        arguments.operator,
     )
     with tempfile.TemporaryDirectory(prefix="facelivenet-") as examples:
         offline_tabs = None if arguments.live_only else offline.Offline(authenticator, arguments.operator)

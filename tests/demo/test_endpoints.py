@@ -4,6 +4,9 @@ import http.server
 import io
 import re
 import threading
+import time
+from itertools import product
+from pathlib import Path
 
 import gradio as gr
 import httpx
@@ -15,6 +18,7 @@ from benchmarks.live import GradioError, GradioPage, frames_of
 from benchmarks.live import photograph as photograph_of
 from demo import live, words
 from demo.components import MOST_FRAME_BYTES, CameraFrames, decode_frame, refuse_downloads
+from demo.uploads import Uploads
 from face_data.drawn import WELL_KNOWN, drawn_photograph
 
 PERSON = WELL_KNOWN[4]  # nobody else's failures count for this face
@@ -233,7 +237,7 @@ def test_gradio_remembers_nothing_of_a_frame():
 def test_failures_of_a_face_make_the_next_attempt_wait(shipped, tmp_path, photograph):
     file = tmp_path / "a.png"
     file.write_bytes(photograph)
-    tab = live.Live(shipped, ["happy"])
+    tab = live.Live(shipped, ["happy"], Uploads())
     cards = [tab.on_start([str(file)], "", Request())[:2] for _ in range(6)]
     assert all(token for token, _ in cards[:5]), "breaking off is forgiven a few times"
     assert not cards[5][0] and "Too many failed attempts" in cards[5][1] and re.search(r"in \d+ seconds", cards[5][1])
@@ -241,26 +245,71 @@ def test_failures_of_a_face_make_the_next_attempt_wait(shipped, tmp_path, photog
 
 def test_uploads_are_deleted_with_the_page(shipped, tmp_path, photograph):
     file, other = tmp_path / "a.png", tmp_path / "b.png"
+    (tmp_path / "x").mkdir()
     for path in (file, other):
         path.write_bytes(photograph)
-    tab = live.Live(shipped, ["happy"])
+    tab = live.Live(shipped, ["happy"], Uploads())
     assert "can be used" in tab.on_reference([str(file)], Request())
     shared = Request()
     shared.session_hash = "another page"
-    tab.on_reference([str(file)], shared)
-    tab.on_leave(shared)
+    tab.on_reference([str(tmp_path / "x" / ".." / "a.png")], shared)  # the same one, said otherwise
+    tab.uploads.on_leave(shared)
     assert file.exists(), "somebody else has uploaded the same photograph"
-    tab.on_leave(Request())
+    tab.uploads.on_leave(Request())
     assert not file.exists() and other.exists()
     assert "deleted by now" in tab.on_start([str(file)], "", Request())[3]
     many = tab.on_reference([str(other)] * 6, Request())
     assert "At most 5 photographs" in many
 
 
+def test_of_uploads_only_so_much_is_remembered(tmp_path):
+    """A client may send any path, and be as many pages as it likes."""
+    (tmp_path / "x").mkdir()
+    example, *files = [tmp_path / f"{number}.png" for number in range(4)]
+    for file in (example, *files):
+        file.touch()
+    uploads = Uploads(pages=2)
+    uploads.keep([str(example)])
+    uploads.remember("invented", [tmp_path / str(number) for number in range(9)])
+    uploads.remember("an example", [example, tmp_path / "x" / ".." / example.name])
+    assert uploads._files == {}
+    for number, file in enumerate(files):
+        uploads.remember(f"page {number}", [file])
+    assert list(uploads._files) == ["page 1", "page 2"], "the one that gave some longest ago is left to Gradio"
+    files[1].unlink()
+    uploads.remember("page 1", [])
+    assert list(uploads._files) == ["page 2"], "nor is what is gone"
+
+
+def test_files_of_every_tab_are_deleted_with_the_page_and_examples_never(server, page, photograph):
+    samples = {
+        part["path"]
+        for one in page.http.get("/config").json()["components"]
+        if one["type"] == "dataset"
+        for row in one["props"]["samples"]
+        for part in row
+        if isinstance(part, dict) and "path" in part
+    }
+    examples = [{"path": path, "meta": {"_type": "gradio.FileData"}} for path in sorted(samples)]
+    assert len(examples) >= 5 and all(Path(path).is_file() for path in samples)
+    events = [("clip-reference", "change"), ("clip", "change"), ("pair-reference", "change"), ("pair-probe", "change")]
+    own = {name: page.upload(f"{name}.png", photograph + name.encode()) for name, _ in [("reference", ""), *events]}
+    for (name, event), example in product(events, examples):
+        page.call(name, event, [example])
+        page.call(name, event, [own[name]])
+    page.call("reference", "change", [[{"image": one, "caption": None} for one in (own["reference"], *examples)]])
+    page.close()
+    until = time.monotonic() + 10
+    while any(Path(one["path"]).exists() for one in own.values()) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert [name for name, one in own.items() if Path(one["path"]).exists()] == []
+    assert [path for path in samples if not Path(path).is_file()] == []
+
+
 def test_the_registry_being_full_is_said(shipped, tmp_path, photograph):
     file = tmp_path / "a.png"
     file.write_bytes(photograph)
-    tab = live.Live(shipped, ["happy"])
+    tab = live.Live(shipped, ["happy"], Uploads())
     tab.sessions.limit = 0
     for _ in range(9):  # and is nobody's failure
         token, card, *_ = tab.on_start([str(file)], "", Request())
