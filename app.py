@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import ctypes
 import logging
+import math
 import os
 import sys
 import tempfile
@@ -84,15 +85,19 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 def complaint(arguments: argparse.Namespace, authenticator: Authenticator) -> str | None:
     """Why this model cannot serve these arguments."""
     config = authenticator.config
+    if "neutral" not in config.expressions:
+        return f"{arguments.model}: knows no neutral face, which every challenge starts from"
     asked = arguments.challenge or list(authenticator.challenges)
     unknown = [name for name in asked if name not in config.expressions or name == "neutral"]
     if unknown or not asked:
         known = ", ".join(name for name in config.expressions if name != "neutral")
         return f"cannot ask for {', '.join(unknown) or 'any expression'}: this model knows {known}"
+    if unsaid := [name for name in asked if name not in words.ASK]:
+        return f"cannot ask for {', '.join(unsaid)}: demo/words.py has no sentence for it"
     if config.similarity_threshold is None:
         return f"{arguments.model}: has no calibrated threshold, so nobody could be accepted"
-    if not arguments.step_seconds > 0:
-        return f"--step-seconds {arguments.step_seconds:g}: must be more than 0"
+    if not (math.isfinite(arguments.step_seconds) and arguments.step_seconds > 0):
+        return f"--step-seconds {arguments.step_seconds:g}: must be a number of seconds, more than 0"
     return None
 
 
