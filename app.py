@@ -139,7 +139,7 @@ def main(argv: list[str] | None = None) -> int:
             max_file_size="20mb",
             app_kwargs={"middleware": [Middleware(UsedRoutes)]},
             allowed_paths=[examples],
-            state_session_capacity=live.STREAMS * 2,  # pages Gradio remembers; nothing that counts is in there
+            state_session_capacity=live.STREAMS * 2,  # pages whose last values Gradio keeps in memory
         )
     return 0
 

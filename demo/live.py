@@ -179,8 +179,8 @@ STOP_CAMERA = """(html) => {
 
 def build(live: Live, page: gr.Blocks) -> None:
     """The tab's components, wired to their handlers."""
-    # A token is sent with every frame; it lies in the page and not in the server's session state, whose key is the
-    # client's own choice.
+    # A token is sent with every frame; it is read from the page and never from the server's session state, whose key
+    # is the client's own choice.
     token = gr.Textbox(visible="hidden", elem_id="token")
     with gr.Row():
         with gr.Column(scale=2, min_width=300):

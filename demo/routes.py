@@ -1,7 +1,7 @@
 """Gradio's routes, less those the page has no use for.
 
-Some of these write files that nobody deletes, some run an event past the queue and its limits, some fetch what a client
-names. So of Gradio's API only what the page itself asks for is open.
+Some of these write files that nobody deletes, some run an event past the queue and its limits, some fetch what a
+client names. So of Gradio's API only what the page itself asks for is open.
 """
 
 import re

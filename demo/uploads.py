@@ -13,8 +13,8 @@ PAGES = 500  # whose files are remembered; those of the one that gave some longe
 class Uploads:
     """Which page gave which files, only to delete them with it. Safe to share between threads.
 
-    What a client sends as its files may be any in the folder of uploads: the page's own examples lie there too, and the
-    same file uploaded twice is one.
+    What a client sends as its files may be any in the folder of uploads: the page's own examples lie there too, and
+    the same file uploaded twice is one.
     """
 
     def __init__(self, pages: int = PAGES):

@@ -141,4 +141,5 @@ def test_a_step_takes_some_seconds(refused, seconds):
 
 
 def test_whatever_can_be_asked_for_has_all_its_words():
-    assert words.ASK.keys() == words.HOW.keys() == words.SHOWN.keys() == pictures.MOUTHS.keys() == pictures.BROWS.keys()
+    assert words.ASK.keys() == words.HOW.keys() == words.SHOWN.keys()
+    assert words.ASK.keys() == pictures.MOUTHS.keys() == pictures.BROWS.keys()
