@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import ctypes
 import logging
+import math
 import os
 import sys
 import tempfile
@@ -16,33 +17,39 @@ import threading
 from pathlib import Path
 
 import gradio as gr
+from starlette.middleware import Middleware
 from transformers.utils import logging as transformers_logging
 
 from authentication.authenticator import DEFAULT_MODEL, Authenticator
 from authentication.session import STEP_SECONDS
 from demo import live, model, offline, words
+from demo.components import refuse_downloads
 from demo.examples import REFERENCE, draw_examples
+from demo.routes import UsedRoutes
+from demo.uploads import UPLOAD_SECONDS, Uploads
 
 STYLE = Path(__file__).parent / "demo" / "style.css"
 
 
 def build(live_tab: live.Live, offline_tabs: offline.Offline | None, model_name: str, examples: Path) -> gr.Blocks:
     """The whole page. examples: a folder for the drawn ones."""
-    authenticator = live_tab.authenticator
+    authenticator, uploads = live_tab.authenticator, live_tab.uploads
     expressions = list(authenticator.config.expressions)
     clips, pairs = draw_examples(examples)
-    with gr.Blocks(title=words.TITLE, analytics_enabled=False, delete_cache=(60, live.UPLOAD_SECONDS)) as page:
+    with gr.Blocks(title=words.TITLE, analytics_enabled=False, delete_cache=(60, UPLOAD_SECONDS)) as page:
         gr.HTML(f"<h1>{words.TITLE}</h1><p>{words.SUBTITLE}</p>", elem_id="title")
         with gr.Tabs():
             with gr.Tab(words.TABS["live"]):
                 live.build(live_tab, page)
             if offline_tabs is not None:
                 with gr.Tab(words.TABS["clip"]):
-                    offline.build_clip(offline_tabs, expressions, clips)
+                    offline.build_clip(offline_tabs, uploads, expressions, clips)
                 with gr.Tab(words.TABS["pair"]):
-                    offline.build_pair(offline_tabs, expressions, pairs)
+                    offline.build_pair(offline_tabs, uploads, expressions, pairs)
             with gr.Tab(words.TABS["model"]):
                 model.build(model_name, authenticator)
+        page.unload(uploads.on_leave)
+    uploads.keep(file for block in page.blocks.values() for file in block.keep_in_cache)
     return page
 
 
@@ -78,15 +85,19 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 def complaint(arguments: argparse.Namespace, authenticator: Authenticator) -> str | None:
     """Why this model cannot serve these arguments."""
     config = authenticator.config
+    if "neutral" not in config.expressions:
+        return f"{arguments.model}: knows no neutral face, which every challenge starts from"
     asked = arguments.challenge or list(authenticator.challenges)
     unknown = [name for name in asked if name not in config.expressions or name == "neutral"]
     if unknown or not asked:
         known = ", ".join(name for name in config.expressions if name != "neutral")
         return f"cannot ask for {', '.join(unknown) or 'any expression'}: this model knows {known}"
+    if unsaid := [name for name in asked if name not in words.ASK]:
+        return f"cannot ask for {', '.join(unsaid)}: demo/words.py has no sentence for it"
     if config.similarity_threshold is None:
         return f"{arguments.model}: has no calibrated threshold, so nobody could be accepted"
-    if not arguments.step_seconds > 0:
-        return f"--step-seconds {arguments.step_seconds:g}: must be more than 0"
+    if not (math.isfinite(arguments.step_seconds) and arguments.step_seconds > 0):
+        return f"--step-seconds {arguments.step_seconds:g}: must be a number of seconds, more than 0"
     return None
 
 
@@ -105,10 +116,16 @@ def main(argv: list[str] | None = None) -> int:
         print(problem, file=sys.stderr)
         return 2
     live_tab = live.Live(
-        authenticator, list(authenticator.challenges), arguments.challenge, arguments.step_seconds, arguments.operator
+        authenticator,
+        list(authenticator.challenges),
+        Uploads(),
+        arguments.challenge,
+        arguments.step_seconds,
+        arguments.operator,
     )
     with tempfile.TemporaryDirectory(prefix="facelivenet-") as examples:
         offline_tabs = None if arguments.live_only else offline.Offline(authenticator, arguments.operator)
+        refuse_downloads()
         page = build(live_tab, offline_tabs, arguments.model, Path(examples))
         # The first face takes seconds longer than the next, for nobody to wait for.
         threading.Thread(target=authenticator.evidence, args=[Path(examples) / REFERENCE], daemon=True).start()
@@ -120,8 +137,9 @@ def main(argv: list[str] | None = None) -> int:
             footer_links=[],
             run_history=False,
             max_file_size="20mb",
+            app_kwargs={"middleware": [Middleware(UsedRoutes)]},
             allowed_paths=[examples],
-            state_session_capacity=live.STREAMS * 2,  # pages Gradio remembers; nothing that counts is in there
+            state_session_capacity=live.STREAMS * 2,  # pages whose last values Gradio keeps in memory
         )
     return 0
 

@@ -9,6 +9,7 @@ import binascii
 from pathlib import Path
 
 import gradio as gr
+from gradio import processing_utils
 from gradio.data_classes import ImageData
 from gradio.utils import get_upload_folder
 
@@ -60,6 +61,20 @@ class CameraFrames(gr.Image):
 
     def preprocess(self, payload) -> bytes | None:
         return decode_frame(payload.url or "") if payload else None
+
+
+def refuse_downloads() -> None:
+    """From now on Gradio fetches nothing for a client.
+
+    It takes a file's path for a URL where it looks like one, in a value for any component, and fetches it into the
+    folder of uploads, however large it is, before the component's `preprocess` is asked.
+    """
+    processing_utils.async_ssrf_protected_download = _refuse_download
+
+
+async def _refuse_download(url: str, cache_dir: str) -> str:
+    """With the arguments of Gradio's own."""
+    raise gr.Error(words.NOT_UPLOADED, print_exception=False)
 
 
 def uploaded(path: str | None) -> str:

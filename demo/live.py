@@ -4,7 +4,6 @@ The browser holds a token and sends photographs and frames; template, challenge,
 `authentication/`. Frames are judged in memory and never written to disk.
 """
 
-import threading
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -20,13 +19,13 @@ from authentication.session import STEP_SECONDS, Challenge, ChallengeSession, dr
 from authentication.template import Template
 from demo import pictures, words
 from demo.components import CameraFrames, UploadedPhotographs
+from demo.streams import Streams
+from demo.uploads import UPLOAD_SECONDS, Uploads
 
 FRAME_SECONDS = 0.1  # between the frames the browser sends, if the server keeps up
 STREAM_SECONDS = 60  # of work for one stream, and of waiting for its next frame: then the place is free again
-UPLOAD_SECONDS = 600  # then the server deletes the photographs of whoever has not left the page
 STREAMS = 32  # open at the same time, most of them waiting for a frame
 MOST_REFERENCES = 5
-PAGES = 500  # whose uploads are remembered, before those that are gone are forgotten
 
 
 class Live:
@@ -34,6 +33,7 @@ class Live:
 
     Args:
         challenges: expressions to draw from.
+        uploads: where the photographs are remembered, to be deleted with the page.
         fixed: ask for these instead, for demonstrations.
         step_seconds: time for each step.
         operator: show scores.
@@ -43,19 +43,20 @@ class Live:
         self,
         authenticator: Authenticator,
         challenges: list[str],
+        uploads: Uploads,
         fixed: list[str] | None = None,
         step_seconds: float = STEP_SECONDS,
         operator: bool = False,
     ):
         self.authenticator = authenticator
         self.challenges = challenges
+        self.uploads = uploads
         self.fixed = fixed
         self.step_seconds = step_seconds
         self.operator = operator
         self.sessions = SessionRegistry()
+        self.streams = Streams()
         self.limiter = AttemptLimiter(authenticator.config.similarity_threshold)
-        self._files: dict[str, set[Path]] = {}  # uploads, by the page that made them: only to delete them with it
-        self._files_lock = threading.Lock()
 
     def on_reference(self, photographs: list[str], request: gr.Request) -> str:
         """What there is to say about each photograph, with its aligned face."""
@@ -92,14 +93,18 @@ class Live:
     def on_frame(self, frame: bytes | None, token: str):
         """Judge one frame: returns the token, instruction, steps, overlay, the operator's numbers, and the timeline."""
         if not token or frame is None:
+            self.streams.end()
             return [gr.skip()] * 6
         try:
             view = self.sessions.observe(token, frame)
         except UnknownSessionError:
+            self.streams.end()
             return "", pictures.card("idle", words.OVER, words.OVER_HELP), "", "", gr.skip(), gr.skip()
+        self.streams.keep(token)
         progress, decision = view.progress, view.progress.decision
         timeline = ""
         if decision is not None:
+            self.streams.end()
             token = ""
             timeline = pictures.timeline(view.moments, decision.threshold, self.operator)
         return (
@@ -111,14 +116,6 @@ class Live:
             timeline,
         )
 
-    def on_leave(self, request: gr.Request) -> None:
-        """Delete the photographs of a page that was closed."""
-        with self._files_lock:
-            files = self._files.pop(request.session_hash, set())
-            # the same photograph, uploaded twice, is one file
-            for file in files - set().union(*self._files.values()):
-                file.unlink(missing_ok=True)
-
     def _challenge(self) -> Challenge:
         return with_pauses(self.fixed) if self.fixed else draw_challenge(self.challenges)
 
@@ -126,10 +123,7 @@ class Live:
         files = [Path(photograph) for photograph in photographs or []]
         if not files:
             return None, ""
-        with self._files_lock:
-            if len(self._files) > PAGES:  # of those that were never closed properly Gradio has deleted the files by now
-                self._files = {page: own for page, own in self._files.items() if any(file.exists() for file in own)}
-            self._files.setdefault(request.session_hash, set()).update(files)
+        self.uploads.remember(request.session_hash, files)
         if len(files) > MOST_REFERENCES:
             return None, _note("bad", words.TOO_MANY_REFERENCES.format(most=MOST_REFERENCES))
         if not all(file.is_file() for file in files):
@@ -185,8 +179,8 @@ STOP_CAMERA = """(html) => {
 
 def build(live: Live, page: gr.Blocks) -> None:
     """The tab's components, wired to their handlers."""
-    # A token is sent with every frame; it lies in the page and not in the server's session state, whose key is the
-    # client's own choice.
+    # A token is sent with every frame; it is read from the page and never from the server's session state, whose key
+    # is the client's own choice.
     token = gr.Textbox(visible="hidden", elem_id="token")
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
@@ -221,7 +215,6 @@ def build(live: Live, page: gr.Blocks) -> None:
                 overlay = gr.HTML(elem_id="overlay")
             timeline = gr.HTML(elem_id="timeline")
     page.load(None, js=ON_LOAD)
-    page.unload(live.on_leave)
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
     reference.change(live.on_reference, reference, note, **quiet)
     started = start.click(live.on_start, [reference, token], [token, instruct, steps, note], **quiet)

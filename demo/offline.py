@@ -14,6 +14,7 @@ from authentication.reference import examine
 from authentication.template import Template
 from demo import pictures, words
 from demo.components import UploadedClip, UploadedImage
+from demo.uploads import Uploads
 from image_processing_facelivenet import UnreadableImageError, load_image
 from pipeline_facelivenet import FRAMES_TO_HOLD, Decision
 
@@ -106,27 +107,28 @@ def _problem(text: str) -> str:
     return pictures.card("idle", words.CANNOT_CHECK, text)
 
 
-def build_clip(offline: Offline, expressions: list[str], examples: list[list[str]]) -> None:
+def build_clip(offline: Offline, uploads: Uploads, expressions: list[str], examples: list[list[str]]) -> None:
     def media() -> list[gr.components.Component]:
         reference = _photograph(words.PHOTOGRAPH, "clip-reference")
         return [reference, UploadedClip(label=words.CLIP, sources=["upload"], height=240, buttons=[], elem_id="clip")]
 
     help_text = words.CLIP_HELP.format(frames=FRAMES_TO_HOLD)
-    _build("clip", help_text, media, expressions, offline.on_clip, examples)
+    _build("clip", help_text, media, uploads, expressions, offline.on_clip, examples)
 
 
-def build_pair(offline: Offline, expressions: list[str], examples: list[list[str]]) -> None:
+def build_pair(offline: Offline, uploads: Uploads, expressions: list[str], examples: list[list[str]]) -> None:
     def media() -> list[gr.components.Component]:
         with gr.Row():
             return [_photograph(words.PHOTOGRAPH, "pair-reference"), _photograph(words.PROBE, "pair-probe")]
 
-    _build("pair", words.PAIR_HELP, media, expressions, offline.on_pair, examples)
+    _build("pair", words.PAIR_HELP, media, uploads, expressions, offline.on_pair, examples)
 
 
 def _build(
     name: str,
     help_text: str,
     media: Callable[[], list[gr.components.Component]],
+    uploads: Uploads,
     expressions: list[str],
     handler: Callable,
     examples: list[list[str]],
@@ -135,11 +137,20 @@ def _build(
     gr.HTML(f'<p class="lead">{help_text}</p>')
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            inputs = [*media(), _expression(expressions)]
+            files = media()
+            inputs = [*files, _expression(expressions)]
             check = gr.Button(words.CHECK, variant="primary", elem_id=f"check-{name}")
         with gr.Column(scale=3, min_width=320):
             verdict = gr.HTML(elem_id=f"{name}-verdict", min_height=130)
             details = gr.HTML(elem_id=f"{name}-details")
+    for file in files:
+        file.change(
+            uploads.on_change,
+            file,
+            trigger_mode="multiple",  # of two in a row the first is a file as well
+            show_progress="hidden",
+            api_visibility="private",
+        )
     check.click(
         handler,
         inputs,

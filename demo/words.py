@@ -66,7 +66,7 @@ HINTS = {
 }
 """About the newest frame, by its reason."""
 
-NOT_UPLOADED = "This is not a photograph that was uploaded here."
+NOT_UPLOADED = "This is not a file that was uploaded here."
 NO_REFERENCE = "Please give a photograph first."
 DELETED = "The photograph has been deleted by now. Please give it again."
 TOO_MANY_REFERENCES = "At most {most} photographs, please."

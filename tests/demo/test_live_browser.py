@@ -1,5 +1,6 @@
 """Attempts in a real browser: who is let in, and what everybody else reads on the screen."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,7 @@ def test_the_person_is_accepted(browser, server, tmp_path):
         page.locator(".again").click()  # and once more, without another upload
         page.locator(".card.ask").wait_for(timeout=30_000)
         assert decided(page)[0] == "card accepted"
+        assert page.get_by_test_id("toast-body").count() == 0, "frames that come after a decision are no error"
         uploaded = [name for name in server.files() if name.startswith("reference_")]
         assert uploaded == [f"reference_{PERSON}.png"], "nothing of the stream may be written to disk"
 
@@ -170,6 +172,30 @@ def test_photographs_that_cannot_be_used_are_explained(browser, server, tmp_path
             page.locator("#instruction").get_by_text("cannot be used").wait_for()
             assert page.locator("#camera [title='stop recording']").count() == 0, "the camera must stay off"
             page.close()
+
+
+def test_uploads_of_the_other_tabs_are_deleted_on_leaving(browser, server, tmp_path):
+    files = [reference_of(tmp_path, person) for person in (PERSON, STRANGER)]
+    clip = tmp_path / "uploaded_clip.mp4"
+    film(clip, [([drawn(PERSON, "happy")], 1)])
+    mine = [*(file.name for file in files), clip.name]
+    with browser() as chromium:
+        page = chromium.new_page()
+        page.goto(server.address)
+        for tab, name, file in (
+            ("Two photographs", "pair-reference", files[0]),
+            ("Two photographs", "pair-probe", files[1]),
+            ("Video clip", "clip", clip),
+        ):
+            page.get_by_role("tab", name=tab).click()
+            page.locator(f"#{name} input[type=file]").first.set_input_files(file)
+            page.locator(f"#{name} :is(img, video)").first.wait_for()
+        assert set(mine) <= set(server.files())
+        page.close()
+        until = time.monotonic() + 10
+        while set(mine) & set(server.files()) and time.monotonic() < until:
+            time.sleep(0.1)
+        assert not set(mine) & set(server.files())
 
 
 def test_by_keyboard_on_a_phone_in_the_dark(browser, server, tmp_path):

@@ -1,14 +1,16 @@
 """The tabs for clips and photographs, the model's tab, the examples, and the command that starts the app."""
 
 import json
+from pathlib import Path
 
 import av
+import gradio as gr
 import pytest
 from PIL import Image
 
 import app
 from authentication.authenticator import DEFAULT_MODEL
-from demo import model, offline, words
+from demo import model, offline, pictures, words
 from demo.examples import draw_examples
 
 
@@ -88,10 +90,56 @@ def test_the_models_numbers_are_those_of_its_results(shipped, tmp_path):
     assert own == {"verification": {}} and model.numbers(own) == {} and model.curve(own) == ""
 
 
-def test_a_model_that_cannot_serve_is_named(tmp_path, capsys):
-    assert app.main(["--model", str(tmp_path)]) == 2
-    assert str(tmp_path) in capsys.readouterr().err
-    assert app.main(["--challenge", "happy", "bored", "neutral"]) == 2
-    assert "cannot ask for bored, neutral: this model knows anger" in capsys.readouterr().err
-    assert app.main(["--step-seconds", "0"]) == 2
-    assert "--step-seconds 0: must be more than 0" in capsys.readouterr().err
+def renamed(folder: Path, **names: str) -> str:
+    """The shipped model with other names for its expressions."""
+    for file in Path(DEFAULT_MODEL).iterdir():
+        (folder / file.name).symlink_to(file.resolve())
+    config = (folder / "config.json").read_text(encoding="utf-8")
+    for old, new in names.items():
+        config = config.replace(f'"{old}"', f'"{new}"')
+    (folder / "config.json").unlink()
+    (folder / "config.json").write_text(config, encoding="utf-8")
+    return str(folder)
+
+
+@pytest.fixture
+def refused(monkeypatch, capsys):
+    """What the command says when it does not serve."""
+    monkeypatch.setattr(gr.Blocks, "launch", lambda *_, **__: pytest.fail("it serves"))
+
+    def refused(*arguments: str) -> str:
+        assert app.main(list(arguments)) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1, said
+        return said
+
+    return refused
+
+
+def test_a_model_that_cannot_serve_is_named(refused, tmp_path):
+    assert str(tmp_path) in refused("--model", str(tmp_path))
+    assert "cannot ask for bored, neutral: this model knows anger" in refused(
+        "--challenge", "happy", "bored", "neutral"
+    )
+
+
+def test_a_model_without_a_neutral_face(refused, tmp_path):
+    model = renamed(tmp_path, neutral="calm")
+    assert refused("--model", model) == f"{model}: knows no neutral face, which every challenge starts from\n"
+
+
+def test_a_model_with_an_expression_the_page_cannot_ask_for(refused, tmp_path):
+    sentence = "cannot ask for delighted: demo/words.py has no sentence for it"
+    model = renamed(tmp_path, happy="delighted")
+    assert sentence in refused("--model", model)
+    assert sentence in refused("--model", model, "--challenge", "delighted")
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "inf", "nan"])
+def test_a_step_takes_some_seconds(refused, seconds):
+    assert f"--step-seconds {seconds}: must be a number of seconds, more than 0" in refused("--step-seconds", seconds)
+
+
+def test_whatever_can_be_asked_for_has_all_its_words():
+    assert words.ASK.keys() == words.HOW.keys() == words.SHOWN.keys()
+    assert words.ASK.keys() == pictures.MOUTHS.keys() == pictures.BROWS.keys()
