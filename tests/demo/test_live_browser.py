@@ -188,9 +188,11 @@ def test_uploads_of_the_other_tabs_are_deleted_on_leaving(browser, server, tmp_p
             ("Video clip", "clip", clip),
         ):
             page.get_by_role("tab", name=tab).click()
-            page.locator(f"#{name} input[type=file]").first.set_input_files(file)
+            with page.expect_response(lambda response: "queue/join" in response.url):  # the server is told of it
+                page.locator(f"#{name} input[type=file]").first.set_input_files(file)
             page.locator(f"#{name} :is(img, video)").first.wait_for()
         assert set(mine) <= set(server.files())
+        page.wait_for_timeout(2000)  # what is left at once, before the server has noted it, stays for ten minutes
         page.close()
         until = time.monotonic() + 10
         while set(mine) & set(server.files()) and time.monotonic() < until:
