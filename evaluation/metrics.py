@@ -7,9 +7,9 @@ A rate is reported as {"value", "hits", "total", "low", "high"}, low and high be
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
+from scipy.stats import binomtest
 from sklearn.metrics import auc, confusion_matrix, f1_score, roc_curve
 
 LEVEL = 0.95
@@ -151,11 +151,8 @@ def wilson(hits: int, total: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a proportion (JASA 1927). It takes the trials for independent."""
     if not 0 <= hits <= total or total == 0:
         raise ValueError(f"{hits} of {total} is not a proportion")
-    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
-    share, scale = hits / total, 1 + z * z / total
-    center = (share + z * z / (2 * total)) / scale
-    half = z / scale * np.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    return max(0.0, float(center - half)), min(1.0, float(center + half))
+    low, high = binomtest(hits, total).proportion_ci(LEVEL, method="wilson")
+    return float(low), float(high)
 
 
 def identity_bootstrap(

@@ -131,6 +131,7 @@ def test_corpora_are_those_of_every_stage_or_not_recorded(checkpoint, tmp_path):
         built = build(model, results, tmp_path / f"out {seen is None}")
         assert row in (built / "README.md").read_text(encoding="utf-8")
         terms = (built / "LICENSE.md").read_text(encoding="utf-8")
+        assert "Apache License 2.0" in terms and "research use only" in terms
         assert "| mine | not recorded here: ask its publisher" in terms or "unknown: what it started from" in terms
 
 
