@@ -28,7 +28,7 @@ from evaluation.cross_validation import judge_folds
 from evaluation.embeddings import embed_checkpoint, load_checkpoint, training_warning
 from evaluation.options import parser
 from evaluation.page import write_page
-from evaluation.protocols import PROTOCOLS, corpus_record, judge_corpus
+from evaluation.run import PROTOCOLS, corpus_record, judge_corpus
 from face_data.table import load_corpus
 
 

@@ -30,7 +30,7 @@ from evaluation.embeddings import (
 from evaluation.expression import class_mapping, expression_report
 from evaluation.holistic import build_trials, judge, trials_report
 from evaluation.metrics import TooLittleError, best_threshold, rate, share_of_pairs
-from evaluation.protocols import Figures, circumstances, corpus_record
+from evaluation.run import Figures, circumstances, corpus_record
 from evaluation.verification import ScoredPairs, curve, generated_pairs, score_pairs
 from face_data.folds import fold_splits
 from face_data.pairs import Pair, read_pairs

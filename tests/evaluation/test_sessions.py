@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from evaluation.sessions import ATTACKS, KINDS, SESSIONS_PER_PERSON, session_report, sessions_text
+from evaluation.protocols.sessions import ATTACKS, KINDS, SESSIONS_PER_PERSON, session_report, sessions_text
 
 CLASSES = ("neutral", "happy", "surprise")
 LABELS = ("neutral", "happy", "surprise", "neutral", "happy")

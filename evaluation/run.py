@@ -15,7 +15,7 @@ from evaluation.expression import class_mapping, expression_report
 from evaluation.hard_pairs import hard_report
 from evaluation.holistic import authentication_report
 from evaluation.metrics import TooLittleError
-from evaluation.sessions import session_report, sessions_text
+from evaluation.protocols.sessions import session_report, sessions_text
 from evaluation.slices import slice_report, slices_text
 from evaluation.verification import REPORT_FOLD, generated_pairs, generated_report, score_pairs, single_fold, ten_folds
 from face_data.pairs import Pair, read_pairs
