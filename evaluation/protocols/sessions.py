@@ -23,9 +23,9 @@ from random import Random
 import numpy as np
 
 from authentication.session import ChallengeSession, Frame, with_pauses
-from evaluation.embeddings import Embeddings
-from evaluation.metrics import TooLittleError, share_of_pairs
-from evaluation.report import rate_text, warning_lines
+from evaluation.embeddings.table import Embeddings
+from evaluation.statistics.intervals import rate_over_people
+from evaluation.statistics.rates import Count, InsufficientDataError, Rate, Share, result
 from pipeline_facelivenet import Decision, decide
 
 FRAMES_PER_SECOND = 5
@@ -57,29 +57,66 @@ class Played:
     step: str
 
 
+@result
+class SessionKind:
+    """accepted: rate over sessions. challenge_passed: as if every face were the right person's. reasons: of the whole
+    decision, reason -> count."""
+
+    about: str
+    accepted: Rate
+    challenge_passed: Rate
+    reasons: dict[str, Count]
+
+
+@result
+class ReplayGuess:
+    """Someone replays a video of one challenge, picked blindly: `probability` is that of the right one, `apcer` how
+    often it passes, None where no other expression could be shown."""
+
+    probability: Share
+    apcer: Share | None
+
+
+@result
+class SessionsReport:
+    """kinds: kind of session -> rates. bpcer, apcer (species -> rate) of the challenge alone; apcer_max: the species
+    with the highest. false_reject_rate of genuine users, false_accept_rate of impostors and iapar (species -> rate) of
+    the whole decision. rejected_at: step -> reason -> count, of genuine sessions. one_photograph: how many genuine
+    sessions had a single image for some step."""
+
+    similarity_threshold: float
+    expression_threshold: float
+    challenges: list[str]
+    frames_per_second: float
+    kinds: dict[str, SessionKind]
+    bpcer: Rate
+    apcer: dict[str, Rate]
+    apcer_max: str
+    false_reject_rate: Rate
+    false_accept_rate: Rate
+    iapar: dict[str, Rate]
+    replay_guess: ReplayGuess
+    rejected_at: dict[str, dict[str, Count]]
+    people: Count
+    photographs: Count
+    one_photograph: Count
+
+
 def session_report(
     embeddings: Embeddings,
     similarity_threshold: float,
     expression_threshold: float,
     challenges: Sequence[str],
     seed: int,
-) -> dict:
+) -> SessionsReport:
     """Simulate sessions of everybody who has a neutral photograph, one of a challenge, and a third for reference.
 
     Args:
         challenges: what a session may ask for after neutral.
 
-    Returns:
-        "kinds": kind -> {"about", "accepted" and "challenge_passed" (rates over sessions, bootstrap over people; the
-        second as if every face were the right person's), "reasons" (reason -> count)}; "bpcer" and "apcer" (species ->
-        rate) of the challenge alone, "apcer_max" the species with the highest; "false_reject_rate" of genuine users,
-        "false_accept_rate" of impostors and "iapar" (species -> rate) of the whole decision; "replay_guess": the APCER
-        of someone who replays a video of one challenge picked blindly, with "probability" 1 / challenges of the right
-        one, None where no other expression could be shown; "rejected_at": step -> reason -> count, of genuine sessions;
-        "people", "photographs", and "one_photograph": how many genuine sessions had a single photograph for some step.
-
     Raises:
-        ValueError: the model does not know a challenge. TooLittleError: nobody has the photographs a session needs.
+        ValueError: the model does not know a challenge. InsufficientDataError: nobody has the photographs a session
+            needs.
     """
     for name in ("neutral", *challenges):
         if name not in embeddings.classes:
@@ -87,7 +124,7 @@ def session_report(
     stage = _Stage(embeddings, similarity_threshold, expression_threshold, seed)
     played = [one for challenge in challenges for one in stage.play_all(challenge, challenges)]
     if not played:
-        raise TooLittleError(
+        raise InsufficientDataError(
             "these splits cannot simulate sessions: nobody has a photograph labelled neutral, one labelled "
             f"{' or '.join(challenges)}, and a third one for reference"
         )
@@ -96,52 +133,53 @@ def session_report(
     kinds = {}
     for kind, about in KINDS.items():
         own = [one for one in played if one.kind == kind]
-        kinds[kind] = {
-            "about": about,
-            "accepted": _rate(own, True, seed),
-            "challenge_passed": _rate([one for one in taken if one.kind == kind], True, seed),
-            "reasons": dict(Counter(one.decision.reason for one in own).most_common()),
-        }
+        kinds[kind] = SessionKind(
+            about=about,
+            accepted=_rate(own, True, seed),
+            challenge_passed=_rate([one for one in taken if one.kind == kind], True, seed),
+            reasons=dict(Counter(one.decision.reason for one in own).most_common()),
+        )
     genuine = [one for one in played if one.kind == "genuine"]
     rejected_at = defaultdict(Counter)
     for one in genuine:
         if not one.decision.accepted:
             rejected_at[one.step][one.decision.reason] += 1
-    apcer = {kind: kinds[kind]["challenge_passed"] for kind in ATTACKS}
-    shown = [kind for kind in ATTACKS if apcer[kind]["total"]]
-    return {
-        "similarity_threshold": similarity_threshold,
-        "expression_threshold": expression_threshold,
-        "challenges": list(challenges),
-        "frames_per_second": FRAMES_PER_SECOND,
-        "kinds": kinds,
-        "bpcer": _rate([one for one in taken if one.kind == "genuine"], False, seed),
-        "apcer": apcer,
-        "apcer_max": max(shown, key=lambda kind: apcer[kind]["value"]),
-        "false_reject_rate": _rate(genuine, False, seed),
-        "false_accept_rate": kinds["impostor"]["accepted"],
-        "iapar": {kind: kinds[kind]["accepted"] for kind in ATTACKS},
-        "replay_guess": _guess(apcer, len(challenges)),
-        "rejected_at": {step: dict(reasons.most_common()) for step, reasons in rejected_at.items()},
-        "people": len({one.claimed for one in genuine}),
-        "photographs": len(stage.used),
-        "one_photograph": stage.alone,
-    }
+    apcer = {kind: kinds[kind].challenge_passed for kind in ATTACKS}
+    shown = [kind for kind in ATTACKS if apcer[kind].total]
+    return SessionsReport(
+        similarity_threshold=similarity_threshold,
+        expression_threshold=expression_threshold,
+        challenges=list(challenges),
+        frames_per_second=FRAMES_PER_SECOND,
+        kinds=kinds,
+        bpcer=_rate([one for one in taken if one.kind == "genuine"], False, seed),
+        apcer=apcer,
+        apcer_max=max(shown, key=lambda kind: apcer[kind].value),
+        false_reject_rate=_rate(genuine, False, seed),
+        false_accept_rate=kinds["impostor"].accepted,
+        iapar={kind: kinds[kind].accepted for kind in ATTACKS},
+        replay_guess=_guess(apcer, len(challenges)),
+        rejected_at={step: dict(reasons.most_common()) for step, reasons in rejected_at.items()},
+        people=len({one.claimed for one in genuine}),
+        photographs=len(stage.used),
+        one_photograph=stage.alone,
+    )
 
 
-def _rate(sessions: Sequence[Played], accepted: bool, seed: int) -> dict:
+def _rate(sessions: Sequence[Played], accepted: bool, seed: int) -> Rate:
     """The rate of accepted, or of rejected, sessions."""
     hits = np.array([one.decision.accepted is accepted for one in sessions], dtype=bool)
     first, second = [one.claimed for one in sessions], [one.shown for one in sessions]
-    return share_of_pairs(hits, np.ones_like(hits), first, second, seed=seed)
+    return rate_over_people(hits, np.ones_like(hits), first, second, seed=seed)
 
 
-def _guess(apcer: dict, challenges: int) -> dict:
+def _guess(apcer: dict[str, Rate], challenges: int) -> ReplayGuess:
     """Someone replays a video of one of the challenges, picked blindly: it matches in 1 of `challenges` sessions."""
-    matching, other = apcer["replay_matching"]["value"], apcer["replay_other"]["value"]
+    matching, other = apcer["replay_matching"].value, apcer["replay_other"].value
     chance = 1 / challenges
     known = challenges == 1 or other is not None
-    return {"probability": chance, "apcer": chance * matching + (1 - chance) * (other or 0.0) if known else None}
+    passed = chance * matching + (1 - chance) * (other or 0.0) if known else None
+    return ReplayGuess(probability=chance, apcer=passed)
 
 
 class _Stage:
@@ -241,30 +279,3 @@ def _video(rows: tuple[int, ...], looped: bool) -> Callable[[str, int], int]:
         return rows[place % len(rows) if looped else min(place, len(rows) - 1)]
 
     return shown
-
-
-def sessions_text(section: dict) -> str:
-    """The report as a table for the terminal."""
-    report = section["report"]
-    guess = report["replay_guess"]
-    chance = "cannot be estimated here" if guess["apcer"] is None else f"{guess['apcer']:.4f}"
-    lines = [
-        f"Simulated sessions of split {', '.join(section['splits'])}: {report['people']:,} people, "
-        f"{report['photographs']:,} photographs, asked for {' or '.join(report['challenges'])}",
-        f"  thresholds: similarity {report['similarity_threshold']:.4f}, expression {report['expression_threshold']:g}",
-        *warning_lines(section),
-        f"  genuine users rejected           {rate_text(report['false_reject_rate'])}",
-    ]
-    for step, reasons in report["rejected_at"].items():
-        lines += [f"    at step {step:<12} {reason:<24} {count:,}" for reason, count in reasons.items()]
-    lines += [
-        f"  impostors accepted               {rate_text(report['false_accept_rate'])}",
-        "  attacks accepted (IAPAR)",
-        *(f"    {kind:<18} {rate_text(rate)}" for kind, rate in report["iapar"].items()),
-        "  of the challenge alone, as if every face were the right person's",
-        f"    BPCER              {rate_text(report['bpcer'])}",
-        *(f"    APCER {kind:<16} {rate_text(rate)}" for kind, rate in report["apcer"].items()),
-        f"    the worst species is {report['apcer_max']}; a video of a challenge picked blindly passes with {chance}",
-        f"  {report['one_photograph']:,} genuine sessions had a single photograph for some step",
-    ]
-    return "\n".join(lines)
