@@ -62,12 +62,20 @@ def test_front_matter_is_the_space_of_these_requirements(repository):
     assert (repository / front["app_file"]).is_file()
 
 
-def test_readme_links_lead_somewhere(repository):
-    readme = (repository / "README.md").read_text(encoding="utf-8")
-    links = [link for link in re.findall(r"\]\(([^)#]+)\)", readme) if not link.startswith("http")]
-    assert len(links) > 5
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/api.md", "docs/evaluation.md"])
+def test_links_lead_somewhere(repository, name):
+    text = (repository / name).read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if not link.startswith("http")]
+    assert len(links) > 2
     for link in links:
-        assert (repository / link).exists(), link
+        assert ((repository / name).parent / link).exists(), link
+
+
+def test_files_named_in_the_contributing_guide_exist(repository):
+    text = (repository / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for name in re.findall(r"`((?:[\w.]+/)+[\w.]*|[\w]+\.py)`", text):
+        in_evaluation = repository / "evaluation" / name
+        assert (repository / name).exists() or in_evaluation.exists() or name.endswith("/"), name
 
 
 def test_every_imported_package_is_declared(repository):
