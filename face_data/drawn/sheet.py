@@ -8,7 +8,7 @@ head moves it as it moves on a real head.
 import numpy as np
 from PIL import Image, ImageDraw
 
-from face_data.drawn_person import Person
+from face_data.drawn.person import Person
 
 SUPERSAMPLING = 2
 CIRCLE = np.stack([wave(np.linspace(0, 2 * np.pi, 24, endpoint=False)) for wave in (np.cos, np.sin)], axis=1)

@@ -1,18 +1,16 @@
-"""Photographs of drawn people, who do not exist, for wherever no real photographs are at hand.
+"""Images of drawn people, who do not exist, for tests and demonstrations without real photographs.
 
-A contact sheet, one person a row and one expression a column:
-
-    python -m face_data.drawn faces.png
+`person` says who they are and which muscles an expression moves, `parts` draws eyes, mouth and hair, on a `sheet`.
+`python -m face_data.drawn faces.png` draws a contact sheet.
 """
 
-import sys
 from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from face_data.drawn_parts import (
+from face_data.drawn.parts import (
     draw_beard,
     draw_brows,
     draw_eyes,
@@ -24,12 +22,12 @@ from face_data.drawn_parts import (
     draw_wrinkles,
     mouth_line,
 )
-from face_data.drawn_person import EXPRESSION_MUSCLES, Person, muscles_of
-from face_data.drawn_sheet import SUPERSAMPLING, Sheet, rgb
+from face_data.drawn.person import EXPRESSION_MUSCLES, Person, muscles_of
+from face_data.drawn.sheet import SUPERSAMPLING, Sheet, rgb
 
-# People (seed 0) whom the shipped network tells apart, and whose neutral and happy faces it recognises, for the demo's
-# examples, its tests and its benchmark. The first two serve as a person and a stranger. With its weights they change;
-# tests/face_data/test_well_known.py says whether these still are.
+# People (seed 0) that the shipped network tells apart and whose neutral and happy faces it recognises, for the demo's
+# examples, its tests and its benchmark; the first two are a person and an impostor. They depend on the weights:
+# tests/face_data/test_well_known.py checks them.
 WELL_KNOWN = (8, 281, 196, 285, 374)
 
 
@@ -120,12 +118,3 @@ def drawn_plan(identities: int, per_expression: int, seed: int) -> Iterator[dict
                 key = f"{name}/{expression}_{number:02d}.png"
                 image = partial(drawn_photograph, identity, expression, number, seed)
                 yield {"key": key, "image": image, "identity": name, "expression": expression, "split": split}
-
-
-if __name__ == "__main__":
-    rows, side = 8, 160
-    contact = Image.new("RGB", (len(EXPRESSION_MUSCLES) * side, rows * side))
-    for row in range(rows):
-        for column, name in enumerate(EXPRESSION_MUSCLES):
-            contact.paste(drawn_photograph(row, name, 0, seed=0).resize((side, side)), (column * side, row * side))
-    contact.save(sys.argv[1])

@@ -1,10 +1,10 @@
-"""The parts of a drawn face, each painted on a `Sheet` in the face's own coordinates (see `drawn_sheet`)."""
+"""The parts of a drawn face, each painted on a `Sheet` in the face's own coordinates (see `drawn.sheet`)."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from face_data.drawn_person import Muscles, Person
-from face_data.drawn_sheet import CIRCLE, Sheet, across, between, circle, mirrored, moved, rgb, smooth
+from face_data.drawn.person import Muscles, Person
+from face_data.drawn.sheet import CIRCLE, Sheet, across, between, circle, mirrored, moved, rgb, smooth
 
 ALONG = np.linspace(-1, 1, 17)  # from one corner of an eye or a mouth to the other
 ARCH = (1 - ALONG**2) ** 0.7

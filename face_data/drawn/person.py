@@ -1,6 +1,6 @@
 """Who is drawn, and what the face does: the identity of a drawn person, and expressions as muscles.
 
-Lengths are in units of half the height of the head; see `drawn_sheet` for the coordinates.
+Lengths are in units of half the height of the head; see `drawn.sheet` for the coordinates.
 """
 
 from dataclasses import astuple, dataclass
