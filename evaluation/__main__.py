@@ -27,13 +27,14 @@ import torch
 from accelerate import PartialState
 from transformers.utils import logging
 
-from checkpoints import Checkpoint, load_checkpoint
+from checkpoints import load_checkpoint
 from evaluation.calibration import calibrate, store
 from evaluation.compare.run import compare_checkpoints
 from evaluation.compare.text import comparison_text
 from evaluation.embeddings.compute import BATCH_SIZE, embed_checkpoint
-from evaluation.protocols.corpus import PROTOCOLS, Section, Skipped, corpus_record, evaluate_corpus
+from evaluation.protocols.corpus import PROTOCOLS, Skipped, corpus_record, evaluate_corpus
 from evaluation.protocols.folds import evaluate_folds, load_folds
+from evaluation.protocols.sections import Section
 from evaluation.report import figures
 from evaluation.report.page import write_page
 from evaluation.report.results import FILE, ModelRecord, add_section, results_of, results_schema, write_json
@@ -89,7 +90,7 @@ def _evaluate(arguments, device, is_main: bool) -> None:
         if checkpoint.path.is_file():
             raise ValueError(f"{arguments.model}: an exported graph cannot average mirror images; export it with them")
         config.test_time_flip = True
-    record = _record(checkpoint)
+    record = ModelRecord(name=checkpoint.name, sha256=checkpoint.sha256)
     results_of(arguments.out, record)  # a folder of other weights is refused before the work
     for data in arguments.data:
         outcomes = evaluate_corpus(
@@ -200,10 +201,6 @@ def _calibrate(arguments, device, is_main: bool) -> None:
     settings = to_json(calibration) | ({"challenge_expressions": list(required)} if arguments.challenge else {})
     path = store(settings, checkpoint.path)
     print(f"{calibration_text(calibration)}\nwritten to {path}")
-
-
-def _record(checkpoint: Checkpoint) -> ModelRecord:
-    return ModelRecord(name=checkpoint.name, sha256=checkpoint.sha256)
 
 
 def _report(out: Path, record: ModelRecord, protocol: str, name: str, section: Section, curves, stem: str = "") -> None:

@@ -14,7 +14,7 @@ import jinja2
 import torch
 from huggingface_hub import EvalResult, ModelCardData
 
-from evaluation.protocols.corpus import Section
+from evaluation.protocols.sections import Section
 from evaluation.report import format
 from evaluation.report.figures import draw_section, file_stem
 from evaluation.report.results import FILE, Results, read_results
