@@ -32,7 +32,7 @@ class Live:
     """The handlers of the tab's events. Everything that counts is in the registry, under a token the server made.
 
     Args:
-        challenges: expressions to draw from.
+        actions: expressions and turns to draw from.
         uploads: where the photographs are remembered, to be deleted with the page.
         fixed: ask for these instead, for demonstrations.
         step_seconds: time for each step.
@@ -42,14 +42,14 @@ class Live:
     def __init__(
         self,
         authenticator: Authenticator,
-        challenges: list[str],
+        actions: list[str],
         uploads: Uploads,
         fixed: list[str] | None = None,
         step_seconds: float = STEP_SECONDS,
         operator: bool = False,
     ):
         self.authenticator = authenticator
-        self.challenges = challenges
+        self.actions = actions
         self.uploads = uploads
         self.fixed = fixed
         self.step_seconds = step_seconds
@@ -76,7 +76,7 @@ class Live:
                 )
             return "", pictures.card("idle", words.CANNOT_USE, words.SEE_NOTE), "", note
         address = request.client.host if request.client else ""
-        session = ChallengeSession(self._challenge(), self.step_seconds)
+        session = ChallengeSession(self._challenge(), self.step_seconds, alternatives=self.actions)
         try:
             ticket = self.limiter.begin(address, template)
             attempt = Attempt(self.authenticator, template, session, partial(self.limiter.accepted, ticket))
@@ -110,14 +110,14 @@ class Live:
         return (
             token,
             pictures.instruction(progress),
-            pictures.steps(progress),
+            pictures.steps(progress, view.advice),
             pictures.overlay(view),
             self._numbers(view) if self.operator else gr.skip(),
             timeline,
         )
 
     def _challenge(self) -> Challenge:
-        return with_pauses(self.fixed) if self.fixed else draw_challenge(self.challenges)
+        return with_pauses(self.fixed) if self.fixed else draw_challenge(self.actions)
 
     def _examine(self, photographs: list[str], request: gr.Request) -> tuple[Template | None, str]:
         files = [Path(photograph) for photograph in photographs or []]
