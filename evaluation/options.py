@@ -11,7 +11,7 @@ COMMANDS = {
     "verification": "LFW View 2 in ten folds, fold 10 with thresholds from fold 9, generated and hard pairs",
     "expression": "accuracy, recall, confusion matrix, calibration (default: folds 9 and 10, or valid and test)",
     "authentication": "identity and expression in one decision per trial (default: fold 10, or valid and test)",
-    "sessions": "simulated challenge sessions, BPCER and APCER (default: folds 9 and 10, or valid and test)",
+    "sessions": "challenge sessions, BPCER and APCER of rendered attacks (default: folds 9 and 10, or valid and test)",
     "all": "the four protocols above with one pass of the network",
     "folds": "a `--fold all` run: each fold judged by its own network, at thresholds of its validation fold",
     "compare": "several models and baselines on the same photographs: tables, paired tests, ROC, DET, t-SNE",
@@ -85,6 +85,9 @@ def _add_protocol(command: argparse.ArgumentParser, name: str) -> None:
     if name in ("authentication", "sessions", "all", "folds"):
         text = "expressions asked for (default: the checkpoint's challenge_expressions)"
         command.add_argument("--required", nargs="+", metavar="EXPRESSION", help=text)
+    if name == "sessions":
+        text = "people of each corpus whom attacks before a camera are rendered for (default %(default)s)"
+        command.add_argument("--people", type=int, default=60, help=text)
     if name == "all":
         text = "the figures of each part, too, by these columns of the corpus, such as gender (default: all it has)"
         command.add_argument("--slices", nargs="*", metavar="COLUMN", help=text)

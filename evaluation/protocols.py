@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from evaluation import figures, report
+from evaluation.attacks import judge_attacks
 from evaluation.embeddings import Checkpoint, Embeddings, embed_checkpoint, training_warning
 from evaluation.expression import class_mapping, expression_report
 from evaluation.hard_pairs import hard_report
@@ -103,7 +104,7 @@ def judge_corpus(arguments: argparse.Namespace, checkpoint: Checkpoint, data: st
         if protocol == "expression" and arguments.classes:
             name = f"{name}, {' '.join(arguments.classes)} classes"
         draw = Figures(arguments.out, name)
-        job = Judged(arguments, checkpoint, embeddings, embeddings.of_splits(own_splits), pairs, draw)
+        job = Judged(arguments, checkpoint, embeddings, embeddings.of_splits(own_splits), pairs, draw, data)
         judge, text = (partial(_slices, by=by), slices_text) if by else RUNS[protocol]
         try:
             section = circumstances(arguments, checkpoint, about, own_splits) | judge(job)
@@ -136,7 +137,7 @@ def _lacking(protocol: str, labels: dict[str, list]) -> str | None:
 @dataclass(frozen=True)
 class Judged:
     """What a protocol looks at. everything: all embedded photographs, pairs.csv's among them; chosen: those of the
-    protocol's splits."""
+    protocol's splits; data: the corpus's folder or Hub id."""
 
     arguments: argparse.Namespace
     checkpoint: Checkpoint
@@ -144,6 +145,7 @@ class Judged:
     chosen: Embeddings
     pairs: list[Pair]
     draw: Figures
+    data: str
 
     @property
     def seen(self) -> frozenset[str] | None:
@@ -192,7 +194,12 @@ def _authentication(job: Judged) -> dict:
 
 
 def _sessions(job: Judged) -> dict:
-    return {"report": session_report(job.chosen, *job.decision, job.arguments.seed)}
+    section = {"report": session_report(job.chosen, *job.decision, job.arguments.seed)}
+    if job.arguments.command == "sessions":  # rendering takes minutes; `all` leaves it out
+        run = job.arguments
+        splits = sorted(set(job.chosen.splits))
+        section["attacks"] = judge_attacks(job.checkpoint, job.data, splits, run.people, run.seed, run.cache)
+    return section
 
 
 def _slices(job: Judged, by: str) -> dict:

@@ -26,6 +26,7 @@ import numpy as np
 
 from authentication.session import ChallengeSession, Frame, with_pauses
 from authentication.session.movement import HEIGHT, WIDTH
+from evaluation.attacks import attacks_text
 from evaluation.embeddings import Embeddings
 from evaluation.metrics import TooLittleError, share_of_pairs
 from evaluation.report import rate_text, warning_lines
@@ -296,4 +297,6 @@ def sessions_text(section: dict) -> str:
         f"    the worst species is {report['apcer_max']}; a video of a challenge picked blindly passes with {chance}",
         f"  {report['one_photograph']:,} genuine sessions had a single photograph for some step",
     ]
+    if "attacks" in section:
+        lines.append(attacks_text(section["attacks"]))
     return "\n".join(lines)

@@ -17,6 +17,9 @@ TURNS = HEAD_TURNS  # the person's own left and right
 MIN_STEPS, MAX_STEPS = 2, 4
 PAUSE_SECONDS = (0.0, 1.2)  # drawn anew for each action: how much longer the neutral face before it is held
 MAX_PAUSE_SECONDS = 10.0
+LEAST_ORDERS = (
+    20  # of the number of steps that is drawn, where there are enough actions: a guess is right in one of them
+)
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,8 @@ def draw_challenge(actions: Sequence[str], count: int | None = None, random: Ran
     Args:
         actions: to draw from; neutral is left out. No action follows itself where there is another one. Where there are
             expressions and turns, at least one of each is asked for.
-        count: how many steps; by default drawn: three or four, or two or three where there are fewer than three
-            actions, for then the third tells no more than the first.
+        count: how many steps; by default drawn: three or four, so that there are LEAST_ORDERS at least; two or three
+            where there are too few actions for that.
         random: cryptographic by default; another only for simulations.
 
     Raises:
@@ -53,8 +56,10 @@ def draw_challenge(actions: Sequence[str], count: int | None = None, random: Ran
     choices = [name for name in dict.fromkeys(actions) if name != "neutral"]
     if not choices:
         raise ValueError(f"no action to ask for among {tuple(actions)}; neutral is how every session starts")
-    steps = count or random.randint(*((3, MAX_STEPS) if len(choices) > 2 else (MIN_STEPS, 3)))
-    return with_pauses(random.choice(_orders(choices, steps)), random)
+    if count is None:
+        enough = [steps for steps in (3, MAX_STEPS) if len(_orders(choices, steps)) >= LEAST_ORDERS]
+        count = random.choice(enough or [MIN_STEPS, 3])
+    return with_pauses(random.choice(_orders(choices, count)), random)
 
 
 def number_of_orders(actions: Sequence[str], count: int) -> int:

@@ -83,6 +83,8 @@ class ChallengeSession:
         self._path: list[tuple[float, np.ndarray]] = []  # amount of the action and embedding, since it was asked for
         self._counted: list[Frame] = []  # of the steps before: whose embeddings are pooled
         self._baseline: Baseline | None = None
+        self._parallax: float | None = None  # of the newest frame; None where it is not known
+        self._turn: str | None = None  # which turn the newest frame shows
         self._newest: Decision | None = None
         self._newest_counted = False
         self._hint: str | None = None
@@ -139,6 +141,7 @@ class ChallengeSession:
         if not (math.isfinite(gap) and gap >= 0):  # a clock that runs backwards, or none
             self._now = self._step_began
             return self._reject("timed_out")
+        self._measure_turn(frame)
         new, face = self._stream.is_new(frame.fingerprint), frame.embedding
         turning = self.required_action in TURNS
         reason = (
@@ -161,7 +164,7 @@ class ChallengeSession:
         decision, action = frame.decision, self.required_action
         right = decision.required_expression == self.required_expression and self._person.same
         if action in TURNS:
-            turned = self._is_turned(frame, action)
+            turned = self._is_turned(action)
             counts = right and turned
         else:
             counts = right and decision.expression_passed
@@ -234,33 +237,33 @@ class ChallengeSession:
         """How much of the action a frame shows: its margin over neutral, or the parallax to the asked side."""
         if action not in TURNS:
             return margins(frame.decision.expression_probabilities).get(action, 0.0)
-        amount = self._parallax(frame)
-        return 0.0 if amount is None else amount if action == "turn_left" else -amount
+        amount = self._parallax or 0.0
+        return amount if action == "turn_left" else -amount
 
-    def _parallax(self, frame: Frame) -> float | None:
+    def _measure_turn(self, frame: Frame) -> None:
         front = self._baseline.front if self._baseline else None
-        if front is None or frame.landmarks is None:
-            return None
-        return parallax(front, shape_of(frame.landmarks))
+        self._parallax = self._turn = None
+        if front is not None and frame.landmarks is not None:
+            shape = shape_of(frame.landmarks)
+            self._parallax, self._turn = parallax(front, shape), turned_to(front, [shape])
 
-    def _is_turned(self, frame: Frame, action: str) -> bool:
-        amount = self._parallax(frame)
-        if amount is None:
+    def _is_turned(self, action: str) -> bool:
+        if self._parallax is None:
             return False
-        turned = turned_to(self._baseline.front, [shape_of(frame.landmarks)]) == action
         self._hint = "different_person"  # else it counts, and that says so
-        if not turned:
-            wrong_side = abs(amount) > BEGUN_PARALLAX and (amount > 0) != (action == "turn_left")
+        if self._turn != action:
+            wrong_side = abs(self._parallax) > BEGUN_PARALLAX and (self._parallax > 0) != (action == "turn_left")
             self._hint = "other_side" if wrong_side else "turn_more"
-        return turned
+        return self._turn == action
 
     def _looks_ahead(self, frame: Frame) -> bool:
         """Straight ahead, as before the first action; before that, roughly."""
         if frame.landmarks is None:
             return True  # then no turn is ever seen either
-        amount = self._parallax(frame)
-        shape = shape_of(frame.landmarks)
-        ahead = abs(nose_offset(shape)) <= LARGEST_NOSE_OFFSET if amount is None else abs(amount) <= FRONT_PARALLAX
+        if self._parallax is None:
+            ahead = abs(nose_offset(shape_of(frame.landmarks))) <= LARGEST_NOSE_OFFSET
+        else:
+            ahead = abs(self._parallax) <= FRONT_PARALLAX
         if not ahead:
             self._hint = "turn_back"
         return ahead
@@ -289,10 +292,9 @@ class ChallengeSession:
     def _wrong_action(self, frame: Frame, now: float) -> str | None:
         """Whether something else is shown than what is asked for."""
         asked, acting = self.required_action, self.step == "action"
-        amount = self._parallax(frame) if acting else None
-        turn = turned_to(self._baseline.front, [shape_of(frame.landmarks)]) if amount is not None else None
-        turned = turn is not None and turn != asked
-        ahead = amount is None or abs(amount) < BEGUN_PARALLAX  # of a turned head the expression is anybody's guess
+        turned = acting and self._turn is not None and self._turn != asked
+        # of a turned head the expression is anybody's guess
+        ahead = self._parallax is None or abs(self._parallax) < BEGUN_PARALLAX
         wrong = acting and ahead and self._sure(frame.decision) and asked not in TURNS
         rival = acting and ahead and self._sure(frame.decision) and frame.decision.expression in self.alternatives
         for name, holds, seconds, reason in (

@@ -31,6 +31,12 @@ def test_all_orders_are_equally_likely():
     assert 1 / len(orders) <= 0.04, "a recorded session fits a new draw of as many steps by chance"
 
 
+def test_with_fewer_actions_there_are_more_steps():
+    three = ("happy", *TURNS)
+    assert {len(draw_challenge(three).actions) for _ in range(50)} == {4}
+    assert (number_of_orders(three, 3), number_of_orders(three, 4)) == (10, 22)
+
+
 def test_a_list_of_one_kind_is_drawn_from_alone():
     assert {draw_challenge(["happy"]).actions for _ in range(99)} == {("happy",) * 2, ("happy",) * 3}
     assert {action for _ in range(99) for action in draw_challenge(TURNS).actions} == set(TURNS)
