@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from authentication.authenticator import Authenticator, Evidence
-from authentication.reference import BRIGHT, DARK, SMALL
+from authentication.reference import DARK, SMALL
 from authentication.session import ChallengeSession, Frame, Progress, is_face, upper_face
 from authentication.template import Template
 from authentication.tracking import FaceTracker
@@ -17,6 +17,7 @@ from pipeline_facelivenet import Decision, reject
 
 MAX_MOMENTS = 2000  # of the timeline: over a minute at 30 frames a second
 MAX_FRAME_PIXELS = 3840 * 2160  # no webcam has more; a small file may unfold to many times that
+BRIGHT_SKIN = 225  # mean luminance of eyes and cheeks, 0 to 255: the lightest skin in good light stays below
 FRAME_FORMATS = ("JPEG", "PNG", "WEBP")  # as which a browser encodes them
 
 logger = logging.getLogger(__name__)
@@ -136,7 +137,7 @@ def _advice(frame: Frame, evidence: Evidence | None) -> str | None:
     if min(right - left, bottom - top) < SMALL:
         return "small"
     light = float(frame.upper_face.mean())
-    return "dark" if light < DARK else "bright" if light > BRIGHT else None
+    return "dark" if light < DARK else "bright" if light > BRIGHT_SKIN else None
 
 
 def frame_of(decision: Decision, evidence: Evidence | None, image: Image.Image, fingerprint: bytes) -> Frame:

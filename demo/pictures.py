@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from html import escape
 from math import pi
 
@@ -75,10 +76,27 @@ def card(kind: str, title: str, text: str, picture: str = "", below: str = "") -
     return f'<div class="card {kind}">{picture}<div><h2>{escape(title)}</h2><p>{escape(text)}</p>{below}</div></div>'
 
 
-def coming() -> str:
-    """The strip that says what will happen, before the first use."""
-    cells = "".join(f"<li>{illustration(name)}<span>{escape(text)}</span></li>" for name, text in words.COMING)
-    return f'<ol class="coming">{cells}</ol>'
+def coming(actions: Sequence[str]) -> str:
+    """The strip that says what will happen, before the first use, and what is given up where an action is not asked.
+
+    Args: what may be asked for.
+    """
+    expressions, turns = [name for name in actions if name not in TURNS], [name for name in actions if name in TURNS]
+    drawn = {"neutral": "neutral", "accepted": "accepted"}
+    drawn |= {"expression": expressions[0]} if expressions else {}
+    drawn |= {"turn_left": turns[0]} if turns else {}
+    cells = "".join(
+        f"<li>{illustration(drawn[name])}<span>{escape(text)}</span></li>"
+        for name, text in words.COMING.items()
+        if name in drawn
+    )
+    note = "" if turns and expressions else words.NO_TURNS if expressions else words.NO_EXPRESSIONS
+    return f'<ol class="coming">{cells}</ol>' + (f'<p class="small">{escape(note)}</p>' if note else "")
+
+
+def camera_problems() -> dict[str, str]:
+    """Name of the browser's error -> the card that explains it."""
+    return {name: card("idle", words.CAMERA_TITLE, text) for name, text in words.CAMERA_PROBLEMS.items()}
 
 
 def instruction(progress: Progress) -> str:

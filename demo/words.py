@@ -53,17 +53,24 @@ SHOWN = {
 WELCOME = "Give a photograph of yourself"
 WELCOME_HELP = "Then press Start, look into the camera and do what it asks. It takes about ten seconds."
 ALLOW = "Allow the camera if your browser asks."
-COMING = (  # the strip before the first use: a drawing, and what happens
-    ("neutral", "Look into the camera with a neutral face."),
-    ("happy", "Do what you are asked, gently: smile, say …"),
-    ("turn_left", "… or turn your head, and look ahead again."),
-    ("accepted", "After three or four of these you are let in."),
+COMING = {  # before the first use: a drawing, and what happens
+    "neutral": "Look into the camera with a neutral face.",
+    "expression": "When asked, smile, or show another expression.",
+    "turn_left": "When asked, turn your head, then look ahead again.",
+    "accepted": "After a few of these you are let in.",
+}
+NO_TURNS = (
+    "Turns of the head are never asked for here. Without them a flat picture that changes at the right moment may pass."
 )
-CAMERA_REFUSED = "Your browser did not give the camera. Allow it in the address bar, then press Start again."
-CAMERA_MISSING = "No camera was found. Connect one, then press Start again."
-CAMERA_BUSY = "The camera is used by another program. Close that, then press Start again."
-CAMERA_INSECURE = "Browsers give the camera to https pages and to this computer's own pages only."
+NO_EXPRESSIONS = "Expressions are never asked for here, only turns of the head."
 CAMERA_TITLE = "The camera cannot be used"
+CAMERA_PROBLEMS = {  # by the name of the browser's error
+    "NotAllowedError": "Your browser did not give it. Allow the camera for this page, then press Start again.",
+    "NotFoundError": "No camera was found. Connect one, then press Start again.",
+    "NotReadableError": "Another program is using it. Close that one, then press Start again.",
+    "InsecureContext": "Browsers give it only to pages that came over https, or from this computer.",
+    "other": "The browser could not open it. Check it in another program, then press Start again.",
+}
 ACCEPTED, ACCEPTED_HELP = "Accepted", "You are the person on the photograph, and you did what was asked."
 REJECTED = "Rejected"
 CANNOT_USE = "This photograph cannot be used"

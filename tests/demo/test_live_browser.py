@@ -7,6 +7,7 @@ import pytest
 from films import acting, drawn, fading, film
 from PIL import Image
 
+from demo import words
 from face_data.drawn import WELL_KNOWN, drawn_photograph
 
 pytestmark = pytest.mark.browser
@@ -150,6 +151,26 @@ def test_a_frozen_stream(browser, server, tmp_path):
     video = film(tmp_path / "cam.mjpeg", [([drawn(OTHERS[0], "neutral")], 10)], still=True)
     kind, text, _ = attempt(browser, server.address, reference_of(tmp_path, OTHERS[0]), video)
     assert (kind, "stood still or repeated" in text) == ("card rejected", True)
+
+
+@pytest.mark.parametrize("name", ["NotAllowedError", "NotFoundError", "NotReadableError", "SecurityError", "none"])
+def test_a_camera_that_cannot_be_used_is_told(browser, server, tmp_path, name):
+    """Which is what the browser answers; nothing else on the page would say so."""
+    refused = f"navigator.mediaDevices.getUserMedia = async () => {{ throw new DOMException('no', '{name}'); }}"
+    gone = "Object.defineProperty(navigator, 'mediaDevices', {value: undefined})"  # as on a page without https
+    with browser() as chromium:
+        context = chromium.new_context()
+        context.add_init_script(gone if name == "none" else refused)
+        page = context.new_page()
+        page.goto(server.address)
+        page.locator("#reference input[type=file]").first.set_input_files(reference_of(tmp_path, OTHERS[0]))
+        page.locator("#note .note.good, #note .note.fair").wait_for(timeout=30_000)
+        page.locator("#start").click()
+        card = page.locator("#instruction").get_by_text(words.CAMERA_TITLE)
+        card.wait_for(timeout=30_000)
+        expected = {"SecurityError": "NotAllowedError", "none": "InsecureContext"}.get(name, name)
+        assert words.CAMERA_PROBLEMS[expected] in page.locator("#instruction").inner_text()
+        assert page.locator("#camera [title='stop recording']").count() == 0
 
 
 def test_the_network_drops_and_comes_back(browser, server, tmp_path):

@@ -107,8 +107,15 @@ def test_every_expression_has_words_and_a_picture():
         assert name in words.HOW and name in words.SHOWN
         assert name in TURNS or (name in pictures.MOUTHS and name in pictures.BROWS)
     assert set(TURNS) < set(words.ASK)
-    strip = pictures.coming()
-    assert strip.count("<li>") == len(words.COMING) and all(text in strip for _, text in words.COMING)
+
+
+def test_what_will_happen_is_said_before_and_what_is_given_up():
+    strip = pictures.coming(("happy", *TURNS))
+    assert strip.count("<li>") == len(words.COMING) and all(text in strip for text in words.COMING.values())
+    assert words.NO_TURNS not in strip
+    flat = pictures.coming(("happy",))
+    assert flat.count("<li>") == 3 and words.NO_TURNS in flat and "turn your head" not in flat
+    assert words.NO_EXPRESSIONS in pictures.coming(TURNS)
 
 
 def test_every_hint_of_the_session_has_a_sentence():
