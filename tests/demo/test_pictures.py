@@ -9,7 +9,7 @@ import pytest
 
 from authentication.attempt import Moment, View
 from authentication.authenticator import Evidence
-from authentication.session import TURNS, ChallengeSession, Progress
+from authentication.session import TURNS, ChallengeSession, Progress, machine
 from demo import pictures, words
 from pipeline_facelivenet import REASONS, decide, reject
 
@@ -126,3 +126,11 @@ def test_every_hint_of_the_session_has_a_sentence():
 
 def test_text_from_elsewhere_is_escaped():
     assert "<script>" not in pictures.card("idle", "<script>", "<script>")
+
+
+def test_every_ending_stands_in_the_documentation(repository):
+    """And the documentation names no other."""
+    reasons = set(re.findall(r"^    (\w+) {2,}", machine.__doc__, re.MULTILINE))
+    ends = {name for name in reasons if name in REASONS}
+    table = (repository / "docs" / "demo.md").read_text(encoding="utf-8").split("ends the session at once")[1]
+    assert set(re.findall(r"^\| `(\w+)` \|", table.split("##")[0], re.MULTILINE)) == ends and len(ends) == 9
