@@ -342,12 +342,16 @@ class FaceLiveNetImageProcessor(BaseImageProcessor):
     def align(self, image: Image.Image, face: Face) -> np.ndarray:
         """The face as a (size, size, 3) uint8 crop, upright by its landmarks or boxed with a margin."""
         if self.alignment == "margin":
-            left, top, right, bottom = map(float, face.box)
-            grow_x, grow_y = (right - left) * self.margin / 2, (bottom - top) * self.margin / 2
-            box = (left - grow_x, top - grow_y, right + grow_x, bottom + grow_y)
-            box = (max(box[0], 0), max(box[1], 0), min(box[2], image.width), min(box[3], image.height))
+            box = self.margin_box(image, face)
             return np.asarray(image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box))
         return self._align_by_landmarks(image, face.landmarks)
+
+    def margin_box(self, image: Image.Image, face: Face) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of the "margin" crop, in pixels of the picture, cut off at its border."""
+        left, top, right, bottom = map(float, face.box)
+        grow_x, grow_y = (right - left) * self.margin / 2, (bottom - top) * self.margin / 2
+        left, top, right, bottom = left - grow_x, top - grow_y, right + grow_x, bottom + grow_y
+        return max(left, 0), max(top, 0), min(right, image.width), min(bottom, image.height)
 
     def _align_by_landmarks(self, image: Image.Image, landmarks: np.ndarray) -> np.ndarray:
         # In complex numbers a similarity is z -> a z + b, and its least-squares fit is one line each for a and b.

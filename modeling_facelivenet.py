@@ -42,6 +42,7 @@ HEAD_TURNS = ("turn_left", "turn_right")  # what a live session may ask for besi
 FEATURE_SIZE = 1792  # channels of the last feature map, hence of the embedding
 IGNORE = -100  # the label of what nobody labelled, as everywhere in PyTorch
 SMALLEST_IMAGE = 75  # below it the shared layers have no output
+TEACHER_LOSSES = ("mse", "cosine")
 WEIGHTINGS = ("dynamic", "static", "inverse_loss", "uncertainty", "verification", "expression")
 
 
@@ -60,6 +61,8 @@ class FaceLiveNetConfig(PreTrainedConfig):
         batch_norm_momentum, batch_norm_eps: 1 − TensorFlow's decay of 0.995, and its epsilon.
         dropout: before both classifiers.
         expression_hidden_size: branch 2's "one more fully connected layer".
+        embedding_size: size of the embedding, made of branch 1's 1792 pooled features by a linear layer (the paper's
+            "bottleneck layer"); 0 takes the features themselves.
         num_identities: people of the training set; 0 leaves the identity classifier and the centres out.
         sampled_identities: how many of them one step looks at, those of the batch among them, for millions of people
             (Partial FC, arXiv 2203.15565, here for the class-wise triplet loss too); 0 looks at all, as the paper does.
@@ -73,6 +76,12 @@ class FaceLiveNetConfig(PreTrainedConfig):
         center_decay: a of c −= (1 − a) · mean(c − x), how much of a class centre one batch leaves in place.
         cosine_scale, cosine_margin: s and m of a margin softmax, s (cos θ − m) for the own identity and s cos θ for the
             others (CosFace, arXiv 1801.09414), in place of equation 2's plain logits; a scale of 0 keeps the paper's.
+        identity_weight: factor of equation 1's losses over identities in L1, beside a teacher's.
+        teacher_size: length of the vectors of a teacher, a face recognition network whose answers branch 1 learns to
+            give (`teacher_targets`); 0 without one.
+        teacher_loss: "mse" or "cosine", how an answer is compared with the teacher's vector.
+        teacher_weight, teacher_pairs_weight: factors of that loss and of the loss over the similarities of all pairs
+            in a batch.
         similarity_threshold: cosine similarity from which two faces are one person; None until it is calibrated.
         expression_threshold: probability from which the asked expression counts as seen.
         test_time_flip: average what the network says of a face and of its mirror image; costs a second pass.
@@ -94,6 +103,7 @@ class FaceLiveNetConfig(PreTrainedConfig):
     batch_norm_eps: float = 1e-3
     dropout: float | int = 0.5
     expression_hidden_size: int = 128
+    embedding_size: int = 0
     num_identities: int = 0
     sampled_identities: int = 0
     weighting: str = "dynamic"
@@ -104,6 +114,11 @@ class FaceLiveNetConfig(PreTrainedConfig):
     center_decay: float | int = 0.95
     cosine_scale: float | int = 0
     cosine_margin: float | int = 0
+    identity_weight: float | int = 1.0
+    teacher_size: int = 0
+    teacher_loss: str = "mse"
+    teacher_weight: float | int = 1.0
+    teacher_pairs_weight: float | int = 20.0
     similarity_threshold: float | int | None = None
     expression_threshold: float | int = 0.5
     test_time_flip: bool = False
@@ -145,6 +160,11 @@ class FaceLiveNetConfig(PreTrainedConfig):
         return tuple(self.id2label[index] for index in range(len(self.id2label)))
 
     @property
+    def embedding_dim(self) -> int:
+        """Length of the embedding."""
+        return self.embedding_size or FEATURE_SIZE
+
+    @property
     def tasks(self) -> tuple[str, ...]:
         """What is trained: both branches, or by a single-task weighting one."""
         return (self.weighting,) if self.weighting in ("verification", "expression") else ("verification", "expression")
@@ -160,9 +180,12 @@ class FaceLiveNetConfig(PreTrainedConfig):
                 raise ValueError(f"{name} must lie within 0..1, not {getattr(self, name)}")
         for name in (
             "triplet_weight", "triplet_margin", "num_identities", "sampled_identities", "cosine_scale", "cosine_margin",
+            "embedding_size", "identity_weight", "teacher_size", "teacher_weight", "teacher_pairs_weight",
         ):  # fmt: skip
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative: {getattr(self, name)}")
+        if self.teacher_loss not in TEACHER_LOSSES:
+            raise ValueError(f"teacher_loss must be one of {', '.join(TEACHER_LOSSES)}, not {self.teacher_loss!r}")
         if self.weighting not in WEIGHTINGS:
             raise ValueError(f"weighting must be one of {', '.join(WEIGHTINGS)}, not {self.weighting!r}")
         if len(self.static_weights) != 2 or not min(self.static_weights) >= 0:
@@ -500,18 +523,19 @@ class IdentityHead(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         looked_at = min(config.sampled_identities or config.num_identities, config.num_identities)
         bias = not config.cosine_scale and not config.sampled_identities
-        self.classifier = nn.Linear(FEATURE_SIZE, looked_at, bias=bias)
-        self.register_buffer("centers", torch.zeros(config.num_identities, FEATURE_SIZE))
+        self.classifier = nn.Linear(config.embedding_dim, looked_at, bias=bias)
+        self.register_buffer("centers", torch.zeros(config.num_identities, config.embedding_dim))
         if config.sampled_identities:
-            self.register_buffer("table", torch.zeros(config.num_identities, FEATURE_SIZE))
+            self.register_buffer("table", torch.zeros(config.num_identities, config.embedding_dim))
             self.register_buffer("sample", torch.arange(looked_at))  # in ascending order
         self.batches_per_step = 1  # with gradient accumulation, centres move once per step too
         self.seen: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Features (m, 1792), labels (m,) with −100 for unknown people -> (3,): the sums of Ls1 and Lc over the known,
+        """The sums of Ls1 and Lc over the known people, and how many these are: (3,).
 
-        and how many they are.
+        Args:
+            features: (m, embedding_dim). labels: (m,) with −100 for unknown people.
         """
         known = labels != IGNORE
         people, centers = labels.clamp(min=0), self.centers
@@ -539,6 +563,40 @@ class IdentityHead(nn.Module):
             features, labels = map(torch.cat, zip(*self.seen, strict=True))
             move_centers(self.centers, features, labels, self.config.center_decay)
             self.seen.clear()
+
+
+class TeacherHead(nn.Module):
+    """What branch 1 learns from a teacher network: its vector for each face, and the similarity of every two faces.
+
+    Distillation needs no names, so every photograph of a face teaches. Targets are standardised: the mean vector of the
+    training photographs is subtracted and the rest scaled to a mean squared length of 1. Two different people are then
+    at a squared distance d² of 2 on average, and 1 − d²/2 is a similarity: 1 for the same vector, 0 for strangers.
+    """
+
+    def __init__(self, config: FaceLiveNetConfig):
+        super().__init__()
+        self.config = config
+        self.projection = nn.Linear(config.embedding_dim, config.teacher_size)
+
+    def forward(self, features: Tensor, targets: Tensor) -> Tensor:
+        """Features (m, embedding_dim), targets (m, teacher_size) -> (4,): the sum of the loss of each vector, how many
+
+        vectors there are, the sum of the loss of each pair, and how many pairs there are. A target of NaN belongs to a
+        face that should look like nobody: it has no vector, and its similarity to every other face should be 0.
+        """
+        known = ~targets.isnan().any(dim=1)
+        embedding = F.normalize(features, dim=1)
+        predicted, wanted = self.projection(embedding[known]), targets[known]
+        if self.config.teacher_loss == "mse":
+            vector_losses = (predicted - wanted).square().sum(dim=1)
+        else:
+            vector_losses = 1 - F.cosine_similarity(predicted, wanted)
+        wanted = torch.zeros(len(features), len(features), dtype=features.dtype, device=features.device)
+        rows = known.nonzero().squeeze(1)
+        wanted[rows[:, None], rows] = 1 - torch.cdist(targets[known], targets[known]).square() / 2
+        pairs = ~torch.eye(len(features), dtype=torch.bool, device=features.device)
+        pair_losses = (embedding @ embedding.T - wanted).square()[pairs]
+        return torch.stack([vector_losses.sum(), known.sum(), pair_losses.sum(), pairs.sum()])
 
 
 def expression_loss(logits: Tensor, labels: Tensor, class_weights: list[float] | None = None) -> Tensor:
@@ -582,11 +640,12 @@ class Uncertainty(nn.Module):
 class FaceLiveNetOutput(ModelOutput):
     """
     Args:
-        embedding: (batch, 1792) of unit length; the cosine of two is their similarity.
+        embedding: (batch, embedding_dim) of unit length; the cosine of two is their similarity.
         expression_logits: (batch, expressions), in the order of `config.expressions`.
         loss: what is minimised, by equation 5 L3; a scalar. This and what follows only when labels are given; in
             training over several processes they are those of the whole batch, the same everywhere.
-        verification_loss: L1 = softmax_loss + α · triplet_loss. softmax_loss, triplet_loss: means over known people.
+        verification_loss: L1 = softmax_loss + α · triplet_loss, and with a teacher its two losses, each by its weight.
+        softmax_loss, triplet_loss: means over known people. teacher_loss, teacher_pairs_loss: means over faces, pairs.
         expression_loss: L2, the mean over labelled expressions. task_weights: (w1, w2).
     """
 
@@ -596,6 +655,8 @@ class FaceLiveNetOutput(ModelOutput):
     verification_loss: Tensor | None = None
     softmax_loss: Tensor | None = None
     triplet_loss: Tensor | None = None
+    teacher_loss: Tensor | None = None
+    teacher_pairs_loss: Tensor | None = None
     expression_loss: Tensor | None = None
     task_weights: Tensor | None = None
 
@@ -638,11 +699,13 @@ class FaceLiveNetModel(FaceLiveNetPreTrainedModel):
         super().__init__(config)
         self.shared = TimmTrunk(config) if config.trunk else SharedLayers(config)
         self.verification = Branch(config)
+        self.bottleneck = nn.Linear(FEATURE_SIZE, config.embedding_size) if config.embedding_size else None
         self.expression = Branch(config)
         self.expression_head = ExpressionHead(config)
         self.dynamic_weight_unit = DynamicWeightUnit(self.shared.side(config.image_size))
         self.uncertainty = Uncertainty() if config.weighting == "uncertainty" else None
         self.identity_head = IdentityHead(config) if config.num_identities else None
+        self.teacher_head = TeacherHead(config) if config.teacher_size else None
         self.post_init()
 
     def forward(
@@ -650,6 +713,7 @@ class FaceLiveNetModel(FaceLiveNetPreTrainedModel):
         pixel_values: Tensor,
         identity_labels: Tensor | None = None,
         expression_labels: Tensor | None = None,
+        teacher_targets: Tensor | None = None,
         known_identities: float | None = None,
         known_expressions: float | None = None,
         **kwargs,
@@ -660,6 +724,8 @@ class FaceLiveNetModel(FaceLiveNetPreTrainedModel):
             identity_labels: (batch,) 0..num_identities−1, −100 where unknown.
             expression_labels: (batch,) indices with −100 where unknown, or (batch, expressions) probabilities with
                 a row of zeros where unknown.
+            teacher_targets: (batch, teacher_size), the teacher's standardised vectors, rows of NaN for faces that
+                should look like nobody; see `TeacherHead`.
             known_identities, known_expressions: what the sums of losses are divided by; by default how many labels
                 there are, in training those of all processes. With gradient accumulation their mean over the batches
                 of the step, so that the mean of the batches' losses is the loss of the whole.
@@ -673,7 +739,7 @@ class FaceLiveNetModel(FaceLiveNetPreTrainedModel):
         shared = self.shared(pixel_values)  # (b, 1792, 3, 3) at 160 pixels
         output = FaceLiveNetOutput()
         if "verification" in tasks:
-            features = self.verification(shared).float()  # (b, 1792); losses and cosines need more digits than bf16 has
+            features = self._features(shared)  # (b, embedding_dim)
             output.embedding = F.normalize(features, dim=1)
         if "expression" in tasks:
             output.expression_logits = self.expression_head(self.expression(shared)).float()  # (b, expressions)
@@ -682,23 +748,46 @@ class FaceLiveNetModel(FaceLiveNetPreTrainedModel):
 
         with torch.autocast(pixel_values.device.type, enabled=False):
             of_identities, of_expressions = shared.new_zeros(3).float(), shared.new_zeros(2).float()
+            of_teacher = shared.new_zeros(4).float()
             if identity_labels is not None and "verification" in tasks:
                 if self.identity_head is None:
                     raise ValueError(
                         "identity_labels were given, but the network has no identity head: set num_identities"
                     )
                 of_identities = self.identity_head(features, identity_labels)
+            if teacher_targets is not None and "verification" in tasks:
+                if self.teacher_head is None:
+                    raise ValueError(
+                        "teacher_targets were given, but the network has no teacher head: set teacher_size"
+                    )
+                of_teacher = self.teacher_head(features, teacher_targets)
             if expression_labels is not None and "expression" in tasks:
                 weights = self.config.expression_class_weights
                 of_expressions = expression_loss(output.expression_logits, expression_labels, weights)
-            softmax, triplet, identities, expressions, known = self._whole_batch(of_identities, of_expressions)
+            sums = self._whole_batch(of_identities, of_expressions, of_teacher)
+            softmax, triplet, identities, expressions, known, vector, vectors, pair, pairs = sums
             identities = identities.clamp(min=1) if known_identities is None else max(known_identities, 1)
             known = known.clamp(min=1) if known_expressions is None else max(known_expressions, 1)
             output.softmax_loss, output.triplet_loss = softmax / identities, triplet / identities
             output.verification_loss = output.softmax_loss + self.config.triplet_weight * output.triplet_loss  # eq. 1
+            output.teacher_loss, output.teacher_pairs_loss = vector / vectors.clamp(min=1), pair / pairs.clamp(min=1)
+            if self.teacher_head is not None:
+                output.verification_loss = (
+                    self.config.identity_weight * output.verification_loss
+                    + self.config.teacher_weight * output.teacher_loss
+                    + self.config.teacher_pairs_weight * output.teacher_pairs_loss
+                )
             output.expression_loss = expressions / known
             output.loss, output.task_weights = self._weigh(output.verification_loss, output.expression_loss, shared)
         return output
+
+    def _features(self, shared: Tensor) -> Tensor:
+        """(batch, embedding_dim) in float32: losses and cosines need more digits than bf16 has."""
+        features = self.verification(shared).float()
+        if self.bottleneck is None:
+            return features
+        with torch.autocast(features.device.type, enabled=False):
+            return self.bottleneck(features.to(self.bottleneck.weight.dtype)).float()
 
     def _whole_batch(self, *sums: Tensor) -> Tensor:
         sums = torch.cat(sums)
@@ -728,7 +817,7 @@ class FaceLiveNetModel(FaceLiveNetPreTrainedModel):
 
     def _with_mirror_image(self, pixel_values: Tensor) -> FaceLiveNetOutput:
         shared = self.shared(torch.cat([pixel_values, pixel_values.flip(-1)]))
-        both = F.normalize(self.verification(shared).float(), dim=1).unflatten(0, (2, -1))  # (2, b, 1792)
+        both = F.normalize(self._features(shared), dim=1).unflatten(0, (2, -1))  # (2, b, embedding_dim)
         logits = self.expression_head(self.expression(shared)).float()
         return FaceLiveNetOutput(
             embedding=F.normalize(both.mean(dim=0), dim=1), expression_logits=mean_of_mirror_images(logits)
@@ -750,7 +839,8 @@ class FaceLiveNetForImageClassification(FaceLiveNetPreTrainedModel):
 
     accepts_loss_kwargs = False  # the loss is the mean over the batch: Trainer divides it among accumulated batches
     _keys_to_ignore_on_load_unexpected = (
-        r"^verification\.", r"^dynamic_weight_unit\.", r"^identity_head\.", r"^uncertainty\.",
+        r"^verification\.", r"^bottleneck\.", r"^dynamic_weight_unit\.", r"^identity_head\.", r"^teacher_head\.",
+        r"^uncertainty\.",
     )  # fmt: skip
 
     def __init__(self, config: FaceLiveNetConfig):

@@ -22,7 +22,7 @@ from face_data.table import FEATURES, column
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import FaceLiveNetModel
 
-UNUSED = ("image", "box", "landmarks", "detection_probability")  # columns no protocol looks at
+UNUSED = ("image", "box", "crop", "landmarks", "detection_probability")  # columns no protocol looks at
 PER_PHOTOGRAPH = ("keys", "identities", "expressions", "sources", "splits", "votes")  # lists of Embeddings
 
 

@@ -114,6 +114,8 @@ def _report(folder: Path, summary: dict) -> None:
     print(f"{folder}: {summary['layout']}, {summary['prepared']:,} of {summary['photographs']:,} photographs prepared")
     for reason, count in summary["skipped_by_reason"].items():
         print(f"  skipped {count:,}: {reason} (each named in {folder}/corpus.json)")
+    if whole := summary.get("whole_pictures"):
+        print(f"  {whole:,} without a found face are whole pictures, cut out by their publisher")
     print(f"  {summary['several_faces']:,} photographs show several faces; the largest and most central was taken")
     columns = {name: column(corpus, name) for name in ("split", "identity", "expression")}
     splits = sorted(set(columns["split"]), key=lambda split: (len(split), split))

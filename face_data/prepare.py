@@ -140,7 +140,7 @@ def _end_with_parent() -> None:
 
 
 def _prepare_shard(shard: tuple[Photograph, ...], stem: str, layout: str, attributes: list[str]) -> int:
-    rows, skipped, crowded = [], [], 0
+    rows, skipped, whole, crowded = [], [], [], 0
     for photograph in shard:
         if sorted(photograph.attributes) != attributes:
             raise CorpusError(
@@ -150,7 +150,7 @@ def _prepare_shard(shard: tuple[Photograph, ...], stem: str, layout: str, attrib
         try:
             image, rim = _shown_to_detector(photograph)
             faces = _processor.detect(image)
-            if not faces:
+            if not faces and photograph.enlarge == 1:
                 raise NoFaceError(f"{photograph.key}: no face found")
         except (UnreadableImageError, NoFaceError) as error:
             reason = str(error).removeprefix(f"{photograph.key}: ")
@@ -158,8 +158,20 @@ def _prepare_shard(shard: tuple[Photograph, ...], stem: str, layout: str, attrib
             skipped.append({"key": photograph.key, "reason": reason} | whose)
             continue
         crowded += len(faces) > 1
+        if faces:
+            crop = Image.fromarray(_processor.align(image, faces[0]))
+            box = (faces[0].box - rim) / photograph.enlarge
+            landmarks = ((faces[0].landmarks - rim) / photograph.enlarge).tolist()
+            probability, cut = faces[0].probability, None
+            if _processor.alignment == "margin":
+                cut = (np.array(_processor.margin_box(image, faces[0])) - rim) / photograph.enlarge
+        else:  # the publisher cut the face out: where the detector finds nothing, the whole picture is the crop
+            box = np.array([rim, rim, image.width - rim, image.height - rim])
+            crop = image.resize((_processor.size, _processor.size), Image.Resampling.BICUBIC, box=tuple(box.tolist()))
+            box = (box - rim) / photograph.enlarge
+            landmarks, probability, cut = None, 0.0, box
+            whole.append(photograph.key)
         encoded = io.BytesIO()
-        crop = Image.fromarray(_processor.align(image, faces[0]))
         crop.save(encoded, "JPEG", quality=JPEG_QUALITY, subsampling=0)
         rows.append(
             {
@@ -170,9 +182,10 @@ def _prepare_shard(shard: tuple[Photograph, ...], stem: str, layout: str, attrib
                 "expression_votes": photograph.votes,
                 "split": photograph.split,
                 "source": layout,
-                "box": ((faces[0].box - rim) / photograph.enlarge).tolist(),
-                "landmarks": ((faces[0].landmarks - rim) / photograph.enlarge).tolist(),
-                "detection_probability": faces[0].probability,
+                "box": box.tolist(),
+                "crop": None if cut is None else cut.tolist(),
+                "landmarks": landmarks,
+                "detection_probability": probability,
                 **photograph.attributes,
             }
         )
@@ -182,7 +195,8 @@ def _prepare_shard(shard: tuple[Photograph, ...], stem: str, layout: str, attrib
     columns = {name: [row[name] for row in rows] for name in features}  # also where all were skipped
     Dataset.from_dict(columns, features=features).to_parquet(temporary)
     os.replace(temporary, path.with_suffix(".parquet"))
-    note = {"keys": [shard[0].key, shard[-1].key], "read": len(shard), "several_faces": crowded, "skipped": skipped}
+    note = {"keys": [shard[0].key, shard[-1].key], "read": len(shard), "several_faces": crowded}
+    note |= {"whole_pictures": whole, "skipped": skipped}
     _write_json(path.with_suffix(".json"), note)
     return len(shard)
 
@@ -209,6 +223,7 @@ def _finish(out: Path, description: dict) -> dict:
         "photographs": read,
         "prepared": read - len(skipped),
         "several_faces": sum(note["several_faces"] for note in notes),
+        "whole_pictures": sum(len(note.get("whole_pictures", ())) for note in notes),
         "skipped_by_reason": dict(Counter(row["reason"].split(":")[0] for row in skipped).most_common()),
         "skipped": skipped,
     }

@@ -19,8 +19,9 @@ FEATURES = Features(
         "split": Value("string"),  # the publisher's fold or split
         "source": Value("string"),  # the corpus it comes from
         "box": List(Value("float32"), length=4),  # left, top, right, bottom in the photograph, pixels
-        "landmarks": List(List(Value("float32"), length=2), length=5),
-        "detection_probability": Value("float32"),
+        "crop": List(Value("float32"), length=4),  # what the image shows, likewise; null if turned by landmarks
+        "landmarks": List(List(Value("float32"), length=2), length=5),  # null where the whole picture is the crop
+        "detection_probability": Value("float32"),  # 0 there
     }
 )
 
@@ -87,7 +88,8 @@ def attributes_of(corpus: Dataset) -> list[str]:
 
 
 def _require_columns(corpus: str | Path, present: Sequence[str], columns: Sequence[str] | None) -> None:
-    missing = [name for name in (FEATURES if columns is None else columns) if name not in present]
+    every = [name for name in FEATURES if name != "crop"]  # corpora of earlier versions have none
+    missing = [name for name in (every if columns is None else columns) if name not in present]
     if missing and columns is None:
         raise CorpusError(f"{corpus}: no column {', '.join(missing)}: it is not a prepared corpus")
     if missing:

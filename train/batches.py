@@ -3,12 +3,13 @@
 import io
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import torch
+from accelerate import Accelerator
 from datasets import Dataset as Corpus
 from datasets import Image
 from torch import Tensor
@@ -24,29 +25,42 @@ from face_data.table import (
     split_corpus,
     splits_by_source,
 )
+from image_processing_facelivenet import LANDMARK_TEMPLATE
 from modeling_facelivenet import IGNORE
-from train.composites import FACE, Composite, compose, draw_composites, draw_exchanges, landmarks_in_crop
+from train.composites import FACE, Composite, compose, draw_composites, draw_exchanges
 from train.decoded import open_decoded
+from train.teacher import Standard, Teacher, photograph_targets
 
+# Means over the crops of LFW folds 1-8, as fractions of the side: eyes, nose, corners of the mouth.
+ORDINARY_LANDMARKS = np.array([[0.34, 0.41], [0.66, 0.41], [0.50, 0.58], [0.37, 0.73], [0.63, 0.73]])
 LABEL_COLUMNS = ("source", "identity", "expression", "expression_votes", "split")
 
 
 @dataclass
 class Batch:
     """faces: (b, 3, h, w) uint8. identity: (b,) labels, −100 unknown. expression: (b, n) probabilities, rows of zeros
-    unknown. keys: where each face comes from. unreadable: photographs that others stand in for, and why."""
+    unknown. keys: where each face comes from. unreadable: photographs that others stand in for, and why.
+    landmarks: (b, 5, 2) as fractions of the side, and targets: (b, d) standardised vectors of a teacher, rows of NaN
+    where they are not known yet; None where nothing needs them."""
 
     faces: Tensor
     identity: Tensor
     expression: Tensor
     keys: list[str]
     unreadable: dict[str, str] = field(default_factory=dict)
+    landmarks: Tensor | None = None
+    targets: Tensor | None = None
 
     def pin_memory(self):
-        self.faces, self.identity, self.expression = (
-            one.pin_memory() for one in (self.faces, self.identity, self.expression)
-        )
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(self, name, value.pin_memory())
         return self
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch with its tensors on a device."""
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **{name: value.to(device, non_blocking=True) for name, value in tensors.items()})
 
 
 def as_it_is(batch: Batch) -> Batch:
@@ -103,7 +117,7 @@ class TrainingFaces(Dataset):
     `decoded_folder` each is decoded once and then read from there (see `train.decoded`); the batches are the same.
     With `composites` so many people made of others' parts follow the real ones: their photographs are further rows,
     their labels further identities, and nothing is said of their expression. With `exchanges` so do faces in other
-    people's heads, with the face's own labels (see `train.composites`).
+    people's heads, with the face's own labels (see `train.composites`). With `landmarks` batches say where these lie.
     """
 
     def __init__(
@@ -116,6 +130,7 @@ class TrainingFaces(Dataset):
         composites: int = 0,
         exchanges: bool = False,
         seed: int = 0,
+        landmarks: bool = False,
     ):
         if not corpora:
             raise CorpusError("no corpus to read: name at least one")
@@ -139,10 +154,13 @@ class TrainingFaces(Dataset):
         self.composites = draw_composites(people, composites, seed) if composites else []
         self.num_identities = self.labels.num_identities + len(self.composites)
         self.composites += draw_exchanges(people, seed) if exchanges else []
-        if self.composites:
-            self.landmarks = np.concatenate(
-                [_landmarks(part, folder) for part, (folder, _) in zip(parts, named, strict=True)]
-            )
+        self.folders, self.wholes = [folder for folder, _ in named], wholes
+        self.landmarks = None
+        if self.composites or landmarks:
+            found = [_landmarks(part, folder) for part, (folder, _) in zip(parts, named, strict=True)]
+            self.landmarks = np.concatenate(found)
+        self.tell_landmarks = landmarks
+        self.targets: np.ndarray | None = None  # of the photographs, from `learn_from`
         self.composite_start = len(self.keys) + np.cumsum([0] + [len(one) for one in self.composites])
 
     def __len__(self) -> int:
@@ -169,7 +187,30 @@ class TrainingFaces(Dataset):
             torch.from_numpy(np.stack([self.expression(row) for row in used])),
             [self.key(row) for row in used],
             unreadable,
+            self._landmarks_of(used) if self.tell_landmarks else None,
+            self._targets_of(used) if self.targets is not None else None,
         )
+
+    def learn_from(self, teacher: Teacher, accelerator: Accelerator) -> Standard:
+        """Have the batches carry a teacher's standardised vectors, and return what standardises them."""
+        vectors = [
+            photograph_targets(teacher, folder, images, decode, _landmarks(whole, folder), accelerator)[rows]
+            for folder, images, whole, rows in zip(self.folders, self.images, self.wholes, self.rows, strict=True)
+        ]
+        standard = Standard.of(np.concatenate(vectors))
+        self.targets = standard(np.concatenate(vectors))
+        return standard
+
+    def _landmarks_of(self, rows: list[int]) -> Tensor:
+        """(b, 5, 2) of pictures; a composite has those of its base."""
+        return torch.from_numpy(self.landmarks[[self._made_of(row)[1][-1] for row in rows]]).float()
+
+    def _targets_of(self, rows: list[int]) -> Tensor:
+        """(b, d) of photographs; NaN for composites, which the teacher has not seen."""
+        targets = np.full((len(rows), self.targets.shape[1]), np.nan, dtype=np.float32)
+        photographs = [place for place, row in enumerate(rows) if row < len(self.keys)]
+        targets[photographs] = self.targets[[rows[place] for place in photographs]]
+        return torch.from_numpy(targets)
 
     def __getitem__(self, row: int) -> Batch:
         return self.__getitems__([row])
@@ -326,11 +367,20 @@ class DrawnBatches(Sampler):
 
 
 def _landmarks(part: Corpus, folder: str) -> np.ndarray:
-    """(rows, 5, 2) of a corpus's aligned faces, as fractions of their side."""
+    """(rows, 5, 2) of a corpus's aligned faces, as fractions of their side.
+
+    Where the publisher cut the face out and the detector found none, those of an ordinary face stand in.
+    """
     if not Path(folder).is_dir():
-        raise CorpusError(f"{folder}: composites need a local corpus, whose corpus.json says how faces were cut out")
-    box, landmarks = (np.array(column(part, name), dtype=np.float64) for name in ("box", "landmarks"))
-    return landmarks_in_crop(box, landmarks, read_summary(folder)["options"])
+        raise CorpusError(f"{folder}: landmarks need a local corpus, whose corpus.json says how faces were cut out")
+    if read_summary(folder)["options"]["alignment"] == "similarity":
+        return np.broadcast_to(LANDMARK_TEMPLATE, (len(part), 5, 2))
+    if "crop" not in part.column_names:
+        raise CorpusError(f"{folder}: prepared by an earlier version, which did not note the crop; prepare it again")
+    crop = np.array(column(part, "crop"), dtype=np.float64)
+    landmarks = [np.full((5, 2), np.nan) if points is None else points for points in column(part, "landmarks")]
+    inside = (np.array(landmarks, dtype=np.float64) - crop[:, None, :2]) / (crop[:, 2:] - crop[:, :2])[:, None]
+    return np.where(np.isnan(inside), ORDINARY_LANDMARKS, inside)
 
 
 def _label_rows(part: Corpus) -> list[dict]:

@@ -98,8 +98,8 @@ def save_model(model: FaceLiveNetModel, processor: FaceLiveNetImageProcessor, fo
 
 
 def without_identities(config: FaceLiveNetConfig, state: dict, **settings) -> FaceLiveNetModel:
-    """A network of this config, with `settings` over it, and this state, but no identity head."""
-    headless = config.to_dict() | {"num_identities": 0, "sampled_identities": 0} | settings
+    """A network of this config, with `settings` over it, and this state, but no identity or teacher head."""
+    headless = config.to_dict() | {"num_identities": 0, "sampled_identities": 0, "teacher_size": 0} | settings
     network = FaceLiveNetModel(FaceLiveNetConfig.from_dict(headless))
     network.load_state_dict({name: state[name] for name in network.state_dict()})
     return network

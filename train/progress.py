@@ -16,7 +16,15 @@ from train.batches import Batch
 from train.checkpoint import RECORD, holds_a_run
 from train.config import FREE_TO_CHANGE, TrainingConfig
 
-LOGGED = ("loss", "verification_loss", "softmax_loss", "triplet_loss", "expression_loss")
+LOGGED = (
+    "loss",
+    "verification_loss",
+    "softmax_loss",
+    "triplet_loss",
+    "teacher_loss",
+    "teacher_pairs_loss",
+    "expression_loss",
+)
 
 
 class Progress:

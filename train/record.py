@@ -17,11 +17,13 @@ from train.batches import Labels
 from train.checkpoint import RECORD
 from train.config import TrainingConfig
 from train.progress import Progress
+from train.teacher import Teacher
 
 
 def run_record(
-    config: TrainingConfig, accelerator: Accelerator, progress: Progress, labels: Labels, model: FaceLiveNetModel
-) -> dict:
+    config: TrainingConfig, accelerator: Accelerator, progress: Progress, labels: Labels, model: FaceLiveNetModel,
+    teacher: Teacher | None = None,
+) -> dict:  # fmt: skip
     """The content of training.json as a run stands.
 
     "trained_on" is source of photographs -> splits, over this stage and all it started from; None where one of these
@@ -48,6 +50,7 @@ def run_record(
         "identities": labels.num_identities,
         "parameters": sum(one.numel() for one in model.parameters()),
         "trained_on": all_splits(parts),
+        "teacher": None if teacher is None else asdict(teacher.record),
         "started_from": earlier,
         "config": asdict(config),
         "network": {

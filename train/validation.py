@@ -14,7 +14,6 @@ from tqdm import tqdm
 
 from face_data.pairs import Pair, generate_pairs, read_pairs
 from face_data.table import EXPRESSIONS, column, load_corpus, split_corpus
-from modeling_facelivenet import FEATURE_SIZE
 from train.config import TrainingConfig
 
 GENUINE_PER_PERSON = 50  # so that the few much-photographed people do not decide
@@ -73,7 +72,10 @@ def validate(
 
 
 def _forward(model, whiten, corpus, config: TrainingConfig, accelerator: Accelerator) -> tuple[np.ndarray, np.ndarray]:
-    """(rows, 1792) embeddings and (rows,) expressions of a corpus, in its order; each process computes a stretch."""
+    """(rows, embedding_dim) embeddings and (rows,) expressions of a corpus, in its order.
+
+    Each process computes a stretch.
+    """
 
     def collate(rows):
         return torch.stack([torch.from_numpy(np.array(row["image"])).permute(2, 0, 1) for row in rows])
@@ -86,7 +88,7 @@ def _forward(model, whiten, corpus, config: TrainingConfig, accelerator: Acceler
         faces_only, config.batch_size, collate_fn=collate, num_workers=config.workers,
         generator=torch.Generator(),  # a loader draws from the global one, which is the training's
     )  # fmt: skip
-    embeddings, predictions = [np.zeros((0, FEATURE_SIZE), np.float32)], [np.zeros(0, np.int64)]
+    embeddings, predictions = [np.zeros((0, model.config.embedding_dim), np.float32)], [np.zeros(0, np.int64)]
     for faces in tqdm(loader, desc="validate", leave=False, disable=not accelerator.is_main_process):
         with accelerator.autocast():
             output = model(whiten(faces.to(accelerator.device)).to(memory_format=torch.channels_last))

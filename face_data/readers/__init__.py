@@ -4,7 +4,7 @@ To add a corpus, write a function that yields `Photograph`s, always in the same 
 """
 
 from face_data.readers.expressions import read_fer2013, read_ferplus, read_london
-from face_data.readers.generic import read_folder, read_hub
+from face_data.readers.generic import read_folder, read_hub, read_unlabelled
 from face_data.readers.identities import read_casia_webface, read_celeba, read_ms1m, read_vggface2, read_ytf
 from face_data.readers.lfw import read_facial_expressions, read_lfw
 from face_data.readers.sequences import read_ckplus, read_oulucasia
@@ -26,5 +26,6 @@ READERS = {
     "ytf": read_ytf,
     "london": read_london,
     "folder": read_folder,
+    "unlabelled": read_unlabelled,
     "hub": read_hub,
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 import fsspec
 from datasets import ClassLabel, Image, load_dataset
 
-from face_data.readers.source import Photograph, expression_named, folders_in, opened_text, pictures_in
+from face_data.readers.source import Photograph, expression_named, folders_in, opened_text, pictures_in, require
 from face_data.table import FEATURES, CorpusError
 
 
@@ -23,6 +23,15 @@ def read_folder(source: Path) -> Iterator[Photograph]:
     for person in folders_in(source):
         for path in pictures_in(person):
             yield Photograph(path.relative_to(source).as_posix(), path, person.name, split="all")
+
+
+def read_unlabelled(source: Path) -> Iterator[Photograph]:
+    """Any folder of face photographs, folders in it too, of which neither person nor expression is known.
+
+    They serve to learn from a teacher (`--teacher`), which needs no labels.
+    """
+    for path in pictures_in(require(source)):
+        yield Photograph(path.relative_to(source).as_posix(), path, split="all")
 
 
 def _table(path: Path) -> Iterator[Photograph]:

@@ -1,0 +1,188 @@
+"""Faces as somebody would show them who wants to deceive the system, or as nobody can judge them; and mixtures.
+
+The training loop shows a share of each batch so. Without it a strip of paper over the mouth looks like a smile to the
+network, a photograph with raised mouth corners like another expression, and two faces with covered eyes, or two that
+lie on their side, like one person.
+
+    kind      what is shown                                  who                       which expression
+    mouth     a strip over the mouth                         the person                none: all alike probable
+    eyes      a strip over the eyes                          nobody in particular      none
+    warp      corners of the mouth pulled away               the person                the one before
+    half      another person's face below the nose           nobody in particular      none
+    side      turned by 90, 180 or 270 degrees               nobody in particular      none
+    blur      blurred by up to 6 % of the picture's side     the person                the one before
+
+"Nobody in particular" is a target of its own (`TeacherHead`): as unlike every other face as two strangers are. Mixtures
+of two people are for the teacher alone, which says what they look like ("A good teacher is patient and consistent",
+arXiv 2106.05237).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from modeling_facelivenet import IGNORE
+from train.geometry import moved
+
+KINDS = ("mouth", "eyes", "warp", "half", "side", "blur")
+WEIGHTS = torch.tensor([2.0, 1.0, 2.0, 1.0, 1.0, 1.0])
+MOUTH_AND_NOSE = 0.35  # of the way from nose to mouth: where a foreign lower half begins
+MAX_BLUR = 0.06
+
+
+def mix(faces: Tensor, landmarks: Tensor, share: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Lay other faces of the batch over some of its faces.
+
+    Args:
+        faces: (b, 3, h, w) uint8. landmarks: (b, 5, 2) fractions. share: probability that a face is mixed.
+
+    Returns:
+        faces and landmarks with the mixtures in them, and (b,) bool, which these are.
+    """
+    chosen = torch.rand(len(faces), device=faces.device) < share
+    rows = chosen.nonzero().squeeze(1)
+    if not len(rows):
+        return faces, landmarks, chosen
+    others = (rows + torch.randint(1, max(len(faces), 2), rows.shape, device=faces.device)) % len(faces)
+    part = torch.rand(len(rows), 1, 1, 1, device=faces.device) * 0.4 + 0.3
+    donors = _aligned(faces[others], landmarks[others], landmarks[rows])
+    faces = faces.clone()
+    faces[rows] = (part * faces[rows].float() + (1 - part) * donors).round().byte()
+    return faces, landmarks, chosen
+
+
+def deceive(
+    faces: Tensor, landmarks: Tensor, identity: Tensor, expression: Tensor, targets: Tensor | None, share: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Show a share of the batch as the table of this module says.
+
+    Args:
+        faces: (b, 3, h, w) uint8. landmarks: (b, 5, 2) fractions. identity: (b,) labels. expression: (b, n)
+            probabilities. targets: (b, d) of a teacher, or None. share: probability of each face.
+
+    Returns:
+        faces, identity, expression and targets, changed in copies.
+    """
+    chosen = torch.rand(len(faces), device=faces.device) < share
+    kinds = torch.multinomial(WEIGHTS.to(faces.device), len(faces), replacement=True)
+    faces, identity, expression = faces.clone(), identity.clone(), expression.clone()
+    targets = None if targets is None else targets.clone()
+    originals = faces.clone()
+    for number, kind in enumerate(KINDS):
+        rows = (chosen & (kinds == number)).nonzero().squeeze(1)
+        if not len(rows):
+            continue
+        shown, points = faces[rows].float(), landmarks[rows]
+        if kind in ("mouth", "eyes"):
+            shown = cover(shown, points, kind)
+        elif kind == "warp":
+            shown = warp_mouth(shown, points)
+        elif kind == "half":
+            others = (rows + torch.randint(1, max(len(faces), 2), rows.shape, device=faces.device)) % len(faces)
+            donors = _aligned(originals[others], landmarks[others], points)
+            shown = torch.where(below(points, *shown.shape[2:]), donors, shown)
+        elif kind == "side":
+            turns = torch.randint(1, 4, (len(rows),)).tolist()
+            shown = torch.stack([face.rot90(turn, (1, 2)) for face, turn in zip(shown, turns, strict=True)])
+        else:
+            shown = blur(shown, shown.shape[3] * MAX_BLUR * float(torch.rand(()) * 0.8 + 0.2))
+        faces[rows] = shown.round().clamp(0, 255).byte()
+        if kind in ("mouth", "eyes", "half", "side"):
+            expression[rows] = 1 / expression.shape[1]
+        if kind in ("eyes", "half", "side"):
+            identity[rows] = IGNORE
+            if targets is not None:
+                targets[rows] = float("nan")
+    return faces, identity, expression, targets
+
+
+def cover(faces: Tensor, landmarks: Tensor, part: str) -> Tensor:
+    """Lay a strip of paper, a bar or a piece of skin over the mouth or the eyes.
+
+    Args:
+        faces: (b, 3, h, w), 0..255. landmarks: (b, 5, 2) fractions. part: "mouth" or "eyes".
+    """
+    batch, _, height, width = faces.shape
+    first, second = (landmarks[:, 3], landmarks[:, 4]) if part == "mouth" else (landmarks[:, 0], landmarks[:, 1])
+    across, down, length = _axes(landmarks)
+    random = torch.rand(5, batch, device=faces.device)
+    tilt = (random[0] - 0.5) * 0.5
+    along = across * tilt.cos()[:, None] + down * tilt.sin()[:, None]
+    over = down * tilt.cos()[:, None] - across * tilt.sin()[:, None]
+    center = (first + second) / 2 + (random[1, :, None] - 0.5) * 0.2 * length * down
+    offset = _positions(height, width, faces.device)[None] - center[:, None, None]  # (b, h, w, 2)
+    half_width = (second - first).norm(dim=1) * (0.6 + 0.9 * random[2])
+    half_height = length[:, 0] * (0.16 + 0.24 * random[3])
+    inside = ((offset * along[:, None, None]).sum(dim=3).abs() < half_width[:, None, None]) & (
+        (offset * over[:, None, None]).sum(dim=3).abs() < half_height[:, None, None]
+    )
+    kind = torch.randint(0, 4, (batch, 1, 1, 1), device=faces.device)  # black, white, any colour, the face's own
+    any_colour = torch.rand(batch, 3, 1, 1, device=faces.device) * 255
+    pixels = inside.sum(dim=(1, 2)).clamp(min=1).view(-1, 1, 1, 1)
+    own = (faces * inside[:, None]).sum(dim=(2, 3), keepdim=True) / pixels
+    colour = torch.where(kind == 0, 15.0, torch.where(kind == 1, 240.0, torch.where(kind == 2, any_colour, own)))
+    light = 1 + 0.2 * (random[4] - 0.5).view(-1, 1, 1, 1) * torch.linspace(-1, 1, width, device=faces.device)
+    noise = torch.randn(faces.shape, device=faces.device) * 4
+    return torch.where(inside[:, None], colour * light + noise, faces).clamp(0, 255)
+
+
+def warp_mouth(faces: Tensor, landmarks: Tensor) -> Tensor:
+    """Pull the corners of the mouth away, mostly up and outwards as in a smile, as an editor of photographs would.
+
+    Args:
+        faces: (b, 3, h, w). landmarks: (b, 5, 2) fractions.
+    """
+    batch, _, height, width = faces.shape
+    across, down, length = _axes(landmarks)
+    random = torch.rand(4, batch, 1, device=faces.device)
+    up = length * (0.08 + 0.22 * random[0]) * torch.where(random[3] < 0.8, 1.0, -1.0)
+    outwards = length * (0.2 * random[1] - 0.03)
+    reach = length * (0.15 + 0.25 * random[2])
+    positions = _positions(height, width, faces.device)[None]  # (1, h, w, 2)
+    moved_by = torch.zeros(batch, height, width, 2, device=faces.device)
+    for corner, side in ((3, -1.0), (4, 1.0)):
+        pull = side * outwards * across - up * down  # (b, 2)
+        near = (positions - landmarks[:, None, None, corner]).square().sum(dim=3) / (2 * reach[:, :, None] ** 2)
+        moved_by += (-near).exp()[..., None] * pull[:, None, None]
+    return F.grid_sample(faces, (positions - moved_by) * 2 - 1, padding_mode="border", align_corners=False)
+
+
+def blur(faces: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of (b, 3, h, w), sigma in pixels; by rows, then columns, for wide kernels are slow as squares."""
+    reach = max(round(2 * sigma), 1)
+    kernel = (-(torch.arange(-reach, reach + 1, device=faces.device) ** 2) / (2 * sigma**2)).exp()
+    kernel = (kernel / kernel.sum()).expand(faces.shape[1], 1, 1, -1)
+    wide = F.conv2d(F.pad(faces, (reach, reach, 0, 0), mode="replicate"), kernel, groups=faces.shape[1])
+    tall = F.pad(wide, (0, 0, reach, reach), mode="replicate")
+    return F.conv2d(tall, kernel.transpose(2, 3), groups=faces.shape[1])
+
+
+def below(landmarks: Tensor, height: int, width: int) -> Tensor:
+    """(b, 1, h, w) bool: which pixels lie below a line between nose and mouth."""
+    _, down, _ = _axes(landmarks)
+    mouth = (landmarks[:, 3] + landmarks[:, 4]) / 2
+    line = landmarks[:, 2] + MOUTH_AND_NOSE * (mouth - landmarks[:, 2])
+    offset = _positions(height, width, landmarks.device)[None] - line[:, None, None]
+    return ((offset * down[:, None, None]).sum(dim=3) > 0)[:, None]
+
+
+def _aligned(faces: Tensor, landmarks: Tensor, wanted: Tensor) -> Tensor:
+    return moved(faces.float(), landmarks, wanted, faces.shape[3])
+
+
+def _axes(landmarks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each face the unit vectors across and down, (b, 2), and the distance of eyes and mouth, (b, 1)."""
+    down = (landmarks[:, 3] + landmarks[:, 4] - landmarks[:, 0] - landmarks[:, 1]) / 2
+    length = down.norm(dim=1, keepdim=True).clamp(min=1e-3)
+    down = down / length
+    return torch.stack([down[:, 1], -down[:, 0]], dim=1), down, length
+
+
+def _positions(height: int, width: int, device: torch.device) -> Tensor:
+    """(h, w, 2): x and y of each pixel's centre, as fractions of the sides."""
+    y, x = torch.meshgrid(
+        (torch.arange(height, device=device) + 0.5) / height,
+        (torch.arange(width, device=device) + 0.5) / width,
+        indexing="ij",
+    )
+    return torch.stack([x, y], dim=2)
