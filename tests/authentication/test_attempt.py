@@ -3,6 +3,7 @@
 import io
 import logging
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -92,6 +93,20 @@ def test_a_mouth_that_is_painted_on_a_photograph_is_no_smile(shipped, faces):
     views = play(shipped, [neutral] * 5 + growing + [painted] * 9)
     assert views[-1].progress.passed == 0 and views[-1].progress.decision is None
     assert "mouth_only" in {view.progress.hint for view in views}, "the network did see a smile"
+
+
+@pytest.mark.real_data
+def test_a_film_of_a_man_who_begins_to_smile(shipped, real_data):
+    """Within a fifth of a second; ten frames a second are enough to see that it came gradually."""
+    with av.open(real_data / "clips" / "single_face.mp4") as film:
+        stream = film.streams.video[0]
+        frames = [(float(frame.pts * stream.time_base), frame.to_image()) for frame in film.decode(stream)]
+    session = ChallengeSession(Challenge(("happy",), (0.0,)))
+    attempt = Attempt(shipped, shipped.template([frames[0][1]]), session)
+    for seconds, picture in frames[::3]:
+        if attempt.observe(picture, seconds).progress.decision:
+            break
+    assert session.decision is not None and session.decision.accepted
 
 
 def test_a_stranger_is_rejected(shipped, faces):
