@@ -208,7 +208,7 @@ class Tally:
     """What one client saw."""
 
     answers: list[float] = field(default_factory=list)  # seconds from a frame sent to its answer
-    smiles: list[float] = field(default_factory=list)  # seconds from the first smile sent to the answer that it passed
+    smiles: list[float] = field(default_factory=list)  # seconds from the first whole smile sent until it had passed
     decisions: dict[str, int] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
 
@@ -253,6 +253,11 @@ class Person:
             ]
         self._doing, self._step, self._moved, self._number = None, 0, 0.0, 0
 
+    @property
+    def whole(self) -> bool:
+        """An action is shown, and all of it."""
+        return self._doing is not None and self._step == CHANGES - 1
+
     def frame(self, shown: str, now: float) -> dict:
         """The next frame of the camera, after the page has shown this instruction."""
         asked = next((name for name in self._frames if name and name in shown), None)
@@ -294,8 +299,9 @@ def attempt(page: GradioPage, files: list, until: float, frame_seconds: float, p
     due, smiling = time.monotonic(), None
     while token and time.monotonic() < until:
         sent = time.monotonic()
-        smiling = (smiling or sent) if "Now smile" in shown else None
-        token, *outputs = page.frame([person.frame(shown, sent), token])
+        frame = person.frame(shown, sent)
+        smiling = (smiling or sent) if "Now smile" in shown and (smiling or person.whole) else None
+        token, *outputs = page.frame([frame, token])
         tally.answers.append(time.monotonic() - sent)
         shown = outputs[0] if isinstance(outputs[0], str) else shown
         if smiling and "Now smile" not in shown and "card rejected" not in shown:

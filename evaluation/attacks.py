@@ -376,7 +376,7 @@ def judge_attacks(checkpoint: Checkpoint, data: str, splits: Sequence[str], peop
     looks = Looks(Authenticator(checkpoint.model, processor), name, cache)
     margin = read_summary(data).get("options", {}).get("margin", processor.margin) if Path(data).is_dir() else None
     chosen = people_in(load_corpus(data, splits), processor.margin if margin is None else margin, people)
-    actions = config.challenge_actions or (*config.challenge_expressions, *TURNS)
+    actions = looks.authenticator.actions
     report = attack_report(chosen, looks, actions, config.similarity_threshold, config.expression_threshold, seed)
     looks.save()
     return report

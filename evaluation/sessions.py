@@ -32,8 +32,8 @@ from evaluation.metrics import TooLittleError, share_of_pairs
 from evaluation.report import rate_text, warning_lines
 from pipeline_facelivenet import Decision, decide
 
-FRAMES_PER_SECOND = 10
-CHANGE_FRAMES = 4  # in which one photograph turns into the next
+FRAMES_PER_SECOND = 5
+CHANGE_FRAMES = 3  # in which one photograph turns into the next
 VIDEO_STEP_SECONDS = 3  # of a replayed video: how long it shows each expression
 SESSIONS_PER_PERSON = 5  # of each kind and challenge: some of LFW's people have hundreds of photographs
 
@@ -177,7 +177,7 @@ class _Stage:
             if person is not None:
                 self.photographs[person].append(row)
                 self.showing[person][label].append(row)
-        self.used, self.alone = set(), 0
+        self.used, self.alone, self.bands = set(), 0, {}
 
     def play_all(self, challenge: str, challenges: Sequence[str]) -> list[Played]:
         people = [
@@ -214,6 +214,12 @@ class _Stage:
                     played.append(self._play("impostor", person, stranger, challenge, reference, _obliging(theirs)))
         return played
 
+    def _band(self, row: int) -> np.ndarray:
+        """An upper face that no other photograph shows: two photographs always differ there."""
+        if row not in self.bands:
+            self.bands[row] = np.random.default_rng(row).uniform(0, 255, (HEIGHT, WIDTH))
+        return self.bands[row]
+
     def _shuffled(self, rows: list[int]) -> list[int]:
         return [rows[place] for place in self.rng.permutation(len(rows))]
 
@@ -242,8 +248,7 @@ class _Stage:
                 baseline=session.baseline,
                 **self.thresholds,
             )
-            bands = [np.random.default_rng(one).uniform(0, 255, (HEIGHT, WIDTH)) for one in (before, row)]
-            band = (1 - share) * bands[0] + share * bands[1]
+            band = (1 - share) * self._band(before) + share * self._band(row)
             seen = Frame(decision, somebody, f"{frame}".encode(), upper_face=band)
             session.observe(seen, frame / FRAMES_PER_SECOND)
             frame += 1
