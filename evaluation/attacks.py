@@ -1,5 +1,7 @@
 """Attacks on live sessions before a rendered camera, and what genuine people look like there (ISO/IEC 30107-3 words).
 
+    python -m evaluation.attacks --model pretrained --data corpora/lfw:9,10 corpora/london --out results
+
 Every kind of attack is rendered from photographs of people (`evaluation.renderings`), found, aligned and judged as a
 camera's frame would be, and shown to the session that ships at ten frames a second by somebody who holds the
 photograph, sees what is asked, and does the best this kind can: a strip of paper slides over the mouth when an
@@ -14,8 +16,11 @@ the other side), all of the same person; what a face does in between, and how it
 show, so these two checks are judged on films elsewhere (docs/demo.md).
 """
 
+import argparse
 import hashlib
 import inspect
+import json
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -34,13 +39,14 @@ from authentication.session import (
     upper_face,
     with_pauses,
 )
-from evaluation.embeddings import Checkpoint
 from evaluation.looks import Look, Looks, between
-from evaluation.metrics import TooLittleError, share_of_pairs
 from evaluation.rendered_people import Person, mirrored, people_in
 from evaluation.renderings import held, with_other_mouth, with_strip, with_warped_mouth
-from evaluation.report import rate_text
-from face_data.table import load_corpus, read_summary
+from evaluation.report.format import rate_text
+from evaluation.statistics.intervals import rate_over_people
+from evaluation.statistics.rates import InsufficientDataError, Rate, to_json
+from face_data.cache_folder import default_folder
+from face_data.table import load_corpus, read_summary, split_corpus
 from pipeline_facelivenet import decide
 
 FRAMES_PER_SECOND = 10
@@ -272,10 +278,10 @@ def attack_report(
         refuses, "false_reject_rate" likewise of the whole decision; "actions", "people".
 
     Raises:
-        TooLittleError: there are no two people.
+        InsufficientDataError: there are no two people.
     """
     if len(people) < 2:
-        raise TooLittleError("attacks need two people with a neutral photograph that looks ahead")
+        raise InsufficientDataError("attacks need two people with a neutral photograph that looks ahead")
     stage = Stage(looks, actions, (similarity_threshold, expression_threshold), seed)
     ended = defaultdict(list)  # (kind, challenge) -> (person, reason)
     films = []
@@ -354,32 +360,10 @@ def _half(actor: Actor, stranger: Actor) -> Show:
     return lambda asked, since, number: (own if asked == "neutral" else theirs)(asked, since, number)
 
 
-def _rate(ended: Sequence[tuple[str, str]], accepted: bool, seed: int) -> dict:
+def _rate(ended: Sequence[tuple[str, str]], accepted: bool, seed: int) -> Rate:
     hits = np.array([(reason == "accepted") is accepted for _, reason in ended], dtype=bool)
     names = [name for name, _ in ended]
-    return share_of_pairs(hits, np.ones_like(hits), names, names, seed=seed)
-
-
-def judge_attacks(checkpoint: Checkpoint, data: str, splits: Sequence[str], people: int, seed: int, cache) -> dict:
-    """`attack_report` of a prepared corpus's people, with the looks that are kept of this network.
-
-    Args:
-        people: at most so many.
-        cache: folder, or None.
-
-    Raises:
-        TooLittleError: the corpus has no two people to render.
-    """
-    config, processor = checkpoint.model.config, checkpoint.processor
-    code = b"".join(Path(inspect.getfile(one)).read_bytes() for one in (upper_face, type(processor)))
-    name = f"{checkpoint.sha256[:16]}_{hashlib.sha256(code).hexdigest()[:8]}"
-    looks = Looks(Authenticator(checkpoint.model, processor), name, cache)
-    margin = read_summary(data).get("options", {}).get("margin", processor.margin) if Path(data).is_dir() else None
-    chosen = people_in(load_corpus(data, splits), processor.margin if margin is None else margin, people)
-    actions = looks.authenticator.actions
-    report = attack_report(chosen, looks, actions, config.similarity_threshold, config.expression_threshold, seed)
-    looks.save()
-    return report
+    return rate_over_people(hits, np.ones_like(hits), names, names, seed=seed)
 
 
 def attacks_text(report: dict) -> str:
@@ -393,3 +377,68 @@ def attacks_text(report: dict) -> str:
     for mode, rate in report["false_reject_rate"].items():
         lines.append(f"    FRR of the whole     {mode:<15} {rate_text(rate)}")
     return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    try:
+        authenticator = Authenticator.from_pretrained(arguments.model)
+        config = authenticator.config
+        if config.similarity_threshold is None:
+            raise ValueError(
+                f"{arguments.model} has no similarity_threshold: run `python -m evaluation calibrate` first"
+            )
+        code = b"".join(Path(inspect.getfile(one)).read_bytes() for one in (upper_face, type(authenticator.processor)))
+        name = f"{authenticator.revision}_{hashlib.sha256(code).hexdigest()[:8]}"
+        looks = Looks(authenticator, name, arguments.cache)
+        actions = arguments.actions or authenticator.actions
+        reports = {}
+        for data in arguments.data:
+            folder, splits = split_corpus(data)
+            options = read_summary(folder).get("options", {}) if Path(folder).is_dir() else {}
+            margin = options.get("margin", authenticator.processor.margin)
+            people = people_in(load_corpus(folder, splits), margin, arguments.people)
+            thresholds = config.similarity_threshold, config.expression_threshold
+            reports[data] = attack_report(people, looks, actions, *thresholds, seed=arguments.seed)
+            looks.save()
+            print(f"{data}\n{attacks_text(reports[data])}", flush=True)
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        path = arguments.out / "attacks.json"
+        content = {"model": arguments.model, "revision": authenticator.revision, "corpora": _plain(reports)}
+        path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        print(path)
+    except (OSError, ValueError) as error:
+        print(f"evaluation.attacks: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _plain(value):
+    """Rates as JSON content, in whatever they lie."""
+    if isinstance(value, Rate):
+        return to_json(value)
+    return {name: _plain(part) for name, part in value.items()} if isinstance(value, dict) else value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluation.attacks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", required=True, help="folder of a saved model, its Hub id, or an exported graph")
+    parser.add_argument(
+        "--data", required=True, nargs="+", metavar="CORPUS[:SPLIT,…]", help="prepared corpora of people not trained on"
+    )
+    parser.add_argument(
+        "--actions", nargs="+", help="what a session may ask for (default: what the model's config says)"
+    )
+    parser.add_argument("--people", type=int, default=60, help="people of each corpus at most (default %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("results"), help="for attacks.json (default results)")
+    parser.add_argument("--seed", type=int, default=0, help="of challenges, noise and bootstrap (default %(default)s)")
+    text = "keeps what the network said of rendered pictures (default: %(default)s)"
+    parser.add_argument("--cache", type=Path, default=default_folder(), metavar="FOLDER", help=text)
+    parser.add_argument("--no-cache", dest="cache", action="store_const", const=None, help="neither use nor keep that")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -10,11 +10,11 @@ from skimage.measure import label, regionprops
 from authentication.authenticator import DEFAULT_MODEL, Authenticator
 from authentication.session import TURNS
 from authentication.session.turn import TURNED_PARALLAX, parallax, shape_of
-from evaluation.attacks import DRAWN, EXPRESSION, KINDS, PLAYED, TURN, Stage, attack_report, attacks_text
+from evaluation.attacks import DRAWN, EXPRESSION, KINDS, PLAYED, TURN, Stage, _plain, attack_report, attacks_text
 from evaluation.looks import Look, Looks, between
-from evaluation.metrics import TooLittleError
 from evaluation.rendered_people import Person, Photograph, people_of
 from evaluation.renderings import FRAME, PRINT_HEIGHT, held, photograph_of, with_strip, with_warped_mouth
+from evaluation.statistics.rates import InsufficientDataError
 from face_data.drawn import WELL_KNOWN, drawn_frame
 
 ACTIONS = ("happy", *TURNS)
@@ -53,13 +53,13 @@ def test_attacks_fail_where_people_pass(looks, people):
     report = attack_report(people, looks, ACTIONS, 0.55, 0.5, kinds=[*SEEN, "replay", "replay_same", "fade_turned"])
     for kind in SEEN:
         for mode, part in report["kinds"][kind]["challenges"].items():
-            assert part["accepted"]["total"] == 2 and part["accepted"]["hits"] == 0, (kind, mode, part["reasons"])
+            assert part["accepted"].total == 2 and part["accepted"].hits == 0, (kind, mode, part["reasons"])
     for mode in (EXPRESSION, TURN, DRAWN):
-        assert report["bpcer"][mode]["hits"] == 0 and report["bpcer"][mode]["total"] == 2, report["bpcer_reasons"]
+        assert report["bpcer"][mode].hits == 0 and report["bpcer"][mode].total == 2, report["bpcer_reasons"]
     replay = report["kinds"]["replay"]["challenges"][DRAWN]["accepted"]
-    assert replay["total"] == 20 and replay["value"] < 0.3, "one of 22 orders"
-    assert report["kinds"]["replay_same"]["challenges"][DRAWN]["accepted"]["total"] == 2
-    json.dumps(report, allow_nan=False)
+    assert replay.total == 20 and replay.value < 0.3, "one of 22 orders"
+    assert report["kinds"]["replay_same"]["challenges"][DRAWN]["accepted"].total == 2
+    json.dumps(_plain(report), allow_nan=False)
     text = attacks_text(report)
     assert "APCER strip_white" in text and "BPCER" in text
 
@@ -127,7 +127,7 @@ def test_a_corpus_s_face_gets_its_proportions_back():
 
 
 def test_what_cannot_be_rendered_is_said(looks, people):
-    with pytest.raises(TooLittleError, match="two people"):
+    with pytest.raises(InsufficientDataError, match="two people"):
         attack_report(people[:1], looks, ACTIONS, 0.5, 0.5)
     assert set(PLAYED) == set(KINDS)
     assert Stage(looks, ACTIONS, (0.5, 0.5), 0).challenge(TURN, ["happy"]) is None
