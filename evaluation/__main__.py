@@ -29,6 +29,7 @@ from evaluation.embeddings import embed_checkpoint, load_checkpoint, training_wa
 from evaluation.options import parser
 from evaluation.page import write_page
 from evaluation.protocols import PROTOCOLS, corpus_record, judge_corpus
+from evaluation.quality import calibrate_quality
 from face_data.table import load_corpus
 
 
@@ -82,9 +83,10 @@ def _calibrate(arguments) -> None:
         seen=seen,
         seed=arguments.seed,
     )
+    section["quality"], section["calibration"]["quality"] = calibrate_quality(corpus)
     if warning := training_warning(seen, embeddings.splits):
         print(f"{arguments.model}: {warning}", file=sys.stderr)
-    path = store(section, checkpoint.folder)
+    path = store(section, checkpoint.folder, checkpoint.model.fingerprint())
     print(report.calibration_text(section))
     print(f"written to {path}")
 

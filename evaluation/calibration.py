@@ -139,13 +139,14 @@ def _seen(probabilities: dict[str, float], required: str, threshold: float) -> b
     return decision.expression_passed
 
 
-def store(calibrated: dict, model_folder: Path) -> Path:
+def store(calibrated: dict, model_folder: Path, fingerprint: str) -> Path:
     """Write the thresholds into the checkpoint's config.json, leaving everything else as it is; returns its path.
 
-    The file is replaced as a whole, after the new settings were accepted by the config class.
+    `fingerprint` is that of the weights they were chosen with (`FaceLiveNetModel.fingerprint`): nothing is decided by
+    them with other weights. The file is replaced as a whole, after the new settings were accepted by the config class.
     """
     path = model_folder / "config.json"
-    settings = json.loads(path.read_text(encoding="utf-8")) | calibrated
+    settings = json.loads(path.read_text(encoding="utf-8")) | calibrated | {"calibrated_weights": fingerprint}
     FaceLiveNetConfig.from_dict(settings)
     temporary = path.with_suffix(".json.tmp")
     temporary.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -122,8 +123,12 @@ def load_checkpoint(name: str | Path, device: str) -> Checkpoint:
             raise FileNotFoundError(f"{folder / file} is missing: {name} is not a whole saved model")
     with (folder / "model.safetensors").open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    model = FaceLiveNetModel.from_pretrained(folder, dtype=torch.float32).eval()
+    if model.config.similarity_threshold is not None and model.calibrated_threshold is None:
+        print(f"{name}: its thresholds belong to other weights and do not count: calibrate it", file=sys.stderr)
+        model.config.similarity_threshold = None
     return Checkpoint(
-        model=FaceLiveNetModel.from_pretrained(folder, dtype=torch.float32).to(device).eval(),
+        model=model.to(device),
         processor=FaceLiveNetImageProcessor.from_pretrained(folder),
         name=str(name),
         folder=folder,

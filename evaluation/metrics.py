@@ -71,6 +71,8 @@ def tar_at_far(scores, same, far: float) -> dict:
     Returns a rate over the genuine pairs with "far" (asked for) and "impostors" (their number); "value" is None where
     far < 1 / impostors, because then not even one impostor pair may be accepted.
     """
+    if not 0 <= far <= 1:  # NaN is not
+        raise ValueError(f"far is a rate, 0 to 1, not {far!r}")
     scores, same = _both_kinds(scores, same)
     impostors = int((~same).sum())
     support = {"far": far, "impostors": impostors}

@@ -18,7 +18,7 @@ import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from hub_card.folder import WEIGHTS, read_json, sha256
-from modeling_facelivenet import FaceLiveNetModel
+from modeling_facelivenet import CALIBRATED, FaceLiveNetModel
 
 TOLERANCE = 1e-4  # between PyTorch and ONNX Runtime, in float32
 REVISION_DIGITS = 12  # as the decisions of `authentication` name a checkpoint in a folder
@@ -65,8 +65,11 @@ def export(model: Path, out: Path) -> float:
         difference = largest_difference(network, graph)
         if not difference <= TOLERANCE:
             raise ValueError(f"{model}: the exported graph differs from the network by {difference:.2g}")
+        config = read_json(model / "config.json")
+        if network.calibrated_threshold is None:  # whoever runs the graph cannot compare it with the weights
+            config |= dict.fromkeys(CALIBRATED)
         about = {
-            "config": json.dumps(read_json(model / "config.json")),
+            "config": json.dumps(config),
             "preprocessor": json.dumps(read_json(model / "preprocessor_config.json")),
             "revision": sha256(model / WEIGHTS)[:REVISION_DIGITS],
             "parameters": str(network.num_parameters()),

@@ -15,7 +15,9 @@ ROOMS = {  # room -> what it may import of the project
     "authentication": {"modeling_facelivenet", "image_processing_facelivenet", "pipeline_facelivenet"},
     "face_data": {"image_processing_facelivenet"},
     "figure_style": set(),
-    "train": {"modeling_facelivenet", "image_processing_facelivenet", "face_data", "figure_style"},
+    "train": {
+        "modeling_facelivenet", "image_processing_facelivenet", "pipeline_facelivenet", "face_data", "figure_style",
+    },
     "evaluation": {
         "modeling_facelivenet", "image_processing_facelivenet", "pipeline_facelivenet", "authentication", "face_data",
         "figure_style",
