@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFilter
 
-from evaluation.embeddings import Checkpoint, load_checkpoint
+from checkpoints import Checkpoint, load_checkpoint
 from evaluation.quality import face_of
 from face_data.table import load_corpus, split_corpus
 from image_processing_facelivenet import visibility
@@ -91,14 +91,14 @@ def judge(checkpoint: Checkpoint, corpus, name: str) -> dict:
         "faces", "refused" (of single faces by the gate), "impostors" and "genuine" (pairs), and "false_accepts",
         "false_accepts_gated", "genuine_accepts", "genuine_accepts_gated".
     """
-    config, processor, people, embeddings, usable = checkpoint.model.config, checkpoint.processor, [], [], []
+    config, processor, people, embeddings, usable = checkpoint.network.config, checkpoint.processor, [], [], []
     for row in corpus:
         if row["identity"] is None or (found := face_of(row)) is None:
             continue
         face, landmarks = found
         face = np.asarray(DEGRADATIONS[name](face.copy(), landmarks))
-        pixels = processor([face], detect=False)["pixel_values"].to(checkpoint.model.device)
-        embeddings.append(checkpoint.model(pixels).embedding[0].float().cpu().numpy())
+        pixels = processor([face], detect=False)["pixel_values"].to(checkpoint.network.device)
+        embeddings.append(checkpoint.network(pixels).embedding[0].float().cpu().numpy())
         evidence = {"roll": 0.0, "detection_probability": row["detection_probability"]}
         evidence |= vars(visibility(face, landmarks))
         usable.append(unusable_reason(evidence, config.quality) is None)
@@ -128,7 +128,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         checkpoint = load_checkpoint(arguments.model, arguments.device)
-        if checkpoint.model.config.similarity_threshold is None:
+        if checkpoint.network.config.similarity_threshold is None:
             raise ValueError(f"{arguments.model} has no threshold: run `python -m evaluation calibrate` first")
         for data in arguments.data:
             corpus = load_corpus(*split_corpus(data))

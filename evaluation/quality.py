@@ -5,6 +5,9 @@ Strangers whose eyes are covered, or who are blurred, look alike to the network.
 costs genuine people is known before anything is refused.
 """
 
+import itertools
+from collections.abc import Sequence
+
 import numpy as np
 from datasets import Dataset
 from PIL import Image
@@ -30,10 +33,11 @@ def face_of(row: dict) -> tuple[Image.Image, np.ndarray] | None:
     return face, (np.array(row["landmarks"]) - [left, top]) * face.width / [right - left, bottom - top]
 
 
-def measure(corpus: Dataset) -> dict[str, np.ndarray]:
-    """QUALITY's measures of a prepared corpus's faces: (n,) each, of those whose landmarks lie in their crops."""
+def measure(corpora: Sequence[Dataset]) -> dict[str, np.ndarray]:
+    """QUALITY's measures of prepared corpora's faces: (n,) each, of those whose landmarks lie in their crops."""
     measured: dict[str, list[float]] = {name: [] for name in QUALITY}
-    for row in corpus.select_columns([name for name in COLUMNS if name in corpus.column_names]):
+    columns = (corpus.select_columns([name for name in COLUMNS if name in corpus.column_names]) for corpus in corpora)
+    for row in itertools.chain.from_iterable(columns):
         if (found := face_of(row)) is None:
             continue
         face, landmarks = found
@@ -44,9 +48,9 @@ def measure(corpus: Dataset) -> dict[str, np.ndarray]:
     return {name: np.array(values) for name, values in measured.items()}
 
 
-def calibrate_quality(corpus: Dataset, share: float = SHARE) -> tuple[dict[str, float] | None, dict | None]:
+def calibrate_quality(corpora: Sequence[Dataset], share: float = SHARE) -> tuple[dict[str, float] | None, dict | None]:
     """The config's `quality`, and for the record how many of these faces it refuses; None if none can be measured."""
-    measured = measure(corpus)
+    measured = measure(corpora)
     faces = len(measured["sharpness"])
     if not faces:
         return None, None

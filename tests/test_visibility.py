@@ -62,8 +62,8 @@ def test_landmarks_outside_the_crop_give_numbers():
 
 def test_the_gate_refuses_as_many_as_it_says(drawn_corpus):
     corpus = load_corpus(drawn_corpus)
-    least, record = calibrate_quality(corpus, share=0.1)
-    values = measure(corpus)
+    least, record = calibrate_quality([corpus], share=0.1)
+    values = measure([corpus])
     below = np.any([values[name] < least[name] for name in least], axis=0)
     assert record == {"share": 0.1, "refused": int(below.sum()), "photographs": len(below)}
     assert 0.08 * len(below) < below.sum() < 0.42 * len(below)
