@@ -276,6 +276,9 @@ QUALITY = {
 }
 """What a face that can be judged has a least value of, as the image processor names it -> the reason if it has less."""
 
+UNUSABLE = frozenset({"turned", *QUALITY.values()})
+"""The reasons of `unusable_reason`: a frame with one of them shows no expression, whatever the network says of it."""
+
 
 def unusable_reason(evidence: Mapping[str, float], quality: Mapping[str, float] | None) -> str | None:
     """Why the network cannot judge this face, a key of `REASONS`; None where it can.

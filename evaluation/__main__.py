@@ -42,7 +42,7 @@ from evaluation.report.results import FILE, ModelRecord, add_section, results_of
 from evaluation.report.text import calibration_text, section_text
 from evaluation.statistics.rates import to_json
 from face_data.cache_folder import default_folder
-from face_data.table import load_corpus, split_corpus
+from face_data.table import column, load_corpus, split_corpus
 
 TSNE_PANELS = 6
 COMMANDS = {
@@ -201,7 +201,9 @@ def _calibrate(arguments, device, is_main: bool) -> None:
             f"{arguments.model}: it is not recorded which people it was trained on, possibly on these", file=sys.stderr
         )
     settings = to_json(calibration) | ({"challenge_expressions": list(required)} if arguments.challenge else {})
-    settings["quality"], settings["calibration"]["quality"] = calibrate_quality(faces)
+    # the people the threshold was chosen on: other corpora, such as grey thumbnails, say nothing about cameras
+    of_people = [corpus for corpus in faces if any(column(corpus, "identity"))]
+    settings["quality"], settings["calibration"]["quality"] = calibrate_quality(of_people)
     settings["calibrated_weights"] = checkpoint.network.fingerprint()  # with other weights none of it counts
     path = store(settings, checkpoint.path)
     print(f"{calibration_text(calibration)}\nwritten to {path}")

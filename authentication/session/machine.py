@@ -46,7 +46,7 @@ from authentication.session.turn import (
     shape_of,
     turned_to,
 )
-from pipeline_facelivenet import FRAMES_TO_HOLD, Decision, decide_run, margins
+from pipeline_facelivenet import FRAMES_TO_HOLD, UNUSABLE, Decision, decide_run, margins
 
 STEP_SECONDS = 12.0
 HOLD_SECONDS = 0.5
@@ -167,7 +167,7 @@ class ChallengeSession:
             turned = self._is_turned(action)
             counts = right and turned
         else:
-            counts = right and decision.expression_passed
+            counts = right and decision.expression_passed and decision.reason not in UNUSABLE
             if action == "neutral":
                 counts = counts and self._looks_ahead(frame)
         if self._run and now - self._run[-1][0] > RUN_GAP_SECONDS:
