@@ -286,11 +286,10 @@ def _naming(name: str) -> Iterator[None]:
 
 def _to_rgb(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
     width, height = image.size
-    # A progressive JPEG would be unfolded in full before it is scaled.
+    # Decoded at half its size, up to four times the limit: more would take seconds. A progressive JPEG would first
+    # be unfolded in full.
     if width * height > max_pixels and image.format in ("JPEG", "MPO") and "progressive" not in image.info:
-        for scale in (2, 4, 8):  # the decoder's own steps
-            if image.width * image.height > max_pixels:
-                image.draft(None, (width // scale, height // scale))
+        image.draft(None, (width // 2, height // 2))
         width, height = image.size
     if width * height > max_pixels:
         raise UnreadableImageError(
