@@ -169,10 +169,10 @@ def decide(
         and asked >= least_probability
         and all(asked > value for name, value in probabilities.items() if name != required_expression)
     )
-    if least_similarity is None or least_probability is None:
-        reason = "uncalibrated"
-    elif cosine is None or not probabilities:
+    if cosine is None or not probabilities:
         reason = "invalid_evidence"
+    elif least_similarity is None or least_probability is None:
+        reason = "uncalibrated"
     elif asked is None:
         reason = "unknown_expression"
     elif unusable is not None:
