@@ -27,13 +27,14 @@ import torch
 from accelerate import PartialState
 from transformers.utils import logging
 
-from checkpoints import Checkpoint, load_checkpoint
+from checkpoints import load_checkpoint
 from evaluation.calibration import calibrate, store
 from evaluation.compare.run import compare_checkpoints
 from evaluation.compare.text import comparison_text
 from evaluation.embeddings.compute import BATCH_SIZE, embed_checkpoint
-from evaluation.protocols.corpus import PROTOCOLS, Section, Skipped, corpus_record, evaluate_corpus
+from evaluation.protocols.corpus import PROTOCOLS, Skipped, corpus_record, evaluate_corpus
 from evaluation.protocols.folds import evaluate_folds, load_folds
+from evaluation.protocols.sections import Section
 from evaluation.quality import calibrate_quality
 from evaluation.report import figures
 from evaluation.report.page import write_page
@@ -41,7 +42,7 @@ from evaluation.report.results import FILE, ModelRecord, add_section, results_of
 from evaluation.report.text import calibration_text, section_text
 from evaluation.statistics.rates import to_json
 from face_data.cache_folder import default_folder
-from face_data.table import load_corpus, split_corpus
+from face_data.table import column, load_corpus, split_corpus
 
 TSNE_PANELS = 6
 COMMANDS = {
@@ -90,7 +91,7 @@ def _evaluate(arguments, device, is_main: bool) -> None:
         if checkpoint.path.is_file():
             raise ValueError(f"{arguments.model}: an exported graph cannot average mirror images; export it with them")
         config.test_time_flip = True
-    record = _record(checkpoint)
+    record = ModelRecord(name=checkpoint.name, sha256=checkpoint.sha256)
     results_of(arguments.out, record)  # a folder of other weights is refused before the work
     for data in arguments.data:
         outcomes = evaluate_corpus(
@@ -200,14 +201,12 @@ def _calibrate(arguments, device, is_main: bool) -> None:
             f"{arguments.model}: it is not recorded which people it was trained on, possibly on these", file=sys.stderr
         )
     settings = to_json(calibration) | ({"challenge_expressions": list(required)} if arguments.challenge else {})
-    settings["quality"], settings["calibration"]["quality"] = calibrate_quality(faces)
+    # the people the threshold was chosen on: other corpora, such as grey thumbnails, say nothing about cameras
+    of_people = [corpus for corpus in faces if any(column(corpus, "identity"))]
+    settings["quality"], settings["calibration"]["quality"] = calibrate_quality(of_people)
     settings["calibrated_weights"] = checkpoint.network.fingerprint()  # with other weights none of it counts
     path = store(settings, checkpoint.path)
     print(f"{calibration_text(calibration)}\nwritten to {path}")
-
-
-def _record(checkpoint: Checkpoint) -> ModelRecord:
-    return ModelRecord(name=checkpoint.name, sha256=checkpoint.sha256)
 
 
 def _report(out: Path, record: ModelRecord, protocol: str, name: str, section: Section, curves, stem: str = "") -> None:
