@@ -190,10 +190,10 @@ def decide(
     )
     if baseline and asked is not None and least_probability is not None and not passed:
         passed = has_risen(probabilities, required_expression, baseline)
-    if least_similarity is None or least_probability is None:
-        reason = "uncalibrated"
-    elif cosine is None or not probabilities:
+    if cosine is None or not probabilities:
         reason = "invalid_evidence"
+    elif least_similarity is None or least_probability is None:
+        reason = "uncalibrated"
     elif asked is None:
         reason = "unknown_expression"
     elif unusable is not None:

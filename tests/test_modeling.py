@@ -592,7 +592,8 @@ judge.save_pretrained("saved")
 again = pipeline("face-authentication", model="saved", trust_remote_code=True, device="cpu")
 face = torch.rand(96, 96, 3).numpy()
 one, other = (every(face, face, "happy", detect=False) for every in (judge, again))
-assert one == other and one["threshold"] is not None, (one, other)
+assert one["threshold"] == other["threshold"] is not None, (one, other)
+assert one["reason"] == other["reason"] and abs(one["similarity"] - other["similarity"]) < 1e-5, (one, other)
 print("the same")
 """
     environment = os.environ | {"HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1"}
