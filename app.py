@@ -1,4 +1,4 @@
-"""The demo: a reference photograph, a neutral face, then expressions drawn at random, live before the camera.
+"""The demo: a reference photograph, then expressions and turns of the head drawn at random, live before the camera.
 
     python app.py [--model DIR] [--host HOST] [--port 7860] [--operator]
 
@@ -21,7 +21,7 @@ from starlette.middleware import Middleware
 from transformers.utils import logging as transformers_logging
 
 from authentication.authenticator import DEFAULT_MODEL, Authenticator
-from authentication.session import STEP_SECONDS
+from authentication.session import STEP_SECONDS, TURNS
 from demo import live, model, offline, words
 from demo.components import refuse_downloads
 from demo.examples import REFERENCE, draw_examples
@@ -73,7 +73,14 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--step-seconds", type=float, default=STEP_SECONDS, help="time for each step (default: %(default)g)"
     )
     parser.add_argument(
-        "--challenge", nargs="+", help="ask for these expressions instead of drawing them; for demonstrations only"
+        "--actions",
+        nargs="+",
+        metavar="ACTION",
+        help="draw from these: expressions, turn_left, turn_right (default: what the model's config lists). Without "
+        "turns a flat photograph that is changed in the right moment may pass",
+    )
+    parser.add_argument(
+        "--challenge", nargs="+", help="ask for these actions instead of drawing them; for demonstrations only"
     )
     parser.add_argument(
         "--live-only", action="store_true", help="leave out the tabs for clips and photographs, which count no attempts"
@@ -87,11 +94,11 @@ def complaint(arguments: argparse.Namespace, authenticator: Authenticator) -> st
     config = authenticator.config
     if "neutral" not in config.expressions:
         return f"{arguments.model}: knows no neutral face, which every challenge starts from"
-    asked = arguments.challenge or list(authenticator.challenges)
-    unknown = [name for name in asked if name not in config.expressions or name == "neutral"]
+    asked = [*(arguments.challenge or []), *(arguments.actions or authenticator.actions)]
+    known = [name for name in (*config.expressions, *TURNS) if name != "neutral"]
+    unknown = [name for name in asked if name not in known]
     if unknown or not asked:
-        known = ", ".join(name for name in config.expressions if name != "neutral")
-        return f"cannot ask for {', '.join(unknown) or 'any expression'}: this model knows {known}"
+        return f"cannot ask for {', '.join(unknown) or 'any action'}: with this model there are {', '.join(known)}"
     if unsaid := [name for name in asked if name not in words.ASK]:
         return f"cannot ask for {', '.join(unsaid)}: demo/words.py has no sentence for it"
     if config.similarity_threshold is None:
@@ -117,7 +124,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     live_tab = live.Live(
         authenticator,
-        list(authenticator.challenges),
+        arguments.actions or list(authenticator.actions),
         Uploads(),
         arguments.challenge,
         arguments.step_seconds,

@@ -38,6 +38,7 @@ except ImportError:  # only config.trunk needs it
     timm = None
 
 EXPRESSIONS = ("neutral", "anger", "disgust", "fear", "happy", "sad", "surprise")
+HEAD_TURNS = ("turn_left", "turn_right")  # what a live session may ask for beside expressions: the person's own sides
 FEATURE_SIZE = 1792  # channels of the last feature map, hence of the embedding
 IGNORE = -100  # the label of what nobody labelled, as everywhere in PyTorch
 SMALLEST_IMAGE = 75  # below it the shared layers have no output
@@ -86,6 +87,9 @@ class FaceLiveNetConfig(PreTrainedConfig):
         test_time_flip: average what the network says of a face and of its mirror image; costs a second pass.
         challenge_expressions: the expressions this checkpoint recognises well enough to be asked for; by default happy
             and surprise, which the paper found "most universal and easy to recognize".
+        challenge_actions: everything a live session may ask for: some of challenge_expressions, and turns of the head
+            ("turn_left", "turn_right", the person's own). None, and so every config from before there were turns: all
+            of these expressions and both turns.
         calibration: where the thresholds come from (FAR, FRR, interval, corpus, date).
     """
 
@@ -119,6 +123,7 @@ class FaceLiveNetConfig(PreTrainedConfig):
     expression_threshold: float | int = 0.5
     test_time_flip: bool = False
     challenge_expressions: list[str] | tuple[str, ...] | None = None
+    challenge_actions: list[str] | tuple[str, ...] | None = None
     calibration: dict | None = None
 
     def __post_init__(self, **kwargs):
@@ -143,7 +148,9 @@ class FaceLiveNetConfig(PreTrainedConfig):
         them what was said about those: which may be asked for, and their factors in the loss."""
         labels = {name: kwargs.pop(name) for name in ("id2label", "label2id", "num_labels") if name in kwargs}
         if "id2label" in labels or labels.get("num_labels") not in (None, len(config_dict.get("id2label") or ())):
-            about = ("id2label", "label2id", "challenge_expressions", "expression_class_weights")
+            about = (
+                "id2label", "label2id", "challenge_expressions", "challenge_actions", "expression_class_weights",
+            )  # fmt: skip
             config_dict = {name: value for name, value in config_dict.items() if name not in about} | labels
         return super().from_dict(config_dict, **kwargs)
 
@@ -200,6 +207,12 @@ class FaceLiveNetConfig(PreTrainedConfig):
         unknown = set(self.challenge_expressions) - set(self.id2label.values())
         if unknown:
             raise ValueError(f"challenge_expressions names {', '.join(sorted(unknown))}, which id2label does not")
+        if self.challenge_actions is not None:
+            known = [name for name in self.challenge_expressions if name != "neutral"] + list(HEAD_TURNS)
+            unknown = set(self.challenge_actions) - set(known)
+            if unknown or not self.challenge_actions:
+                named = ", ".join(sorted(unknown)) or "nothing"
+                raise ValueError(f"challenge_actions names {named}: a session may ask for {', '.join(known)}")
 
 
 # --------------------------------------------------------------------------------------------------------------------

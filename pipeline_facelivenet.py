@@ -8,6 +8,9 @@ call it:
               and  the required expression is the most probable one, alone
               and  its probability >= expression_threshold
 
+A live session has just seen the same face neutral. There the last two lines may also hold relative to that: the
+expression's logit margin over neutral has risen by RISE, further than any other's (`has_risen`).
+
 Everything else is a rejection with a reason, and so is every error: a NaN, a missing number or an unknown expression
 never accepts. `decide_frames` and `decide_probes` carry the same rule to clips and to several probes, and
 `FaceAuthenticationPipeline` brings it to transformers:
@@ -19,6 +22,7 @@ This file imports nothing of the project, so that the Hub can ship it as it is.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from numbers import Real
@@ -31,12 +35,13 @@ REASONS = {
     "accepted": "Accepted: the same person, showing the expression that was asked for.",
     "different_person": "The face does not match the reference photograph.",
     "wrong_expression": "The face matches, but the expression that was asked for was not seen.",
+    "wrong_turn": "The head was turned another way than was asked for, or turned when it was not asked for.",
     "different_person_and_wrong_expression": "Neither does the face match, nor was the asked expression seen.",
     "not_held": "The expression was seen with the right face, but was not held long enough.",
     "no_face": "No face was found.",
     "several_faces": "More than one face was seen. Only the person to be checked may be in the picture.",
     "no_frames": "There was no picture to judge.",
-    "timed_out": "The time was over before the expressions that were asked for had been seen.",
+    "timed_out": "The time was over before everything that was asked for had been seen.",
     "face_lost": "The face left the picture.",
     "identity_switched": "Another face took the place of the first one.",
     "frozen_stream": "The camera's picture stood still or repeated itself.",
@@ -46,6 +51,17 @@ REASONS = {
     "invalid_evidence": "The model gave no usable numbers for this picture.",
 }
 """Reason code -> one sentence for people."""
+
+RISE = 4.0
+"""By how much an expression's logit margin over neutral has to rise above that of the own neutral face. On 90 private
+pairs of a neutral and a smiling photograph of one person, an earlier checkpoint saw 72 % of the smiles without this
+rule and 92 % with it."""
+
+RISE_SPREADS = 5.0
+"""And by how many times the spread of that margin while the face was held neutral."""
+
+LEAST_MARGIN = -1.0
+"""And from which margin on: an expression that the network thinks three times less likely than neutral is none."""
 
 FRAMES_TO_HOLD = 3
 """Consecutive sampled frames that must be accepted one by one before a clip, or a step of a live session, is."""
@@ -130,6 +146,7 @@ def decide(
     required_expression: str,
     expression_threshold: float,
     model_revision: str | None = None,
+    baseline: Mapping[str, tuple[float, float]] | None = None,
 ) -> Decision:
     """Accept or reject one face.
 
@@ -140,6 +157,8 @@ def decide(
         required_expression: the name that was asked for, one of `expression_probabilities`.
         expression_threshold: least probability of the required expression, in [0, 1].
         model_revision: passed on to the decision.
+        baseline: only where the same face has just been seen neutral, without a gap since then: expression -> median
+            and spread of `margins` there.
 
     Returns:
         The decision. Unusable values (NaN, None, out of range, no number at all) do not raise: they reject.
@@ -155,6 +174,8 @@ def decide(
         and asked >= least_probability
         and all(asked > value for name, value in probabilities.items() if name != required_expression)
     )
+    if baseline and asked is not None and least_probability is not None and not passed:
+        passed = has_risen(probabilities, required_expression, baseline)
     if least_similarity is None or least_probability is None:
         reason = "uncalibrated"
     elif cosine is None or not probabilities:
@@ -180,6 +201,54 @@ def decide(
         expression_probabilities=probabilities,
         expression_passed=passed,
         model_revision=model_revision,
+    )
+
+
+def margins(probabilities: Mapping[str, float]) -> dict[str, float]:
+    """Expression -> log(its probability / that of neutral): the difference of the two logits. Empty without neutral."""
+    if "neutral" not in probabilities:
+        return {}
+    neutral = max(probabilities["neutral"], 1e-9)
+    return {name: math.log(max(value, 1e-9) / neutral) for name, value in probabilities.items() if name != "neutral"}
+
+
+def has_risen(
+    probabilities: Mapping[str, float], required_expression: str, baseline: Mapping[str, tuple[float, float]]
+) -> bool:
+    """Whether the required expression stands out from this person's own neutral face.
+
+    Args:
+        baseline: expression -> median and spread of its margin while the face was neutral. One that lacks an expression
+            proves nothing.
+    """
+    now = margins(probabilities)
+    if required_expression not in now or not all(name in baseline for name in now):
+        return False
+    rises = {name: margin - baseline[name][0] for name, margin in now.items()}
+    rise, spread = rises.pop(required_expression), baseline[required_expression][1]
+    return (  # NaN fails every comparison
+        rise >= RISE
+        and rise >= RISE_SPREADS * spread
+        and now[required_expression] >= LEAST_MARGIN
+        and all(rise > other for other in rises.values())
+    )
+
+
+def decide_run(decisions: Sequence[Decision], similarity: float) -> Decision:
+    """The decision for frames of one person, one after the other, that all showed the required expression.
+
+    Args:
+        decisions: of the frames, each by `decide`.
+        similarity: of their pooled embedding to the template, in [-1, 1].
+    """
+    weakest = min(decisions, key=lambda one: one.expression_probabilities.get(one.required_expression, 0.0))
+    cosine = _number(similarity, -1, 1)
+    same = cosine is not None and weakest.threshold is not None and cosine >= weakest.threshold
+    passed = all(one.expression_passed for one in decisions)
+    reason = "accepted" if same and passed else "wrong_expression" if same else "different_person"
+    accepted = reason == "accepted"
+    return replace(
+        weakest, accepted=accepted, reason=reason, similarity=cosine, same_identity=same, expression_passed=passed
     )
 
 

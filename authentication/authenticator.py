@@ -5,7 +5,7 @@ template = authenticator.template(["anna.jpg"])
 decision = authenticator.judge(template, "probe.jpg", "happy")
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from authentication.template import Template
 from authentication.tracking import FaceTracker
 from checkpoints import DEFAULT_MODEL, load_checkpoint
 from image_processing_facelivenet import Face, FaceLiveNetImageProcessor, NoFaceError
-from modeling_facelivenet import FaceLiveNetModel
+from modeling_facelivenet import HEAD_TURNS, FaceLiveNetModel
 from onnx_network import OnnxNetwork
 from pipeline_facelivenet import Decision, decide, reject
 
@@ -88,6 +88,12 @@ class Authenticator:
         names = self.config.challenge_expressions
         return tuple(name for name in names if name in self.config.expressions and name != "neutral")
 
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """Everything a live session may ask for: some of these expressions, and turns of the head."""
+        chosen = self.config.challenge_actions
+        return (*self.challenges, *HEAD_TURNS) if chosen is None else tuple(chosen)
+
     def template(self, references: Sequence) -> Template:
         """The template of one person from one or more reference photographs (anything `load_image` reads).
 
@@ -136,8 +142,18 @@ class Authenticator:
         face = Face(evidence.box, evidence.landmarks, evidence.detection_probability)
         return self.processor.align(image, face)
 
-    def decide(self, template: Template, evidence: Evidence | None, required_expression: str) -> Decision:
-        """The decision about one face; no evidence (no face) and several faces are rejections."""
+    def decide(
+        self,
+        template: Template,
+        evidence: Evidence | None,
+        required_expression: str,
+        baseline: Mapping[str, tuple[float, float]] | None = None,
+    ) -> Decision:
+        """The decision about one face; no evidence (no face) and several faces are rejections.
+
+        Args:
+            baseline: of the same face at rest, from a live session (`pipeline_facelivenet.decide`).
+        """
         if evidence is None or evidence.face_count != 1:
             reason = "several_faces" if evidence else "no_face"
             threshold = self.config.similarity_threshold
@@ -149,6 +165,7 @@ class Authenticator:
             required_expression=required_expression,
             expression_threshold=self.config.expression_threshold,
             model_revision=self.revision,
+            baseline=baseline,
         )
 
     def judge(

@@ -20,6 +20,7 @@ import threading
 import time
 import uuid
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
@@ -31,7 +32,7 @@ from tqdm import tqdm
 
 from benchmarks.report import table, target_text
 from checkpoints import DEFAULT_MODEL
-from face_data.drawn import WELL_KNOWN, drawn_photograph
+from face_data.drawn import WELL_KNOWN, drawn_frame, drawn_photograph
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MOST_GROWTH = 0.05  # target: memory of the last minute over that of the first
@@ -40,7 +41,15 @@ MOST_SECONDS_TO_READY = 10.0  # target: from the command to the first page
 MOST_SMILE_SECONDS = 1.0  # target: from an expression shown to its step passed, for one client
 ATTEMPTS_PER_PAGE = 5  # then a client opens another page
 WIDTH, HEIGHT = 640, 480
-DIFFERENT_FRAMES = 200  # of each expression: more than an attempt takes
+DIFFERENT_FRAMES = 200  # of a face at rest: more than an attempt takes
+ACTIONS = {  # what the page says -> the expression and the degrees a head is turned by
+    "Now smile": ("happy", 0.0),
+    "Now look surprised": ("surprise", 0.0),
+    "slowly to your left": ("neutral", 32.0),
+    "slowly to your right": ("neutral", -32.0),
+}
+CHANGES = 4  # steps from the face at rest to the action, a tenth of a second each
+CHANGE_SECONDS = 0.1
 
 
 class GradioError(RuntimeError):
@@ -199,17 +208,19 @@ class Tally:
     """What one client saw."""
 
     answers: list[float] = field(default_factory=list)  # seconds from a frame sent to its answer
-    smiles: list[float] = field(default_factory=list)  # seconds from the first smile sent to the answer that it passed
+    smiles: list[float] = field(default_factory=list)  # seconds from the first whole smile sent until it had passed
     decisions: dict[str, int] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
 
 
-def frames_of(person: int, expression: str) -> list[dict]:
+def frames_of(
+    person: int, expression: str, strength: float = 1.0, yaw: float = 0.0, count: int = DIFFERENT_FRAMES
+) -> list[dict]:
     """A drawn person before a camera, every frame another, as the browser sends them."""
-    face = drawn_photograph(person, expression, 1, seed=0).resize((440, 440))
+    face = drawn_frame(person, expression, strength, yaw, seed=1).resize((440, 440))
     rng, frames = np.random.default_rng(0), []
     noise = rng.normal(0, 3, (HEIGHT + 100, WIDTH + 100, 1)).astype(np.float32)
-    for _ in range(DIFFERENT_FRAMES):
+    for _ in range(count):
         frame = Image.new("RGB", (WIDTH, HEIGHT), (96, 104, 112))
         x, y = rng.integers(0, 5, 2)
         frame.paste(face, (100 + int(x), 20 + int(y)))
@@ -222,9 +233,49 @@ def frames_of(person: int, expression: str) -> list[dict]:
     return frames
 
 
-def visit(
-    address: str, until: float, frame_seconds: float, number: int, scenes: dict[str, list[dict]], tally: Tally
-) -> None:
+class Person:
+    """A drawn person who does what the page asks, in some steps, as people do.
+
+    Args:
+        number: of WELL_KNOWN.
+        actions: of ACTIONS, that may be asked for.
+    """
+
+    def __init__(self, number: int, actions: Sequence[str] = tuple(ACTIONS)):
+        self._frames = {None: [frames_of(number, "neutral")]}
+        for name in actions:
+            expression, yaw = ACTIONS[name]
+            shares = np.linspace(0, 1, CHANGES + 1)[1:]
+            counts = [*[DIFFERENT_FRAMES // 8] * (CHANGES - 1), DIFFERENT_FRAMES // 2]
+            self._frames[name] = [
+                frames_of(number, expression, share, yaw * share, count)
+                for share, count in zip(shares, counts, strict=True)
+            ]
+        self._doing, self._step, self._moved, self._number = None, 0, 0.0, 0
+
+    @property
+    def whole(self) -> bool:
+        """An action is shown, and all of it."""
+        return self._doing is not None and self._step == CHANGES - 1
+
+    def frame(self, shown: str, now: float) -> dict:
+        """The next frame of the camera, after the page has shown this instruction."""
+        asked = next((name for name in self._frames if name and name in shown), None)
+        if now - self._moved >= CHANGE_SECONDS:
+            self._moved = now
+            if self._doing == asked:
+                self._step = min(self._step + 1, len(self._frames[asked]) - 1)
+            elif self._step > 0:
+                self._step -= 1
+            else:
+                self._doing = asked if self._doing is None else None
+                self._step = 0
+        frames = self._frames[self._doing][self._step]
+        self._number += 1
+        return frames[self._number % len(frames)]
+
+
+def visit(address: str, until: float, frame_seconds: float, number: int, person: Person, tally: Tally) -> None:
     """One client: page after page, a few attempts on each, until the time is over."""
     while time.monotonic() < until:
         page = GradioPage(address)
@@ -235,29 +286,26 @@ def visit(
             for _ in range(ATTEMPTS_PER_PAGE):
                 if time.monotonic() >= until:
                     break
-                attempt(page, files, until, frame_seconds, scenes, tally)
+                attempt(page, files, until, frame_seconds, person, tally)
         except (GradioError, httpx.HTTPError) as error:
             tally.errors.append(f"{type(error).__name__}: {error}")
         finally:
             page.close()
 
 
-def attempt(
-    page: GradioPage, files: list, until: float, frame_seconds: float, scenes: dict[str, list[dict]], tally: Tally
-) -> None:
+def attempt(page: GradioPage, files: list, until: float, frame_seconds: float, person: Person, tally: Tally) -> None:
     """Press Start and do what the page asks until it has decided, or the time is over."""
     token, shown = page.call("start", "click", [files, ""])[:2]
-    due, number, smiling = time.monotonic(), 0, None
+    due, smiling = time.monotonic(), None
     while token and time.monotonic() < until:
-        asked = "happy" if "smile" in shown else "neutral"
         sent = time.monotonic()
-        smiling = (smiling or sent) if asked == "happy" else None
-        token, *outputs = page.frame([scenes[asked][number % DIFFERENT_FRAMES], token])
+        frame = person.frame(shown, sent)
+        smiling = (smiling or sent) if "Now smile" in shown and (smiling or person.whole) else None
+        token, *outputs = page.frame([frame, token])
         tally.answers.append(time.monotonic() - sent)
         shown = outputs[0] if isinstance(outputs[0], str) else shown
-        if smiling and "smile" not in shown and "card rejected" not in shown:
+        if smiling and "Now smile" not in shown and "card rejected" not in shown:
             tally.smiles.append(time.monotonic() - smiling)
-        number += 1
         due = max(due + frame_seconds, time.monotonic())
         time.sleep(max(0.0, due - time.monotonic()))
     page.stop()
@@ -289,10 +337,7 @@ def add_arguments(command) -> None:
 def run(arguments) -> dict:
     if min(arguments.clients) < 1 or min(arguments.frame_seconds) < 0 or not arguments.minutes > 0:
         raise ValueError("--clients: at least 1; --frame-seconds: at least 0; --minutes: more than 0")
-    people = [
-        {name: frames_of(person, name) for name in ("neutral", "happy")}
-        for person in tqdm(WELL_KNOWN[: max(arguments.clients)], desc="drawing", leave=False)
-    ]
+    people = [Person(person) for person in tqdm(WELL_KNOWN[: max(arguments.clients)], desc="drawing", leave=False)]
     rows = []
     with Server(arguments.model) as server:
         for clients in arguments.clients:

@@ -4,6 +4,7 @@ The browser holds a token and sends photographs and frames; template, challenge,
 `authentication/`. Frames are judged in memory and never written to disk.
 """
 
+import json
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -24,6 +25,7 @@ from demo.uploads import UPLOAD_SECONDS, Uploads
 
 FRAME_SECONDS = 0.1  # between the frames the browser sends, if the server keeps up
 STREAM_SECONDS = 60  # of work for one stream, and of waiting for its next frame: then the place is free again
+CAMERA = {"facingMode": "user", "width": {"ideal": 640}, "height": {"ideal": 480}}
 STREAMS = 32  # open at the same time, most of them waiting for a frame
 MOST_REFERENCES = 5
 
@@ -32,7 +34,7 @@ class Live:
     """The handlers of the tab's events. Everything that counts is in the registry, under a token the server made.
 
     Args:
-        challenges: expressions to draw from.
+        actions: expressions and turns to draw from.
         uploads: where the photographs are remembered, to be deleted with the page.
         fixed: ask for these instead, for demonstrations.
         step_seconds: time for each step.
@@ -42,14 +44,14 @@ class Live:
     def __init__(
         self,
         authenticator: Authenticator,
-        challenges: list[str],
+        actions: list[str],
         uploads: Uploads,
         fixed: list[str] | None = None,
         step_seconds: float = STEP_SECONDS,
         operator: bool = False,
     ):
         self.authenticator = authenticator
-        self.challenges = challenges
+        self.actions = actions
         self.uploads = uploads
         self.fixed = fixed
         self.step_seconds = step_seconds
@@ -76,7 +78,7 @@ class Live:
                 )
             return "", pictures.card("idle", words.CANNOT_USE, words.SEE_NOTE), "", note
         address = request.client.host if request.client else ""
-        session = ChallengeSession(self._challenge(), self.step_seconds)
+        session = ChallengeSession(self._challenge(), self.step_seconds, alternatives=self.actions)
         try:
             ticket = self.limiter.begin(address, template)
             attempt = Attempt(self.authenticator, template, session, partial(self.limiter.accepted, ticket))
@@ -110,14 +112,14 @@ class Live:
         return (
             token,
             pictures.instruction(progress),
-            pictures.steps(progress),
+            pictures.steps(progress, view.advice),
             pictures.overlay(view),
             self._numbers(view) if self.operator else gr.skip(),
             timeline,
         )
 
     def _challenge(self) -> Challenge:
-        return with_pauses(self.fixed) if self.fixed else draw_challenge(self.challenges)
+        return with_pauses(self.fixed) if self.fixed else draw_challenge(self.actions)
 
     def _examine(self, photographs: list[str], request: gr.Request) -> tuple[Template | None, str]:
         files = [Path(photograph) for photograph in photographs or []]
@@ -161,6 +163,20 @@ ON_LOAD = """() => {
   const live = {'instruction': 'assertive', 'progress': 'off', 'note': 'polite'};
   for (const [id, how] of Object.entries(live)) document.getElementById(id)?.setAttribute('aria-live', how);
 }"""
+CHECK_CAMERA = """async (html, token) => {
+  const cards = CARDS;
+  const names = {'SecurityError': 'NotAllowedError', 'OverconstrainedError': 'NotFoundError',
+                 'AbortError': 'NotReadableError'};
+  if (!html.includes('card ask')) return [html, token];
+  try {
+    if (!navigator.mediaDevices) throw {name: 'InsecureContext'};
+    const stream = await navigator.mediaDevices.getUserMedia({video: {facingMode: 'user'}});
+    stream.getTracks().forEach((track) => track.stop());
+    return [html, token];
+  } catch (error) {
+    return [cards[names[error.name] || error.name] || cards.other, ''];
+  }
+}""".replace("CARDS", json.dumps(pictures.camera_problems()))  # Gradio shows nothing where the camera is refused
 START_CAMERA = """async (html) => {
   const find = (title) => document.querySelector(`#camera [title="${title}"]`);
   if (!html.includes('card ask')) return;
@@ -200,16 +216,14 @@ def build(live: Live, page: gr.Blocks) -> None:
             numbers = gr.HTML(visible=live.operator, elem_id="numbers")
         with gr.Column(scale=3, min_width=320):
             instruct = gr.HTML(pictures.card("idle", words.WELCOME, words.WELCOME_HELP), elem_id="instruction")
-            steps = gr.HTML(elem_id="progress")
+            steps = gr.HTML(pictures.coming(live.fixed or live.actions), elem_id="progress")
             with gr.Column(elem_id="stage"):
                 camera = CameraFrames(
                     label=words.CAMERA,
                     sources=["webcam"],
                     streaming=True,
                     height=420,
-                    webcam_options=gr.WebcamOptions(
-                        mirror=False, constraints={"video": {"width": {"ideal": 640}, "height": {"ideal": 480}}}
-                    ),
+                    webcam_options=gr.WebcamOptions(mirror=False, constraints={"video": CAMERA}),
                     elem_id="camera",
                 )
                 overlay = gr.HTML(elem_id="overlay")
@@ -218,7 +232,9 @@ def build(live: Live, page: gr.Blocks) -> None:
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
     reference.change(live.on_reference, reference, note, **quiet)
     started = start.click(live.on_start, [reference, token], [token, instruct, steps, note], **quiet)
-    started.then(lambda: ("", ""), None, [overlay, timeline], **quiet).then(None, instruct, js=START_CAMERA)
+    cleared = started.then(lambda: ("", ""), None, [overlay, timeline], **quiet)
+    checked = cleared.then(None, [instruct, token], [instruct, token], js=CHECK_CAMERA)
+    checked.then(None, instruct, js=START_CAMERA)
     instruct.change(None, instruct, js=STOP_CAMERA)
     camera.stream(
         live.on_frame,

@@ -128,7 +128,7 @@ def build(model: str | Path, authenticator: Authenticator) -> None:
     """The tab's contents, none of which changes while the page is open."""
     gr.HTML(f"<h3>{words.MODEL_LIMITS}</h3><ul>{''.join(f'<li>{escape(line)}</li>' for line in words.LIMITS)}</ul>")
     results = results_of(model)
-    known = ", ".join(authenticator.challenges) or "–"
+    known = ", ".join(words.SHOWN.get(name, name) for name in authenticator.actions) or "–"
     about = words.MODEL_ABOUT.format(
         name=Path(model).name, revision=authenticator.revision or "–", challenges=known,
         parameters=authenticator.parameters / 1e6,

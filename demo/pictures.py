@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from html import escape
 from math import pi
 
@@ -9,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from authentication.attempt import Moment, View
-from authentication.session import Progress
+from authentication.session import TURNS, Progress
 from demo import words
 from pipeline_facelivenet import Decision
 
@@ -34,16 +35,23 @@ AGAIN = (
 )
 
 
-def illustration(expression: str) -> str:
-    """A face showing the expression, in a ring."""
-    return _ring(_face(expression) + f'<path d="{BROWS.get(expression, "")}"/>', 0.0)
+def illustration(action: str) -> str:
+    """A face showing the expression, or turning as the person sees it in a mirror, in a ring."""
+    if action == "accepted":
+        return _ring(TICK, 0.0)
+    return _ring(_face(action) + f'<path d="{BROWS.get(action, "")}"/>', 0.0)
 
 
-def _face(expression: str) -> str:
-    """Eyes and mouth: what there is room for in a small ring."""
-    radius = {"surprise": 6, "fear": 6}.get(expression, 5)
+def _face(action: str) -> str:
+    """Eyes and mouth, or a turned head with an arrow: what there is room for in a small ring."""
+    if action in TURNS:
+        head = '<ellipse cx="50" cy="46" rx="24" ry="30"/><path d="M28 46 H18 L26 57"/><path class="arrow" d="{}"/>'
+        eyes = "".join(f'<circle class="dot" cx="{x}" cy="40" r="4.5"/>' for x in (35, 55))
+        drawn = head.format("M66 88 H24 M34 79 L24 88 L34 97") + eyes + '<path d="M33 63 H50"/>'
+        return drawn if action == "turn_left" else f'<g transform="matrix(-1 0 0 1 100 0)">{drawn}</g>'
+    radius = {"surprise": 6, "fear": 6}.get(action, 5)
     eyes = "".join(f'<circle class="dot" cx="{x}" cy="42" r="{radius}"/>' for x in (35, 65))
-    return f'{eyes}<path d="{MOUTHS.get(expression, "")}"/>'
+    return f'{eyes}<path d="{MOUTHS.get(action, "")}"/>'
 
 
 def _ring(inside: str, held: float) -> str:
@@ -68,15 +76,39 @@ def card(kind: str, title: str, text: str, picture: str = "", below: str = "") -
     return f'<div class="card {kind}">{picture}<div><h2>{escape(title)}</h2><p>{escape(text)}</p>{below}</div></div>'
 
 
+def coming(actions: Sequence[str]) -> str:
+    """The strip that says what will happen, before the first use, and what is given up where an action is not asked.
+
+    Args: what may be asked for.
+    """
+    expressions, turns = [name for name in actions if name not in TURNS], [name for name in actions if name in TURNS]
+    drawn = {"neutral": "neutral", "accepted": "accepted"}
+    drawn |= {"expression": expressions[0]} if expressions else {}
+    drawn |= {"turn_left": turns[0]} if turns else {}
+    cells = "".join(
+        f"<li>{illustration(drawn[name])}<span>{escape(text)}</span></li>"
+        for name, text in words.COMING.items()
+        if name in drawn
+    )
+    note = "" if turns and expressions else words.NO_TURNS if expressions else words.NO_EXPRESSIONS
+    return f'<ol class="coming">{cells}</ol>' + (f'<p class="small">{escape(note)}</p>' if note else "")
+
+
+def camera_problems() -> dict[str, str]:
+    """Name of the browser's error -> the card that explains it."""
+    return {name: card("idle", words.CAMERA_TITLE, text) for name, text in words.CAMERA_PROBLEMS.items()}
+
+
 def instruction(progress: Progress) -> str:
     """What the person has to do now, or the decision with its reason; it changes only when that does."""
-    decision, asked = progress.decision, progress.required_expression
-    if decision is None:
-        again = progress.step == "neutral" and progress.passed
-        title = words.NEUTRAL_AGAIN if again else words.ASK[asked]
-        text = words.ALLOW if progress.step == "start" else words.HOW[asked]
-        return card("ask", title, text, illustration(asked))
-    return verdict(decision, AGAIN)
+    decision, asked = progress.decision, progress.required_action
+    if decision is not None:
+        return verdict(decision, AGAIN)
+    title = words.ASK[asked]
+    if progress.step == "neutral" and progress.passed:
+        title = words.AHEAD_AGAIN if progress.challenge[progress.passed - 1] in TURNS else words.NEUTRAL_AGAIN
+    text = words.ALLOW if progress.step == "start" else words.HOW[asked]
+    return card("ask", title, text, illustration(asked))
 
 
 def verdict(decision: Decision, below: str = "") -> str:
@@ -86,50 +118,55 @@ def verdict(decision: Decision, below: str = "") -> str:
     return card("rejected", words.REJECTED, decision.message, _ring(CROSS, 1.0), below)
 
 
-def steps(progress: Progress) -> str:
-    """Every step with a ring that fills, the time left, and a hint about the newest frame.
+def steps(progress: Progress, advice: str | None = None) -> str:
+    """A ring for every action, the time left, and a hint about what is wrong at the moment.
 
-    An expression stays a question mark until its turn: what is asked for is a surprise.
+    An action stays a question mark until its turn: what is asked for is a surprise. advice: of `View`.
     """
-    cells = []
-    current = progress.passed * 2 + (progress.step in ("expression", "decided"))
-    for number in range(2 * len(progress.challenge)):
-        name = "neutral" if number % 2 == 0 else progress.challenge[number // 2]
-        done = number < current or (progress.decision is not None and progress.decision.accepted)
-        now = number == current and progress.decision is None
+    cells, open_ = [], progress.decision is None
+    for number, name in enumerate(progress.challenge):
+        done = number < progress.passed or (not open_ and progress.decision.accepted)
+        now = number == progress.passed and open_
+        acting = now and progress.step == "action"
+        shown = name if done or acting or (now and not open_) else "neutral" if now else None
+        label = words.SECRET_STEP if shown is None else words.SHOWN[shown]
+        inside = TICK if done else _face(shown) if shown else ""
         held = 1.0 if done else progress.held if now else 0.0
-        known = done or now or name == "neutral"
-        label = words.SHOWN[name] if known else words.SECRET_STEP
         state = "done" if done else "now" if now else ""
-        inside = TICK if done else _face(name) if known else ""
         cells.append(f'<span class="step {state}">{_ring(inside, held)}{escape(label)}</span>')
+    if open_ and progress.passed == len(progress.challenge):  # back to the front after the last turn
+        ring = _ring(_face("neutral"), progress.held)
+        cells.append(f'<span class="step now">{ring}{escape(words.SHOWN["neutral"])}</span>')
     hint = time = ""
-    if progress.decision is None and progress.frame is not None:
-        hint = hint_of(progress.frame)
+    if open_ and progress.frame is not None:
+        hint = hint_of(progress, advice)
         time = words.SECONDS_LEFT.format(seconds=round(progress.seconds_left))
     return (
         f'<div class="steps">{"".join(cells)}<span class="time">{time}</span></div><p class="hint">{escape(hint)}</p>'
     )
 
 
-def hint_of(frame: Decision) -> str:
-    if "different_person" in frame.reason:
-        return words.HINTS["different_person"]
-    return words.HINTS.get(frame.reason, "")
+def hint_of(progress: Progress, advice: str | None = None) -> str:
+    """A sentence; where the frame does not count, what is wrong with the picture comes first."""
+    name = progress.hint or ""
+    if advice and name != "accepted":
+        return words.LIVE_ADVICE[advice]
+    return words.HINTS.get("different_person" if "different_person" in name else name, "")
 
 
 def overlay(view: View) -> str:
-    """The judged face over the camera's picture: box and landmarks."""
-    evidence = view.evidence
-    if evidence is None or view.progress.decision is not None:
+    """Over the camera's picture: where the face should be, green when the frame counts, and its landmarks."""
+    if view.progress.decision is not None or not all(view.size):
         return ""
-    left, top, right, bottom = (round(float(side)) for side in evidence.box)
-    alone = evidence.face_count == 1
-    kind = "good" if alone and view.progress.counted else "seen" if alone else "bad"
-    points = "".join(f'<circle cx="{x:.0f}" cy="{y:.0f}" r="3"/>' for x, y in evidence.landmarks)
+    width, height = view.size
+    evidence, points, kind = view.evidence, "", "seen"
+    if evidence is not None:
+        kind = "bad" if evidence.face_count != 1 else "good" if view.progress.counted else "seen"
+        points = "".join(f'<circle cx="{x:.0f}" cy="{y:.0f}" r="3"/>' for x, y in evidence.landmarks)
     return (
-        f'<svg class="overlay {kind}" viewBox="0 0 {view.size[0]} {view.size[1]}" aria-hidden="true">'
-        f'<rect x="{left}" y="{top}" width="{right - left}" height="{bottom - top}" rx="14"/>{points}</svg>'
+        f'<svg class="overlay {kind}" viewBox="0 0 {width} {height}" aria-hidden="true">'
+        f'<ellipse cx="{width / 2:.0f}" cy="{height * 0.48:.0f}" rx="{height * 0.31:.0f}" ry="{height * 0.42:.0f}"/>'
+        f"{points}</svg>"
     )
 
 

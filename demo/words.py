@@ -2,7 +2,8 @@
 
 TITLE = "FaceLiveNet+"
 SUBTITLE = (
-    "You are let in when your face matches your photograph <em>and</em> you show the expressions you are asked for."
+    "You are let in when your face matches your photograph <em>and</em> you do what you are asked: show an expression, "
+    "turn your head."
 )
 
 TABS = {"live": "Live", "clip": "Video clip", "pair": "Two photographs", "model": "The model"}
@@ -25,6 +26,8 @@ ASK = {
     "sad": "Now look sad",
     "surprise": "Now look surprised",
     "contempt": "Now look contemptuous",
+    "turn_left": "Now turn your head slowly to your left",
+    "turn_right": "Now turn your head slowly to your right",
 }
 HOW = {
     "neutral": "Mouth closed, face relaxed. Hold it.",
@@ -35,17 +38,39 @@ HOW = {
     "sad": "Pull the corners of your mouth down.",
     "surprise": "Raise your brows and open your mouth.",
     "contempt": "Raise one corner of your mouth.",
+    "turn_left": "Follow the arrow, as in a mirror, until the ring is full.",
+    "turn_right": "Follow the arrow, as in a mirror, until the ring is full.",
 }
 NEUTRAL_AGAIN = "Now a neutral face again"
+AHEAD_AGAIN = "Now look straight ahead again"
 SHOWN = {
     "neutral": "neutral", "anger": "angry", "disgust": "disgusted", "fear": "frightened", "happy": "smile",
-    "sad": "sad", "surprise": "surprised", "contempt": "contemptuous",
+    "sad": "sad", "surprise": "surprised", "contempt": "contemptuous", "turn_left": "turn left",
+    "turn_right": "turn right",
 }  # fmt: skip
 """What a step is called."""
 
 WELCOME = "Give a photograph of yourself"
 WELCOME_HELP = "Then press Start, look into the camera and do what it asks. It takes about ten seconds."
 ALLOW = "Allow the camera if your browser asks."
+COMING = {  # before the first use: a drawing, and what happens
+    "neutral": "Look into the camera with a neutral face.",
+    "expression": "When asked, smile, or show another expression.",
+    "turn_left": "When asked, turn your head, then look ahead again.",
+    "accepted": "After a few of these you are let in.",
+}
+NO_TURNS = (
+    "Turns of the head are never asked for here. Without them a flat picture that changes at the right moment may pass."
+)
+NO_EXPRESSIONS = "Expressions are never asked for here, only turns of the head."
+CAMERA_TITLE = "The camera cannot be used"
+CAMERA_PROBLEMS = {  # by the name of the browser's error
+    "NotAllowedError": "Your browser did not give it. Allow the camera for this page, then press Start again.",
+    "NotFoundError": "No camera was found. Connect one, then press Start again.",
+    "NotReadableError": "Another program is using it. Close that one, then press Start again.",
+    "InsecureContext": "Browsers give it only to pages that came over https, or from this computer.",
+    "other": "The browser could not open it. Check it in another program, then press Start again.",
+}
 ACCEPTED, ACCEPTED_HELP = "Accepted", "You are the person on the photograph, and you did what was asked."
 REJECTED = "Rejected"
 CANNOT_USE = "This photograph cannot be used"
@@ -63,8 +88,19 @@ HINTS = {
     "no_frames": "The camera's picture could not be read.",
     "wrong_expression": "Not seen yet: show it clearly, and hold it.",
     "accepted": "Good. Hold it.",
+    "turn_more": "A little further.",
+    "turn_back": "Look straight ahead.",
+    "other_side": "To the other side, please: follow the arrow.",
+    "too_sudden": "That was too sudden. A neutral face once more, then slowly.",
+    "mouth_only": "Only the mouth was seen to move: do it with your whole face, and let nothing cover it.",
 }
-"""About the newest frame, by its reason."""
+"""What is wrong at the moment, or not: `Progress.hint`."""
+LIVE_ADVICE = {
+    "small": "Come closer to the camera.",
+    "dark": "It is too dark: turn towards the light.",
+    "bright": "It is too bright: turn away from the light.",
+}
+"""About the picture of the face: `View.advice`."""
 
 NOT_UPLOADED = "This is not a file that was uploaded here."
 NO_REFERENCE = "Please give a photograph first."
@@ -131,7 +167,7 @@ ATTACK = "accepted attacks: {about}"
 CURVE = "rate of the same person recognised, over the rate of strangers let in"
 MODEL_LIMITS = "What it cannot do"
 LIMITS = (
-    "A video that shows the right expressions at the right moments, a live deepfake, or a stream injected in place of "
-    "the camera passes the challenge. A photograph held before the camera does not.",
+    "A video that shows the right actions at the right moments, a live deepfake, or a stream injected in place of the "
+    "camera passes the challenge.",
     "It was trained on few people and judged on few. Do not let it guard anything.",
 )

@@ -21,6 +21,9 @@ from pipeline_facelivenet import (
     decide,
     decide_frames,
     decide_probes,
+    decide_run,
+    has_risen,
+    margins,
     reject,
 )
 
@@ -61,6 +64,57 @@ def test_reason_of_a_face(similarity, probabilities, reason):
     assert decision.reason == reason
     assert decision.accepted is (reason == "accepted")
     assert decision.message == REASONS[reason]
+
+
+RESTING = {"happy": (-7.0, 0.2), "sad": (-5.0, 0.2)}  # of somebody who looks very neutral
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "baseline", "risen"),
+    [
+        ({"neutral": 0.55, "happy": 0.4, "sad": 0.05}, RESTING, True),  # a faint smile: from -7 to -0.3
+        ({"neutral": 0.75, "happy": 0.2, "sad": 0.05}, RESTING, False),  # still far less likely than neutral
+        ({"neutral": 0.4, "happy": 0.3, "sad": 0.3}, {**RESTING, "sad": (-7.5, 0.2)}, False),  # sad rose further
+        ({"neutral": 0.55, "happy": 0.4, "sad": 0.05}, {**RESTING, "happy": (-4.0, 0.2)}, False),  # rose by 3.7 only
+        ({"neutral": 0.55, "happy": 0.4, "sad": 0.05}, {**RESTING, "happy": (-7.0, 1.5)}, False),  # as it flickers
+        ({"neutral": 0.55, "happy": 0.4, "sad": 0.05}, {**RESTING, "happy": (-7.0, math.nan)}, False),
+        ({"neutral": 0.55, "happy": 0.4, "sad": 0.05}, {**RESTING, "happy": (math.nan, 0.2)}, False),
+        ({"neutral": 0.55, "happy": 0.4, "sad": 0.05}, {"happy": (-7.0, 0.2)}, False),  # sad is not known
+        ({"neutral": 0.55, "happy": 0.4, "sad": 0.05}, None, False),
+    ],
+)
+def test_an_expression_may_be_judged_against_the_own_neutral_face(probabilities, baseline, risen):
+    def again(similarity=0.8, **changed):
+        rule = {"threshold": 0.5, "required_expression": "happy", "expression_threshold": 0.5} | changed
+        return decide(similarity=similarity, expression_probabilities=probabilities, baseline=baseline, **rule)
+
+    assert again().expression_passed is risen and again().accepted is risen
+    assert not again(similarity=0.2).accepted and not again(threshold=None).accepted
+    assert not again(expression_threshold=None).expression_passed
+    assert not again(required_expression="neutral").expression_passed or probabilities["neutral"] >= 0.5
+    assert not again(required_expression="smug").expression_passed
+    assert decide(
+        similarity=0.8, threshold=0.5, expression_probabilities=HAPPY, required_expression="happy",
+        expression_threshold=0.5, baseline=baseline,
+    ).accepted, "what the rule sees without it, it sees with it"  # fmt: skip
+
+
+def test_margins_are_differences_of_logits():
+    logits = torch.tensor([1.0, 4.0, -2.0]).double()
+    probabilities = dict(zip(("neutral", "happy", "sad"), logits.softmax(0).tolist(), strict=True))
+    assert margins(probabilities) == pytest.approx({"happy": 3.0, "sad": -3.0})
+    assert margins({"happy": 1.0}) == {} and not has_risen({"happy": 1.0}, "happy", RESTING)
+    assert all(map(math.isfinite, margins({"neutral": 0.0, "happy": 1.0, "sad": 0.0}).values()))
+
+
+def test_a_run_is_judged_by_its_pooled_similarity_and_its_weakest_expression():
+    frames = [judge(0.45), judge(0.7, {"neutral": 0.1, "happy": 0.85, "sad": 0.05})]
+    decision = decide_run(frames, 0.6)
+    assert decision.accepted and decision.similarity == 0.6 and decision.expression_probabilities == HAPPY
+    assert decide_run(frames, 0.49).reason == "different_person"
+    assert decide_run([*frames, judge(0.8, NEUTRAL)], 0.6).reason == "wrong_expression"
+    assert not decide_run(frames, math.nan).accepted
+    assert not decide_run([judge(threshold=None)], 0.9).accepted
 
 
 def test_a_model_without_a_threshold_accepts_nobody():

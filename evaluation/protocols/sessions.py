@@ -2,11 +2,13 @@
 
 Labelled photographs of people stand for what a camera would see, and are shown to the session and the rule that ship:
 neutral for a time drawn at random, then the one expression that is asked for. A person holds each photograph for a
-second and then shows the next one of the same expression, as somebody does who is asked to smile until it is seen.
+second and then goes over to the next one of the same expression, as somebody does who is asked to smile until it is
+seen; what the network says changes over CHANGE_FRAMES frames, as in a film.
 Frames of a second are thus the same picture, which live ones nearly are, and a session's photographs were taken on
 different days, which live ones were not: rejections of genuine users are more frequent here than before a camera. For
-the same reason photographs cannot say whether one frame follows from another: that check, and that for repeated frames,
-let every frame pass here.
+the same reason photographs cannot say whether one frame follows from another, or whether the whole face moved: these
+checks, and that for repeated frames, let every frame pass here. What they stop, and turns of the head, is measured by
+`evaluation.attacks`, before a camera.
 
 The challenge is what detects attacks here, so BPCER (genuine sessions rejected) and APCER (attacks of one species
 accepted) are of the challenge alone: as if every face were taken for the right person's. Of the whole decision are the
@@ -23,12 +25,14 @@ from random import Random
 import numpy as np
 
 from authentication.session import ChallengeSession, Frame, with_pauses
+from authentication.session.movement import HEIGHT, WIDTH
 from evaluation.embeddings.table import Embeddings
 from evaluation.statistics.intervals import rate_over_people
 from evaluation.statistics.rates import Count, InsufficientDataError, Rate, Share, result
 from pipeline_facelivenet import Decision, decide
 
 FRAMES_PER_SECOND = 5
+CHANGE_FRAMES = 3  # in which one photograph turns into the next
 VIDEO_STEP_SECONDS = 3  # of a replayed video: how long it shows each expression
 SESSIONS_PER_PERSON = 5  # of each kind and challenge: some of LFW's people have hundreds of photographs
 
@@ -39,7 +43,7 @@ KINDS = {
     "still_asked": "a photograph of the person showing what will be asked, throughout",
     "replay_other": "a video of the person: neutral, then another expression than asked",
     "replay_reversed": "a video of the person: the asked expression, then neutral",
-    "replay_matching": "a video of the person, or two photographs that take turns: neutral, then what is asked",
+    "replay_matching": "a video of the person: neutral, then what is asked",
     "replay_all": "a video of the person: neutral, then all the challenges in turn, over and over",
 }
 ATTACKS = tuple(kind for kind in KINDS if kind not in ("genuine", "impostor"))
@@ -121,14 +125,16 @@ def session_report(
     for name in ("neutral", *challenges):
         if name not in embeddings.classes:
             raise ValueError(f"sessions need {name!r}: the model knows {', '.join(embeddings.classes)}")
-    stage = _Stage(embeddings, similarity_threshold, expression_threshold, seed)
+    stage = _Stage(embeddings, similarity_threshold, expression_threshold, challenges, seed)
     played = [one for challenge in challenges for one in stage.play_all(challenge, challenges)]
     if not played:
         raise InsufficientDataError(
             "these splits cannot simulate sessions: nobody has a photograph labelled neutral, one labelled "
             f"{' or '.join(challenges)}, and a third one for reference"
         )
-    anybody = _Stage(embeddings, -1.0, expression_threshold, seed)  # the same sessions: the same random numbers
+    anybody = _Stage(
+        embeddings, -1.0, expression_threshold, challenges, seed
+    )  # the same sessions: the same random numbers
     taken = [one for challenge in challenges for one in anybody.play_all(challenge, challenges)]
     kinds = {}
     for kind, about in KINDS.items():
@@ -188,7 +194,15 @@ class _Stage:
     used: rows shown in any session. alone: genuine sessions with a single photograph for some step.
     """
 
-    def __init__(self, embeddings: Embeddings, similarity_threshold: float, expression_threshold: float, seed: int):
+    def __init__(
+        self,
+        embeddings: Embeddings,
+        similarity_threshold: float,
+        expression_threshold: float,
+        challenges: Sequence[str],
+        seed: int,
+    ):
+        self.challenges = challenges
         self.embeddings, self.rng, self.pauses = embeddings, np.random.default_rng(seed), Random(seed)
         self.thresholds = {"threshold": similarity_threshold, "expression_threshold": expression_threshold}
         self.named = [
@@ -200,7 +214,7 @@ class _Stage:
             if person is not None:
                 self.photographs[person].append(row)
                 self.showing[person][label].append(row)
-        self.used, self.alone = set(), 0
+        self.used, self.alone, self.bands = set(), 0, {}
 
     def play_all(self, challenge: str, challenges: Sequence[str]) -> list[Played]:
         people = [
@@ -237,6 +251,12 @@ class _Stage:
                     played.append(self._play("impostor", person, stranger, challenge, reference, _obliging(theirs)))
         return played
 
+    def _band(self, row: int) -> np.ndarray:
+        """An upper face that no other photograph shows: two photographs always differ there."""
+        if row not in self.bands:
+            self.bands[row] = np.random.default_rng(row).uniform(0, 255, (HEIGHT, WIDTH))
+        return self.bands[row]
+
     def _shuffled(self, rows: list[int]) -> list[int]:
         return [rows[place] for place in self.rng.permutation(len(rows))]
 
@@ -248,21 +268,35 @@ class _Stage:
     def _play(
         self, kind: str, claimed: str, shown: str, challenge: str, reference: int, script: Callable[[str, int], int]
     ) -> Played:
-        session, frame = ChallengeSession(with_pauses([challenge], self.pauses)), 0
+        session = ChallengeSession(with_pauses([challenge], self.pauses), alternatives=self.challenges)
+        frame, row, before, since = 0, None, None, 0
         vectors, somebody = self.embeddings.embeddings, np.ones(1)
         while session.decision is None:
             step, asked = session.step, session.required_expression
-            row = script(asked, frame)
+            if (shown_now := script(asked, frame)) != row:
+                row, before, since = shown_now, shown_now if row is None else row, frame
             self.used.add(row)
+            share = min((frame - since + 1) / CHANGE_FRAMES, 1.0)
+            similarities = vectors[[before, row]] @ vectors[reference]
             decision = decide(
-                similarity=float(np.clip(vectors[row] @ vectors[reference], -1, 1)),
-                expression_probabilities=self.named[row],
+                similarity=float(np.clip((1 - share) * similarities[0] + share * similarities[1], -1, 1)),
+                expression_probabilities=between(self.named[before], self.named[row], share),
                 required_expression=asked,
+                baseline=session.baseline,
                 **self.thresholds,
             )
-            session.observe(Frame(decision, somebody, f"{frame}".encode()), frame / FRAMES_PER_SECOND)
+            band = (1 - share) * self._band(before) + share * self._band(row)
+            seen = Frame(decision, somebody, f"{frame}".encode(), upper_face=band)
+            session.observe(seen, frame / FRAMES_PER_SECOND)
             frame += 1
         return Played(kind, claimed, shown, challenge, session.decision, "neutral" if step == "start" else step)
+
+
+def between(one: dict[str, float], other: dict[str, float], share: float) -> dict[str, float]:
+    """Probabilities whose logits lie so far on the way from one to the other."""
+    logits = {name: (1 - share) * np.log(max(one[name], 1e-9)) + share * np.log(max(other[name], 1e-9)) for name in one}
+    whole = np.logaddexp.reduce(list(logits.values()))
+    return {name: float(np.exp(value - whole)) for name, value in logits.items()}
 
 
 def _obliging(rows: dict[str, list[int]]) -> Callable[[str, int], int]:

@@ -60,7 +60,14 @@ def photograph(sheet: Sheet, rng: np.random.Generator) -> Image.Image:
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
-def draw_face(identity: int, expression: str, rng: np.random.Generator, size: int = 250) -> Image.Image:
+def draw_face(
+    identity: int,
+    expression: str,
+    rng: np.random.Generator,
+    size: int = 250,
+    strength: float = 1.0,
+    yaw: float | None = None,
+) -> Image.Image:
     """A drawing of one face as a photograph might show it.
 
     Args:
@@ -69,6 +76,9 @@ def draw_face(identity: int, expression: str, rng: np.random.Generator, size: in
         rng: decides what differs between photographs of one person: pose (yaw up to 16°, pitch 8°, roll 10°), strength
             of the expression, gaze, light, background, clothes, blur and noise.
         size: width and height in pixels.
+        strength: how much of the expression is shown, 0 to 1.
+        yaw: degrees the head is turned instead, positive to the person's own left. With generators in the same state,
+            pictures that differ in strength and yaw alone are frames of one film.
 
     Returns:
         RGB picture (size, size); the head takes about six tenths of its height.
@@ -76,9 +86,9 @@ def draw_face(identity: int, expression: str, rng: np.random.Generator, size: in
     Raises:
         ValueError: for an expression that is not known.
     """
-    muscles, person = muscles_of(expression).jittered(rng), Person.from_number(identity)
+    muscles, person = muscles_of(expression).scaled(strength).jittered(rng), Person.from_number(identity)
     mouth = mouth_line(person, muscles)
-    sheet = Sheet(background(size * SUPERSAMPLING, rng), person, rng)
+    sheet = Sheet(background(size * SUPERSAMPLING, rng), person, rng, yaw)
     draw_head(sheet, person, muscles, clothes=muted(rng, 70))
     draw_beard(sheet, person, muscles, mouth)
     draw_wrinkles(sheet, person, muscles, mouth)
@@ -96,6 +106,11 @@ def drawn_photograph(identity: int, expression: str, number: int, seed: int) -> 
     muscles_of(expression)  # the readable error for an unknown expression
     place = list(EXPRESSION_MUSCLES).index(expression)
     return draw_face(identity, expression, np.random.default_rng((seed, identity, place, number)))
+
+
+def drawn_frame(identity: int, expression: str, strength: float, yaw: float, seed: int) -> Image.Image:
+    """A frame of a film of one person: with the same seed everything else stays as it is."""
+    return draw_face(identity, expression, np.random.default_rng((seed, identity)), strength=strength, yaw=yaw)
 
 
 def drawn_plan(identities: int, per_expression: int, seed: int) -> Iterator[dict]:

@@ -37,6 +37,10 @@ class Muscles:
     lips_part: float = 0.0  # AU25
     jaw_drop: float = 0.0  # AU26
 
+    def scaled(self, strength: float) -> "Muscles":
+        """So much of it, 0 to 1."""
+        return Muscles(*(strength * unit for unit in astuple(self)))
+
     def jittered(self, rng: np.random.Generator) -> "Muscles":
         """The same expression another time: stronger or weaker as a whole, unit by unit, and never perfectly still."""
         units = np.array(astuple(self))

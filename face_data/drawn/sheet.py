@@ -59,13 +59,14 @@ def rgb(colour: np.ndarray) -> tuple[int, ...]:
 class Sheet:
     """A square picture to paint on, with the head's place and pose: `view` turns the face's (x, y, z) to the viewer."""
 
-    def __init__(self, image: Image.Image, person: Person, rng: np.random.Generator):
+    def __init__(self, image: Image.Image, person: Person, rng: np.random.Generator, yaw: float | None = None):
         self.image, self.size = image, image.width
         self.pen = ImageDraw.Draw(self.image, "RGBA")
         self.head_width = person.head_width
         self.scale = float(self.size * rng.uniform(0.27, 0.34))
         self.middle = self.size * (0.5 + rng.uniform(-0.03, 0.03, 2))
-        yaw, pitch, roll = rng.uniform(-1, 1, 3) * np.radians((16, 8, 10))
+        any_yaw, pitch, roll = rng.uniform(-1, 1, 3) * np.radians((16, 8, 10))
+        yaw = any_yaw if yaw is None else np.radians(yaw)
         turn = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
         nod = np.array([[1, 0, 0], [0, np.cos(pitch), np.sin(pitch)]])
         tilt = np.array([[np.cos(roll), -np.sin(roll)], [np.sin(roll), np.cos(roll)]])

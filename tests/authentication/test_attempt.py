@@ -3,6 +3,7 @@
 import io
 import logging
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,7 +11,7 @@ from PIL import Image
 from authentication.attempt import Attempt
 from authentication.authenticator import DEFAULT_MODEL, Authenticator
 from authentication.session import Challenge, ChallengeSession
-from face_data.drawn import WELL_KNOWN, drawn_photograph
+from face_data.drawn import WELL_KNOWN, drawn_frame, drawn_photograph
 
 PERSON, STRANGER = WELL_KNOWN[:2]
 STEP = 0.2
@@ -23,16 +24,23 @@ def shipped() -> Authenticator:
 
 @pytest.fixture(scope="module")
 def faces() -> dict:
+    """(person, expression, strength, yaw) -> a frame of a film of that person."""
     return {
-        (person, name): drawn_photograph(person, name, 1, seed=0).resize((360, 360))
+        (person, "happy", strength, yaw): drawn_frame(person, "happy", strength, yaw, seed=1).resize((360, 360))
         for person in (PERSON, STRANGER)
-        for name in ("neutral", "happy")
+        for strength, yaw in [(0, 0), (0.25, 0), (0.5, 0), (0.75, 0), (1, 0), (0, 12), (0, 22), (0, 32)]
     }
 
 
-def play(shipped, scenes, accepted=None) -> list:
+def film(faces, person=PERSON, smiling=9) -> list:
+    """Neutral, then a smile that grows."""
+    growing = [faces[person, "happy", strength, 0] for strength in (0.25, 0.5, 0.75)]
+    return [faces[person, "happy", 0, 0]] * 5 + growing + [faces[person, "happy", 1, 0]] * smiling
+
+
+def play(shipped, scenes, accepted=None, actions=("happy",)) -> list:
     template = shipped.template([drawn_photograph(PERSON, "neutral", 0, seed=0)])
-    session = ChallengeSession(Challenge(("happy",), (0.0,)))
+    session = ChallengeSession(Challenge(actions, (0.0,) * len(actions)))
     attempt = Attempt(shipped, template, session, accepted or (lambda: None))
     rng = np.random.default_rng(0)
     views = []
@@ -48,8 +56,7 @@ def play(shipped, scenes, accepted=None) -> list:
 def test_the_person_smiles_and_is_accepted(shipped, faces, caplog):
     calls = []
     with caplog.at_level(logging.INFO, "authentication.attempt"):
-        scenes = [faces[PERSON, "neutral"]] * 5 + [faces[PERSON, "happy"]] * 9
-        views = play(shipped, scenes, lambda: calls.append(1))
+        views = play(shipped, film(faces), lambda: calls.append(1))
     last = views[-1]
     assert last.progress.decision.accepted and calls == [1]
     assert last.size == (360, 360) and last.evidence.face_count == 1
@@ -61,30 +68,71 @@ def test_the_person_smiles_and_is_accepted(shipped, faces, caplog):
     assert "accepted" in caplog.text and "0." not in caplog.text.split("frames")[0], "no score in the log"
 
 
+def test_a_head_turns_and_a_photograph_of_it_does_not(shipped, faces):
+    front = faces[PERSON, "happy", 0, 0]
+    way = [faces[PERSON, "happy", 0, yaw] for yaw in (12, 22, 32, 32, 32, 32, 22, 12)]
+    views = play(shipped, [front] * 5 + way + [front] * 6, actions=("turn_left",))
+    assert views[-1].progress.decision.accepted
+    assert [moment.asked for moment in views[-1].moments if moment.passed] == ["neutral", "turn_left"]
+    size, narrow = front.size, []
+    for share in (0.9, 0.8, 0.7, 0.7, 0.7, 0.7, 0.8, 0.9):  # a print that is turned gets narrower, and no more
+        width = round(size[0] * share)
+        narrow.append(Image.new("RGB", size, "grey"))
+        narrow[-1].paste(front.resize((width, size[1])), ((size[0] - width) // 2, 0))
+    views = play(shipped, [front] * 5 + narrow + [front] * 6, actions=("turn_left",))
+    assert views[-1].progress.passed == 0 and views[-1].progress.decision is None
+
+
+def test_a_mouth_that_is_painted_on_a_photograph_is_no_smile(shipped, faces):
+    """However happy the network finds it: the eyes above it are those of the neutral photograph."""
+    neutral, happy = faces[PERSON, "happy", 0, 0], faces[PERSON, "happy", 1, 0]
+    nose = 200  # rows of 360 down to here are the neutral photograph's
+    painted = happy.copy()
+    painted.paste(neutral.crop((0, 0, 360, nose)), (0, 0))
+    growing = [Image.blend(neutral, painted, share) for share in (0.3, 0.5, 0.75)]
+    views = play(shipped, [neutral] * 5 + growing + [painted] * 9)
+    assert views[-1].progress.passed == 0 and views[-1].progress.decision is None
+    assert "mouth_only" in {view.progress.hint for view in views}, "the network did see a smile"
+
+
+@pytest.mark.real_data
+def test_a_film_of_a_man_who_begins_to_smile(shipped, real_data):
+    """Within a fifth of a second; ten frames a second are enough to see that it came gradually."""
+    with av.open(real_data / "clips" / "single_face.mp4") as film:
+        stream = film.streams.video[0]
+        frames = [(float(frame.pts * stream.time_base), frame.to_image()) for frame in film.decode(stream)]
+    session = ChallengeSession(Challenge(("happy",), (0.0,)))
+    attempt = Attempt(shipped, shipped.template([frames[0][1]]), session)
+    for seconds, picture in frames[::3]:
+        if attempt.observe(picture, seconds).progress.decision:
+            break
+    assert session.decision is not None and session.decision.accepted
+
+
 def test_a_stranger_is_rejected(shipped, faces):
     calls = []
-    views = play(shipped, [faces[STRANGER, "neutral"]] * 20, lambda: calls.append(1))
+    views = play(shipped, [faces[STRANGER, "happy", 0, 0]] * 20, lambda: calls.append(1))
     assert views[-1].progress.decision.reason == "different_person" and not calls
 
 
 def test_another_person_takes_over(shipped, faces):
-    views = play(shipped, [faces[PERSON, "neutral"]] * 5 + [faces[STRANGER, "happy"]] * 9)
+    views = play(shipped, [faces[PERSON, "happy", 0, 0]] * 5 + [faces[STRANGER, "happy", 1, 0]] * 9)
     assert views[-1].progress.decision.reason == "identity_switched"
 
 
 def test_a_frame_that_cannot_be_read_is_a_frame_without_a_face(shipped, faces):
-    template = shipped.template([faces[PERSON, "neutral"]])
+    template = shipped.template([faces[PERSON, "happy", 0, 0]])
     attempt = Attempt(shipped, template, ChallengeSession(Challenge(("happy",), (0.0,))))
     view = attempt.observe(b"not a picture", 0.0)
     assert view.progress.frame.reason == "no_frames" and view.evidence is None and view.size == (0, 0)
     assert attempt.observe(Image.new("RGB", (640, 480), "grey"), 0.1).progress.frame.reason == "no_face"
     assert attempt.observe(Image.new("RGB", (1, 1)), 0.2).progress.frame.reason == "no_face"
-    assert attempt.observe(faces[PERSON, "neutral"], 0.3).progress.counted
+    assert attempt.observe(faces[PERSON, "happy", 0, 0], 0.3).progress.counted
 
 
 def test_a_frame_larger_than_any_webcams_is_not_decoded(shipped, faces):
     """Frames arrive encoded: a few kB may unfold to hundreds of megabytes, from every client at once."""
-    template = shipped.template([faces[PERSON, "neutral"]])
+    template = shipped.template([faces[PERSON, "happy", 0, 0]])
     attempt = Attempt(shipped, template, ChallengeSession(Challenge(("happy",), (0.0,))))
     file = io.BytesIO()
     Image.new("L", (4000, 4000)).save(file, "JPEG")

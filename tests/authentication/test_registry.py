@@ -4,18 +4,15 @@ import threading
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from itertools import count
 
-import numpy as np
 import pytest
+from actor import Scene, shown
 
 from authentication.attempt import View
 from authentication.registry import RegistryFullError, SessionRegistry, UnknownSessionError
-from authentication.session import Challenge, ChallengeSession, Frame
-from pipeline_facelivenet import decide
+from authentication.session import Challenge, ChallengeSession
 
-FRAMES = 8  # that a session of the mirror needs at 0.25 s each: three for each step, and two for rounding
-fresh = count()
+FRAMES = 16  # that a session of the mirror needs at 0.25 s each: three for each step, a smile that grows, rounding
 
 
 class Clock:
@@ -29,23 +26,20 @@ class Clock:
 
 
 class Mirror:
-    """An attempt of somebody who is the right person and always shows what is asked for; a picture may be a bomb."""
+    """An attempt of the right person, who does what is asked, in some frames; a picture may be a bomb."""
 
     def __init__(self):
         self.session = ChallengeSession(Challenge(("happy",), (0.0,)))
+        self.smile = 0.0
 
     def observe(self, image, now):
         if image == "bomb":
             raise RuntimeError("out of memory")
         asked = self.session.required_expression
-        decision = decide(
-            similarity=1.0,
-            threshold=0.5,
-            expression_probabilities={asked: 1.0},
-            required_expression=asked,
-            expression_threshold=0.5,
-        )
-        return View(self.session.observe(Frame(decision, np.ones(1), f"{next(fresh)}".encode()), now), None, (0, 0), [])
+        self.smile = min(self.smile + 0.25, 1.0) if asked == "happy" else 0.0
+        scene = Scene(expression=asked, strength=self.smile)
+        frame = shown(scene, asked, baseline=self.session.baseline)
+        return View(self.session.observe(frame, now), None, (0, 0), [])
 
 
 @pytest.fixture
@@ -186,10 +180,10 @@ def test_a_frame_that_waited_for_another_is_not_judged_when_the_attempt_is_over(
 def test_two_attempts_do_not_mix(clock):
     registry = SessionRegistry(clock=clock)
     one, two = registry.open(Mirror()), registry.open(Mirror())
-    for _ in range(3):
+    for _ in range(4):
         ahead = registry.observe(one, "frame").progress
     behind = registry.observe(two, "frame").progress
-    assert (ahead.step, behind.step, behind.held) == ("expression", "neutral", 0)
+    assert (ahead.step, behind.step, behind.held) == ("action", "neutral", 0)
 
 
 def test_many_threads_on_one_token_get_one_decision(clock):

@@ -9,7 +9,7 @@ import pytest
 from authentication.authenticator import DEFAULT_MODEL, Authenticator
 from benchmarks.live import Server
 
-STEP_SECONDS = 6  # per step, of the server under test
+STEP_SECONDS = 9  # per step, of the server under test
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +24,21 @@ def server():
         yield running
         errors = re.findall(r"^([\w.]+(?:Error|Exception))\b", running.log(), re.MULTILINE)
         assert set(errors) <= {"gradio.exceptions.InvalidPathError"}, errors  # Gradio's refusal of a foreign path
+
+
+@pytest.fixture(scope="package")
+def turning_server():
+    """Asks everybody to smile and then to turn to the left."""
+    arguments = ("--challenge", "happy", "turn_left", "--live-only", "--step-seconds", "15")
+    with Server(str(DEFAULT_MODEL), *arguments) as running:
+        yield running
+
+
+@pytest.fixture(scope="package")
+def drawing_server():
+    """As people start it: the challenge is drawn, from a smile and both turns."""
+    with Server(str(DEFAULT_MODEL), "--actions", "happy", "turn_left", "turn_right", "--live-only") as running:
+        yield running
 
 
 @pytest.fixture(scope="package")

@@ -4,14 +4,15 @@ import time
 from pathlib import Path
 
 import pytest
-from films import drawn, film
+from films import acting, drawn, fading, film
 from PIL import Image
 
+from demo import words
 from face_data.drawn import WELL_KNOWN, drawn_photograph
 
 pytestmark = pytest.mark.browser
 
-LONDON_PERSON, LONDON_STRANGER = "036", "107"
+LONDON_STRANGER = "107"
 # who look unlike each other: a face may fail a few times before it has to wait
 PERSON, STRANGER, *OTHERS = WELL_KNOWN[:4]
 UNUSABLE = {
@@ -45,16 +46,30 @@ def decided(page) -> tuple[str, str]:
     return card.get_attribute("class"), card.inner_text()
 
 
+TOO_SLOW = "too slow to follow the face"
+
+
 def attempt(browser, address: str, reference: Path, video: Path) -> tuple[str, str, str]:
-    """Upload, press Start, wait: the decision's CSS class, its text, and all text of the page."""
-    with browser(video) as chromium:
-        page = open_page(chromium, address, reference)
-        page.locator("#start").click()
-        return *decided(page), page.locator("body").inner_text()
+    """Upload, press Start, wait: the decision's CSS class, its text, and all text of the page.
+
+    A machine that is too busy for a camera's stream says so on the page; it is tried again then, and given up at last.
+    """
+    for _ in range(3):
+        with browser(video) as chromium:
+            page = open_page(chromium, address, reference)
+            page.locator("#start").click()
+            kind, text = decided(page)
+            if TOO_SLOW not in text:
+                return kind, text, page.locator("body").inner_text()
+    pytest.skip("this machine is too busy to follow a face in a browser")
+
+
+def smiling(person: int) -> list:
+    return acting(person, ("neutral", 0, 3), ("happy", 0, 3))
 
 
 def test_the_person_is_accepted(browser, server, tmp_path):
-    video = film(tmp_path / "cam.mjpeg", [([drawn(PERSON, name)], 5) for name in ("neutral", "happy") * 2])
+    video = film(tmp_path / "cam.mjpeg", smiling(PERSON))
     with browser(video) as chromium:
         page = open_page(chromium, server.address, reference_of(tmp_path, PERSON))
         assert page.locator("#note img").count() == 1, "the aligned face is shown"
@@ -75,7 +90,7 @@ def test_the_person_is_accepted(browser, server, tmp_path):
 
 
 def test_another_person(browser, server, tmp_path):
-    video = film(tmp_path / "cam.mjpeg", [([drawn(STRANGER, name)], 4) for name in ("neutral", "happy")])
+    video = film(tmp_path / "cam.mjpeg", smiling(STRANGER))
     kind, text, _ = attempt(browser, server.address, reference_of(tmp_path, PERSON), video)
     assert (kind, "does not match" in text) == ("card rejected", True)
 
@@ -86,9 +101,35 @@ def test_a_photograph_held_before_the_camera(browser, server, tmp_path):
     assert (kind, "time was over" in text) == ("card rejected", True)
 
 
-def test_a_video_in_the_wrong_order(browser, server, tmp_path):
-    scenes = [([drawn(OTHERS[1], "happy")], 3), ([drawn(OTHERS[1], "neutral")], 24)]
+def test_two_photographs_that_are_exchanged(browser, server, tmp_path):
+    """Neutral while that is asked for, smiling when that is: but from one frame to the next."""
+    video = film(tmp_path / "cam.mjpeg", [([drawn(OTHERS[1], name)], 3) for name in ("neutral", "happy") * 5])
+    kind, text, _ = attempt(browser, server.address, reference_of(tmp_path, OTHERS[1]), video)
+    assert (kind, "time was over" in text) == ("card rejected", True)
+
+
+def test_a_head_that_turns(browser, turning_server, tmp_path):
+    acts = [("neutral", 0, 3), ("happy", 0, 2.5), ("neutral", 0, 2.5), ("neutral", 32, 2.5)]
+    video = film(tmp_path / "cam.mjpeg", acting(PERSON, *acts))
+    kind, text, _ = attempt(browser, turning_server.address, reference_of(tmp_path, PERSON), video)
+    assert kind == "card accepted", text
+
+
+def test_a_photograph_that_is_turned(browser, turning_server, tmp_path):
+    """It smiles when asked to, and gets narrower when it is turned, as a flat picture does."""
+    scenes = acting(PERSON, ("neutral", 0, 3), ("happy", 0, 2.5))
+    face = scenes[0][0][0]
+    for width in [*range(240, 160, -8), *[160] * 20, *range(160, 250, 8)]:
+        turned = Image.new("RGB", face.size, (150, 155, 160))
+        turned.paste(face.resize((width, face.height)), ((face.width - width) // 2, 0))
+        scenes.append(([turned], 0.12))
     video = film(tmp_path / "cam.mjpeg", scenes)
+    kind, text, _ = attempt(browser, turning_server.address, reference_of(tmp_path, PERSON), video)
+    assert kind == "card rejected" and ("time was over" in text or "was not seen" in text), text
+
+
+def test_a_video_in_the_wrong_order(browser, server, tmp_path):
+    video = film(tmp_path / "cam.mjpeg", [*acting(OTHERS[1], ("happy", 0, 3)), ([drawn(OTHERS[1], "neutral")], 30)])
     kind, text, _ = attempt(browser, server.address, reference_of(tmp_path, OTHERS[1]), video)
     assert (kind, "time was over" in text) == ("card rejected", True)
 
@@ -112,6 +153,26 @@ def test_a_frozen_stream(browser, server, tmp_path):
     assert (kind, "stood still or repeated" in text) == ("card rejected", True)
 
 
+@pytest.mark.parametrize("name", ["NotAllowedError", "NotFoundError", "NotReadableError", "SecurityError", "none"])
+def test_a_camera_that_cannot_be_used_is_told(browser, server, tmp_path, name):
+    """Which is what the browser answers; nothing else on the page would say so."""
+    refused = f"navigator.mediaDevices.getUserMedia = async () => {{ throw new DOMException('no', '{name}'); }}"
+    gone = "Object.defineProperty(navigator, 'mediaDevices', {value: undefined})"  # as on a page without https
+    with browser() as chromium:
+        context = chromium.new_context()
+        context.add_init_script(gone if name == "none" else refused)
+        page = context.new_page()
+        page.goto(server.address)
+        page.locator("#reference input[type=file]").first.set_input_files(reference_of(tmp_path, OTHERS[0]))
+        page.locator("#note .note.good, #note .note.fair").wait_for(timeout=30_000)
+        page.locator("#start").click()
+        card = page.locator("#instruction").get_by_text(words.CAMERA_TITLE)
+        card.wait_for(timeout=30_000)
+        expected = {"SecurityError": "NotAllowedError", "none": "InsecureContext"}.get(name, name)
+        assert words.CAMERA_PROBLEMS[expected] in page.locator("#instruction").inner_text()
+        assert page.locator("#camera [title='stop recording']").count() == 0
+
+
 def test_the_network_drops_and_comes_back(browser, server, tmp_path):
     video = film(tmp_path / "cam.mjpeg", [([drawn(OTHERS[0], "neutral")], 24)])
     with browser(video) as chromium:
@@ -127,8 +188,8 @@ def test_the_network_drops_and_comes_back(browser, server, tmp_path):
 
 def test_two_people_at_once_do_not_mix(browser, server, tmp_path):
     """The same moment, the same server: one is the person of the reference, the other is not."""
-    good = film(tmp_path / "good.mjpeg", [([drawn(OTHERS[1], name)], 5) for name in ("neutral", "happy") * 2])
-    bad = film(tmp_path / "bad.mjpeg", [([drawn(STRANGER, name)], 5) for name in ("neutral", "happy") * 2])
+    good = film(tmp_path / "good.mjpeg", smiling(OTHERS[1]))
+    bad = film(tmp_path / "bad.mjpeg", smiling(STRANGER))
     reference = reference_of(tmp_path, OTHERS[1])
     with browser(good) as one, browser(bad) as two:
         pages = [open_page(chromium, server.address, reference) for chromium in (one, two)]
@@ -217,15 +278,21 @@ def test_by_keyboard_on_a_phone_in_the_dark(browser, server, tmp_path):
 
 
 @pytest.mark.real_data
-def test_real_people(browser, server, real_data, tmp_path):
+def test_real_people(browser, server, shipped, real_data, tmp_path):
+    """Three of those whose smile the network sees in their photograph."""
     london = real_data / "london"
+    smiles = {file.name[:3]: shipped.look(file) for file in sorted(london.glob("*_happy.jpg"))}
+    seen = [who for who, face in smiles.items() if face.expression_probabilities["happy"] > 0.9]
+    people = [who for who in seen if who != LONDON_STRANGER][:3]
+    assert len(people) == 3, seen
 
     def filmed(person: str) -> Path:
-        faces = [Image.open(london / f"{person}_{name}.jpg") for name in ("neutral", "happy")]
-        return film(tmp_path / f"{person}.mjpeg", [([face], 5) for face in faces * 2])
+        neutral, happy = (Image.open(london / f"{person}_{name}.jpg").convert("RGB") for name in ("neutral", "happy"))
+        return film(tmp_path / f"{person}.mjpeg", fading(neutral, happy, 3))
 
-    reference = london / f"{LONDON_PERSON}_neutral.jpg"
-    kind, text, _ = attempt(browser, server.address, reference, filmed(LONDON_PERSON))
-    assert kind == "card accepted", text
+    for person in people:
+        kind, text, _ = attempt(browser, server.address, london / f"{person}_neutral.jpg", filmed(person))
+        assert kind == "card accepted", (person, text)
+    reference = london / f"{people[0]}_neutral.jpg"
     kind, text, _ = attempt(browser, server.address, reference, filmed(LONDON_STRANGER))
     assert (kind, "does not match" in text) == ("card rejected", True)

@@ -1,12 +1,15 @@
 """What the page shows of a progress and a decision: instructions, steps, scores for the operator alone, a timeline."""
 
+import inspect
 import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from authentication.attempt import Moment, View
 from authentication.authenticator import Evidence
-from authentication.session import Progress
+from authentication.session import TURNS, ChallengeSession, Progress, machine
 from demo import pictures, words
 from pipeline_facelivenet import REASONS, decide, reject
 
@@ -19,21 +22,35 @@ ACCEPTED = decide(
 )
 
 
-def progress(step="neutral", required="neutral", passed=0, frame=None, decision=None, held=0.5):
-    return Progress(("happy", "surprise"), passed, step, required, held, 11.6, True, frame, decision)
+def progress(
+    step="neutral", required="neutral", passed=0, frame=None, decision=None, held=0.5, actions=("happy", "turn_left")
+):
+    hint = frame.reason if frame else None
+    return Progress(actions, passed, step, required, held, 11.6, True, hint, frame, decision)
+
+
+def all_of(progress):
+    return pictures.instruction(progress) + pictures.steps(progress)
 
 
 def test_what_is_asked_for_stays_hidden_until_its_turn():
     for step in ("start", "neutral"):
-        shown = pictures.instruction(progress(step)) + pictures.steps(progress(step))
-        assert "neutral face" in shown and shown.count(words.SECRET_STEP + "</span>") == 2
-        assert not re.search("smile|happy|surprise", shown)
-    shown = pictures.instruction(progress("expression", "happy")) + pictures.steps(progress("expression", "happy"))
-    assert "smile" in shown and "surprise" not in shown
+        shown = all_of(progress(step))
+        assert "neutral face" in shown and shown.count(words.SECRET_STEP + "</span>") == 1
+        assert not re.search("smile|happy|turn", shown)
+    shown = all_of(progress("action", "happy"))
+    assert "smile" in shown and "turn" not in shown
     again = pictures.instruction(progress("neutral", "neutral", 1))
     assert words.NEUTRAL_AGAIN in again
-    last = progress("expression", "surprise", 1)
-    assert "surprised" in pictures.instruction(last) + pictures.steps(last)
+    assert "to your left" in all_of(progress("action", "turn_left", 1))
+    ahead = all_of(progress("neutral", "neutral", 2))
+    assert words.AHEAD_AGAIN in ahead and ahead.count('<span class="step ') == 3
+
+
+def test_turns_are_drawn_as_in_a_mirror():
+    left, right = (pictures.illustration(name) for name in ("turn_left", "turn_right"))
+    assert 'class="arrow" d="M66 88 H24' in left, "an arrow to the left of the screen: the page mirrors the camera"
+    assert "matrix(-1 0 0 1 100 0)" in right and "matrix" not in left
 
 
 def test_time_left_and_hints():
@@ -41,7 +58,9 @@ def test_time_left_and_hints():
     assert "12 s left" in shown and "No face in view" in shown
     both = reject("different_person_and_wrong_expression", "neutral")
     assert "does not match" in pictures.steps(progress(frame=both))
-    assert "left" not in pictures.steps(progress("decided", "happy", 2, ACCEPTED, ACCEPTED))
+    assert words.LIVE_ADVICE["dark"] in pictures.steps(progress(frame=both), "dark")
+    assert words.HINTS["accepted"] in pictures.steps(progress(frame=ACCEPTED), "dark"), "it counts all the same"
+    assert "left" not in pictures.steps(progress("decided", "happy", 2, ACCEPTED, ACCEPTED, actions=("happy", "sad")))
 
 
 @pytest.mark.parametrize("reason", sorted(set(REASONS) - {"accepted"}))
@@ -52,7 +71,7 @@ def test_a_rejection_says_why_and_offers_another_try(reason):
 
 
 def test_people_see_no_scores_and_the_operator_does():
-    done = progress("decided", "happy", 2, ACCEPTED, ACCEPTED)
+    done = progress("decided", "happy", 2, ACCEPTED, ACCEPTED, actions=("happy", "sad"))
     moments = [Moment(0.1 * number, "happy", 0.8765, 0.9, True, number == 9) for number in range(10)]
     public = pictures.instruction(done) + pictures.steps(done) + pictures.timeline(moments, 0.5, operator=False)
     assert "0.87" not in public and "0.5" not in public and "polyline" not in public
@@ -72,22 +91,46 @@ def test_the_timeline_has_a_band_for_each_step_and_gaps_where_nobody_was():
     assert pictures.timeline(moments[:1], 0.5, operator=True) == ""
 
 
-def test_the_face_is_framed_where_it_is():
-    import numpy as np
-
+def test_the_oval_says_where_the_face_should_be_and_turns_green():
     evidence = Evidence(np.ones(1), {}, np.array([10, 20, 110, 170.4]), np.full((5, 2), 60.0), 0.99, 1)
     shown = pictures.overlay(View(progress(), evidence, (640, 480), []))
-    assert 'viewBox="0 0 640 480"' in shown and 'x="10" y="20" width="100" height="150"' in shown
+    assert 'viewBox="0 0 640 480"' in shown and '<ellipse cx="320" cy="230"' in shown
     assert shown.count("<circle") == 5 and "overlay good" in shown
     crowd = Evidence(np.ones(1), {}, evidence.box, evidence.landmarks, 0.99, 2)
     assert "overlay bad" in pictures.overlay(View(progress(), crowd, (640, 480), []))
+    assert "<ellipse" in pictures.overlay(View(progress(), None, (640, 480), [])), "also before there is a face"
     assert pictures.overlay(View(progress(), None, (0, 0), [])) == ""
 
 
 def test_every_expression_has_words_and_a_picture():
     for name in words.ASK:
-        assert name in words.HOW and name in words.SHOWN and name in pictures.MOUTHS and name in pictures.BROWS
+        assert name in words.HOW and name in words.SHOWN
+        assert name in TURNS or (name in pictures.MOUTHS and name in pictures.BROWS)
+    assert set(TURNS) < set(words.ASK)
+
+
+def test_what_will_happen_is_said_before_and_what_is_given_up():
+    strip = pictures.coming(("happy", *TURNS))
+    assert strip.count("<li>") == len(words.COMING) and all(text in strip for text in words.COMING.values())
+    assert words.NO_TURNS not in strip
+    flat = pictures.coming(("happy",))
+    assert flat.count("<li>") == 3 and words.NO_TURNS in flat and "turn your head" not in flat
+    assert words.NO_EXPRESSIONS in pictures.coming(TURNS)
+
+
+def test_every_hint_of_the_session_has_a_sentence():
+    source = Path(inspect.getfile(ChallengeSession)).read_text(encoding="utf-8")
+    hints = set(re.findall(r'_(?:hint|notice) = "(\w+)"', source)) | {"other_side", "turn_more"}
+    assert len(hints) > 5 and hints <= set(words.HINTS)
 
 
 def test_text_from_elsewhere_is_escaped():
     assert "<script>" not in pictures.card("idle", "<script>", "<script>")
+
+
+def test_every_ending_stands_in_the_documentation(repository):
+    """And the documentation names no other."""
+    reasons = set(re.findall(r"^    (\w+) {2,}", machine.__doc__, re.MULTILINE))
+    ends = {name for name in reasons if name in REASONS}
+    table = (repository / "docs" / "demo.md").read_text(encoding="utf-8").split("ends the session at once")[1]
+    assert set(re.findall(r"^\| `(\w+)` \|", table.split("##")[0], re.MULTILINE)) == ends and len(ends) == 9

@@ -1,0 +1,102 @@
+"""Guard of the person: one face, alone, that of the reference, and never exchanged for another.
+
+Identity is judged on pooled embeddings, not frame by frame: the mean of several frames is steadier than any of them, so
+a blurred one does no harm. An exchange is seen from frame to frame instead, within SWITCH_SECONDS.
+
+Next: `baseline`, what this person looks like at rest.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterable
+
+import numpy as np
+
+from pipeline_facelivenet import Decision
+
+STRANGER_SECONDS = 2.0
+SWITCH_SECONDS = 0.4
+CROWD_SECONDS = 1.5
+LOST_SECONDS = 2.5
+UNSEEN_SECONDS = 0.5  # since a face alone was seen: then it may be another photograph by now
+POOL_SECONDS = 1.0  # over which the similarity of the newest frames is pooled
+FOLLOWS = 0.8  # of the threshold: how alike to the face before; less than to the reference, for faces move
+TURNED = 0.5  # of the threshold: how alike a turned head has to be to the reference, which shows its face
+
+
+def pooled_similarity(similarities: Iterable[float], embeddings: Iterable[np.ndarray]) -> float:
+    """Similarity of a template to the normalised mean of n embeddings, from the similarities of each; -1 for none.
+
+    template · Σe / |Σe| = Σ(template · e) / |Σe|, so the template itself is not needed here.
+    """
+    embeddings = list(embeddings)
+    if not embeddings:
+        return -1.0
+    length = float(np.linalg.norm(np.sum(embeddings, axis=0)))
+    return min(math.fsum(similarities) / length, 1.0) if length > 1e-6 else -1.0
+
+
+class PersonGuard:
+    """Shown every frame; says for which reason the session has to end, if for any.
+
+    Attributes:
+        follows: the newest face is that of the frame before.
+        same: the faces of the last second, pooled, are the reference's person.
+    """
+
+    def __init__(self):
+        self.follows = self.same = False
+        self._face: np.ndarray | None = None  # embedding of the last face that was the same person's
+        self._recent: deque[tuple[float, float, np.ndarray]] = deque()  # time, similarity, embedding
+        self._since: dict[str, float] = {}  # what may not last -> since when it does
+        self._seen_at = math.inf  # when a face alone was last seen
+
+    def check(self, decision: Decision, face: np.ndarray | None, turning: bool, now: float) -> str | None:
+        """Args:
+        face: (d,) embedding of the only face of the frame, or None.
+        turning: the head is being turned on demand: then the reference is a weaker witness than the frame before.
+        """
+        self.follows = self.same = False
+        if self._lasted("crowd", decision.reason == "several_faces", now) >= CROWD_SECONDS:
+            return "several_faces"
+        lost = self._face is not None and decision.reason in ("no_face", "no_frames")
+        if self._lasted("lost", lost, now) >= LOST_SECONDS:
+            return "face_lost"
+        if face is None or decision.similarity is None:
+            return None  # and what was seen of a stranger before still stands
+        threshold = 1.0 if decision.threshold is None else decision.threshold
+        self.follows = self._face is None or float(self._face @ face) >= FOLLOWS * threshold
+        if self.follows:
+            self._face = face
+            self._recent.append((now, decision.similarity, face))
+        while self._recent and now - self._recent[0][0] > POOL_SECONDS:
+            self._recent.popleft()
+        pooled = pooled_similarity((one[1] for one in self._recent), (one[2] for one in self._recent))
+        self.same = self.follows and decision.threshold is not None and pooled >= threshold * (TURNED if turning else 1)
+        if self._lasted("switched", not self.follows, now) >= SWITCH_SECONDS:
+            return "identity_switched"
+        if self._lasted("stranger", not self.same, now) >= STRANGER_SECONDS:
+            return "different_person"
+        return None
+
+    def was_hidden(self, face: np.ndarray | None, now: float, most: float) -> bool:
+        """Whether the face has been out of sight for so long that it may be another photograph by now.
+
+        Args: most: seconds allowed between two frames that both show it.
+        """
+        hidden = now - self._seen_at
+        if face is None:
+            return hidden >= UNSEEN_SECONDS
+        self._seen_at = now
+        return hidden > most
+
+    def forget(self) -> None:
+        self._face = None
+        self._recent.clear()
+
+    def _lasted(self, name: str, holds: bool, now: float) -> float:
+        """Seconds for which something has been so in every frame; 0 where it is not so now."""
+        if not holds:
+            self._since.pop(name, None)
+            return 0.0
+        return now - self._since.setdefault(name, now)

@@ -1,0 +1,141 @@
+"""What a camera sees of a photograph that somebody holds before it: turned, bent, covered, warped or exchanged.
+
+Everything here is geometry on one picture, so an attack can be rendered from any photograph, drawn or real. The picture
+is a sheet whose vertical lines stay straight; it is flat or bent around a vertical axis, turned about that axis, and
+seen by a pinhole camera. Lengths on the sheet are in units of its width.
+"""
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+FRAME = (320, 240)  # width and height in pixels: the face is as large as at arm's length from a webcam of 640 x 480
+PRINT_HEIGHT = 200  # pixels of the sheet when it faces the camera
+BACKGROUND = (112, 118, 124)
+CAMERA_DISTANCE = 4.0  # widths of the sheet between the camera and its axis
+
+
+def photograph_of(crop: np.ndarray, box: np.ndarray, margin: float) -> tuple[Image.Image, np.ndarray]:
+    """A prepared corpus's face in its own proportions again: corpora keep it squeezed into a square.
+
+    Args:
+        crop: (side, side, 3) uint8, cut out with `margin` around `box` (`FaceLiveNetImageProcessor.align`).
+        box: (4,) left, top, right, bottom in pixels of the original picture.
+
+    Returns:
+        The photograph, PRINT_HEIGHT pixels high, and the (2, 3) matrix from (x, y, 1) in pixels of the original to
+        pixels of the photograph.
+    """
+    left, top, right, bottom = map(float, box)
+    grow_x, grow_y = (right - left) * margin / 2, (bottom - top) * margin / 2
+    left, top = max(left - grow_x, 0), max(top - grow_y, 0)
+    width, height = right + grow_x - left, bottom + grow_y - top
+    size = round(PRINT_HEIGHT * width / height), PRINT_HEIGHT
+    scale = np.array([size[0] / width, size[1] / height])
+    matrix = np.array([[scale[0], 0, -left * scale[0]], [0, scale[1], -top * scale[1]]])
+    return Image.fromarray(crop).resize(size, Image.Resampling.BICUBIC), matrix
+
+
+def held(photograph: Image.Image, yaw: float = 0.0, bend: float = 0.0, tilt: float = 0.0) -> Image.Image:
+    """The sheet before the camera.
+
+    Args:
+        yaw: degrees it is turned about its vertical axis; positive turns its right edge, as seen, away.
+        bend: degrees of the circle its width covers, bulging towards the camera; 0 is flat.
+        tilt: degrees it is turned in the picture's plane.
+
+    Returns:
+        An RGB picture of FRAME's size.
+    """
+    source = np.asarray(photograph.convert("RGB"), np.float32)
+    height, width = source.shape[:2]
+    place = np.linspace(-0.5, 0.5, width)  # along the sheet
+    if bend:
+        radius = 1 / np.radians(bend)
+        x, z = radius * np.sin(place / radius), radius * (np.cos(place / radius) - 1)
+    else:
+        x, z = place, np.zeros(width)
+    angle = np.radians(yaw)
+    across, depth = x * np.cos(angle) + z * np.sin(angle), z * np.cos(angle) - x * np.sin(angle)
+    scale = CAMERA_DISTANCE / (CAMERA_DISTANCE - depth)  # of each vertical line
+    columns = across * scale * width  # where it is seen, in pixels from the middle
+    seen = np.maximum.accumulate(columns)  # what turns away behind the horizon is hidden
+    out_x = np.arange(FRAME[0]) - FRAME[0] / 2
+    source_x = np.interp(out_x, seen + np.arange(width) * 1e-6, np.arange(width), left=-1, right=-1)
+    line_scale = np.interp(source_x, np.arange(width), scale)
+    source_y = (np.arange(FRAME[1])[:, None] - FRAME[1] / 2) / line_scale + height / 2
+    picture = _sampled(source, np.broadcast_to(source_x, source_y.shape), source_y)
+    image = Image.fromarray(picture)
+    return image.rotate(tilt, Image.Resampling.BICUBIC, fillcolor=BACKGROUND) if tilt else image
+
+
+def _sampled(source: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Bilinear samples of (h, w, 3) at (n, m) places; the background outside."""
+    height, width = source.shape[:2]
+    inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
+    x, y = np.clip(x, 0, width - 1.001), np.clip(y, 0, height - 1.001)
+    column, row = x.astype(int), y.astype(int)
+    right, down = (x - column)[..., None], (y - row)[..., None]
+    upper = source[row, column] * (1 - right) + source[row, column + 1] * right
+    lower = source[row + 1, column] * (1 - right) + source[row + 1, column + 1] * right
+    pixels = np.where(inside[..., None], upper * (1 - down) + lower * down, BACKGROUND)
+    return pixels.clip(0, 255).astype(np.uint8)
+
+
+def with_strip(photograph: Image.Image, landmarks: np.ndarray, kind: str) -> Image.Image:
+    """The photograph with its mouth covered.
+
+    Args:
+        landmarks: (5, 2) eyes, nose, corners of the mouth, in pixels of the photograph.
+        kind: "white", "black" or "skin": a strip of paper across the picture; "sticker": a white one on the mouth
+            alone; "finger": of skin colour, upright; "pen": lines of a broad smile drawn onto it.
+    """
+    picture = photograph.copy()
+    pen = ImageDraw.Draw(picture)
+    mouth, eyes = landmarks[3:].mean(axis=0), landmarks[:2].mean(axis=0)
+    unit = float(np.linalg.norm(mouth - eyes))  # from the eyes to the mouth
+    x, y = map(float, mouth)
+    cheek = np.asarray(photograph)[int((y + eyes[1]) / 2), int(landmarks[3:, 0].min() * 0.9)]
+    colours = {"white": (235, 235, 232), "black": (22, 22, 24), "sticker": (235, 235, 232)}
+    colour = colours.get(kind, tuple(int(value) for value in cheek))
+    if kind in ("white", "black", "skin"):
+        pen.rectangle((0, y - 0.22 * unit, picture.width, y + 0.26 * unit), fill=colour)
+    elif kind == "sticker":
+        pen.rectangle((x - 0.45 * unit, y - 0.18 * unit, x + 0.45 * unit, y + 0.22 * unit), fill=colour)
+    elif kind == "finger":
+        pen.rounded_rectangle((x - 0.14 * unit, y - 0.3 * unit, x + 0.14 * unit, picture.height), 12, fill=colour)
+    elif kind == "pen":
+        corners = (x - 0.5 * unit, y - 0.45 * unit, x + 0.5 * unit, y + 0.28 * unit)
+        pen.chord(corners, 10, 170, fill=(245, 245, 245), outline=(120, 40, 40), width=3)
+    else:
+        raise ValueError(f"unknown kind of strip {kind!r}")
+    return picture
+
+
+def with_warped_mouth(photograph: Image.Image, landmarks: np.ndarray, strength: float = 1.0) -> Image.Image:
+    """The photograph with the corners of its mouth pulled outwards and up by `strength` times 0.16 of the distance
+    from the eyes to the mouth, the skin around them following smoothly."""
+    source = np.asarray(photograph.convert("RGB"), np.float32)
+    unit = float(np.linalg.norm(landmarks[3:].mean(axis=0) - landmarks[:2].mean(axis=0)))
+    y, x = np.mgrid[: source.shape[0], : source.shape[1]].astype(np.float32)
+    moved_x, moved_y = x.copy(), y.copy()
+    for corner, side in zip(landmarks[3:], (-1, 1), strict=True):
+        weight = np.exp(-((x - corner[0]) ** 2 + (y - corner[1]) ** 2) / (2 * (0.28 * unit) ** 2))
+        moved_x -= weight * side * 0.10 * unit * strength
+        moved_y += weight * 0.16 * unit * strength
+    return Image.fromarray(_sampled(source, moved_x, moved_y))
+
+
+def with_other_mouth(photograph: Image.Image, landmarks: np.ndarray, other: Image.Image, others: np.ndarray):
+    """The photograph cut off below the nose, held over another face: that one's mouth and chin are seen below it.
+
+    Args:
+        landmarks, others: (5, 2) of the two faces, in pixels of their pictures.
+    """
+    scale = np.linalg.norm(landmarks[0] - landmarks[1]) / np.linalg.norm(others[0] - others[1])
+    moved = other.resize((max(1, round(other.width * scale)), max(1, round(other.height * scale))))
+    shift = landmarks[3:].mean(axis=0) - others[3:].mean(axis=0) * scale
+    picture = Image.new("RGB", photograph.size, BACKGROUND)
+    picture.paste(moved, (round(float(shift[0])), round(float(shift[1]))))
+    cut = round(float(landmarks[2, 1] + 0.35 * (landmarks[3:, 1].mean() - landmarks[2, 1])))
+    picture.paste(photograph.crop((0, 0, photograph.width, cut)), (0, 0))
+    return picture

@@ -1,0 +1,129 @@
+"""Somebody before a camera, without a camera: frames with consistent landmarks, embeddings, expressions and pictures.
+
+The landmarks are those of a head with a nose, or of a flat picture of it, turned by any angle. The upper half of the
+face is a texture of its own, moved by an expression, with fresh noise in every frame.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import count
+
+import numpy as np
+
+from authentication.session import Frame
+from authentication.session.movement import HEIGHT, WIDTH
+from pipeline_facelivenet import decide, reject
+
+THRESHOLD = 0.5
+EXPRESSIONS = ("neutral", "happy", "surprise")
+HEAD = np.array([[-0.5, 0, 0], [0.5, 0, 0], [0, 0.55, 0.5], [-0.4, 1, 0.05], [0.4, 1, 0.05]])  # nose towards the viewer
+fresh = count()
+rng = np.random.default_rng(0)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What stands before the camera.
+
+    person: 0 is the reference's person. likeness: to the reference, of this person's neutral face.
+    expression, strength: what is shown and how much of it, 0 to 1. yaw: degrees, positive to the person's left.
+    flat: a picture instead of a head. eyes_move: whether the upper face shows the expression too.
+    """
+
+    person: int = 0
+    likeness: float = 0.8
+    expression: str = "neutral"
+    strength: float = 0.0
+    yaw: float = 0.0
+    flat: bool = False
+    eyes_move: bool = True
+
+
+BLANK, CROWD, UNREADABLE = "no_face", "several_faces", "no_frames"
+
+
+def landmarks_of(scene: Scene) -> np.ndarray:
+    angle = np.radians(scene.yaw)
+    x, y, z = (HEAD * (1, 1, 0) if scene.flat else HEAD).T
+    turned_x, turned_z = x * np.cos(angle) + z * np.sin(angle), z * np.cos(angle) - x * np.sin(angle)
+    scale = 60 * 8 / (8 - turned_z)
+    return np.stack([160 + turned_x * scale, 90 + y * scale], axis=1) + rng.normal(0, 0.2, (5, 2))
+
+
+def embedding_of(scene: Scene) -> np.ndarray:
+    """In 12 dimensions: the reference, each person's own, each expression, the turn."""
+    own = np.sqrt(1 - scene.likeness**2)
+    vector = np.zeros(12)
+    vector[0], vector[1 + scene.person] = scene.likeness, own
+    vector[5 + EXPRESSIONS.index(scene.expression)] = 0.5 * scene.strength
+    vector[9] = scene.yaw / 60
+    return vector / np.linalg.norm(vector)
+
+
+def probabilities_of(scene: Scene) -> dict[str, float]:
+    logits = {name: 0.0 for name in EXPRESSIONS} | {"neutral": 3.0}
+    logits[scene.expression] += 8.0 * scene.strength if scene.expression != "neutral" else 0
+    whole = sum(np.exp(value) for value in logits.values())
+    return {name: float(np.exp(value) / whole) for name, value in logits.items()}
+
+
+@cache
+def texture(seed: int) -> np.ndarray:
+    small = np.random.default_rng(seed).uniform(0, 255, (HEIGHT // 4, WIDTH // 4))
+    return np.kron(small, np.ones((4, 4))).astype(np.float32)
+
+
+def upper_face_of(scene: Scene) -> np.ndarray:
+    moving = 0.2 * scene.strength * scene.eyes_move
+    band = (1 - moving) * texture(scene.person) + moving * texture(100 + EXPRESSIONS.index(scene.expression))
+    return band + rng.normal(0, 2, band.shape).astype(np.float32)
+
+
+def shown(scene: Scene | str, required: str, fingerprint=None, baseline=None) -> Frame:
+    """A frame of the scene, judged for what is required; its picture is a new one by default."""
+    fingerprint = f"{next(fresh)}".encode() if fingerprint is None else fingerprint
+    if isinstance(scene, str):
+        return Frame(reject(scene, required), None, fingerprint)
+    embedding = embedding_of(scene)
+    decision = decide(
+        similarity=float(embedding[0]),
+        threshold=THRESHOLD,
+        expression_probabilities=probabilities_of(scene),
+        required_expression=required,
+        expression_threshold=0.5,
+        baseline=baseline,
+    )
+    return Frame(decision, embedding, fingerprint, landmarks_of(scene), upper_face_of(scene))
+
+
+def moving(scene: Scene, expression: str = "neutral", yaw: float = 0.0, frames: int = 4) -> list[Scene]:
+    """From the scene at rest to the expression, or to the angle, in some frames; the last one is all of it."""
+    end = 0.0 if expression == "neutral" else 1.0
+    return [
+        replace(scene, expression=expression, strength=end * share, yaw=yaw * share)
+        for share in np.linspace(0, 1, frames + 1)[1:]
+    ]
+
+
+def reply(session, scene: Scene = Scene(), now: float = 0.0, step: float = 0.1, hesitate: int = 3, most: int = 600):
+    """Somebody who does what is asked, a little later and gradually, until the session is decided.
+
+    Returns:
+        How many seconds it took.
+    """
+    shown_now, wanted, waited = replace(scene), ("neutral", 0.0), 0
+    for number in range(most):
+        asked = session.required_action
+        goal = {"turn_left": ("neutral", 32.0), "turn_right": ("neutral", -32.0)}.get(asked, (asked, 0.0))
+        waited = waited + 1 if goal != wanted else 0
+        if waited > hesitate:
+            wanted, waited = goal, 0
+        expression = wanted[0] if wanted[0] != "neutral" else shown_now.expression
+        up = 1.0 if wanted[0] != "neutral" else 0.0
+        strength = shown_now.strength + np.clip(up - shown_now.strength, -0.25, 0.25)
+        yaw = shown_now.yaw + float(np.clip(wanted[1] - shown_now.yaw, -8, 8))
+        shown_now = replace(shown_now, expression=expression, strength=float(strength), yaw=yaw)
+        frame = shown(shown_now, session.required_expression, baseline=session.baseline)
+        if session.observe(frame, now + number * step).decision:
+            return number * step
+    raise AssertionError("the session never ends")

@@ -1,0 +1,133 @@
+"""Attacks rendered from drawn people, judged by the shipped network and the session that ships."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage.measure import label, regionprops
+
+from authentication.authenticator import DEFAULT_MODEL, Authenticator
+from authentication.session import TURNS
+from authentication.session.turn import TURNED_PARALLAX, parallax, shape_of
+from evaluation.attacks import DRAWN, EXPRESSION, KINDS, PLAYED, TURN, Stage, _plain, attack_report, attacks_text
+from evaluation.looks import Look, Looks, between
+from evaluation.rendered_people import Person, Photograph, people_of
+from evaluation.renderings import FRAME, PRINT_HEIGHT, held, photograph_of, with_strip, with_warped_mouth
+from evaluation.statistics.rates import InsufficientDataError
+from face_data.drawn import WELL_KNOWN, drawn_frame
+
+ACTIONS = ("happy", *TURNS)
+SEEN = ["strip_skin", "warp_1.5", "flat", "bent", "swap", "stranger", "half"]
+
+
+@pytest.fixture(scope="module")
+def looks(tmp_path_factory) -> Looks:
+    return Looks(Authenticator.from_pretrained(DEFAULT_MODEL), "shipped", tmp_path_factory.mktemp("looks"))
+
+
+def photograph(looks, number: int, expression: str, yaw: float) -> Photograph:
+    picture = drawn_frame(number, expression, 1.0, yaw, seed=1).resize((PRINT_HEIGHT, PRINT_HEIGHT))
+    return Photograph(picture, looks.authenticator.look(picture).landmarks.astype(np.float64))
+
+
+@pytest.fixture(scope="module")
+def people(looks) -> list[Person]:
+    shown = [("neutral", 0), ("happy", 0), ("neutral", 32), ("neutral", 1)]
+    rows = [
+        (f"drawn {number}", expression, photograph(looks, number, expression, yaw))
+        for number in WELL_KNOWN[:2]
+        for expression, yaw in shown
+    ]
+    return people_of(rows)
+
+
+def test_people_have_what_attacks_are_rendered_from(people):
+    assert [person.name for person in people] == ["drawn 281", "drawn 8"]
+    for person in people:
+        assert list(person.expressions) == ["happy"] and person.turned is not None and person.reference is not None
+        assert shape_of(person.turned.landmarks)[2, 0] > shape_of(person.neutral.landmarks)[2, 0], "to its left"
+
+
+def test_attacks_fail_where_people_pass(looks, people):
+    report = attack_report(people, looks, ACTIONS, 0.55, 0.5, kinds=[*SEEN, "replay", "replay_same", "fade_turned"])
+    for kind in SEEN:
+        for mode, part in report["kinds"][kind]["challenges"].items():
+            assert part["accepted"].total == 2 and part["accepted"].hits == 0, (kind, mode, part["reasons"])
+    for mode in (EXPRESSION, TURN, DRAWN):
+        assert report["bpcer"][mode].hits == 0 and report["bpcer"][mode].total == 2, report["bpcer_reasons"]
+    replay = report["kinds"]["replay"]["challenges"][DRAWN]["accepted"]
+    assert replay.total == 20 and replay.value < 0.3, "one of 22 orders"
+    assert report["kinds"]["replay_same"]["challenges"][DRAWN]["accepted"].total == 2
+    json.dumps(_plain(report), allow_nan=False)
+    text = attacks_text(report)
+    assert "APCER strip_white" in text and "BPCER" in text
+
+
+def test_looks_are_kept(looks, people, tmp_path):
+    again = Looks(looks.authenticator, "again", tmp_path)
+    picture, empty = held(people[0].neutral.image), Image.new("RGB", FRAME)
+    look = again.at(picture)
+    assert again.at(empty) is None
+    again.save()
+    kept = Looks(looks.authenticator, "again", tmp_path)
+    kept.authenticator.look, before = None, kept.authenticator.look  # nothing may be looked at again
+    try:
+        assert kept.at(empty) is None
+        for field in Looks.FIELDS:
+            assert np.allclose(getattr(kept.at(picture), field), getattr(look, field), atol=1e-3)
+    finally:
+        kept.authenticator.look = before
+
+
+def test_between_two_looks(looks, people):
+    one, other = (looks.at(held(people[0].neutral.image, yaw)) for yaw in (0, 20))
+    middle = between(one, other, 0.5)
+    assert isinstance(middle, Look) and np.linalg.norm(middle.embedding) == pytest.approx(1)
+    assert between(one, other, 0) is one and between(one, other, 1) is other
+    assert sum(middle.probabilities(looks.names).values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("bend", [0, 90])
+def test_a_sheet_is_seen_by_a_pinhole_camera(bend):
+    """Dots at the landmarks of a face: a flat sheet leaves no parallax, a bent one some, a head much more."""
+    points = np.array([[70, 80], [130, 80], [100, 110], [75, 140], [125, 140]])
+    sheet = np.full((200, 200, 3), 255, np.uint8)
+    for x, y in points:
+        sheet[y - 2 : y + 3, x - 2 : x + 3] = 0
+
+    def dots(yaw: float) -> np.ndarray:
+        dark = np.asarray(held(Image.fromarray(sheet), yaw, bend).convert("L")) < 90
+        centres = [part.centroid[::-1] for part in regionprops(label(dark)) if part.area > 4]
+        rows = sorted(sorted(centres, key=lambda one: one[1])[:2]), sorted(centres, key=lambda one: one[1])[2:3]
+        return np.array([*rows[0], *rows[1], *sorted(sorted(centres, key=lambda one: one[1])[3:])])
+
+    amount = parallax(shape_of(dots(0)), shape_of(dots(30)))
+    assert abs(amount) < 0.02 if bend == 0 else 0.02 < amount < TURNED_PARALLAX, amount
+    assert held(Image.fromarray(sheet)).size == FRAME
+
+
+def test_renderings_change_the_mouth_and_nothing_above_it(people):
+    own = people[0].neutral
+    before = np.asarray(own.image).astype(int)
+    changed = [with_strip(own.image, own.landmarks, kind) for kind in ("white", "black", "skin", "sticker")]
+    for picture in [*changed, with_warped_mouth(own.image, own.landmarks)]:
+        difference = np.abs(np.asarray(picture).astype(int) - before).max(axis=2)
+        nose, mouth = int(own.landmarks[2, 1]), int(own.landmarks[3:, 1].mean())
+        assert difference[: nose - 30].max() <= 12 and difference[mouth - 10 : mouth + 10].max() > 30
+    with pytest.raises(ValueError, match="unknown kind of strip 'gold'"):
+        with_strip(own.image, own.landmarks, "gold")
+
+
+def test_a_corpus_s_face_gets_its_proportions_back():
+    crop = np.zeros((160, 160, 3), np.uint8)
+    image, matrix = photograph_of(crop, np.array([100, 50, 200, 200]), margin=0.3)
+    assert image.height == PRINT_HEIGHT and image.width / image.height == pytest.approx(130 / 195, abs=0.01)
+    assert matrix @ (85, 27.5, 1) == pytest.approx([0, 0]) and matrix @ (215, 222.5, 1) == pytest.approx(image.size)
+
+
+def test_what_cannot_be_rendered_is_said(looks, people):
+    with pytest.raises(InsufficientDataError, match="two people"):
+        attack_report(people[:1], looks, ACTIONS, 0.5, 0.5)
+    assert set(PLAYED) == set(KINDS)
+    assert Stage(looks, ACTIONS, (0.5, 0.5), 0).challenge(TURN, ["happy"]) is None
