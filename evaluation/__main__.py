@@ -35,6 +35,7 @@ from evaluation.embeddings.compute import BATCH_SIZE, embed_checkpoint
 from evaluation.protocols.corpus import PROTOCOLS, Skipped, corpus_record, evaluate_corpus
 from evaluation.protocols.folds import evaluate_folds, load_folds
 from evaluation.protocols.sections import Section
+from evaluation.quality import calibrate_quality
 from evaluation.report import figures
 from evaluation.report.page import write_page
 from evaluation.report.results import FILE, ModelRecord, add_section, results_of, results_schema, write_json
@@ -172,13 +173,14 @@ def _calibrate(arguments, device, is_main: bool) -> None:
         raise FileNotFoundError(f"{arguments.model}: no such folder; the thresholds are written into its config.json")
     checkpoint = load_checkpoint(arguments.model, device)
     config = checkpoint.network.config
-    corpora = {}
+    corpora, faces = {}, []
     for text in arguments.data:
         data, splits = split_corpus(text)
         name = corpus_record(data).name
         if name in corpora:
             raise ValueError(f"{text}: another corpus is called {name}, too; give all its splits together")
         corpus = load_corpus(data, splits or arguments.splits)
+        faces.append(corpus)
         corpora[name] = embed_checkpoint(checkpoint, corpus, arguments.batch_size, arguments.cache)
     if not is_main:
         return
@@ -199,6 +201,8 @@ def _calibrate(arguments, device, is_main: bool) -> None:
             f"{arguments.model}: it is not recorded which people it was trained on, possibly on these", file=sys.stderr
         )
     settings = to_json(calibration) | ({"challenge_expressions": list(required)} if arguments.challenge else {})
+    settings["quality"], settings["calibration"]["quality"] = calibrate_quality(faces)
+    settings["calibrated_weights"] = checkpoint.network.fingerprint()  # with other weights none of it counts
     path = store(settings, checkpoint.path)
     print(f"{calibration_text(calibration)}\nwritten to {path}")
 
