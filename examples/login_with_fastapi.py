@@ -46,14 +46,13 @@ def page() -> HTMLResponse:
 
 
 @app.put("/users/{user}", status_code=201)
-def enrol(user: str, photograph: Picture) -> dict:
+def enrol(user: str, photograph: Picture) -> None:
     if user in templates:
         raise HTTPException(409, f"{user} is enrolled already")
     try:
         templates[user] = authenticator.template([photograph])
     except (UnreadableImageError, ValueError) as error:  # unreadable, no face, several faces
         raise HTTPException(422, str(error)) from error
-    return {"user": user}
 
 
 @app.post("/users/{user}/sessions", status_code=201)
@@ -61,7 +60,7 @@ def begin(user: str, request: Request) -> dict:
     template = templates.get(user)
     if template is None:
         raise HTTPException(404, f"{user} is not enrolled")
-    session = ChallengeSession(draw_challenge(authenticator.challenges))
+    session = ChallengeSession(draw_challenge(authenticator.actions), alternatives=authenticator.actions)
     try:
         ticket = limiter.begin(request.client.host, template)
         token = sessions.open(Attempt(authenticator, template, session, partial(limiter.accepted, ticket)))

@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         authenticator = Authenticator.from_pretrained(arguments.model)
         template = authenticator.template([arguments.reference])
-        session = ChallengeSession(draw_challenge(authenticator.challenges))
+        session = ChallengeSession(draw_challenge(authenticator.actions), alternatives=authenticator.actions)
         attempt = Attempt(authenticator, template, session)
         requested = None
         for seconds, frame in frames_of(arguments.source, arguments.format):

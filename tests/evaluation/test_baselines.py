@@ -89,9 +89,9 @@ def test_nothing_to_learn_is_an_error(drawn_corpus):
     happy = corpus.filter(
         lambda label: label == corpus.features["expression"].str2int("happy"), input_columns="expression"
     )
-    with pytest.raises(ValueError, match="show 1 expressions"):
+    with pytest.raises(ValueError, match="have 1 expressions"):
         train_lbp_svm([happy], [corpus])
-    with pytest.raises(ValueError, match="show 0 expressions"):
+    with pytest.raises(ValueError, match="have 0 expressions"):
         train_lbp_svm([happy], [corpus], ["sad", "fear"])
 
 
