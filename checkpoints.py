@@ -10,6 +10,7 @@ file. The app, the command line, the evaluation, `hub_card` and the benchmarks a
 import contextlib
 import hashlib
 import json
+import logging
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +29,7 @@ REQUIRED = ("config.json", WEIGHTS, "preprocessor_config.json")
 TRAINING_RECORD = "training.json"  # written by `python -m train`; optional
 HUB_ID = re.compile(r"(?P<repository>[\w-]+/[\w.-]+)(?:@(?P<revision>[\w.-]+))?")
 REVISION_DIGITS = 12
+logger = logging.getLogger(__name__)
 DEFAULT_MODEL = Path(__file__).resolve().parent / "pretrained"
 
 
@@ -87,6 +89,9 @@ def load_checkpoint(name: str | Path, device: str = "cpu") -> Checkpoint:
         raise OSError(f"{name}: cannot be loaded: {error}") from error
     if report["missing_keys"]:  # transformers would fill them with random numbers
         raise OSError(f"{name}: lacks weights: {', '.join(sorted(report['missing_keys'])[:3])}, …")
+    if network.config.similarity_threshold is not None and network.calibrated_threshold is None:
+        logger.warning("%s: its thresholds belong to other weights and do not count: calibrate it", name)
+        network.config.similarity_threshold = None
     return Checkpoint(str(name), path, network.to(device).eval(), processor, file_sha256(path / WEIGHTS))
 
 

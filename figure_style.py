@@ -1,5 +1,7 @@
-"""How every figure of this project looks: for one column of a two-column paper, legible without colour, and the same
-bytes for the same numbers."""
+"""The style of every figure: for one column of a two-column paper, legible without colour, reproducible byte for byte.
+
+`train.figures`, `evaluation.report.figures` and `hub_card.figures` draw with it.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +20,7 @@ LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (3, 1)), (0, (1, 1))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 STYLE = {
-    "font.family": "DejaVu Sans",  # matplotlib's own, so that the figure is the same on every machine
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so the figure is the same everywhere
     "font.size": 7.5,
     "axes.titlesize": 7.5,
     "axes.labelsize": 7.5,
@@ -44,9 +46,9 @@ STYLE = {
     "lines.markersize": 3,
     "savefig.dpi": 200,
     "figure.constrained_layout.use": True,
-    "svg.hashsalt": "FaceLiveNet+",  # the ids within an SVG are random otherwise
+    "svg.hashsalt": "FaceLiveNet+",  # makes the ids in an SVG reproducible
 }
-styled = matplotlib.rc_context(STYLE)  # decorates whatever draws
+styled = matplotlib.rc_context(STYLE)  # decorator of every function that draws
 
 
 def line_style(number: int) -> dict:
@@ -57,8 +59,8 @@ def line_style(number: int) -> dict:
 
 @styled
 def confusion_figure(matrix: Sequence[Sequence[int]], classes: Sequence[str], least_width: float = COLUMN):
-    """A confusion matrix as the paper's Figure 5: rows are labels, columns predictions; shade and first number are the
-    share of the row, the number below it the count."""
+    """A confusion matrix as in the paper's Figure 5: rows are labels, columns predictions; shade and first
+    number are the share of the row, the number below it is the count."""
     counts = np.asarray(matrix)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     width = max(least_width, 1.0 + 0.34 * len(classes))
@@ -79,9 +81,9 @@ def confusion_figure(matrix: Sequence[Sequence[int]], classes: Sequence[str], le
 
 @styled
 def save_figure(figure, path: Path) -> Path:
-    """Write the figure as `path`, which ends in .png, and as an SVG beside it, and close it. Returns `path`.
+    """Write the figure to `path`, which must end in .png, and an SVG beside it, and close it. Returns `path`.
 
-    Neither file says when it was made: the same figure has the same bytes.
+    The files contain no date, so the same figure has the same bytes.
     """
     path = Path(path)
     if path.suffix != ".png":

@@ -20,6 +20,7 @@ This file imports nothing of the rest of the project, so that the Hub can ship i
 """
 
 import difflib
+import hashlib
 from dataclasses import dataclass
 
 import torch
@@ -30,7 +31,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import ImageClassifierOutputWithNoAttention
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, can_return_tuple
 
 try:
     import timm
@@ -43,6 +44,9 @@ FEATURE_SIZE = 1792  # channels of the last feature map, hence of the embedding
 IGNORE = -100  # the label of what nobody labelled, as everywhere in PyTorch
 SMALLEST_IMAGE = 75  # below it the shared layers have no output
 TEACHER_LOSSES = ("mse", "cosine")
+JUDGING = ("shared.", "verification.", "bottleneck.", "expression.", "expression_head.")  # layers a decision rests on
+QUALITY = ("sharpness", "eyes", "mouth", "detection_probability")  # what `config.quality` holds least values of
+CALIBRATED = ("similarity_threshold", "calibration", "quality", "calibrated_weights")  # void with other weights
 WEIGHTINGS = ("dynamic", "static", "inverse_loss", "uncertainty", "verification", "expression")
 
 
@@ -91,6 +95,9 @@ class FaceLiveNetConfig(PreTrainedConfig):
             ("turn_left", "turn_right", the person's own). None, and so every config from before there were turns: all
             of these expressions and both turns.
         calibration: where the thresholds come from (FAR, FRR, interval, corpus, date).
+        quality: least sharpness and so on of a face that the network can judge (QUALITY), calibrated beside the
+            threshold; None sets none. What is worse is refused: see `pipeline_facelivenet.unusable_reason`.
+        calibrated_weights: `fingerprint` of the weights they were calibrated on; with any others they do not count.
     """
 
     model_type = "facelivenet"
@@ -125,6 +132,8 @@ class FaceLiveNetConfig(PreTrainedConfig):
     challenge_expressions: list[str] | tuple[str, ...] | None = None
     challenge_actions: list[str] | tuple[str, ...] | None = None
     calibration: dict | None = None
+    quality: dict | None = None
+    calibrated_weights: str | None = None
 
     def __post_init__(self, **kwargs):
         for name in kwargs:
@@ -141,6 +150,15 @@ class FaceLiveNetConfig(PreTrainedConfig):
             self.label2id = {name: index for index, name in self.id2label.items()}
         if self.challenge_expressions is None:
             self.challenge_expressions = [name for name in self.id2label.values() if name in ("happy", "surprise")]
+
+    def __setattr__(self, name: str, value):
+        """Other labels (`config.num_labels = 3` sets them too) take along what was said about the former ones."""
+        before = getattr(self, "id2label", None) if name == "id2label" else None
+        super().__setattr__(name, value)
+        if before and value and set(before.values()) != set(value.values()):
+            asked = getattr(self, "challenge_expressions", None) or ()
+            super().__setattr__("challenge_expressions", [label for label in asked if label in value.values()])
+            super().__setattr__("expression_class_weights", None)
 
     @classmethod
     def from_dict(cls, config_dict: dict, **kwargs):
@@ -202,7 +220,10 @@ class FaceLiveNetConfig(PreTrainedConfig):
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
         if self.similarity_threshold is not None and not -1 <= self.similarity_threshold <= 1:
             raise ValueError(f"similarity_threshold is a cosine, -1..1, not {self.similarity_threshold}")
-        if sorted(self.id2label) != list(range(len(self.id2label))) or len(self.id2label) < 2:
+        if self.quality is not None and set(self.quality) != set(QUALITY):
+            raise ValueError(f"quality must hold {', '.join(QUALITY)}, not {sorted(self.quality)}")
+        fewest = 1 if self.problem_type == "regression" else 2
+        if sorted(self.id2label) != list(range(len(self.id2label))) or len(self.id2label) < fewest:
             raise ValueError(f"id2label must number two or more expressions from 0, not {self.id2label}")
         unknown = set(self.challenge_expressions) - set(self.id2label.values())
         if unknown:
@@ -228,7 +249,7 @@ class BatchNorm2d(nn.BatchNorm2d):
             self.weight = None
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.weight is not None or not torch.is_grad_enabled():
+        if self.weight is not None or not torch.is_grad_enabled() or torch.jit.is_tracing():
             return super().forward(x)
         # PyTorch's CUDA kernels give the shift no gradient where there is no scale at all
         if self.training:
@@ -531,6 +552,7 @@ class IdentityHead(nn.Module):
         self.batches_per_step = 1  # with gradient accumulation, centres move once per step too
         self.seen: list[tuple[Tensor, Tensor]] = []
 
+    @torch.compiler.disable  # the centres move in place, which a compiled graph with gradients may not do
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         """The sums of Ls1 and Lc over the known people, and how many these are: (3,).
 
@@ -661,6 +683,20 @@ class FaceLiveNetOutput(ModelOutput):
     task_weights: Tensor | None = None
 
 
+def refuse_unknown(arguments: dict) -> None:
+    """Of what transformers may pass to any model, name what this one cannot do, and what is a slip.
+
+    Raises:
+        TypeError: such as for `lables=`, `output_hidden_states=True`.
+    """
+    for name, value in arguments.items():
+        if name in ("output_hidden_states", "output_attentions"):
+            if value:
+                raise TypeError(f"{name}=True: this network gives its outputs alone")
+        elif name != "num_items_in_batch":  # Trainer's, for losses that are sums
+            raise TypeError(f"forward() got an unexpected argument {name!r}")
+
+
 class FaceLiveNetPreTrainedModel(PreTrainedModel):
     """What the network and its expression branch alone have in common: config and initialisation."""
 
@@ -691,6 +727,23 @@ class FaceLiveNetPreTrainedModel(PreTrainedModel):
         if hasattr(module, "init_non_persistent_buffers"):  # timm's, which no checkpoint holds
             module.init_non_persistent_buffers()
 
+    @property
+    def calibrated_threshold(self) -> float | None:
+        """The config's similarity threshold where it was calibrated on these very weights, else None."""
+        return None
+
+    def save_pretrained(self, save_directory, *args, **kwargs):
+        """As everywhere in transformers; a threshold that was calibrated on other weights is not saved."""
+        kept = {name: getattr(self.config, name) for name in CALIBRATED}
+        if self.calibrated_threshold is None:
+            for name in CALIBRATED:
+                setattr(self.config, name, None)
+        try:
+            return super().save_pretrained(save_directory, *args, **kwargs)
+        finally:
+            for name, value in kept.items():
+                setattr(self.config, name, value)
+
 
 class FaceLiveNetModel(FaceLiveNetPreTrainedModel):
     """Who and which expression, in one pass (Figure 2)."""
@@ -706,8 +759,36 @@ class FaceLiveNetModel(FaceLiveNetPreTrainedModel):
         self.uncertainty = Uncertainty() if config.weighting == "uncertainty" else None
         self.identity_head = IdentityHead(config) if config.num_identities else None
         self.teacher_head = TeacherHead(config) if config.teacher_size else None
+        self._fingerprint = (None, "")  # state of the weights, their fingerprint
         self.post_init()
 
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that tell the weights that judge from any others, 0.1 s for 13 million of them.
+
+        Kept until a weight is written to. The same in float32, in the float16 that they are shipped in, and in the
+        bfloat16 of those; the heads that only training needs do not count.
+        """
+        weights = {
+            name: value
+            for name, value in self.state_dict(keep_vars=True).items()
+            if name.startswith(JUDGING) and value.is_floating_point()
+        }
+        state = [(value.data_ptr(), 0 if value.is_inference() else value._version) for value in weights.values()]
+        if self._fingerprint[0] != state:
+            digest = hashlib.sha256()
+            for name, value in sorted(weights.items()):
+                digest.update(name.encode())
+                digest.update(value.detach().half().bfloat16().view(torch.int16).cpu().contiguous().numpy())
+            self._fingerprint = (state, digest.hexdigest()[:16])
+        return self._fingerprint[1]
+
+    @property
+    def calibrated_threshold(self) -> float | None:
+        """The config's similarity threshold where it was calibrated on these very weights, else None."""
+        threshold, weights = self.config.similarity_threshold, self.config.calibrated_weights
+        return threshold if threshold is not None and weights and weights == self.fingerprint() else None
+
+    @can_return_tuple
     def forward(
         self,
         pixel_values: Tensor,
@@ -730,8 +811,10 @@ class FaceLiveNetModel(FaceLiveNetPreTrainedModel):
                 there are, in training those of all processes. With gradient accumulation their mean over the batches
                 of the step, so that the mean of the batches' losses is the loss of the whole.
 
-        In single-task training the other branch is not run, and its output is None.
+        In single-task training the other branch is not run, and its output is None. With return_dict=False it is a
+        tuple of what is not None.
         """
+        refuse_unknown(kwargs)
         labelled = identity_labels is not None or expression_labels is not None
         if not labelled and not self.training and self.config.test_time_flip:
             return self._with_mirror_image(pixel_values)
@@ -850,24 +933,32 @@ class FaceLiveNetForImageClassification(FaceLiveNetPreTrainedModel):
         self.expression_head = ExpressionHead(config)
         self.post_init()
 
+    @can_return_tuple
     def forward(
         self, pixel_values: Tensor, labels: Tensor | None = None, **kwargs
     ) -> ImageClassifierOutputWithNoAttention:
         """
         Args:
             pixel_values: (batch, 3, side, side), each face whitened by itself.
-            labels: (batch,) indices with −100 where unknown, or (batch, classes) probabilities.
+            labels: (batch,) indices with −100 where unknown, or (batch, classes) probabilities; by config.problem_type
+                (batch, classes) of 0 and 1 ("multi_label_classification") or numbers ("regression").
 
         Returns:
-            logits (batch, classes), and with labels the loss, the mean cross-entropy over the labelled.
+            logits (batch, classes), and with labels the loss, the mean cross-entropy over the labelled; by
+            config.problem_type the mean binary cross-entropy or squared error.
         """
+        refuse_unknown(kwargs)
         mirrored = self.config.test_time_flip and not self.training and labels is None
         faces = torch.cat([pixel_values, pixel_values.flip(-1)]) if mirrored else pixel_values
         logits = self.expression_head(self.expression(self.shared(faces))).float()
         if mirrored:
             logits = mean_of_mirror_images(logits)
         loss = None
-        if labels is not None:
+        if labels is not None and self.config.problem_type == "multi_label_classification":
+            loss = F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+        elif labels is not None and self.config.problem_type == "regression":
+            loss = F.mse_loss(logits, labels.to(logits.dtype).reshape(logits.shape))
+        elif labels is not None:
             total, known = expression_loss(logits, labels, self.config.expression_class_weights)
             loss = total / known.clamp(min=1)
         return ImageClassifierOutputWithNoAttention(loss=loss, logits=logits)

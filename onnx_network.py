@@ -64,6 +64,11 @@ class OnnxNetwork:
         outputs = self._session.run(["embedding", "expression_logits"], {"pixel_values": faces})
         return OnnxOutput(*map(torch.from_numpy, outputs))
 
+    @property
+    def calibrated_threshold(self) -> float | None:
+        """The config's similarity threshold: the export left it there only where it belongs to these weights."""
+        return self.config.similarity_threshold
+
     def num_parameters(self) -> int:
         """Number of trained parameters of the exported network."""
         return self._parameters

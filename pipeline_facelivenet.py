@@ -30,10 +30,16 @@ from numbers import Real
 import torch
 import torch.nn.functional as F
 from transformers import Pipeline
+from transformers.dynamic_module_utils import custom_object_save
 
 REASONS = {
     "accepted": "Accepted: the same person, showing the expression that was asked for.",
     "different_person": "The face does not match the reference photograph.",
+    "turned": "The face lies on its side or upside down. Turn the picture or the camera upright.",
+    "eyes_covered": "The eyes cannot be seen: something covers them.",
+    "mouth_covered": "The mouth cannot be seen: something covers it.",
+    "unclear": "The face cannot be seen clearly: something covers part of it, or it is turned away.",
+    "blurred": "The picture of the face is too blurred, too dark or too small to judge.",
     "wrong_expression": "The face matches, but the expression that was asked for was not seen.",
     "wrong_turn": "The head was turned another way than was asked for, or turned when it was not asked for.",
     "different_person_and_wrong_expression": "Neither does the face match, nor was the asked expression seen.",
@@ -62,6 +68,12 @@ RISE_SPREADS = 5.0
 
 LEAST_MARGIN = -1.0
 """And from which margin on: an expression that the network thinks three times less likely than neutral is none."""
+
+MAX_ROLL = 35.0
+"""Degrees by which the line of the eyes may be off the horizontal: what is tilted further, the network cannot judge."""
+
+UNLIKE = 0.5
+"""Share of the threshold below which a face is clearly somebody else's, not the same person's on a bad photograph."""
 
 FRAMES_TO_HOLD = 3
 """Consecutive sampled frames that must be accepted one by one before a clip, or a step of a live session, is."""
@@ -147,6 +159,7 @@ def decide(
     expression_threshold: float,
     model_revision: str | None = None,
     baseline: Mapping[str, tuple[float, float]] | None = None,
+    unusable: str | None = None,
 ) -> Decision:
     """Accept or reject one face.
 
@@ -159,6 +172,7 @@ def decide(
         model_revision: passed on to the decision.
         baseline: only where the same face has just been seen neutral, without a gap since then: expression -> median
             and spread of `margins` there.
+        unusable: why the picture of the face cannot be judged (`unusable_reason`), which rejects; None where it can.
 
     Returns:
         The decision. Unusable values (NaN, None, out of range, no number at all) do not raise: they reject.
@@ -182,6 +196,8 @@ def decide(
         reason = "invalid_evidence"
     elif asked is None:
         reason = "unknown_expression"
+    elif unusable is not None:
+        reason = unusable
     elif same and passed:
         reason = "accepted"
     elif same:
@@ -252,11 +268,54 @@ def decide_run(decisions: Sequence[Decision], similarity: float) -> Decision:
     )
 
 
+QUALITY = {
+    "sharpness": "blurred",
+    "eyes": "eyes_covered",
+    "mouth": "mouth_covered",
+    "detection_probability": "unclear",
+}
+"""What a face that can be judged has a least value of, as the image processor names it -> the reason if it has less."""
+
+
+def unusable_reason(evidence: Mapping[str, float], quality: Mapping[str, float] | None) -> str | None:
+    """Why the network cannot judge this face, a key of `REASONS`; None where it can.
+
+    Two strangers whose eyes are covered, or who are blurred, look alike to it: what raises false accepts is refused.
+
+    Args:
+        evidence: "roll" in degrees and the keys of `QUALITY`, as the image processor gives them.
+        quality: least values of the latter, calibrated beside the threshold (`config.quality`); None sets none.
+    """
+    if not abs(evidence["roll"]) <= MAX_ROLL:
+        return "turned"
+    for name, reason in QUALITY.items():
+        if quality and not evidence[name] >= quality[name]:
+            return reason
+    return None
+
+
+def unlike_references(embeddings, threshold: float | None) -> list[int]:
+    """Which of a person's reference photographs seem to show somebody else than the others: their positions.
+
+    Args:
+        embeddings: (n, d), each of length 1. One photograph alone is like itself.
+        threshold: the calibrated similarity threshold; without one nothing is known, and nobody is unlike.
+    """
+    embeddings = torch.as_tensor(embeddings).double()
+    if len(embeddings) < 2 or threshold is None:
+        return []
+    others = F.normalize(embeddings.sum(dim=0) - embeddings, dim=1)
+    return torch.nonzero((embeddings * others).sum(dim=1) < UNLIKE * threshold).flatten().tolist()
+
+
 def decide_frames(decisions: Sequence[Decision], required_expression: str, hold: int = FRAMES_TO_HOLD) -> Decision:
     """The decision for one probe: the sampled frames of a clip (hold = `FRAMES_TO_HOLD`), or one photograph (hold = 1).
 
-    Accepted if `hold` consecutive frames are accepted and no frame at all shows a second face; the evidence reported is
-    then that of the first such run's frame with the lowest similarity. A rejection reports the frame that came nearest.
+    Accepted if `hold` consecutive frames are accepted, no frame at all shows a second face, and the frames do not show
+    somebody else: at least half of the faces match, and no `hold` of them in a row are clearly another person's (below
+    `UNLIKE` of the threshold; frames without a face between them do not count). The evidence reported is that of the
+    first accepted run's frame with the lowest similarity. A rejection reports the frame that came nearest, one for
+    somebody else the frame that was least like the reference.
     """
     if not decisions:
         return reject("no_frames", required_expression)
@@ -265,13 +324,32 @@ def decide_frames(decisions: Sequence[Decision], required_expression: str, hold:
     for decision in decisions:
         if decision.reason == "several_faces":
             return decision
+    accepted = _first_run(decisions, required_expression, hold)
+    if accepted:
+        faces = [decision for decision in decisions if decision.similarity is not None]
+        if _shows_somebody_else(faces, hold):
+            stranger = min(faces, key=lambda frame: frame.similarity)
+            return replace(stranger, accepted=False, same_identity=False, reason="different_person")
+        return min(accepted, key=lambda frame: frame.similarity)
+    nearest = max(decisions, key=_nearness)
+    return replace(nearest, accepted=False, reason="not_held") if nearest.accepted else nearest
+
+
+def _first_run(decisions: Sequence[Decision], required_expression: str, hold: int) -> list[Decision]:
+    """The first `hold` frames in a row that were accepted; empty where there are none."""
     run: list[Decision] = []
     for decision in decisions:
         run = [*run, decision] if decision.accepted and decision.required_expression == required_expression else []
         if len(run) == hold:
-            return min(run, key=lambda frame: frame.similarity)
-    nearest = max(decisions, key=_nearness)
-    return replace(nearest, accepted=False, reason="not_held") if nearest.accepted else nearest
+            return run
+    return []
+
+
+def _shows_somebody_else(faces: Sequence[Decision], hold: int) -> bool:
+    if 2 * sum(face.same_identity for face in faces) < len(faces):
+        return True
+    unlike = [not face.same_identity and face.similarity < UNLIKE * face.threshold for face in faces]
+    return any(all(unlike[start : start + hold]) for start in range(len(unlike) - hold + 1))
 
 
 def decide_probes(probes: Sequence[Decision], required_expression: str) -> Decision:
@@ -312,91 +390,138 @@ def _distribution(probabilities) -> dict[str, float]:
     return numbers if abs(sum(numbers.values()) - 1) <= 1e-3 else {}
 
 
+EVIDENCE = ("face_count", "roll", *QUALITY)  # what is asked of the image processor's batch
+
+CUSTOM_PIPELINES = {
+    "face-authentication": {
+        "impl": "pipeline_facelivenet.FaceAuthenticationPipeline",
+        "pt": ["AutoModel"],
+        "type": "image",
+    }
+}
+"""What a config.json says for `transformers.pipeline` to find this file."""
+
+
 class FaceAuthenticationPipeline(Pipeline):
     """Reference and probe photographs and the expression that was asked for -> the decision, as a dict."""
 
     _load_image_processor = True
     _load_processor = _load_tokenizer = _load_feature_extractor = _load_video_processor = False
 
+    def save_pretrained(self, save_directory, **kwargs) -> None:
+        """As everywhere in transformers, with the code that `pipeline(…, trust_remote_code=True)` loads it by."""
+        self.model.config.custom_pipelines = CUSTOM_PIPELINES
+        super().save_pretrained(save_directory, **kwargs)
+        custom_object_save(self, save_directory)
+
     def __call__(self, reference, probe, expression: str, **kwargs) -> dict:
         """
         Args:
-            reference: a photograph of one person alone, or a list of several of the same person; anything the image
-                processor reads: a path, bytes, a PIL image, an array.
-            probe: the photograph to be judged, or a list of several, as `decide_probes` judges them.
+            reference: a photograph of one person alone, or several of the same person (a list, a generator, a column of
+                a dataset); anything the image processor reads: a path, bytes, an open file, a PIL image, an RGB array.
+            probe: the photograph to be judged, or several, as `decide_probes` judges them.
             expression: the expression that was asked for, one of the model's.
             detect: False where every photograph is an aligned face; then no face detector is needed.
+            allow_unlike: True takes references that seem to be of different people; by default they are refused.
+
+        The network judges in evaluation mode, whatever mode it is in, and is left in that mode.
 
         Returns:
             `Decision.to_dict()`: accepted, reason, message, similarity, threshold, expression_probabilities, …
 
         Raises:
-            ValueError: the model does not know the expression, a photograph cannot be read, or the reference shows no
-                face or several. A probe without a face is a rejection.
+            ValueError: the model does not know the expression, a photograph cannot be read, there is no reference, or
+                the references show no face, several, one that cannot be judged, or different people. A probe without a
+                face is a rejection.
         """
         known = list(self.model.config.id2label.values())
         if expression not in known:
             raise ValueError(f"expression {expression!r}: this model knows {', '.join(known)}")
         return super().__call__({"reference": reference, "probe": probe, "expression": expression}, **kwargs)
 
-    def _sanitize_parameters(self, detect: bool | None = None):
-        return {} if detect is None else {"detect": detect}, {}, {}
+    def _sanitize_parameters(self, detect: bool | None = None, allow_unlike: bool | None = None):
+        judging = {} if allow_unlike is None else {"allow_unlike": allow_unlike}
+        return {} if detect is None else {"detect": detect}, {}, judging
 
     def preprocess(self, inputs: dict, detect: bool = True) -> dict:
-        """pixel_values (references + probes with a face, 3, side, side), and how many faces each probe shows."""
-        references, probes = _listed(inputs["reference"]), _listed(inputs["probe"])
-        batch = self.image_processor(references, detect=detect)
-        for position, count in enumerate(batch["face_count"].tolist() if detect else ()):
+        """pixel_values (references + probes with a face, 3, side, side), and of each probe how many faces it shows and
+        why it cannot be judged."""
+        quality = self.model.config.quality
+        batch = self.image_processor(inputs["reference"], detect=detect)
+        references = len(batch["pixel_values"])
+        if not references:
+            raise ValueError("no reference photograph: at least one is needed")
+        for position, (count, reason) in enumerate(_seen(batch, detect, quality)):
             if count > 1:
                 raise ValueError(f"reference {position} shows {count} faces; it must show one person alone")
-        pixel_values, face_counts = [batch["pixel_values"]], []
-        for probe in probes:
+            if reason:
+                raise ValueError(f"reference {position} cannot be used: {REASONS[reason]}")
+        pixel_values, seen = [batch["pixel_values"]], []
+        # one by one: a probe without a face is a rejection, not an error
+        for position, probe in enumerate(self.image_processor.listed(inputs["probe"])):
             try:
                 batch = self.image_processor([probe], detect=detect)
             except ValueError as error:
                 if type(error).__name__ != "NoFaceError":  # its module has another name wherever it is loaded from
-                    raise
-                face_counts.append(0)
+                    raise type(error)(str(error).replace("image 0", f"probe {position}", 1)) from error
+                seen.append((0, None))
                 continue
             pixel_values.append(batch["pixel_values"])
-            face_counts.append(int(batch["face_count"][0]) if detect else 1)
+            seen += _seen(batch, detect, quality)
         return {
             "pixel_values": torch.cat(pixel_values),
-            "references": len(references),
-            "face_counts": face_counts,
+            "references": references,
+            "seen": seen,
             "expression": inputs["expression"],
         }
 
     def _forward(self, inputs: dict) -> dict:
-        output = self.model(pixel_values=inputs.pop("pixel_values").to(self.model.dtype))
+        modes = {module: module.training for module in self.model.modules()}
+        self.model.eval()  # by a batch's own statistics the answers would be wrong, and move the network's for good
+        try:
+            output = self.model(pixel_values=inputs.pop("pixel_values").to(self.model.dtype))
+        finally:
+            for module, training in modes.items():
+                module.training = training
         return inputs | {"embeddings": output.embedding, "logits": output.expression_logits}
 
-    def postprocess(self, outputs: dict) -> dict:
+    def postprocess(self, outputs: dict, allow_unlike: bool = False) -> dict:
         embeddings = outputs["embeddings"].double()  # (n, 1792), of length 1
         probabilities = outputs["logits"].double().softmax(dim=-1)  # (n, expressions)
-        template = F.normalize(embeddings[: outputs["references"]].mean(dim=0), dim=0)
         config, row, decisions = self.model.config, outputs["references"], []
+        threshold = self.model.calibrated_threshold  # of these weights, not of those the config was written for
+        if not allow_unlike and (unlike := unlike_references(embeddings[:row], threshold)):
+            raise ValueError(
+                f"reference {' and '.join(map(str, unlike))} of {row} seems to show somebody else than the others; "
+                "allow_unlike=True takes them all the same"
+            )
+        template = F.normalize(embeddings[:row].mean(dim=0), dim=0)
         revision = getattr(config, "_commit_hash", None)
-        for count in outputs["face_counts"]:
+        for count, unusable in outputs["seen"]:
             if count == 1:
                 decision = decide(
                     similarity=float(embeddings[row] @ template),
-                    threshold=config.similarity_threshold,
+                    threshold=threshold,
                     expression_probabilities=dict(
                         zip(config.id2label.values(), probabilities[row].tolist(), strict=True)
                     ),
                     required_expression=outputs["expression"],
                     expression_threshold=config.expression_threshold,
                     model_revision=revision,
+                    unusable=unusable,
                 )
             else:
                 reason = "several_faces" if count else "no_face"
-                threshold = config.similarity_threshold
                 decision = reject(reason, outputs["expression"], threshold=threshold, model_revision=revision)
             row += count > 0
             decisions.append(decision)
         return decide_probes(decisions, outputs["expression"]).to_dict()
 
 
-def _listed(photographs) -> list:
-    return list(photographs) if isinstance(photographs, (list, tuple)) else [photographs]
+def _seen(batch: Mapping, detected: bool, quality: Mapping[str, float] | None) -> list[tuple[int, str | None]]:
+    """Of each picture of the batch how many faces it shows, and why it cannot be judged."""
+    if not detected:  # aligned faces: whoever aligned them answers for them
+        return [(1, None)] * len(batch["pixel_values"])
+    rows = zip(*(batch[name].tolist() for name in EVIDENCE), strict=True)
+    evidence = [dict(zip(EVIDENCE, row, strict=True)) for row in rows]
+    return [(one["face_count"], unusable_reason(one, quality)) for one in evidence]

@@ -12,11 +12,11 @@ from dataclasses import replace
 
 from transformers.utils import logging as transformers_logging
 
-from authentication.authenticator import DEFAULT_MODEL, Authenticator
+from authentication.authenticator import DEFAULT_MODEL, Authenticator, UnlikeReferencesError
 from authentication.probe import decide_probe, judge_frames
 from authentication.template import Template
 from authentication.template_store import SUFFIX, load_template, save_template
-from image_processing_facelivenet import UnreadableImageError
+from image_processing_facelivenet import UnreadableImageError, name_of
 from pipeline_facelivenet import FRAMES_TO_HOLD, Decision, decide_probes
 
 DESCRIPTION = f"""\
@@ -25,7 +25,8 @@ Accepts or rejects a person: same face as on the reference photograph, and showi
 REFERENCE is a photograph of one person alone, or the encrypted template that --save-template kept of one.
 Each PROBE is a photograph or a video clip.
   A photograph is accepted if its face matches and shows the expression.
-  A clip is accepted if {FRAMES_TO_HOLD} consecutive sampled frames (four a second) do.
+  A clip is accepted if {FRAMES_TO_HOLD} consecutive sampled frames (four a second) do, and it shows nobody else:
+  at least half of its faces match, and no {FRAMES_TO_HOLD} of them in a row are clearly another person's.
   Several probes are accepted if at least one of them is and all of them show the same person.
   Whatever shows a second face is rejected. Probes that cannot be read are reported and skipped."""
 
@@ -54,6 +55,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--reference", metavar="MORE", action="append", default=[], help="a further reference photograph (repeatable)"
     )
     parser.add_argument(
+        "--allow-unlike", action="store_true", help="take references that seem to be of different people all the same"
+    )
+    parser.add_argument(
         "--model",
         default=str(DEFAULT_MODEL),
         help="model folder, Hub id (owner/name@commit) or exported .onnx file (default: the shipped one, %(default)s)",
@@ -68,7 +72,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def reference_template(authenticator: Authenticator, references: list[str]) -> Template:
+def reference_template(authenticator: Authenticator, references: list[str], allow_unlike: bool) -> Template:
     """The template of the reference photographs, or the one that was kept in a file.
 
     Raises:
@@ -78,7 +82,10 @@ def reference_template(authenticator: Authenticator, references: list[str]) -> T
         if len(references) > 1:
             raise ValueError(f"a kept template ({SUFFIX}) stands alone, without further references")
         return load_template(references[0], authenticator.revision)
-    return authenticator.template(references)
+    try:
+        return authenticator.template(references, allow_unlike)
+    except UnlikeReferencesError as error:
+        raise ValueError(f"{error}; --allow-unlike takes them all the same") from error
 
 
 def judge_probe(
@@ -94,8 +101,11 @@ def judge_probe(
     for frame in frames:
         decision, evidence = frame.decision, frame.evidence
         record = {
-            "source": path, "seconds": frame.seconds, "reason": decision.reason, "similarity": decision.similarity
-        }  # fmt: skip
+            "source": name_of(path),
+            "seconds": frame.seconds,
+            "reason": decision.reason,
+            "similarity": decision.similarity,
+        }
         if evidence:
             record |= {
                 "expression_probabilities": decision.expression_probabilities,
@@ -137,11 +147,14 @@ def main(argv: list[str] | None = None) -> int:
         authenticator = Authenticator.from_pretrained(arguments.model)
     except OSError as error:
         return complain(f"no usable model: {error}. Name a trained checkpoint with --model DIR")
+    if authenticator.config.similarity_threshold is None:
+        print(f"{arguments.model}: no threshold was calibrated on its weights, so nobody is accepted", file=sys.stderr)
     known = authenticator.config.expressions
     if arguments.expression not in known:
         return complain(f"--expression {arguments.expression}: this model knows {', '.join(known)}")
     try:
-        template = reference_template(authenticator, [arguments.first_reference, *arguments.reference])
+        references = [arguments.first_reference, *arguments.reference]
+        template = reference_template(authenticator, references, arguments.allow_unlike)
         if arguments.save_template:
             if not arguments.save_template.endswith(SUFFIX):
                 return complain(f"--save-template {arguments.save_template}: the name must end in {SUFFIX}")

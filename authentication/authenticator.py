@@ -5,6 +5,7 @@ template = authenticator.template(["anna.jpg"])
 decision = authenticator.judge(template, "probe.jpg", "happy")
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +18,34 @@ from authentication.fused import fuse
 from authentication.template import Template
 from authentication.tracking import FaceTracker
 from checkpoints import DEFAULT_MODEL, load_checkpoint
-from image_processing_facelivenet import Face, FaceLiveNetImageProcessor, NoFaceError
+from image_processing_facelivenet import Face, FaceLiveNetImageProcessor, NoFaceError, name_of
 from modeling_facelivenet import HEAD_TURNS, FaceLiveNetModel
 from onnx_network import OnnxNetwork
-from pipeline_facelivenet import Decision, decide, reject
+from pipeline_facelivenet import (
+    EVIDENCE,
+    REASONS,
+    Decision,
+    decide,
+    reject,
+    unlike_references,
+    unusable_reason,
+)
 
-__all__ = ["DEFAULT_MODEL", "Authenticator", "Evidence", "SeveralFacesError"]
+__all__ = [
+    "DEFAULT_MODEL", "Authenticator", "Evidence", "SeveralFacesError", "UnlikeReferencesError", "UnusableFaceError",
+]  # fmt: skip
 
 
 class SeveralFacesError(ValueError):
     """A reference photograph shows more than one face, so whose template it would be is anybody's guess."""
+
+
+class UnusableFaceError(ValueError):
+    """The face on a reference photograph lies on its side, is covered or blurred: the network cannot judge it."""
+
+
+class UnlikeReferencesError(ValueError):
+    """The reference photographs seem to be of different people."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +58,9 @@ class Evidence:
     landmarks: (5, 2) float32 pixels: eyes, nose, corners of the mouth.
     detection_probability: the detector's, in [0, 1].
     face_count: how many faces the picture shows.
+    turn: by how many degrees counterclockwise the picture was turned to set the face upright; box and landmarks are in
+        pixels of the picture as it is.
+    unusable: why the network cannot judge the face, a key of `pipeline_facelivenet.REASONS`; None where it can.
     """
 
     embedding: np.ndarray
@@ -47,14 +69,16 @@ class Evidence:
     landmarks: np.ndarray
     detection_probability: float
     face_count: int
+    turn: int = 0
+    unusable: str | None = None
 
 
 class Authenticator:
     """Turns pictures into templates, evidence and decisions. Safe to share between threads.
 
     Args:
-        model: with `config.similarity_threshold` calibrated, or nobody is ever accepted. A faster copy of it is used;
-            an exported graph as it is.
+        model: with a similarity threshold that was calibrated on its very weights, or nobody is ever accepted. A faster
+            copy of it is used; an exported graph as it is.
         processor: finds and aligns the face.
         device: where the network runs; detection stays on the CPU.
         revision: which weights these are, for the decisions' `model_revision`.
@@ -65,8 +89,9 @@ class Authenticator:
     ):
         model = model.to(device)
         self.parameters = model.num_parameters()
+        self.config = copy.copy(model.config)
+        self.config.similarity_threshold = model.calibrated_threshold  # the fused copy has other numbers
         self.model = model if isinstance(model, OnnxNetwork) else fuse(model)
-        self.config = model.config
         self.processor = processor
         self.device = device
         self.revision = revision
@@ -94,18 +119,34 @@ class Authenticator:
         chosen = self.config.challenge_actions
         return (*self.challenges, *HEAD_TURNS) if chosen is None else tuple(chosen)
 
-    def template(self, references: Sequence) -> Template:
+    def template(self, references: Sequence, allow_unlike: bool = False) -> Template:
         """The template of one person from one or more reference photographs (anything `load_image` reads).
 
+        Args:
+            allow_unlike: take photographs that seem to be of different people.
+
         Raises:
-            UnreadableImageError, NoFaceError, SeveralFacesError: naming the photograph.
+            UnreadableImageError, NoFaceError, SeveralFacesError, UnusableFaceError, UnlikeReferencesError: naming the
+                photograph.
         """
-        batch = self.processor(list(references))
-        for reference, count in zip(references, batch["face_count"].tolist(), strict=True):
+        references = self.processor.listed(references)
+        if not references:
+            raise ValueError("a template needs at least one reference photograph")
+        names = [name_of(reference, f"reference {number}") for number, reference in enumerate(references)]
+        batch = self.processor(references)
+        for number, (name, count) in enumerate(zip(names, batch["face_count"].tolist(), strict=True)):
             if count > 1:
-                name = reference if isinstance(reference, (str, Path)) else "the reference"
                 raise SeveralFacesError(f"{name}: shows {count} faces; a reference must show one person alone")
-        return Template.from_embeddings(self._run(batch["pixel_values"])[0])
+            if reason := self._unusable(batch, number):
+                raise UnusableFaceError(f"{name}: {REASONS[reason]}")
+        embeddings = self._run(batch["pixel_values"])[0]
+        unlike = [] if allow_unlike else unlike_references(embeddings, self.config.similarity_threshold)
+        if unlike:
+            raise UnlikeReferencesError(
+                f"{' and '.join(names[number] for number in unlike)}: seems to show somebody else than the other "
+                "references"
+            )
+        return Template.from_embeddings(embeddings)
 
     def evidence(self, image, tracker: FaceTracker | None = None) -> Evidence:
         """The evidence of one photograph or frame (anything `load_image` reads).
@@ -117,6 +158,7 @@ class Authenticator:
         """
         batch = self.processor([image], find=tracker.find if tracker else None)
         embeddings, probabilities = self._run(batch["pixel_values"])
+        turn = int(batch["turn"][0])
         return Evidence(
             embedding=embeddings[0],
             expression_probabilities=dict(zip(self.config.expressions, probabilities[0].tolist(), strict=True)),
@@ -124,6 +166,9 @@ class Authenticator:
             landmarks=batch["landmarks"][0].numpy(),
             detection_probability=float(batch["detection_probability"][0]),
             face_count=int(batch["face_count"][0]),
+            turn=turn,
+            # a photograph is judged the right way up; whoever sits before a camera that is not is told
+            unusable="turned" if turn and tracker else self._unusable(batch, 0),
         )
 
     def look(self, image, tracker: FaceTracker | None = None) -> Evidence | None:
@@ -138,8 +183,8 @@ class Authenticator:
             return None
 
     def crop(self, image: Image.Image, evidence: Evidence) -> np.ndarray:
-        """The face that was judged in an upright RGB picture, (size, size, 3) uint8, as the network saw it."""
-        face = Face(evidence.box, evidence.landmarks, evidence.detection_probability)
+        """The face that was judged in an RGB picture, (size, size, 3) uint8, as the network saw it."""
+        face = Face(evidence.box, evidence.landmarks, evidence.detection_probability, evidence.turn)
         return self.processor.align(image, face)
 
     def decide(
@@ -166,6 +211,7 @@ class Authenticator:
             expression_threshold=self.config.expression_threshold,
             model_revision=self.revision,
             baseline=baseline,
+            unusable=evidence.unusable,
         )
 
     def judge(
@@ -177,6 +223,11 @@ class Authenticator:
             UnreadableImageError: naming the picture.
         """
         return self.decide(template, self.look(image, tracker), required_expression)
+
+    def _unusable(self, batch: Mapping, number: int) -> str | None:
+        """Why the network cannot judge a face of the image processor's batch; None where it can."""
+        evidence = {name: float(batch[name][number]) for name in EVIDENCE}
+        return unusable_reason(evidence, self.config.quality)
 
     @torch.inference_mode()
     def _run(self, pixel_values: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:

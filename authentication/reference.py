@@ -4,17 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from authentication.authenticator import Authenticator, Evidence
 from authentication.template import Template
-from image_processing_facelivenet import UnreadableImageError, load_image
+from image_processing_facelivenet import UnreadableImageError, load_image, name_of, sharpness
+from pipeline_facelivenet import REASONS, unlike_references
 
 SMALL = 64  # pixels of the box's shorter side; the network sees 96
 DARK, BRIGHT = 55, 185  # mean luminance of the face, 0 to 255
 BLURRED = 4.0  # see `sharpness`: of 500 photographs of LFW 1 % lie below 5.4, blurred by two pixels 99 % below 3.5
 TURNED = 0.35  # how far the nose stands off the middle between the eyes, as a fraction of their distance
-UNLIKE = 0.5  # of the threshold: below it a photograph is probably of somebody else than the others
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Reference:
 
     face: (size, size, 3) uint8, the aligned face as the network sees it; None where there is no single face.
     problem: why it cannot be used: "unreadable", "no_face", "several_faces", or None.
-    cause: of an unreadable one, in words.
+    cause: of an unreadable one, and of a face that cannot be judged, in words.
     advice: what would make it better: "small", "dark", "bright", "blurred", "turned", "unlike".
     """
 
@@ -44,12 +44,16 @@ def examine(authenticator: Authenticator, photographs: Sequence) -> tuple[Templa
             image = load_image(photograph)
             evidence = authenticator.look(image)
         except UnreadableImageError as error:
-            references.append(Reference(problem="unreadable", cause=str(error).removeprefix(f"{photograph}: ")))
+            cause = str(error).removeprefix(f"{name_of(photograph)}: ")
+            references.append(Reference(problem="unreadable", cause=cause))
             continue
         if evidence is None or evidence.face_count > 1:
             references.append(Reference(problem="several_faces" if evidence else "no_face"))
             continue
         face = authenticator.crop(image, evidence)
+        if evidence.unusable:  # also a kind of unreadable: the picture is there, the network cannot judge it
+            references.append(Reference(face, problem="unreadable", cause=REASONS[evidence.unusable]))
+            continue
         embeddings.append(evidence.embedding)
         references.append(Reference(face=face, advice=_advice(face, evidence)))
     if not references or len(embeddings) < len(references):
@@ -58,20 +62,10 @@ def examine(authenticator: Authenticator, photographs: Sequence) -> tuple[Templa
         template = Template.from_embeddings(embeddings)
     except ValueError:  # NaN, or faces that cancel each other out
         return None, [Reference(problem="unreadable", cause="the network gives no usable numbers for it")]
-    least = UNLIKE * (authenticator.config.similarity_threshold or 0.0)
-    for number, embedding in enumerate(embeddings if len(embeddings) > 1 else []):
-        others = Template.from_embeddings(embeddings[:number] + embeddings[number + 1 :])
-        if others.similarity(embedding) < least:
-            found = references[number]
-            references[number] = Reference(found.face, advice=(*found.advice, "unlike"))
+    for number in unlike_references(np.stack(embeddings), authenticator.config.similarity_threshold):
+        found = references[number]
+        references[number] = Reference(found.face, advice=(*found.advice, "unlike"))
     return template, references
-
-
-def sharpness(face: np.ndarray) -> float:
-    """Mean absolute Laplacian of a face's luminance at 96 pixels, in grey levels."""
-    grey = Image.fromarray(face).convert("L").resize((96, 96), Image.Resampling.BILINEAR)
-    laplacian = grey.filter(ImageFilter.Kernel((3, 3), (0, 1, 0, 1, -4, 1, 0, 1, 0), scale=1, offset=128))
-    return float(np.abs(np.asarray(laplacian, np.float32)[1:-1, 1:-1] - 128).mean())
 
 
 def turn(landmarks: np.ndarray) -> float:

@@ -3,10 +3,11 @@
 import numpy as np
 from PIL import Image
 
-from image_processing_facelivenet import Face, FaceLiveNetImageProcessor
+from image_processing_facelivenet import SURE, Face, FaceLiveNetImageProcessor
 from pipeline_facelivenet import FRAMES_TO_HOLD
 
 GLANCES = (0.9, 1.0, 1.12)  # sides of the boxes looked at, in units of the last box: their mean is steadier than one
+CHECK_EVERY = 5  # one of so many detections that are not sure of a face looks the other ways up too
 SMALLEST_OVERLAP = 0.5  # intersection over union with the last box; a face that moves further is looked for anew
 
 
@@ -30,6 +31,7 @@ class FaceTracker:
         self._box: np.ndarray | None = None  # of the last frame's only face; None where there is nobody to follow
         self._size: tuple[int, int] | None = None
         self._frames = 0  # since the last full detection
+        self._checked = 0  # detections since the camera was last suspected of lying on its side or upside down
 
     def find(self, image: Image.Image) -> list[Face]:
         """The faces of the next frame, an upright RGB picture, as the processor's `detect` gives them."""
@@ -38,10 +40,23 @@ class FaceTracker:
         face = self._glance(image) if follow else None
         if face is None:  # in doubt, too, the same frame has its detection
             self._box, self._size, self._frames = None, image.size, 0
-            faces = self.processor.detect(image)
+            faces = self._detect(image)
         else:
             faces = [face]
-        self._box = faces[0].box if len(faces) == 1 else None
+        self._box = faces[0].box if len(faces) == 1 and not faces[0].turn else None
+        return faces
+
+    def _detect(self, image: Image.Image) -> list[Face]:
+        """A full detection; where it is not sure, at times one the other ways up too, for a camera that is turned."""
+        faces = self.processor.detect(image)
+        if max((face.probability for face in faces), default=0.0) >= SURE:
+            self._checked = 0
+            return faces
+        self._checked -= 1
+        if self._checked >= 0:
+            return faces
+        faces = self.processor.find(image) or faces
+        self._checked = 0 if faces and faces[0].turn else CHECK_EVERY  # a turned one is told in every frame
         return faces
 
     def _glance(self, image: Image.Image) -> Face | None:

@@ -1,75 +1,177 @@
-"""Frames of a probe: a photograph is one frame, a clip is sampled four times a second through PyAV."""
+"""Frames of a probe: a photograph is one frame; a clip and an animated picture are sampled four times a second."""
 
 import logging
+import os
+import struct
 from collections.abc import Iterator
+from io import BufferedIOBase
 from pathlib import Path
 
 import av
-from PIL import Image
+from av.sidedata.sidedata import Type
+from PIL import Image, ImageSequence
 
-from image_processing_facelivenet import MAX_PIXELS, UnreadableImageError, load_image
+from image_processing_facelivenet import FORMATS, MAX_PIXELS, UnreadableImageError, load_image, name_of, open_file
 
 FRAMES_PER_SECOND = 4
 MAX_SECONDS = 60  # of a clip; what comes later is not looked at
-CLIP_SUFFIXES = {".mp4", ".m4v", ".webm", ".mov", ".avi", ".mkv", ".gif"}
+CLIP_SUFFIXES = {
+    ".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".webm", ".mkv", ".avi", ".gif", ".mpg", ".mpeg", ".vob", ".ts",
+    ".mts", ".m2ts", ".wmv", ".asf", ".flv", ".ogv",
+}  # fmt: skip
+STILLS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"avif", b"avis")  # brands of photographs
+CLIP_STARTS = (
+    b"\x1aE\xdf\xa3",  # Matroska, WebM
+    b"GIF8",
+    b"FLV\x01",
+    b"OggS",
+    b"0&\xb2u\x8ef\xcf\x11",  # Windows Media
+    b"\0\0\x01\xba",  # MPEG program stream
+    b"\0\0\x01\xb3",  # MPEG video
+)
+ANIMATED = ("WEBP", "PNG", "AVIF")  # formats whose further pictures are later ones; those of TIFF and MPO are not
+HEAD = 400  # first bytes that tell what a file is: two packets of an MPEG transport stream
+
+# The corners a display matrix of (a, b, c, d) puts x and y to, where x' = a x + c y and y' = b x + d y, y downwards.
+TURNS = {
+    (1, 0, 0, 1): None,
+    (0, 1, -1, 0): Image.Transpose.ROTATE_270,
+    (-1, 0, 0, -1): Image.Transpose.ROTATE_180,
+    (0, -1, 1, 0): Image.Transpose.ROTATE_90,
+    (-1, 0, 0, 1): Image.Transpose.FLIP_LEFT_RIGHT,
+    (1, 0, 0, -1): Image.Transpose.FLIP_TOP_BOTTOM,
+    (0, 1, 1, 0): Image.Transpose.TRANSPOSE,
+    (0, -1, -1, 0): Image.Transpose.TRANSVERSE,
+}
 
 logger = logging.getLogger(__name__)
 
 
 def is_clip(path: Path) -> bool:
     """Whether a file is a video clip, by its suffix or, where that says nothing, by its first bytes."""
-    if path.suffix.lower() in CLIP_SUFFIXES:
-        return True
     with open(path, "rb") as file:
-        head = file.read(16)
-    kind, brand = head[4:8], head[8:12]
-    mp4 = kind == b"ftyp" and brand not in (b"heic", b"heix", b"mif1", b"avif", b"avis")  # those are photographs
-    avi = head[:4] == b"RIFF" and brand == b"AVI "
-    matroska_or_gif = head[:4] in (b"\x1aE\xdf\xa3", b"GIF8")
-    return mp4 or avi or matroska_or_gif
+        return _is_clip(file.read(HEAD), str(path))
+
+
+def _is_clip(head: bytes, name: str) -> bool:
+    if Path(name).suffix.lower() in CLIP_SUFFIXES:
+        return True
+    mp4 = head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide") and head[8:12] not in STILLS
+    avi = head[:4] == b"RIFF" and head[8:12] == b"AVI "
+    # packets of 188 bytes, on cameras and Blu-ray with a time of 4 bytes before each
+    transport = len(head) > 196 and (head[0] == head[188] == 0x47 or head[4] == head[196] == 0x47)
+    return mp4 or avi or transport or head.startswith(CLIP_STARTS)
 
 
 def read_frames(path: str | Path, rate: float = FRAMES_PER_SECOND) -> Iterator[tuple[float | None, Image.Image]]:
-    """The frames to judge: (seconds from the clip's start, upright RGB picture); seconds is None for a photograph.
+    """The frames to judge: (seconds from the clip's start, RGB picture as a player shows it); seconds is None for a
+    photograph.
 
     At most `rate` frames a second are given; infinity gives all there are.
+
+    Args:
+        path: of a file or a pipe; or what else `load_image` takes for a photograph.
 
     Raises:
         UnreadableImageError: not a photograph or clip that can be decoded; the message names the file and the cause.
     """
-    path = Path(path)
-    if not path.is_file() or not is_clip(path):
+    if isinstance(path, str) and not os.path.exists(path):  # a data URI, base64, or nothing
         yield None, load_image(path)
         return
+    name = name_of(path)
+    with open_file(path, name) as file:
+        head = file.read(HEAD)
+        file.seek(0)
+        if _is_clip(head, name):
+            yield from _sampled(_clip(file, name), rate, name)
+        elif frames := _animation(file):
+            yield from _sampled(frames, rate, name)
+        else:
+            file.seek(0)
+            yield None, load_image(file, name)
+
+
+def _sampled(frames: Iterator, rate: float, name: str) -> Iterator[tuple[float, Image.Image]]:
+    """Of (seconds, function that gives the picture), no two closer than the rate; only those are converted."""
+    due = 0.0
+    for seconds, picture in frames:
+        if seconds > MAX_SECONDS:
+            logger.warning("%s: only its first %d seconds are judged", name, MAX_SECONDS)
+            break
+        if seconds >= due:
+            due = seconds + 1 / rate
+            yield seconds, picture()
+
+
+def _clip(file: BufferedIOBase, name: str) -> Iterator[tuple]:
+    """Every frame of a video clip: seconds from its start, and a function that gives the picture."""
     seen = 0
     try:
-        with av.open(str(path)) as container:
+        with av.open(file) as container:
             if not container.streams.video:
-                raise UnreadableImageError(f"{path}: holds no video")
-            codec = container.streams.video[0].codec_context
+                raise UnreadableImageError(f"{name}: holds no video")
+            stream = container.streams.video[0]
+            codec = stream.codec_context
             if codec is None:
-                raise UnreadableImageError(f"{path}: its codec is not known")
+                raise UnreadableImageError(f"{name}: its codec is not known")
             if codec.width * codec.height > MAX_PIXELS:
-                raise UnreadableImageError(f"{path}: frames of {codec.width}x{codec.height} are too large")
+                raise UnreadableImageError(f"{name}: frames of {codec.width}x{codec.height} are too large")
             codec.options = {"max_pixels": str(MAX_PIXELS)}  # for frames that are larger than the header says
-            start, due = None, 0.0
-            for index, frame in enumerate(container.decode(video=0)):
+            start = None
+            for index, frame in enumerate(container.decode(stream)):
                 time = frame.time if frame.time is not None else index / 25
                 start = time if start is None else start
-                seconds = time - start
-                if seconds > MAX_SECONDS:
-                    logger.warning("%s: only its first %d seconds are judged", path, MAX_SECONDS)
-                    break
-                if seconds >= due:
-                    due = seconds + 1 / rate
-                    seen += 1
-                    # the container's display matrix: phones store an upright clip as a turned one
-                    image = frame.to_image()
-                    yield seconds, image.rotate(frame.rotation, expand=True) if frame.rotation else image
-    except av.FFmpegError as error:
+                yield time - start, lambda frame=frame: _shown(frame, float(stream.sample_aspect_ratio or 1))
+                seen += 1
+    except (av.FFmpegError, OSError) as error:  # OSError: an empty file
         if not seen:  # a clip that breaks off is judged as far as it goes
-            raise UnreadableImageError(f"{path}: not a clip that can be decoded: {error.strerror}") from error
-        logger.warning("%s: breaks off after %d sampled frames: %s", path, seen, error.strerror)
+            raise UnreadableImageError(f"{name}: not a clip that can be decoded: {error.strerror}") from error
+        logger.warning("%s: breaks off after %d frames: %s", name, seen, error.strerror)
         return
     if not seen:
-        raise UnreadableImageError(f"{path}: the clip holds no frame")
+        raise UnreadableImageError(f"{name}: the clip holds no frame")
+
+
+def _shown(frame: av.VideoFrame, pixel_aspect: float) -> Image.Image:
+    """The frame as a player shows it: with square pixels, turned and mirrored by the container's display matrix."""
+    image = frame.to_image()
+    if pixel_aspect > 1:
+        image = image.resize((max(1, round(image.width * pixel_aspect)), image.height), Image.Resampling.LANCZOS)
+    elif 0 < pixel_aspect < 1:
+        image = image.resize((image.width, max(1, round(image.height / pixel_aspect))), Image.Resampling.LANCZOS)
+    matrix = frame.side_data.get(Type.DISPLAYMATRIX)
+    if matrix is None:
+        return image
+    a, b, _, c, d = struct.unpack("=5i", bytes(matrix)[:20])
+    largest = max(map(abs, (a, b, c, d))) or 1
+    corners = tuple(round(value / largest) for value in (a, b, c, d))
+    if corners in TURNS:
+        turn = TURNS[corners]
+        return image if turn is None else image.transpose(turn)
+    return image.rotate(frame.rotation, expand=True)  # an angle that no camera writes
+
+
+def _animation(file: BufferedIOBase) -> Iterator[tuple] | None:
+    """The frames of an animated WebP, PNG or AVIF; None for what is something else."""
+    try:
+        image = Image.open(file, formats=[name for name in ANIMATED if name in FORMATS])
+        if getattr(image, "n_frames", 1) < 2 or image.width * image.height > MAX_PIXELS:
+            return None
+    except Exception:  # what is wrong with it, `load_image` says
+        return None
+    return _animated(image, name_of(getattr(file, "name", None), "the animation"))
+
+
+def _animated(image: Image.Image, name: str) -> Iterator[tuple]:
+    seconds, seen = 0.0, 0
+    try:
+        for frame in ImageSequence.Iterator(image):
+            frame.load()
+            still = frame.copy()
+            yield seconds, lambda still=still: load_image(still, name)
+            seen += 1
+            seconds += (frame.info.get("duration") or 100) / 1000  # milliseconds; browsers take 100 for none
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        if not seen:
+            raise UnreadableImageError(f"{name}: damaged or incomplete: {error}") from error
+        logger.warning("%s: breaks off after %d frames: %s", name, seen, error)

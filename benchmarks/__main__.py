@@ -1,4 +1,4 @@
-"""Speed and memory, each beside what one would use instead, measured in the same run.
+"""Speed and memory, compared with the usual alternative, measured in the same run.
 
     python -m benchmarks inference
     python -m benchmarks live --clients 8 --frame-seconds 0.1 --minutes 10
@@ -9,13 +9,13 @@
 
 inference  a camera frame from picture to decision, against MTCNN, InceptionResnetV1 and a second network: frames/s
 loss       the class-wise triplet loss against torch.cdist and plain broadcasting: memory, time, equal results
-loading    batches of photographs from a prepared corpus against ImageFolder and per-image transforms: images/s
-live       the demo's server with simulated people before their cameras: frames/s, answer times, memory
+loading    batches of images from a prepared corpus against ImageFolder and per-image transforms: images/s
+live       the demo's server with simulated users before their cameras: frames/s, response times, memory
 onnx       the network alone, PyTorch against its exported graph in 32 and in 8 bits: milliseconds, size, accuracy
-training   the training loop against a plain one over the same network: images/s, share of time waiting for data
+training   the training loop against a plain one with the same network: images/s, share of time waiting for data
 
-Read the ratios: times depend on the machine and on what else it does, so both sides of a ratio are measured in turn.
-OMP_NUM_THREADS sets the threads, --device cpu leaves a GPU aside, --json FILE keeps the numbers.
+Compare the ratios: times depend on the machine and its other load, so both sides of a ratio are measured in turn.
+OMP_NUM_THREADS sets the threads, --device cpu ignores a GPU, --json FILE saves the numbers.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if arguments.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("--device cuda: PyTorch finds no GPU here")
-        if arguments.json and not arguments.json.parent.is_dir():  # said now, not after the work
+        if arguments.json and not arguments.json.parent.is_dir():  # fail before the work, not after it
             raise ValueError(f"--json {arguments.json}: no folder {arguments.json.parent}")
         result = {"machine": machine(arguments.device)} | benchmark.run(arguments)
         if arguments.json:

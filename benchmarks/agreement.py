@@ -1,7 +1,7 @@
-"""What following a face, instead of detecting it in every frame, changes: boxes, similarities, decisions.
+"""How tracking a face, instead of detecting it in every frame, changes boxes, similarities and decisions.
 
-Detection itself puts its box elsewhere when the picture moves by one pixel, and decisions that are close to a threshold
-turn with it. That is measured on the same frames: it is what can be asked of following.
+Detection itself moves its box when the image is shifted by one pixel, and decisions close to a threshold change with
+it. That is measured on the same frames: tracking cannot be expected to be closer than this.
 """
 
 from dataclasses import replace
@@ -18,13 +18,13 @@ Pair = tuple[Evidence | None, Evidence | None]
 
 
 def agreement(ours: Authenticator, template: Template, frames: list[Image.Image]) -> list[dict]:
-    """Detection against following, and against detection a pixel aside, on the frames that a tracker follows a face in.
+    """Detection against tracking, and against detection shifted by a pixel, on the frames that were tracked.
 
     "decided_alike" counts the frames whose decisions have the same reason for the neutral face and every challenge.
     """
     tracker = FaceTracker(ours.processor)
     pairs = [(ours.look(frame), ours.look(frame, tracker)) for frame in frames]
-    # where a tracker detects, it does so alike: what differs was followed
+    # where a tracker detects, its box is equal: frames that differ were tracked
     followed = [number for number, (one, other) in enumerate(pairs) if not _same_box(one, other)]
     aside = [(pairs[number][0], _a_pixel_aside(ours, frames[number])) for number in followed]
     return [

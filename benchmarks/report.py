@@ -1,4 +1,4 @@
-"""What every benchmark reports: where it ran, and a table whose ratios have their baseline in it."""
+"""What all benchmarks share: the description of the machine, medians, and tables with ratios to a baseline."""
 
 import os
 import platform
@@ -9,7 +9,7 @@ import torch
 
 
 def machine(device: str) -> dict:
-    """What the numbers depend on beside the code."""
+    """Device, processor, cores, threads and torch version, which the numbers depend on."""
     return {
         "device": device,
         "cpu": _cpu_name(),
@@ -26,7 +26,7 @@ def machine_text(facts: dict) -> str:
 
 
 def table(headers: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """Aligned columns: the first, a name, to the left, the others, numbers, to the right."""
+    """Aligned columns: the first (a name) to the left, the others (numbers) to the right."""
     width = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
     lines = [
         "  ".join(f"{cell:{'<>'[number > 0]}{width[number]}}" for number, cell in enumerate(row))
@@ -36,25 +36,26 @@ def table(headers: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 
 def medians(measure: dict, repeats: int) -> dict:
-    """Call each function of `measure` in turn, `repeats` times over, so that what else the machine does hits all
+    """Call the functions in turn, `repeats` times, so that other load on the machine affects all of them equally.
 
-    alike; returns the median of what each returned.
+    Returns:
+        name -> median of the values its function returned.
     """
     values = {name: [] for name in measure}
     for _ in range(repeats):
         for name, function in measure.items():
             values[name].append(function())
-    return {name: median(own) for name, own in values.items()}
+    return {name: median(of_name) for name, of_name in values.items()}
 
 
 def target_text(what: str, value: float, target: float, at_least: bool) -> str:
     reached = value >= target if at_least else value <= target
     bound = "at least" if at_least else "at most"
-    return f"{what}: {value:.2f}, wanted {bound} {target:g}: {'reached' if reached else 'NOT REACHED'}"
+    return f"{what}: {value:.2f}, target {bound} {target:g}: {'reached' if reached else 'NOT REACHED'}"
 
 
 def synchronize(device: str) -> None:
-    """Wait for the GPU, whose work is only queued when a call returns."""
+    """Wait for the GPU: a call returns when its work is queued, not when it is done."""
     if device == "cuda":
         torch.cuda.synchronize()
 
@@ -63,5 +64,5 @@ def _cpu_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):  # not on Linux, or on a processor that has no name there
+    except (OSError, StopIteration):  # not on Linux, or the processor has no name there
         return platform.processor() or platform.machine()

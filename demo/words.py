@@ -84,6 +84,11 @@ SECRET_STEP = "?"
 HINTS = {
     "no_face": "No face in view: come closer, face the camera, and let light fall on you.",
     "several_faces": "More than one face in view: be alone before the camera.",
+    "turned": "The picture lies on its side or upside down: turn the camera upright.",
+    "eyes_covered": "Your eyes cannot be seen: take off what covers them.",
+    "mouth_covered": "Your mouth cannot be seen: take off what covers it.",
+    "blurred": "The picture is too blurred or too dark: hold still, and let light fall on you.",
+    "unclear": "Your face cannot be seen clearly: face the camera, with nothing before it.",
     "different_person": "Your face does not match yet: look straight ahead, without a mask or sunglasses.",
     "no_frames": "The camera's picture could not be read.",
     "wrong_expression": "Not seen yet: show it clearly, and hold it.",

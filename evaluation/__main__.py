@@ -27,13 +27,15 @@ import torch
 from accelerate import PartialState
 from transformers.utils import logging
 
-from checkpoints import Checkpoint, load_checkpoint
+from checkpoints import load_checkpoint
 from evaluation.calibration import calibrate, store
 from evaluation.compare.run import compare_checkpoints
 from evaluation.compare.text import comparison_text
 from evaluation.embeddings.compute import BATCH_SIZE, embed_checkpoint
-from evaluation.protocols.corpus import PROTOCOLS, Section, Skipped, corpus_record, evaluate_corpus
+from evaluation.protocols.corpus import PROTOCOLS, Skipped, corpus_record, evaluate_corpus
 from evaluation.protocols.folds import evaluate_folds, load_folds
+from evaluation.protocols.sections import Section
+from evaluation.quality import calibrate_quality
 from evaluation.report import figures
 from evaluation.report.page import write_page
 from evaluation.report.results import FILE, ModelRecord, add_section, results_of, results_schema, write_json
@@ -89,7 +91,7 @@ def _evaluate(arguments, device, is_main: bool) -> None:
         if checkpoint.path.is_file():
             raise ValueError(f"{arguments.model}: an exported graph cannot average mirror images; export it with them")
         config.test_time_flip = True
-    record = _record(checkpoint)
+    record = ModelRecord(name=checkpoint.name, sha256=checkpoint.sha256)
     results_of(arguments.out, record)  # a folder of other weights is refused before the work
     for data in arguments.data:
         outcomes = evaluate_corpus(
@@ -171,13 +173,14 @@ def _calibrate(arguments, device, is_main: bool) -> None:
         raise FileNotFoundError(f"{arguments.model}: no such folder; the thresholds are written into its config.json")
     checkpoint = load_checkpoint(arguments.model, device)
     config = checkpoint.network.config
-    corpora = {}
+    corpora, faces = {}, []
     for text in arguments.data:
         data, splits = split_corpus(text)
         name = corpus_record(data).name
         if name in corpora:
             raise ValueError(f"{text}: another corpus is called {name}, too; give all its splits together")
         corpus = load_corpus(data, splits or arguments.splits)
+        faces.append(corpus)
         corpora[name] = embed_checkpoint(checkpoint, corpus, arguments.batch_size, arguments.cache)
     if not is_main:
         return
@@ -198,12 +201,10 @@ def _calibrate(arguments, device, is_main: bool) -> None:
             f"{arguments.model}: it is not recorded which people it was trained on, possibly on these", file=sys.stderr
         )
     settings = to_json(calibration) | ({"challenge_expressions": list(required)} if arguments.challenge else {})
+    settings["quality"], settings["calibration"]["quality"] = calibrate_quality(faces)
+    settings["calibrated_weights"] = checkpoint.network.fingerprint()  # with other weights none of it counts
     path = store(settings, checkpoint.path)
     print(f"{calibration_text(calibration)}\nwritten to {path}")
-
-
-def _record(checkpoint: Checkpoint) -> ModelRecord:
-    return ModelRecord(name=checkpoint.name, sha256=checkpoint.sha256)
 
 
 def _report(out: Path, record: ModelRecord, protocol: str, name: str, section: Section, curves, stem: str = "") -> None:

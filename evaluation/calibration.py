@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from evaluation.embeddings.table import Embeddings, concatenate
+from evaluation.protocols.operating_points import at_threshold
 from evaluation.protocols.pairs import GENUINE_PER_PERSON, concatenate_pairs, generated_pairs
-from evaluation.protocols.verification import at_threshold
 from evaluation.statistics.curves import threshold_at_far
 from evaluation.statistics.intervals import rate_over_people
 from evaluation.statistics.rates import Count, InsufficientDataError, Interval, Rate, Share, result

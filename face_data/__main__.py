@@ -28,7 +28,9 @@ from image_processing_facelivenet import FaceLiveNetImageProcessor
 
 PAIRS = {"lfw": ("pairs.txt", lfw_pairs), "ytf": ("splits.txt", ytf_pairs)}  # layout -> the publisher's file of pairs
 FILMED = ("ckplus", "oulucasia")  # their publishers ship no pairs: they are made of the sequences
-HUB_COLUMNS = ("image_column", "identity_column", "expression_column")
+HUB_COLUMNS = (
+    "image_column", "identity_column", "expression_column", "revision", "config", "split", "expression_map",
+)  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -69,7 +71,7 @@ def _prepare(arguments) -> None:
 def _pairs(layout: str, source: Path) -> list[Pair]:
     """The pairs of a corpus, as its publisher ships them or made of its sequences; none for the other layouts."""
     if layout in FILMED:
-        return expression_pairs(READERS[layout](source))
+        return expression_pairs(photograph for photograph in READERS[layout](source) if not photograph.refused)
     name, parsed = PAIRS.get(layout, ("", None))
     return parsed(source / name) if name and (source / name).exists() else []
 
@@ -173,6 +175,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--identity-column", metavar="NAME", help="hub: who it is (default identity, if it is there)")
     command.add_argument(
         "--expression-column", metavar="NAME", help="hub: the expression shown (default expression, if it is there)"
+    )
+    command.add_argument("--revision", metavar="NAME", help="hub: commit, branch or tag of the dataset")
+    command.add_argument("--config", metavar="NAME", help="hub: which of its configurations")
+    command.add_argument("--split", metavar="NAME", help="hub: this split alone (default: all)")
+    command.add_argument(
+        "--expression-map", metavar="THEIRS=OURS,…", help="hub: our names of its labels; what is unknown is skipped"
     )
     command.set_defaults(run=_prepare)
     _add_processing(command)

@@ -44,7 +44,7 @@ def lfw_pairs(pairs_txt: str | Path) -> list[Pair]:
     path = Path(pairs_txt)
     if not path.is_file():
         raise CorpusError(f"{path}: no such file; give pairs.txt as LFW's publisher ships it")
-    lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = [line.split() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     try:
         folds, per_kind = map(int, lines[0])
     except (IndexError, ValueError):
@@ -74,7 +74,7 @@ def ytf_pairs(splits_txt: str | Path) -> list[Pair]:
     path = Path(splits_txt)
     if not path.is_file():
         raise CorpusError(f"{path}: no such file; give splits.txt as YouTube Faces' publisher ships it")
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     pairs = []
     for number, line in enumerate(lines[1:], start=2):
         fields = [field.strip() for field in line.split(",")]

@@ -4,18 +4,21 @@ Shards of photographs are independent of one another: each is written under a te
 together with a note of what it skipped, so whatever ends the run, the next one goes on after the last whole shard.
 """
 
+import hashlib
 import io
 import itertools
 import json
 import multiprocessing
 import os
 import threading
+import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 from datasets import Dataset, disable_progress_bars
 from PIL import Image
@@ -77,8 +80,10 @@ def prepare(
     ):
         whole = itertools.chain([first] if first else [], stream)
         shards = iter(lambda: tuple(itertools.islice(whole, shard_size)), ())
+        shards_read = 0
         for number, shard in enumerate(shards):
-            if _is_done(out / f"part-{number:05d}", shard):
+            shards_read = number + 1
+            if _is_done(out, f"part-{number:05d}", shard):
                 progress.update(len(shard))
                 continue
             pending.add(pool.submit(_prepare_shard, shard, str(out / f"part-{number:05d}"), layout, attributes))
@@ -86,6 +91,8 @@ def prepare(
                 pending = _collect(pending, progress)
         while pending:
             pending = _collect(pending, progress)
+    if surplus := sorted(out.glob("part-*.json"))[shards_read:]:
+        raise _changed(surplus[0], "the source holds fewer photographs than it did")
     return _finish(out, description)
 
 
@@ -115,14 +122,55 @@ def _begin(out: Path, description: dict) -> None:
     _write_json(out / "corpus.json", description | {"complete": False})
 
 
-def _is_done(stem: Path, shard: tuple[Photograph, ...]) -> bool:
-    """Whether this very shard lies there whole; the note is written last."""
-    note = stem.with_suffix(".json")
-    if not note.exists():
+def _is_done(out: Path, name: str, shard: tuple[Photograph, ...]) -> bool:
+    """Whether this very shard lies there whole; the note is written last.
+
+    Raises:
+        CorpusError: it is of other photographs, or of what one was before it was replaced or labelled anew.
+    """
+    path = out / f"{name}.json"
+    if not path.exists():
         return False
-    if json.loads(note.read_text(encoding="utf-8"))["keys"] != [shard[0].key, shard[-1].key]:
-        raise CorpusError(f"{note} belongs to other photographs: the source changed since; choose another folder")
+    note = json.loads(path.read_text(encoding="utf-8"))
+    now = [photograph.key for photograph in shard]
+    if "contents" in note:
+        before, content = note["all_keys"], content_of(shard)
+    else:  # of an earlier version, which kept the first and the last key, but every row has its own
+        kept = pq.read_table(out / f"{name}.parquet", columns=["key"])["key"].to_pylist()
+        left_out = {row["key"] for row in note["skipped"]}
+        before, content = [key for key in now if key in left_out.union(kept)], None
+        before += sorted(left_out.union(kept) - set(now))
+    if before != now or note["keys"] != [now[0], now[-1]]:
+        gone, new = set(before) - set(now), set(now) - set(before)
+        some = [f"{key} is gone" for key in sorted(gone)[:2]] + [f"{key} is new" for key in sorted(new)[:2]]
+        raise _changed(path, ", ".join(some) or "their order is another")
+    if content is not None and content != note["contents"]:
+        raise _changed(path, "a picture or a label was replaced")
     return True
+
+
+def _changed(note: Path, how: str) -> CorpusError:
+    return CorpusError(
+        f"{note} belongs to other photographs: the source changed since ({how}); remove {note.parent} and prepare it "
+        "again, or choose another folder"
+    )
+
+
+def content_of(shard: Sequence[Photograph]) -> str:
+    """A digest of everything a shard is made of: keys, labels, and of files their sizes and times of change."""
+    digest = hashlib.sha256()
+    for photograph in shard:
+        source = photograph.image
+        if isinstance(source, Path):
+            try:
+                about = [source.stat().st_size, source.stat().st_mtime_ns]
+            except OSError:  # it will be skipped, by name
+                about = ["missing"]
+        else:
+            about = [len(source), zlib.crc32(source)] if isinstance(source, bytes) else []
+        labels = {name: value for name, value in vars(photograph).items() if name != "image"}
+        digest.update(json.dumps([labels, about], sort_keys=True, ensure_ascii=False).encode())
+    return digest.hexdigest()
 
 
 def _start_worker(processor: FaceLiveNetImageProcessor) -> None:
@@ -148,6 +196,8 @@ def _prepare_shard(shard: tuple[Photograph, ...], stem: str, layout: str, attrib
                 f"the first photograph {', '.join(attributes) or 'none'}: the reader must give all the same names"
             )
         try:
+            if photograph.refused:
+                raise UnreadableImageError(f"{photograph.key}: {photograph.refused}")
             image, rim = _shown_to_detector(photograph)
             faces = _processor.detect(image)
             if not faces and photograph.enlarge == 1:
@@ -196,6 +246,7 @@ def _prepare_shard(shard: tuple[Photograph, ...], stem: str, layout: str, attrib
     Dataset.from_dict(columns, features=features).to_parquet(temporary)
     os.replace(temporary, path.with_suffix(".parquet"))
     note = {"keys": [shard[0].key, shard[-1].key], "read": len(shard), "several_faces": crowded}
+    note |= {"all_keys": [photograph.key for photograph in shard], "contents": content_of(shard)}
     note |= {"whole_pictures": whole, "skipped": skipped}
     _write_json(path.with_suffix(".json"), note)
     return len(shard)

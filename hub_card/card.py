@@ -14,7 +14,7 @@ import jinja2
 import torch
 from huggingface_hub import EvalResult, ModelCardData
 
-from evaluation.protocols.corpus import Section
+from evaluation.protocols.sections import Section
 from evaluation.report import format
 from evaluation.report.figures import draw_section, file_stem
 from evaluation.report.results import FILE, Results, read_results
@@ -50,12 +50,14 @@ def write_card(folder: Path, results_folder: Path, log: Path | None) -> None:
     results, training = read_results(folder / FILE), contents["training"]
     config = FaceLiveNetConfig.from_pretrained(folder)
     parameters = count_parameters(config)
+    runs = training_runs(training)
     context = {
         "repo": REPO_PLACEHOLDER,
         "config": config,
         "results": results,
         "training": training,
-        "runs": training_runs(training),
+        "runs": runs,
+        "teachers": list({run["teacher"]["sha256"]: run["teacher"] for run in runs if run.get("teacher")}.values()),
         "averaged": [record["config"] for record in (training, *training.get("averaged_with", ()))],
         "calibrated": _calibrated_rates(config),
         "speed": contents.get("inference"),

@@ -19,7 +19,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from checkpoints import load_checkpoint
 from hub_card.folder import read_json
-from modeling_facelivenet import FaceLiveNetModel
+from modeling_facelivenet import CALIBRATED, FaceLiveNetModel
 
 TOLERANCE = 1e-4  # between PyTorch and ONNX Runtime, in float32
 
@@ -65,8 +65,11 @@ def export(model: str | Path, out: Path) -> float:
         difference = largest_difference(network, graph)
         if not difference <= TOLERANCE:
             raise ValueError(f"{model}: the exported graph differs from the network by {difference:.2g}")
+        config = read_json(checkpoint.path / "config.json")
+        if network.calibrated_threshold is None:  # whoever runs the graph cannot compare it with the weights
+            config |= dict.fromkeys(CALIBRATED)
         about = {
-            "config": json.dumps(read_json(checkpoint.path / "config.json")),
+            "config": json.dumps(config),
             "preprocessor": json.dumps(read_json(checkpoint.path / "preprocessor_config.json")),
             "revision": checkpoint.revision,
             "parameters": str(network.num_parameters()),

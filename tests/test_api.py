@@ -5,11 +5,12 @@ import re
 import pytest
 from PIL import Image
 
+from face_data.__main__ import main
 from face_data.drawn import WELL_KNOWN, drawn_photograph
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch, repository, drawn_corpus):
+def folder(tmp_path, monkeypatch, repository):
     """A working directory with everything the snippets name."""
     for name, number in (("anna", 0), ("anna2", 1)):
         drawn_photograph(WELL_KNOWN[0], "neutral", number, seed=0).resize((360, 360)).save(tmp_path / f"{name}.jpg")
@@ -19,8 +20,7 @@ def folder(tmp_path, monkeypatch, repository, drawn_corpus):
     shades[0].save(tmp_path / "clip.gif", save_all=True, append_images=shades[1:], duration=250)
     (tmp_path / "clip.gif").rename(tmp_path / "clip.mp4")  # its first bytes say what it is
     (tmp_path / "pretrained").symlink_to(repository / "pretrained")
-    (tmp_path / "corpora").mkdir()
-    (tmp_path / "corpora/drawn").symlink_to(drawn_corpus)
+    assert main(["synthesize", str(tmp_path / "corpora/drawn"), "--identities", "4", "--per-expression", "2"]) == 0
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -1,6 +1,9 @@
 """The network's numbers, and every loss against a naive loop over its equation."""
 
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -507,6 +510,96 @@ def test_the_classifiers_loss_is_the_mean_over_the_labelled():
     output = classifier(faces, labels=labels)
     torch.testing.assert_close(output.loss, F.cross_entropy(output.logits[[0, 2]], labels[[0, 2]]))
     assert classifier(faces, labels=torch.full((3,), -100)).loss == 0
+
+
+# as transformers' other models behave
+
+
+@pytest.mark.parametrize("change", [{"num_labels": 3}, {"id2label": {0: "calm", 1: "loud"}}])
+def test_a_config_whose_labels_are_changed_can_be_saved(tmp_path, change):
+    FaceLiveNetModel(FaceLiveNetConfig(image_size=75, expression_class_weights=[1.0] * 7)).save_pretrained(tmp_path)
+    config = FaceLiveNetConfig.from_pretrained(tmp_path)
+    for name, value in change.items():
+        setattr(config, name, value)
+    head = FaceLiveNetForImageClassification(config)
+    head(torch.randn(2, 3, 75, 75), labels=torch.tensor([0, 1])).loss.backward()
+    head.save_pretrained(tmp_path / "head")
+    again = FaceLiveNetForImageClassification.from_pretrained(tmp_path / "head")
+    assert again.config.num_labels == len(config.id2label) and list(again.config.challenge_expressions) == []
+
+
+def test_labels_that_only_move_keep_what_may_be_asked_for():
+    config = FaceLiveNetConfig()
+    config.id2label = {0: "happy", 1: "calm"}
+    assert config.challenge_expressions == ["happy"]
+
+
+def test_the_problem_type_chooses_the_loss():
+    torch.manual_seed(0)
+    faces, several = torch.randn(3, 3, 75, 75), torch.randint(0, 2, (3, 4)).float()
+    labels = {"id2label": dict(enumerate("abcd")), "label2id": {name: index for index, name in enumerate("abcd")}}
+    config = FaceLiveNetConfig(image_size=75, dropout=0, problem_type="multi_label_classification", **labels)
+    output = FaceLiveNetForImageClassification(config)(faces, labels=several)
+    expected = F.binary_cross_entropy_with_logits(output.logits, several)
+    torch.testing.assert_close(output.loss, expected)
+    one = FaceLiveNetConfig(image_size=75, dropout=0, problem_type="regression", num_labels=1)
+    output = FaceLiveNetForImageClassification(one)(faces, labels=torch.tensor([0.5, 1.0, 2.0]))
+    torch.testing.assert_close(output.loss, F.mse_loss(output.logits[:, 0], torch.tensor([0.5, 1.0, 2.0])))
+
+
+@pytest.mark.parametrize("kind", [FaceLiveNetModel, FaceLiveNetForImageClassification])
+def test_arguments_are_heeded_or_refused(kind):
+    model = kind(FaceLiveNetConfig(image_size=75)).eval()
+    faces = torch.randn(1, 3, 75, 75)
+    with torch.no_grad():
+        found, expected = model(faces, return_dict=False), model(faces, output_hidden_states=False).to_tuple()
+    assert type(found) is tuple and all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+    for argument, message in (("lables", "unexpected argument 'lables'"), ("output_hidden_states", "outputs alone")):
+        with pytest.raises(TypeError, match=message):
+            model(faces, **{argument: True})
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_trace_is_taken_with_gradients_on():
+    model = FaceLiveNetModel(FaceLiveNetConfig(image_size=75)).eval()
+    faces = torch.randn(2, 3, 75, 75)
+    traced = torch.jit.trace(model, faces, strict=False)
+    torch.testing.assert_close(traced(faces)["embedding"], model(faces).embedding)
+
+
+def test_a_training_step_is_compiled(monkeypatch):
+    """With the graphs of a compiler that runs them as they are: what fails in a graph fails here too."""
+    torch.manual_seed(0)
+    model = FaceLiveNetModel(FaceLiveNetConfig(image_size=75, repeats=[0, 0, 0], num_identities=4, dropout=0)).train()
+    before = model.identity_head.centers.clone()
+    compiled = torch.compile(model, backend="aot_eager")
+    output = compiled(torch.randn(4, 3, 75, 75), torch.arange(4), torch.arange(4))
+    output.loss.backward()
+    assert torch.isfinite(output.loss) and not torch.equal(model.identity_head.centers, before)
+    assert model.shared.conv2d_1a.conv.weight.grad.abs().sum() > 0
+
+
+def test_the_shipped_folder_loads_from_anywhere_as_remote_code(repository, tmp_path):
+    """What README and the first example say, in a process that cannot import the repository."""
+    script = f"""
+import torch
+from transformers import AutoModel, pipeline
+folder = {str(repository / "pretrained")!r}
+model = AutoModel.from_pretrained(folder, trust_remote_code=True)
+assert model(torch.randn(1, 3, 96, 96)).embedding.dtype == torch.float32
+judge = pipeline("face-authentication", model=folder, trust_remote_code=True, device="cpu")
+judge.save_pretrained("saved")
+again = pipeline("face-authentication", model="saved", trust_remote_code=True, device="cpu")
+face = torch.rand(96, 96, 3).numpy()
+one, other = (every(face, face, "happy", detect=False) for every in (judge, again))
+assert one == other and one["threshold"] is not None, (one, other)
+print("the same")
+"""
+    environment = os.environ | {"HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=500
+    )
+    assert done.stdout.endswith("the same\n"), done.stderr
 
 
 # a teacher

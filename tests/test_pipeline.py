@@ -1,5 +1,6 @@
 """The fusion rule: whatever it is given, it never accepts unless the rule holds; and its transformers pipeline."""
 
+import copy
 import itertools
 import json
 import math
@@ -13,8 +14,9 @@ from PIL import Image
 from authentication.authenticator import Authenticator
 from face_data.drawn import draw_face
 from image_processing_facelivenet import FaceLiveNetImageProcessor
-from modeling_facelivenet import FaceLiveNetConfig, FaceLiveNetModel
+from modeling_facelivenet import FaceLiveNetConfig, FaceLiveNetForImageClassification, FaceLiveNetModel
 from pipeline_facelivenet import (
+    QUALITY,
     REASONS,
     Decision,
     FaceAuthenticationPipeline,
@@ -25,6 +27,8 @@ from pipeline_facelivenet import (
     has_risen,
     margins,
     reject,
+    unlike_references,
+    unusable_reason,
 )
 
 HAPPY = {"neutral": 0.2, "happy": 0.7, "sad": 0.1}
@@ -206,6 +210,11 @@ def test_json_is_strict_and_complete(decision):
 
 
 ACCEPTED, STRANGER, WRONG = judge(), judge(similarity=0.2), judge(probabilities=NEUTRAL)
+DOUBTFUL = judge(similarity=0.4)  # a bad moment of the same person, or somebody who looks alike
+COVERED = decide(
+    similarity=0.8, threshold=0.5, expression_probabilities=HAPPY, required_expression="happy",
+    expression_threshold=0.5, unusable="eyes_covered",
+)  # fmt: skip
 BLANK, CROWD = reject("no_face", "happy"), reject("several_faces", "happy")
 
 
@@ -224,6 +233,15 @@ BLANK, CROWD = reject("no_face", "happy"), reject("several_faces", "happy")
         ([BLANK, STRANGER], 1, "different_person"),
         ([ACCEPTED], 1, "accepted"),
         ([judge(probabilities=NEUTRAL, required="neutral")] * 3, 3, "not_held"),
+        ([STRANGER] * 32 + [ACCEPTED] * 6, 3, "different_person"),
+        ([ACCEPTED] * 20 + [STRANGER] * 3, 3, "different_person"),
+        ([ACCEPTED] * 20 + [STRANGER, BLANK, STRANGER, STRANGER], 3, "different_person"),
+        ([ACCEPTED] * 20 + [STRANGER, STRANGER, WRONG, STRANGER], 3, "accepted"),
+        ([ACCEPTED] * 4 + [BLANK] * 9, 3, "accepted"),
+        ([ACCEPTED] * 4 + [DOUBTFUL] * 4, 3, "accepted"),
+        ([ACCEPTED] * 4 + [DOUBTFUL] * 5, 3, "different_person"),
+        ([COVERED] * 9, 3, "eyes_covered"),
+        ([COVERED] * 9 + [ACCEPTED] * 3, 3, "accepted"),
     ],
 )
 def test_frames(frames, hold, reason):
@@ -257,6 +275,44 @@ def test_probes(probes, reason):
     assert decision.accepted is (reason == "accepted")
 
 
+def test_a_face_that_cannot_be_judged_is_never_accepted():
+    assert (COVERED.accepted, COVERED.reason) == (False, "eyes_covered")
+    assert (COVERED.similarity, COVERED.same_identity) == (0.8, True)
+    assert decide_probes([COVERED, ACCEPTED], "happy").accepted
+
+
+GOOD = {"roll": 0.0, "sharpness": 9.0, "eyes": 1.2, "mouth": 1.3, "detection_probability": 0.9999}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({}, None),
+        ({"roll": 34}, None),
+        ({"roll": -36}, "turned"),
+        ({"roll": 90, "sharpness": 0}, "turned"),
+        ({"roll": math.nan}, "turned"),
+        ({"sharpness": 2.9, "eyes": 0}, "blurred"),
+        ({"eyes": 0.4}, "eyes_covered"),
+        ({"mouth": 0.1}, "mouth_covered"),
+        ({"detection_probability": 0.98}, "unclear"),
+        *(({name: math.nan}, reason) for name, reason in QUALITY.items()),
+    ],
+)
+def test_why_a_face_cannot_be_judged(change, reason):
+    quality = {"sharpness": 3.0, "eyes": 0.5, "mouth": 0.3, "detection_probability": 0.99}
+    assert unusable_reason(GOOD | change, quality) == reason
+    assert unusable_reason(GOOD | change, None) == (reason if reason == "turned" else None)
+
+
+def test_references_of_different_people_are_noticed():
+    anna, again, ben = np.array([1.0, 0, 0]), np.array([0.8, 0.6, 0]), np.array([0, 0, 1.0])
+    assert unlike_references(np.stack([anna, again]), 0.5) == []
+    assert unlike_references(np.stack([anna, ben]), 0.5) == [0, 1]
+    assert unlike_references(np.stack([anna, again, ben]), 0.5) == [2]
+    assert unlike_references(np.stack([anna]), 0.5) == unlike_references(np.stack([anna, ben]), None) == []
+
+
 def test_a_similarity_past_one_by_rounding_is_reported_as_the_number_one():
     assert isinstance(judge(1.00001).similarity, float)
 
@@ -268,6 +324,7 @@ def alike():
     model = FaceLiveNetModel(FaceLiveNetConfig(image_size=75, similarity_threshold=0.5)).eval()
     with torch.no_grad():
         model.expression_head.classifier.bias[model.config.expressions.index("happy")] = 20
+    model.config.calibrated_weights = model.fingerprint()
     return FaceAuthenticationPipeline(model, image_processor=FaceLiveNetImageProcessor(size=75), device="cpu")
 
 
@@ -310,3 +367,83 @@ def test_what_the_pipeline_refuses(alike, faces):
         alike(faces[0], "nowhere.png", "happy")
     with pytest.raises(ValueError, match="expression 'smug': this model knows neutral, anger"):
         alike(faces[0], faces[1], "smug")
+
+
+def test_references_and_probes_of_all_kinds(alike, faces):
+    expected = alike(faces[:2], faces[2], "happy")
+    assert alike((face for face in faces[:2]), iter([faces[2]]), "happy") == expected
+    for nobody in ([], (), iter(())):
+        with pytest.raises(ValueError, match="no reference photograph"):
+            alike(nobody, faces[2], "happy")
+    assert alike(faces[0], [], "happy")["reason"] == "no_frames"
+    with pytest.raises(ValueError, match=r"probe 1: cannot read a picture from int"):
+        alike(faces[0], [faces[1], 7], "happy")
+
+
+def test_a_model_in_training_judges_as_always_and_does_not_move(alike, faces):
+    expected = alike(faces[0], faces[1], "happy")
+    before = {name: value.clone() for name, value in alike.model.state_dict().items()}
+    alike.model.train()
+    alike.model.shared.eval()  # somebody froze these
+    assert alike(faces[0], faces[1], "happy") == expected
+    assert alike.model.training and not alike.model.shared.training
+    assert all(torch.equal(value, before[name]) for name, value in alike.model.state_dict().items())
+    alike.model.eval()
+
+
+def test_a_threshold_counts_with_the_weights_it_was_calibrated_on_alone(alike, faces, tmp_path):
+    """Written to in memory, loaded beside another branch, averaged: each is another network."""
+    model = copy.deepcopy(alike.model)
+    other = FaceAuthenticationPipeline(model, image_processor=alike.image_processor, device="cpu")
+    assert other(faces[0], faces[1], "happy")["accepted"]
+    for name in ("verification.block8.conv2d.weight", "expression_head.classifier.bias"):
+        model = copy.deepcopy(alike.model)
+        changed = dict(model.named_parameters()).get(name)
+        with torch.no_grad():
+            changed.mul_(1.01)
+        other = FaceAuthenticationPipeline(model, image_processor=alike.image_processor, device="cpu")
+        decision = other(faces[0], faces[1], "happy")
+        assert (decision["reason"], decision["threshold"]) == ("uncalibrated", None)
+        assert Authenticator(model, alike.image_processor).config.similarity_threshold is None
+        model.save_pretrained(tmp_path)
+        saved = json.loads((tmp_path / "config.json").read_text())
+        assert saved.get("similarity_threshold") is None and model.config.similarity_threshold == 0.5
+
+
+def test_a_saved_expression_head_lets_nobody_in(alike, faces, tmp_path):
+    """Loaded as the whole network its branch 1 is random, and finds everybody alike."""
+    alike.model.save_pretrained(tmp_path / "whole")
+    head = FaceLiveNetForImageClassification.from_pretrained(tmp_path / "whole")
+    head.save_pretrained(tmp_path / "head")
+    saved = json.loads((tmp_path / "head" / "config.json").read_text())
+    assert saved.get("similarity_threshold") is saved.get("calibration") is None
+    threshold = {"similarity_threshold": 0.5, "calibrated_weights": alike.model.config.calibrated_weights}
+    (tmp_path / "head" / "config.json").write_text(json.dumps(saved | threshold))  # as earlier versions saved it
+    model = FaceLiveNetModel.from_pretrained(tmp_path / "head")
+    pipeline = FaceAuthenticationPipeline(model, image_processor=alike.image_processor, device="cpu")
+    assert pipeline(faces[0], faces[1], "happy")["reason"] == "uncalibrated"
+
+
+def test_the_fingerprint_is_that_of_the_shipped_weights_in_every_precision(repository):
+    found = set()
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        model = FaceLiveNetModel.from_pretrained(repository / "pretrained", dtype=dtype)
+        found.add(model.fingerprint())
+        assert model.calibrated_threshold == model.config.similarity_threshold is not None
+    assert len(found) == 1
+
+
+@pytest.mark.real_data
+def test_strangers_whose_photographs_both_lie_on_their_side(repository, real_data):
+    model = FaceLiveNetModel.from_pretrained(repository / "pretrained", dtype=torch.float32)
+    processor = FaceLiveNetImageProcessor.from_pretrained(repository / "pretrained")
+    judge = FaceAuthenticationPipeline(model, image_processor=processor, device="cpu")
+    for one, other in (("180_male_13", "180_female_75"), ("270_female_4", "270_female_68")):
+        odd = real_data / "odd_files"
+        assert not judge(odd / f"turned{one}.jpg", odd / f"turned{other}.jpg", "neutral")["same_identity"]
+        upright = odd / f"upright_{one[4:]}.jpg"
+        assert judge(upright, odd / f"turned{one}.jpg", "neutral")["similarity"] > 0.95
+    references = [real_data / "london" / f"{name}.jpg" for name in ("004_neutral", "004_happy", "107_neutral")]
+    with pytest.raises(ValueError, match="reference 2 of 3 seems to show somebody else"):
+        judge(references, references[0], "neutral")
+    assert judge(references, references[0], "neutral", allow_unlike=True)["similarity"] is not None

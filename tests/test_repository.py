@@ -20,7 +20,10 @@ ROOMS = {  # room -> what it may import of the project
     },
     "face_data": {"image_processing_facelivenet"},
     "figure_style": set(),
-    "train": {"modeling_facelivenet", "image_processing_facelivenet", "face_data", "figure_style", "checkpoints"},
+    "train": {
+        "modeling_facelivenet", "image_processing_facelivenet", "pipeline_facelivenet", "face_data", "figure_style",
+        "checkpoints",
+    },
     "evaluation": {
         "modeling_facelivenet", "image_processing_facelivenet", "pipeline_facelivenet", "authentication", "face_data",
         "figure_style", "checkpoints", "onnx_network",

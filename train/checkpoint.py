@@ -97,6 +97,27 @@ def save_model(model: FaceLiveNetModel, processor: FaceLiveNetImageProcessor, fo
     shutil.rmtree(old, ignore_errors=True)
 
 
+def try_to_save_model(
+    model: FaceLiveNetModel, processor: FaceLiveNetImageProcessor, folder: Path, record: dict
+) -> bool:
+    """`save_model`; where the disk refuses it, the earlier one stands, stderr says so, and training goes on.
+
+    Returns:
+        whether it was written.
+    """
+    try:
+        save_model(model, processor, folder, record)
+    except Exception as error:  # safetensors raises kinds of its own where the disk is full
+        shutil.rmtree(folder.with_name(folder.name + ".tmp"), ignore_errors=True)
+        old = folder.with_name(folder.name + ".old")
+        if old.exists() and not folder.exists():
+            os.replace(old, folder)
+        standing = "the earlier one still stands" if folder.exists() else "there is no earlier one"
+        print(f"train: {folder} could not be written ({error}); {standing}", file=sys.stderr)
+        return False
+    return True
+
+
 def without_identities(config: FaceLiveNetConfig, state: dict, **settings) -> FaceLiveNetModel:
     """A network of this config, with `settings` over it, and this state, but no identity or teacher head."""
     headless = config.to_dict() | {"num_identities": 0, "sampled_identities": 0, "teacher_size": 0} | settings

@@ -4,8 +4,10 @@ import argparse
 import difflib
 import re
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import get_args, get_origin, get_type_hints
 
 import yaml
 from huggingface_hub.errors import StrictDataclassError
@@ -135,9 +137,8 @@ class TrainingConfig:
             if not condition:
                 raise ValueError(f"{name}: {expected}, not {getattr(self, name)!r}")
 
-        for one in fields(self):  # YAML reads 1e-3 as text
-            if one.type is float:
-                setattr(self, one.name, _number(one.name, getattr(self, one.name)))
+        for name, kind in get_type_hints(TrainingConfig).items():  # the parser writes to those of `fields`
+            setattr(self, name, _typed(name, getattr(self, name), kind))
         settings = {one.name for one in fields(FaceLiveNetConfig)} | {"id2label", "label2id"}
         for name, value in self.network.items():
             if name not in settings:
@@ -152,7 +153,6 @@ class TrainingConfig:
         check(self.optimizer in OPTIMIZERS, "optimizer", f"one of {', '.join(OPTIMIZERS)}")
         check(self.schedule in SCHEDULES, "schedule", f"one of {', '.join(SCHEDULES)}")
         check(self.mixed_precision in ("auto", "no", "bf16"), "mixed_precision", "auto, no or bf16")
-        self.fold = None if self.fold is None else str(self.fold)
         folds = [str(fold) for fold in range(1, FOLDS + 1)]
         check(self.fold in (None, "all", *folds), "fold", f"1 to {FOLDS} or all")
         for name in (
@@ -188,11 +188,28 @@ class TrainingConfig:
         check(not (self.streaming and self.decoded_cache), "decoded_cache", "false with --streaming")
 
 
-def _number(name: str, value) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name}: a number, not {value!r}") from None
+def _typed(name: str, value, kind):
+    """A value as YAML or the command line gave it, in its field's type; ValueError, naming the key, where it is not."""
+    if kind is float:  # YAML reads 1e-3 as text
+        with suppress(TypeError, ValueError):
+            if not isinstance(value, bool):
+                return float(value)
+        raise ValueError(f"{name}: a number, not {value!r}")
+    if get_origin(kind) is list:
+        if not isinstance(value, (list, tuple)):
+            example = {list[str]: "corpora/lfw", list[int]: "1000", list[float]: "0.5"}[kind]
+            raise ValueError(f"{name}: a list such as [{example}], not {value!r}")
+        return [_typed(f"{name}[{place}]", one, get_args(kind)[0]) for place, one in enumerate(value)]
+    if kind == str | None and value is None:
+        return None
+    if name == "fold" and type(value) is int:
+        return str(value)
+    if kind == str | None:
+        kind = str
+    if type(value) is not kind:  # True is an int to Python, but no number of steps
+        expected = {int: "a whole number", bool: "true or false", str: "a text", dict: "settings by name"}[kind]
+        raise ValueError(f"{name}: {expected}, not {value!r}")
+    return value
 
 
 def parse_config(argv: list[str] | None = None) -> TrainingConfig:
@@ -225,22 +242,30 @@ def parse_config(argv: list[str] | None = None) -> TrainingConfig:
         parser.error(str(error))
 
 
-def _read(parser: argparse.ArgumentParser, file: Path) -> dict:
-    """A preset, over the one it names as its `base`."""
+def _read(parser: argparse.ArgumentParser, file: Path, above: frozenset[Path] = frozenset()) -> dict:
+    """A preset, over the one it names as its `base`; `above` are the presets that stand on this one."""
     if not file.is_file():
         parser.error(f"--config {file}: no such file")
+    if file.resolve() in above:
+        parser.error(f"{file}: its `base` leads back to itself")
     try:
         settings = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except UnicodeDecodeError:
+        parser.error(f"{file} is not text: give a YAML file of settings")
     except yaml.YAMLError as error:
         parser.error(f"{file} is not YAML: {error}")
     if not isinstance(settings, dict):
         parser.error(f"{file} holds no settings: expected lines such as `steps: 300`")
     base = settings.pop("base", None)
+    if base is not None and not isinstance(base, str):
+        parser.error(f"{file}: base: the name of a preset, not {base!r}")
     known = {one.name for one in fields(TrainingConfig)}
+    if not isinstance(settings.get("network", {}), dict):
+        parser.error(f"{file}: network: settings by name, not {settings['network']!r}")
     for key in settings:
         if key not in known:
             parser.error(f"{file}: unknown key {key!r}; known are {', '.join(sorted(known))}")
-    return _over(_read(parser, file.parent / base), settings) if base else settings
+    return _over(_read(parser, file.parent / base, above | {file.resolve()}), settings) if base else settings
 
 
 def _over(settings: dict, later: dict) -> dict:

@@ -1,4 +1,4 @@
-"""A run's model -> the checkpoint that is shipped: half precision, and without the Python files, which stand beside it.
+"""A run's model -> the checkpoint that is shipped: half precision, and links to the Python files beside it.
 
 python -m train.export runs/dynamic/last pretrained --challenge happy
 python -m train.export runs/one/last runs/other/last pretrained --challenge happy      # the mean of their weights
@@ -10,6 +10,7 @@ better than each, for nothing ("Model soups", arXiv 2203.05482). Whether it is h
 
 import argparse
 import json
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -18,13 +19,19 @@ from pathlib import Path
 import torch
 from huggingface_hub.errors import StrictDataclassError
 
+import image_processing_facelivenet
+import modeling_facelivenet
+import pipeline_facelivenet
 from modeling_facelivenet import FaceLiveNetModel
+from pipeline_facelivenet import CUSTOM_PIPELINES
 from train.checkpoint import RECORD
 from train.record import all_splits
 
 
 def export(sources: Sequence[Path], out: Path, challenge: list[str]) -> None:
     """Write config.json, model.safetensors (fp16), preprocessor_config.json and training.json to `out`.
+
+    Thresholds stay only where they were calibrated on the very weights that are written; else calibrate afterwards.
 
     Args:
         sources: folders that a run saved, all of the same network; of several the mean of the weights. Config and
@@ -39,7 +46,7 @@ def export(sources: Sequence[Path], out: Path, challenge: list[str]) -> None:
     models = [FaceLiveNetModel.from_pretrained(source, dtype=torch.float32) for source in sources]
     model = models[0]
     if len(models) > 1:
-        model.load_state_dict(_mean_weights(sources, models))
+        model.load_state_dict(_mean_weights(sources, models))  # a threshold of the first one's is not saved then
     model.config.challenge_expressions = challenge
     model.config.validate()
     model.half().save_pretrained(out)
@@ -49,12 +56,23 @@ def export(sources: Sequence[Path], out: Path, challenge: list[str]) -> None:
         record["averaged_with"] = others
         record["trained_on"] = all_splits([one.get("trained_on") for one in (record, *others)])
     (out / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    for code in out.glob("*.py"):
-        code.unlink()
-    for name in ("config.json", "preprocessor_config.json"):  # auto_map names the code that is not there
-        settings = json.loads((out / name).read_text(encoding="utf-8"))
-        settings.pop("auto_map", None)
-        (out / name).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    path = out / "config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    # whoever loads without naming a dtype gets the one the processor's faces have
+    settings |= {"dtype": "float32", "custom_pipelines": CUSTOM_PIPELINES}
+    path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    for code in (modeling_facelivenet, image_processing_facelivenet, pipeline_facelivenet):
+        _link(Path(code.__file__), out)
+
+
+def _link(code: Path, folder: Path) -> None:
+    """A relative link to a Python file that transformers runs from the folder; a copy where links are not allowed."""
+    link = folder / code.name
+    link.unlink(missing_ok=True)
+    try:
+        link.symlink_to(os.path.relpath(code, folder))
+    except OSError:  # Windows, without the right to
+        shutil.copy(code, link)
 
 
 def _mean_weights(sources: Sequence[Path], models: Sequence[FaceLiveNetModel]) -> dict[str, torch.Tensor]:

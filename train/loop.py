@@ -29,8 +29,8 @@ from train.checkpoint import (
     anybody,
     holds_a_run,
     newest_checkpoint,
-    save_model,
     save_training_state,
+    try_to_save_model,
     without_identities,
 )
 from train.config import TrainingConfig
@@ -198,7 +198,7 @@ def train(config: TrainingConfig) -> dict:
                             accelerator.log(numbers, step=progress.step)
                         record = run_record(config, accelerator, progress, labels, plain, teacher)
                         for folder in ["last"] + ["best"] * better:
-                            save_model(used, processor, out / folder, record)
+                            try_to_save_model(used, processor, out / folder, record)
             if saving or stopping:
                 with progress.paused():
                     saved = save_training_state(accelerator, out, progress.step, config.keep_checkpoints)

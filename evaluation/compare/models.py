@@ -19,8 +19,9 @@ from functools import partial
 
 import numpy as np
 
-from evaluation.compare.paired_tests import Difference, McNemar, bootstrap_difference, mcnemar, paired_bootstrap
-from evaluation.compare.seeds import SeedRow, corrected, rows_over_seeds
+from evaluation.compare.paired_tests import bootstrap_difference, mcnemar, paired_bootstrap
+from evaluation.compare.results import Cell, Comparison, ExpressionComparison, Row, VerificationComparison
+from evaluation.compare.seeds import corrected, rows_over_seeds
 from evaluation.embeddings.table import Embeddings, training_warning
 from evaluation.protocols.expression import paper_order
 from evaluation.protocols.pairs import score_pairs
@@ -28,79 +29,12 @@ from evaluation.protocols.verification import decide_out_of_fold
 from evaluation.statistics.classification import weighted_classification
 from evaluation.statistics.curves import WeightedRoc, tar_at_far
 from evaluation.statistics.intervals import RESAMPLES, interval, weighted_share
-from evaluation.statistics.rates import LEVEL, Count, Interval, Rate, Share, rate, result
+from evaluation.statistics.rates import LEVEL, rate
 from evaluation.training_record import TASKS, TrainingSummary
 from face_data.pairs import Pair, generate_pairs
 
 VERIFICATION = ("accuracy", "auc", "eer", "tar_at_far")
 EXPRESSION = ("accuracy", "balanced_accuracy", "macro_f1")
-
-
-@result
-class Cell:
-    """One number of one model, with its bootstrap interval; counts for those that are a share of cases."""
-
-    value: Share | None
-    bootstrap: Interval | None = None
-    counts: Rate | None = None
-
-
-@result
-class Row:
-    """One model. cells: metric -> number; empty where the model was not trained for the task. difference, mcnemar:
-    to the reference; None in the reference's own row."""
-
-    label: str
-    cells: dict[str, Cell]
-    difference: dict[str, Difference] | None = None
-    mcnemar: McNemar | None = None
-
-
-@result
-class TaskComparison:
-    """One task. unit: what the bootstrap draws, people or images. seeds: rows of networks that differ by seed alone."""
-
-    reference: str
-    unit: str
-    rows: list[Row]
-    seeds: list[SeedRow]
-
-
-@result
-class VerificationComparison(TaskComparison):
-    """pairs, genuine, missing_pairs, people: those of the accuracy, whose thresholds were chosen on `threshold`. The
-    curves' metrics are of genuine_pairs and impostor_pairs, TAR at `far`."""
-
-    pairs: Count
-    genuine: Count
-    missing_pairs: Count
-    people: Count
-    threshold: str
-    far: Share
-    genuine_pairs: Count
-    impostor_pairs: Count
-
-
-@result
-class ExpressionComparison(TaskComparison):
-    """photographs: images whose label all models have; left_out: images with other labels."""
-
-    photographs: Count
-    left_out: Count
-    classes: list[str]
-
-
-@result
-class Comparison:
-    """One corpus. models: label -> how it was trained. A task is None where it was not evaluated."""
-
-    models: dict[str, TrainingSummary]
-    level: float
-    seed: int
-    resamples: int
-    warnings: list[str]
-    verification: VerificationComparison | None
-    expression: ExpressionComparison | None
 
 
 def balanced_pairs(embeddings: Embeddings, seed: int, genuine_per_person: int = 10) -> list[Pair]:

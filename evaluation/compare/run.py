@@ -15,7 +15,8 @@ from accelerate import PartialState
 
 from checkpoints import load_checkpoint
 from evaluation.compare import baselines
-from evaluation.compare.models import Comparison, balanced_pairs, compare
+from evaluation.compare.models import balanced_pairs, compare
+from evaluation.compare.results import Comparison
 from evaluation.compare.seeds import first_of_each
 from evaluation.embeddings.compute import BATCH_SIZE, embed_checkpoint
 from evaluation.embeddings.table import Embeddings

@@ -1,7 +1,7 @@
 """A comparison as text: how each model was trained, what each of them reached, and what distinguishes them."""
 
-from evaluation.compare.models import Cell, Comparison, ExpressionComparison, TaskComparison, VerificationComparison
 from evaluation.compare.paired_tests import Difference
+from evaluation.compare.results import Cell, Comparison, ExpressionComparison, TaskComparison, VerificationComparison
 from evaluation.compare.seeds import SeedCell
 from evaluation.report.format import number, span
 from evaluation.training_record import TASKS, TrainingSummary

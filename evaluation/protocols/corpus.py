@@ -17,13 +17,22 @@ from datasets import Dataset
 from checkpoints import Checkpoint
 from evaluation.embeddings.compute import BATCH_SIZE, embed_checkpoint
 from evaluation.embeddings.table import Embeddings, training_warning
-from evaluation.protocols.decisions import DecisionsReport, evaluate_decisions
-from evaluation.protocols.expression import ExpressionReport, class_mapping, expression_report
+from evaluation.protocols.decisions import evaluate_decisions
+from evaluation.protocols.expression import class_mapping, expression_report
 from evaluation.protocols.pairs import ScoredPairs
-from evaluation.protocols.sessions import SessionsReport, session_report
-from evaluation.protocols.slices import SlicesReport, evaluate_slices
-from evaluation.protocols.verification import REPORT_FOLD, VerificationResult, evaluate_verification
-from evaluation.statistics.rates import InsufficientDataError, result
+from evaluation.protocols.sections import (
+    AuthenticationSection,
+    CorpusRecord,
+    ExpressionSection,
+    Section,
+    SessionsSection,
+    SlicesSection,
+    VerificationSection,
+)
+from evaluation.protocols.sessions import session_report
+from evaluation.protocols.slices import evaluate_slices
+from evaluation.protocols.verification import REPORT_FOLD, evaluate_verification
+from evaluation.statistics.rates import InsufficientDataError
 from face_data.pairs import Pair, read_pairs
 from face_data.table import column, load_corpus, read_summary
 
@@ -35,72 +44,6 @@ DEFAULT_SPLITS = {  # the first group of which the corpus has any is evaluated
     "sessions": (("9", "10"), ("valid", "test")),
 }
 PACKAGES = ("torch", "torchvision", "transformers", "datasets", "scikit-learn", "numpy", "pillow")
-
-
-@result
-class CorpusRecord:
-    """The corpus's name, and what its preparation skipped; a corpus on the Hub is identified by its id alone."""
-
-    name: str
-    photographs: int | None = None
-    prepared: int | None = None
-    skipped_by_reason: dict[str, int] | None = None
-
-
-@result
-class Section:
-    """One result of one protocol, and its circumstances.
-
-    train_splits: the corpus's splits that the network was trained on, None where that is not recorded. warnings: why
-    the result may not hold for new people. figures: kind -> file name of the PNG beside results.json. seconds: the
-    network's and the protocol's. versions: package -> version.
-    """
-
-    corpus: CorpusRecord
-    splits: list[str]
-    seed: int
-    image_size: int
-    flip: bool
-    train_splits: list[str] | None
-    warnings: list[str]
-    figures: dict[str, str]
-    seconds: float | None = None
-    date: str
-    versions: dict[str, str]
-
-
-@result
-class VerificationSection(Section, VerificationResult):
-    """The figures of verification, beside its circumstances."""
-
-
-@result
-class ExpressionSection(Section):
-    """The figures of expression recognition."""
-
-    report: ExpressionReport
-
-
-@result
-class AuthenticationSection(Section):
-    """The figures of the joint decision, and the record of the thresholds' calibration from the checkpoint's config."""
-
-    report: DecisionsReport
-    calibration: dict | None
-
-
-@result
-class SessionsSection(Section):
-    """The figures of simulated sessions."""
-
-    report: SessionsReport
-
-
-@result
-class SlicesSection(Section):
-    """The figures of each group of a corpus."""
-
-    report: SlicesReport
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,12 @@ from checkpoints import Checkpoint, load_checkpoint
 from evaluation.calibration import calibrate
 from evaluation.embeddings.compute import BATCH_SIZE, embed_checkpoint
 from evaluation.embeddings.table import Embeddings, concatenate, training_warning
-from evaluation.protocols.corpus import Section, circumstances, corpus_record
+from evaluation.protocols.corpus import circumstances, corpus_record
 from evaluation.protocols.decisions import DecisionsReport, build_trials, decide_trials, trials_report
 from evaluation.protocols.expression import ExpressionReport, class_mapping, expression_report
+from evaluation.protocols.operating_points import Curve, curve
 from evaluation.protocols.pairs import ScoredPairs, concatenate_pairs, generated_pairs, score_pairs
-from evaluation.protocols.verification import Curve, curve
+from evaluation.protocols.sections import Section
 from evaluation.statistics.curves import best_threshold
 from evaluation.statistics.intervals import rate_over_people
 from evaluation.statistics.rates import InsufficientDataError, Rate, Share, rate, result

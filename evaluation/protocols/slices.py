@@ -11,8 +11,8 @@ from dataclasses import replace
 from evaluation.embeddings.table import Embeddings
 from evaluation.protocols.decisions import evaluate_decisions
 from evaluation.protocols.expression import expression_report
+from evaluation.protocols.operating_points import at_threshold, curve
 from evaluation.protocols.pairs import generated_pairs
-from evaluation.protocols.verification import at_threshold, curve
 from evaluation.statistics.rates import Count, InsufficientDataError, Interval, Rate, Share, result
 
 MIN_PEOPLE = 10  # fewer cannot represent others, however many images they have

@@ -15,9 +15,9 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from evaluation.embeddings.table import Embeddings
-from evaluation.protocols.corpus import ExpressionSection, Section, SlicesSection, VerificationSection
 from evaluation.protocols.folds import FoldsSection
 from evaluation.protocols.pairs import ScoredPairs
+from evaluation.protocols.sections import ExpressionSection, Section, SlicesSection, VerificationSection
 from evaluation.statistics.curves import roc
 from evaluation.statistics.probabilities import ConfidenceBin
 from evaluation.statistics.rates import Rate, wilson

@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from evaluation.protocols.corpus import (
+from evaluation.protocols.folds import FoldsSection
+from evaluation.protocols.sections import (
     AuthenticationSection,
     ExpressionSection,
     Section,
@@ -18,7 +19,6 @@ from evaluation.protocols.corpus import (
     SlicesSection,
     VerificationSection,
 )
-from evaluation.protocols.folds import FoldsSection
 from evaluation.statistics.rates import result
 
 SCHEMA_VERSION = 1  # grows when a key changes its meaning or is removed

@@ -1,7 +1,12 @@
 """Sections as tables for the terminal, and a calibration likewise. Nothing here prints."""
 
 from evaluation.calibration import Calibration
-from evaluation.protocols.corpus import (
+from evaluation.protocols.decisions import DecisionsReport
+from evaluation.protocols.expression import ExpressionReport
+from evaluation.protocols.folds import FoldsSection
+from evaluation.protocols.hard_pairs import LOOK_ALIKE
+from evaluation.protocols.operating_points import Curve
+from evaluation.protocols.sections import (
     AuthenticationSection,
     ExpressionSection,
     Section,
@@ -9,12 +14,8 @@ from evaluation.protocols.corpus import (
     SlicesSection,
     VerificationSection,
 )
-from evaluation.protocols.decisions import DecisionsReport
-from evaluation.protocols.expression import ExpressionReport
-from evaluation.protocols.folds import FoldsSection
-from evaluation.protocols.hard_pairs import LOOK_ALIKE
 from evaluation.protocols.slices import Slice, slice_rates
-from evaluation.protocols.verification import REPORT_FOLD, Curve, TenFolds
+from evaluation.protocols.verification import REPORT_FOLD, TenFolds
 from evaluation.report.format import number, percent, rate_text, span
 
 THRESHOLDS = {  # field of a curve -> its title

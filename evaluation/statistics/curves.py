@@ -76,6 +76,8 @@ def roc(scores, same) -> Roc:
 
 def tar_at_far(scores, same, far: float) -> TarAtFar:
     """TAR where at most the share `far` of these impostor pairs is accepted; no value where they are too few."""
+    if not 0 <= far <= 1:  # NaN is not
+        raise ValueError(f"far is a rate, 0 to 1, not {far!r}")
     scores, same = _both_kinds(scores, same)
     impostors, genuine = int((~same).sum()), int(same.sum())
     if far * impostors < 1 - 1e-9:

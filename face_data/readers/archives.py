@@ -4,9 +4,9 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 
-from face_data.readers.source import require
+from face_data.readers.source import is_picture, pictures_in, require
 from face_data.table import CorpusError
 
 
@@ -19,15 +19,14 @@ def opened_tar(archive: Path) -> Iterator[tarfile.TarFile]:
         raise CorpusError(f"{archive} is damaged or incomplete ({error}); download it again") from error
 
 
-def pictures_of(source: Path, name: str, suffix: str = ".tgz") -> Iterator[tuple[Path, Path | bytes]]:
+def pictures_of(source: Path, name: str, suffix: str = ".tgz") -> Iterator[tuple[PurePath, Path | bytes]]:
     """Relative path and content of every picture in folder `name` of source, or in the archive of that name."""
     if (source / name).is_dir():
-        for path in sorted((source / name).rglob("*")):
-            if path.suffix in (".jpg", ".png"):
-                yield path.relative_to(source), path
+        for path in pictures_in(source / name):
+            yield path.relative_to(source), path
         return
     with opened_tar(source / f"{name}{suffix}") as archive:
         for member in archive:
-            path = Path(member.name)
-            if member.isfile() and path.suffix in (".jpg", ".png"):
+            path = PurePosixPath(member.name)  # "./lfw/…" has lost its dot
+            if member.isfile() and is_picture(path):
                 yield path, archive.extractfile(member).read()

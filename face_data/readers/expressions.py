@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from face_data.readers.archives import opened_tar, pictures_of
-from face_data.readers.source import Photograph, opened_text, read_lines
+from face_data.readers.source import Photograph, known, opened_text, pictures_in, read_lines
 from face_data.table import EXPRESSIONS, CorpusError
 
 # FER's pictures have 48 pixels, cut inside the chin: MTCNN finds 79 % as they are at threefold size, 89 % so
@@ -30,7 +30,9 @@ def read_ferplus(source: Path) -> Iterator[Photograph]:
         rows = _labels(folder) if folder.is_dir() else _labels(source / f"{name}.tar")
         for path, image in pictures_of(source, name, suffix=".tar"):
             if len(rows.get(path.name, ())) != 10:
-                raise CorpusError(f"{source / name}: label.csv holds no ten votes for {path.name}")
+                refused = "label.csv holds no ten votes for it"
+                yield Photograph(f"{name}/{path.name}", image, split=split, refused=refused)
+                continue
             votes = [count if count > 1 else 0 for count in rows[path.name]]
             # FERPlus orders the classes its own way
             neutral, happy, surprise, sad, anger, disgust, fear, contempt, unknown, not_a_face = votes
@@ -58,20 +60,21 @@ def read_fer2013(source: Path) -> Iterator[Photograph]:
     path = source / "fer2013.csv" if source.is_dir() else source
     with opened_text(path) as file:
         rows = csv.DictReader(file)
-        if not {"emotion", "pixels", "Usage"} <= set(rows.fieldnames or ()):
+        rows.fieldnames = [name.strip() for name in rows.fieldnames or ()]  # icml_face_data.csv has " pixels"
+        if not {"emotion", "pixels", "Usage"} <= set(rows.fieldnames):
             raise CorpusError(f"{path}: its first line must name emotion, pixels and Usage, as in fer2013.csv")
         for number, row in enumerate(rows):
+            image, expression, split, refused = b"", None, None, None
             try:
-                expression, split = FER2013_EMOTIONS[_code(row["emotion"])], FER2013_SPLITS[row["Usage"].strip()]
-                image = _grey_png(row["pixels"])
-            except (ValueError, LookupError, AttributeError) as error:
-                raise CorpusError(
-                    f"{path}, line {rows.line_num}: expected an emotion 0 to 6, 48 x 48 grey levels and a known Usage "
-                    f"({error})"
-                ) from None
+                expression = FER2013_EMOTIONS[_code(row["emotion"] or "")]
+                split = FER2013_SPLITS[(row["Usage"] or "").strip()]
+                image = _grey_png(row["pixels"] or "")
+            except (ValueError, LookupError) as error:
+                about = f"no {error}" if isinstance(error, KeyError) else str(error)
+                refused = f"a damaged row: line {rows.line_num}, {about[:80]}"
             yield Photograph(
                 f"fer{number:07d}.png", image, expression=expression, split=split, enlarge=FER_ENLARGE,
-                border=FER_BORDER,
+                border=FER_BORDER, refused=refused,
             )  # fmt: skip
 
 
@@ -83,14 +86,14 @@ def read_london(source: Path) -> Iterator[Photograph]:
     """
     with opened_text(source / "info.csv") as file:
         people = {row.get("face_id"): row for row in csv.DictReader(file)}
-    for path in sorted(source.glob("*_*.jpg")):
-        person, expression = path.stem.split("_")
+    for path in pictures_in(source, deep=False):
+        person, _, expression = path.stem.partition("_")
         try:
-            known = people[person]
+            row = people[person]
             attributes = {
-                "gender": known["gender"] or None,
-                "ethnicity": known["ethnicity"] or None,
-                "age_band": _age_band(known["age"]),
+                "gender": known(row["gender"]),
+                "ethnicity": known(row["ethnicity"]),
+                "age_band": _age_band(known(row["age"])),
             }
         except (KeyError, ValueError) as error:
             raise CorpusError(
@@ -99,8 +102,8 @@ def read_london(source: Path) -> Iterator[Photograph]:
         yield Photograph(path.name, path, person, expression, split="test", attributes=attributes)
 
 
-def _age_band(age: str) -> str | None:
-    if not age.strip():
+def _age_band(age: str | None) -> str | None:
+    if age is None:
         return None
     years = float(age)
     if not 18 <= years < 120:  # the set is of adults; neither is nan, nor are months or years of birth
@@ -110,7 +113,7 @@ def _age_band(age: str) -> str | None:
 
 
 def _code(digits: str) -> int:
-    if not digits.strip().isdigit():  # int() would take -1, the last emotion
+    if not digits.strip().isdigit() or int(digits) >= len(FER2013_EMOTIONS):  # int() would take -1, the last emotion
         raise ValueError(f"emotion {digits!r}")
     return int(digits)
 

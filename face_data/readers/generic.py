@@ -1,28 +1,61 @@
 """Corpora that nobody published in a layout of their own: folders, tables, and datasets of the Hub."""
 
 import csv
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
 from datasets import ClassLabel, Image, load_dataset
 
-from face_data.readers.source import Photograph, expression_named, folders_in, opened_text, pictures_in, require
+from face_data.readers.source import (
+    EXPRESSION_NAMES,
+    Photograph,
+    expression_named,
+    folders_in,
+    known,
+    opened_text,
+    pictures_in,
+    require,
+)
 from face_data.table import FEATURES, CorpusError
+
+SPLITS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
 
 
 def read_folder(source: Path) -> Iterator[Photograph]:
     """A folder per person, or a csv file with the header `path,identity,expression` and, if wanted, `split`.
 
-    Paths in the csv are relative to it; identity and expression may be empty. Without a split all are in "all". Further
-    columns become attributes of the photographs.
+    Folders `train`, `test`, … of such folders become splits, and an archive's outer folder is skipped. Pictures beside
+    the people's folders are skipped, and counted. Paths in the csv are relative to it; identity and expression may be
+    empty. Without a split all are in "all". Further columns become attributes of the photographs.
     """
     if source.is_file():
         yield from _table(source)
         return
-    for person in folders_in(source):
+    source = _without_wrapper(source)
+    for path in pictures_in(source, deep=False):
+        yield Photograph(path.name, path, split="all", refused="it lies in no person's folder")
+    people = [(folder, "all") for folder in folders_in(source)]
+    if people and all(folder.name.lower() in SPLITS and _holds_folders_alone(folder) for folder, _ in people):
+        people = [(person, folder.name.lower()) for folder, _ in people for person in folders_in(folder)]
+    for person, split in people:
         for path in pictures_in(person):
-            yield Photograph(path.relative_to(source).as_posix(), path, person.name, split="all")
+            yield Photograph(path.relative_to(source).as_posix(), path, person.name, split=split)
+
+
+def _without_wrapper(source: Path) -> Path:
+    """The folder of the people, where an archive wrapped it in further folders (`people/people/NAME/…`)."""
+    while len(inner := folders_in(source)) == 1 and not pictures_in(source, deep=False):
+        if not _holds_folders_alone(inner[0]) or inner[0].name.lower() in SPLITS:
+            break
+        source = inner[0]
+    return source
+
+
+def _holds_folders_alone(folder: Path) -> bool:
+    """Whether it holds folders with pictures and no picture itself: then it is not a person."""
+    return bool(folders_in(folder)) and not pictures_in(folder, deep=False)
 
 
 def read_unlabelled(source: Path) -> Iterator[Photograph]:
@@ -51,10 +84,11 @@ def _table(path: Path) -> Iterator[Photograph]:
             where = f"{path}, line {rows.line_num}"
             if None in row.values() or None in row or not row["path"]:
                 raise CorpusError(f"{where}: expected {len(header)} fields, the path not empty")
-            expression = expression_named(row["expression"], where) if row["expression"].strip() else None
+            named = known(row["expression"])
             yield Photograph(
-                row["path"], path.parent / row["path"], row["identity"] or None, expression,
-                split=row.get("split") or "all", attributes={name: row[name] or None for name in further},
+                row["path"], path.parent / row["path"], row["identity"].strip() or None,
+                expression_named(named, where) if named else None,
+                split=known(row.get("split")) or "all", attributes={name: known(row[name]) for name in further},
             )  # fmt: skip
 
 
@@ -63,16 +97,31 @@ def read_hub(
     image_column: str = "image",
     identity_column: str | None = None,
     expression_column: str | None = None,
+    revision: str | None = None,
+    config: str | None = None,
+    split: str | None = None,
+    expression_map: str | None = None,
 ) -> Iterator[Photograph]:
     """An image dataset that `datasets.load_dataset` opens, from the Hub (`user/name`) or a local folder, streamed.
 
     Every split of it keeps its name, in the order of the names; key is `split/number of the row`. A column that is not
-    named is `identity` or `expression` where the dataset has it; one of the two it must have.
+    named is `identity` or `expression` where the dataset has it; a dataset with neither is read as unlabelled. A field
+    within a column, as WebDataset has them, is named with a dot: `json.identity`.
+
+    Args:
+        revision: commit, branch or tag of a dataset on the Hub.
+        config: which of its configurations.
+        split: this split alone.
+        expression_map: `their name=ours,…`, such as `joy=happy,calm=neutral`; labels that are neither in it nor known
+            are counted as skipped. Without a map a label that is not known is an error.
     """
+    names = _expression_map(expression_map)
     try:
-        splits = load_dataset(str(source), streaming=True)
-        for split in sorted(splits):
-            yield from _rows(source, split, splits[split], image_column, identity_column, expression_column)
+        splits = load_dataset(str(source), config, revision=revision, streaming=True)
+        if split is not None and split not in splits:
+            raise CorpusError(f"{source}: no split {split}; it has {', '.join(sorted(splits))}")
+        for name in sorted(splits) if split is None else [split]:
+            yield from _rows(source, name, splits[name], image_column, identity_column, expression_column, names)
     except CorpusError:
         raise
     except (OSError, ValueError, RuntimeError) as error:  # what datasets, the Hub and Arrow raise
@@ -81,37 +130,67 @@ def read_hub(
         ) from error
 
 
-def _rows(source, split, rows, image_column, identity_column, expression_column) -> Iterator[Photograph]:
-    features = rows.features or {}
-    known = ", ".join(features)
+def _expression_map(text: str | None) -> dict[str, str] | None:
+    """`joy=happy,calm=neutral` as their names in lower case -> ours."""
+    if text is None:
+        return None
+    names = {}
+    for part in text.split(","):
+        theirs, equals, ours = part.partition("=")
+        if not equals or not theirs.strip():
+            raise CorpusError(f"--expression-map {part!r}: expected their name=ours, such as joy=happy")
+        names[theirs.strip().lower()] = expression_named(ours, f"--expression-map {part!r}")
+    return names
+
+
+def _rows(source, split, rows, image_column, identity_column, expression_column, names) -> Iterator[Photograph]:
+    features = rows.features or next(({key: None for key in row} for row in rows.take(1)), {})
     identity_column = identity_column or ("identity" if "identity" in features else None)
     expression_column = expression_column or ("expression" if "expression" in features else None)
-    if identity_column is None and expression_column is None:
+    columns = {name: name.partition(".")[0] for name in (image_column, identity_column, expression_column) if name}
+    if missing := [name for name, top in columns.items() if name not in features and top not in features]:
         raise CorpusError(
-            f"{source}, split {split}: neither identity nor expression among its columns {known}; "
-            "name them with --identity-column or --expression-column"
+            f"{source}, split {split}: no column {', '.join(missing)}; it has {', '.join(features)}; "
+            "name them with --image-column, --identity-column or --expression-column"
         )
-    wanted = [name for name in (image_column, identity_column, expression_column) if name is not None]
-    if missing := [name for name in wanted if name not in features]:
-        raise CorpusError(f"{source}, split {split}: no column {', '.join(missing)}; it has {known}")
     if isinstance(features[image_column], Image):  # its bytes as they are: the preparing processes decode them
         rows = rows.cast_column(image_column, Image(decode=False))
-    for number, row in enumerate(rows.select_columns(list(dict.fromkeys(wanted)))):  # one may be named twice
-        where = f"{source}, split {split}, row {number}"
-        expression = _named(row, expression_column, features)
+    used = dict.fromkeys(name if name in features else top for name, top in columns.items())
+    for number, row in enumerate(rows.select_columns(list(used))):
+        where, refused, expression = f"{source}, split {split}, row {number}", None, None
+        label = _named(row, expression_column, features, where)
+        if label is not None and names is not None:
+            expression = names.get(label.strip().lower()) or EXPRESSION_NAMES.get(label.strip().lower())
+            refused = None if expression else f"unknown expression {label[:40]!r}"
+        elif label is not None:
+            expression = expression_named(label, where)
         yield Photograph(
-            f"{split}/{number:08d}", _bytes(row[image_column], where), _named(row, identity_column, features),
-            expression and expression_named(expression, where), split=split,
+            f"{split}/{number:08d}", _bytes(row[image_column], where),
+            _named(row, identity_column, features, where), expression, split=split, refused=refused,
         )  # fmt: skip
 
 
-def _named(row: dict, column: str | None, features: dict) -> str | None:
+def _named(row: dict, column: str | None, features: dict, where: str) -> str | None:
     """A cell as text; class labels by their names, nothing where there is none (-1 among class labels)."""
-    value = row.get(column)
+    if column is None:
+        return None
+    if column in features:
+        value, feature = row.get(column), features[column]
+    else:
+        top, _, field = column.partition(".")
+        value, feature = row.get(top), None
+        value = json.loads(value) if isinstance(value, (str, bytes)) else value
+        for name in field.split("."):
+            if value is not None and (not isinstance(value, dict) or name not in value):
+                raise CorpusError(f"{where}: {top} has no field {field}")
+            value = None if value is None else value[name]
     if value is None or value == "":
         return None
-    if isinstance(features[column], ClassLabel):
-        return features[column].int2str(value) if value >= 0 else None
+    if isinstance(feature, ClassLabel):
+        return feature.int2str(value) if value >= 0 else None
+    if isinstance(value, (dict, list)):
+        fields = ", ".join(f"{column}.{name}" for name in list(value)[:5]) if isinstance(value, dict) else "a list"
+        raise CorpusError(f"{where}: {column} holds several values: name one of them ({fields})")
     return str(value)
 
 

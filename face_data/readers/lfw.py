@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from face_data.readers.archives import pictures_of
-from face_data.readers.source import EXPRESSION_NAMES, Photograph, opened_text, read_lines, require
+from face_data.readers.source import EXPRESSION_NAMES, Photograph, opened_text, pictures_in, read_lines, require
 from face_data.table import CorpusError
 
-LFW_PHOTOGRAPH = re.compile(r".+_\d{4}\.jpg")
+LFW_PHOTOGRAPH = re.compile(r".+_\d{4}\.jpe?g", re.IGNORECASE)
 
 
 def read_lfw(source: Path, labels: Path | None = None) -> Iterator[Photograph]:
@@ -35,8 +35,8 @@ def lfw_folds(people_txt: Path) -> dict[str, str]:
     try:
         for fold in range(1, int(next(lines)) + 1):
             for _ in range(int(next(lines))):
-                fold_of[next(lines).split("\t")[0]] = str(fold)
-    except (StopIteration, ValueError):
+                fold_of[next(lines).split()[0]] = str(fold)
+    except (StopIteration, ValueError, IndexError):
         raise CorpusError(f"{people_txt} is damaged: a count does not fit what follows it") from None
     return fold_of
 
@@ -48,7 +48,7 @@ def read_facial_expressions(source: Path) -> Iterator[Photograph]:
     also holds LFW photographs, which are left out: `read_lfw` reads them, with the folds that keep people apart.
     """
     expressions = _legend(source)
-    for path in sorted(require(source / "images").glob("*.jpg")):
+    for path in pictures_in(require(source / "images"), deep=False):
         if LFW_PHOTOGRAPH.fullmatch(path.name):
             continue
         actor = path.stem.rpartition("_")[0]

@@ -34,12 +34,18 @@ def read_ckplus(source: Path) -> Iterator[Photograph]:
     labels = first_existing(source, "Emotion", "Emotion_labels/Emotion")
     sequences = [  # the label's own name says whose it is, wherever it was unpacked
         (*named.groups(), path)
-        for path in sorted(labels.rglob("*_emotion.txt"))
+        for path in sorted(labels.rglob("*_emotion.txt"))  # macOS's ._ files do not match the pattern below
         if (named := CKPLUS_LABEL.fullmatch(path.name))
     ]
     fold_of = person_folds(person for person, _, _ in sequences)
     for person, number, label in sequences:
-        yield from _frames(images / person / number, person, _ckplus_emotion(label), fold_of[person])
+        try:
+            emotion = _ckplus_emotion(label)
+        except CorpusError as error:
+            refused = str(error).removeprefix(f"{label}: ")
+            yield Photograph(f"{person}/{number}/{label.name}", label, person, split=fold_of[person], refused=refused)
+            continue
+        yield from _frames(images / person / number, person, emotion, fold_of[person])
 
 
 def read_oulucasia(source: Path) -> Iterator[Photograph]:

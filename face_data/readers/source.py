@@ -4,14 +4,20 @@ import csv
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TextIO
 
 from PIL import Image
 
 from face_data.table import EXPRESSIONS, CorpusError
 
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+# Of all readers. What this installation cannot decode of them is counted among the skipped, by name and cause.
+PICTURES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif",
+    ".hif", ".jp2", ".ppm", ".pgm", ".jxl",
+)  # fmt: skip
+NOT_PEOPLE = ("@eaDir", "__MACOSX", "$RECYCLE.BIN", "lost+found", "#recycle")  # folders that other systems leave
+UNKNOWN = ("", "na", "n/a", "nan", "?", "none", "null", "unknown", "-")  # how tables say that nobody knows
 
 # The spellings of the publishers, lower-cased.
 EXPRESSION_NAMES = {name: name for name in EXPRESSIONS} | {
@@ -32,6 +38,8 @@ class Photograph:
     a function that makes it, called in the process that prepares it.
     votes: 8 probabilities in the order of EXPRESSIONS. attributes: whatever else the publisher says of it or of the
     person, such as gender; every photograph of a corpus has the same names, with None where it is not known.
+    refused: why the reader itself cannot use it (a damaged row, a place where it belongs to nobody); such a photograph
+    is counted among the skipped.
     enlarge, border: how a face cropped too tight for the detector is shown to it: scaled by `enlarge`, then its border
     pixels repeated over `border` times its side.
     """
@@ -45,6 +53,13 @@ class Photograph:
     attributes: dict[str, str | None] = field(default_factory=dict)
     enlarge: int = 1
     border: float = 0.0
+    refused: str | None = None
+
+
+def known(cell: str | None) -> str | None:
+    """A table's cell without its blanks, or None where it is one of UNKNOWN."""
+    text = (cell or "").strip()
+    return None if text.lower() in UNKNOWN else text
 
 
 def expression_named(name: str, where: object) -> str:
@@ -83,10 +98,21 @@ def read_lines(path: Path) -> list[str]:
         return file.read().splitlines()
 
 
-def pictures_in(folder: Path) -> list[Path]:
-    """Every picture of a folder and the folders in it, in the order of their names; hidden files are none."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES and path.name[0] != ".")
+def is_picture(path: PurePath) -> bool:
+    """Whether a path inside a corpus is one of its pictures: by its suffix in any case, and nothing that a system put
+    there for itself (hidden files, macOS's `._NAME.jpg`, Synology's thumbnails in `@eaDir`)."""
+    return path.suffix.lower() in PICTURES and not any(_is_foreign(part) for part in path.parts)
+
+
+def _is_foreign(name: str) -> bool:
+    return name[0] == "." or name in NOT_PEOPLE
+
+
+def pictures_in(folder: Path, deep: bool = True) -> list[Path]:
+    """Every picture of a folder and, if deep, of the folders in it, in the order of their names."""
+    paths = folder.rglob("*") if deep else folder.iterdir()
+    return sorted(path for path in paths if is_picture(path.relative_to(folder)) and path.is_file())
 
 
 def folders_in(folder: Path) -> list[Path]:
-    return sorted(path for path in require(folder).iterdir() if path.is_dir() and path.name[0] != ".")
+    return sorted(path for path in require(folder).iterdir() if path.is_dir() and not _is_foreign(path.name))

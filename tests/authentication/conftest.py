@@ -22,6 +22,7 @@ def happy_model(tmp_path_factory) -> Path:
     model = FaceLiveNetModel(config)
     with torch.no_grad():
         model.expression_head.classifier.bias[config.expressions.index("happy")] = 20
+    config.calibrated_weights = model.fingerprint()
     model.save_pretrained(folder)
     FaceLiveNetImageProcessor(size=80).save_pretrained(folder)
     return folder

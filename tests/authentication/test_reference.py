@@ -5,8 +5,9 @@ import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 
 from authentication.authenticator import DEFAULT_MODEL, Authenticator
-from authentication.reference import examine, sharpness, turn
+from authentication.reference import examine, turn
 from face_data.drawn import WELL_KNOWN, drawn_photograph
+from image_processing_facelivenet import sharpness
 
 PERSON, STRANGER = WELL_KNOWN[:2]
 

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from authentication.authenticator import DEFAULT_MODEL, Authenticator
 from authentication.tracking import FaceTracker, overlap
+from face_data.drawn import WELL_KNOWN, drawn_photograph
 from image_processing_facelivenet import Face, FaceLiveNetImageProcessor
 from pipeline_facelivenet import FRAMES_TO_HOLD
 
@@ -173,3 +175,16 @@ def test_overlap():
     assert overlap(box, np.array([5, 0, 15, 10])) == pytest.approx(50 / 150)
     assert overlap(box, box + 10) == overlap(box, box + 20) == 0
     assert overlap(np.zeros(4), np.zeros(4)) == 0
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+def test_a_turned_camera_is_told(degrees):
+    """Its frames are judged, and none of them counts; one that is upright is left in peace."""
+    authenticator = Authenticator.from_pretrained(DEFAULT_MODEL)
+    frame = BLANK.copy()
+    frame.paste(drawn_photograph(WELL_KNOWN[0], "neutral", 0, seed=0).resize((260, 260)), (100, 20))
+    template, tracker = authenticator.template([frame]), FaceTracker(authenticator.processor)
+    turned = frame.rotate(degrees, expand=True)
+    decisions = [authenticator.judge(template, turned, "neutral", tracker) for _ in range(4)]
+    assert {decision.reason == "turned" for decision in decisions} == {degrees != 0}
+    assert not degrees or not any(decision.accepted for decision in decisions)

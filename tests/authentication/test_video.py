@@ -1,6 +1,9 @@
 """Frames of clips, made here with PyAV."""
 
+import os
 import struct
+import threading
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -123,3 +126,106 @@ def test_frames_larger_than_the_clip_says_are_refused(tmp_path, monkeypatch, arr
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UnreadableImageError, match=r"gone\.mp4: no such file"):
         list(read_frames(tmp_path / "gone.mp4"))
+
+
+def with_matrix(path, matrix: list[int]):
+    """The clip with this display matrix: a, b, u, c, d, v, x, y, w in fixed point."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"tkhd") + 4 + 40
+    data[at : at + 36] = b"".join((value & 0xFFFFFFFF).to_bytes(4, "big") for value in matrix)
+    path.write_bytes(data)
+
+
+TURNED = {  # a, b, c, d of the display matrix -> what a player does, as Pillow says it
+    (1, 0, 0, 1): None,
+    (-1, 0, 0, 1): Image.Transpose.FLIP_LEFT_RIGHT,
+    (1, 0, 0, -1): Image.Transpose.FLIP_TOP_BOTTOM,
+    (-1, 0, 0, -1): Image.Transpose.ROTATE_180,
+    (0, 1, -1, 0): Image.Transpose.ROTATE_270,
+    (0, -1, 1, 0): Image.Transpose.ROTATE_90,
+    (0, 1, 1, 0): Image.Transpose.TRANSPOSE,
+    (0, -1, -1, 0): Image.Transpose.TRANSVERSE,
+}
+
+
+@pytest.mark.parametrize("corners", TURNED)
+def test_every_display_matrix_is_applied(tmp_path, corners):
+    """As ffmpeg's own `-autorotate` does; hflip and vflip are the two that phones' front cameras write."""
+    pixels = np.zeros((64, 96, 3), np.uint8)
+    pixels[:32, :48], pixels[32:, :48], pixels[:32, 48:] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    picture = Image.fromarray(pixels)
+    path = write_clip(tmp_path / "clip.mp4", [picture])
+    a, b, c, d = (value * 0x10000 for value in corners)
+    with_matrix(path, [a, b, 0, c, d, 0, 0, 0, 0x40000000])
+    ((_, found),) = read_frames(path)
+    turn = TURNED[corners]
+    expected = picture if turn is None else picture.transpose(turn)
+    assert found.size == expected.size
+    assert np.abs(np.asarray(found, int) - np.asarray(expected, int)).mean() < 20
+
+
+@pytest.mark.parametrize(("aspect", "size"), [("2:1", (128, 32)), ("1:2", (64, 64)), ("1:1", (64, 32))])
+def test_pixels_that_are_not_square(tmp_path, arrow, aspect, size):
+    path = tmp_path / "clip.mkv"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("mpeg4", rate=8)
+        stream.width, stream.height, stream.pix_fmt = *arrow.size, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(*map(int, aspect.split(":")))
+        output.mux(stream.encode(av.VideoFrame.from_image(arrow)))
+        output.mux(stream.encode(None))
+    ((_, found),) = read_frames(path)
+    assert found.size == size
+
+
+KINDS = {  # suffix -> codec, container
+    ".mp4": ("mpeg4", None), ".m4v": ("mpeg4", "mp4"), ".mov": ("mpeg4", None), ".3gp": ("mpeg4", None),
+    ".avi": ("mpeg4", None), ".mkv": ("mpeg4", None), ".webm": ("libvpx", None), ".mpg": ("mpeg1video", None),
+    ".mpeg": ("mpeg2video", "mpeg"), ".vob": ("mpeg2video", None), ".ts": ("mpeg2video", None),
+    ".m2ts": ("mpeg2video", "mpegts"), ".wmv": ("wmv2", "asf"), ".flv": ("flv", None), ".gif": ("gif", None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", KINDS)
+def test_kinds_of_clips_by_suffix_and_by_content(tmp_path, arrow, suffix):
+    codec, container = KINDS[suffix]
+    if codec not in av.codecs_available:
+        pytest.skip(f"this build of PyAV cannot write {codec}")
+    rate = 25 if codec.startswith("mpeg") else 8  # MPEG knows but a few
+    pixels = "rgb8" if codec == "gif" else "yuv420p"
+    path = write_clip(tmp_path / f"clip{suffix}", [arrow.resize((64, 48))] * rate, rate, container, codec, pixels)
+    unnamed = tmp_path / "clip.bin"
+    unnamed.write_bytes(path.read_bytes())
+    for clip in (path, unnamed):
+        frames = list(read_frames(clip))
+        assert 3 <= len(frames) <= 5 and frames[0][0] == 0, clip
+        assert np.asarray(frames[1][1].convert("L"))[:, :24].mean() > 180
+
+
+@pytest.mark.parametrize("format", ["WEBP", "PNG", "AVIF", "GIF"])
+def test_all_frames_of_an_animation_are_judged(tmp_path, arrow, format):
+    path = tmp_path / "wave.bin"
+    others = [arrow.rotate(turn) for turn in (90, 180, 270)]
+    arrow.save(path, format, save_all=True, append_images=others, duration=250)
+    frames = list(read_frames(path))
+    assert [seconds for seconds, _ in frames] == pytest.approx([0, 0.25, 0.5, 0.75])
+    assert np.asarray(frames[2][1].convert("L"))[:, 40:].mean() > 200, "the third is the first turned upside down"
+
+
+@pytest.mark.parametrize("format", ["TIFF", "MPO", "PNG"])
+def test_further_pages_are_no_frames(tmp_path, arrow, format):
+    options = {} if format == "PNG" else {"save_all": True, "append_images": [arrow]}
+    arrow.save(tmp_path / "pages.bin", format, **options)
+    ((seconds, _),) = read_frames(tmp_path / "pages.bin")
+    assert seconds is None
+
+
+def test_a_clip_and_a_photograph_through_a_pipe(tmp_path, arrow):
+    clip = write_clip(tmp_path / "clip.mkv", [arrow] * 8)
+    arrow.save(tmp_path / "photo.png")
+    for source, count in ((clip, 4), (tmp_path / "photo.png", 1)):
+        pipe = tmp_path / f"pipe{count}"
+        os.mkfifo(pipe)
+        writer = threading.Thread(target=pipe.write_bytes, args=(source.read_bytes(),))
+        writer.start()
+        assert len(list(read_frames(pipe))) == count
+        writer.join()

@@ -73,7 +73,7 @@ def test_loading_is_measured_on_both_sides(tmp_path, drawn_corpus, capsys):
     costs = result["microseconds_per_image"]
     assert positive(*costs.values()) and costs["warm loader"] < costs["whole loader"]  # by ten times, if undisturbed
     printed = capsys.readouterr().out
-    assert "decoded cache, cold" in printed and printed.count("wanted at least 3") == 4
+    assert "decoded cache, cold" in printed and printed.count("target at least 3") == 4
 
 
 def test_a_cold_cache_has_nothing_and_a_warm_one_everything(tmp_path, drawn_corpus):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from evaluation.__main__ import main
 from evaluation.embeddings.table import Embeddings
-from evaluation.protocols.corpus import CorpusRecord
+from evaluation.protocols.sections import CorpusRecord
 from face_data.pairs import Pair, write_pairs
 from face_data.table import FEATURES
 from image_processing_facelivenet import FaceLiveNetImageProcessor

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from evaluation.protocols.corpus import SessionsSection
+from evaluation.protocols.sections import SessionsSection
 from evaluation.protocols.sessions import ATTACKS, KINDS, SESSIONS_PER_PERSON, ReplayGuess, session_report
 from evaluation.report.text import section_text
 from evaluation.statistics.rates import to_json

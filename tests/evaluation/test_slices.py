@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evaluation.protocols.corpus import SlicesSection
 from evaluation.protocols.expression import expression_report
 from evaluation.protocols.pairs import generated_pairs
+from evaluation.protocols.sections import SlicesSection
 from evaluation.protocols.slices import evaluate_slices
 from evaluation.report.format import span
 from evaluation.report.text import section_text

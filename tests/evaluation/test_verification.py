@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from evaluation.protocols.corpus import VerificationSection
+from evaluation.protocols.operating_points import FARS, at_threshold, curve
 from evaluation.protocols.pairs import ScoredPairs, score_pairs
-from evaluation.protocols.verification import FARS, at_threshold, curve, single_fold, ten_folds
+from evaluation.protocols.sections import VerificationSection
+from evaluation.protocols.verification import single_fold, ten_folds
 from evaluation.report.text import section_text
 from evaluation.statistics.curves import best_threshold
 from evaluation.statistics.rates import wilson

@@ -1,5 +1,8 @@
 """Folders of people, tables, and datasets that `datasets.load_dataset` opens, with what can be wrong in them."""
 
+import io
+import json
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -23,7 +26,9 @@ def test_a_folder_per_person(tmp_path):
     for name in (*pictures, ".hidden/a.jpg", "Cem/._a.jpg", "Cem/a.txt", "a.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    assert [row(photograph) for photograph in read_folder(tmp_path)] == [
+    loose, *photographs = read_folder(tmp_path)
+    assert (loose.key, loose.refused) == ("a.jpg", "it lies in no person's folder")
+    assert [row(photograph) for photograph in photographs] == [
         ("Anna Berg/2019/x.webp", "Anna Berg", None, "all"),
         ("Cem/a.jpeg", "Cem", None, "all"),
         ("Cem/b.PNG", "Cem", None, "all"),
@@ -118,7 +123,10 @@ def test_one_of_the_two_columns_is_enough(hub):
 @pytest.mark.parametrize(
     ("columns", "complaint"),
     [
-        ({}, "neither identity nor expression among its columns face, name, emotion, age; name them with --identity"),
+        ({}, "no column image; it has face, name, emotion, age; name them with --image-column"),
+        (COLUMNS | {"split": "validation"}, "no split validation; it has test, train"),
+        (COLUMNS | {"expression_map": "joy"}, "--expression-map 'joy': expected their name=ours"),
+        (COLUMNS | {"expression_map": "joy=glad"}, "unknown expression 'glad'"),
         ({"identity_column": "name"}, "no column image; it has face, name, emotion, age"),
         (COLUMNS | {"expression_column": "feeling"}, "split test: no column feeling"),
         (COLUMNS | {"image_column": "age"}, "split test, row 0: no picture in its image column, but int"),
@@ -129,6 +137,40 @@ def test_one_of_the_two_columns_is_enough(hub):
 def test_columns_that_are_not_there(hub, columns, complaint):
     with pytest.raises(CorpusError, match=complaint):
         list(read_hub(hub, **columns))
+
+
+def test_a_hub_dataset_without_either_column_is_unlabelled(hub):
+    found = [(one.identity, one.expression, one.split) for one in read_hub(hub, "face")]
+    assert found == [(None, None, "test")] + [(None, None, "train")] * 3
+    assert [one.split for one in read_hub(hub, "face", split="train")] == ["train"] * 3
+
+
+def test_labels_of_another_spelling_are_mapped_and_unknown_ones_skipped(tmp_path, dot):
+    labels = ["Joy", "awe", None, "sadness"]
+    features = Features({"image": Image(), "expression": Value("string")})
+    rows = {"image": [{"bytes": dot, "path": "x.png"}] * 4, "expression": labels}
+    Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "hub" / "train-00000-of-00001.parquet")
+    found = list(read_hub(tmp_path / "hub", expression_map="joy=happy"))
+    assert [one.expression for one in found] == ["happy", None, None, "sad"]
+    assert [one.refused for one in found] == [None, "unknown expression 'awe'", None, None]
+
+
+def test_a_field_of_a_webdatasets_json_is_a_person(tmp_path, dot):
+    """Its usual layout: a picture and a JSON of the same name, in tars."""
+    with tarfile.open(tmp_path / "train-000000.tar", "w") as archive:
+        for number, person in enumerate(("anna", "ben")):
+            about = json.dumps({"identity": person, "emotion": {"name": "happy"}}).encode()
+            for suffix, content in (("png", dot), ("json", about)):
+                member = tarfile.TarInfo(f"{number:06d}.{suffix}")
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    columns = {"image_column": "png", "identity_column": "json.identity", "expression_column": "json.emotion.name"}
+    found = [(one.identity, one.expression) for one in read_hub(tmp_path, **columns)]
+    assert found == [("anna", "happy"), ("ben", "happy")]
+    with pytest.raises(CorpusError, match=r"json holds several values: name one of them \(json\.identity"):
+        list(read_hub(tmp_path, "png", "json"))
+    with pytest.raises(CorpusError, match="json has no field name"):
+        list(read_hub(tmp_path, "png", "json.name"))
 
 
 def test_an_image_folder_with_metadata(tmp_path, dot):

@@ -61,6 +61,17 @@ def test_the_card_is_valid_and_shows_every_figure(built):
     assert not re.search(r"\bNone\b|Undefined|\{\{|\{%", card.content)
 
 
+def test_a_teacher_is_named_with_its_data_and_terms(checkpoint, tmp_path):
+    model, results = checkpoint
+    record = json.loads((model / "training.json").read_text(encoding="utf-8"))
+    teacher = {"name": "A teacher", "sha256": "ab" * 32, "trained_on": "faces of others", "terms": "terms of its own"}
+    (model / "training.json").write_text(json.dumps(record | {"teacher": teacher}), encoding="utf-8")
+    out = build(model, results, tmp_path / "out")
+    for name in ("README.md", "LICENSE.md"):
+        text = (out / name).read_text(encoding="utf-8")
+        assert all(teacher[key] in text for key in ("name", "trained_on", "terms")), name
+
+
 def test_no_number_is_typed_into_the_template(repository):
     """Outside of expressions and code stand no rates, percentages or counts but the level of the intervals."""
     text = (repository / "hub_card/card.md.jinja").read_text(encoding="utf-8")

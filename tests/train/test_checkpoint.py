@@ -83,6 +83,28 @@ def test_a_disk_that_refuses_leaves_the_state_before(tmp_path):
     assert not list((tmp_path / "checkpoints").glob("*.tmp"))
 
 
+def test_a_disk_that_refuses_a_model_leaves_the_one_before(tmp_path):
+    script = textwrap.dedent(f"""
+        import resource
+        from pathlib import Path
+        from image_processing_facelivenet import FaceLiveNetImageProcessor
+        from modeling_facelivenet import FaceLiveNetConfig, FaceLiveNetModel
+        from train.checkpoint import try_to_save_model
+        model, processor = FaceLiveNetModel(FaceLiveNetConfig(image_size=75)), FaceLiveNetImageProcessor(size=75)
+        best = Path({str(tmp_path)!r}) / "best"
+        assert try_to_save_model(model, processor, best, dict(step=1))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+        assert not try_to_save_model(model, processor, best, dict(step=2))
+        assert '"step": 1' in (best / "training.json").read_text()
+        FaceLiveNetModel.from_pretrained(best)
+    """)
+    repository = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", script], cwd=repository, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "best could not be written" in done.stderr and "the earlier one still stands" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
 def test_the_manifest_names_every_file(accelerator, tmp_path):
     folder = save_training_state(accelerator, tmp_path, 2, keep=1)
     named = json.loads((folder / "manifest.json").read_text())

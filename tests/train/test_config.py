@@ -51,6 +51,19 @@ def test_a_presets_shares_and_validation_go_with_its_corpora(tmp_path):
     ("settings", "named"),
     [
         ({"step": 7}, "unknown key 'step'"),
+        ({"steps": None}, "steps: a whole number, not None"),
+        ({"workers": 2.5}, "workers: a whole number, not 2.5"),
+        ({"seed": 1.5}, "seed: a whole number, not 1.5"),
+        ({"steps": True}, "steps: a whole number, not True"),
+        ({"milestones": 2}, "milestones: a list such as [1000], not 2"),
+        ({"milestones": [1, "two"]}, "milestones[1]: a whole number, not 'two'"),
+        ({"train": "corpora/lfw"}, "train: a list such as [corpora/lfw], not 'corpora/lfw'"),
+        ({"resume": 3}, "resume: true or false, not 3"),
+        ({"network": 3}, "network: settings by name, not 3"),
+        ({"out": 3}, "out: a text, not 3"),
+        ({"learning_rate": None}, "learning_rate: a number, not None"),
+        ({"base": 3}, "base: the name of a preset, not 3"),
+        ({"base": "run.yaml"}, "run.yaml: its `base` leads back to itself"),
         ({"steps": 0}, "steps"),
         ({"learning_rate": -1.0}, "learning_rate"),
         ({"optimizer": "adam"}, "optimizer"),
@@ -115,3 +128,13 @@ def test_missing_file_is_named(capsys):
     with pytest.raises(SystemExit):
         parse_config(["--config", "nowhere.yaml"])
     assert "nowhere.yaml: no such file" in capsys.readouterr().err
+
+
+def test_presets_that_stand_on_one_another_and_what_is_no_text(tmp_path, capsys):
+    (tmp_path / "one.yaml").write_text("base: other.yaml\n")
+    (tmp_path / "other.yaml").write_text("base: one.yaml\n")
+    (tmp_path / "picture.yaml").write_bytes(b"\xff\xd8\xff\xe0" + bytes(99))
+    for name, cause in (("one", "its `base` leads back to itself"), ("picture", "picture.yaml is not text")):
+        with pytest.raises(SystemExit):
+            parse_config(["--config", str(tmp_path / f"{name}.yaml")])
+        assert cause in capsys.readouterr().err

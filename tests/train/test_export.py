@@ -22,18 +22,21 @@ def saved(folder: Path, seed: int, **settings) -> Path:
     return folder
 
 
-def test_a_model_is_shipped_in_half_precision_and_without_code(tmp_path):
+CODE = ("modeling_facelivenet.py", "image_processing_facelivenet.py", "pipeline_facelivenet.py")
+
+
+def test_a_model_is_shipped_in_half_precision_beside_its_code(tmp_path, repository):
     source = saved(tmp_path / "run", 1)
-    (source / "modeling_facelivenet.py").write_text("")
     export([source], tmp_path / "out", ["happy"])
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"config.json", "model.safetensors", "preprocessor_config.json", "training.json"}
+    assert names == {"config.json", "model.safetensors", "preprocessor_config.json", "training.json", *CODE}
+    assert all((tmp_path / "out" / name).samefile(repository / name) for name in CODE)
     whole, half = load_file(source / "model.safetensors"), load_file(tmp_path / "out" / "model.safetensors")
     for name, value in whole.items():
         same = value.half() if value.is_floating_point() else value
         assert torch.equal(half[name], same) and half[name].dtype == same.dtype
     config = json.loads((tmp_path / "out" / "config.json").read_text())
-    assert config["challenge_expressions"] == ["happy"] and "auto_map" not in config
+    assert config["challenge_expressions"] == ["happy"] and config["dtype"] == "float32"
     record = json.loads((source / "training.json").read_text())
     assert json.loads((tmp_path / "out" / "training.json").read_text()) == record
     FaceLiveNetModel.from_pretrained(tmp_path / "out")
@@ -56,3 +59,16 @@ def test_the_mean_of_several_models(tmp_path):
     with pytest.raises(ValueError, match="narrow is another network than"):
         export([sources[0], other], tmp_path / "none", ["happy"])
     assert not (tmp_path / "none").exists()
+
+
+def test_a_threshold_stays_with_the_weights_it_was_calibrated_on(tmp_path):
+    sources = [saved(tmp_path / str(seed), seed) for seed in (1, 2)]
+    for source in sources:
+        model = FaceLiveNetModel.from_pretrained(source)
+        config = json.loads((source / "config.json").read_text())
+        bound = {"similarity_threshold": 0.4, "calibrated_weights": model.fingerprint()}
+        (source / "config.json").write_text(json.dumps(config | bound))
+    export(sources[:1], tmp_path / "one", ["happy"])
+    export(sources, tmp_path / "mean", ["happy"])
+    assert FaceLiveNetModel.from_pretrained(tmp_path / "one").calibrated_threshold == 0.4
+    assert FaceLiveNetModel.from_pretrained(tmp_path / "mean").config.similarity_threshold is None

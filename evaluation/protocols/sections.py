@@ -1,0 +1,77 @@
+"""The sections of results.json: the result of each protocol, and the circumstances it was measured under.
+
+`corpus` makes them, `report.results` writes and reads them.
+"""
+
+from evaluation.protocols.decisions import DecisionsReport
+from evaluation.protocols.expression import ExpressionReport
+from evaluation.protocols.sessions import SessionsReport
+from evaluation.protocols.slices import SlicesReport
+from evaluation.protocols.verification import VerificationResult
+from evaluation.statistics.rates import result
+
+
+@result
+class CorpusRecord:
+    """The corpus's name, and what its preparation skipped; a corpus on the Hub is identified by its id alone."""
+
+    name: str
+    photographs: int | None = None
+    prepared: int | None = None
+    skipped_by_reason: dict[str, int] | None = None
+
+
+@result
+class Section:
+    """One result of one protocol, and its circumstances.
+
+    train_splits: the corpus's splits that the network was trained on, None where that is not recorded. warnings: why
+    the result may not hold for new people. figures: kind -> file name of the PNG beside results.json. seconds: the
+    network's and the protocol's. versions: package -> version.
+    """
+
+    corpus: CorpusRecord
+    splits: list[str]
+    seed: int
+    image_size: int
+    flip: bool
+    train_splits: list[str] | None
+    warnings: list[str]
+    figures: dict[str, str]
+    seconds: float | None = None
+    date: str
+    versions: dict[str, str]
+
+
+@result
+class VerificationSection(Section, VerificationResult):
+    """The figures of verification, beside its circumstances."""
+
+
+@result
+class ExpressionSection(Section):
+    """The figures of expression recognition."""
+
+    report: ExpressionReport
+
+
+@result
+class AuthenticationSection(Section):
+    """The figures of the joint decision, and the record of the thresholds' calibration from the checkpoint's config."""
+
+    report: DecisionsReport
+    calibration: dict | None
+
+
+@result
+class SessionsSection(Section):
+    """The figures of simulated sessions."""
+
+    report: SessionsReport
+
+
+@result
+class SlicesSection(Section):
+    """The figures of each group of a corpus."""
+
+    report: SlicesReport

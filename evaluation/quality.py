@@ -1,0 +1,60 @@
+"""The least quality of a face that may be judged, chosen on the people the threshold is calibrated on.
+
+Strangers whose eyes are covered, or who are blurred, look alike to the network. Of each measure in
+`pipeline_facelivenet.QUALITY` the value is taken that all but a share of ordinary photographs reach, so what the gate
+costs genuine people is known before anything is refused.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+from datasets import Dataset
+from PIL import Image
+
+from image_processing_facelivenet import visibility
+from pipeline_facelivenet import QUALITY, unusable_reason
+
+COLUMNS = ("image", "box", "crop", "landmarks", "detection_probability")
+MARGIN = 44 / 138  # of the box, by which the preparation enlarges it
+SHARE = 0.005  # of ordinary photographs that each measure may refuse
+
+
+def face_of(row: dict) -> tuple[Image.Image, np.ndarray] | None:
+    """The face of a corpus's row, RGB, and its landmarks (5, 2) in pixels of it; None for a picture taken whole."""
+    if row["landmarks"] is None:
+        return None
+    face, box = row["image"].convert("RGB"), np.array(row["box"])
+    crop = row.get("crop")
+    if crop is None:  # a corpus of an earlier version: the box, as the paper enlarges it
+        grown = np.tile((box[2:] - box[:2]) * MARGIN / 2, 2) * [-1, -1, 1, 1]
+        crop = np.maximum(box + grown, 0)
+    left, top, right, bottom = crop
+    return face, (np.array(row["landmarks"]) - [left, top]) * face.width / [right - left, bottom - top]
+
+
+def measure(corpora: Sequence[Dataset]) -> dict[str, np.ndarray]:
+    """QUALITY's measures of prepared corpora's faces: (n,) each, of those whose landmarks lie in their crops."""
+    measured: dict[str, list[float]] = {name: [] for name in QUALITY}
+    columns = (corpus.select_columns([name for name in COLUMNS if name in corpus.column_names]) for corpus in corpora)
+    for row in itertools.chain.from_iterable(columns):
+        if (found := face_of(row)) is None:
+            continue
+        face, landmarks = found
+        seen = visibility(np.asarray(face), landmarks)
+        for name in ("sharpness", "eyes", "mouth"):
+            measured[name].append(getattr(seen, name))
+        measured["detection_probability"].append(row["detection_probability"])
+    return {name: np.array(values) for name, values in measured.items()}
+
+
+def calibrate_quality(corpora: Sequence[Dataset], share: float = SHARE) -> tuple[dict[str, float] | None, dict | None]:
+    """The config's `quality`, and for the record how many of these faces it refuses; None if none can be measured."""
+    measured = measure(corpora)
+    faces = len(measured["sharpness"])
+    if not faces:
+        return None, None
+    least = {name: float(np.quantile(values, share)) for name, values in measured.items()}
+    rows = (dict(zip(measured, values, strict=True)) for values in zip(*measured.values(), strict=True))
+    refused = sum(unusable_reason({"roll": 0.0} | row, least) is not None for row in rows)
+    return least, {"share": share, "refused": refused, "photographs": faces}

@@ -1,0 +1,1 @@
+../modeling_facelivenet.py

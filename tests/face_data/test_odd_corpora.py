@@ -1,0 +1,180 @@
+"""Corpora as they lie on people's disks: nested, renamed, with other systems' files in them, changed since."""
+
+import io
+import os
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from face_data.drawn import draw_face
+from face_data.pairs import lfw_pairs
+from face_data.prepare import prepare
+from face_data.readers.expressions import read_fer2013, read_ferplus, read_london
+from face_data.readers.generic import read_folder, read_unlabelled
+from face_data.readers.lfw import lfw_folds, read_facial_expressions, read_lfw
+from face_data.table import CorpusError, column, load_corpus
+from image_processing_facelivenet import FaceLiveNetImageProcessor
+
+PROCESSOR = FaceLiveNetImageProcessor(size=80)
+FOREIGN = ("._0.jpg", "@eaDir/0.jpg", "__MACOSX/0.jpg", ".thumbnails/0.jpg", "Thumbs.db")
+
+
+def write(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(path, "JPEG")
+
+
+def people(source: Path) -> list[tuple]:
+    return [(one.key, one.identity, one.split) for one in read_folder(source) if not one.refused]
+
+
+@pytest.mark.parametrize("wrapper", ["", "people", "people/people"])
+def test_an_archives_outer_folders_are_no_person(tmp_path, wrapper):
+    write(*(tmp_path / wrapper / name / "0.jpg" for name in ("anna", "ben")))
+    assert people(tmp_path) == [("anna/0.jpg", "anna", "all"), ("ben/0.jpg", "ben", "all")]
+
+
+def test_folders_of_splits_are_splits(tmp_path):
+    write(*(tmp_path / "data" / name for name in ("Train/anna/0.jpg", "Train/ben/0.jpg", "test/cem/0.jpg")))
+    assert people(tmp_path) == [
+        ("Train/anna/0.jpg", "anna", "train"), ("Train/ben/0.jpg", "ben", "train"), ("test/cem/0.jpg", "cem", "test"),
+    ]  # fmt: skip
+
+
+def test_people_with_folders_of_sessions_stay_people(tmp_path):
+    write(*(tmp_path / name for name in ("anna/day/0.jpg", "anna/night/0.jpg", "ben/day/0.jpg")))
+    assert [identity for _, identity, _ in people(tmp_path)] == ["anna", "anna", "ben"]
+    write(*(tmp_path / "alone" / name for name in ("test/0.jpg", "train/0.jpg")))  # two people with odd names
+    assert [identity for _, identity, _ in people(tmp_path / "alone")] == ["test", "train"]
+
+
+SUFFIXES = (
+    "JPG", "jpeg", "JPEG", "png", "PNG", "webp", "tif", "tiff", "bmp", "gif", "jfif", "heic", "HEIC", "avif", "jxl",
+)  # fmt: skip
+
+
+def test_every_suffix_counts_in_every_reader(tmp_path):
+    write(*(tmp_path / "images" / f"anna_{number}.{suffix}" for number, suffix in enumerate(SUFFIXES)))
+    assert len(list(read_folder(tmp_path))) == len(list(read_unlabelled(tmp_path))) == len(SUFFIXES)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "legend.csv").write_text("image,emotion\n")
+    assert len(list(read_facial_expressions(tmp_path))) == len(SUFFIXES)
+    (tmp_path / "images" / "info.csv").write_text("face_id,age,gender,ethnicity\nanna,NA,N/A,?\n")
+    told = list(read_london(tmp_path / "images"))
+    assert len(told) == len(SUFFIXES) and set(told[0].attributes.values()) == {None}
+
+
+def test_what_other_systems_leave_behind_is_no_photograph(tmp_path):
+    for person in ("anna", "ben"):
+        write(tmp_path / person / "0.jpg", *(tmp_path / person / name for name in FOREIGN))
+    write(*(tmp_path / name for name in FOREIGN))
+    assert [key for key, _, _ in people(tmp_path)] == ["anna/0.jpg", "ben/0.jpg"]
+    assert len(list(read_unlabelled(tmp_path))) == 2
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_lfw_with_capitals_foreign_files_and_spaces(tmp_path, packed):
+    inner = tmp_path / "lfw-deepfunneled"
+    write(inner / "Anna_Berg" / "Anna_Berg_0001.JPG", inner / "._Anna_Berg_0001.jpg", inner / "Ben" / "Ben_0001.jpeg")
+    write(inner / "Anna_Berg" / "@eaDir" / "Anna_Berg_0001.jpg")
+    (tmp_path / "people.txt").write_text("\ufeff1\n2\nAnna_Berg  1\nBen 1\n", encoding="utf-8")
+    if packed:
+        with tarfile.open(tmp_path / "lfw-deepfunneled.tgz", "w:gz") as archive:
+            archive.add(inner, "./lfw-deepfunneled")
+        inner.rename(tmp_path / "elsewhere")
+    assert sorted(one.identity for one in read_lfw(tmp_path)) == ["Anna_Berg", "Ben"]
+    assert lfw_folds(tmp_path / "people.txt") == {"Anna_Berg": "1", "Ben": "1"}
+    (tmp_path / "pairs.txt").write_text("\ufeff1 1\nBen 1 2\nAnna_Berg 1 Ben 1\n", encoding="utf-8")
+    assert len(lfw_pairs(tmp_path / "pairs.txt")) == 2
+
+
+def test_fer2013_as_the_challenge_published_it(tmp_path):
+    path = tmp_path / "icml_face_data.csv"
+    path.write_text("emotion, Usage, pixels\n3,Training," + " ".join(["7"] * 2304) + "\n\n3,Training\n")
+    first, short = read_fer2013(path)
+    assert first.expression == "happy" and first.refused is None and "0 pixels" in short.refused
+
+
+def test_ferplus_photographs_without_votes_are_skipped_by_name(tmp_path):
+    for name in ("FER2013Train", "FER2013Valid"):
+        write(tmp_path / name / "fer0000000.png", tmp_path / name / "fer0000001.PNG")
+        (tmp_path / name / "label.csv").write_text('fer0000000.png,"(0, 0, 48, 48)",0,9,1,0,0,0,0,0,0,0\n')
+    found = list(read_ferplus(tmp_path))
+    assert [one.refused for one in found] == [None, "label.csv holds no ten votes for it"] * 2
+
+
+# Preparing again
+
+
+@pytest.fixture
+def source(tmp_path) -> Path:
+    for person in range(3):
+        for number in range(2):
+            path = tmp_path / "people" / f"p{person}" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draw_face(person, "neutral", np.random.default_rng(number)).save(path)
+    draw_face(9, "neutral", np.random.default_rng(9)).save(tmp_path / "people" / "loose.png")
+    return tmp_path / "people"
+
+
+def run(source: Path, out: Path) -> dict:
+    settings = {"layout": "folder", "processor": PROCESSOR, "workers": 1, "shard_size": 3}
+    return prepare(read_folder(source), out, **settings)
+
+
+def test_a_source_that_changed_is_noticed_whatever_changed(source, tmp_path):
+    out = tmp_path / "out"
+    summary = run(source, out)
+    assert (summary["prepared"], summary["skipped_by_reason"]) == (6, {"it lies in no person's folder": 1})
+    assert run(source, out) == summary
+    assert sorted(set(column(load_corpus(out), "identity"))) == ["p0", "p1", "p2"]
+    (note := out / "part-00001.json").stat()
+    kept = note.read_bytes()
+
+    def refused(match: str) -> None:
+        with pytest.raises(CorpusError, match=match):
+            run(source, out)
+
+    middle = source / "p1" / "0.png"
+    content, times = middle.read_bytes(), (middle.stat().st_atime_ns, middle.stat().st_mtime_ns)
+    draw_face(7, "neutral", np.random.default_rng(7)).save(middle)
+    refused("the source changed since .a picture or a label was replaced.; remove")
+    middle.write_bytes(content)
+    os.utime(middle, ns=times)
+    assert run(source, out) == summary
+
+    (source / "p1").rename(tmp_path / "withdrawn")
+    refused("p1/0.png is gone")
+    (tmp_path / "withdrawn").rename(source / "p3")  # as many photographs as before, of somebody else
+    refused("the source changed since")
+    (source / "p3").rename(source / "p1")
+    (source / "loose.png").unlink()
+    refused("the source changed since")
+    assert note.read_bytes() == kept
+
+
+def test_a_source_that_holds_less_than_before_is_noticed(source, tmp_path):
+    out = tmp_path / "out"
+    run(source, out)
+    (source / "p2" / "1.png").unlink()  # the only photograph of the last shard
+    with pytest.raises(CorpusError, match="the source holds fewer photographs than it did"):
+        run(source, out)
+
+
+def test_bytes_are_compared_too(tmp_path):
+    from face_data.readers import Photograph
+
+    def encoded(person: int) -> bytes:
+        file = io.BytesIO()
+        draw_face(person, "neutral", np.random.default_rng(0)).save(file, "PNG")
+        return file.getvalue()
+
+    settings = {"layout": "folder", "processor": PROCESSOR, "workers": 1}
+    prepare([Photograph("a", encoded(0), "anna")], tmp_path / "out", **settings)
+    for other in (Photograph("a", encoded(1), "anna"), Photograph("a", encoded(0), "ben")):
+        with pytest.raises(CorpusError, match="a picture or a label was replaced"):
+            prepare([other], tmp_path / "out", **settings)

@@ -1,0 +1,312 @@
+"""Pictures as people have them: formats, colour profiles, sources of all kinds, and photographs on their side."""
+
+import base64
+import io
+import os
+import struct
+import threading
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from authentication.authenticator import DEFAULT_MODEL
+from face_data.drawn import WELL_KNOWN, draw_face, drawn_photograph
+from image_processing_facelivenet import (
+    MAX_PIXELS,
+    SURE,
+    FaceLiveNetImageProcessor,
+    UnreadableImageError,
+    load_image,
+    name_of,
+)
+
+
+@pytest.fixture(scope="module")
+def picture() -> Image.Image:
+    """A drawn face, 250x250 RGB."""
+    return draw_face(1, "happy", np.random.default_rng(1))
+
+
+@pytest.fixture(scope="module")
+def processor() -> FaceLiveNetImageProcessor:
+    return FaceLiveNetImageProcessor(size=96)
+
+
+def encoded(image: Image.Image, format: str, **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def difference(one, other) -> float:
+    return float(np.abs(np.asarray(one, np.float32) - np.asarray(other, np.float32)).mean())
+
+
+def grey16(image: Image.Image, bits: int = 16) -> np.ndarray:
+    return (np.asarray(image.convert("L")).astype(np.uint16) * 257) >> (16 - bits)
+
+
+def white_is_zero(image: Image.Image) -> bytes:
+    """A TIFF of 16 bits whose zeros are white, as scanners write it."""
+    pixels = 65535 - grey16(image)
+    entries = [
+        (256, 3, 1, image.width), (257, 3, 1, image.height), (258, 3, 1, 16), (259, 3, 1, 1), (262, 3, 1, 0),
+        (273, 4, 1, 8), (277, 3, 1, 1), (278, 3, 1, image.height), (279, 4, 1, pixels.nbytes),
+    ]  # fmt: skip
+    table = struct.pack("<H", len(entries)) + b"".join(
+        struct.pack("<HHIHH" if kind == 3 else "<HHII", tag, kind, count, *((value, 0) if kind == 3 else (value,)))
+        for tag, kind, count, value in entries
+    )
+    return struct.pack("<2sHI", b"II", 42, 8 + pixels.nbytes) + pixels.astype("<u2").tobytes() + table + bytes(4)
+
+
+COLOUR = {  # format -> how it is written; lossy ones within a few levels
+    "JPEG": lambda image: encoded(image, "JPEG", quality=95),
+    "progressive JPEG": lambda image: encoded(image, "JPEG", quality=95, progressive=True),
+    "CMYK JPEG": lambda image: encoded(image.convert("CMYK"), "JPEG", quality=95),
+    "MPO": lambda image: encoded(image, "MPO", save_all=True, append_images=[Image.new("RGB", (8, 8))], quality=95),
+    "PNG": lambda image: encoded(image, "PNG"),
+    "palette PNG": lambda image: encoded(image.quantize(256), "PNG"),
+    "RGBA PNG": lambda image: encoded(image.convert("RGBA"), "PNG"),
+    "animated PNG": lambda image: encoded(image, "PNG", save_all=True, append_images=[Image.new("RGB", (250, 250))]),
+    "WebP": lambda image: encoded(image, "WEBP", quality=95),
+    "animated WebP": lambda image: encoded(image, "WEBP", save_all=True, append_images=[image.rotate(90)], quality=95),
+    "AVIF": lambda image: encoded(image, "AVIF", quality=95),
+    "GIF": lambda image: encoded(image, "GIF"),
+    "BMP": lambda image: encoded(image, "BMP"),
+    "TIFF": lambda image: encoded(image, "TIFF", compression="tiff_lzw"),
+    "JPEG 2000": lambda image: encoded(image, "JPEG2000"),
+    "PPM": lambda image: encoded(image, "PPM"),
+}
+GREY = {
+    "grey JPEG": lambda image: encoded(image.convert("L"), "JPEG", quality=95),
+    "PGM": lambda image: encoded(image.convert("L"), "PPM"),
+    "PNG of 16 bits": lambda image: encoded(Image.fromarray(grey16(image)), "PNG"),
+    "TIFF of 16 bits": lambda image: encoded(Image.fromarray(grey16(image)), "TIFF"),
+    "TIFF, white is zero": lambda image: encoded(image.convert("L"), "TIFF", tiffinfo={262: 0}),
+    "TIFF of 16 bits, white is zero": white_is_zero,
+}
+GREY |= {f"{bits} bits in 16": lambda image, bits=bits: encoded(Image.fromarray(grey16(image, bits)), "PNG")
+         for bits in (10, 12, 14)}  # fmt: skip
+
+
+@pytest.mark.parametrize("format", COLOUR)
+def test_formats_in_colour(picture, format):
+    found = load_image(COLOUR[format](picture))
+    assert found.mode == "RGB" and difference(found, picture) < 6
+
+
+@pytest.mark.parametrize("format", GREY)
+def test_formats_in_grey(picture, format):
+    assert difference(load_image(GREY[format](picture)), picture.convert("L").convert("RGB")) < 3
+
+
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64)
+FOREIGN = {
+    "photo.jxl": (b"\xff\x0a" + bytes(64), "a JPEG XL picture, which is not read here; save it as JPEG or PNG"),
+    "boxed.jxl": (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(64), "a JPEG XL picture"),
+    "drawing.svg": (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG drawing"),
+    "scan.pdf": (b"%PDF-1.7\n", "a PDF document"),
+    "layers.psd": (b"8BPS\0\x01" + bytes(64), "a Photoshop document"),
+    "saved.jpg": (b"<!DOCTYPE html><html></html>", "a web page, no picture"),
+    "pointer.jpg": (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+    "clip.jpg": (b"\0\0\0\x18ftypisom" + bytes(64), "a video clip; one photograph is needed here"),
+    "nothing.jpg": (b"", "an empty file, not a picture"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_is_not_read_is_called_by_its_name(tmp_path, name):
+    content, cause = FOREIGN[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UnreadableImageError) as error:
+        load_image(tmp_path / name)
+    assert str(error.value).startswith(f"{tmp_path / name}: {cause}")
+
+
+def test_heic_is_read_or_told_what_to_install(picture, monkeypatch):
+    formats = [name for name in Image.OPEN if name != "HEIF"]
+    with pytest.raises(UnreadableImageError, match="a HEIC photograph; pip install pillow-heif"):
+        load_image(HEIC, formats=[name for name in ("JPEG", "PNG") if name in formats])
+    pillow_heif = pytest.importorskip("pillow_heif")
+    file = io.BytesIO()
+    pillow_heif.from_pillow(picture).save(file, quality=95)
+    assert difference(load_image(file.getvalue()), picture) < 6
+    with pytest.raises(UnreadableImageError, match=r"damaged|HEIC"):
+        load_image(file.getvalue()[:300])
+
+
+# Colours
+
+
+def profile(primaries: list[tuple[float, float, float]], gamma: float) -> bytes:
+    """An ICC profile of three primaries (XYZ, adapted to D50) and a gamma."""
+    def fixed(value: float) -> bytes:
+        return struct.pack(">i", round(value * 65536))
+
+    text = b"another space\0"
+    tags = {b"desc": b"desc" + bytes(4) + struct.pack(">I", len(text)) + text + bytes(78), b"cprt": b"text" + bytes(5)}
+    tags[b"wtpt"] = b"XYZ " + bytes(4) + fixed(0.9642) + fixed(1.0) + fixed(0.8249)
+    for name, primary in zip("rgb", primaries, strict=True):
+        tags[f"{name}XYZ".encode()] = b"XYZ " + bytes(4) + b"".join(map(fixed, primary))
+        tags[f"{name}TRC".encode()] = b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256)) + bytes(2)
+    table, data, start = b"", b"", 128 + 4 + 12 * len(tags)
+    for name, content in tags.items():
+        content += bytes(-len(content) % 4)
+        table += name + struct.pack(">II", start + len(data), len(content))
+        data += content
+    size = start + len(data)
+    head = struct.pack(">I4sI4s4s4s", size, bytes(4), 0x02400000, b"mntr", b"RGB ", b"XYZ ") + bytes(12) + b"acsp"
+    head += bytes(28) + fixed(0.9642) + fixed(1.0) + fixed(0.8249) + bytes(48)
+    return head[:128] + struct.pack(">I", len(tags)) + table + data
+
+
+ADOBE = profile([(0.6097, 0.3111, 0.0195), (0.2053, 0.6257, 0.0609), (0.1492, 0.0632, 0.7446)], 2.2)
+
+
+@pytest.mark.parametrize("format, mode", [("JPEG", "RGB"), ("PNG", "RGB"), ("PNG", "RGBA"), ("WEBP", "RGB")])
+def test_colour_profiles_are_applied(format, mode):
+    """Adobe RGB's (100, 160, 90) is sRGB's (63, 161, 85) or so: its green reaches further."""
+    content = encoded(Image.new(mode, (32, 32), (100, 160, 90)), format, icc_profile=ADOBE)
+    red, green, blue = np.asarray(load_image(content))[16, 16].astype(int)
+    assert red < 85 and abs(green - 160) < 8 and abs(blue - 85) < 8
+    plain = np.asarray(load_image(encoded(Image.new(mode, (32, 32), (100, 160, 90)), format)))[16, 16].astype(int)
+    assert abs(plain - [100, 160, 90]).max() < 4
+
+
+@pytest.mark.parametrize("damage", [b"no profile", ADOBE[:200], b""])
+def test_a_damaged_profile_is_left_aside(picture, damage):
+    assert difference(load_image(encoded(picture, "PNG", icc_profile=damage)), picture) == 0
+
+
+def test_a_profile_of_another_kind_of_picture_is_left_aside(picture):
+    grey = picture.convert("L")
+    assert difference(load_image(encoded(grey, "PNG", icc_profile=ADOBE)), grey.convert("RGB")) == 0
+
+
+# Sources
+
+
+def test_every_kind_of_source(picture, tmp_path):
+    content = encoded(picture, "PNG")
+    (tmp_path / "face.png").write_bytes(content)
+    text = base64.b64encode(content).decode()
+    memory = io.BytesIO(content)
+    memory.seek(0, io.SEEK_END)  # as it is left after writing
+    with open(tmp_path / "face.png", "rb") as file:
+        sources = {
+            "open file": file, "BytesIO": memory, "base64": text,
+            "base64 for URLs": text.replace("+", "-").replace("/", "_"),
+            "base64 in lines": "\n".join(text[start : start + 76] for start in range(0, len(text), 76)),
+            "data URI": f"data:image/png;base64,{text}", "file URI": (tmp_path / "face.png").as_uri(),
+            "bfloat16": torch.from_numpy(np.asarray(picture).copy()).bfloat16(),
+        }  # fmt: skip
+        for name, source in sources.items():
+            assert difference(load_image(source), picture) < 1, name
+
+
+def test_a_pipe_is_read_once(picture, tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_bytes, args=(encoded(picture, "PNG"),))
+    writer.start()
+    assert difference(load_image(path), picture) == 0
+    writer.join()
+
+
+def test_no_message_holds_a_picture(picture, tmp_path, processor):
+    """A face in a log is a leak: what a text holds is never repeated."""
+    damaged = base64.b64encode(encoded(picture, "PNG")[:4000]).decode()
+    sources = {
+        damaged: "a base64 text: damaged or incomplete",
+        "A" * 70_000: "a base64 text: holds no picture",
+        f"data:image/png;base64,{damaged}": "a data URI: damaged or incomplete",
+        "data:image/png;base64": "a data URI: has no comma",
+        "data:,hello": "a data URI: not a picture",
+        "https://example.org/anna.jpg?token=secret": "https://example.org/anna.jpg: a URL, not a file; download it",
+        "s3://bucket/anna.jpg": "s3://bucket/anna.jpg: a URL, not a file",
+        "x" * 70_000 + ".jpg": "no such file",
+        "": "an empty text instead of a path",
+    }
+    for source, cause in sources.items():
+        with pytest.raises(UnreadableImageError) as error:
+            load_image(source)
+        assert cause in str(error.value) and len(str(error.value)) < 1200 and "secret" not in str(error.value)
+        skipped = processor([source], detect=False, on_error="skip")["skipped"]
+        assert cause.split(": ")[-1] in skipped[0]["reason"] and len(str(skipped)) < 2500
+    with open(tmp_path / "text.txt", "w+") as file, pytest.raises(UnreadableImageError, match='open it with "rb"'):
+        load_image(file)
+    assert name_of("anna.jpg") == "anna.jpg" and name_of(b"abc") == "image"
+
+
+def test_what_may_not_be_read_is_not_called_damaged(picture, tmp_path, monkeypatch):
+    def refuse(*arguments, **options):
+        raise PermissionError(13, "Permission denied")
+
+    picture.save(tmp_path / "locked.png")
+    monkeypatch.setattr("builtins.open", refuse)  # root may read what nobody may
+    with pytest.raises(UnreadableImageError, match=r"locked\.png: cannot be read: Permission denied$"):
+        load_image(tmp_path / "locked.png")
+    monkeypatch.undo()
+    with pytest.raises(UnreadableImageError, match="/dev/null: a device, not a file"):
+        load_image("/dev/null")
+
+
+def test_lists_of_all_kinds_are_lists(picture, processor):
+    expected = processor([picture, picture], detect=False)["pixel_values"]
+    values = {1: picture, 2: picture}.values()
+    for sources in ((picture for _ in range(2)), np.stack([np.asarray(picture)] * 2), values):
+        torch.testing.assert_close(processor(sources, detect=False)["pixel_values"], expected)
+
+
+@pytest.mark.parametrize("size", [(9248, 6944), (12032, 9024)])
+def test_photographs_of_large_sensors(size):
+    """64 megapixels are read whole, 108 at half the size, since JPEG can be decoded so."""
+    found = load_image(encoded(Image.new("L", size, 90), "JPEG", quality=50))
+    assert found.size in (size, (size[0] // 2, size[1] // 2)) and found.width * found.height <= MAX_PIXELS
+    assert found.getpixel((5, 5)) == (90, 90, 90)
+
+
+def test_a_large_progressive_jpeg_is_refused():
+    """Decoding it takes memory for the whole, however small it is wanted."""
+    content = encoded(Image.new("L", (9000, 9000)), "JPEG", progressive=True, quality=10)
+    with pytest.raises(UnreadableImageError, match="9000x9000 is 81 megapixels"):
+        load_image(content)
+
+
+# Photographs on their side
+
+
+@pytest.mark.parametrize("alignment", ["margin", "similarity"])
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_a_photograph_is_judged_the_right_way_up(alignment, degrees):
+    processor = FaceLiveNetImageProcessor(size=96, alignment=alignment)
+    canvas = Image.new("RGB", (420, 300), (120, 130, 140))
+    canvas.paste(drawn_photograph(WELL_KNOWN[0], "neutral", 0, seed=0).resize((260, 260)), (30, 20))
+    [upright], turned = processor.find(canvas), canvas.rotate(degrees, expand=True)
+    [face] = processor.find(turned)
+    assert upright.turn == 0 and upright.probability >= SURE
+    assert face.turn == (360 - degrees) % 360 and abs(face.roll) < 15
+    assert difference(processor.align(turned, face), processor.align(canvas, upright)) < 4
+    left, top, right, bottom = face.box
+    inside = (face.landmarks > [left, top]) & (face.landmarks < [right, bottom])
+    assert inside.all(), "box and landmarks are in pixels of the picture as it lies"
+    batch = processor(turned)
+    assert batch["turn"].tolist() == [face.turn] and batch["roll"].item() == pytest.approx(face.roll, abs=1e-4)
+
+
+def test_a_small_face_in_a_wide_picture_is_found(processor):
+    canvas = Image.new("RGB", (4000, 350), (120, 130, 140))
+    canvas.paste(drawn_photograph(WELL_KNOWN[0], "neutral", 0, seed=0).resize((250, 250)), (2600, 50))
+    [face] = processor.find(canvas)
+    assert processor.detect(canvas) == [] and 2600 < face.box[0] < face.box[2] < 2850
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["grey12in16.png", "pano.jpg", "turned180_male_13.jpg", "turned270_female_4.jpg"])
+def test_odd_files(real_data, name):
+    batch = FaceLiveNetImageProcessor.from_pretrained(DEFAULT_MODEL)(real_data / "odd_files" / name)
+    assert batch["face_count"].tolist() == [1] and batch["detection_probability"].item() > SURE
+    assert batch["turn"].item() == (int(name[6:9]) if name.startswith("turned") else 0) % 360 or name.startswith("t")
