@@ -1,7 +1,7 @@
 """Frames of a probe: a photograph is one frame, a clip is sampled four times a second through PyAV."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
@@ -29,10 +29,15 @@ def is_clip(path: Path) -> bool:
     return mp4 or avi or matroska_or_gif
 
 
-def read_frames(path: str | Path, rate: float = FRAMES_PER_SECOND) -> Iterator[tuple[float | None, Image.Image]]:
+def read_frames(
+    path: str | Path, rate: float = FRAMES_PER_SECOND, on_decoded: Callable[[int], None] = lambda pixels: None
+) -> Iterator[tuple[float | None, Image.Image]]:
     """The frames to judge: (seconds from the clip's start, upright RGB picture); seconds is None for a photograph.
 
     At most `rate` frames a second are given; infinity gives all there are.
+
+    Args:
+        on_decoded: called with the pixels of every frame of a clip, given or not; what it raises ends the reading.
 
     Raises:
         UnreadableImageError: not a photograph or clip that can be decoded; the message names the file and the cause.
@@ -54,6 +59,7 @@ def read_frames(path: str | Path, rate: float = FRAMES_PER_SECOND) -> Iterator[t
             codec.options = {"max_pixels": str(MAX_PIXELS)}  # for frames that are larger than the header says
             start, due = None, 0.0
             for index, frame in enumerate(container.decode(video=0)):
+                on_decoded(frame.width * frame.height)
                 time = frame.time if frame.time is not None else index / 25
                 start = time if start is None else start
                 seconds = time - start
