@@ -5,28 +5,24 @@ template = authenticator.template(["anna.jpg"])
 decision = authenticator.judge(template, "probe.jpg", "happy")
 """
 
-import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from huggingface_hub import hf_hub_download
 from PIL import Image
 
 from authentication.fused import fuse
-from authentication.onnx_network import OnnxNetwork, exported_graph
 from authentication.template import Template
 from authentication.tracking import FaceTracker
+from checkpoints import DEFAULT_MODEL, load_checkpoint
 from image_processing_facelivenet import Face, FaceLiveNetImageProcessor, NoFaceError
 from modeling_facelivenet import FaceLiveNetModel
+from onnx_network import OnnxNetwork
 from pipeline_facelivenet import Decision, decide, reject
 
-WEIGHTS = "model.safetensors"
-HUB_ID = re.compile(r"([\w-]+/[\w.-]+)(?:@([\w.-]+))?")  # and the revision, if one is named
-DEFAULT_MODEL = Path(__file__).resolve().parent.parent / "pretrained"
+__all__ = ["DEFAULT_MODEL", "Authenticator", "Evidence", "SeveralFacesError"]
 
 
 class SeveralFacesError(ValueError):
@@ -77,39 +73,14 @@ class Authenticator:
 
     @classmethod
     def from_pretrained(cls, model: str | Path, device: str = "cpu") -> "Authenticator":
-        """Load a checkpoint from a local folder or from the Hub, or an exported .onnx graph.
-
-        Args:
-            model: a path; or "owner/name" on the Hub, better "owner/name@commit", which stays what it is.
+        """Load a model folder, a model on the Hub or an exported .onnx file, see `checkpoints.load_checkpoint`.
 
         Raises:
             FileNotFoundError: there is no such folder, or it holds no checkpoint.
-            OSError: the checkpoint is damaged, incomplete or cannot be fetched. Every message names the model.
+            OSError: the checkpoint is damaged, incomplete or cannot be downloaded. Every message names the model.
         """
-        if graph := exported_graph(model):
-            network = OnnxNetwork(graph)
-            return cls(network, network.processor, device, network.revision)
-        folder = Path(model)
-        on_hub = None if folder.is_dir() or folder.parent.is_dir() else HUB_ID.fullmatch(str(model))
-        if not folder.is_dir() and not on_hub:
-            raise FileNotFoundError(f"{model}: no such model folder")
-        source, commit = on_hub.groups() if on_hub else (folder, None)
-        for name in ("config.json", WEIGHTS, "preprocessor_config.json"):
-            if folder.is_dir() and not (folder / name).is_file():
-                raise FileNotFoundError(f"{model}: not a model folder, {name} is missing")
-        try:
-            network, report = FaceLiveNetModel.from_pretrained(
-                source, revision=commit or "main", dtype=torch.float32, output_loading_info=True
-            )
-            processor = FaceLiveNetImageProcessor.from_pretrained(source, revision=commit or "main")
-            weights = hf_hub_download(source, WEIGHTS, revision=commit) if on_hub else folder / WEIGHTS
-        except Exception as error:  # transformers, safetensors and the checks of the config raise whatever they like
-            raise OSError(f"{model}: cannot be loaded: {error}") from error
-        if report["missing_keys"]:  # transformers would fill them with random numbers
-            raise OSError(f"{model}: lacks weights: {', '.join(sorted(report['missing_keys'])[:3])}, …")
-        with open(weights, "rb") as file:
-            revision = hashlib.file_digest(file, "sha256").hexdigest()[:12]
-        return cls(network, processor, device, revision)
+        checkpoint = load_checkpoint(model, device)
+        return cls(checkpoint.network, checkpoint.processor, device, checkpoint.revision)
 
     @property
     def challenges(self) -> tuple[str, ...]:

@@ -21,11 +21,12 @@ import torch
 from facenet_pytorch import MTCNN, InceptionResnetV1
 from PIL import Image
 
-from authentication.authenticator import DEFAULT_MODEL, Authenticator
+from authentication.authenticator import Authenticator
 from authentication.tracking import FaceTracker
 from authentication.video import read_frames
 from benchmarks.agreement import agreement, agreement_table
 from benchmarks.report import medians, synchronize, table, target_text
+from checkpoints import DEFAULT_MODEL
 from face_data.drawn import drawn_photograph
 
 SMALLEST_GAIN = 4.0  # target: frames/s over the plain stack's
@@ -77,7 +78,7 @@ class PlainStack:
 
 
 def add_arguments(command) -> None:
-    command.add_argument("--model", default=str(DEFAULT_MODEL), help="folder of a saved model (default: %(default)s)")
+    command.add_argument("--model", default=str(DEFAULT_MODEL), help="folder or Hub id (default: %(default)s)")
     command.add_argument("--clip", type=Path, metavar="FILE", help="frames of this clip (default: a drawn person)")
     command.add_argument("--frames", type=int, default=48, help="frames per measurement (default 48)")
     command.add_argument("--repeats", type=int, default=3, help="measurements, of which the median counts (default 3)")

@@ -28,8 +28,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from authentication.authenticator import DEFAULT_MODEL
 from benchmarks.report import table, target_text
+from checkpoints import DEFAULT_MODEL
 from face_data.drawn import WELL_KNOWN, drawn_photograph
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -239,7 +239,7 @@ def photograph(person: int) -> bytes:
 
 
 def add_arguments(command) -> None:
-    command.add_argument("--model", default=str(DEFAULT_MODEL), help="folder of a saved model (default: %(default)s)")
+    command.add_argument("--model", default=str(DEFAULT_MODEL), help="folder or Hub id (default: %(default)s)")
     command.add_argument(
         "--clients", type=int, nargs="+", default=[1, 2, 4, 8], help="people at the same time (default: 1 2 4 8)"
     )

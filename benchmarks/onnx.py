@@ -1,8 +1,8 @@
-"""The network alone, one face at a time: PyTorch against ONNX Runtime, in float32 and in 8 bits: milliseconds, size.
+"""The network alone, one face at a time, in PyTorch and in ONNX Runtime, in float32 and in 8 bits: milliseconds, size.
 
-PyTorch runs the network as it is saved, and as `Authenticator` lays it out. With --data the same four judge the people
-of a split of a prepared corpus, so that the accuracy that 8 bits cost is measured beside the time they save or lose:
-the official pairs at the threshold that is best for them, all pairs' AUC, and expressions.
+PyTorch runs the network as it is saved, and as `Authenticator` optimises it. With --data the same four are evaluated on
+a split of a prepared corpus, so that the accuracy lost by 8 bits is measured beside the time: the published pairs at
+the threshold that is best for them, AUC of generated pairs, and expressions.
 """
 
 import logging
@@ -14,44 +14,42 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from authentication.authenticator import DEFAULT_MODEL, Authenticator
-from authentication.onnx_network import OnnxNetwork
+from authentication.authenticator import Authenticator
 from benchmarks.report import medians, table
-from evaluation.embeddings import embed
-from evaluation.expression import expression_report
-from evaluation.metrics import accuracy, best_threshold, roc
-from evaluation.verification import generated_pairs, score_pairs
-from face_data.pairs import read_pairs
+from checkpoints import DEFAULT_MODEL, WEIGHTS, load_checkpoint
+from evaluation.embeddings.compute import embed
+from evaluation.protocols.expression import expression_report
+from evaluation.protocols.pairs import generated_pairs, score_pairs
+from evaluation.statistics.curves import accuracy, best_threshold, roc
+from face_data.pairs import pairs_of_splits
 from face_data.table import load_corpus
 from hub_card.onnx_export import export, quantise
-from modeling_facelivenet import FaceLiveNetModel
+from onnx_network import OnnxNetwork
 
-LARGEST_LOSS = 0.005  # of any accuracy, that 8 bits may cost
+LARGEST_LOSS = 0.005  # target: loss of any accuracy by 8 bits
 SIDES = ("PyTorch", "PyTorch, fused", "ONNX Runtime", "ONNX Runtime, 8 bits")
 
 
 def add_arguments(command) -> None:
-    command.add_argument(
-        "--model", type=Path, default=DEFAULT_MODEL, help="folder of a saved model (default: %(default)s)"
-    )
+    command.add_argument("--model", default=DEFAULT_MODEL, help="folder or Hub id of a model (default: %(default)s)")
     command.add_argument("--faces", type=int, default=30, help="faces per measurement (default 30)")
     command.add_argument("--repeats", type=int, default=5, help="measurements, of which the median counts (default 5)")
-    command.add_argument("--data", metavar="CORPUS", help="judge the accuracy too, on this prepared corpus")
-    command.add_argument("--split", default="9", help="its split (default 9, the fold on which things are chosen)")
+    command.add_argument("--data", metavar="CORPUS", help="measure the accuracy too, on this prepared corpus")
+    command.add_argument("--split", default="9", help="its split (default 9, the fold for choices)")
 
 
 def run(arguments) -> dict:
     if arguments.device != "cpu":
         raise ValueError("onnx: exported graphs run on the CPU; give --device cpu")
-    logging.getLogger().setLevel(logging.ERROR)  # the quantiser advises on standard error
+    logging.getLogger().setLevel(logging.ERROR)  # the quantiser prints advice to standard error
     with tempfile.TemporaryDirectory() as temporary:
         files = [Path(temporary) / name for name in ("float32.onnx", "int8.onnx")]
         difference = export(arguments.model, files[0])
         quantise(*files)
         ours = Authenticator.from_pretrained(arguments.model)
-        plain = FaceLiveNetModel.from_pretrained(arguments.model, dtype=torch.float32).eval()
-        networks = dict(zip(SIDES, (plain, ours.model, *map(OnnxNetwork, files)), strict=True))
-        weights = arguments.model / "model.safetensors"
+        plain = load_checkpoint(arguments.model)
+        networks = dict(zip(SIDES, (plain.network, ours.model, *map(OnnxNetwork, files)), strict=True))
+        weights = plain.path / WEIGHTS
         sizes = [path.stat().st_size / 1e6 for path in (weights, weights, *files)]
     face = torch.randn(1, 3, ours.processor.size, ours.processor.size)
     times = medians(
@@ -64,7 +62,7 @@ def run(arguments) -> dict:
     ]
     if arguments.data:
         for row in rows:
-            row |= _judge(networks[row["side"]], ours.processor, arguments.data, arguments.split)
+            row |= _evaluate(networks[row["side"]], ours.processor, arguments.data, arguments.split)
     about = {"weights": ours.revision, "difference": difference, "data": arguments.data, "split": arguments.split}
     return about | {"rows": rows}
 
@@ -78,20 +76,19 @@ def _pace(network: Callable, face: torch.Tensor, count: int) -> float:
     return 1000 * (time.perf_counter() - began) / count
 
 
-def _judge(network, processor, data: str, split: str) -> dict:
+def _evaluate(network, processor, data: str, split: str) -> dict:
     embeddings = embed(network, processor, load_corpus(data, [split]))
     everyone = generated_pairs(embeddings, seed=0)
-    judged = {
+    result = {
         "photographs": len(embeddings),
         "auc": roc(everyone.scores, everyone.same).auc,
-        "expression_accuracy": expression_report(embeddings, seed=0)["accuracy"]["value"],
+        "expression_accuracy": expression_report(embeddings, seed=0).accuracy.value,
     }
-    official = [pair for pair in read_pairs(data, missing_ok=True) if str(pair.fold) == split]
-    if official:
-        scored = score_pairs(official, embeddings)
-        right = accuracy(scored.scores, scored.same, best_threshold(scored.scores, scored.same))
-        judged |= {"pairs": len(official), "pair_accuracy": right}
-    return judged
+    if published := pairs_of_splits(data, [split]):
+        scored = score_pairs(published, embeddings)
+        pair_accuracy = accuracy(scored.scores, scored.same, best_threshold(scored.scores, scored.same))
+        result |= {"pairs": len(published), "pair_accuracy": pair_accuracy}
+    return result
 
 
 def text(result: dict) -> str:

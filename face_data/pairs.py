@@ -139,6 +139,11 @@ def read_pairs(corpus: str | Path, missing_ok: bool = False) -> list[Pair]:
     return pairs
 
 
+def pairs_of_splits(corpus: str | Path, splits: Sequence[str] | None) -> list[Pair]:
+    """The publisher's pairs whose fold is one of these splits; None takes all. Empty where the corpus ships none."""
+    return [pair for pair in read_pairs(corpus, missing_ok=True) if splits is None or str(pair.fold) in splits]
+
+
 def generate_pairs(
     keys: Sequence[str],
     identities: Sequence[str | None],

@@ -35,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("build", help="assemble the folder from a checkpoint and its results")
-    command.add_argument("--model", type=Path, required=True, metavar="DIR", help="the checkpoint")
+    command.add_argument("--model", required=True, help="the checkpoint: a folder, or owner/name on the Hub")
     command.add_argument(
         "--results", type=Path, required=True, metavar="DIR", help="what `python -m evaluation all --out DIR` wrote"
     )
@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(act=_push)
 
     command = commands.add_parser("onnx", help="export the inference graph for ONNX Runtime")
-    command.add_argument("--model", type=Path, required=True, metavar="DIR", help="the checkpoint")
+    command.add_argument("--model", required=True, help="the checkpoint: a folder, or owner/name on the Hub")
     command.add_argument("--out", type=Path, required=True, metavar="FILE", help="the .onnx file to write")
     command.add_argument("--int8", action="store_true", help="weights in 8 bits: a quarter of the size")
     command.set_defaults(act=_onnx)

@@ -1,22 +1,41 @@
-"""README.md of the Hub folder, its licence note and figures. No number is typed here: each is read from results.json,
-training.json, config.json or the benchmarks' JSON in the folder."""
+"""README.md of the Hub folder, its licence note and figures.
+
+No number is typed here or in the templates: each is read from results.json, training.json, config.json or the
+benchmarks' JSON files in the folder. `package` calls this.
+"""
 
 import json
 import re
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import jinja2
 import torch
 from huggingface_hub import EvalResult, ModelCardData
 
+from evaluation.protocols.corpus import Section
+from evaluation.report import format
+from evaluation.report.figures import draw_section, file_stem
+from evaluation.report.results import FILE, Results, read_results
+from evaluation.report.text import hard_title
+from evaluation.statistics.rates import Rate
 from hub_card import figures, numbers
 from hub_card.corpora import corpus
 from hub_card.folder import REPO_PLACEHOLDER
 from modeling_facelivenet import FaceLiveNetConfig, FaceLiveNetModel
 
 MODEL_NAME = "FaceLiveNet+"
+CAPTIONS = {
+    "confusion": "Confusion matrix",
+    "reliability": "Calibration of the probabilities",
+    "rates_far": "False accept rate by group",
+    "rates_frr": "False reject rate by group",
+    "rates_accuracy": "Accuracy of expressions by group",
+}
 HERE = Path(__file__).parent
-PACKAGES = ("torch", "torchvision", "transformers", "facenet-pytorch")  # to use the model
+PACKAGES = ("torch", "torchvision", "transformers", "facenet-pytorch")  # needed to use the model
+PROTOCOLS = ("verification", "expression", "authentication")  # in the card's model-index
 
 
 def write_card(folder: Path, results_folder: Path, log: Path | None) -> None:
@@ -24,11 +43,11 @@ def write_card(folder: Path, results_folder: Path, log: Path | None) -> None:
 
     Args:
         folder: with config.json, training.json and results.json.
-        results_folder: where the evaluation's own figures are taken from, if they lie there.
+        results_folder: its ROC and DET figures are copied, if it has them; they need scores, which results.json lacks.
         log: log.jsonl of the run that trained the weights, for the curves of the task weights; None without.
     """
     contents = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
-    results, training = contents["results"], contents["training"]
+    results, training = read_results(folder / FILE), contents["training"]
     config = FaceLiveNetConfig.from_pretrained(folder)
     parameters = count_parameters(config)
     context = {
@@ -37,7 +56,8 @@ def write_card(folder: Path, results_folder: Path, log: Path | None) -> None:
         "results": results,
         "training": training,
         "runs": training_runs(training),
-        "averaged": [one["config"] for one in (training, *training.get("averaged_with", ()))],
+        "averaged": [record["config"] for record in (training, *training.get("averaged_with", ()))],
+        "calibrated": _calibrated_rates(config),
         "speed": contents.get("inference"),
         "onnx": contents.get("onnx"),
         "parameters": parameters | {"total": sum(parameters.values())},
@@ -52,8 +72,9 @@ def write_card(folder: Path, results_folder: Path, log: Path | None) -> None:
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {name: getattr(numbers, name) for name in ("cells", "number", "percent", "short", "span")}
-    environment.filters["file_name"] = _file_name
+    environment.filters |= {name: getattr(numbers, name) for name in ("cells", "short")}
+    environment.filters |= {name: getattr(format, name) for name in ("number", "percent", "span")}
+    environment.filters |= {"file_stem": file_stem, "hard_title": hard_title}
     for template, name in (("card.md.jinja", "README.md"), ("license.md.jinja", "LICENSE.md")):
         text = environment.get_template(template).render(card_data=card_data(results).to_yaml(), **context)
         (folder / name).write_text(re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n", encoding="utf-8")
@@ -74,7 +95,7 @@ def training_runs(record: dict) -> list[dict]:
 
 
 def count_parameters(config: FaceLiveNetConfig) -> dict[str, int]:
-    """Trained numbers of each part of the network that this config describes."""
+    """Number of trained parameters of each part of the network that this config describes."""
     with torch.device("meta"):
         model = FaceLiveNetModel(config)
     return {
@@ -85,7 +106,7 @@ def count_parameters(config: FaceLiveNetConfig) -> dict[str, int]:
     }
 
 
-def card_data(results: dict) -> ModelCardData:
+def card_data(results: Results) -> ModelCardData:
     """The card's front matter: what the Hub searches by, and the results as its model-index."""
     return ModelCardData(
         license="other",
@@ -102,47 +123,54 @@ def card_data(results: dict) -> ModelCardData:
     )  # fmt: skip
 
 
-def _eval_results(results: dict):
-    for protocol, name, section in _sections(results):
-        if protocol == "verification":
-            curve = section.get("generated") or section["single_fold"]
-            values = {"roc_auc": ("AUC", curve["auc"]), "eer": ("EER", curve["eer"])}
-            if "single_fold" in section:
-                accuracy = section["single_fold"]["best_accuracy_threshold"]["accuracy"]
-                values["accuracy"] = ("accuracy on official pairs", accuracy["value"])
-        elif protocol == "expression":
-            values = {"accuracy": ("accuracy", section["report"]["accuracy"]["value"])}
-        elif protocol == "authentication":
-            report = section["report"]
-            values = {
-                "accuracy": ("right decisions", report["acc_auth"]["value"]),
-                "far": ("false accept rate", report["far"]["value"]),
-                "frr": ("false reject rate", report["frr"]["value"]),
-            }
-        else:
-            continue
-        for metric, (title, value) in values.items():
-            yield EvalResult(
-                task_type=f"face-{protocol}" if protocol != "expression" else "image-classification",
-                task_name={"expression": "facial expression recognition"}.get(protocol, f"face {protocol}"),
-                dataset_type=section["corpus"]["name"],
-                dataset_name=f"{corpus(section['corpus']['name']).title} ({name})",
-                dataset_split=", ".join(section["splits"]) or None,
-                metric_type=metric,
-                metric_name=title,
-                metric_value=round(value, 4),
-            )
+def _eval_results(results: Results) -> Iterator[EvalResult]:
+    for protocol in PROTOCOLS:
+        for name, section in results.sections(protocol).items():
+            title = corpus(section.corpus.name).title
+            for metric, (metric_name, value) in _metrics(protocol, section).items():
+                yield EvalResult(
+                    task_type=f"face-{protocol}" if protocol != "expression" else "image-classification",
+                    task_name={"expression": "facial expression recognition"}.get(protocol, f"face {protocol}"),
+                    dataset_type=section.corpus.name,
+                    dataset_name=f"{title} ({name})",
+                    dataset_split=", ".join(section.splits) or None,
+                    metric_type=metric,
+                    metric_name=metric_name,
+                    metric_value=round(value, 4),
+                )
 
 
-def _sections(results: dict):
-    """(protocol, name, section) of every section that results.json holds."""
-    for protocol, sections in results.items():
-        if isinstance(sections, dict) and protocol != "model":
-            yield from ((protocol, name, section) for name, section in sections.items())
+def _metrics(protocol: str, section: Section) -> dict[str, tuple[str, float]]:
+    """The Hub's name of a metric -> its title and value."""
+    if protocol == "verification":
+        curve = section.generated or section.single_fold
+        values = {"roc_auc": ("AUC", curve.auc), "eer": ("EER", curve.eer)}
+        if section.single_fold is not None:
+            accuracy = section.single_fold.best_accuracy_threshold.accuracy
+            values["accuracy"] = ("accuracy on official pairs", accuracy.value)
+        return values
+    report = section.report
+    if protocol == "expression":
+        return {"accuracy": ("accuracy", report.accuracy.value)}
+    return {
+        "accuracy": ("correct decisions", report.acc_auth.value),
+        "far": ("false accept rate", report.far.value),
+        "frr": ("false reject rate", report.frr.value),
+    }
 
 
-def _draw(out: Path, config, parameters, results, training, results_folder: Path, log: Path | None) -> dict[str, str]:
-    """Draw every figure there are numbers for; caption by path."""
+def _calibrated_rates(config: FaceLiveNetConfig) -> dict[str, tuple[Rate, Rate]]:
+    """Expression -> the shares of images in which it is seen and falsely seen, from the calibration in the config."""
+    expression = (config.calibration or {}).get("expression") or {"required": {}}
+    return {
+        name: (Rate(**rates["seen"]), Rate(**rates["falsely_seen"])) for name, rates in expression["required"].items()
+    }
+
+
+def _draw(
+    out: Path, config, parameters, results: Results, training: dict, results_folder: Path, log: Path | None
+) -> dict[str, str]:
+    """Draw every figure that there are numbers for; returns caption by path."""
     out.mkdir()
     shown = {}
 
@@ -151,25 +179,17 @@ def _draw(out: Path, config, parameters, results, training, results_folder: Path
         return out / name
 
     figures.draw_architecture(config, parameters, add("architecture.png", "The network, one pass"))
-    for name, section in results["verification"].items():
+    for name, section in results.sections("verification").items():
         for kind in ("roc", "det"):
-            drawn = results_folder / section["figures"].get(kind, "none")
+            drawn = results_folder / section.figures.get(kind, "none")
             if drawn.is_file():
-                add(f"{kind}_{_file_name(name)}.png", f"{kind.upper()}, {name}").write_bytes(drawn.read_bytes())
-    curves = {
-        f"{name}, {title}": section[key]
-        for name, section in results["verification"].items()
-        for key, title in (("single_fold", "official pairs"), ("generated", "all people"))
-        if key in section
-    }
-    figures.draw_true_accepts(curves, add("true_accepts.png", "True accept rate over false accept rate"))
-    for name, section in results["expression"].items():
-        report = section["report"]
-        path = add(f"confusion_{_file_name(name)}.png", f"Confusion matrix, {name}")
-        figures.draw_confusion(report["confusion_matrix"], report["classes"], path)
-    for name, section in results.get("slices", {}).items():
-        path = add(f"slices_{_file_name(name)}.png", f"By group, {name.replace('_', ' ')}")
-        figures.draw_slices(_slices(section["report"]["slices"]), path)
+                add(f"{kind}_{file_stem(name)}.png", f"{kind.upper()}, {name}").write_bytes(drawn.read_bytes())
+    for protocol in ("expression", "slices"):
+        for name, section in results.sections(protocol).items():
+            with tempfile.TemporaryDirectory() as temporary:
+                for kind, file in draw_section(section, name, {}, Path(temporary)).items():
+                    picture = (Path(temporary) / file).read_bytes()  # its SVG is left out
+                    add(file, f"{CAPTIONS[kind]}, {name.replace('_', ' ')}").write_bytes(picture)
     if training.get("validations"):
         figures.draw_validations(training["validations"], add("validations.png", "Validation during training"))
     if log:
@@ -177,27 +197,11 @@ def _draw(out: Path, config, parameters, results, training, results_folder: Path
     return shown
 
 
-def _slices(groups: dict) -> dict[str, dict]:
-    wanted = (
-        ("false accept rate", "verification", "far"),
-        ("false reject rate", "verification", "frr"),
-        ("expression accuracy", "expression", "accuracy"),
-    )
-    return {
-        title: {f"{group} ({own['people']} people)": (own[part] or {}).get(rate) for group, own in groups.items()}
-        for title, part, rate in wanted
-    }
-
-
 def _requirements() -> dict[str, str]:
     """Package -> the requirement that this repository states for it."""
     lines = (HERE.parent / "requirements.txt").read_text(encoding="utf-8").splitlines()
     stated = {re.split(r"[<>=]", line)[0]: line.split("#")[0].strip() for line in lines if line and line[0].isalpha()}
     return {name: stated[name] for name in PACKAGES}
-
-
-def _file_name(name: str) -> str:
-    return re.sub(r"\W+", "_", name)
 
 
 def _count(module) -> int:

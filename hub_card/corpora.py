@@ -31,6 +31,12 @@ CORPORA = {
         "CC BY 4.0; signed consent for use in studies",
         "DeBruine and Jones, doi 10.6084/m9.figshare.5047666, 2017",
     ),
+    "unlabelled": Corpus(
+        "faces without labels",
+        "of MEBeauty (split mebeauty): non-commercial research, photographs of free stock sites; of faker-js (split "
+        "portraits): CC0 1.0, synthetic portraits of nobody",
+        "github.com/fbplab/MEBeauty-database; github.com/faker-js/assets-person-portrait",
+    ),
     "drawn": Corpus(
         "faces drawn by this project", "no person's photograph is in it", "`python -m face_data synthesize`"
     ),

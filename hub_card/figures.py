@@ -1,4 +1,7 @@
-"""The card's figures, drawn from what results.json, training.json and the config say; PNG, the same bytes each time."""
+"""The figures that only the card has: the network, and the course of its training; PNG, the same bytes each time.
+
+The figures of the results are drawn by `evaluation.report.figures`; `card` puts both into the folder.
+"""
 
 import json
 import math
@@ -6,12 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import numpy as np
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from figure_style import BLUE, COLUMN, GRAY, GREEN, PAGE, SKY, VERMILION, confusion_figure, line_style, styled
-from hub_card.numbers import interval
-from modeling_facelivenet import FEATURE_SIZE, FaceLiveNetConfig
+from figure_style import BLUE, COLUMN, GRAY, GREEN, PAGE, VERMILION, line_style, styled
+from modeling_facelivenet import FaceLiveNetConfig
 
 
 @styled
@@ -41,57 +42,13 @@ def draw_architecture(config: FaceLiveNetConfig, parameters: Mapping[str, int], 
     box(57, 26, 20, BLUE, "verification branch", f"Block8, pooling\n{parameters['verification']:,} parameters")
     box(57, 14, 20, GRAY, "dynamic-weight-unit", f"in training\n{parameters['dynamic_weight_unit']:,} parameters")
     box(57, 2, 20, VERMILION, "expression branch", f"Block8, pooling, FC\n{parameters['expression']:,} parameters")
-    box(82.5, 26, 17, BLUE, "embedding", f"{FEATURE_SIZE:,} numbers, length 1")
+    box(82.5, 26, 17, BLUE, "embedding", f"{config.embedding_dim:,} numbers, length 1")
     box(82.5, 14, 17, GRAY, "w1, w2", "weights of the losses")
     box(82.5, 2, 17, VERMILION, "expression", f"one of {expressions}")
     arrow((18, 18), (22.5, 18))
     for y in (30, 18, 6):
         arrow((50.5, 18), (56.5, y), "--" if y == 18 else "-")
         arrow((77.5, y), (82, y), "--" if y == 18 else "-")
-    _save(figure, path)
-
-
-@styled
-def draw_true_accepts(curves: Mapping[str, Mapping], path: Path) -> None:
-    """Share of genuine pairs accepted at given false accept rates, with 95 % intervals: label -> a curve of
-    results.json. Rates that the impostor pairs are too few to show are left out."""
-    figure, axes = plt.subplots(figsize=(COLUMN * 1.3, 2.4 + 0.13 * len(curves)))
-    for number, (label, curve) in enumerate(curves.items()):
-        points = sorted((tar["far"], tar) for tar in curve["tar_at_far"] if tar["value"] is not None)
-        far = np.array([point[0] for point in points])
-        tar = np.array([point[1]["value"] for point in points])
-        spans = np.array([interval(point[1]) for point in points]).reshape(-1, 2)
-        errors = np.abs(spans.T - tar)
-        text = f"{label} (AUC {curve['auc']:.3f}, EER {100 * curve['eer']:.1f} %)"
-        shift = 10 ** (0.03 * number)  # so that intervals at the same rate stand beside each other
-        axes.errorbar(far * shift, tar, errors, label=text, capsize=1.5, elinewidth=0.6, **line_style(number))
-    axes.set(xscale="log", xlabel="false accept rate", ylabel="true accept rate", ylim=(0, 1.02))
-    axes.grid()
-    figure.legend(loc="outside lower center", handlelength=3.5, labelspacing=0.25)
-    _save(figure, path)
-
-
-@styled
-def draw_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], path: Path) -> None:
-    """The confusion matrix without classes that are neither labelled nor predicted."""
-    counts = np.asarray(matrix)
-    shown = np.flatnonzero(counts.sum(0) + counts.sum(1))
-    _save(confusion_figure(counts[np.ix_(shown, shown)], [classes[place] for place in shown], least_width=2.2), path)
-
-
-@styled
-def draw_slices(slices: Mapping[str, Mapping[str, Mapping]], path: Path) -> None:
-    """What a group's rates are, with 95 % intervals: name of the rate -> group -> rate of results.json."""
-    rows = max(len(rates) for rates in slices.values())
-    figure, panels = plt.subplots(1, len(slices), figsize=(PAGE, 0.75 + 0.19 * rows), squeeze=False, sharey=True)
-    for axes, (name, rates) in zip(panels[0], slices.items(), strict=True):
-        for place, rate in enumerate(rates.values()):
-            if rate is not None and rate["value"] is not None:
-                axes.plot(interval(rate), [place, place], color=SKY, linewidth=2, solid_capstyle="butt")
-                axes.plot(rate["value"], place, color=BLUE, marker="o", markersize=3.5)
-        axes.set_yticks(range(len(rates)), list(rates))
-        axes.set(xlabel=name, xlim=(-0.02, 1.02), ylim=(rows - 0.5, -0.5))
-        axes.grid(axis="x")
     _save(figure, path)
 
 

@@ -1,25 +1,24 @@
-"""What lies in a folder for the Hub, and how it is recognised; for those who write it and those who send it."""
+"""The folder for the Hub: its files, and how it is recognised. `package` writes it, `push` publishes it."""
 
-import hashlib
 import json
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-REPO_PLACEHOLDER = "OWNER/NAME"  # in the card, until `push` knows the repository's id
+REPO_PLACEHOLDER = "OWNER/NAME"  # in the card until `push` knows the repository's id
 CODE = ("modeling_facelivenet.py", "image_processing_facelivenet.py", "pipeline_facelivenet.py")
-WEIGHTS = "model.safetensors"
 OPTIONAL_RESULTS = ("inference.json", "onnx.json")  # of `python -m benchmarks`
 
 
 def check_results(results: dict, path: Path, weights: str) -> None:
-    """
+    """Check that results belong to these weights and hold the three protocols the card reports.
+
     Raises:
-        ValueError: the results are not of the weights with this SHA-256, or a protocol of the three is missing.
+        ValueError: they do not.
     """
-    judged = results.get("model", {}).get("sha256", "")
-    if judged != weights:
+    evaluated = results.get("model", {}).get("sha256", "")
+    if evaluated != weights:
         raise ValueError(
-            f"{path} is of other weights (sha256 {judged[:12]}…, these are {weights[:12]}…): evaluate these first"
+            f"{path} is of other weights (sha256 {evaluated[:12]}…, these are {weights[:12]}…): evaluate these first"
         )
     missing = [name for name in ("verification", "expression", "authentication") if not results.get(name)]
     if missing:
@@ -37,8 +36,3 @@ def read_json(path: Path) -> dict:
         return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -17,15 +17,15 @@ import onnxruntime
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from hub_card.folder import WEIGHTS, read_json, sha256
+from checkpoints import load_checkpoint
+from hub_card.folder import read_json
 from modeling_facelivenet import FaceLiveNetModel
 
 TOLERANCE = 1e-4  # between PyTorch and ONNX Runtime, in float32
-REVISION_DIGITS = 12  # as the decisions of `authentication` name a checkpoint in a folder
 
 
 class InferenceGraph(torch.nn.Module):
-    """The network with a tuple for its output."""
+    """The network with its two outputs as a tuple, which the exporter can name."""
 
     def __init__(self, model: FaceLiveNetModel):
         super().__init__()
@@ -36,21 +36,21 @@ class InferenceGraph(torch.nn.Module):
         return output.embedding, output.expression_logits
 
 
-def export(model: Path, out: Path) -> float:
-    """Write the inference graph of a checkpoint folder to `out`, as a whole or not at all.
+def export(model: str | Path, out: Path) -> float:
+    """Write the inference graph of a checkpoint (`checkpoints.load_checkpoint`) to `out`, completely or not at all.
 
     Returns:
         the largest difference between PyTorch's outputs and ONNX Runtime's, on random faces.
 
     Raises:
         FileNotFoundError: the folder lacks a file.
-        ValueError: the graph does not say what the network says; or `out` is not named .onnx.
+        ValueError: the graph's outputs differ from the network's; or `model` is a graph; or `out` is not named .onnx.
     """
-    for name in ("config.json", WEIGHTS, "preprocessor_config.json"):
-        if not (model / name).is_file():
-            raise FileNotFoundError(f"{model / name} is missing: not a checkpoint folder")
     with _replacing(out) as graph:
-        network = FaceLiveNetModel.from_pretrained(model, dtype=torch.float32).eval()
+        checkpoint = load_checkpoint(model)
+        network = checkpoint.network
+        if not isinstance(network, FaceLiveNetModel):
+            raise ValueError(f"{model} is an exported graph already")
         faces = torch.randn(2, 3, network.config.image_size, network.config.image_size)
         program = torch.onnx.export(
             InferenceGraph(network).eval(),
@@ -66,9 +66,9 @@ def export(model: Path, out: Path) -> float:
         if not difference <= TOLERANCE:
             raise ValueError(f"{model}: the exported graph differs from the network by {difference:.2g}")
         about = {
-            "config": json.dumps(read_json(model / "config.json")),
-            "preprocessor": json.dumps(read_json(model / "preprocessor_config.json")),
-            "revision": sha256(model / WEIGHTS)[:REVISION_DIGITS],
+            "config": json.dumps(read_json(checkpoint.path / "config.json")),
+            "preprocessor": json.dumps(read_json(checkpoint.path / "preprocessor_config.json")),
+            "revision": checkpoint.revision,
             "parameters": str(network.num_parameters()),
         }
         _write_metadata(graph, about)
@@ -78,7 +78,7 @@ def export(model: Path, out: Path) -> float:
 def quantise(exported: Path, out: Path) -> None:
     """An exported graph -> one whose weights have 8 bits (dynamic quantisation).
 
-    It is a revision of its own, since its embeddings differ a little.
+    Its revision ends in -int8, since its embeddings differ a little.
     """
     with _replacing(out) as graph:
         quantize_dynamic(exported, graph, weight_type=QuantType.QUInt8)
@@ -88,7 +88,7 @@ def quantise(exported: Path, out: Path) -> None:
 
 @contextmanager
 def _replacing(out: Path) -> Iterator[Path]:
-    """A temporary file that takes the place of `out` when all has gone well."""
+    """A temporary file that replaces `out` if no error is raised."""
     if out.suffix != ".onnx":
         raise ValueError(f"{out}: the file's name must end in .onnx")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +106,7 @@ def _write_metadata(graph: Path, about: dict[str, str]) -> None:
 
 @torch.no_grad()
 def largest_difference(network: FaceLiveNetModel, graph: Path) -> float:
-    """Of any output number, over one, three and eight random faces; NaN where one of the two says NaN."""
+    """The largest difference of any output, over 1, 3 and 8 random faces; NaN if either output is NaN."""
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     generator, differences = torch.Generator().manual_seed(0), []
     for count in (1, 3, 8):
@@ -116,4 +116,4 @@ def largest_difference(network: FaceLiveNetModel, graph: Path) -> float:
         for name, values in zip(("embedding", "expression_logits"), expected, strict=True):
             [found] = session.run([name], {"pixel_values": faces.numpy()})
             differences.append(np.abs(found - values.numpy()).max())
-    return float(np.max(differences))  # unlike the built-in max, it keeps a NaN
+    return float(np.max(differences))  # np.max propagates NaN, the built-in max does not

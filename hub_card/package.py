@@ -13,8 +13,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from checkpoints import TRAINING_RECORD, WEIGHTS, file_sha256, find_checkpoint
 from hub_card.card import write_card
-from hub_card.folder import CODE, OPTIONAL_RESULTS, REPOSITORY, WEIGHTS, check_results, is_built, read_json, sha256
+from hub_card.folder import CODE, OPTIONAL_RESULTS, REPOSITORY, check_results, is_built, read_json
 
 AUTO_MAP = {
     "AutoConfig": "modeling_facelivenet.FaceLiveNetConfig",
@@ -31,25 +32,24 @@ CUSTOM_PIPELINES = {
 }
 
 
-def build(model: Path, results: Path, out: Path) -> Path:
+def build(model: str | Path, results: Path, out: Path) -> Path:
     """Write the folder for the Hub to `out`, in the place of an earlier one.
 
     Args:
-        model: a checkpoint: config.json, model.safetensors, preprocessor_config.json, training.json.
+        model: name of a checkpoint (`checkpoints.find_checkpoint`) that has a training record; no .onnx file.
         results: the folder `python -m evaluation all --model MODEL --out RESULTS` wrote.
 
     Raises:
         FileNotFoundError: a file is missing; names it.
         ValueError: the results are of other weights, or lack a protocol; or `out` holds something else.
     """
-    for folder, names in (
-        (model, (WEIGHTS, "config.json", "preprocessor_config.json", "training.json")),
-        (results, ("results.json",)),
-    ):
-        for name in names:
-            if not (folder / name).is_file():
-                raise FileNotFoundError(f"{folder / name} is missing: {_ORIGIN.get(name, 'not a checkpoint folder')}")
-    weights = sha256(model / WEIGHTS)
+    model = find_checkpoint(model)
+    if not model.is_dir():
+        raise ValueError(f"{model}: an exported graph cannot be published; give the folder it was exported from")
+    for path in (model / TRAINING_RECORD, results / "results.json"):
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing: {_ORIGIN[path.name]}")
+    weights = file_sha256(model / WEIGHTS)
     check_results(read_json(results / "results.json"), results / "results.json", weights)
     if out.exists() and any(out.iterdir()) and not is_built(out):
         raise ValueError(f"{out} holds something that this command did not write; choose another --out")

@@ -18,16 +18,8 @@ from pathlib import Path
 from huggingface_hub import HfApi, ModelCard
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError
 
-from hub_card.folder import (
-    CODE,
-    OPTIONAL_RESULTS,
-    REPO_PLACEHOLDER,
-    WEIGHTS,
-    check_results,
-    is_built,
-    read_json,
-    sha256,
-)
+from checkpoints import WEIGHTS, file_sha256
+from hub_card.folder import CODE, OPTIONAL_RESULTS, REPO_PLACEHOLDER, check_results, is_built, read_json
 from hub_card.space import stage_space
 
 REQUIRED = (
@@ -98,7 +90,7 @@ def check_folder(folder: Path) -> None:
     if not card.data.eval_results:
         raise PushError(f"{folder / 'README.md'}: the card has no results (model-index): evaluate, then build again")
     try:
-        check_results(read_json(folder / "results.json"), folder / "results.json", sha256(folder / WEIGHTS))
+        check_results(read_json(folder / "results.json"), folder / "results.json", file_sha256(folder / WEIGHTS))
     except ValueError as error:
         raise PushError(f"the card lacks results of these weights: {error}") from None
 

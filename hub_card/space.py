@@ -4,7 +4,8 @@ import ast
 import shutil
 from pathlib import Path
 
-from hub_card.folder import REPOSITORY, WEIGHTS
+from checkpoints import WEIGHTS
+from hub_card.folder import REPOSITORY
 
 APP = Path("app.py")
 BESIDE = (Path("requirements.txt"), Path("README.md"))

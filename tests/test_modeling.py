@@ -14,6 +14,7 @@ from modeling_facelivenet import (
     FaceLiveNetConfig,
     FaceLiveNetForImageClassification,
     FaceLiveNetModel,
+    TeacherHead,
     class_wise_triplet_loss,
     expression_loss,
     move_centers,
@@ -509,3 +510,65 @@ def test_the_classifiers_loss_is_the_mean_over_the_labelled():
     output = classifier(faces, labels=labels)
     torch.testing.assert_close(output.loss, F.cross_entropy(output.logits[[0, 2]], labels[[0, 2]]))
     assert classifier(faces, labels=torch.full((3,), -100)).loss == 0
+
+
+# a teacher
+
+
+@torch.no_grad()
+def naive_teacher_loss(head, features, targets) -> tuple[float, float]:
+    """Sums over vectors and over pairs, by loops."""
+    embedding = features / features.norm(dim=1, keepdim=True)
+    vectors = pairs = 0.0
+    for row, target in enumerate(targets):
+        if not target.isnan().any():
+            vectors += float((head.projection(embedding[row]) - target).square().sum())
+    for i in range(len(targets)):
+        for j in range(len(targets)):
+            if i != j:
+                nobody = targets[i].isnan().any() or targets[j].isnan().any()
+                wanted = 0.0 if nobody else 1 - float((targets[i] - targets[j]).square().sum()) / 2
+                pairs += (float(embedding[i] @ embedding[j]) - wanted) ** 2
+    return vectors, pairs
+
+
+def test_what_is_learnt_from_a_teacher_is_what_naive_loops_say():
+    torch.manual_seed(0)
+    head = TeacherHead(FaceLiveNetConfig(teacher_size=16, embedding_size=32))
+    features, targets = torch.randn(7, 32), torch.randn(7, 16) / 4
+    targets[[2, 5]] = torch.nan  # nobody in particular
+    vectors, known, pairs, count = head(features, targets).tolist()
+    expected = naive_teacher_loss(head, features, targets)
+    assert (vectors, pairs) == (pytest.approx(expected[0], rel=1e-4), pytest.approx(expected[1], rel=1e-4))
+    assert (known, count) == (5, 42)
+    alike = TeacherHead(FaceLiveNetConfig(teacher_size=16, embedding_size=16, teacher_loss="cosine"))
+    with torch.no_grad():
+        alike.projection.weight.copy_(torch.eye(16))
+        alike.projection.bias.zero_()
+    assert alike(targets[:2] * 3, targets[:2])[0].item() == pytest.approx(0, abs=1e-5)
+
+
+def test_a_teacher_is_part_of_l1_by_its_weights():
+    settings = {"image_size": 75, "num_identities": 5, "weighting": "verification", "dropout": 0.0}
+    settings |= {"teacher_size": 8, "identity_weight": 0.5, "teacher_weight": 2.0, "teacher_pairs_weight": 3.0}
+    torch.manual_seed(0)
+    model = FaceLiveNetModel(FaceLiveNetConfig(**settings))
+    faces, people, targets = torch.randn(4, 3, 75, 75), torch.tensor([0, 1, 4, -100]), torch.randn(4, 8)
+    output = model(faces, people, teacher_targets=targets)
+    of_identities = output.softmax_loss + model.config.triplet_weight * output.triplet_loss
+    expected = 0.5 * of_identities + 2 * output.teacher_loss + 3 * output.teacher_pairs_loss
+    torch.testing.assert_close(output.verification_loss, expected)
+    output.loss.backward()
+    assert model.teacher_head.projection.weight.grad.abs().sum() > 0
+    with pytest.raises(ValueError, match="set teacher_size"):
+        FaceLiveNetModel(FaceLiveNetConfig(image_size=75))(faces, teacher_targets=targets, expression_labels=people)
+
+
+def test_an_embedding_may_have_a_bottleneck():
+    model = FaceLiveNetModel(FaceLiveNetConfig(image_size=75, embedding_size=64, num_identities=3)).eval()
+    embedding = model(torch.randn(2, 3, 75, 75)).embedding
+    assert embedding.shape == (2, 64) and model.config.embedding_dim == 64
+    torch.testing.assert_close(embedding.norm(dim=1), torch.ones(2))
+    assert model.identity_head.centers.shape == (3, 64)
+    with pytest.raises(Exception, match="teacher_loss must be one of"):
+        FaceLiveNetConfig(teacher_loss="l3")

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 import yaml
@@ -12,18 +13,22 @@ ROOMS = {  # room -> what it may import of the project
     "modeling_facelivenet": set(),
     "image_processing_facelivenet": set(),
     "pipeline_facelivenet": set(),
-    "authentication": {"modeling_facelivenet", "image_processing_facelivenet", "pipeline_facelivenet"},
+    "onnx_network": {"modeling_facelivenet", "image_processing_facelivenet"},
+    "checkpoints": {"modeling_facelivenet", "image_processing_facelivenet", "onnx_network"},
+    "authentication": {
+        "modeling_facelivenet", "image_processing_facelivenet", "pipeline_facelivenet", "checkpoints", "onnx_network",
+    },
     "face_data": {"image_processing_facelivenet"},
     "figure_style": set(),
-    "train": {"modeling_facelivenet", "image_processing_facelivenet", "face_data", "figure_style"},
+    "train": {"modeling_facelivenet", "image_processing_facelivenet", "face_data", "figure_style", "checkpoints"},
     "evaluation": {
         "modeling_facelivenet", "image_processing_facelivenet", "pipeline_facelivenet", "authentication", "face_data",
-        "figure_style",
+        "figure_style", "checkpoints", "onnx_network",
     },
-    "hub_card": {"modeling_facelivenet", "figure_style"},
+    "hub_card": {"modeling_facelivenet", "figure_style", "checkpoints", "evaluation"},
     "benchmarks": {
         "modeling_facelivenet", "image_processing_facelivenet", "authentication", "face_data", "train", "evaluation",
-        "hub_card",
+        "hub_card", "checkpoints", "onnx_network",
     },
     "demo": {"image_processing_facelivenet", "pipeline_facelivenet", "authentication", "face_data"},
     "app": {"demo", "image_processing_facelivenet", "pipeline_facelivenet", "authentication"},
@@ -57,19 +62,44 @@ def test_front_matter_is_the_space_of_these_requirements(repository):
     assert (repository / front["app_file"]).is_file()
 
 
-def test_readme_links_lead_somewhere(repository):
-    readme = (repository / "README.md").read_text(encoding="utf-8")
-    links = [link for link in re.findall(r"\]\(([^)#]+)\)", readme) if not link.startswith("http")]
-    assert len(links) > 5
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/api.md", "docs/evaluation.md"])
+def test_links_lead_somewhere(repository, name):
+    text = (repository / name).read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if not link.startswith("http")]
+    assert len(links) > 2
     for link in links:
-        assert (repository / link).exists(), link
+        assert ((repository / name).parent / link).exists(), link
+
+
+def test_files_named_in_the_contributing_guide_exist(repository):
+    text = (repository / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for name in re.findall(r"`((?:[\w.]+/)+[\w.]*|[\w]+\.py)`", text):
+        in_evaluation = repository / "evaluation" / name
+        assert (repository / name).exists() or in_evaluation.exists() or name.endswith("/"), name
+
+
+def test_every_imported_package_is_declared(repository):
+    """requirements.txt declares what the runtime imports, requirements-dev.txt what everything imports."""
+    declared = set()
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        lines = (repository / name).read_text(encoding="utf-8").splitlines()
+        declared |= {re.split(r"[<>=~ ]", line)[0].lower() for line in lines if line and line[0].isalpha()}
+    declared |= {"starlette", "fastapi", "uvicorn", "anyio"}  # part of Gradio's exact release
+    distributions = metadata.packages_distributions()
+    local = {path.stem for path in repository.rglob("*.py")} | {path.name for path in repository.iterdir()}
+    for file in repository.rglob("*.py"):
+        if any(part.startswith(".") for part in file.relative_to(repository).parts):
+            continue
+        for module in imports(file) - local - sys.stdlib_module_names:
+            names = {name.lower() for name in distributions.get(module, [module])}
+            assert names & declared, f"{file} imports {module}, which no requirements file declares"
 
 
 def test_app_and_command_line_need_what_requirements_names_and_nothing_more(repository):
     """A Space installs requirements.txt alone: here everything that requirements-dev.txt adds is hidden."""
     lines = (repository / "requirements-dev.txt").read_text(encoding="utf-8").splitlines()
     added = {re.split(r"[<>=]", line)[0] for line in lines if line and line[0].isalpha()}
-    added -= {"pyyaml", "tqdm", "jinja2"}  # transformers and gradio bring these along
+    added -= {"pyyaml", "tqdm", "jinja2", "httpx", "fsspec", "pydantic"}  # transformers, torch and gradio install these
     modules = {name.replace("-", "_") for name in added} | {"sklearn", "skimage", "xdist"}
     code = f"import sys\nsys.modules.update(dict.fromkeys({sorted(modules)!r}))\nimport app, authentication.__main__"
     done = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True)

@@ -27,7 +27,7 @@ from face_data.table import (
 )
 from image_processing_facelivenet import LANDMARK_TEMPLATE
 from modeling_facelivenet import IGNORE
-from train.composites import FACE, Composite, compose, draw_composites, draw_exchanges
+from train.composites import Composite, compose, draw_composites
 from train.decoded import open_decoded
 from train.teacher import Standard, Teacher, photograph_targets
 
@@ -101,14 +101,6 @@ class Labels:
         target = np.array([probability.get(name, 0.0) for name in self.expressions], dtype=np.float32)
         return target / target.sum() if target.sum() > 0 else target
 
-    def class_weights(self, balance: float) -> list[float] | None:
-        """Factors of the expressions in L2: the number of their photographs to the power of −balance, 1 on average."""
-        count = self.expression.sum(axis=0)
-        if not balance or not count.any():
-            return None
-        weights = np.where(count > 0, np.maximum(count, 1e-9) ** -balance, 0.0)
-        return (weights * count.sum() / (weights * count).sum()).round(4).tolist()
-
 
 class TrainingFaces(Dataset):
     """Several prepared corpora as one; asked for rows, it gives a `Batch`.
@@ -116,8 +108,8 @@ class TrainingFaces(Dataset):
     A photograph that cannot be decoded is replaced by the next one that can, and named in the batch. With
     `decoded_folder` each is decoded once and then read from there (see `train.decoded`); the batches are the same.
     With `composites` so many people made of others' parts follow the real ones: their photographs are further rows,
-    their labels further identities, and nothing is said of their expression. With `exchanges` so do faces in other
-    people's heads, with the face's own labels (see `train.composites`). With `landmarks` batches say where these lie.
+    their labels further identities, and nothing is said of their expression (see `train.composites`). With `landmarks`
+    batches say where these lie.
     """
 
     def __init__(
@@ -128,7 +120,6 @@ class TrainingFaces(Dataset):
         soft_labels: bool = True,
         decoded_folder: Path | None = None,
         composites: int = 0,
-        exchanges: bool = False,
         seed: int = 0,
         landmarks: bool = False,
     ):
@@ -153,11 +144,10 @@ class TrainingFaces(Dataset):
         people = self.labels.identity
         self.composites = draw_composites(people, composites, seed) if composites else []
         self.num_identities = self.labels.num_identities + len(self.composites)
-        self.composites += draw_exchanges(people, seed) if exchanges else []
         self.folders, self.wholes = [folder for folder, _ in named], wholes
         self.landmarks = None
         if self.composites or landmarks:
-            found = [_landmarks(part, folder) for part, (folder, _) in zip(parts, named, strict=True)]
+            found = [landmarks_in_crops(part, folder) for part, (folder, _) in zip(parts, named, strict=True)]
             self.landmarks = np.concatenate(found)
         self.tell_landmarks = landmarks
         self.targets: np.ndarray | None = None  # of the photographs, from `learn_from`
@@ -194,7 +184,7 @@ class TrainingFaces(Dataset):
     def learn_from(self, teacher: Teacher, accelerator: Accelerator) -> Standard:
         """Have the batches carry a teacher's standardised vectors, and return what standardises them."""
         vectors = [
-            photograph_targets(teacher, folder, images, decode, _landmarks(whole, folder), accelerator)[rows]
+            photograph_targets(teacher, folder, images, decode, landmarks_in_crops(whole, folder), accelerator)[rows]
             for folder, images, whole, rows in zip(self.folders, self.images, self.wholes, self.rows, strict=True)
         ]
         standard = Standard.of(np.concatenate(vectors))
@@ -222,9 +212,8 @@ class TrainingFaces(Dataset):
 
     def expression(self, row: int) -> np.ndarray:
         """(n,) probabilities of a row's expressions, zeros where it is unknown."""
-        composite, sources = self._made_of(row)
-        known = composite is None or composite.parts == FACE
-        return self.labels.expression[sources[0]] if known else np.zeros_like(self.labels.expression[0])
+        composite, _ = self._made_of(row)
+        return self.labels.expression[row] if composite is None else np.zeros_like(self.labels.expression[0])
 
     def key(self, row: int) -> str:
         """Where a row's picture comes from."""
@@ -299,12 +288,12 @@ class TrainingFaces(Dataset):
         return parts, [int(self.rows[part][row - self.start[part]]) for part, row in zip(parts, rows, strict=True)]
 
     def row_weights(
-        self, weights: list[float], identity_balance: float, composite_share: float = 0.0, exchange_share: float = 0.0
+        self, weights: list[float], identity_balance: float, composite_share: float = 0.0
     ) -> np.ndarray:
         """(rows,) How likely each picture is to be drawn: corpora by their weights and, within one, people by the
 
-        number of their photographs to the power of 1 − balance. Of all pictures these shares are of composite people,
-        each of them as likely, and exchanged faces, each pair of them as likely.
+        number of their photographs to the power of 1 − balance. Of all pictures this share is of composite people,
+        each of them as likely.
         """
         row_weight = np.ones(len(self.keys))
         identity = self.labels.identity
@@ -313,13 +302,11 @@ class TrainingFaces(Dataset):
         row_weight[known] = photographs[identity[known]] ** -identity_balance
         for weight, first, last in zip(weights, self.start, self.start[1:], strict=False):
             row_weight[first:last] *= weight / row_weight[first:last].sum()
-        share = {False: composite_share, True: exchange_share}
-        count = Counter(one.parts == FACE for one in self.composites)
-        of_composites = [
-            np.full(len(one), share[one.parts == FACE] / count[one.parts == FACE] / len(one)) for one in self.composites
-        ]
-        of_photographs = 1 - sum(share[kind] for kind in count)
-        return np.concatenate([row_weight / row_weight.sum() * of_photographs, *of_composites])
+        if not self.composites:
+            return row_weight / row_weight.sum()
+        each = composite_share / len(self.composites)
+        of_composites = [np.full(len(one), each / len(one)) for one in self.composites]
+        return np.concatenate([row_weight / row_weight.sum() * (1 - composite_share), *of_composites])
 
 
 def decode(encoded: bytes) -> np.ndarray:
@@ -366,7 +353,7 @@ class DrawnBatches(Sampler):
             yield from rows[:, self.process].tolist()
 
 
-def _landmarks(part: Corpus, folder: str) -> np.ndarray:
+def landmarks_in_crops(part: Corpus, folder: str) -> np.ndarray:
     """(rows, 5, 2) of a corpus's aligned faces, as fractions of their side.
 
     Where the publisher cut the face out and the detector found none, those of an ordinary face stand in.

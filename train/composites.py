@@ -1,11 +1,9 @@
-"""Composite faces: parts of one person in the face of another, made of the training photographs themselves.
+"""Composite people: parts of one person in the face of another, made of the training photographs themselves.
 
-* Composite people: somebody with another's eyes, nose or mouth is a new person to tell apart, of whom there are as many
-  photographs as there are pairs of theirs. A few thousand people are few to learn faces from, and a network that knows
-  these has to look at every part (Hu et al., "Frankenstein: learning deep face representations using small data", IEEE
-  TIP 2018, arXiv 1603.06470).
-* Exchanged faces: a whole face, brows to chin, in the head of another is still that face. Hair, hats and background
-  tell nothing then; and whoever was photographed with one expression meets many.
+Somebody with another's eyes, nose or mouth is a new person to tell apart, of whom there are as many photographs as
+there are pairs of theirs. A few thousand people are few to learn faces from, and a network that knows these has to look
+at every part (Hu et al., "Frankenstein: learning deep face representations using small data", IEEE TIP 2018, arXiv
+1603.06470). `train.batches` draws them.
 """
 
 from dataclasses import dataclass
@@ -14,8 +12,6 @@ import numpy as np
 import PIL.Image
 
 PARTS = ("eyes", "nose", "mouth")
-FACE = ("face",)
-EXCHANGES = 20_000  # pairs of donor and base; their photographs are many times as many
 PHOTOGRAPHS = 20  # of a person at most: more would not make their composites more of a person
 SOFT = 0.15  # width of a part's edge, as a fraction of its radius
 
@@ -66,20 +62,6 @@ def draw_composites(identity: np.ndarray, count: int, seed: int) -> list[Composi
     ]
 
 
-def draw_exchanges(identity: np.ndarray, seed: int) -> list[Composite]:
-    """EXCHANGES pairs of a face, drawn as likely as it was photographed, and a head, each person's as likely."""
-    random = np.random.default_rng((seed, 1))
-    photographs = _photographs(identity, random)
-    known = identity[identity >= 0]
-    donors = random.choice(known, EXCHANGES).tolist()
-    bases = random.choice(list(photographs), EXCHANGES).tolist()
-    return [
-        Composite(donor, donor, base, FACE, photographs[donor], photographs[base])
-        for donor, base in zip(donors, bases, strict=True)
-        if donor != base
-    ]
-
-
 def _photographs(identity: np.ndarray, random: np.random.Generator) -> dict[int, np.ndarray]:
     """Person -> rows of their photographs, at most PHOTOGRAPHS of them."""
     people = np.unique(identity[identity >= 0]).tolist()
@@ -95,7 +77,7 @@ def compose(
 
     Args:
         base, donor: (h, w, 3) uint8. base_landmarks, donor_landmarks: (5, 2) left eye, right eye, nose, left and right
-            corner of the mouth, in pixels. parts: of PARTS, or FACE.
+            corner of the mouth, in pixels. parts: of PARTS.
 
     Returns:
         (h, w, 3) uint8, of the base's shape.
@@ -138,7 +120,6 @@ def part_mask(part: str, landmarks: np.ndarray, height: int, width: int) -> tupl
         "eyes": (eyes - 0.1 * length * down, between_eyes / 2 + 0.45 * length, 0.38 * length),
         "nose": (0.35 * eyes + 0.65 * nose, 0.36 * length, 0.5 * length),
         "mouth": (mouth, mouth_wide / 2 + 0.25 * length, 0.33 * length),
-        "face": (0.4 * eyes + 0.6 * mouth, between_eyes / 2 + 0.4 * length, 1.1 * length),
     }[part]
     reach = (1 + SOFT) * max(across_radius, down_radius)
     (left, top), (right, bottom) = (np.clip(center + sign * reach, 0, [width, height]).astype(int) for sign in (-1, 1))

@@ -71,10 +71,6 @@ class TrainingConfig:
         0, "how many further people are made of the eyes, nose or mouth of one person in the face of another"
     )
     composite_share: float = _setting(0.25, "how much of a batch their pictures are, where there are composites")
-    exchange_share: float = _setting(
-        0.0,
-        "how much of a batch are faces, brows to chin, in the heads of other people, where they remain who they are",
-    )
     teacher: str | None = _setting(
         None,
         "a face recognition network whose answers branch 1 learns to give: dlib (from the package "
@@ -88,10 +84,6 @@ class TrainingConfig:
         0.0, "how much of a batch is shown covered, warped, cut, turned or blurred (train/deceptions.py)"
     )
     soft_labels: bool = _setting(False, "learn annotators' votes as probabilities, instead of their majority")
-    expression_balance: float = _setting(
-        0.0,
-        "0: every photograph counts alike in L2 (the paper); 1: every expression does; 0.5: by the root of its number",
-    )
     streaming: bool = _setting(
         False, "read the corpora as a stream, shard by shard: for those larger than memory and disk"
     )
@@ -172,10 +164,10 @@ class TrainingConfig:
             check(getattr(self, name) > 0, name, "positive")
         for name in ("weight_decay", "rotation", "workers", "warmup_steps", "composites"):
             check(getattr(self, name) >= 0, name, "not negative")
-        for name in ("identity_balance", "expression_balance", "gray", "blur", "downscale", "erase"):
+        for name in ("identity_balance", "gray", "blur", "downscale", "erase"):
             check(0 <= getattr(self, name) <= 1, name, "within 0..1")
         for name in (
-            "crop_scale", "shift", "light", "colour", "momentum", "ema_decay", "composite_share", "exchange_share",
+            "crop_scale", "shift", "light", "colour", "momentum", "ema_decay", "composite_share",
             "mixing_share", "deception_share",
         ):  # fmt: skip
             check(0 <= getattr(self, name) < 1, name, "at least 0 and below 1")
@@ -189,9 +181,6 @@ class TrainingConfig:
         check(len(set(names)) == len(names), "validation", "corpora in folders of different names, by which numbers go")
         check(not (self.streaming and self.identity_balance), "identity_balance", "0 with --streaming")
         check(not (self.streaming and self.composites), "composites", "0 with --streaming")
-        check(not (self.streaming and self.exchange_share), "exchange_share", "0 with --streaming")
-        of_composites = self.composite_share if self.composites else 0
-        check(of_composites + self.exchange_share < 1, "exchange_share", "together with composite_share below 1")
         check(not (self.streaming and self.teacher), "teacher", "none with --streaming")
         check(not (self.streaming and self.deception_share), "deception_share", "0 with --streaming")
         check(not self.mixing_share or bool(self.teacher), "mixing_share", "0 without --teacher")

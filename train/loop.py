@@ -91,7 +91,6 @@ def train(config: TrainingConfig) -> dict:
     # network
     network = {"image_size": config.image_size, "num_identities": faces.num_identities} | config.network
     network["teacher_size"] = len(standard.mean) if standard else 0
-    network.setdefault("expression_class_weights", labels.class_weights(config.expression_balance))
     model = FaceLiveNetModel(FaceLiveNetConfig(**network))
     _check_labels(model, labels)
     if config.start_from:
@@ -273,7 +272,7 @@ def _faces(config: TrainingConfig, expressions: tuple[str, ...]) -> TrainingFace
         kept = default_folder() / "decoded" if config.decoded_cache else None
         return TrainingFaces(
             config.train, expressions, config.minimum_photographs, config.soft_labels, kept, config.composites,
-            config.exchange_share > 0, config.seed, bool(config.teacher or config.deception_share),
+            config.seed, bool(config.teacher or config.deception_share),
         )  # fmt: skip
     if not config.train:
         raise CorpusError("no corpus to read: name at least one")
@@ -301,7 +300,7 @@ def _batches(config: TrainingConfig, faces, labels: Labels, accelerator: Acceler
             next(batches)
         return batches
     shape = (config.accumulation, accelerator.num_processes, config.batch_size)
-    row_weights = faces.row_weights(weights, config.identity_balance, config.composite_share, config.exchange_share)
+    row_weights = faces.row_weights(weights, config.identity_balance, config.composite_share)
     sampler = DrawnBatches(row_weights, config.seed, first, config.steps, shape, accelerator.process_index)
     return iter(DataLoader(faces, batch_sampler=sampler, **settings))
 

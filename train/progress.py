@@ -53,8 +53,8 @@ class Progress:
         now = _deciding(self.config) | {"processes": self.processes}
         if self.config.resume and holds_a_run(self.out):
             before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else now
-            # a setting that is younger than the run had its default
-            before = _deciding(TrainingConfig()) | before
+            # a setting that is younger than the run had its default; one that is gone was off
+            before = _deciding(TrainingConfig()) | {key: value for key, value in before.items() if key in now or value}
             changed = [
                 f"{key} {before.get(key)!r}, now {now.get(key)!r}"
                 for key in before | now

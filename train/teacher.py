@@ -225,7 +225,7 @@ def _answers(teacher, table, rows: range, decode, landmarks, accelerator: Accele
     faces = []
     for image in table[rows]["image"]:
         try:
-            faces.append(torch.from_numpy(decode(image["bytes"])).permute(2, 0, 1))
+            faces.append(torch.tensor(decode(image["bytes"])).permute(2, 0, 1))
         except (OSError, ValueError, SyntaxError):  # training replaces such a photograph by the next one
             faces.append(torch.zeros(3, CHIP_SIZE, CHIP_SIZE, dtype=torch.uint8))
     size = faces[0].shape[1:]

@@ -28,10 +28,11 @@ def read_folder(source: Path) -> Iterator[Photograph]:
 def read_unlabelled(source: Path) -> Iterator[Photograph]:
     """Any folder of face photographs, folders in it too, of which neither person nor expression is known.
 
-    They serve to learn from a teacher (`--teacher`), which needs no labels.
+    They serve to learn from a teacher (`--teacher`), which needs no labels. The folder's name becomes the split, by
+    which records and cards tell one such corpus from another.
     """
     for path in pictures_in(require(source)):
-        yield Photograph(path.relative_to(source).as_posix(), path, split="all")
+        yield Photograph(path.relative_to(source).as_posix(), path, split=source.resolve().name)
 
 
 def _table(path: Path) -> Iterator[Photograph]:

@@ -12,7 +12,8 @@ from datasets import Dataset
 from PIL import Image
 
 from evaluation.__main__ import main
-from evaluation.embeddings import Embeddings
+from evaluation.embeddings.table import Embeddings
+from evaluation.protocols.corpus import CorpusRecord
 from face_data.pairs import Pair, write_pairs
 from face_data.table import FEATURES
 from image_processing_facelivenet import FaceLiveNetImageProcessor
@@ -113,3 +114,26 @@ def by_hand():
 def own_cache(tmp_path_factory, monkeypatch):
     """Nothing a test computes is left in the user's cache, or found there by another test."""
     monkeypatch.setenv("FACELIVENET_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def section_of():
+    """Makes a section of results.json around a report, with circumstances that no test looks at."""
+
+    def make(section_type, report=None, *, warnings=(), **figures):
+        figures |= {} if report is None else {"report": report}
+        return section_type(
+            corpus=CorpusRecord(name="patterns"),
+            splits=["9"],
+            seed=0,
+            image_size=80,
+            flip=False,
+            train_splits=[],
+            warnings=list(warnings),
+            figures={},
+            date="2026-01-01",
+            versions={},
+            **figures,
+        )
+
+    return make

@@ -7,19 +7,14 @@ import pytest
 import torch
 from datasets import concatenate_datasets
 
-from evaluation import baselines
-from evaluation.baselines import (
-    INCEPTION_RECORD,
-    embed_inception_resnet_v1,
-    embed_lbp_svm,
-    lbp_features,
-    train_lbp_svm,
-)
-from evaluation.comparison import balanced_pairs, compare
-from evaluation.expression import expression_report
-from evaluation.lbp import BINS, lbp_histograms
-from evaluation.metrics import roc
-from evaluation.verification import generated_pairs
+from evaluation.compare import baselines
+from evaluation.compare.baselines import embed_inception_resnet_v1, embed_lbp_svm, lbp_features, train_lbp_svm
+from evaluation.compare.lbp import BINS, lbp_histograms
+from evaluation.compare.models import balanced_pairs, compare
+from evaluation.protocols.expression import expression_report
+from evaluation.protocols.pairs import generated_pairs
+from evaluation.statistics.curves import roc
+from evaluation.training_record import TrainingSummary
 from face_data.table import load_corpus
 
 UNIFORM_ALL = BINS - 2  # all eight neighbours at least as bright
@@ -68,16 +63,16 @@ def trained(drawn_corpus):
 def test_svm_learns_drawn_faces_of_other_people(trained, drawn_corpus):
     """7 expressions: guessing is right one time in seven. Eight people never seen, chosen on but not trained on."""
     embeddings = embed_lbp_svm(trained, load_corpus(drawn_corpus, ["valid"]))
-    assert expression_report(embeddings, seed=0)["accuracy"]["value"] > 0.6
+    assert expression_report(embeddings, seed=0).accuracy.value > 0.6
     np.testing.assert_allclose(embeddings.expression_probabilities.sum(1), 1, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(embeddings.embeddings, axis=1), 1, atol=1e-5)
     pairs = generated_pairs(embeddings, seed=0)
     assert roc(pairs.scores, pairs.same).auc > 0.75
     assert trained.classes[:2] == ("neutral", "anger") and len(trained.classes) == 7
-    chosen = trained.record["validation_accuracy"]
-    assert chosen[str(trained.record["penalty"])] == max(chosen.values())
-    assert list(trained.record["trained_on"].values()) == [["train"]]
-    assert trained.record["tasks"] == ["verification", "expression"]
+    chosen = trained.record.validation_accuracy
+    assert chosen[str(trained.record.penalty)] == max(chosen.values())
+    assert list(trained.record.trained_on.values()) == [["train"]]
+    assert trained.record.tasks == ["verification", "expression"]
 
 
 def test_features_are_in_the_corpus_s_order_whatever_the_processes(drawn_corpus):
@@ -124,11 +119,11 @@ def test_inception_resnet_v1_is_facenet_pytorch_s(weights, corpus):
     with torch.no_grad():
         expected = network(fixed_image_standardization(torch.tensor(pixels))[None])[0].numpy()
     np.testing.assert_allclose(embeddings.embeddings[17], expected, atol=1e-4)
-    records = {"network": INCEPTION_RECORD}
+    records = {"network": TrainingSummary(tasks=["verification"])}
     pairs = balanced_pairs(embeddings, seed=0)
     asked = {"pairs": pairs, "far": 0.1, "resamples": 20}
     section = compare({"network": embeddings}, records, {"verification": "network"}, **asked)
-    assert section["verification"]["rows"][0]["accuracy"]["total"] == len(pairs)
+    assert section.verification.rows[0].cells["accuracy"].counts.total == len(pairs)
     with pytest.raises(ValueError, match="cannot be the reference for expression"):
         compare({"network": embeddings}, records, {"expression": "network"})
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from evaluation.cache import MOST_BYTES, EmbeddingCache
-from evaluation.embeddings import cache_for, embed, load_checkpoint
+from checkpoints import load_checkpoint
+from evaluation.embeddings.cache import MAX_BYTES, EmbeddingCache
+from evaluation.embeddings.compute import cache_for, embed
 from face_data.cache_folder import default_folder
 from face_data.table import load_corpus
 
@@ -23,22 +24,22 @@ def loaded(checkpoint):
 def test_a_face_passes_the_network_once(loaded, corpus, tmp_path, monkeypatch):
     dataset = load_corpus(corpus, ["9", "10"])
     cache = cache_for(loaded, tmp_path / "cache")
-    first = embed(loaded.model, loaded.processor, dataset.select(range(0, 48, 3)), cache=cache)
+    first = embed(loaded.network, loaded.processor, dataset.select(range(0, 48, 3)), cache=cache)
     assert (cache.path.stat().st_mode & 0o777) == 0o600
 
     shown = []
-    forward = type(loaded.model).forward
+    forward = type(loaded.network).forward
     monkeypatch.setattr(
-        type(loaded.model), "forward", lambda self, pixels: (shown.append(len(pixels)), forward(self, pixels))[1]
+        type(loaded.network), "forward", lambda self, pixels: (shown.append(len(pixels)), forward(self, pixels))[1]
     )
-    again = embed(loaded.model, loaded.processor, dataset.select(range(0, 48, 3)), cache=cache)
+    again = embed(loaded.network, loaded.processor, dataset.select(range(0, 48, 3)), cache=cache)
     assert shown == []
     np.testing.assert_array_equal(again.embeddings, first.embeddings)
     np.testing.assert_array_equal(again.expression_probabilities, first.expression_probabilities)
 
-    whole = embed(loaded.model, loaded.processor, dataset, cache=cache)  # two thirds are new
+    whole = embed(loaded.network, loaded.processor, dataset, cache=cache)  # two thirds are new
     assert shown == [64]  # 32 in a batch of the usual size
-    plain = embed(loaded.model, loaded.processor, dataset)
+    plain = embed(loaded.network, loaded.processor, dataset)
     np.testing.assert_array_equal(whole.embeddings, plain.embeddings)  # whoever else was in the batch
     np.testing.assert_array_equal(whole.expression_probabilities, plain.expression_probabilities)
     assert whole.keys == plain.keys and whole.identities == plain.identities
@@ -46,7 +47,7 @@ def test_a_face_passes_the_network_once(loaded, corpus, tmp_path, monkeypatch):
 
 def test_another_network_size_or_mirror_image_has_its_own_rows(loaded, tmp_path):
     names = {cache_for(loaded, tmp_path).path.name}
-    loaded.model.config.test_time_flip = True
+    loaded.network.config.test_time_flip = True
     names.add(cache_for(loaded, tmp_path).path.name)
     loaded.processor.size = 96
     names.add(cache_for(loaded, tmp_path).path.name)
@@ -71,10 +72,10 @@ def test_a_damaged_or_full_cache_costs_time_alone(tmp_path, monkeypatch):
     assert cache.read(digests)[0].tolist() == [True, False, False, False]
 
     os.utime(cache.path, (1, 1))
-    monkeypatch.setattr("evaluation.cache.MOST_BYTES", 100)
+    monkeypatch.setattr("evaluation.embeddings.cache.MAX_BYTES", 100)
     EmbeddingCache(tmp_path, "two").write(digests, faces, faces[:, :3])
     assert [path.name for path in tmp_path.iterdir()] == ["two.npz"]  # the older one made room
-    assert MOST_BYTES > 100
+    assert MAX_BYTES > 100
 
 
 def test_where_it_lies(tmp_path, monkeypatch):
@@ -88,10 +89,10 @@ def test_where_it_lies(tmp_path, monkeypatch):
 def test_a_photograph_that_changes_is_computed_again(loaded, corpus, tmp_path):
     dataset = load_corpus(corpus, ["9"])
     cache = cache_for(loaded, tmp_path)
-    before = embed(loaded.model, loaded.processor, dataset, cache=cache)
+    before = embed(loaded.network, loaded.processor, dataset, cache=cache)
     rows = dataset.to_list()
     rows[0]["image"], rows[1]["image"] = rows[5]["image"], rows[0]["image"]
-    after = embed(loaded.model, loaded.processor, Dataset.from_list(rows, features=dataset.features), cache=cache)
+    after = embed(loaded.network, loaded.processor, Dataset.from_list(rows, features=dataset.features), cache=cache)
     np.testing.assert_array_equal(after.embeddings[0], before.embeddings[5])
     np.testing.assert_array_equal(after.embeddings[1], before.embeddings[0])
 

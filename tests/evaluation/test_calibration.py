@@ -5,17 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from evaluation.calibration import calibrate, choose_expression_threshold, store
-from evaluation.verification import generated_pairs
+from evaluation.calibration import Configured, calibrate, choose_expression_threshold, store
+from evaluation.protocols.pairs import generated_pairs
+from evaluation.statistics.rates import to_json
 from modeling_facelivenet import FaceLiveNetConfig
 
-OPTIONS = {
-    "corpus": "patterns",
-    "required": ("happy",),
-    "expression_threshold": 0.5,
-    "seen": frozenset({"8"}),
-    "seed": 0,
-}
+OPTIONS = {"required": ("happy",), "expression_threshold": 0.5, "trained_on": {"patterns": ["8"]}, "seed": 0}
 
 
 @pytest.fixture
@@ -33,27 +28,27 @@ def crowd(by_hand):
 
 @pytest.mark.parametrize("far", [0.001, 0.01, 0.1])
 def test_the_stated_far_holds_on_the_calibration_pairs(crowd, far):
-    result = calibrate(crowd, far=far, **OPTIONS)
-    record, threshold = result["calibration"], result["similarity_threshold"]
+    result = calibrate({"patterns": crowd}, far=far, **OPTIONS)
+    record, threshold = result.calibration, result.similarity_threshold
     pairs = generated_pairs(crowd, seed=0)
     impostors, genuine = pairs.scores[~pairs.same], pairs.scores[pairs.same]
-    assert np.mean(impostors >= threshold) == record["far"] <= far
+    assert np.mean(impostors >= threshold) == record.far <= far
     lower = pairs.scores[pairs.scores < threshold].max()
     assert np.mean(impostors >= lower) > far  # any lower score as the threshold would accept too many
-    assert np.mean(genuine < threshold) == record["frr"]
-    assert (record["genuine_pairs"], record["impostor_pairs"]) == (len(genuine), len(impostors)) == (360, 20_000)
-    assert record["far_interval"][0] <= record["far"] <= record["far_interval"][1]
-    assert (record["target_far"], record["splits"], record["corpus"]) == (far, ["9"], "patterns")
+    assert np.mean(genuine < threshold) == record.frr
+    assert (record.genuine_pairs, record.impostor_pairs) == (len(genuine), len(impostors)) == (360, 20_000)
+    assert record.far_interval[0] <= record.far <= record.far_interval[1]
+    assert (record.target_far, record.splits, record.corpus) == (far, ["9"], "patterns")
 
 
 def test_people_of_the_training_are_refused(crowd):
-    with pytest.raises(ValueError, match="trained on the people of split 9"):
-        calibrate(crowd, far=0.01, **OPTIONS | {"seen": frozenset({"9"})})
+    with pytest.raises(ValueError, match="trained on patterns, split 9"):
+        calibrate({"patterns": crowd}, far=0.01, **OPTIONS | {"trained_on": {"patterns": ["9"]}})
 
 
 def test_a_far_beyond_the_pairs_is_refused(crowd):
     with pytest.raises(ValueError, match="at least 1/FAR impostor pairs, there are 20000"):
-        calibrate(crowd, far=1e-5, **OPTIONS)
+        calibrate({"patterns": crowd}, far=1e-5, **OPTIONS)
 
 
 def happy_faces(by_hand, right, wrong):
@@ -64,38 +59,38 @@ def happy_faces(by_hand, right, wrong):
 
 def test_the_expression_threshold_moves_where_it_helps(by_hand):
     faces = happy_faces(by_hand, right=[0.9] * 10, wrong=[0.6] * 5 + [0.1] * 5)
-    threshold, record = choose_expression_threshold(faces, ("happy", "surprise"), 0.5, seed=0)
+    threshold, record = choose_expression_threshold({"patterns": faces}, ("happy", "surprise"), 0.5, seed=0)
     assert 0.6 < threshold <= 0.9
-    assert record["balanced_accuracy"] == 1
-    assert record["configured"] == {"threshold": 0.5, "balanced_accuracy": 0.75}
-    happy = record["required"].pop("happy")
-    assert (happy["seen"]["hits"], happy["seen"]["total"]) == (10, 10)
-    assert (happy["falsely_seen"]["hits"], happy["falsely_seen"]["total"]) == (0, 10)
-    assert list(record["required"]) == ["neutral"]  # sessions begin so; nobody is labelled surprise
+    assert record.balanced_accuracy == 1
+    assert record.configured == Configured(threshold=0.5, balanced_accuracy=0.75)
+    happy = record.required.pop("happy")
+    assert (happy.seen.hits, happy.seen.total) == (10, 10)
+    assert (happy.falsely_seen.hits, happy.falsely_seen.total) == (0, 10)
+    assert list(record.required) == ["neutral"]  # sessions begin so; nobody is labelled surprise
 
 
 def test_the_expression_threshold_stays_where_it_hardly_helps(by_hand):
     faces = happy_faces(by_hand, right=[0.9] * 100, wrong=[0.6] + [0.1] * 99)
-    threshold, record = choose_expression_threshold(faces, ("happy",), 0.5, seed=0)
+    threshold, record = choose_expression_threshold({"patterns": faces}, ("happy",), 0.5, seed=0)
     assert threshold == 0.5
-    assert record["balanced_accuracy"] == record["configured"]["balanced_accuracy"] == pytest.approx(0.995)
-    assert record["required"]["happy"]["falsely_seen"]["hits"] == 1
+    assert record.balanced_accuracy == record.configured.balanced_accuracy == pytest.approx(0.995)
+    assert record.required["happy"].falsely_seen.hits == 1
 
 
 def test_without_labels_the_expression_threshold_stays(by_hand):
     faces = by_hand([("k", "p", None, "9", [1, 0], [1, 0, 0])])
-    assert choose_expression_threshold(faces, ("happy",), 0.4, seed=0) == (0.4, None)
+    assert choose_expression_threshold({"patterns": faces}, ("happy",), 0.4, seed=0) == (0.4, None)
 
 
 def test_store_changes_the_thresholds_only(checkpoint, crowd):
     before = json.loads((checkpoint / "config.json").read_text())
-    result = calibrate(crowd, far=0.01, **OPTIONS)
-    store(result, checkpoint)
+    result = calibrate({"patterns": crowd}, far=0.01, **OPTIONS)
+    store(to_json(result), checkpoint)
     after = json.loads((checkpoint / "config.json").read_text())
-    assert {name for name in after if after[name] != before.get(name)} <= set(result)
+    assert {name for name in after if after[name] != before.get(name)} <= set(to_json(result))
     config = FaceLiveNetConfig.from_pretrained(checkpoint)
-    assert config.similarity_threshold == result["similarity_threshold"]
-    assert config.calibration["far"] == result["calibration"]["far"]
+    assert config.similarity_threshold == result.similarity_threshold
+    assert config.calibration["far"] == result.calibration.far
 
 
 def test_store_refuses_what_the_config_refuses(checkpoint):

@@ -6,22 +6,26 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evaluation.comparison import balanced_pairs, compare, decide_out_of_fold
-from evaluation.comparison_run import one_of_each
-from evaluation.comparison_table import comparison_text, training_record
-from evaluation.metrics import best_threshold
-from evaluation.verification import ScoredPairs, generated_pairs
+from evaluation.compare.models import balanced_pairs, compare
+from evaluation.compare.paired_tests import McNemar
+from evaluation.compare.seeds import first_of_each
+from evaluation.compare.text import comparison_text
+from evaluation.protocols.pairs import ScoredPairs, generated_pairs
+from evaluation.protocols.verification import decide_out_of_fold
+from evaluation.statistics.curves import best_threshold
+from evaluation.statistics.rates import to_json
+from evaluation.training_record import TrainingSummary, summarise_training
 from face_data.pairs import generate_pairs
 
 PEOPLE, PHOTOGRAPHS = 24, 4
-BOTH = {
-    "tasks": ["verification", "expression"],
-    "weighting": "static",
-    "w1": 1.0,
-    "w2": 2.0,
-    "minutes": 3.5,
-    "trained_on": {"patterns": ["8"]},
-}
+BOTH = TrainingSummary(
+    tasks=["verification", "expression"],
+    weighting="static",
+    w1=1.0,
+    w2=2.0,
+    minutes=3.5,
+    trained_on={"patterns": ["8"]},
+)
 REFERENCES = {"verification": "plain", "expression": "plain"}
 
 
@@ -52,34 +56,35 @@ def judged(models, **options):
 
 
 def row_of(section, task, label):
-    return next(row for row in section[task]["rows"] if row["label"] == label)
+    return next(row for row in getattr(section, task).rows if row.label == label)
 
 
 def test_the_better_network_is_better_and_its_equal_is_not(noisy):
     section = judged({"plain": noisy(1.3, 0.6), "better": noisy(0.2, 0.98, seed=1), "same": noisy(1.3, 0.6)})
-    json.dumps(section, allow_nan=False)
+    json.dumps(to_json(section), allow_nan=False)
     better, same, plain = (row_of(section, "verification", label) for label in ("better", "same", "plain"))
-    assert better["accuracy"]["hits"] > plain["accuracy"]["hits"] and better["accuracy"]["total"] == 288
-    assert better["auc"]["value"] > 0.99 > plain["auc"]["value"]
+    assert better.cells["accuracy"].counts.hits > plain.cells["accuracy"].counts.hits
+    assert better.cells["accuracy"].counts.total == 288
+    assert better.cells["auc"].value > 0.99 > plain.cells["auc"].value
     for metric, sign in (("accuracy", 1), ("auc", 1), ("eer", -1), ("tar_at_far", 1)):
-        test = better["difference"][metric]
-        assert test["difference"] == pytest.approx(better[metric]["value"] - plain[metric]["value"])
-        assert min(sign * test["low"], sign * test["high"]) > 0
-        assert test["p"] == pytest.approx(2 / 201) and test["p_holm"] == pytest.approx(4 / 201)  # of two rows
-        assert same["difference"][metric]["difference"] == 0 and same["difference"][metric]["p_holm"] == 1
-    assert better["mcnemar"]["p_holm"] < 0.001
-    assert same["mcnemar"] == {"only_this": 0, "only_reference": 0, "p": 1.0, "p_holm": 1.0}
-    assert plain["difference"] is None and plain["mcnemar"] is None
+        test = better.difference[metric]
+        assert test.difference == pytest.approx(better.cells[metric].value - plain.cells[metric].value)
+        assert min(sign * test.low, sign * test.high) > 0
+        assert test.p == pytest.approx(2 / 201) and test.p_holm == pytest.approx(4 / 201)  # of two rows
+        assert same.difference[metric].difference == 0 and same.difference[metric].p_holm == 1
+    assert better.mcnemar.p_holm < 0.001
+    assert same.mcnemar == McNemar(only_this=0, only_reference=0, p=1.0, p_holm=1.0)
+    assert plain.difference is None and plain.mcnemar is None
 
     better = row_of(section, "expression", "better")
-    assert section["expression"]["unit"] == "people"
-    assert better["difference"]["macro_f1"]["low"] > 0 and better["mcnemar"]["p"] < 0.001
-    assert better["accuracy"]["total"] == 96
-    low, high = better["accuracy"]["bootstrap"]
-    assert low <= better["accuracy"]["value"] <= high
+    assert section.expression.unit == "people"
+    assert better.difference["macro_f1"].low > 0 and better.mcnemar.p < 0.001
+    assert better.cells["accuracy"].counts.total == 96
+    low, high = better.cells["accuracy"].bootstrap
+    assert low <= better.cells["accuracy"].value <= high
 
     text = comparison_text(section)
-    assert "less plain" in text and "takes pairs for independent" in text and "static" in text
+    assert "less plain" in text and "assumes independent pairs" in text and "static" in text
     assert section == judged({"plain": noisy(1.3, 0.6), "better": noisy(0.2, 0.98, seed=1), "same": noisy(1.3, 0.6)})
 
 
@@ -92,64 +97,67 @@ def test_networks_that_differ_by_their_seed_are_taken_together(noisy):
     settings = {"pairs": balanced_pairs(first, seed=0), "curve_pairs": curve, "far": 0.05, "resamples": 200}
     references = {"verification": "plain-0", "expression": "plain-0"}
     section = compare(models, trained, references, **settings)
-    json.dumps(section, allow_nan=False)
+    json.dumps(to_json(section), allow_nan=False)
     for task, metric in (("verification", "auc"), ("verification", "accuracy"), ("expression", "macro_f1")):
-        plain, better = section[task]["seeds"]
-        assert (plain["label"], plain["seeds"], better["label"], better["seeds"]) == (
+        plain, better = getattr(section, task).seeds
+        assert (plain.label, plain.seeds, better.label, better.seeds) == (
             "plain", [0, 1, 2], "better", [0, 2, 5],
         )  # fmt: skip
-        single = {label: row_of(section, task, label)[metric]["value"] for label in models}
-        assert plain[metric]["by_seed"] == [single[f"plain-{seed}"] for seed in range(3)]
-        assert better[metric]["value"] == pytest.approx(np.mean([single[f"better-{seed}"] for seed in (0, 2, 5)]))
-        low, high = better[metric]["bootstrap"]
-        assert low <= better[metric]["value"] <= high
-        test = better["difference"][metric]
-        assert test["difference"] == pytest.approx(better[metric]["value"] - plain[metric]["value"])
-        assert test["by_seed"][:2] == [single[f"better-{seed}"] - single[f"plain-{seed}"] for seed in (0, 2)]
-        assert test["by_seed"][2] is None and test["low"] > 0 and test["p_holm"] == pytest.approx(2 / 201)
-        assert plain["difference"] is None
+        single = {label: row_of(section, task, label).cells[metric].value for label in models}
+        assert plain.cells[metric].by_seed == [single[f"plain-{seed}"] for seed in range(3)]
+        assert better.cells[metric].value == pytest.approx(np.mean([single[f"better-{seed}"] for seed in (0, 2, 5)]))
+        low, high = better.cells[metric].bootstrap
+        assert low <= better.cells[metric].value <= high
+        test = better.difference[metric]
+        assert test.difference == pytest.approx(better.cells[metric].value - plain.cells[metric].value)
+        assert test.by_seed[:2] == [single[f"better-{seed}"] - single[f"plain-{seed}"] for seed in (0, 2)]
+        assert test.by_seed[2] is None and test.low > 0 and test.p_holm == pytest.approx(2 / 201)
+        assert plain.difference is None
         # of three networks the mean is surer than one of them, in the bootstrap too
-        alone = row_of(section, task, "plain-0")[metric]["bootstrap"]
-        assert np.ptp(plain[metric]["bootstrap"]) < np.ptp(alone)
+        alone = row_of(section, task, "plain-0").cells[metric].bootstrap
+        assert np.ptp(plain.cells[metric].bootstrap) < np.ptp(alone)
     text = comparison_text(section)
     assert "mean over seeds" in text and "seed by seed" in text and "less plain\n" not in text.splitlines()
-    assert one_of_each(models) == ["plain-0", "better-0", "alone"]  # are drawn
+    assert first_of_each(models) == ["plain-0", "better-0", "alone"]  # are drawn
     other = compare(models, trained, dict.fromkeys(references, "alone"), **settings)
-    assert other["verification"]["seeds"] == [] and "mean over seeds" not in comparison_text(other)
+    assert other.verification.seeds == [] and "mean over seeds" not in comparison_text(other)
 
 
 def test_a_network_has_no_cell_for_a_task_it_was_not_trained_for(noisy):
     models = {"plain": noisy(1, 0.6), "faces": noisy(1, 0.6), "moods": noisy(1, 0.6)}
-    trained = {"plain": BOTH, "faces": {"tasks": ["verification"]}, "moods": {"tasks": ["expression"]}}
+    trained = {
+        "plain": BOTH,
+        "faces": TrainingSummary(tasks=["verification"]),
+        "moods": TrainingSummary(tasks=["expression"], trained_on={"patterns": ["8", "9"], "other": ["9"]}),
+    }
     pairs = balanced_pairs(models["plain"], seed=0)
-    trained["moods"]["trained_on"] = {"patterns": ["8", "9"], "other": ["9"]}
     section = compare(models, trained, REFERENCES, pairs=pairs, far=0.05, resamples=50)
-    assert section["warnings"] == [
-        "faces: UNKNOWN which people the network was trained on: maybe on these",
+    assert section.warnings == [
+        "faces: UNKNOWN: it is not recorded which people the network was trained on, possibly on these",
         "moods: OPTIMISTIC: the network was trained on split 9",
     ]
     assert "  moods: OPTIMISTIC: the network was trained on split 9\n" in comparison_text(section)
     moods = row_of(section, "verification", "moods")
-    assert [moods[name] for name in ("accuracy", "auc", "eer", "tar_at_far", "difference", "mcnemar")] == [None] * 6
-    assert row_of(section, "verification", "faces")["accuracy"]["total"] == len(pairs)
-    assert row_of(section, "expression", "faces")["macro_f1"] is None
-    assert row_of(section, "expression", "moods")["difference"]["accuracy"]["difference"] == 0
+    assert (moods.cells, moods.difference, moods.mcnemar) == ({}, None, None)
+    assert row_of(section, "verification", "faces").cells["accuracy"].counts.total == len(pairs)
+    assert row_of(section, "expression", "faces").cells == {}
+    assert row_of(section, "expression", "moods").difference["accuracy"].difference == 0
     with pytest.raises(ValueError, match="'faces' cannot be the reference for expression; trained for it are plain, m"):
         compare(models, trained, {"expression": "faces"})
-    assert compare(models, trained, {"expression": "plain"}, resamples=50)["verification"] is None
+    assert compare(models, trained, {"expression": "plain"}, resamples=50).verification is None
 
 
 def test_all_must_have_seen_the_same_photographs(noisy):
     plain = noisy(1, 0.6)
     shuffled = plain.select(np.random.default_rng(0).permutation(len(plain)))
     section = judged({"plain": plain, "shuffled": shuffled})  # another order is no difference
-    assert row_of(section, "verification", "shuffled")["mcnemar"]["only_this"] == 0
-    with pytest.raises(ValueError, match="plain and few must have seen the same photographs: 1 are only in plain, suc"):
+    assert row_of(section, "verification", "shuffled").mcnemar.only_this == 0
+    with pytest.raises(ValueError, match="plain and few must have seen the same images: 1 are only in plain, suc"):
         judged({"plain": plain, "few": plain.select(range(1, len(plain)))})
     relabelled = replace(plain, expressions=["happy", *plain.expressions[1:]])
     with pytest.raises(ValueError, match="plain and other have different identities or expressions"):
         judged({"plain": plain, "other": relabelled})
-    with pytest.raises(ValueError, match="nobody says what plain was trained for"):
+    with pytest.raises(ValueError, match="no record of what plain was trained for"):
         compare({"plain": plain}, {}, {"verification": "plain"})
 
 
@@ -158,10 +166,10 @@ def test_photographs_are_drawn_where_nobody_knows_who_is_who_and_unknown_labels_
     plain = replace(plain, identities=[None] * len(plain))
     narrow = replace(plain, classes=("neutral", "happy", "contempt"))  # its third answer is never right
     trained = {"plain": BOTH, "narrow": BOTH}
-    part = compare({"plain": plain, "narrow": narrow}, trained, {"expression": "plain"}, resamples=50)["expression"]
-    assert (part["unit"], part["classes"]) == ("photographs", ["neutral", "happy"])
-    assert (part["photographs"], part["left_out"]) == (64, 32)
-    assert part["rows"][0]["accuracy"] == part["rows"][1]["accuracy"]
+    part = compare({"plain": plain, "narrow": narrow}, trained, {"expression": "plain"}, resamples=50).expression
+    assert (part.unit, part.classes) == ("images", ["neutral", "happy"])
+    assert (part.photographs, part.left_out) == (64, 32)
+    assert part.rows[0].cells["accuracy"] == part.rows[1].cells["accuracy"]
 
 
 def scored(folds, scores, same, first, second) -> ScoredPairs:
@@ -177,8 +185,9 @@ def test_no_threshold_is_chosen_on_the_people_it_judges():
     odd = np.array(["p03" in pair for pair in pairs])
     values = np.where(same, 0.6, 0.4) + 0.3 * odd
     first, second = zip(*pairs, strict=True)
-    accepted, method = decide_out_of_fold(scored([0] * 80, values, same, first, second))
-    assert method.startswith("pairs of the other people")
+    decided = decide_out_of_fold(scored([0] * 80, values, same, first, second))
+    accepted = decided.accepted
+    assert decided.method.startswith("pairs of the other people")
     assert (accepted == same)[~odd].all() and not (accepted == same)[odd & ~same].any()
 
     folds = [1] * 20 + [2] * 20 + [3] * 20
@@ -186,8 +195,9 @@ def test_no_threshold_is_chosen_on_the_people_it_judges():
     same = [True, False] * 30
     names = [f"f{fold}n{number}" for number, fold in enumerate(folds)]
     others = [name if kind else name + "b" for name, kind in zip(names, same, strict=True)]
-    accepted, method = decide_out_of_fold(scored(folds, values, same, names, others))
-    assert method == "pairs of the other folds"
+    decided = decide_out_of_fold(scored(folds, values, same, names, others))
+    accepted = decided.accepted
+    assert decided.method == "pairs of the other folds" and set(decided.thresholds) == {(1, 1), (2, 2), (3, 3)}
     assert (accepted == same)[:40].all() and accepted[40:].all()
 
     few = scored([0, 0], [0.9, 0.1], [True, False], ["a", "a"], ["a", "b"])
@@ -206,23 +216,18 @@ def test_the_best_threshold_depends_on_the_share_of_genuine_pairs(noisy, seed):
 def test_too_few_impostors_for_a_far_are_no_cell(noisy):
     section = judged({"plain": noisy(1, 0.6), "other": noisy(1, 0.6, seed=1)}, far=1e-5)
     other = row_of(section, "verification", "other")
-    assert other["tar_at_far"]["value"] is None and "tar_at_far" not in other["difference"]
+    assert other.cells["tar_at_far"].value is None and "tar_at_far" not in other.difference
     comparison_text(section)
 
 
-def test_training_records(tmp_path):
-    assert training_record(tmp_path)["tasks"] == ["verification", "expression"]
-    assert training_record(tmp_path)["weighting"] is None
+def test_training_records():
+    assert summarise_training({}).tasks == ["verification", "expression"]
+    assert summarise_training({}).weighting is None
     first = {"minutes": 10.0, "started_from": None}
     second = {"minutes": 2.0, "started_from": first}
     record = {"minutes": 3.0, "steps": 40, "device": "a GPU", "started_from": second, "final": {"w1": 0.1, "w2": 0.9}}
     for weighting, tasks in (("expression", ["expression"]), ("dynamic", ["verification", "expression"])):
-        record["network"] = {"weighting": weighting}
-        (tmp_path / "training.json").write_text(json.dumps(record))
-        result = training_record(tmp_path)
-        assert (result["tasks"], result["weighting"]) == (tasks, weighting)
-        assert (result["minutes"], result["minutes_before"], result["device"]) == (3.0, 12.0, "a GPU")
-        assert (result["w1"], result["w2"], result["parameters"]) == (0.1, 0.9, None)
-    (tmp_path / "training.json").write_text("{")
-    with pytest.raises(ValueError, match=r"training\.json is damaged"):
-        training_record(tmp_path)
+        result = summarise_training(record | {"network": {"weighting": weighting}})
+        assert (result.tasks, result.weighting) == (tasks, weighting)
+        assert (result.minutes, result.minutes_before, result.device) == (3.0, 12.0, "a GPU")
+        assert (result.w1, result.w2, result.parameters) == (0.1, 0.9, None)

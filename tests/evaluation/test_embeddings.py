@@ -5,7 +5,8 @@ import pytest
 import torch
 from datasets import concatenate_datasets
 
-from evaluation.embeddings import embed, load_checkpoint
+from checkpoints import load_checkpoint
+from evaluation.embeddings.compute import embed
 from face_data.table import load_corpus
 
 
@@ -16,7 +17,7 @@ def loaded(checkpoint):
 
 def test_rows_belong_to_their_photographs(loaded, corpus):
     dataset = load_corpus(corpus, ["9", "10"])
-    result = embed(loaded.model, loaded.processor, dataset, batch_size=7)
+    result = embed(loaded.network, loaded.processor, dataset, batch_size=7)
     assert len(result) == 48
     assert result.keys == dataset["key"][:]
     assert (result.embeddings.shape, result.embeddings.dtype) == ((48, 1792), np.float32)
@@ -27,7 +28,7 @@ def test_rows_belong_to_their_photographs(loaded, corpus):
     assert (result.identities[row], result.expressions[row], result.splits[row]) == ("person10_2", "surprise", "10")
     assert result.expressions[result.keys.index("person10_2/person10_2_0004.jpg")] is None
     with torch.inference_mode():
-        alone = loaded.model(loaded.processor(dataset[row]["image"], detect=False)["pixel_values"])
+        alone = loaded.network(loaded.processor(dataset[row]["image"], detect=False)["pixel_values"])
     np.testing.assert_allclose(result.embeddings[row], alone.embedding[0], atol=1e-5)
 
     ten = result.of_splits(["10"])
@@ -39,10 +40,10 @@ def test_rows_belong_to_their_photographs(loaded, corpus):
 def test_flip_gives_a_mirror_image_the_same_embedding(loaded, corpus):
     dataset = load_corpus(corpus, ["9"]).select(range(3))
     mirrored = dataset.map(lambda row: {"image": row["image"].transpose(0)})
-    plain, other = (embed(loaded.model, loaded.processor, rows) for rows in (dataset, mirrored))
+    plain, other = (embed(loaded.network, loaded.processor, rows) for rows in (dataset, mirrored))
     assert np.abs(plain.embeddings - other.embeddings).max() > 1e-3
-    loaded.model.config.test_time_flip = True
-    plain, other = (embed(loaded.model, loaded.processor, rows) for rows in (dataset, mirrored))
+    loaded.network.config.test_time_flip = True
+    plain, other = (embed(loaded.network, loaded.processor, rows) for rows in (dataset, mirrored))
     np.testing.assert_allclose(plain.embeddings, other.embeddings, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(plain.embeddings, axis=1), 1, atol=1e-5)
 
@@ -50,24 +51,24 @@ def test_flip_gives_a_mirror_image_the_same_embedding(loaded, corpus):
 def test_the_processor_says_at_which_size(loaded, corpus):
     loaded.processor.size = 96
     dataset = load_corpus(corpus, ["9"]).select(range(1))
-    result = embed(loaded.model, loaded.processor, dataset)
+    result = embed(loaded.network, loaded.processor, dataset)
     pixels = loaded.processor(dataset[0]["image"], detect=False)["pixel_values"]
     assert pixels.shape[-1] == 96
     with torch.inference_mode():
-        np.testing.assert_allclose(result.embeddings[0], loaded.model(pixels).embedding[0], atol=1e-5)
+        np.testing.assert_allclose(result.embeddings[0], loaded.network(pixels).embedding[0], atol=1e-5)
 
 
 def test_nan_raises_and_names_the_photographs(loaded, corpus):
     with torch.no_grad():
-        next(loaded.model.verification.parameters()).fill_(float("nan"))
-    with pytest.raises(ValueError, match=r"NaN.* 2 photographs: person9_0/person9_0_0001\.jpg, person9_0/"):
-        embed(loaded.model, loaded.processor, load_corpus(corpus, ["9"]).select(range(2)))
+        next(loaded.network.verification.parameters()).fill_(float("nan"))
+    with pytest.raises(ValueError, match=r"NaN.* 2 images: person9_0/person9_0_0001\.jpg, person9_0/"):
+        embed(loaded.network, loaded.processor, load_corpus(corpus, ["9"]).select(range(2)))
 
 
 def test_a_photograph_named_twice_raises(loaded, corpus):
     dataset = load_corpus(corpus, ["9"]).select(range(2))
     with pytest.raises(ValueError, match=r"person9_0_0001\.jpg more than once"):
-        embed(loaded.model, loaded.processor, concatenate_datasets([dataset, dataset]))
+        embed(loaded.network, loaded.processor, concatenate_datasets([dataset, dataset]))
 
 
 @pytest.mark.parametrize(
@@ -85,11 +86,11 @@ def test_which_splits_of_a_corpus_a_network_was_trained_on(checkpoint, corpus, r
     if record:
         (checkpoint / "training.json").write_text(record)
     checkpoint = load_checkpoint(checkpoint, "cpu")
-    photographs = embed(checkpoint.model, checkpoint.processor, load_corpus(corpus, ["9"]).select(range(2)))
-    assert photographs.seen_splits(checkpoint.trained_on) == seen
+    photographs = embed(checkpoint.network, checkpoint.processor, load_corpus(corpus, ["9"]).select(range(2)))
+    assert photographs.trained_splits(checkpoint.trained_on) == seen
 
 
 def test_a_damaged_training_record_is_named(checkpoint):
     (checkpoint / "training.json").write_text("{")
     with pytest.raises(ValueError, match=r"model/training\.json is damaged"):
-        load_checkpoint(checkpoint, "cpu")
+        _ = load_checkpoint(checkpoint, "cpu").training

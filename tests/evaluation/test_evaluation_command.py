@@ -21,7 +21,7 @@ FAR = ("--far", "0.05")
 @pytest.fixture
 def calibrated(checkpoint, corpus, capsys):
     assert main(["calibrate", "--model", str(checkpoint), "--data", str(corpus), *FAR]) == 0
-    assert "Calibrated on split 9 of patterns: 6 people, 36 genuine and 240 impostor pairs" in capsys.readouterr().out
+    assert "Calibrated on patterns split 9: 6 people, 36 genuine and 240 impostor pairs" in capsys.readouterr().out
     return checkpoint
 
 
@@ -90,17 +90,17 @@ def test_errors_say_what_is_wrong_and_exit_with_2(checkpoint, corpus, tmp_path, 
         assert "evaluation: " in text
         return text
 
-    assert "no such folder" in complaint("expression", "--model", str(tmp_path / "none"), *data, *out)
+    assert "no such model folder" in complaint("expression", "--model", str(tmp_path / "none"), *data, *out)
     assert "config.json is missing" in complaint("expression", "--model", str(tmp_path), *data, *out)
     assert "no such folder" in complaint("expression", *model, "--data", str(tmp_path / "none"), *out)
     assert "no split 11" in complaint("expression", *model, *data, *out, "--splits", "11")
     assert "has no similarity_threshold" in complaint("authentication", *model, *data, *out)
-    assert "trained on the people of split 8" in complaint("calibrate", *model, *data, "--splits", "8")
+    assert "trained on patterns, split 8" in complaint("calibrate", *model, *data, "--splits", "8")
     assert "at least 1/FAR" in complaint("calibrate", *model, *data, "--far", "0.001")
     assert not (tmp_path / "results").exists()
     with pytest.raises(SystemExit, match="2"):
         main(["calibrate", *model, *data, "--far", "1.5"])
-    assert "1.5 is no rate between 0 and 1" in capsys.readouterr().err
+    assert "1.5 is not a rate between 0 and 1" in capsys.readouterr().err
 
     bare = tmp_path / "bare"  # neither pairs of the publisher's nor a split that is judged by default
     bare.mkdir()
@@ -115,7 +115,7 @@ def test_errors_say_what_is_wrong_and_exit_with_2(checkpoint, corpus, tmp_path, 
     Dataset.from_list(rows, features=FEATURES).to_parquet(nameless / "part-00000.parquet")
     (nameless / "corpus.json").write_bytes((corpus / "corpus.json").read_bytes())
     text = complaint("verification", *model, "--data", str(nameless), *out)
-    assert "it does not say who is who" in text and "verification cannot be judged" in text
+    assert "it has no identities" in text and "verification cannot be evaluated" in text
 
 
 def test_several_corpora_each_judged_on_what_it_is_labelled_with(calibrated, corpus, tmp_path, capsys):
@@ -136,11 +136,49 @@ def test_several_corpora_each_judged_on_what_it_is_labelled_with(calibrated, cor
     assert results["expression"]["nameless valid"]["report"]["accuracy"]["total"] == 24
 
 
+def test_calibration_on_two_corpora_takes_identities_from_one_and_expressions_from_both(
+    checkpoint, corpus, tmp_path, capsys
+):
+    nameless = tmp_path / "nameless"
+    nameless.mkdir()
+    rows = [row | {"identity": None, "split": "valid"} for row in load_corpus(corpus, ["10"]).to_list()]
+    Dataset.from_list(rows, features=FEATURES).to_parquet(nameless / "part-00000.parquet")
+    summary = json.loads((corpus / "corpus.json").read_text()) | {"layout": "nameless"}
+    (nameless / "corpus.json").write_text(json.dumps(summary))
+    command = ["calibrate", "--model", str(checkpoint), *FAR, "--challenge", "surprise"]
+    assert main([*command, "--data", f"{corpus}:9", f"{nameless}:valid"]) == 0
+    text = capsys.readouterr().out
+    assert "Calibrated on patterns split 9: 6 people" in text
+    assert "on 42 images of patterns split 9, nameless split valid" in text
+    config = json.loads((checkpoint / "config.json").read_text())
+    assert config["challenge_expressions"] == ["surprise"]
+    record = config["calibration"]
+    assert record["corpora"] == {"patterns": ["9"]} and record["genuine_pairs"] == 36
+    assert record["expression"]["corpora"] == {"patterns": ["9"], "nameless": ["valid"]}
+    assert record["expression"]["required"]["surprise"]["seen"]["total"] == 12  # six of each corpus
+    assert record["expression"]["others"]["happy"]["seen"]["total"] == 18
+
+    assert main([*command, "--data", f"{nameless}:valid"]) == 2
+    assert "nameless: no identities to choose the similarity threshold on" in capsys.readouterr().err
+    assert main([*command, "--data", f"{corpus}:9", f"{corpus}:10"]) == 2
+    assert "another corpus is called patterns, too" in capsys.readouterr().err
+    assert main([*command[:-1], "anger", "grief", "--data", f"{corpus}:9"]) == 2
+    assert "--challenge grief: the model knows neutral" in capsys.readouterr().err
+
+
+def test_schema_describes_what_is_written(evaluated, capsys):
+    assert main(["schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    results = json.loads((evaluated[1] / "results.json").read_text())
+    assert set(results) <= set(schema["properties"])
+    assert set(schema["$defs"]["Rate"]["required"]) == {"value", "hits", "total", "low", "high"}
+
+
 def test_help_teaches_with_examples():
     help_text = subprocess.run(
         [sys.executable, "-m", "evaluation", "--help"], capture_output=True, text=True, check=True
     ).stdout
-    assert "python -m evaluation calibrate --model pretrained --data corpora/lfw --splits 9 --far 0.01" in help_text
+    assert "python -m evaluation calibrate --model pretrained --data corpora/lfw:9 --far 0.01" in help_text
     for command in ("verification", "expression", "authentication", "all", "calibrate"):
         assert f"\n    {command}" in help_text
 
@@ -163,11 +201,14 @@ def test_models_and_baselines_side_by_side(corpus, tmp_path, capsys):
     table = capsys.readouterr().out
     assert f"{corpus}:9" in table and "less plain" in table and "McNemar" in table
     section = json.loads((out / "comparison.json").read_text())["corpora"][f"{corpus}:9"]
-    verified = {row["label"]: row["accuracy"] for row in section["verification"]["rows"]}
+    verified = {row["label"]: row["cells"] for row in section["verification"]["rows"]}
     assert list(verified) == ["plain", "other", "LBP+SVM", "Inception-ResNet-v1"]
-    assert verified["other"] is None and verified["plain"]["total"] == verified["Inception-ResNet-v1"]["total"] == 276
-    seen = {row["label"]: row["accuracy"] for row in section["expression"]["rows"]}
-    assert seen["Inception-ResNet-v1"] is None and seen["other"]["total"] == seen["LBP+SVM"]["total"] == 24
+    assert verified["other"] == {}
+    counts = [verified[label]["accuracy"]["counts"]["total"] for label in ("plain", "Inception-ResNet-v1")]
+    assert counts == [276, 276]
+    seen = {row["label"]: row["cells"] for row in section["expression"]["rows"]}
+    assert seen["Inception-ResNet-v1"] == {}
+    assert [seen[label]["accuracy"]["counts"]["total"] for label in ("other", "LBP+SVM")] == [24, 24]
     assert section["models"]["plain"]["minutes"] == 2
     assert len(list(out.glob("*.png"))) == len(list(out.glob("*.svg"))) == 3  # ROC, DET, t-SNE
 

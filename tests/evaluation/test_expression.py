@@ -7,8 +7,8 @@ import pytest
 from scipy.stats import entropy
 from sklearn.metrics import log_loss
 
-from evaluation.expression import class_mapping, expression_report
-from evaluation.probabilities import calibration_error, soft_label_report
+from evaluation.protocols.expression import class_mapping, expression_report
+from evaluation.statistics.probabilities import calibration_error, vote_agreement
 from face_data.table import EXPRESSIONS
 
 ORDER = ("surprise", "happy", "neutral")
@@ -24,53 +24,55 @@ def rows(labelled, known=True):
 def test_the_paper_s_order_and_the_right_names(by_hand):
     labelled = [("happy", "happy"), ("happy", "surprise"), ("neutral", "neutral"), ("surprise", "surprise")]
     report = expression_report(by_hand(rows(labelled), ORDER), seed=0)
-    assert report["classes"] == ["neutral", "happy", "surprise"]
-    assert report["confusion_matrix"] == [[1, 0, 0], [0, 1, 1], [0, 0, 1]]
-    assert report["accuracy"]["value"] == 0.75
-    assert report["recall"]["happy"]["value"] == 0.5
+    assert report.classes == ["neutral", "happy", "surprise"]
+    assert report.confusion_matrix == [[1, 0, 0], [0, 1, 1], [0, 0, 1]]
+    assert report.accuracy.value == 0.75
+    assert report.recall["happy"].value == 0.5
 
 
 def test_labels_the_model_does_not_know_are_counted_not_judged(by_hand):
     labelled = [("happy", "happy"), ("contempt", "happy"), ("contempt", "neutral"), (None, "happy"), ("fear", "happy")]
     report = expression_report(by_hand(rows(labelled), ORDER), seed=0)
-    assert (report["accuracy"]["hits"], report["accuracy"]["total"]) == (1, 1)
-    assert report["unknown_to_model"] == {"contempt": 2, "fear": 1}
-    assert report["unlabelled"] == 1
+    assert (report.accuracy.hits, report.accuracy.total) == (1, 1)
+    assert report.unknown_to_model == {"contempt": 2, "fear": 1}
+    assert report.unlabelled == 1
 
 
 def test_nothing_to_judge_raises(by_hand):
-    with pytest.raises(ValueError, match="no labelled picture"):
+    with pytest.raises(ValueError, match="no labelled image"):
         expression_report(by_hand(rows([(None, "happy"), ("contempt", "happy")]), ORDER), seed=0)
 
 
 def test_people_are_resampled_where_they_are_known(by_hand):
     labelled = [("happy", "happy"), ("happy", "surprise")] * 5  # one person is always right, the other never
     report = expression_report(by_hand(rows(labelled), ORDER), seed=0)
-    assert report["accuracy"]["bootstrap"] == report["recall"]["happy"]["bootstrap"] == (0, 1)
-    assert report["accuracy"]["low"] == report["recall"]["happy"]["low"] > 0.2
-    assert "bootstrap" not in expression_report(by_hand(rows(labelled, known=False), ORDER), seed=0)["accuracy"]
+    assert report.accuracy.bootstrap == report.recall["happy"].bootstrap == (0, 1)
+    assert report.accuracy.low == report.recall["happy"].low > 0.2
+    assert expression_report(by_hand(rows(labelled, known=False), ORDER), seed=0).accuracy.bootstrap is None
 
 
 def test_six_seven_or_eight_classes(by_hand):
     labelled = [("happy", "happy"), ("contempt", "neutral"), ("fear", "happy"), ("neutral", "neutral")]
     faces = by_hand(rows(labelled), ORDER)
     eight = expression_report(faces, 0, class_mapping(["8"], ORDER))
-    assert (eight["accuracy"]["hits"], eight["accuracy"]["total"]) == (2, 4)  # what it does not know is an error
-    assert eight["never_predicted"] == ["anger", "disgust", "fear", "sad", "contempt"]
-    assert eight["unknown_to_model"] == {}
+    assert (eight.accuracy.hits, eight.accuracy.total) == (2, 4)  # what it does not know is an error
+    assert eight.never_predicted == ["anger", "disgust", "fear", "sad", "contempt"]
+    assert eight.unknown_to_model == {}
     seven = expression_report(faces, 0, class_mapping(["7"], ORDER))
-    assert (seven["accuracy"]["total"], seven["unknown_to_model"]) == (3, {"contempt": 1})
+    assert (seven.accuracy.total, seven.unknown_to_model) == (3, {"contempt": 1})
     merged = expression_report(faces, 0, class_mapping(["7", "contempt=neutral"], ORDER))
-    assert (merged["accuracy"]["hits"], merged["accuracy"]["total"]) == (3, 4)
-    assert merged["classes"] == list(EXPRESSIONS[:7])
+    assert (merged.accuracy.hits, merged.accuracy.total) == (3, 4)
+    assert merged.classes == list(EXPRESSIONS[:7])
     two = expression_report(faces, 0, class_mapping(["happy", "surprise"], ORDER))  # neutral's share goes to both
-    assert two["classes"] == ["happy", "surprise"]
-    assert two["calibration"]["bins"][0]["confidence"] == pytest.approx(0.8 / 0.9)
+    assert two.classes == ["happy", "surprise"]
+    assert two.calibration.bins[0].confidence == pytest.approx(0.8 / 0.9)
     six = expression_report(faces, 0, class_mapping(["6"], ORDER))
-    assert (six["accuracy"]["hits"], six["accuracy"]["total"]) == (1, 2) and "neutral" not in six["classes"]
+    assert (six.accuracy.hits, six.accuracy.total) == (1, 2) and "neutral" not in six.classes
 
 
-@pytest.mark.parametrize("text, complaint", [(["9"], "no expression '9'"), (["6", "contempt=neutral"], "none of the")])
+@pytest.mark.parametrize(
+    "text, complaint", [(["9"], "no expression '9'"), (["6", "contempt=neutral"], "not one of the classes")]
+)
 def test_classes_that_do_not_exist_are_named(text, complaint):
     with pytest.raises(ValueError, match=complaint):
         class_mapping(text, ORDER)
@@ -80,32 +82,32 @@ def test_calibration_by_hand():
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.35, 0.65]])
     result = calibration_error(probabilities, [0, 0, 1, 0])
     # bins of 1/15: 0.65 is in the ninth, 0.7 in the tenth, 0.8 in the twelfth, 0.9 in the thirteenth
-    assert [one["count"] for one in result["bins"]] == [1, 1, 1, 1]
-    assert result["ece"] == pytest.approx((0.1 + 0.2 + 0.3 + 0.65) / 4)
-    assert result["negative_log_likelihood"] == pytest.approx(log_loss([0, 0, 1, 0], probabilities))
-    assert result["brier"] == pytest.approx((2 * 0.01 + 2 * 0.04 + 2 * 0.09 + 2 * 0.65**2) / 4)
+    assert [one.count for one in result.bins] == [1, 1, 1, 1]
+    assert result.ece == pytest.approx((0.1 + 0.2 + 0.3 + 0.65) / 4)
+    assert result.negative_log_likelihood == pytest.approx(log_loss([0, 0, 1, 0], probabilities))
+    assert result.brier == pytest.approx((2 * 0.01 + 2 * 0.04 + 2 * 0.09 + 2 * 0.65**2) / 4)
     sure = calibration_error(np.array([[1.0, 0.0], [1.0, 0.0]]), [0, 1])
-    assert (sure["ece"], sure["bins"][0]["high"], sure["bins"][0]["count"]) == (0.5, 1, 2)
+    assert (sure.ece, sure.bins[0].high, sure.bins[0].count) == (0.5, 1, 2)
 
 
 def test_calibrated_guesses_have_no_calibration_error():
     rng = np.random.default_rng(0)
     probabilities = rng.dirichlet([1, 1, 1], 20_000)
     labels = [rng.choice(3, p=row) for row in probabilities]
-    assert calibration_error(probabilities, labels)["ece"] < 0.02
+    assert calibration_error(probabilities, labels).ece < 0.02
     overconfident = probabilities**3 / (probabilities**3).sum(1, keepdims=True)
-    assert calibration_error(overconfident, labels)["ece"] > 0.1
+    assert calibration_error(overconfident, labels).ece > 0.1
 
 
 def test_votes_by_hand():
     votes = np.array([[0.6, 0.4, 0], [0.5, 0.5, 0], [0.2, 0.7, 0.1]])
     predicted = np.array([[0.2, 0.7, 0.1], [0.3, 0.6, 0.1], [0.8, 0.1, 0.1]])
-    result = soft_label_report(predicted, votes)
-    assert result["most_votes"]["hits"] == 1  # the second, where two share the most
-    assert result["multi_label"]["hits"] == 2  # 0.4 and 0.5, but not 0.2
-    assert result["kullback_leibler"] == pytest.approx(entropy(votes, predicted, axis=1).mean())
-    assert result["cross_entropy"] == pytest.approx(np.mean(-(votes * np.log(predicted)).sum(1)))
-    assert soft_label_report(votes, votes)["kullback_leibler"] == pytest.approx(0, abs=1e-9)
+    result = vote_agreement(predicted, votes)
+    assert result.most_votes.hits == 1  # the second, where two share the most
+    assert result.multi_label.hits == 2  # 0.4 and 0.5, but not 0.2
+    assert result.kullback_leibler == pytest.approx(entropy(votes, predicted, axis=1).mean())
+    assert result.cross_entropy == pytest.approx(np.mean(-(votes * np.log(predicted)).sum(1)))
+    assert vote_agreement(votes, votes).kullback_leibler == pytest.approx(0, abs=1e-9)
 
 
 def test_votes_of_a_corpus(by_hand):
@@ -117,8 +119,8 @@ def test_votes_of_a_corpus(by_hand):
         None,
         list((share | {"contempt": 1}).values()),
     ]
-    report = expression_report(replace(faces, votes=votes), 0)["votes"]
-    assert (report["photographs"], report["most_votes"]["hits"]) == (2, 2)
-    assert report["dropped_votes"] == pytest.approx(0.5)
-    assert report["cross_entropy"] == pytest.approx(-np.log(0.8))
-    assert "votes" not in expression_report(faces, 0)
+    report = expression_report(replace(faces, votes=votes), 0).votes
+    assert (report.photographs, report.most_votes.hits) == (2, 2)
+    assert report.dropped_votes == pytest.approx(0.5)
+    assert report.cross_entropy == pytest.approx(-np.log(0.8))
+    assert expression_report(faces, 0).votes is None

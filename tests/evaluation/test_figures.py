@@ -7,8 +7,18 @@ import pytest
 from PIL import Image
 
 import figure_style
-from evaluation import figures
+from evaluation.protocols.pairs import ScoredPairs
+from evaluation.report import figures
+from evaluation.statistics.probabilities import ConfidenceBin
+from evaluation.statistics.rates import rate
 from figure_style import line_style
+
+
+def scored(scores, same) -> ScoredPairs:
+    names = np.full(len(same), "p")
+    return ScoredPairs(
+        np.zeros(len(same)), scores, same, names, names, np.zeros(len(same), bool), np.full((len(same), 2), "")
+    )
 
 
 @pytest.fixture
@@ -25,13 +35,15 @@ def people(by_hand):
 def pairs():
     rng = np.random.default_rng(0)
     same = rng.random(2000) < 0.3
-    return rng.normal(same * 0.6, 0.3), same
+    return scored(rng.normal(same * 0.6, 0.3), same)
 
 
 @pytest.fixture
 def bins():
-    empty = {"count": 0, "confidence": None, "accuracy": None}
-    return [empty, {"count": 8, "confidence": 0.6, "accuracy": 0.5}, {"count": 30, "confidence": 0.9, "accuracy": 1.0}]
+    return [
+        ConfidenceBin(low=0.5, high=0.7, count=8, confidence=0.6, accuracy=0.5),
+        ConfidenceBin(low=0.8, high=1, count=30, confidence=0.9, accuracy=1.0),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -40,10 +52,10 @@ def bins():
         lambda kit, path: figures.draw_roc({f"model {n}": kit["pairs"] for n in range(9)}, path),
         lambda kit, path: figures.draw_det({"a": kit["pairs"], "b": kit["pairs"]}, path),
         lambda kit, path: figures.draw_confusion([[5, 1], [0, 0]], ["neutral", "happy"], path),
-        lambda kit, path: figures.draw_scores(*kit["pairs"], 0.4, path),
+        lambda kit, path: figures.draw_scores(kit["pairs"], 0.4, path),
         lambda kit, path: figures.draw_reliability(kit["bins"], path),
         lambda kit, path: figures.draw_embeddings({"one": kit["people"], "two": kit["people"]}, path),
-        lambda kit, path: figures.draw_rates({"a": {"value": 0.5, "low": 0.4, "high": 0.7}}, "recall", path),
+        lambda kit, path: figures.draw_rates({"a": rate(5, 10)}, "recall", path),
     ],
     ids=["roc", "det", "confusion", "scores", "reliability", "embeddings", "rates"],
 )
@@ -76,7 +88,7 @@ def test_det_axes_are_normal_deviates(axes_of):
     """Scores of two normal distributions: a straight line of slope -1 with d' between them."""
     rng = np.random.default_rng(0)
     same = np.arange(100_000) < 50_000
-    [[axes]] = axes_of(figures.draw_det, {"normal": (rng.normal(same * 2.0, 1), same)}, None)
+    [[axes]] = axes_of(figures.draw_det, {"normal": scored(rng.normal(same * 2.0, 1), same)}, None)
     line = axes.get_lines()[0]
     x, y = line.get_data()
     middle = (x > -1.6) & (y > -1.6)
@@ -88,12 +100,12 @@ def test_det_axes_are_normal_deviates(axes_of):
 def test_curves_begin_where_one_impostor_is_accepted(axes_of, pairs):
     [[axes]] = axes_of(figures.draw_roc, {"pairs": pairs}, None)
     x, y = axes.get_lines()[0].get_data()
-    assert 10 ** x.min() == pytest.approx(1 / np.count_nonzero(~pairs[1]))
+    assert 10 ** x.min() == pytest.approx(1 / np.count_nonzero(~pairs.same))
     assert (x[-1], y[-1]) == (0, 1)
 
 
 def test_a_perfect_network_has_a_figure_too(tmp_path):
-    curves = {"perfect": (np.array([0.9, 0.8, 0.1, 0.2]), np.array([True, True, False, False]))}
+    curves = {"perfect": scored(np.array([0.9, 0.8, 0.1, 0.2]), np.array([True, True, False, False]))}
     assert figures.draw_det(curves, tmp_path / "det.png").exists()
     assert figures.draw_roc(curves, tmp_path / "roc.png").exists()
 
@@ -109,14 +121,14 @@ def test_embeddings_show_people_with_several_photographs_in_one_style_each(axes_
     [[one, two, *_]] = axes_of(figures.draw_embeddings, {"one": people, "two": people}, None)
     assert [axes.get_title() for axes in (one, two)] == ["one", "two"]
     assert len(one.collections) == 6 and sum(len(group.get_offsets()) for group in one.collections) == 40
-    with pytest.raises(ValueError, match="1 people have two photographs"):
+    with pytest.raises(ValueError, match="1 people have two images"):
         figures.draw_embeddings({"one": people.select([0, 1, 6])}, None)
 
 
 def test_nothing_to_draw_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="every bin is empty"):
-        figures.draw_reliability([{"count": 0, "confidence": None, "accuracy": None}], tmp_path / "a.png")
+    with pytest.raises(ValueError, match="there is no image"):
+        figures.draw_reliability([], tmp_path / "a.png")
     with pytest.raises(ValueError, match="recall: none of a has a value"):
-        figures.draw_rates({"a": {"value": None}}, "recall", tmp_path / "a.png")
+        figures.draw_rates({"a": rate(0, 0)}, "recall", tmp_path / "a.png")
     with pytest.raises(ValueError, match=r"ends in \.png"):
         figures.draw_confusion([[1]], ["happy"], tmp_path / "a.pdf")

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evaluation.hard_pairs import hard_kinds, hard_pairs, hard_report
-from evaluation.verification import generated_pairs
+from evaluation.protocols.hard_pairs import hard_kinds, hard_pairs
+from evaluation.protocols.pairs import generated_pairs
+from evaluation.protocols.verification import evaluate_verification
 
 FLAT = [1 / 3] * 3
 
@@ -89,23 +90,23 @@ def test_the_same_seed_draws_the_same_pairs_in_any_order_of_the_photographs(circ
 
 def test_hard_pairs_are_harder_and_reported_by_kind(circle):
     assert hard_kinds(circle) == ["look-alike", "gender"]  # nobody shares an age
-    report = hard_report(circle, far=0.1, shipped_threshold=0.99, seed=0)
+    report = evaluate_verification(
+        circle, circle, [], far=0.1, shipped_threshold=0.99, trained=None, seed=0
+    ).result.hard
     assert list(report) == ["look-alike", "gender"]
     alike, same = report["look-alike"], report["gender"]
-    assert alike["shipped_threshold"]["far"]["value"] > same["shipped_threshold"]["far"]["value"]
-    assert alike["auc"] <= same["auc"]
-    assert alike["genuine_pairs"] == same["genuine_pairs"] == 40
-    assert [tar["far"] for tar in alike["tar_at_far"]][:2] == [0.1, 0.01]
+    assert alike.shipped_threshold.far.value > same.shipped_threshold.far.value
+    assert alike.auc <= same.auc
+    assert alike.genuine_pairs == same.genuine_pairs == 40
+    assert [tar.far for tar in alike.tar_at_far][:2] == [0.1, 0.01]
 
 
 def test_people_who_are_not_alike_have_no_hard_pairs(circle, by_hand):
-    with pytest.raises(
-        ValueError, match="'hair' is no kind of hard pairs; of this corpus there are look-alike, gender, age"
-    ):
+    with pytest.raises(ValueError, match="'hair' is not a kind of hard pairs; this corpus has look-alike, gender, age"):
         hard_pairs(circle, "hair", seed=0)
-    with pytest.raises(ValueError, match="no two people are alike in age"):
+    with pytest.raises(ValueError, match="no two people share age"):
         hard_pairs(circle, "age", seed=0)
     alone = by_hand([("a0", "a", None, "1", [1, 0], FLAT), ("a1", "a", None, "1", [1, 0], FLAT)])
-    assert hard_kinds(alone) == [] and hard_report(alone, 0.1, None, 0) == {}
-    with pytest.raises(ValueError, match="no two people are alike in look-alike"):
+    assert hard_kinds(alone) == []
+    with pytest.raises(ValueError, match="no two people share look-alike"):
         hard_pairs(alone, "look-alike", seed=0)

@@ -7,12 +7,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evaluation.expression import expression_report
-from evaluation.metrics import roc
-from evaluation.slices import slice_report, slices_text
-from evaluation.verification import generated_pairs
+from evaluation.protocols.corpus import SlicesSection
+from evaluation.protocols.expression import expression_report
+from evaluation.protocols.pairs import generated_pairs
+from evaluation.protocols.slices import evaluate_slices
+from evaluation.report.format import span
+from evaluation.report.text import section_text
+from evaluation.statistics.curves import roc
+from evaluation.statistics.rates import to_json
 
 CLASSES = ("neutral", "happy", "surprise")
+
+
+def slices_of(embeddings, by, threshold, required=("happy",)):
+    return evaluate_slices(
+        embeddings, by, similarity_threshold=threshold, expression_threshold=0.5, required=list(required), seed=0
+    )
 
 
 @pytest.fixture
@@ -32,55 +42,53 @@ def faces(by_hand):
 
 
 def test_each_slice_is_judged_alone(faces):
-    report = slice_report(faces, "gender", 0.5, 0.5, ["happy"], seed=0)
-    assert (report["by"], report["unlabelled"], list(report["slices"])) == ("gender", 1, ["female", "male"])
-    female, male = report["slices"].values()
-    assert (female["photographs"], female["people"], male["photographs"], male["people"]) == (95, 24, 24, 6)
-    assert female["verification"]["far"]["hits"] == 0 and female["verification"]["frr"]["hits"] == 0
-    assert male["verification"]["far"]["value"] == 1  # every man is taken for any other
+    report = slices_of(faces, "gender", 0.5, required=["happy"])
+    assert (report.by, report.unlabelled, list(report.slices)) == ("gender", 1, ["female", "male"])
+    female, male = report.slices.values()
+    assert (female.photographs, female.people, male.photographs, male.people) == (95, 24, 24, 6)
+    assert female.verification.far.hits == 0 and female.verification.frr.hits == 0
+    assert male.verification.far.value == 1  # every man is taken for any other
     own = faces.select([row for row, value in enumerate(faces.attributes["gender"]) if value == "male"])
     pairs = generated_pairs(own, 0)
-    assert male["verification"]["auc"] == pytest.approx(roc(pairs.scores, pairs.same).auc)
-    assert male["expression"]["accuracy"] == expression_report(own, 0)["accuracy"]
-    assert male["expression"]["recall"]["happy"]["value"] == 0.5
-    assert female["authentication"]["far"]["hits"] == 0 and female["authentication"]["acc_auth"]["value"] == 1
+    assert male.verification.auc == pytest.approx(roc(pairs.scores, pairs.same).auc)
+    assert male.expression.accuracy == expression_report(own, 0).accuracy
+    assert male.expression.recall["happy"].value == 0.5
+    assert female.authentication.far.hits == 0 and female.authentication.acc_auth.value == 1
     # of each man 2 x 6 trials with his neutral face and 2 x 3 with another's photograph; 1 x 3 of the last are accepted
-    assert male["authentication"]["far"]["value"] == pytest.approx(3 / 18)
+    assert male.authentication.far.value == pytest.approx(3 / 18)
 
 
 def test_small_slices_are_said_to_be_small(faces):
-    report = slice_report(faces, "gender", 0.5, 0.5, ["happy"], seed=0)["slices"]
-    assert report["female"]["warnings"] == []
-    people, cases = report["male"]["warnings"]
-    assert people == "6 people are too few to speak for others"
-    assert cases.startswith("too few cases to say anything: ") and "expressions over 24" in cases
+    report = slices_of(faces, "gender", 0.5, required=["happy"]).slices
+    assert report["female"].warnings == []
+    people, cases = report["male"].warnings
+    assert people == "6 people are too few to represent others"
+    assert cases.startswith("too few cases for a conclusion: ") and "expressions over 24" in cases
 
 
 def test_what_a_slice_cannot_show_is_missing_with_its_reason(faces):
-    report = slice_report(faces, "expression", None, 0.5, ["happy"], seed=0)
-    happy = report["slices"]["happy"]
-    assert happy["authentication"] is None and "no similarity_threshold" in happy["missing"]["authentication"]
-    assert "far" not in happy["verification"] and happy["verification"]["auc"] > 0.9
+    report = slices_of(faces, "expression", None, required=["happy"])
+    happy = report.slices["happy"]
+    assert happy.authentication is None and "no similarity_threshold" in happy.missing["authentication"]
+    assert happy.verification.far is None and happy.verification.auc > 0.9
     alone = replace(faces, attributes={"who": faces.identities})
-    report = slice_report(alone, "who", 0.5, 0.5, ["happy"], seed=0)
-    assert report["slices"]["p03"]["verification"] is None and report["slices"]["p03"]["expression"] is not None
+    report = slices_of(alone, "who", 0.5, required=["happy"])
+    assert report.slices["p03"].verification is None and report.slices["p03"].expression is not None
 
 
-def test_strangers_can_be_mistaken_where_nobody_is_seen_twice(faces):
+def test_strangers_can_be_mistaken_where_nobody_is_seen_twice(faces, section_of):
     """All of the second photographs: of 30 people one each, six of whom look alike."""
     happy = faces.select([row for row, key in enumerate(faces.keys) if key.endswith("/1")])
-    report = slice_report(happy, "expression", 0.5, 0.5, ["happy"], seed=0)
-    part = report["slices"]["happy"]
-    assert (part["verification"]["genuine_pairs"], part["verification"]["impostor_pairs"]) == (0, 30 * 29 // 2)
-    assert (part["verification"]["far"]["hits"], part["verification"]["far"]["total"]) == (6 * 5 // 2, 30 * 29 // 2)
-    assert (part["verification"]["frr"]["value"], part["verification"]["frr"]["reason"]) == (None, "no genuine pair")
-    assert (
-        part["verification"]["auc"] is None and part["missing"]["auc"] == "30 people, none of them on two photographs"
-    )
-    assert part["warnings"] == []  # for 435 pairs and 30 photographs are enough, and no rate is over fewer
-    text = slices_text({"splits": ["9"], "warnings": [], "report": report})
-    assert "AUC                        not reported, 0 genuine, 435 impostor pairs" in text
-    assert "FRR                        not reported: no genuine pair" in text
+    report = slices_of(happy, "expression", 0.5, required=["happy"])
+    part = report.slices["happy"]
+    assert (part.verification.genuine_pairs, part.verification.impostor_pairs) == (0, 30 * 29 // 2)
+    assert (part.verification.far.hits, part.verification.far.total) == (6 * 5 // 2, 30 * 29 // 2)
+    assert (part.verification.frr.value, part.verification.frr.reason) == (None, "no genuine pair")
+    assert part.verification.auc is None and part.missing["auc"] == "30 people, none of them with two images"
+    assert part.warnings == []  # for 435 pairs and 30 photographs are enough, and no rate is over fewer
+    text = section_text(section_of(SlicesSection, report))
+    assert "not reported, 0 genuine, 435 impostor pairs" in text
+    assert re.search(r"FRR +– \(no genuine pair\)", text)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +97,7 @@ def test_strangers_can_be_mistaken_where_nobody_is_seen_twice(faces):
         (["z"], ["happy"], {"verification": "no two people"}),
         ([None, None], ["happy", "neutral"], {"verification": "no two people"}),
         (["z", "z"], ["happy", None], {"verification": "no two people"}),
-        (["y", "z"], ["contempt"] * 2, {"expression": "no labelled picture", "auc": "2 people, none of them on two"}),
+        (["y", "z"], ["contempt"] * 2, {"expression": "no labelled image", "auc": "2 people, none of them with two"}),
     ],
 )
 def test_slices_of_hardly_anybody_are_no_error_of_the_others(faces, identities, expressions, reasons):
@@ -103,44 +111,42 @@ def test_slices_of_hardly_anybody_are_no_error_of_the_others(faces, identities, 
         expressions=[*mixed.expressions[:-few], *expressions],
         attributes={"gender": [*mixed.attributes["gender"][:-few], *["few"] * few]},
     )
-    slices = slice_report(mixed, "gender", 0.5, 0.5, ["happy"], seed=0)["slices"]
-    alone = slice_report(faces.select(rows), "gender", 0.5, 0.5, ["happy"], seed=0)["slices"]
+    slices = slices_of(mixed, "gender", 0.5, required=["happy"]).slices
+    alone = slices_of(faces.select(rows), "gender", 0.5).slices
     assert slices["male"] == alone["male"]
     for name, reason in (reasons | {"authentication": "cannot test authentication"}).items():
-        assert reason in slices["few"]["missing"][name]
-    json.dumps(slices, allow_nan=False)
+        assert reason in slices["few"].missing[name]
+    json.dumps({name: to_json(part) for name, part in slices.items()}, allow_nan=False)
 
 
 def test_an_area_over_few_pairs_is_warned_of_without_a_threshold_too(faces):
     few = faces.select([row for row, key in enumerate(faces.keys) if key[:2] in ("01", "02", "24", "25")])
-    report = slice_report(few, "split", None, 0.5, ["happy"], seed=0)["slices"]["9"]
-    assert report["verification"]["genuine_pairs"] == 4 * 6
-    assert "too few cases to say anything: AUC over 24, expressions over 16" in report["warnings"]
+    report = slices_of(few, "split", None, required=["happy"]).slices["9"]
+    assert report.verification.genuine_pairs == 4 * 6
+    assert "too few cases for a conclusion: AUC over 24, expressions over 16" in report.warnings
 
 
 def test_an_expression_the_model_does_not_know_is_an_error_and_not_missing(faces):
     with pytest.raises(ValueError, match="required expression 'happpy'"):
-        slice_report(faces, "gender", 0.5, 0.5, ["happpy"], seed=0)
+        slices_of(faces, "gender", 0.5, required=["happpy"])
 
 
-def test_text_and_json(faces):
+def test_text_and_json(faces, section_of):
     first, second = faces.keys.index("24/0"), faces.keys.index("25/0")  # two men under each other's name
     faces.identities[first], faces.identities[second] = faces.identities[second], faces.identities[first]
-    report = slice_report(faces, "gender", 0.5, 0.5, ["happy"], seed=0)
-    assert json.dumps(report, allow_nan=False) == json.dumps(
-        slice_report(faces, "gender", 0.5, 0.5, ["happy"], seed=0), allow_nan=False
-    )
-    text = slices_text({"splits": ["9"], "warnings": [], "report": report})
-    assert "male: 24 photographs of 6 people" in text and "WARNING: 6 people are" in text
-    low, high = report["slices"]["male"]["verification"]["auc_interval"]
-    assert f"(over people {low:.3f}-{high:.3f}), 36 genuine, 240 impostor pairs" in text
+    report = slices_of(faces, "gender", 0.5, required=["happy"])
+    assert report == slices_of(faces, "gender", 0.5, required=["happy"])
+    text = section_text(section_of(SlicesSection, report))
+    assert "male: 24 images of 6 people" in text and "WARNING: 6 people are" in text
+    low, high = report.slices["male"].verification.auc_interval
+    assert f"(95 % over people {span((low, high))}), 36 genuine, 240 impostor pairs" in text
     men = text[text.index("  male:") :]
-    assert re.search(r"\n      happy +0\.5000 \(6/12; ", men) and "surprise" not in men  # nobody shows it
+    assert re.search(r"\n      happy +0\.500 \(6 of 12; ", men) and "surprise" not in men  # nobody shows it
 
 
 def test_a_column_that_is_not_there_is_named(faces):
     with pytest.raises(ValueError, match=r"no column 'shoes'.* has gender, expression, split"):
-        slice_report(faces, "shoes", 0.5, 0.5, ["happy"], seed=0)
+        slices_of(faces, "shoes", 0.5, required=["happy"])
     empty = replace(faces, attributes={"gender": [None] * len(faces)})
-    with pytest.raises(ValueError, match="holds nothing"):
-        slice_report(empty, "gender", 0.5, 0.5, ["happy"], seed=0)
+    with pytest.raises(ValueError, match="has no values"):
+        slices_of(empty, "gender", 0.5, required=["happy"])

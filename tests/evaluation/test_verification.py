@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 
-from evaluation.metrics import best_threshold, wilson
-from evaluation.report import verification_text
-from evaluation.verification import FARS, ScoredPairs, at_threshold, curve, score_pairs, single_fold, ten_folds
+from evaluation.protocols.corpus import VerificationSection
+from evaluation.protocols.pairs import ScoredPairs, score_pairs
+from evaluation.protocols.verification import FARS, at_threshold, curve, single_fold, ten_folds
+from evaluation.report.text import section_text
+from evaluation.statistics.curves import best_threshold
+from evaluation.statistics.rates import wilson
 from face_data.pairs import Pair, lfw_pairs
 
 
@@ -31,12 +34,12 @@ def leaking_folds() -> ScoredPairs:
 
 def test_the_threshold_never_sees_the_fold_it_judges():
     result = ten_folds(leaking_folds(), frozenset())
-    last = result["folds"][-1]
-    assert 0.4 < last["threshold"] < 0.6
-    assert last["accuracy"]["value"] == 0.5  # with the fold's own best threshold it would be 1
-    assert [fold["accuracy"]["value"] for fold in result["folds"][:-1]] == [1.0] * 9
-    assert result["mean"] == pytest.approx(0.95)
-    assert result["standard_error"] == pytest.approx(np.std([1.0] * 9 + [0.5], ddof=1) / np.sqrt(10))
+    last = result.folds[-1]
+    assert 0.4 < last.threshold < 0.6
+    assert last.accuracy.value == 0.5  # with the fold's own best threshold it would be 1
+    assert [fold.accuracy.value for fold in result.folds[:-1]] == [1.0] * 9
+    assert result.mean == pytest.approx(0.95)
+    assert result.standard_error == pytest.approx(np.std([1.0] * 9 + [0.5], ddof=1) / np.sqrt(10))
 
 
 def test_not_even_as_one_among_all_folds():
@@ -44,9 +47,9 @@ def test_not_even_as_one_among_all_folds():
     folds, scores = [1] * 20 + [2] * 20 + [3] * 100, [0.6, 0.4] * 20 + [0.9, 0.7] * 50
     same = [True, False] * 70
     assert best_threshold(scores, same) > 0.7
-    last = ten_folds(scored(folds, scores, same), frozenset())["folds"][-1]
-    assert last["threshold"] == pytest.approx(0.5)
-    assert (last["accuracy"]["hits"], last["accuracy"]["total"]) == (50, 100)
+    last = ten_folds(scored(folds, scores, same), frozenset()).folds[-1]
+    assert last.threshold == pytest.approx(0.5)
+    assert (last.accuracy.hits, last.accuracy.total) == (50, 100)
 
 
 def view2() -> list[Pair]:
@@ -83,10 +86,10 @@ def test_a_network_that_knows_nothing_is_right_half_of_the_time(pairs_of_ten_fol
         rng = np.random.default_rng(seed)
         random = network(pairs_of_ten_folds, by_hand, lambda _, rng=rng: rng.normal(size=32))
         result = ten_folds(score_pairs(pairs_of_ten_folds, random), frozenset())
-        assert result["pairs"] == 6000 and len(result["folds"]) == 10 and result["missing_pairs"] == 0
-        assert all(fold["accuracy"]["total"] == 600 for fold in result["folds"])
-        means.append(result["mean"])
-        inside += abs(result["mean"] - 0.5) <= wilson(3000, 6000)[1] - 0.5
+        assert result.pairs == 6000 and len(result.folds) == 10 and result.missing_pairs == 0
+        assert all(fold.accuracy.total == 600 for fold in result.folds)
+        means.append(result.mean)
+        inside += abs(result.mean - 0.5) <= wilson(3000, 6000)[1] - 0.5
     assert inside >= 17  # of 20; 19 are expected of a 95 % interval
     assert np.mean(means) == pytest.approx(0.5, abs=0.006)  # four standard errors of 20 x 6,000 coins
 
@@ -98,38 +101,38 @@ def test_an_oracle_is_always_right(pairs_of_ten_folds, by_hand):
     direction = {person: rng.normal(size=256) for person in sorted(people)}
     oracle = network(pairs_of_ten_folds, by_hand, lambda person: direction[person] + rng.normal(0, 0.05, 256))
     result = ten_folds(score_pairs(pairs_of_ten_folds, oracle), frozenset())
-    assert (result["mean"], result["standard_error"]) == (1, 0)
-    assert [fold["accuracy"]["hits"] for fold in result["folds"]] == [600] * 10
+    assert (result.mean, result.standard_error) == (1, 0)
+    assert [fold.accuracy.hits for fold in result.folds] == [600] * 10
 
 
 def test_single_fold_takes_its_thresholds_from_fold_9():
     pairs = leaking_folds()
     result = single_fold(pairs, far=0.1, shipped_threshold=0.8, seed=0)
-    assert 0.4 < result["best_accuracy_threshold"]["threshold"] < 0.6
-    assert result["best_accuracy_threshold"]["accuracy"]["hits"] == 10
-    assert result["far_threshold"]["threshold"] == pytest.approx(0.6)
-    assert (result["far_threshold"]["far"]["hits"], result["far_threshold"]["far"]["total"]) == (10, 10)
-    assert result["shipped_threshold"]["accuracy"]["value"] == 1
-    assert result["tar_at_far"][0]["value"] == 1  # on fold 10's own curve
+    assert 0.4 < result.best_accuracy_threshold.threshold < 0.6
+    assert result.best_accuracy_threshold.accuracy.hits == 10
+    assert result.far_threshold.threshold == pytest.approx(0.6)
+    assert (result.far_threshold.far.hits, result.far_threshold.far.total) == (10, 10)
+    assert result.shipped_threshold.accuracy.value == 1
+    assert result.tar_at_far[0].value == 1  # on fold 10's own curve
     # Whatever fold 10 scores, what was chosen on fold 9 stays.
     pairs.scores[pairs.folds == 10] = 0.0
     again = single_fold(pairs, far=0.1, shipped_threshold=0.8, seed=0)
     for name in ("best_accuracy_threshold", "far_threshold"):
-        assert again[name]["threshold"] == result[name]["threshold"]
+        assert getattr(again, name).threshold == getattr(result, name).threshold
 
 
-def test_folds_the_network_learned_from_are_marked():
+def test_folds_the_network_learned_from_are_marked(section_of):
     pairs = leaking_folds()
     result = ten_folds(pairs, frozenset({"1", "2", "train"}))
-    assert result["optimistic"] is True
-    assert [fold["fold"] for fold in result["folds"] if fold["trained_on"]] == [1, 2]
-    assert result["unseen_mean"] == pytest.approx((7 + 0.5) / 8)
-    text = verification_text({"ten_folds": result, "single_fold": single_fold(pairs, 0.1, None, 0)})
+    assert result.optimistic is True
+    assert [fold.fold for fold in result.folds if fold.trained_on] == [1, 2]
+    assert result.unseen_mean == pytest.approx((7 + 0.5) / 8)
+    text = section_text(section_of(VerificationSection, ten_folds=result, single_fold=single_fold(pairs, 0.1, None, 0)))
     assert "OPTIMISTIC: the network was trained on the people of folds 1, 2" in text
-    assert ten_folds(pairs, frozenset({"train"}))["optimistic"] is False
+    assert ten_folds(pairs, frozenset({"train"})).optimistic is False
     unknown = ten_folds(pairs, None)
-    assert unknown["optimistic"] is None
-    assert unknown["unseen_mean"] is None
+    assert unknown.optimistic is None
+    assert unknown.unseen_mean is None
 
 
 def test_pairs_without_a_face_are_counted_and_decided_as_different(by_hand):
@@ -145,8 +148,8 @@ def test_pairs_without_a_face_are_counted_and_decided_as_different(by_hand):
     assert result.first.tolist() == ["a", "a", "lost", "lost"]
     assert result.second.tolist() == ["a", "a", "a", "lost"]
     point = at_threshold(result, 0.5, seed=0)
-    assert (point["frr"]["hits"], point["frr"]["total"], point["far"]["hits"]) == (2, 3, 0)
-    assert curve(result, (0.01,), seed=0)["missing_pairs"] == 3
+    assert (point.frr.hits, point.frr.total, point.far.hits) == (2, 3, 0)
+    assert curve(result, (0.01,), seed=0).missing_pairs == 3
 
 
 def test_scores_are_cosines_of_the_named_photographs(by_hand):
@@ -194,9 +197,9 @@ def test_ten_splits_of_videos_are_judged(by_hand):
             pairs.append(Pair(split, f"{person}/0", f"{person}/1", True))
         pairs += [Pair(split, f"a{split}/{video}", f"b{split}/0", False) for video in (0, 1)]
     result = ten_folds(score_pairs(pairs, by_hand(rows)), frozenset({"1"}))
-    assert (result["mean"], result["pairs"], result["missing_pairs"]) == (1, 40, 0)
-    assert [fold["fold"] for fold in result["folds"]] == list(range(1, 11))
-    assert result["bootstrap"] is None  # nothing was wrong that a draw could leave out
+    assert (result.mean, result.pairs, result.missing_pairs) == (1, 40, 0)
+    assert [fold.fold for fold in result.folds] == list(range(1, 11))
+    assert result.bootstrap is None  # nothing was wrong that a draw could leave out
 
 
 def test_the_interval_of_the_mean_over_folds_is_that_of_people():
@@ -206,10 +209,10 @@ def test_the_interval_of_the_mean_over_folds_is_that_of_people():
     same[::4], scores[::4] = False, 0.2
     pairs = scored(folds, scores, same, first=[f"p{number}" for number in range(80)])
     result = ten_folds(pairs, None)
-    low, high = result["bootstrap"]
-    assert result["mean"] == pytest.approx(0.75)
+    low, high = result.bootstrap
+    assert result.mean == pytest.approx(0.75)
     assert low < 0.75 < high
-    assert ten_folds(pairs, None)["bootstrap"] == (low, high)
+    assert ten_folds(pairs, None).bootstrap == (low, high)
     assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.75 * 0.25 / 80), rel=0.4)
 
 
@@ -218,12 +221,14 @@ def test_one_fold_alone_has_no_threshold():
         ten_folds(scored([3, 3], [0.1, 0.9], [False, True]), None)
 
 
-def test_a_fold_with_few_impostors_is_judged_without_a_far_threshold():
+def test_a_fold_with_few_impostors_is_judged_without_a_far_threshold(section_of):
     result = single_fold(leaking_folds(), far=0.01, shipped_threshold=None, seed=0)
-    assert "far_threshold" not in result
-    assert result["far_threshold_reason"].startswith("fold 9: a FAR of 0.01 needs at least 1/FAR impostor pairs")
-    assert result["best_accuracy_threshold"]["accuracy"]["total"] == 20
-    assert "TAR at FAR" in verification_text({"ten_folds": ten_folds(leaking_folds(), None), "single_fold": result})
+    assert result.far_threshold is None
+    assert result.far_threshold_reason.startswith("fold 9: a FAR of 0.01 needs at least 1/FAR impostor pairs")
+    assert result.best_accuracy_threshold.accuracy.total == 20
+    assert "TAR at FAR" in section_text(
+        section_of(VerificationSection, ten_folds=ten_folds(leaking_folds(), None), single_fold=result)
+    )
 
 
 def test_a_curve_says_what_it_rests_on():
@@ -234,24 +239,24 @@ def test_a_curve_says_what_it_rests_on():
     second = np.where(same, first, (first + rng.integers(1, 100, 3000)) % 100)
     pairs = scored([0] * 3000, rng.normal(same * 0.5, 0.3), same, people[first], people[second])
     result = curve(pairs, (0.02, 0.01), seed=0)
-    assert [tar["far"] for tar in result["tar_at_far"]] == [0.02, 0.01, 0.1, 0.001, 0.0001]
-    assert {tar["impostors"] for tar in result["tar_at_far"]} == {2000}
-    assert result["tar_at_far"][-1]["value"] is None  # 2,000 impostor pairs cannot show one in 10,000
-    assert "2000 impostor pairs" in result["tar_at_far"][-1]["reason"]
-    assert "bootstrap" not in result["tar_at_far"][-1]
+    assert [tar.far for tar in result.tar_at_far] == [0.02, 0.01, 0.1, 0.001, 0.0001]
+    assert {tar.impostors for tar in result.tar_at_far} == {2000}
+    assert result.tar_at_far[-1].value is None  # 2,000 impostor pairs cannot show one in 10,000
+    assert "2000 impostor pairs" in result.tar_at_far[-1].reason
+    assert result.tar_at_far[-1].bootstrap is None
     for value, (low, high) in (
-        (result["auc"], result["auc_interval"]), (result["eer"], result["eer_interval"]),
-        *((tar["value"], tar["bootstrap"]) for tar in result["tar_at_far"][:-1]),
+        (result.auc, result.auc_interval), (result.eer, result.eer_interval),
+        *((tar.value, tar.bootstrap) for tar in result.tar_at_far[:-1]),
     ):  # fmt: skip
         assert 0 < low < value < high < 1
-    assert curve(pairs, FARS, seed=0)["auc_interval"] == result["auc_interval"]
-    assert [tar["far"] for tar in curve(pairs, FARS, seed=0)["tar_at_far"]] == list(FARS)
+    assert curve(pairs, FARS, seed=0).auc_interval == result.auc_interval
+    assert [tar.far for tar in curve(pairs, FARS, seed=0).tar_at_far] == list(FARS)
 
 
 def test_a_curve_that_no_draw_could_change_has_no_interval():
     result = curve(leaking_folds().where(np.arange(200) < 20), (0.1,), seed=0)
-    assert (result["auc"], result["eer"]) == (1, 0)
-    assert result["auc_interval"] is None and result["eer_interval"] is None
+    assert (result.auc, result.eer) == (1, 0)
+    assert result.auc_interval is None and result.eer_interval is None
 
 
 def test_folds_are_marked_by_the_splits_their_photographs_are_in(by_hand):
@@ -264,7 +269,7 @@ def test_folds_are_marked_by_the_splits_their_photographs_are_in(by_hand):
     result = score_pairs(pairs, by_hand(rows))
     assert result.splits.tolist() == [["7", "7"], ["7", "8"], ["8", "8"], ["8", "9"], ["9", ""]]
     marked = {train: ten_folds(result, frozenset(train)) for train in ("1", "7", "8")}
-    assert [fold["trained_on"] for fold in marked["1"]["folds"]] == [False, False]  # there is no split 1
-    assert [fold["trained_on"] for fold in marked["7"]["folds"]] == [True, False]
-    assert [fold["trained_on"] for fold in marked["8"]["folds"]] == [True, True]
-    assert marked["8"]["unseen_mean"] is None
+    assert [fold.trained_on for fold in marked["1"].folds] == [False, False]  # there is no split 1
+    assert [fold.trained_on for fold in marked["7"].folds] == [True, False]
+    assert [fold.trained_on for fold in marked["8"].folds] == [True, True]
+    assert marked["8"].unseen_mean is None

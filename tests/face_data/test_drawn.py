@@ -8,7 +8,7 @@ from facenet_pytorch import MTCNN
 from PIL import Image
 
 from face_data.drawn import draw_face, drawn_photograph, drawn_plan
-from face_data.drawn_person import EXPRESSION_MUSCLES
+from face_data.drawn.person import EXPRESSION_MUSCLES
 
 
 def pixels(picture: Image.Image) -> np.ndarray:

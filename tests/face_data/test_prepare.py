@@ -65,6 +65,7 @@ def photographs(folder) -> list[Photograph]:
         Photograph("e/missing.png", folder / "missing.png", "e", split="2"),
         Photograph("f/group.png", encoded(group()), split="2"),
         Photograph("g/tight.png", encoded(tight()), None, None, votes, "3", enlarge=4, border=0.3),
+        Photograph("h/cut.png", encoded(Image.new("L", (48, 48))), None, None, votes, "3", enlarge=4, border=0.3),
     ]
 
 
@@ -88,7 +89,10 @@ def test_rows_are_what_the_table_promises(corpus, source):
     dataset = load_corpus(corpus[0])
     assert dataset.features == FEATURES
     rows = {row["key"]: row for row in dataset}
-    assert list(rows) == ["a/path.png", "b/bytes.png", "c/drawn.png", "f/group.png", "g/tight.png"]
+    assert list(rows) == ["a/path.png", "b/bytes.png", "c/drawn.png", "f/group.png", "g/tight.png", "h/cut.png"]
+    cut = rows.pop("h/cut.png")  # cut out by its publisher: the whole picture is the crop
+    assert (cut["landmarks"], cut["detection_probability"]) == (None, 0)
+    assert cut["box"] == cut["crop"] == [0, 0, 48, 48] and cut["image"].size == (96, 96)
     for row in rows.values():
         assert row["image"].size == (96, 96) and row["image"].mode == "RGB" and row["source"] == "small"
         assert np.shape(row["landmarks"]) == (5, 2) and 0.9 <= row["detection_probability"] <= 1
@@ -118,12 +122,17 @@ def test_boxes_of_enlarged_pictures_are_in_the_publishers_pixels(corpus):
     expected = (face.landmarks - [left, top]) * 48 / [right - left, bottom - top]
     np.testing.assert_allclose(row["landmarks"], expected, atol=3)
     np.testing.assert_allclose(row["box"], [0, 0, 48, 48], atol=8)
+    left, top, right, bottom = row["crop"]  # reaches into the border that the detector was shown
+    grow = PROCESSOR.margin / 2 * np.subtract(row["box"][2:], row["box"][:2])
+    expected = np.clip([*np.subtract(row["box"][:2], grow), *np.add(row["box"][2:], grow)], -14.5, 62.5)
+    np.testing.assert_allclose([left, top, right, bottom], expected, atol=0.1)
 
 
 def test_everything_skipped_is_counted_with_its_reason(corpus, source):
     out, summary = corpus
     assert summary == read_summary(out)
-    assert (summary["photographs"], summary["prepared"], summary["several_faces"]) == (8, 5, 1)
+    assert (summary["photographs"], summary["prepared"], summary["several_faces"]) == (9, 6, 1)
+    assert summary["whole_pictures"] == 1
     assert summary["complete"] and summary["layout"] == "small"
     assert summary["skipped_by_reason"] == {"damaged or incomplete": 1, "no face found": 1, "no such file": 1}
     skipped = {row["key"]: row["reason"] for row in summary["skipped"]}
@@ -134,7 +143,7 @@ def test_everything_skipped_is_counted_with_its_reason(corpus, source):
 
 
 def test_splits_are_chosen_by_name(corpus):
-    assert [row["key"] for row in load_corpus(corpus[0], ["1", "3"])] == ["a/path.png", "g/tight.png"]
+    assert [row["key"] for row in load_corpus(corpus[0], ["1", "3"])] == ["a/path.png", "g/tight.png", "h/cut.png"]
     with pytest.raises(CorpusError, match=r"no split 4; it has 1, 2, 3"):
         load_corpus(corpus[0], ["1", "4"])
 
@@ -294,7 +303,7 @@ def test_attributes_come_back_from_the_hub(corpus, tmp_path, monkeypatch, writte
     assert column(remote, "age")[:2] == ["30", "31"]
     assert remote.remove_columns("age").to_list() == local.to_list()
     chosen = load_corpus("user/faces", ["3"], columns=["split", "age", "expression"])
-    assert chosen.to_list() == [{"expression": None, "split": "3", "age": "31"}]
+    assert chosen.to_list() == [{"expression": None, "split": "3", "age": age} for age in ("31", "32")]
 
 
 def test_a_dataset_of_the_hub_that_is_no_corpus(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Image, Value
 
 from face_data.__main__ import main
-from face_data.readers.generic import read_folder, read_hub
+from face_data.readers.generic import read_folder, read_hub, read_unlabelled
 from face_data.table import EXPRESSIONS, CorpusError, load_corpus, read_summary
 
 SMALL = ["--size", "64", "--workers", "1"]
@@ -28,6 +28,18 @@ def test_a_folder_per_person(tmp_path):
         ("Cem/a.jpeg", "Cem", None, "all"),
         ("Cem/b.PNG", "Cem", None, "all"),
     ]
+
+
+def test_a_folder_of_faces_without_labels_is_a_split_of_its_own(tmp_path):
+    for name in ("friends/b.PNG", "friends/2019/a.jpeg", "friends/notes.txt", "friends/.a.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert [row(photograph) for photograph in read_unlabelled(tmp_path / "friends")] == [
+        ("2019/a.jpeg", None, None, "friends"),
+        ("b.PNG", None, None, "friends"),
+    ]
+    with pytest.raises(CorpusError, match="is missing"):
+        next(read_unlabelled(tmp_path / "nobody"))
 
 
 @pytest.mark.parametrize("mark", ["", "\ufeff"])

@@ -7,10 +7,11 @@ import shutil
 import pytest
 from huggingface_hub import ModelCard
 
+from checkpoints import WEIGHTS
 from hub_card.__main__ import main
 from hub_card.card import count_parameters, training_runs
 from hub_card.corpora import CORPORA
-from hub_card.folder import CODE, WEIGHTS
+from hub_card.folder import CODE
 from hub_card.package import build
 from modeling_facelivenet import FaceLiveNetConfig, FaceLiveNetModel
 
@@ -94,8 +95,8 @@ def test_the_numbers_follow_the_results(checkpoint, tmp_path, capsys):
     assert "onnx.json is left out: it was measured with other weights" in capsys.readouterr().err
     assert not (built / "onnx.json").exists()
     card = (built / "README.md").read_text(encoding="utf-8")
-    assert "| false accept rate | 0.432 | 1,904 of 4,406 | 0.410–0.450 |" in card
-    assert "By group" not in card and "Challenge sessions" not in card and "(figures/task_weights.png)" in card
+    assert "| false accept rate | 0.432 | 1,904 of 4,406 | 0.410-0.450 |" in card
+    assert "### By group" not in card and "Challenge sessions" not in card and "(figures/task_weights.png)" in card
     assert "| ours | 56.8 | 4.56 |" in card and "detect 12.3" in card
     assert (built / "figures" / drawn).read_bytes() == b"drawn by the evaluation"
 
@@ -131,6 +132,7 @@ def test_corpora_are_those_of_every_stage_or_not_recorded(checkpoint, tmp_path):
         built = build(model, results, tmp_path / f"out {seen is None}")
         assert row in (built / "README.md").read_text(encoding="utf-8")
         terms = (built / "LICENSE.md").read_text(encoding="utf-8")
+        assert "Apache License 2.0" in terms and "research use only" in terms
         assert "| mine | not recorded here: ask its publisher" in terms or "unknown: what it started from" in terms
 
 

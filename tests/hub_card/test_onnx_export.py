@@ -6,13 +6,13 @@ import torch
 
 from authentication.__main__ import main as authenticate
 from authentication.authenticator import Authenticator
-from authentication.onnx_network import OnnxNetwork
+from checkpoints import file_sha256
 from face_data.drawn import drawn_photograph
 from hub_card.__main__ import main
-from hub_card.folder import sha256
 from hub_card.onnx_export import TOLERANCE, quantise
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import FaceLiveNetConfig, FaceLiveNetModel
+from onnx_network import OnnxNetwork
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_the_graph_decides_as_the_checkpoint_does(checkpoint, graph):
     ours, exported = Authenticator.from_pretrained(checkpoint), Authenticator.from_pretrained(graph)
     assert exported.config.to_diff_dict() | {"_name_or_path": ""} == ours.config.to_diff_dict() | {"_name_or_path": ""}
     assert exported.processor.to_dict() == ours.processor.to_dict()
-    assert exported.revision == ours.revision == sha256(checkpoint / "model.safetensors")[:12]
+    assert exported.revision == ours.revision == file_sha256(checkpoint / "model.safetensors")[:12]
     assert exported.challenges == ours.challenges
     assert exported.parameters == ours.parameters > 1e6
     photographs = [drawn_photograph(1, name, 0, seed=0) for name in ("neutral", "happy")]
@@ -97,7 +97,7 @@ def test_what_is_no_exported_graph_is_refused(checkpoint, graph, tmp_path, monke
     del proto.metadata_props[:]
     onnx.save(proto, foreign)
     with pytest.raises(
-        OSError, match=r"foreign\.onnx: not written by `python -m hub_card onnx`: it carries no 'config'"
+        OSError, match=r"foreign\.onnx: not written by `python -m hub_card onnx`: it has no 'config'"
     ):
         Authenticator.from_pretrained(foreign)
     foreign.write_bytes(graph.read_bytes()[:1000])
@@ -105,7 +105,7 @@ def test_what_is_no_exported_graph_is_refused(checkpoint, graph, tmp_path, monke
         Authenticator.from_pretrained(foreign)
     with pytest.raises(ValueError, match="runs on the CPU, not on cuda"):
         Authenticator.from_pretrained(graph, device="cuda")
-    monkeypatch.setattr("authentication.onnx_network.onnxruntime", None)
+    monkeypatch.setattr("onnx_network.onnxruntime", None)
     with pytest.raises(OSError, match="pip install onnxruntime"):
         Authenticator.from_pretrained(graph)
     assert main(["onnx", "--model", str(checkpoint), "--out", str(tmp_path / "graph.bin")]) == 2

@@ -11,8 +11,8 @@ import huggingface_hub.constants
 import pytest
 import yaml
 
+from checkpoints import WEIGHTS, file_sha256
 from hub_card.__main__ import main
-from hub_card.folder import WEIGHTS, sha256
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_the_space_runs_the_demo_with_these_weights(at_hub, built, tmp_path):
     assert front["sdk"] == "gradio" and front["models"] == ["user/faces"] and (tmp_path / front["app_file"]).is_file()
     code = "import app; print(app.Authenticator.from_pretrained(app.DEFAULT_MODEL).revision)"
     process = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert process.stdout.strip() == sha256(built / WEIGHTS)[:12], process.stderr
+    assert process.stdout.strip() == file_sha256(built / WEIGHTS)[:12], process.stderr
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_what_passes_by_is_tried_again(at_hub, built, path, status, capsys):
     assert push(built) == 0
     assert len(at_hub.repositories["model", "user/faces"].commits) == 2
     assert "trying again" in capsys.readouterr().err
-    sent = at_hub.count("PUT", sha256(built / WEIGHTS))
+    sent = at_hub.count("PUT", file_sha256(built / WEIGHTS))
     assert sent == 1, "what the Hub has is not sent again"
 
 
@@ -151,7 +151,7 @@ def test_a_hub_that_stays_out_of_order_is_reported(at_hub, built, capsys, monkey
 
 
 def test_an_upload_that_was_cut_off_is_repeated_without_sending_everything_again(hub, built, repository):
-    weights = sha256(built / WEIGHTS)
+    weights = file_sha256(built / WEIGHTS)
     environment = os.environ | {
         "HF_ENDPOINT": hub.url, "HF_TOKEN": "writer", "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1",
     }  # fmt: skip

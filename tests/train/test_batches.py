@@ -102,18 +102,6 @@ def test_votes_for_unknown_expressions_are_dropped(drawn_corpus):
         assert not labels.target({"expression": None, "expression_votes": None}).any()
 
 
-def test_class_weights_balance_what_the_loss_sums(drawn_corpus):
-    labels = TrainingFaces([str(drawn_corpus)], SEVEN).labels
-    labels.expression = np.eye(7, dtype=np.float32)[[0] * 90 + [4] * 9 + [5]]
-    assert labels.class_weights(0.0) is None
-    count = np.array([90, 9, 1])
-    for balance in (0.5, 1.0):
-        weights = np.array(labels.class_weights(balance))
-        assert (weights[[1, 2, 3, 6]] == 0).all()  # nobody shows them
-        assert (weights[[0, 4, 5]] * count).sum() == pytest.approx(100, rel=1e-3)  # 1 on average
-        np.testing.assert_allclose(weights[[4, 5]] / weights[0], (count[1:] / 90.0) ** -balance, rtol=1e-2)
-
-
 def test_corpora_are_drawn_by_their_weights(drawn_corpus):
     faces = TrainingFaces([f"{drawn_corpus}:train", f"{drawn_corpus}:valid"], SEVEN)
     weights = faces.row_weights([3.0, 1.0], 0.0)

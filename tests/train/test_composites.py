@@ -1,26 +1,25 @@
 """People made of others' parts: where the parts land, who is drawn, and how they stand in a batch."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from test_batches import damaged_copy
 from torch.utils.data import DataLoader
 
-from face_data.table import column, load_corpus, read_summary
+from face_data.table import CorpusError, load_corpus, read_summary
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import EXPRESSIONS
-from train.batches import DrawnBatches, TrainingFaces, as_it_is
+from train.batches import ORDINARY_LANDMARKS, DrawnBatches, TrainingFaces, as_it_is, landmarks_in_crops
 from train.composites import (
-    FACE,
     PARTS,
     PHOTOGRAPHS,
     affine_between,
     compose,
     draw_composites,
-    draw_exchanges,
-    landmarks_in_crop,
     part_mask,
 )
 
@@ -55,18 +54,7 @@ def test_composites_are_distinct_and_a_function_of_the_seed():
         draw_composites(np.array([4, 4, -100]), 1, seed=0)
 
 
-def test_faces_are_exchanged_as_often_as_they_were_photographed():
-    drawn = draw_exchanges(IDENTITY, seed=1)
-    for one in drawn[:200]:
-        assert one.donor != one.base and one.parts == FACE
-        assert set(IDENTITY[one.donor_rows]) == {one.donor} and set(IDENTITY[one.base_rows]) == {one.base}
-    donors = np.array([one.donor for one in drawn])
-    # 1 has 40 of the 45 photographs, and is in a third of the heads already
-    assert 0.8 < (donors == 1).mean() < 0.9 and {0, 2} < set(donors.tolist())
-    assert [(one.donor, one.base) for one in draw_exchanges(IDENTITY, seed=1)] == [(o.donor, o.base) for o in drawn]
-
-
-@pytest.mark.parametrize("parts", [FACE, ("eyes",), ("nose",), ("mouth",), ("eyes", "mouth")])
+@pytest.mark.parametrize("parts", [("eyes",), ("nose",), ("mouth",), ("eyes", "mouth")])
 def test_the_parts_are_the_donor_s_and_the_rest_is_the_base_s(parts):
     random = np.random.default_rng(0)
     base, donor = random.integers(90, 110, (2, 160, 160, 3), dtype=np.uint8)
@@ -116,15 +104,24 @@ def test_a_donor_that_looks_to_the_other_side_is_mirrored():
 
 def test_landmarks_lie_in_the_crop_where_the_detector_finds_them(drawn_corpus):
     table = load_corpus(drawn_corpus, ["valid"])
-    options = read_summary(drawn_corpus)["options"]
-    box, landmarks = (np.array(column(table, name), dtype=np.float64) for name in ("box", "landmarks"))
-    inside = landmarks_in_crop(box, landmarks, options) * 160
+    inside = landmarks_in_crops(table, str(drawn_corpus)) * 160
     processor = FaceLiveNetImageProcessor()
     for row in range(0, len(table), max(1, len(table) // 6)):
         [face] = processor.detect(table[row]["image"])
         assert np.abs(face.landmarks - inside[row]).max() < 8, table[row]["key"]
-    upright = landmarks_in_crop(box, landmarks, {"alignment": "similarity"})
-    assert upright.shape == landmarks.shape and np.ptp(upright, axis=0).max() == 0
+
+
+def test_landmarks_need_to_know_the_crop_and_stand_in_where_no_face_was_found(drawn_corpus, tmp_path):
+    table = load_corpus(drawn_corpus, ["valid"])
+    with pytest.raises(CorpusError, match="prepare it again"):
+        landmarks_in_crops(table.remove_columns("crop"), str(drawn_corpus))
+    whole = table.select([0]).to_list()[0] | {"landmarks": None}
+    whole = Dataset.from_dict({name: [value] for name, value in whole.items()}, features=table.features)
+    np.testing.assert_array_equal(landmarks_in_crops(whole, str(drawn_corpus))[0], ORDINARY_LANDMARKS)
+    summary = read_summary(drawn_corpus)
+    summary["options"]["alignment"] = "similarity"
+    (tmp_path / "corpus.json").write_text(json.dumps(summary))
+    assert np.ptp(landmarks_in_crops(table, str(tmp_path)), axis=0).max() == 0  # turned by landmarks: all alike
 
 
 def test_composites_are_further_identities_of_a_batch(drawn_corpus, tmp_path):
@@ -147,24 +144,6 @@ def test_composites_are_further_identities_of_a_batch(drawn_corpus, tmp_path):
     kept = TrainingFaces([str(drawn_corpus)], EXPRESSIONS, decoded_folder=tmp_path, **settings)
     for _ in range(2):  # written, then read
         assert torch.equal(kept.__getitems__([0, last]).faces, batch.faces[[0, 2]])
-
-
-def test_an_exchanged_face_keeps_its_labels(drawn_corpus):
-    faces = TrainingFaces([str(drawn_corpus)], EXPRESSIONS, composites=10, exchanges=True, seed=3)
-    assert faces.num_identities == faces.labels.num_identities + 10
-    first = faces.composites[10]
-    row = int(faces.composite_start[10])
-    donor, base = first.rows(0)
-    batch = faces.__getitems__([donor, row, base])
-    assert batch.identity[1] == batch.identity[0] != batch.identity[2]
-    assert torch.equal(batch.expression[1], batch.expression[0])
-    middle, corner = (slice(70, 90), slice(70, 90)), (slice(0, 20), slice(140, 160))
-    near = [(batch.faces[1].float() - batch.faces[other].float()).abs() for other in (0, 2)]
-    assert near[1][:, *corner].max() == 0 and near[1][:, *middle].mean() > 0
-    weights = faces.row_weights([1.0], 0.0, 0.2, 0.3)
-    starts = faces.composite_start
-    assert weights[starts[0] : starts[10]].sum() == pytest.approx(0.2)
-    assert weights[starts[10] :].sum() == pytest.approx(0.3) and weights.sum() == pytest.approx(1)
 
 
 def test_composites_take_their_share_of_the_batches(drawn_corpus):

@@ -1,0 +1,147 @@
+"""From the name of a model to the model: the only place that knows what a model may be called and how it is stored.
+
+A model is a folder, `owner/name` on the Hub, `owner/name@revision` (a branch, tag or commit), or an exported `.onnx`
+file. The app, the command line, the evaluation, `hub_card` and the benchmarks all load it with
+
+    checkpoint = load_checkpoint("pretrained", device="cpu")
+    checkpoint.network, checkpoint.processor, checkpoint.revision, checkpoint.training
+"""
+
+import contextlib
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
+
+from image_processing_facelivenet import FaceLiveNetImageProcessor
+from modeling_facelivenet import FaceLiveNetModel
+from onnx_network import SUFFIX, OnnxNetwork
+
+WEIGHTS = "model.safetensors"
+REQUIRED = ("config.json", WEIGHTS, "preprocessor_config.json")
+TRAINING_RECORD = "training.json"  # written by `python -m train`; optional
+HUB_ID = re.compile(r"(?P<repository>[\w-]+/[\w.-]+)(?:@(?P<revision>[\w.-]+))?")
+REVISION_DIGITS = 12
+DEFAULT_MODEL = Path(__file__).resolve().parent / "pretrained"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded model.
+
+    name: as it was given. path: the local folder, or the .onnx file. network: in evaluation mode, on its device.
+    sha256: checksum of the file that holds the weights.
+    """
+
+    name: str
+    path: Path
+    network: FaceLiveNetModel | OnnxNetwork
+    processor: FaceLiveNetImageProcessor
+    sha256: str
+
+    @property
+    def revision(self) -> str:
+        """The weights in a decision's `model_revision` and in templates: the first 12 digits of their SHA-256.
+
+        An exported graph has the revision of the weights it was exported from, with `-int8` where it was quantised.
+        """
+        return self.network.revision if isinstance(self.network, OnnxNetwork) else self.sha256[:REVISION_DIGITS]
+
+    @cached_property
+    def training(self) -> dict:
+        """The training record, empty where there is none.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        return read_training_record(self.path)
+
+    @property
+    def trained_on(self) -> dict[str, list[str]] | None:
+        """Source of images -> the splits the network was trained on; None where that is not recorded."""
+        return self.training.get("trained_on")
+
+
+def load_checkpoint(name: str | Path, device: str = "cpu") -> Checkpoint:
+    """Load network and image processor.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or a file of the checkpoint is missing.
+        OSError: the checkpoint is damaged or cannot be downloaded.
+        ValueError: an exported graph for another device than the CPU. Every message names the model.
+    """
+    path = find_checkpoint(name)
+    if path.suffix == SUFFIX:
+        network = OnnxNetwork(path).to(device)
+        return Checkpoint(str(name), path, network, network.processor, file_sha256(path))
+    try:
+        network, report = FaceLiveNetModel.from_pretrained(path, dtype=torch.float32, output_loading_info=True)
+        processor = FaceLiveNetImageProcessor.from_pretrained(path)
+    except Exception as error:  # transformers, safetensors and the config's checks raise many unrelated types
+        raise OSError(f"{name}: cannot be loaded: {error}") from error
+    if report["missing_keys"]:  # transformers would fill them with random numbers
+        raise OSError(f"{name}: lacks weights: {', '.join(sorted(report['missing_keys'])[:3])}, …")
+    return Checkpoint(str(name), path, network.to(device).eval(), processor, file_sha256(path / WEIGHTS))
+
+
+def find_checkpoint(name: str | Path) -> Path:
+    """The local folder of a model, downloaded if it is on the Hub, or its .onnx file.
+
+    A folder without a checkpoint but with exactly one .onnx file stands for that file.
+
+    Raises:
+        FileNotFoundError, OSError: as `load_checkpoint`.
+    """
+    path = Path(name)
+    if path.suffix == SUFFIX and path.is_file():
+        return path
+    if not path.is_dir():
+        on_hub = None if path.parent.is_dir() else HUB_ID.fullmatch(str(name))
+        if on_hub is None:
+            raise FileNotFoundError(
+                f"{name}: no such model folder; give a saved model's folder, an {SUFFIX} file, or owner/name on the Hub"
+            )
+        return _download(**on_hub.groupdict(), name=name)
+    graphs = sorted(path.glob(f"*{SUFFIX}"))
+    if not (path / WEIGHTS).exists() and len(graphs) == 1:
+        return graphs[0]
+    for file in REQUIRED:
+        if not (path / file).is_file():
+            raise FileNotFoundError(f"{path / file} is missing: {name} is not a model folder")
+    return path
+
+
+def _download(repository: str, revision: str | None, name: str | Path) -> Path:
+    try:
+        for file in REQUIRED:
+            path = hf_hub_download(repository, file, revision=revision)
+        with contextlib.suppress(EntryNotFoundError):  # a published model need not say how it was trained
+            hf_hub_download(repository, TRAINING_RECORD, revision=revision)
+    except Exception as error:  # huggingface_hub, HTTP clients and the file system raise many unrelated types
+        raise OSError(f"{name}: cannot be loaded from the Hub: {error}") from error
+    return Path(path).parent
+
+
+def read_training_record(folder: Path) -> dict:
+    """The `training.json` of a saved model, empty where it has none.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    path = folder / TRAINING_RECORD
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged ({error}); save the model again, or remove the file") from None
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""Several models on the same images, with paired tests and with baselines."""

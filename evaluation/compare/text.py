@@ -1,0 +1,122 @@
+"""A comparison as text: how each model was trained, what each of them reached, and what distinguishes them."""
+
+from evaluation.compare.models import Cell, Comparison, ExpressionComparison, TaskComparison, VerificationComparison
+from evaluation.compare.paired_tests import Difference
+from evaluation.compare.seeds import SeedCell
+from evaluation.report.format import number, span
+from evaluation.training_record import TASKS, TrainingSummary
+
+TITLES = {
+    "accuracy": "accuracy",
+    "auc": "AUC",
+    "eer": "EER",
+    "tar_at_far": "TAR",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro-F1",
+}
+
+
+def comparison_text(comparison: Comparison) -> str:
+    """The comparison on one corpus, for the terminal."""
+    width = max(len(label) for label in comparison.models) + 2
+    lines = ["Training", *_training_lines(comparison.models, width)]
+    lines += [f"  {warning}" for warning in comparison.warnings]
+    for task in TASKS:
+        if (part := getattr(comparison, task)) is not None:
+            lines += ["", *_task_lines(part, comparison.level, width)]
+    resamples = comparison.resamples
+    return "\n".join([
+        *lines,
+        "",
+        f"Differences use the same draws of people or images ({resamples:,}, seed {comparison.seed}). p is corrected "
+        f"by Holm over the rows; * is p < 0.05, and no p can be below 2 / {resamples + 1:,} times the rows.",
+        "McNemar's exact test assumes independent pairs; pairs that share a person are not: trust the bootstrap.",
+        "Intervals and p do not cover another seed of the training; where there are several, compare seed by seed.",
+    ])  # fmt: skip
+
+
+def _training_lines(models: dict[str, TrainingSummary], width: int) -> list[str]:
+    head = "".join(f"{name:>8}" for name in ("w1", "w2", "steps", "minutes", "before"))
+    lines = [f"  {'':<{width}}{'weighting':<14}{head}  device"]
+    for label, summary in models.items():
+        numbers = [
+            *(_optional(value, ".3g") for value in (summary.w1, summary.w2)),
+            _optional(summary.steps, ",d"),
+            *(_optional(value, ".1f") for value in (summary.minutes, summary.minutes_before)),
+        ]
+        cells = "".join(f"{text:>8}" for text in numbers)
+        lines.append(f"  {label:<{width}}{summary.weighting or '-':<14}{cells}  {summary.device or '-'}".rstrip())
+    return lines
+
+
+def _task_lines(part: TaskComparison, level: float, width: int) -> list[str]:
+    if isinstance(part, VerificationComparison):
+        lines = [
+            f"Verification: accuracy on {part.pairs:,} pairs ({part.genuine:,} genuine, "
+            f"{part.missing_pairs:,} without a found face) of {part.people:,} people,",
+            f"  threshold from {part.threshold};",
+            f"  AUC, EER and TAR at FAR {part.far:.2%} on {part.genuine_pairs:,} genuine and "
+            f"{part.impostor_pairs:,} impostor pairs",
+        ]
+    else:
+        assert isinstance(part, ExpressionComparison)
+        lines = [
+            f"Expressions: {part.photographs:,} images ({', '.join(part.classes)}); "
+            f"{part.left_out:,} with other labels left out"
+        ]
+    metrics = [name for name in TITLES if any(name in row.cells for row in part.rows)]
+    head = "".join(f"{TITLES[name]:<23}" for name in metrics)
+    lines.append(f"  {'':<{width}}{head}({level:.0%} over {part.unit})")
+    for row in part.rows:
+        cells = "".join(f"{_value(row.cells.get(name)):<23}" for name in metrics)
+        lines.append(f"  {row.label:<{width}}" + cells.rstrip())
+    head = "".join(f"{TITLES[name]:<32}" for name in metrics)
+    lines.append(f"  {'less ' + part.reference:<{width}}{head}McNemar, only this : only that correct")
+    for row in part.rows:
+        if row.difference is not None:
+            cells = "".join(f"{_difference(row.difference.get(name)):<32}" for name in metrics)
+            test = row.mcnemar
+            counts = f"{test.only_this:,}:{test.only_reference:,} {_p(test.p_holm)}"
+            lines.append(f"  {row.label:<{width}}{cells}{counts}")
+    return lines + _seed_lines(part, metrics, width)
+
+
+def _seed_lines(part: TaskComparison, metrics: list[str], width: int) -> list[str]:
+    """The means over seeds, and the differences of the same seed."""
+    if not part.seeds:
+        return []
+    metrics = [name for name in metrics if name in part.seeds[0].cells]
+    lines = ["  mean over seeds" + " " * (width - 15) + "".join(f"{TITLES[name]:<23}" for name in metrics).rstrip()]
+    for row in part.seeds:
+        cells = "".join(f"{_value(row.cells[name]):<23}" for name in metrics)
+        lines.append(f"  {row.label:<{width}}{cells}seeds {', '.join(map(str, row.seeds))}")
+    [reference] = [row.label for row in part.seeds if row.difference is None]
+    lines.append(f"  {'less ' + reference:<{width}}" + "".join(f"{TITLES[name]:<32}" for name in metrics).rstrip())
+    for row in part.seeds:
+        if row.difference is None:
+            continue
+        cells = "".join(f"{_difference(row.difference[name]):<32}" for name in metrics)
+        lines.append(f"  {row.label:<{width}}" + cells)
+        each = ["  ".join(_optional(one, "+.3f") for one in row.difference[name].by_seed) for name in metrics]
+        lines.append(f"  {'  seed by seed':<{width}}" + "".join(f"{one:<32}" for one in each).rstrip())
+    return lines
+
+
+def _optional(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _value(cell: Cell | SeedCell | None) -> str:
+    if cell is None or cell.value is None:
+        return "-"
+    return number(cell.value, 4) + (f" ({span(cell.bootstrap)})" if cell.bootstrap else "")
+
+
+def _difference(difference: Difference | None) -> str:
+    if difference is None or difference.low is None:
+        return "-"
+    return f"{difference.difference:+.3f} ({difference.low:+.3f},{difference.high:+.3f}) {_p(difference.p_holm)}"
+
+
+def _p(p: float) -> str:
+    return ("p<0.001" if p < 0.0005 else f"p {p:.3f}") + ("*" if p < 0.05 else "")

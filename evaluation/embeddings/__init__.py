@@ -1,0 +1,1 @@
+"""Embeddings and expression probabilities of the images of a corpus, computed once and cached."""

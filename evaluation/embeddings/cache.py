@@ -1,0 +1,80 @@
+"""Network outputs on disk, so that no image is processed twice by the same network.
+
+One file per network (by the checksum of its weights) and per way of running it (image size, mirror image, device). It
+has a row for each image, found by the checksum of its encoded bytes: corpora that share images share rows, and a
+changed image is computed again. The files hold embeddings of people in research corpora, so only their owner can read
+them; the oldest files are removed when all of them together exceed MAX_BYTES. `compute` is the only caller.
+"""
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+MAX_BYTES = 4 * 2**30  # about 560,000 images at 1,792 float32 each
+
+
+def digest(encoded: bytes) -> bytes:
+    """16 bytes that identify an image."""
+    return hashlib.blake2b(encoded, digest_size=16).digest()
+
+
+class EmbeddingCache:
+    """The cached rows of one network.
+
+    Args:
+        folder: where the files are; created when something is stored.
+        name: of the file: the network and the way it is run.
+    """
+
+    def __init__(self, folder: Path, name: str):
+        self.path = Path(folder) / f"{name}.npz"
+
+    def read(self, digests: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The cached rows of these images.
+
+        Returns:
+            cached (n,) bool; then, of the k cached images in their order, embeddings (k, d) and probabilities
+            (k, classes). A missing or damaged file has no rows.
+        """
+        stored, embeddings, probabilities = self._load()
+        row_of = {bytes(key): row for row, key in enumerate(stored)}
+        rows = [row_of.get(key, -1) for key in digests]
+        cached = np.array([row >= 0 for row in rows], dtype=bool)
+        found = [row for row in rows if row >= 0]
+        return cached, embeddings[found], probabilities[found]
+
+    def write(self, digests: Sequence[bytes], embeddings: np.ndarray, probabilities: np.ndarray) -> None:
+        """Add rows and keep the existing ones; rows that exist already are skipped. The file is replaced atomically.
+
+        Raises:
+            OSError: the folder cannot be written to.
+        """
+        before = self._load()
+        existing = {bytes(key) for key in before[0]}
+        new = list({key: row for row, key in enumerate(digests) if key not in existing}.values())
+        added = np.array([list(digests[row]) for row in new], dtype=np.uint8), embeddings[new], probabilities[new]
+        arrays = [np.concatenate(pair) for pair in zip(before, added, strict=True)] if existing else added
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            np.savez(file, digests=arrays[0], embeddings=arrays[1], probabilities=arrays[2])
+        os.replace(temporary, self.path)
+        self._remove_oldest()
+
+    def _load(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        try:
+            with np.load(self.path) as file:
+                return file["digests"], file["embeddings"], file["probabilities"]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return np.empty((0, 16), np.uint8), np.empty((0, 0), np.float32), np.empty((0, 0), np.float32)
+
+    def _remove_oldest(self) -> None:
+        total = 0
+        for path in sorted(self.path.parent.glob("*.npz"), key=lambda path: path.stat().st_mtime, reverse=True):
+            total += path.stat().st_size
+            if total > MAX_BYTES and path != self.path:
+                path.unlink(missing_ok=True)

@@ -1,0 +1,311 @@
+"""The protocols run over one corpus: which images each needs, and under which circumstances a result holds.
+
+`evaluate_corpus` is what the command calls; each protocol is a module beside this one.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+
+from accelerate import PartialState
+from datasets import Dataset
+
+from checkpoints import Checkpoint
+from evaluation.embeddings.compute import BATCH_SIZE, embed_checkpoint
+from evaluation.embeddings.table import Embeddings, training_warning
+from evaluation.protocols.decisions import DecisionsReport, evaluate_decisions
+from evaluation.protocols.expression import ExpressionReport, class_mapping, expression_report
+from evaluation.protocols.pairs import ScoredPairs
+from evaluation.protocols.sessions import SessionsReport, session_report
+from evaluation.protocols.slices import SlicesReport, evaluate_slices
+from evaluation.protocols.verification import REPORT_FOLD, VerificationResult, evaluate_verification
+from evaluation.statistics.rates import InsufficientDataError, result
+from face_data.pairs import Pair, read_pairs
+from face_data.table import column, load_corpus, read_summary
+
+PROTOCOLS = ("verification", "expression", "authentication", "sessions")
+DEFAULT_SPLITS = {  # the first group of which the corpus has any is evaluated
+    "verification": ((str(REPORT_FOLD),), ("test",)),  # of its generated pairs; View 2 has its own folds
+    "expression": (("9", "10"), ("valid", "test")),
+    "authentication": (("10",), ("valid", "test")),
+    "sessions": (("9", "10"), ("valid", "test")),
+}
+PACKAGES = ("torch", "torchvision", "transformers", "datasets", "scikit-learn", "numpy", "pillow")
+
+
+@result
+class CorpusRecord:
+    """The corpus's name, and what its preparation skipped; a corpus on the Hub is identified by its id alone."""
+
+    name: str
+    photographs: int | None = None
+    prepared: int | None = None
+    skipped_by_reason: dict[str, int] | None = None
+
+
+@result
+class Section:
+    """One result of one protocol, and its circumstances.
+
+    train_splits: the corpus's splits that the network was trained on, None where that is not recorded. warnings: why
+    the result may not hold for new people. figures: kind -> file name of the PNG beside results.json. seconds: the
+    network's and the protocol's. versions: package -> version.
+    """
+
+    corpus: CorpusRecord
+    splits: list[str]
+    seed: int
+    image_size: int
+    flip: bool
+    train_splits: list[str] | None
+    warnings: list[str]
+    figures: dict[str, str]
+    seconds: float | None = None
+    date: str
+    versions: dict[str, str]
+
+
+@result
+class VerificationSection(Section, VerificationResult):
+    """The figures of verification, beside its circumstances."""
+
+
+@result
+class ExpressionSection(Section):
+    """The figures of expression recognition."""
+
+    report: ExpressionReport
+
+
+@result
+class AuthenticationSection(Section):
+    """The figures of the joint decision, and the record of the thresholds' calibration from the checkpoint's config."""
+
+    report: DecisionsReport
+    calibration: dict | None
+
+
+@result
+class SessionsSection(Section):
+    """The figures of simulated sessions."""
+
+    report: SessionsReport
+
+
+@result
+class SlicesSection(Section):
+    """The figures of each group of a corpus."""
+
+    report: SlicesReport
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A section for results.json under `protocol` and `name`; curves: title -> pairs, for the figures."""
+
+    protocol: str
+    name: str
+    section: Section
+    curves: Mapping[str, ScoredPairs]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A protocol that this corpus lacks the data for, and what it lacks."""
+
+    protocol: str
+    reason: str
+
+
+def evaluate_corpus(
+    checkpoint: Checkpoint,
+    data: str,
+    protocols: Sequence[str],
+    *,
+    splits: Sequence[str] | None = None,
+    far: float = 0.01,
+    seed: int = 0,
+    classes: Sequence[str] = (),
+    required: Sequence[str] = (),
+    slices: Sequence[str] | None = (),
+    batch_size: int = BATCH_SIZE,
+    cache: Path | None = None,
+) -> Iterator[Evaluated | Skipped]:
+    """Run the network once over every image that the protocols need, then evaluate one protocol after the other.
+
+    With several processes all of them must exhaust the iterator; only the first one gets results.
+
+    Args:
+        data: a prepared corpus's folder or Hub id.
+        protocols: of PROTOCOLS. Those that the corpus has no labels for are skipped.
+        splits: of the corpus; None takes DEFAULT_SPLITS, and the publisher's pairs for verification.
+        far: false accept rate to report verification at.
+        classes: see `protocols.expression.class_mapping`; empty takes the model's own.
+        required: expressions to request; empty takes the checkpoint's.
+        slices: columns of the corpus to slice results by; None takes all attributes.
+        cache: folder of the embedding cache; None disables it.
+
+    Raises:
+        ValueError: the corpus, or a requested split, class or column, does not exist.
+    """
+    began = time.perf_counter()
+    corpus = load_corpus(data, splits)
+    labels = {name: column(corpus, name) for name in ("key", "identity", "expression", "split")}
+    skipped = [Skipped(protocol, reason) for protocol in protocols if (reason := _lacking(protocol, labels))]
+    protocols = [protocol for protocol in protocols if protocol not in {one.protocol for one in skipped}]
+    splits_of = {protocol: list(splits or _default_splits(protocol, set(labels["split"]))) for protocol in protocols}
+    pairs = []
+    if "verification" in protocols and not splits:
+        pairs = read_pairs(data, missing_ok=True)
+        if not pairs and not splits_of["verification"]:
+            raise ValueError(f"{data}: its pairs.csv is missing; name the --splits whose people make pairs instead")
+    every = _embed(checkpoint, corpus, labels, splits_of, pairs, batch_size, cache) if protocols else None
+    if not PartialState().is_main_process:
+        return
+    yield from skipped
+    if every is None:
+        return
+
+    network_seconds = time.perf_counter() - began
+    record = corpus_record(data)
+    config = checkpoint.network.config
+    trained = every.trained_splits(checkpoint.trained_on)
+    thresholds = {
+        "similarity_threshold": config.similarity_threshold,
+        "expression_threshold": config.expression_threshold,
+    }
+    required = list(required or config.challenge_expressions)
+    columns = list(every.attributes) if slices is None else slices
+    sliced_splits = sorted({split for chosen in splits_of.values() for split in chosen})
+    parts = [(protocol, None, splits_of[protocol]) for protocol in protocols]
+    parts += [("slices", by, sliced_splits) for by in columns]
+    for protocol, by, part_splits in parts:
+        began, curves = time.perf_counter(), {}
+        chosen = every.of_splits(part_splits)
+        try:
+            if protocol == "verification":
+                verification = evaluate_verification(
+                    every,
+                    chosen,
+                    pairs,
+                    far=far,
+                    shipped_threshold=config.similarity_threshold,
+                    trained=trained,
+                    seed=seed,
+                )
+                section_type, figures = VerificationSection, vars(verification.result)
+                curves = verification.curves
+            elif protocol == "expression":
+                mapping = class_mapping(classes, chosen.classes) if classes else None
+                section_type, figures = ExpressionSection, {"report": expression_report(chosen, seed, mapping)}
+            elif protocol == "authentication":
+                report = evaluate_decisions(chosen, **thresholds, required=required, seed=seed)
+                section_type = AuthenticationSection
+                figures = {"report": report, "calibration": config.calibration}
+            elif protocol == "sessions":
+                report = session_report(chosen, **thresholds, challenges=required, seed=seed)
+                section_type, figures = SessionsSection, {"report": report}
+            else:
+                report = evaluate_slices(chosen, by, **thresholds, required=required, seed=seed)
+                section_type, figures = SlicesSection, {"report": report}
+        except InsufficientDataError as error:
+            yield Skipped(protocol, str(error))
+            continue
+        section = section_type(
+            **circumstances(checkpoint, record, part_splits, seed),
+            train_splits=None if trained is None else sorted(trained),
+            warnings=_warnings(checkpoint, trained, protocol, record.name, part_splits),
+            seconds=network_seconds + time.perf_counter() - began,
+            **figures,
+        )
+        yield Evaluated(protocol, _name(record.name, protocol, by, part_splits, bool(pairs), classes), section, curves)
+
+
+def corpus_record(data: str) -> CorpusRecord:
+    """The record of a prepared corpus, or of one on the Hub."""
+    if not Path(data).is_dir():
+        return CorpusRecord(name=data)
+    summary = read_summary(data)
+    counts = {key: summary[key] for key in ("photographs", "prepared", "skipped_by_reason")}
+    return CorpusRecord(name=summary["layout"], **counts)
+
+
+def circumstances(checkpoint: Checkpoint, corpus: CorpusRecord, splits: Sequence[str], seed: int) -> dict:
+    """The fields of a Section that are the same for every protocol; figures are added when they are drawn."""
+    return {
+        "corpus": corpus,
+        "splits": list(splits),
+        "seed": seed,
+        "image_size": checkpoint.processor.size,
+        "flip": checkpoint.network.config.test_time_flip,
+        "figures": {},
+        "date": date.today().isoformat(),
+        "versions": {package: version(package) for package in PACKAGES},
+    }
+
+
+def _embed(
+    checkpoint: Checkpoint,
+    corpus: Dataset,
+    labels: Mapping[str, list],
+    splits_of: Mapping[str, Sequence[str]],
+    pairs: Sequence[Pair],
+    batch_size: int,
+    cache: Path | None,
+) -> Embeddings:
+    """One pass over the images of the protocols' splits and of the pairs, which may name videos by their folder."""
+    named = {key for pair in pairs for key in (pair.first, pair.second)}
+    wanted = {split for splits in splits_of.values() for split in splits}
+    rows = [
+        row
+        for row, (key, split) in enumerate(zip(labels["key"], labels["split"], strict=True))
+        if split in wanted or key in named or key.rpartition("/")[0] in named
+    ]
+    return embed_checkpoint(checkpoint, corpus.select(rows), batch_size, cache)
+
+
+def _lacking(protocol: str, labels: Mapping[str, list]) -> str | None:
+    """What this corpus lacks for the protocol."""
+    images = Counter(name for name in labels["identity"] if name is not None)
+    if protocol != "expression" and (len(images) < 2 or max(images.values()) < 2):
+        return "it has no identities, or no two people and nobody with two images"
+    if protocol != "verification" and not any(label is not None for label in labels["expression"]):
+        return "none of its images is labelled with an expression"
+    return None
+
+
+def _default_splits(protocol: str, present: set[str]) -> list[str]:
+    for group in DEFAULT_SPLITS[protocol]:
+        if present & set(group):
+            return [split for split in group if split in present]
+    if protocol == "verification":
+        return []
+    raise ValueError(f"name the splits to evaluate with --splits; the corpus has {', '.join(sorted(present))}")
+
+
+def _name(
+    corpus: str, protocol: str, by: str | None, splits: Sequence[str], has_pairs: bool, classes: Sequence[str]
+) -> str:
+    """The key of a section: the corpus alone for its publisher's pairs, else with splits, column or classes."""
+    if by:
+        return f"{corpus} by {by}"
+    name = corpus if protocol == "verification" and has_pairs else f"{corpus} {'+'.join(splits)}"
+    return f"{name}, {' '.join(classes)} classes" if protocol == "expression" and classes else name
+
+
+def _warnings(
+    checkpoint: Checkpoint, trained: frozenset[str] | None, protocol: str, corpus: str, splits: Sequence[str]
+) -> list[str]:
+    """Why the result may not hold for new people."""
+    warnings = [training_warning(trained, splits)]
+    calibrated = (checkpoint.network.config.calibration or {}).get("corpora") or {}
+    if not calibrated and checkpoint.network.config.calibration:  # written before corpora were recorded by name
+        record = checkpoint.network.config.calibration
+        calibrated = {record["corpus"]: record["splits"]}
+    if protocol != "expression" and set(calibrated.get(corpus, ())) & set(splits):
+        warnings.append("OPTIMISTIC: the checkpoint's thresholds were chosen on some of these people")
+    return [warning for warning in warnings if warning]

@@ -1,0 +1,275 @@
+"""A run over ten folds of people, each evaluated by the network that never saw it: Tables 3 and 4 (CK+, Oulu-CASIA).
+
+    accelerate launch -m train --config train/presets/paper_dynamic.yaml --train corpora/ckplus --fold all
+    python -m evaluation folds --model runs/paper_dynamic --data corpora/ckplus
+
+Thresholds are chosen for each network on its validation fold and used on its test fold. Images of different folds are
+never compared, because their embeddings come from different networks.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from checkpoints import Checkpoint, load_checkpoint
+from evaluation.calibration import calibrate
+from evaluation.embeddings.compute import BATCH_SIZE, embed_checkpoint
+from evaluation.embeddings.table import Embeddings, concatenate, training_warning
+from evaluation.protocols.corpus import Section, circumstances, corpus_record
+from evaluation.protocols.decisions import DecisionsReport, build_trials, decide_trials, trials_report
+from evaluation.protocols.expression import ExpressionReport, class_mapping, expression_report
+from evaluation.protocols.pairs import ScoredPairs, concatenate_pairs, generated_pairs, score_pairs
+from evaluation.protocols.verification import Curve, curve
+from evaluation.statistics.curves import best_threshold
+from evaluation.statistics.intervals import rate_over_people
+from evaluation.statistics.rates import InsufficientDataError, Rate, Share, rate, result
+from evaluation.training_record import summarise_training
+from face_data.folds import fold_splits
+from face_data.pairs import Pair, read_pairs
+from face_data.table import load_corpus
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One of the ten: its number, its network, and the network's outputs for its validation fold and its test fold."""
+
+    number: int
+    checkpoint: Checkpoint
+    validation: Embeddings
+    test: Embeddings
+
+
+@result
+class FoldRow:
+    """Accuracy of one fold; threshold for verification alone."""
+
+    fold: int
+    accuracy: Rate
+    threshold: float | None = None
+
+
+@result
+class VerificationFolds:
+    """mean and standard_error are over folds; accuracy is over all pairs, with its interval over people; curve is of
+    all scores together, which assumes that the ten networks' similarities have the same scale."""
+
+    mean: Share
+    standard_error: float | None
+    accuracy: Rate
+    folds: list[FoldRow]
+    curve: Curve
+
+
+@result
+class ExpressionFolds:
+    """mean and standard_error of the accuracy over folds; report: of all folds' images together."""
+
+    mean: Share
+    standard_error: float | None
+    folds: list[FoldRow]
+    report: ExpressionReport
+
+
+@result
+class FoldThresholds:
+    """The thresholds calibrated on a validation fold."""
+
+    fold: int
+    similarity_threshold: float
+    expression_threshold: float
+
+
+@result
+class DecisionFolds:
+    """report: Tables 7 and 8 over the trials of all folds, each decided at its fold's thresholds."""
+
+    folds: list[FoldThresholds]
+    report: DecisionsReport
+
+
+@result
+class FoldsSection(Section):
+    """A part is None, with its reason in `missing`, where the corpus or the networks cannot show it."""
+
+    verification: VerificationFolds | None
+    expression: ExpressionFolds | None
+    authentication: DecisionFolds | None
+    missing: dict[str, str]
+
+
+@dataclass(frozen=True)
+class EvaluatedFolds:
+    """A section, the checksum of all networks together, and the pairs of all folds for the figures."""
+
+    name: str
+    sha256: str
+    section: FoldsSection
+    scored: ScoredPairs | None
+
+
+def load_folds(
+    run: str | Path, data: str, *, device: str, batch_size: int = BATCH_SIZE, cache: Path | None = None
+) -> list[Fold]:
+    """Load the networks of a `--fold all` run and embed the validation and the test fold of each.
+
+    Raises:
+        FileNotFoundError: no such run.
+    """
+    folds = []
+    for number, folder in fold_models(run).items():
+        checkpoint = load_checkpoint(folder, device)
+        _, *parts = fold_splits(number)
+        outputs = [embed_checkpoint(checkpoint, load_corpus(data, splits), batch_size, cache) for splits in parts]
+        folds.append(Fold(number, checkpoint, *outputs))
+    return folds
+
+
+def evaluate_folds(
+    folds: Sequence[Fold],
+    data: str,
+    *,
+    far: float,
+    seed: int,
+    classes: Sequence[str] = (),
+    required: Sequence[str] = (),
+) -> EvaluatedFolds:
+    """Every protocol over all folds.
+
+    Args:
+        classes: see `class_mapping`; empty takes the model's own. required: expressions to request; empty takes the
+            checkpoint's.
+    """
+    first = folds[0].checkpoint
+    mapping = class_mapping(classes, folds[0].test.classes) if classes else None
+    required = list(required or first.network.config.challenge_expressions)
+    pairs = read_pairs(data, missing_ok=True)
+    scored = []
+    evaluations = {
+        "verification": lambda: verification_of_folds(folds, pairs, far, seed, scored),
+        "expression": lambda: expression_of_folds(folds, seed, mapping),
+        "authentication": lambda: decisions_of_folds(folds, far, required, seed),
+    }
+    parts, missing = {}, {}
+    tasks = summarise_training(first.training).tasks
+    for name, evaluate in evaluations.items():
+        try:
+            if len(tasks) == 1 and name != tasks[0]:
+                raise InsufficientDataError(f"the networks were trained for {tasks[0]} alone")
+            parts[name] = evaluate()
+        except InsufficientDataError as error:  # a corpus without people, or without expressions
+            parts[name], missing[name] = None, str(error)
+    record = corpus_record(data)
+    section = FoldsSection(
+        **circumstances(first, record, [str(fold.number) for fold in folds], seed),
+        train_splits=None,  # each network was trained on folds of its own
+        warnings=_warnings(folds),
+        **parts,
+        missing=missing,
+    )
+    whole = hashlib.sha256("".join(fold.checkpoint.sha256 for fold in folds).encode()).hexdigest()
+    return EvaluatedFolds(record.name, whole, section, scored[0] if scored else None)
+
+
+def fold_models(run: str | Path) -> dict[int, Path]:
+    """Number of fold -> folder of the model chosen on its validation fold, of a `--fold all` run.
+
+    Raises:
+        FileNotFoundError: no such run, or a fold whose training has not ended.
+    """
+    folders = {int(path.name.removeprefix("fold-")): path / "best" for path in sorted(Path(run).glob("fold-*"))}
+    if not folders:
+        raise FileNotFoundError(f"{run}: no fold-01, fold-02 … there; train with --fold all and give its --out")
+    for folder in folders.values():
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder} is missing: that fold's training has not ended")
+    return folders
+
+
+def verification_of_folds(
+    folds: Sequence[Fold], pairs: Sequence[Pair], far: float, seed: int, scored: list[ScoredPairs] | None = None
+) -> VerificationFolds:
+    """Accuracy of every fold at the threshold of its validation fold, and all scores on one curve.
+
+    Args:
+        pairs: the publisher's; without any, pairs are generated among the people of each fold.
+        scored: receives the pairs of all folds, for a figure.
+    """
+    parts, correct, rows = [], [], []
+    for fold in folds:
+        validation, test = (_scored(part, pairs, seed) for part in (fold.validation, fold.test))
+        threshold = best_threshold(validation.scores, validation.same)
+        right = (test.scores >= threshold) == test.same
+        rows.append(FoldRow(fold=fold.number, accuracy=rate(int(right.sum()), len(right)), threshold=threshold))
+        parts.append(test)
+        correct.append(right)
+    whole, right = concatenate_pairs(parts), np.concatenate(correct)
+    if scored is not None:
+        scored.append(whole)
+    return VerificationFolds(
+        **_mean(rows),
+        accuracy=rate_over_people(right, np.ones_like(right), whole.first, whole.second, seed=seed),
+        folds=rows,
+        curve=curve(whole, (far,), seed),
+    )
+
+
+def expression_of_folds(folds: Sequence[Fold], seed: int, mapping: dict[str, str] | None = None) -> ExpressionFolds:
+    """`expression_report` over all folds' images, with the accuracy of each fold."""
+    rows = [FoldRow(fold=fold.number, accuracy=expression_report(fold.test, seed, mapping).accuracy) for fold in folds]
+    whole = expression_report(concatenate([fold.test for fold in folds]), seed, mapping)
+    return ExpressionFolds(**_mean(rows), folds=rows, report=whole)
+
+
+def decisions_of_folds(folds: Sequence[Fold], far: float, required: Sequence[str], seed: int) -> DecisionFolds:
+    """Tables 7 and 8 over the trials of all folds, at the thresholds that `calibrate` chooses on validation folds."""
+    trials, decisions, unknown, rows, start = [], [], Counter(), [], 0
+    for fold in folds:
+        chosen = calibrate(
+            {"validation fold": fold.validation},
+            far=far,
+            required=required,
+            expression_threshold=fold.checkpoint.network.config.expression_threshold,
+            trained_on=fold.checkpoint.trained_on,
+            seed=seed,
+        )
+        thresholds = FoldThresholds(
+            fold=fold.number,
+            similarity_threshold=chosen.similarity_threshold,
+            expression_threshold=chosen.expression_threshold,
+        )
+        fold_trials, left_out = build_trials(fold.test, required, seed)
+        decisions += decide_trials(
+            fold_trials, fold.test, thresholds.similarity_threshold, thresholds.expression_threshold
+        )
+        trials += [
+            replace(trial, input=trial.input + start, reference=trial.reference + start) for trial in fold_trials
+        ]
+        unknown.update(left_out)
+        rows.append(thresholds)
+        start += len(fold.test)
+    whole = concatenate([fold.test for fold in folds])
+    return DecisionFolds(folds=rows, report=trials_report(whole, trials, decisions, dict(unknown), required, seed))
+
+
+def _scored(embeddings: Embeddings, pairs: Sequence[Pair], seed: int) -> ScoredPairs:
+    of_splits = [pair for pair in pairs if str(pair.fold) in set(embeddings.splits)]
+    return score_pairs(of_splits, embeddings) if of_splits else generated_pairs(embeddings, seed)
+
+
+def _mean(rows: Sequence[FoldRow]) -> dict[str, float | None]:
+    values = [row.accuracy.value for row in rows]
+    error = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+    return {"mean": float(np.mean(values)), "standard_error": error}
+
+
+def _warnings(folds: Sequence[Fold]) -> list[str]:
+    """Which networks were, or may have been, trained on the people they are evaluated on."""
+    found = {
+        fold.number: training_warning(fold.test.trained_splits(fold.checkpoint.trained_on), fold.test.splits)
+        for fold in folds
+    }
+    return [f"fold {number}: {warning}" for number, warning in found.items() if warning]

@@ -1,0 +1,110 @@
+"""Impostor pairs that are harder than random ones: people who share an attribute, and look-alikes.
+
+Two random people often differ in sex, age or skin tone, and a network that sees no more than that already rejects most
+of them. An attacker chooses somebody similar, so `verification` reports FAR and TAR among such pairs as well.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from evaluation.embeddings.table import Embeddings, mean_embedding
+from evaluation.protocols.pairs import GENUINE_PER_PERSON, IMPOSTOR_PAIRS, ScoredPairs, score_pairs
+from face_data.pairs import Pair, generate_pairs
+
+LOOK_ALIKE = "look-alike"
+NEAREST = 5  # look-alikes of each person
+BLOCK = 1024  # people compared with all others at a time
+
+
+def hard_kinds(embeddings: Embeddings) -> list[str]:
+    """The kinds of `hard_pairs` that these people allow: look-alikes, and attributes that divide them into groups."""
+    kinds = [LOOK_ALIKE] if len(set(embeddings.identities) - {None}) > 1 else []
+    for name in embeddings.attributes:
+        groups = Counter(_attribute_of(embeddings, name).values())
+        if len(groups) > 1 and max(groups.values()) > 1:
+            kinds.append(name)
+    return kinds
+
+
+def hard_pairs(embeddings: Embeddings, kind: str, seed: int) -> ScoredPairs:
+    """The genuine pairs of `generated_pairs`, and impostor pairs among similar people.
+
+    An impostor pair is drawn as there (a person, another person, an image of each, all equally likely), 20,000 times,
+    but the other person is one of those similar to the first. Repeated pairs are dropped, so few people give fewer
+    pairs.
+
+    Args:
+        kind: "look-alike": the other is among the 5 people whose mean embedding is nearest for this very network. It
+            is the worst case of this network; another one has other look-alikes. Or a name of `embeddings.attributes`,
+            such as "gender": the other has the same value, by the majority of the images of each.
+
+    Raises:
+        ValueError: no such attribute, or no two people share its value.
+    """
+    if kind == LOOK_ALIKE:
+        similar = _look_alikes(embeddings)
+    elif kind in embeddings.attributes:
+        similar = _groups(_attribute_of(embeddings, kind))
+    else:
+        known = ", ".join([LOOK_ALIKE, *embeddings.attributes])
+        raise ValueError(f"{kind!r} is not a kind of hard pairs; this corpus has {known}")
+    if not similar:
+        raise ValueError(f"no two people share {kind}: there is no hard pair to evaluate")
+    genuine = generate_pairs(
+        embeddings.keys, embeddings.identities, impostors=0, seed=seed, genuine_per_person=GENUINE_PER_PERSON
+    )
+    return score_pairs(genuine + _impostors(embeddings, similar, seed), embeddings)
+
+
+def _impostors(embeddings: Embeddings, similar: Mapping[str, Sequence[str]], seed: int) -> list[Pair]:
+    images = defaultdict(list)
+    for key, identity in sorted(zip(embeddings.keys, embeddings.identities, strict=True), key=lambda row: row[0]):
+        images[identity].append(key)
+    rng = np.random.default_rng(seed)
+    people, drawn = sorted(similar), {}
+    for _ in range(IMPOSTOR_PAIRS):
+        first = second = people[rng.integers(len(people))]
+        while second == first:  # a group contains the person, too
+            second = similar[first][rng.integers(len(similar[first]))]
+        keys = [images[person][rng.integers(len(images[person]))] for person in sorted((first, second))]
+        drawn[tuple(keys)] = None
+    return [Pair(0, *keys, False) for keys in drawn]
+
+
+def _attribute_of(embeddings: Embeddings, name: str) -> dict[str, str]:
+    """Person -> the most frequent value of the person's images, the first by name of several; unknown ones left out."""
+    counts_of = defaultdict(Counter)
+    for identity, value in zip(embeddings.identities, embeddings.attributes[name], strict=True):
+        if identity is not None and value is not None:
+            counts_of[identity][value] += 1
+    return {person: min(counts, key=lambda value: (-counts[value], value)) for person, counts in counts_of.items()}
+
+
+def _groups(attribute_of: Mapping[str, str]) -> dict[str, list[str]]:
+    """Person -> everybody with the same value, the person included; people without anybody else are left out."""
+    members = defaultdict(list)
+    for person in sorted(attribute_of):
+        members[attribute_of[person]].append(person)
+    return {person: group for group in members.values() if len(group) > 1 for person in group}
+
+
+def _look_alikes(embeddings: Embeddings) -> dict[str, list[str]]:
+    """Person -> the nearest other people by the cosine of mean embeddings, at most NEAREST of them."""
+    rows = defaultdict(list)
+    for row, identity in enumerate(embeddings.identities):
+        if identity is not None:
+            rows[identity].append(row)
+    people = sorted(rows)
+    if len(people) < 2:
+        return {}
+    means = np.stack([mean_embedding(embeddings.embeddings[rows[person]]) for person in people])  # (p, d)
+    nearest, most = {}, min(NEAREST, len(people) - 1)
+    for start in range(0, len(people), BLOCK):
+        similarity = means[start : start + BLOCK] @ means.T  # (b, p)
+        diagonal = np.arange(len(similarity))
+        similarity[diagonal, start + diagonal] = -np.inf
+        for row, found in enumerate(np.argpartition(-similarity, most - 1, axis=1)[:, :most]):
+            nearest[people[start + row]] = [people[index] for index in np.sort(found)]
+    return nearest

@@ -1,0 +1,123 @@
+"""Pairs of images or videos with the network's similarity: the publisher's pairs, and generated ones."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from evaluation.embeddings.table import Embeddings, mean_embedding
+from face_data.pairs import Pair, generate_pairs
+
+IMPOSTOR_PAIRS = 20_000
+GENUINE_PER_PERSON = 100  # all pairs of 14 images; one person of LFW's fold 10 has 530 images, which make 140,185 pairs
+MISSING_SCORE = -1.0  # of a pair without a detected face: rejected at any useful threshold
+
+
+@dataclass(frozen=True)
+class ScoredPairs:
+    """Pairs with the network's similarity in [-1, 1].
+
+    folds, scores, same: (n,). first, second: (n,) the people, equal in genuine pairs. missing: (n,) pairs with an image
+    that the corpus lacks because no face was found in it; their score is -1. splits: (n, 2) the corpus's split of each
+    image; "" where it is missing.
+    """
+
+    folds: np.ndarray
+    scores: np.ndarray
+    same: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+    missing: np.ndarray
+    splits: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def where(self, mask: np.ndarray) -> "ScoredPairs":
+        """Only the pairs of this mask or these indices."""
+        return ScoredPairs(*(getattr(self, name)[mask] for name in self.__dataclass_fields__))
+
+
+def concatenate_pairs(parts: Sequence[ScoredPairs]) -> ScoredPairs:
+    """All pairs of several lists."""
+    return ScoredPairs(
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in ScoredPairs.__dataclass_fields__)
+    )
+
+
+def score_pairs(pairs: Sequence[Pair], embeddings: Embeddings) -> ScoredPairs:
+    """Cosine similarity of every pair of images or videos; pairs without a face get -1 and are marked.
+
+    A name that is not an image's key but the folder of several is a video (YouTube Faces' `Name/0`, whose frames are
+    `Name/0/…`): its template is the normalised mean of its frames' embeddings. Frames without a face are left out of
+    it; a pair is missing where no frame is left, or where the image was skipped.
+    """
+    if not pairs:
+        raise ValueError("there is no pair to evaluate")
+    names = sorted({name for pair in pairs for name in (pair.first, pair.second)})
+    place = {name: index for index, name in enumerate(names)}
+    templates, people, splits = _templates(names, embeddings)
+    found = np.array([template is not None for template in templates])
+    sides = np.array([[place[pair.first], place[pair.second]] for pair in pairs])
+    missing = ~found[sides].all(1)
+    scores = np.full(len(pairs), MISSING_SCORE)
+    for row in np.flatnonzero(~missing):
+        first, second = sides[row]
+        scores[row] = np.einsum("d,d->", templates[first], templates[second], dtype=np.float64)
+    identities = [
+        _identities(pair, people[first], people[second]) for pair, (first, second) in zip(pairs, sides, strict=True)
+    ]
+    return ScoredPairs(
+        folds=np.array([pair.fold for pair in pairs]),
+        scores=np.clip(scores, -1, 1),
+        same=np.array([pair.same for pair in pairs]),
+        first=np.array([first for first, _ in identities]),
+        second=np.array([second for _, second in identities]),
+        missing=missing,
+        splits=np.array(splits)[sides],
+    )
+
+
+def generated_pairs(embeddings: Embeddings, seed: int) -> ScoredPairs:
+    """`draw_pairs`, scored. Reports and calibration share them."""
+    return score_pairs(draw_pairs(embeddings, seed), embeddings)
+
+
+def draw_pairs(embeddings: Embeddings, seed: int) -> list[Pair]:
+    """All genuine pairs (at most 100 per person) and 20,000 impostor pairs among the people of `embeddings`."""
+    return generate_pairs(
+        embeddings.keys,
+        embeddings.identities,
+        impostors=IMPOSTOR_PAIRS,
+        seed=seed,
+        genuine_per_person=GENUINE_PER_PERSON,
+    )
+
+
+def _templates(names: Sequence[str], embeddings: Embeddings) -> tuple[list, list, list]:
+    """For each image or video: its template (d,) of length 1, its person and its split.
+
+    They are None, None and "" where no face was found.
+    """
+    rows_of = {key: [row] for row, key in enumerate(embeddings.keys)}
+    videos = set(names) - rows_of.keys()
+    for row, key in enumerate(embeddings.keys):
+        if (video := key.rpartition("/")[0]) in videos:
+            rows_of.setdefault(video, []).append(row)
+    templates, people, splits = [], [], []
+    for name in names:
+        rows = rows_of.get(name)
+        template = None if rows is None else embeddings.embeddings[rows[0]]
+        if name in videos and rows:
+            template = mean_embedding(embeddings.embeddings[rows])
+        templates.append(template)
+        people.append(None if rows is None else embeddings.identities[rows[0]])
+        splits.append("" if rows is None else embeddings.splits[rows[0]] or "")
+    return templates, people, splits
+
+
+def _identities(pair: Pair, first: str | None, second: str | None) -> tuple[str, str]:
+    """The identities of a pair; an image that the corpus lacks or does not name stands for a person of its own."""
+    if pair.same:
+        first = second = first or second or pair.first
+    return first or pair.first, second or pair.second

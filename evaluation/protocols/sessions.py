@@ -1,0 +1,281 @@
+"""Whole challenge sessions, simulated: who gets in, and who does not (ISO/IEC 30107-3).
+
+Labelled photographs of people stand for what a camera would see, and are shown to the session and the rule that ship:
+neutral for a time drawn at random, then the one expression that is asked for. A person holds each photograph for a
+second and then shows the next one of the same expression, as somebody does who is asked to smile until it is seen.
+Frames of a second are thus the same picture, which live ones nearly are, and a session's photographs were taken on
+different days, which live ones were not: rejections of genuine users are more frequent here than before a camera. For
+the same reason photographs cannot say whether one frame follows from another: that check, and that for repeated frames,
+let every frame pass here.
+
+The challenge is what detects attacks here, so BPCER (genuine sessions rejected) and APCER (attacks of one species
+accepted) are of the challenge alone: as if every face were taken for the right person's. Of the whole decision are the
+false reject rate, the false accept rate of impostors without any instrument, and IAPAR, the share of attacks of one
+species that are accepted. A network that rejects many genuine faces keeps attacks with them out: its IAPAR is low for a
+reason that is no merit.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+
+import numpy as np
+
+from authentication.session import ChallengeSession, Frame, with_pauses
+from evaluation.embeddings.table import Embeddings
+from evaluation.statistics.intervals import rate_over_people
+from evaluation.statistics.rates import Count, InsufficientDataError, Rate, Share, result
+from pipeline_facelivenet import Decision, decide
+
+FRAMES_PER_SECOND = 5
+VIDEO_STEP_SECONDS = 3  # of a replayed video: how long it shows each expression
+SESSIONS_PER_PERSON = 5  # of each kind and challenge: some of LFW's people have hundreds of photographs
+
+KINDS = {
+    "genuine": "the person of the reference, doing what is asked",
+    "impostor": "another person, doing what is asked",
+    "still_neutral": "a neutral photograph of the person, throughout",
+    "still_asked": "a photograph of the person showing what will be asked, throughout",
+    "replay_other": "a video of the person: neutral, then another expression than asked",
+    "replay_reversed": "a video of the person: the asked expression, then neutral",
+    "replay_matching": "a video of the person, or two photographs that take turns: neutral, then what is asked",
+    "replay_all": "a video of the person: neutral, then all the challenges in turn, over and over",
+}
+ATTACKS = tuple(kind for kind in KINDS if kind not in ("genuine", "impostor"))
+
+
+@dataclass(frozen=True)
+class Played:
+    """One session: its kind, who is claimed and who is shown, the challenge, the decision, the step it ended at."""
+
+    kind: str
+    claimed: str
+    shown: str
+    challenge: str
+    decision: Decision
+    step: str
+
+
+@result
+class SessionKind:
+    """accepted: rate over sessions. challenge_passed: as if every face were the right person's. reasons: of the whole
+    decision, reason -> count."""
+
+    about: str
+    accepted: Rate
+    challenge_passed: Rate
+    reasons: dict[str, Count]
+
+
+@result
+class ReplayGuess:
+    """Someone replays a video of one challenge, picked blindly: `probability` is that of the right one, `apcer` how
+    often it passes, None where no other expression could be shown."""
+
+    probability: Share
+    apcer: Share | None
+
+
+@result
+class SessionsReport:
+    """kinds: kind of session -> rates. bpcer, apcer (species -> rate) of the challenge alone; apcer_max: the species
+    with the highest. false_reject_rate of genuine users, false_accept_rate of impostors and iapar (species -> rate) of
+    the whole decision. rejected_at: step -> reason -> count, of genuine sessions. one_photograph: how many genuine
+    sessions had a single image for some step."""
+
+    similarity_threshold: float
+    expression_threshold: float
+    challenges: list[str]
+    frames_per_second: float
+    kinds: dict[str, SessionKind]
+    bpcer: Rate
+    apcer: dict[str, Rate]
+    apcer_max: str
+    false_reject_rate: Rate
+    false_accept_rate: Rate
+    iapar: dict[str, Rate]
+    replay_guess: ReplayGuess
+    rejected_at: dict[str, dict[str, Count]]
+    people: Count
+    photographs: Count
+    one_photograph: Count
+
+
+def session_report(
+    embeddings: Embeddings,
+    similarity_threshold: float,
+    expression_threshold: float,
+    challenges: Sequence[str],
+    seed: int,
+) -> SessionsReport:
+    """Simulate sessions of everybody who has a neutral photograph, one of a challenge, and a third for reference.
+
+    Args:
+        challenges: what a session may ask for after neutral.
+
+    Raises:
+        ValueError: the model does not know a challenge. InsufficientDataError: nobody has the photographs a session
+            needs.
+    """
+    for name in ("neutral", *challenges):
+        if name not in embeddings.classes:
+            raise ValueError(f"sessions need {name!r}: the model knows {', '.join(embeddings.classes)}")
+    stage = _Stage(embeddings, similarity_threshold, expression_threshold, seed)
+    played = [one for challenge in challenges for one in stage.play_all(challenge, challenges)]
+    if not played:
+        raise InsufficientDataError(
+            "these splits cannot simulate sessions: nobody has a photograph labelled neutral, one labelled "
+            f"{' or '.join(challenges)}, and a third one for reference"
+        )
+    anybody = _Stage(embeddings, -1.0, expression_threshold, seed)  # the same sessions: the same random numbers
+    taken = [one for challenge in challenges for one in anybody.play_all(challenge, challenges)]
+    kinds = {}
+    for kind, about in KINDS.items():
+        own = [one for one in played if one.kind == kind]
+        kinds[kind] = SessionKind(
+            about=about,
+            accepted=_rate(own, True, seed),
+            challenge_passed=_rate([one for one in taken if one.kind == kind], True, seed),
+            reasons=dict(Counter(one.decision.reason for one in own).most_common()),
+        )
+    genuine = [one for one in played if one.kind == "genuine"]
+    rejected_at = defaultdict(Counter)
+    for one in genuine:
+        if not one.decision.accepted:
+            rejected_at[one.step][one.decision.reason] += 1
+    apcer = {kind: kinds[kind].challenge_passed for kind in ATTACKS}
+    shown = [kind for kind in ATTACKS if apcer[kind].total]
+    return SessionsReport(
+        similarity_threshold=similarity_threshold,
+        expression_threshold=expression_threshold,
+        challenges=list(challenges),
+        frames_per_second=FRAMES_PER_SECOND,
+        kinds=kinds,
+        bpcer=_rate([one for one in taken if one.kind == "genuine"], False, seed),
+        apcer=apcer,
+        apcer_max=max(shown, key=lambda kind: apcer[kind].value),
+        false_reject_rate=_rate(genuine, False, seed),
+        false_accept_rate=kinds["impostor"].accepted,
+        iapar={kind: kinds[kind].accepted for kind in ATTACKS},
+        replay_guess=_guess(apcer, len(challenges)),
+        rejected_at={step: dict(reasons.most_common()) for step, reasons in rejected_at.items()},
+        people=len({one.claimed for one in genuine}),
+        photographs=len(stage.used),
+        one_photograph=stage.alone,
+    )
+
+
+def _rate(sessions: Sequence[Played], accepted: bool, seed: int) -> Rate:
+    """The rate of accepted, or of rejected, sessions."""
+    hits = np.array([one.decision.accepted is accepted for one in sessions], dtype=bool)
+    first, second = [one.claimed for one in sessions], [one.shown for one in sessions]
+    return rate_over_people(hits, np.ones_like(hits), first, second, seed=seed)
+
+
+def _guess(apcer: dict[str, Rate], challenges: int) -> ReplayGuess:
+    """Someone replays a video of one of the challenges, picked blindly: it matches in 1 of `challenges` sessions."""
+    matching, other = apcer["replay_matching"].value, apcer["replay_other"].value
+    chance = 1 / challenges
+    known = challenges == 1 or other is not None
+    passed = chance * matching + (1 - chance) * (other or 0.0) if known else None
+    return ReplayGuess(probability=chance, apcer=passed)
+
+
+class _Stage:
+    """The photographs, the rule with its thresholds, and the random numbers that choose who plays what.
+
+    used: rows shown in any session. alone: genuine sessions with a single photograph for some step.
+    """
+
+    def __init__(self, embeddings: Embeddings, similarity_threshold: float, expression_threshold: float, seed: int):
+        self.embeddings, self.rng, self.pauses = embeddings, np.random.default_rng(seed), Random(seed)
+        self.thresholds = {"threshold": similarity_threshold, "expression_threshold": expression_threshold}
+        self.named = [
+            dict(zip(embeddings.classes, row, strict=True)) for row in embeddings.expression_probabilities.tolist()
+        ]
+        self.photographs, self.showing = defaultdict(list), defaultdict(lambda: defaultdict(list))
+        for row in sorted(range(len(embeddings)), key=lambda row: embeddings.keys[row]):
+            person, label = embeddings.identities[row], embeddings.expressions[row]
+            if person is not None:
+                self.photographs[person].append(row)
+                self.showing[person][label].append(row)
+        self.used, self.alone = set(), 0
+
+    def play_all(self, challenge: str, challenges: Sequence[str]) -> list[Played]:
+        people = [
+            person
+            for person, shown in sorted(self.showing.items())
+            if shown["neutral"] and shown[challenge] and len(self.photographs[person]) > 2
+        ]
+        played = []
+        for person in people:
+            shown = self.showing[person]
+            others = sorted(name for name, rows in shown.items() if rows and name not in ("neutral", challenge, None))
+            strangers = [other for other in people if other != person]
+            for _ in range(min(SESSIONS_PER_PERSON, len(self.photographs[person]) - 2)):
+                neutral, asked = self._shuffled(shown["neutral"]), self._shuffled(shown[challenge])
+                reference = self._reference(person, neutral, asked)
+                neutral = [row for row in neutral if row != reference]
+                asked = [row for row in asked if row != reference]
+                self.alone += min(len(neutral), len(asked)) == 1
+                video = {"replay_reversed": (asked[0], neutral[0]), "replay_matching": (neutral[0], asked[0])}
+                if others:
+                    video["replay_other"] = (neutral[0], self._shuffled(shown[str(self.rng.choice(others))])[0])
+                if all(shown[name] for name in challenges):
+                    turns = [asked if name == challenge else shown[name] for name in challenges]
+                    video["replay_all"] = (neutral[0], *(rows[0] for rows in turns))
+                scripts = {
+                    "genuine": _obliging({"neutral": neutral, challenge: asked}),
+                    "still_neutral": lambda step, frame, row=neutral[0]: row,
+                    "still_asked": lambda step, frame, row=asked[0]: row,
+                } | {kind: _video(rows, looped=kind == "replay_all") for kind, rows in video.items()}
+                played += [self._play(kind, person, person, challenge, reference, s) for kind, s in scripts.items()]
+                if strangers:
+                    stranger = str(self.rng.choice(strangers))
+                    theirs = {name: self._shuffled(self.showing[stranger][name]) for name in ("neutral", challenge)}
+                    played.append(self._play("impostor", person, stranger, challenge, reference, _obliging(theirs)))
+        return played
+
+    def _shuffled(self, rows: list[int]) -> list[int]:
+        return [rows[place] for place in self.rng.permutation(len(rows))]
+
+    def _reference(self, person: str, neutral: list[int], asked: list[int]) -> int:
+        """Any photograph of the person that leaves one for each step."""
+        last = {rows[0] for rows in (neutral, asked) if len(rows) == 1}
+        return int(self.rng.choice([row for row in self.photographs[person] if row not in last]))
+
+    def _play(
+        self, kind: str, claimed: str, shown: str, challenge: str, reference: int, script: Callable[[str, int], int]
+    ) -> Played:
+        session, frame = ChallengeSession(with_pauses([challenge], self.pauses)), 0
+        vectors, somebody = self.embeddings.embeddings, np.ones(1)
+        while session.decision is None:
+            step, asked = session.step, session.required_expression
+            row = script(asked, frame)
+            self.used.add(row)
+            decision = decide(
+                similarity=float(np.clip(vectors[row] @ vectors[reference], -1, 1)),
+                expression_probabilities=self.named[row],
+                required_expression=asked,
+                **self.thresholds,
+            )
+            session.observe(Frame(decision, somebody, f"{frame}".encode()), frame / FRAMES_PER_SECOND)
+            frame += 1
+        return Played(kind, claimed, shown, challenge, session.decision, "neutral" if step == "start" else step)
+
+
+def _obliging(rows: dict[str, list[int]]) -> Callable[[str, int], int]:
+    """Shows what is asked for, each photograph for a second; after the last the first again."""
+    return lambda asked, frame: rows[asked][frame // FRAMES_PER_SECOND % len(rows[asked])]
+
+
+def _video(rows: tuple[int, ...], looped: bool) -> Callable[[str, int], int]:
+    """Runs its time whatever is asked; then begins again, or stays at its last picture."""
+    length = VIDEO_STEP_SECONDS * FRAMES_PER_SECOND
+
+    def shown(asked: str, frame: int) -> int:
+        place = frame // length
+        return rows[place % len(rows) if looped else min(place, len(rows) - 1)]
+
+    return shown

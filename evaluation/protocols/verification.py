@@ -1,0 +1,315 @@
+"""Face verification: LFW's View 2 in ten folds, the identity-disjoint use of one fold, and generated pairs.
+
+View 2 (Huang et al., UMass Amherst TR 07-49) chooses everything on nine folds and evaluates the tenth, ten times. Where
+the network itself was trained on people of some folds, only the other folds have people it has never seen: the ten-fold
+mean is then optimistic and is marked so. The single-fold protocol chooses the threshold on fold 9 and evaluates fold
+10, once. `pairs` makes and scores the pairs, `corpus` runs this over a corpus.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from evaluation.embeddings.table import Embeddings
+from evaluation.protocols.hard_pairs import hard_kinds, hard_pairs
+from evaluation.protocols.pairs import ScoredPairs, generated_pairs, score_pairs
+from evaluation.statistics.curves import (
+    TarAtFar,
+    WeightedRoc,
+    best_threshold,
+    roc,
+    tar_at_far,
+    threshold_at_far,
+)
+from evaluation.statistics.intervals import identity_bootstrap, identity_weights, interval, rate_over_people
+from evaluation.statistics.rates import Count, Interval, Rate, Share, rate, result
+from face_data.folds import person_folds
+from face_data.pairs import Pair
+
+CHOOSE_FOLD, REPORT_FOLD = 9, 10
+FARS = (1e-1, 1e-2, 1e-3, 1e-4)  # at which TAR is always reported; the last needs 10,000 impostor pairs
+
+
+@result
+class ThresholdResult:
+    """Accuracy, FAR and FRR at a threshold that was chosen on other pairs; no accuracy for generated pairs, because it
+    would be that of the ten times more numerous impostor pairs."""
+
+    threshold: float
+    accuracy: Rate | None = None
+    far: Rate
+    frr: Rate
+
+
+@result
+class Curve:
+    """What needs no threshold: counts of pairs and people, AUC and EER with their intervals over people (None where the
+    number is 0 or 1, which no draw of these people could change), and TAR at several FARs of this ROC."""
+
+    genuine_pairs: Count
+    impostor_pairs: Count
+    missing_pairs: Count
+    people: Count
+    auc: Share
+    auc_interval: Interval | None
+    eer: Share
+    eer_interval: Interval | None
+    tar_at_far: list[TarAtFar]
+    shipped_threshold: ThresholdResult | None = None
+
+
+@result
+class SingleFold(Curve):
+    """Fold 10, with thresholds chosen on fold 9; shipped_threshold is the checkpoint's calibrated one.
+
+    far_threshold is None, with a reason, where fold 9 has too few impostor pairs for the requested FAR (CK+ has about
+    98 in a fold, too few for 1 %).
+    """
+
+    best_accuracy_threshold: ThresholdResult
+    far_threshold: ThresholdResult | None = None
+    far_threshold_reason: str | None = None
+
+
+@result
+class FoldAccuracy:
+    """trained_on: whether the network was trained on people of this fold; None where that is not recorded."""
+
+    fold: int
+    accuracy: Rate
+    threshold: float
+    trained_on: bool | None
+
+
+@result
+class TenFolds:
+    """Mean accuracy over folds, each at the threshold that is best on all the others.
+
+    standard_error: View 2's, over the folds. bootstrap: the interval of the mean over people, with fixed thresholds;
+    None where all pairs or none are decided correctly. optimistic: whether any fold was trained on, None where that is
+    not recorded. unseen_mean: over the folds that were not trained on.
+    """
+
+    mean: Share
+    standard_error: float
+    bootstrap: Interval | None
+    pairs: Count
+    missing_pairs: Count
+    optimistic: bool | None
+    unseen_mean: Share | None
+    folds: list[FoldAccuracy]
+
+
+@result
+class VerificationResult:
+    """ten_folds, single_fold: of the publisher's pairs. generated: of the people of the evaluated splits. hard: kind of
+    hard impostor pairs (`hard_pairs`) -> their curve."""
+
+    ten_folds: TenFolds | None = None
+    single_fold: SingleFold | None = None
+    generated: Curve | None = None
+    hard: dict[str, Curve] | None = None
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The result, and the scores behind its figures: title of a curve -> pairs."""
+
+    result: VerificationResult
+    curves: dict[str, ScoredPairs]
+
+
+def evaluate_verification(
+    every: Embeddings,
+    chosen: Embeddings,
+    pairs: Sequence[Pair],
+    *,
+    far: float,
+    shipped_threshold: float | None,
+    trained: frozenset[str] | None,
+    seed: int,
+) -> Verification:
+    """Verification on the publisher's pairs and on generated ones, each where there are any.
+
+    Args:
+        every: all images that `pairs` names. chosen: those whose people make generated pairs.
+        far: false accept rate to report TAR and thresholds at.
+        trained: the corpus's splits that the network was trained on; None where that is not recorded.
+    """
+    parts, curves = {}, {}
+    if pairs:
+        scored = score_pairs(pairs, every)
+        parts["ten_folds"] = ten_folds(scored, trained, seed)
+        parts["single_fold"] = single_fold(scored, far, shipped_threshold, seed)
+        curves[f"fold {REPORT_FOLD}, pairs.csv"] = scored.where(scored.folds == REPORT_FOLD)
+    if len(chosen):
+        scored = generated_pairs(chosen, seed)
+        parts["generated"] = generated_curve(scored, far, shipped_threshold, seed)
+        parts["hard"] = {
+            kind: generated_curve(hard_pairs(chosen, kind, seed), far, shipped_threshold, seed)
+            for kind in hard_kinds(chosen)
+        }
+        curves["generated pairs"] = scored
+    return Verification(VerificationResult(**parts), curves)
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """accepted: (n,) decisions about pairs, each at a threshold chosen on pairs of other people. thresholds: fold (for
+    a pair across two folds, both) -> threshold. method: whose pairs the thresholds were chosen on, in words."""
+
+    accepted: np.ndarray
+    thresholds: dict[tuple[int, int], float]
+    method: str
+
+
+def decide_out_of_fold(scored: ScoredPairs) -> OutOfFold:
+    """Decide every pair at the threshold of highest accuracy on pairs of other people.
+
+    Where the pairs are of several folds, which share no people, these are the pairs of the other folds (View 2). Where
+    they are of one fold, its people are dealt into ten, and a pair of two people of different tenths is decided by the
+    pairs among the other eight.
+
+    Raises:
+        ValueError: too few people to leave any out.
+    """
+    people = np.union1d(scored.first, scored.second).tolist()
+    if len(np.unique(scored.folds)) > 1:
+        first = second = scored.folds
+        method = "pairs of the other folds"
+    else:
+        tenth = person_folds(people)
+        first, second = (np.array([int(tenth[person]) for person in side]) for side in (scored.first, scored.second))
+        method = "pairs of the other people, dealt into ten"
+    accepted, thresholds = np.zeros(len(scored), dtype=bool), {}
+    for low, high in np.unique(np.sort(np.stack([first, second], 1), 1), axis=0).tolist():
+        held_out = (np.minimum(first, second) == low) & (np.maximum(first, second) == high)
+        others = scored.where(~np.isin(first, (low, high)) & ~np.isin(second, (low, high)))
+        if others.same.all() or not others.same.any():
+            raise ValueError(
+                f"{len(people)} people are too few to choose a threshold on other people than it is used for"
+            )
+        # Leaving people out removes more impostor pairs, which have two people, than genuine ones, which have one.
+        threshold = best_threshold(others.scores, others.same, scored.same.mean())
+        accepted[held_out] = scored.scores[held_out] >= threshold
+        thresholds[low, high] = threshold
+    return OutOfFold(accepted, thresholds, method)
+
+
+def ten_folds(scored: ScoredPairs, trained: frozenset[str] | None, seed: int = 0) -> TenFolds:
+    """View 2: every fold at the threshold of the others.
+
+    Args:
+        trained: the corpus's splits that the network was trained on; None where that is not recorded.
+
+    Raises:
+        ValueError: all pairs are of one fold, so that there is no other to choose its threshold on.
+    """
+    names, fold_of = np.unique(scored.folds, return_inverse=True)
+    if len(names) < 2:
+        raise ValueError(f"the pairs have one fold only, {names[0]}: a threshold is chosen on the other folds")
+    decided = decide_out_of_fold(scored)
+    correct = decided.accepted == scored.same
+    folds = []
+    for place, fold in enumerate(names.tolist()):
+        inside = fold_of == place
+        folds.append(
+            FoldAccuracy(
+                fold=fold,
+                accuracy=rate(int(correct[inside].sum()), int(inside.sum())),
+                threshold=decided.thresholds[fold, fold],
+                # By the splits of the images, not by the number of the fold: some publishers' folds are unrelated.
+                trained_on=None if trained is None else bool(np.isin(scored.splits[inside], list(trained)).any()),
+            )
+        )
+
+    def mean_accuracy(weights: np.ndarray) -> float:
+        drawn, hits = (np.bincount(fold_of, weights * counted) for counted in (1, correct))
+        return float(np.mean(hits[drawn > 0] / drawn[drawn > 0])) if drawn.any() else float("nan")
+
+    values = np.array([fold.accuracy.value for fold in folds])
+    unseen = [fold.accuracy.value for fold in folds if fold.trained_on is False]
+    mixed = correct.any() and not correct.all()
+    return TenFolds(
+        mean=float(values.mean()),
+        standard_error=float(values.std(ddof=1) / np.sqrt(len(values))),
+        bootstrap=identity_bootstrap(mean_accuracy, scored.first, scored.second, seed=seed) if mixed else None,
+        pairs=len(scored),
+        missing_pairs=int(scored.missing.sum()),
+        optimistic=None if trained is None else any(fold.trained_on for fold in folds),
+        unseen_mean=float(np.mean(unseen)) if unseen else None,
+        folds=folds,
+    )
+
+
+def single_fold(scored: ScoredPairs, far: float, shipped_threshold: float | None, seed: int) -> SingleFold:
+    """Fold 10 with thresholds chosen on fold 9.
+
+    Raises:
+        ValueError: the pairs have no fold 9 or 10.
+    """
+    chosen_on, judged = (scored.where(scored.folds == fold) for fold in (CHOOSE_FOLD, REPORT_FOLD))
+    if not len(chosen_on) or not len(judged):
+        raise ValueError(f"the pairs have no fold {CHOOSE_FOLD} or {REPORT_FOLD}; they have {np.unique(scored.folds)}")
+    best = best_threshold(chosen_on.scores, chosen_on.same)
+    points = {"best_accuracy_threshold": at_threshold(judged, best, seed)}
+    try:
+        chosen = threshold_at_far(chosen_on.scores, chosen_on.same, far)
+    except ValueError as error:
+        points["far_threshold_reason"] = f"fold {CHOOSE_FOLD}: {error}"
+    else:
+        points["far_threshold"] = at_threshold(judged, chosen, seed)
+    if shipped_threshold is not None:
+        points["shipped_threshold"] = at_threshold(judged, shipped_threshold, seed)
+    return SingleFold(**_fields(curve(judged, (far,), seed)) | points)
+
+
+def generated_curve(scored: ScoredPairs, far: float, shipped_threshold: float | None, seed: int) -> Curve:
+    """The curve of generated pairs: there are enough impostor pairs for a tenth of the FAR, too."""
+    whole = curve(scored, (far, far / 10), seed)
+    if shipped_threshold is None:
+        return whole
+    return replace(whole, shipped_threshold=replace(at_threshold(scored, shipped_threshold, seed), accuracy=None))
+
+
+def curve(scored: ScoredPairs, fars: Sequence[float], seed: int) -> Curve:
+    """AUC, EER and TAR at the requested FARs, followed by those of FARS that are not among them."""
+    whole = roc(scored.scores, scored.same)
+    fars = [*fars, *(far for far in FARS if not np.isclose(far, fars).any())]
+    weighted = WeightedRoc(scored.scores, scored.same)
+    draws = np.array([weighted(weights, fars) for weights in identity_weights(scored.first, scored.second, seed=seed)])
+    tars = []
+    for far, values in zip(fars, draws.T[2:], strict=True):
+        tar = tar_at_far(scored.scores, scored.same, far)
+        tars.append(tar if tar.value is None else replace(tar, bootstrap=interval(values)))
+    return Curve(
+        genuine_pairs=int(scored.same.sum()),
+        impostor_pairs=int((~scored.same).sum()),
+        missing_pairs=int(scored.missing.sum()),
+        people=len(np.union1d(scored.first, scored.second)),
+        auc=whole.auc,
+        auc_interval=interval(draws[:, 0]) if 0 < whole.auc < 1 else None,
+        eer=whole.eer,
+        eer_interval=interval(draws[:, 1]) if 0 < whole.eer < 1 else None,
+        tar_at_far=tars,
+    )
+
+
+def at_threshold(scored: ScoredPairs, threshold: float, seed: int) -> ThresholdResult:
+    """Accuracy, FAR and FRR at a threshold, with intervals over people."""
+    accepted, same = scored.scores >= threshold, scored.same
+    cases = {
+        "accuracy": (accepted == same, np.ones_like(same)),
+        "far": (accepted, ~same),
+        "frr": (~accepted, same),
+    }
+    rates = {
+        name: rate_over_people(hits, among, scored.first, scored.second, seed=seed)
+        for name, (hits, among) in cases.items()
+    }
+    return ThresholdResult(threshold=threshold, **rates)
+
+
+def _fields(curve: Curve) -> dict:
+    return {name: getattr(curve, name) for name in Curve.__dataclass_fields__}

@@ -1,0 +1,1 @@
+"""Results as a file (results.json), as text, as figures and as one page."""

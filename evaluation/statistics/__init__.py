@@ -1,0 +1,1 @@
+"""Rates, ROC curves and intervals on plain arrays; knows nothing of networks, corpora or files."""

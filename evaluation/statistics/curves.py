@@ -1,0 +1,158 @@
+"""ROC curves of verification scores, and thresholds chosen on them.
+
+Everywhere: scores (n,) are similarities, same (n,) is true for genuine pairs, and a pair is accepted where
+score >= threshold. FAR is the share of impostor pairs accepted, FRR the share of genuine pairs rejected, TAR = 1 - FRR.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from sklearn.metrics import auc, roc_curve
+
+from evaluation.statistics.rates import Count, InsufficientDataError, Rate, Share, rate, result
+
+
+@dataclass(frozen=True)
+class Roc:
+    """ROC curve: far and tar (k,), ascending, at thresholds (k,); the area under it and the equal error rate."""
+
+    far: np.ndarray
+    tar: np.ndarray
+    thresholds: np.ndarray
+    auc: float
+    eer: float
+
+
+@result
+class TarAtFar(Rate):
+    """TAR over the genuine pairs at a requested FAR; `impostors` is the number of impostor pairs behind it.
+
+    Only value and reason are set, value to None, where far < 1 / impostors: then not even one impostor pair may be
+    accepted.
+    """
+
+    hits: Count | None = None
+    total: Count | None = None
+    low: Share | None = None
+    high: Share | None = None
+    far: Share
+    impostors: Count
+
+
+def accuracy(scores, same, threshold: float) -> float:
+    """Share of pairs decided correctly at a threshold."""
+    scores, same = _checked(scores, same)
+    return float(np.mean((scores >= threshold) == same))
+
+
+def best_threshold(scores, same, genuine_share: float | None = None) -> float:
+    """The threshold of the highest accuracy on these scores; of several equally good ones the middle.
+
+    Args:
+        genuine_share: weigh the two kinds as if this share of the pairs were genuine; by default the share of these.
+
+    Candidates lie half-way between neighbouring scores, at the lowest score (accept all) and just above the highest
+    (reject all).
+    """
+    scores, same = _checked(scores, same)
+    genuine_share = same.mean() if genuine_share is None else genuine_share
+    values = np.unique(scores)
+    candidates = np.concatenate([values[:1], (values[:-1] + values[1:]) / 2, [np.nextafter(values[-1], np.inf)]])
+    genuine, impostor = np.sort(scores[same]), np.sort(scores[~same])
+    accepted = 1 - np.searchsorted(genuine, candidates) / max(len(genuine), 1)
+    rejected = np.searchsorted(impostor, candidates) / max(len(impostor), 1)
+    correct = genuine_share * accepted + (1 - genuine_share) * rejected
+    best = np.flatnonzero(correct >= correct.max() - 1e-12)  # equal up to the rounding of the shares
+    return float(candidates[best[(len(best) - 1) // 2]])
+
+
+def roc(scores, same) -> Roc:
+    """The ROC curve with its area and the equal error rate, where FAR = FRR on the line between the curve's points."""
+    scores, same = _both_kinds(scores, same)
+    far, tar, thresholds = roc_curve(same, scores, drop_intermediate=False)
+    return Roc(far, tar, thresholds, float(auc(far, tar)), _equal_error_rate(far, tar))
+
+
+def tar_at_far(scores, same, far: float) -> TarAtFar:
+    """TAR where at most the share `far` of these impostor pairs is accepted; no value where they are too few."""
+    scores, same = _both_kinds(scores, same)
+    impostors, genuine = int((~same).sum()), int(same.sum())
+    if far * impostors < 1 - 1e-9:
+        reason = f"{impostors} impostor pairs cannot show a FAR of {far:g}"
+        return TarAtFar(value=None, reason=reason, far=far, impostors=impostors)
+    accepted = same & (scores > _highest_rejected(scores[~same], far))
+    return TarAtFar(**asdict(rate(int(accepted.sum()), genuine)), far=far, impostors=impostors)
+
+
+def threshold_at_far(scores, same, far: float) -> float:
+    """The lowest of these scores at which FAR on these pairs is not above `far`.
+
+    Raises:
+        ValueError: too few impostor pairs for this FAR, or no score lies above the impostors that must be rejected.
+    """
+    scores, same = _both_kinds(scores, same)
+    impostors = scores[~same]
+    if not 0 < far < 1 or far * len(impostors) < 1 - 1e-9:
+        raise ValueError(f"a FAR of {far:g} needs at least 1/FAR impostor pairs, there are {len(impostors)}")
+    above = scores[scores > _highest_rejected(impostors, far)]
+    if not len(above):
+        raise ValueError(f"no threshold gives a FAR of {far:g}: the highest of all scores belong to impostor pairs")
+    return float(above.min())
+
+
+class WeightedRoc:
+    """The ROC of pairs that count as often as their weights say; the scores are sorted once for all weights."""
+
+    def __init__(self, scores, same):
+        scores, same = _both_kinds(scores, same)
+        self._order = np.argsort(-scores)
+        self._genuine = same[self._order]
+        # Pairs with the same score are accepted together: the curve has a point only after the last of them.
+        self._last = np.append(np.flatnonzero(np.diff(scores[self._order])), len(scores) - 1)
+
+    def __call__(self, weights: np.ndarray, fars: Sequence[float] = ()) -> np.ndarray:
+        """(2 + len(fars),): area, equal error rate and TAR at each FAR, as `roc` and `tar_at_far` define them.
+
+        Args:
+            weights: (n,) integers >= 0 in the order of the scores; where no genuine or no impostor pair has weight,
+                all numbers are NaN.
+        """
+        weights = weights[self._order]
+        genuine = np.cumsum(weights * self._genuine)[self._last]
+        impostor = np.cumsum(weights)[self._last] - genuine
+        if not genuine[-1] or not impostor[-1]:
+            return np.full(2 + len(fars), np.nan)
+        far, tar = (np.concatenate([[0.0], count / count[-1]]) for count in (impostor, genuine))
+        area = (np.diff(far) * (tar[1:] + tar[:-1])).sum() / 2  # `@` would wake the BLAS threads for each draw
+        allowed = np.searchsorted(far, fars, side="right") - 1
+        return np.array([area, _equal_error_rate(far, tar), *tar[allowed]])
+
+
+def _equal_error_rate(far: np.ndarray, tar: np.ndarray) -> float:
+    return float(np.interp(0, far + tar - 1, far))
+
+
+def _highest_rejected(impostors: np.ndarray, far: float) -> float:
+    """The highest impostor score that must be rejected so that at most the share `far` of them is accepted."""
+    accepted = np.arange(1, len(impostors) + 1) / len(impostors)
+    first_over = np.searchsorted(accepted, far, side="right")
+    return -np.sort(-impostors)[first_over] if first_over < len(impostors) else -np.inf
+
+
+def _checked(scores, same) -> tuple[np.ndarray, np.ndarray]:
+    scores, same = np.asarray(scores, dtype=np.float64), np.asarray(same, dtype=bool)
+    if scores.shape != same.shape or scores.ndim != 1 or not len(scores):
+        raise ValueError(f"scores {scores.shape} and same {same.shape} must be two equally long, non-empty lists")
+    if not np.isfinite(scores).all():
+        raise ValueError(f"score {np.flatnonzero(~np.isfinite(scores))[0]} is not a number")
+    return scores, same
+
+
+def _both_kinds(scores, same) -> tuple[np.ndarray, np.ndarray]:
+    scores, same = _checked(scores, same)
+    if same.all() or not same.any():
+        raise InsufficientDataError(
+            f"{int(same.sum())} genuine and {int((~same).sum())} impostor pairs: both kinds are needed"
+        )
+    return scores, same

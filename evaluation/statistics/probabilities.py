@@ -1,0 +1,103 @@
+"""Whether probabilities are calibrated, and how far they are from the annotators' votes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from evaluation.statistics.rates import Count, Rate, Share, rate, result
+
+BINS = 15  # Guo et al. 2017
+MULTI_LABEL_SHARE = 0.3  # Barsoum et al. 2016: an expression with this share of the votes is a correct answer
+SMALLEST = 1e-12  # probability, so that a logarithm is finite
+
+
+@result
+class ConfidenceBin:
+    """The images whose confidence lies in [low, high): their number, mean confidence and accuracy."""
+
+    low: Share
+    high: Share
+    count: Count
+    confidence: Share
+    accuracy: Share
+
+
+@result
+class ProbabilityCalibration:
+    """ece: mean over images of |accuracy − confidence| of their bin. negative_log_likelihood (nats) and brier (sum over
+    classes of the squared error, 0 to 2): means over images. bins: those that hold any image."""
+
+    ece: Share
+    negative_log_likelihood: float
+    brier: float
+    bins: list[ConfidenceBin]
+
+
+@result
+class VoteAgreement:
+    """most_votes: rate of images whose likeliest class has the most votes (one of them, if several have).
+    multi_label: rate of those whose likeliest class has at least 30 % of the votes. cross_entropy of the votes and
+    kullback_leibler from the votes to the prediction (nats): means over images. images with votes for the evaluated
+    classes are counted in `photographs`; dropped_votes is the mean share of votes for other classes."""
+
+    most_votes: Rate
+    multi_label: Rate
+    cross_entropy: float
+    kullback_leibler: float
+    photographs: Count
+    dropped_votes: Share
+
+
+def calibration_error(probabilities: np.ndarray, labels: Sequence[int]) -> ProbabilityCalibration:
+    """Expected calibration error of the most probable class, in 15 bins of equal width (Guo et al., ICML 2017).
+
+    Args:
+        probabilities: (n, classes), rows of sum 1. labels: (n,) the true classes.
+    """
+    probabilities, labels = np.asarray(probabilities, dtype=np.float64), np.asarray(labels)
+    confidence, correct = probabilities.max(1), probabilities.argmax(1) == labels
+    bin_of = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    bins = []
+    for number in np.unique(bin_of):
+        inside = bin_of == number
+        bins.append(
+            ConfidenceBin(
+                low=number / BINS,
+                high=(number + 1) / BINS,
+                count=int(inside.sum()),
+                confidence=min(float(confidence[inside].mean()), 1.0),
+                accuracy=float(correct[inside].mean()),
+            )
+        )
+    of_label = probabilities[np.arange(len(labels)), labels]
+    truth = np.eye(probabilities.shape[1])[labels]
+    return ProbabilityCalibration(
+        ece=float(sum(one.count * abs(one.accuracy - one.confidence) for one in bins) / len(labels)),
+        negative_log_likelihood=float(-np.log(np.maximum(of_label, SMALLEST)).mean()),
+        brier=float(((probabilities - truth) ** 2).sum(1).mean()),
+        bins=bins,
+    )
+
+
+def vote_agreement(probabilities: np.ndarray, votes: np.ndarray) -> VoteAgreement:
+    """FERPlus as its authors evaluate soft labels (Barsoum et al., ICMI 2016): all votes are the label.
+
+    Args:
+        probabilities: (n, classes), rows of sum 1. votes: (n, classes), shares of the votes for the same classes; rows
+            sum to less than 1 where other classes have votes, and rows without any vote are left out.
+    """
+    probabilities, votes = np.asarray(probabilities, dtype=np.float64), np.asarray(votes, dtype=np.float64)
+    dropped = max(0.0, float(1 - votes.sum(1).mean()))
+    kept = votes.sum(1) > 1e-6
+    probabilities, votes = probabilities[kept], votes[kept] / votes[kept].sum(1, keepdims=True)
+    chosen = votes[np.arange(len(votes)), probabilities.argmax(1)]
+    cross_entropy = -(votes * np.log(np.maximum(probabilities, SMALLEST))).sum(1)
+    entropy = -(votes * np.log(np.maximum(votes, SMALLEST))).sum(1)
+    return VoteAgreement(
+        most_votes=rate(int((chosen >= votes.max(1) - 1e-6).sum()), len(votes)),
+        multi_label=rate(int((chosen >= MULTI_LABEL_SHARE - 1e-6).sum()), len(votes)),
+        cross_entropy=float(cross_entropy.mean()),
+        kullback_leibler=float((cross_entropy - entropy).mean()),
+        photographs=int(kept.sum()),
+        dropped_votes=dropped,
+    )

@@ -1,0 +1,223 @@
+"""Metrics against cases worked out by hand and against loops that follow the definitions."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score, roc_curve
+
+from evaluation.statistics.classification import classification
+from evaluation.statistics.curves import WeightedRoc, accuracy, best_threshold, roc, tar_at_far, threshold_at_far
+from evaluation.statistics.intervals import (
+    identity_bootstrap,
+    identity_weights,
+    interval,
+    rate_over_people,
+    weighted_share,
+)
+from evaluation.statistics.rates import Rate, rate, wilson
+
+SCORES = np.array([0.9, 0.8, 0.4, 0.7, 0.3, 0.2])
+SAME = np.array([True, True, True, False, False, False])
+
+
+def drawn(seed, n=400, ties=True):
+    """Overlapping scores of n pairs, by default rounded so that many are equal."""
+    rng = np.random.default_rng(seed)
+    same = rng.random(n) < 0.5
+    scores = np.clip(rng.normal(0.3 + 0.25 * same, 0.2), -1, 1)
+    return np.round(scores, 2) if ties else scores, same
+
+
+def test_accuracy_by_hand():
+    assert accuracy(SCORES, SAME, 0.5) == pytest.approx(4 / 6)
+    assert accuracy(SCORES, SAME, 0.8) == pytest.approx(5 / 6)  # a score at the threshold is accepted
+
+
+def test_best_threshold_by_hand():
+    # 5 of 6 are right within (0.3, 0.4] and within (0.7, 0.8]: the middle of the two, the lower where they are two
+    assert best_threshold(SCORES, SAME) == pytest.approx(0.35)
+    assert best_threshold([0.1, 0.2, 0.6, 0.7], [False, False, True, True]) == pytest.approx(0.4)
+
+
+def test_best_threshold_where_accepting_all_or_none_is_best():
+    assert accuracy([0.1, 0.2], [True, True], best_threshold([0.1, 0.2], [True, True])) == 1
+    assert accuracy([0.1, 0.2], [False, False], best_threshold([0.1, 0.2], [False, False])) == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_threshold_is_better_than_the_best(seed):
+    scores, same = drawn(seed)
+    best = accuracy(scores, same, best_threshold(scores, same))
+    assert best == max(accuracy(scores, same, threshold) for threshold in [*np.unique(scores), 2])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_roc_against_loops(seed):
+    scores, same = drawn(seed)
+    curve = roc(scores, same)
+    for far, tar, threshold in zip(curve.far[1:], curve.tar[1:], curve.thresholds[1:], strict=True):
+        assert far == pytest.approx(np.mean([s >= threshold for s in scores[~same]]))
+        assert tar == pytest.approx(np.mean([s >= threshold for s in scores[same]]))
+    wins = [(g > i) + 0.5 * (g == i) for g in scores[same] for i in scores[~same]]
+    assert curve.auc == pytest.approx(np.mean(wins))
+    gaps = [(abs(f - (1 - t)), (f + 1 - t) / 2) for f, t in zip(curve.far, curve.tar, strict=True)]
+    assert curve.eer == pytest.approx(min(gaps)[1], abs=min(gaps)[0])
+
+
+def test_eer_by_hand():
+    assert roc(SCORES, SAME).eer == pytest.approx(1 / 3)  # at 0.7 .. 0.4 one impostor in three, one genuine in three
+
+
+@pytest.mark.parametrize("far", [0.01, 0.05, 0.29])
+@pytest.mark.parametrize("seed", range(3))
+def test_tar_at_far_against_a_loop(seed, far):
+    scores, same = drawn(seed)
+    best = 0.0
+    for threshold in np.unique(scores):
+        if np.mean(scores[~same] >= threshold) <= far:
+            best = max(best, np.mean(scores[same] >= threshold))
+    result = tar_at_far(scores, same, far)
+    assert result.value == pytest.approx(best)
+    assert (result.total, result.impostors) == (same.sum(), (~same).sum())
+    assert WeightedRoc(scores, same)(np.ones(len(scores), int), [far])[2] == pytest.approx(best)
+
+
+def test_exactly_the_allowed_share_of_impostors_may_be_accepted():
+    scores = np.concatenate([np.arange(100) / 100, [0.695, 0.705]])  # impostors 0.00 .. 0.99, then two genuine
+    same = np.arange(102) >= 100
+    assert tar_at_far(scores, same, 0.29).hits == 1  # 0.71 .. 0.99 are the 29 that pass
+    assert threshold_at_far(scores, same, 0.29) == pytest.approx(0.705)
+
+
+def test_a_far_the_impostors_cannot_show_is_not_reported():
+    scores, same = drawn(0, n=60)
+    result = tar_at_far(scores, same, 0.01)
+    assert result.value is None
+    assert str((~same).sum()) in result.reason
+    with pytest.raises(ValueError, match="at least 1/FAR impostor pairs"):
+        threshold_at_far(scores, same, 0.01)
+
+
+def test_no_threshold_where_impostors_score_highest():
+    with pytest.raises(ValueError, match="no threshold gives a FAR"):
+        threshold_at_far([0.9, 0.9, 0.1], [False, False, True], 0.5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_weights_count_like_repeated_pairs(seed):
+    scores, same = drawn(seed)
+    weights = np.random.default_rng(seed).integers(0, 4, len(scores))
+    repeated = np.repeat(scores, weights), np.repeat(same, weights)
+    expected = [roc(*repeated).auc, roc(*repeated).eer, *(tar_at_far(*repeated, far).value for far in (0.05, 0.3))]
+    assert WeightedRoc(scores, same)(weights, [0.05, 0.3]) == pytest.approx(expected)
+    share = weighted_share(scores >= 0.4, same)(weights)
+    assert share == pytest.approx(np.mean(np.repeat(scores, weights)[np.repeat(same, weights)] >= 0.4))
+
+
+@pytest.mark.parametrize("ties", [True, False])
+def test_weighted_roc_agrees_with_scikit_learn(ties):
+    scores, same = drawn(1, ties=ties)
+    weights = np.random.default_rng(2).integers(0, 5, len(scores))
+    area, eer, at_none, at_all = WeightedRoc(scores, same)(weights, [0, 1])
+    assert area == pytest.approx(roc_auc_score(same, scores, sample_weight=weights))
+    far, tar, _ = roc_curve(same, scores, sample_weight=weights, drop_intermediate=False)
+    assert eer == pytest.approx(np.interp(0, far + tar - 1, far))
+    assert at_none == pytest.approx(tar[far == 0].max())
+    assert at_all == 1
+
+
+def test_weighted_roc_by_hand():
+    # the best genuine pair thrice, the impostor at 0.7 twice: 0.9 and 0.8 beat all, 0.4 beats two of four impostors
+    area, eer, tar = WeightedRoc(SCORES, SAME)(np.array([3, 1, 1, 2, 1, 1]), [0.5])
+    assert area == pytest.approx((4 * 4 + 2) / 20)
+    assert eer == pytest.approx(0.2)  # FRR is 1/5 from 0.8 down to 0.4, where FAR passes it on the way to 2/4
+    assert tar == 1  # the 2 of 4 at 0.7 may pass, and so does the genuine pair below them
+    # without weight a pair is as if it were not there, and without a kind of pair there is no curve
+    assert WeightedRoc(SCORES, SAME)(np.array([1, 1, 0, 1, 1, 1]))[0] == 1
+    assert np.isnan(WeightedRoc(SCORES, SAME)(np.array([1, 1, 1, 0, 0, 0]), [0.1])).all()
+
+
+def test_people_weigh_their_pairs():
+    first, second = ["a", "a", "b", "b"], ["a", "b", "b", "c"]
+    draws = np.array(list(identity_weights(first, second, seed=0, resamples=300)))
+    a, a_and_b, b, b_and_c = draws.T
+    assert (a_and_b == a * b).all()
+    assert (b_and_c == b * (3 - a - b)).all()  # three people are drawn each time
+    assert set(a) == {0, 1, 2, 3}
+    assert a.mean() == pytest.approx(1, abs=0.15)
+
+
+def test_interval_leaves_out_draws_that_said_nothing():
+    assert interval([*range(101), np.nan]) == pytest.approx((2.5, 97.5))
+    assert interval([np.nan, np.nan]) is None
+
+
+def test_wilson_against_published_values():
+    # Newcombe (Statistics in Medicine 1998), table I, method 3
+    for hits, total, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611)):
+        assert wilson(hits, total) == pytest.approx((low, high), abs=5e-5)
+    assert wilson(29, 29) == pytest.approx((0.8830, 1.0), abs=5e-5)
+    assert rate(0, 0) == Rate(value=None, hits=0, total=0, low=None, high=None) and rate(0, 0).interval is None
+
+
+def test_bootstrap_draws_people_not_pairs():
+    """One person has half of the pairs, all wrong: people's interval must be far wider than the pairs' would be."""
+    people = np.array(["many"] * 100 + [f"p{number}" for number in range(20) for _ in range(5)])
+    wrong = people == "many"
+    statistic = weighted_share(wrong, np.ones(200, bool))
+    low, high = identity_bootstrap(statistic, people, people, seed=0)
+    assert low == 0  # draws without that person
+    assert high > 0.6  # Wilson on 200 pairs would end at 0.57
+    assert (low, high) == identity_bootstrap(statistic, people, people, seed=0)
+
+
+def test_bootstrap_covers_the_truth():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for seed in range(60):
+        chance = np.repeat(rng.beta(4, 4, 50), 4)  # people differ; the mean over all people is 0.5
+        people = np.repeat(np.arange(50).astype(str), 4)
+        hits = rng.random(200) < chance
+        statistic = weighted_share(hits, np.ones(200, bool))
+        low, high = identity_bootstrap(statistic, people, people, seed=seed, resamples=200)
+        covered += low <= 0.5 <= high
+    assert 50 <= covered <= 60  # 95 % of 60 is 57
+
+
+def test_bootstrap_of_nothing_is_none():
+    none, pairs = np.zeros(4, bool), (["a", "a", "b", "b"], ["a", "b", "c", "b"])
+    assert rate_over_people(none, ~none, *pairs, seed=0) == rate(0, 4)
+    assert rate_over_people(~none, ~none, *pairs, seed=0).bootstrap is None
+    assert rate_over_people(np.arange(4) < 2, ~none, *pairs, seed=0).bootstrap is not None
+    statistic = weighted_share(np.zeros(2, bool), np.zeros(2, bool))
+    assert identity_bootstrap(statistic, ["a", "b"], ["a", "b"], seed=0) is None
+
+
+def test_classification_by_hand():
+    # happy: 2 of 3 right; sad: 1 of 1; fear never occurs but is predicted once
+    report = classification([0, 0, 0, 1], [0, 0, 2, 1], ["happy", "sad", "fear"])
+    assert report.confusion_matrix == [[2, 0, 1], [0, 1, 0], [0, 0, 0]]
+    assert (report.accuracy.hits, report.accuracy.total) == (3, 4)
+    assert report.balanced_accuracy == pytest.approx((2 / 3 + 1) / 2)
+    assert report.macro_f1 == pytest.approx((0.8 + 1) / 2)
+    assert report.recall["fear"].value is None
+    assert report.recall["happy"].total == 3
+
+
+def test_classification_agrees_with_scikit_learn():
+    rng = np.random.default_rng(0)
+    labels, predictions = rng.integers(0, 5, (2, 200))
+    report = classification(labels, predictions, list("abcde"))
+    assert report.balanced_accuracy == pytest.approx(balanced_accuracy_score(labels, predictions))
+
+
+@pytest.mark.parametrize("metric", [best_threshold, roc, lambda scores, same: accuracy(scores, same, 0.5)])
+def test_nan_and_mismatched_lists_raise(metric):
+    with pytest.raises(ValueError, match="score 1 is not a number"):
+        metric([0.1, np.nan, 0.3], [True, False, True])
+    with pytest.raises(ValueError, match="equally long"):
+        metric([0.1], [True, False])
+
+
+def test_a_curve_needs_both_kinds_of_pairs():
+    with pytest.raises(ValueError, match="2 genuine and 0 impostor"):
+        roc([0.1, 0.2], [True, True])

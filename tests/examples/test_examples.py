@@ -1,0 +1,98 @@
+"""The two examples run as they are: a session from a file in the terminal, and a login over HTTP."""
+
+import io
+import subprocess
+import sys
+
+import av
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from face_data.drawn import WELL_KNOWN, drawn_photograph
+
+PERSON, STRANGER = WELL_KNOWN[:2]
+
+
+@pytest.fixture(scope="module")
+def faces() -> dict:
+    return {
+        (person, name): drawn_photograph(person, name, 1, seed=0).resize((360, 360))
+        for person in (PERSON, STRANGER)
+        for name in ("neutral", "happy")
+    }
+
+
+def jpeg(image: Image.Image) -> bytes:
+    encoded = io.BytesIO()
+    image.save(encoded, "JPEG", quality=95)
+    return encoded.getvalue()
+
+
+def write_film(path, image: Image.Image, seconds: float, rate: int = 10) -> None:
+    """The same picture with a camera's noise, so that no two frames are equal."""
+    rng = np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=rate)
+        stream.width, stream.height, stream.pix_fmt = *image.size, "yuvj420p"
+        for _ in range(int(seconds * rate)):
+            noisy = (np.asarray(image) + rng.normal(0, 3, (*image.size[::-1], 1))).clip(0, 255).astype(np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(noisy, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def in_terminal(repository, *arguments) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(repository / "examples/session_in_terminal.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def test_a_film_of_somebody_else_is_rejected_in_the_terminal(repository, faces, tmp_path):
+    faces[PERSON, "neutral"].save(tmp_path / "anna.png")
+    write_film(tmp_path / "film.avi", faces[STRANGER, "neutral"], seconds=4)
+    done = in_terminal(repository, tmp_path / "anna.png", tmp_path / "film.avi")
+    assert done.returncode == 1, done.stderr
+    assert "please show: neutral" in done.stdout and "REJECTED" in done.stdout
+
+
+def test_unusable_input_is_named(repository, faces, tmp_path):
+    faces[PERSON, "neutral"].save(tmp_path / "anna.png")
+    done = in_terminal(repository, tmp_path / "nobody.png", tmp_path / "film.avi")
+    assert done.returncode == 2 and "nobody.png" in done.stderr
+    done = in_terminal(repository, tmp_path / "anna.png", tmp_path / "no_camera")
+    assert done.returncode == 2 and "no_camera" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def client(repository):
+    sys.path.insert(0, str(repository / "examples"))
+    try:
+        import login_with_fastapi
+
+        yield TestClient(login_with_fastapi.app)
+    finally:
+        sys.path.remove(str(repository / "examples"))
+
+
+def test_nobody_is_let_in_without_a_session(client, faces):
+    assert "getUserMedia" in client.get("/").text
+    assert client.get("/secret").status_code == 401
+    assert client.get("/secret", cookies={"login": "guess"}).status_code == 401
+    assert client.post("/users/anna/sessions").status_code == 404
+    assert client.put("/users/anna", content=b"no picture").status_code == 422
+    assert client.put("/users/anna", content=b"0" * 6_000_000).status_code == 422
+    assert client.put("/users/anna", content=jpeg(faces[PERSON, "neutral"])).status_code == 201
+    assert client.put("/users/anna", content=jpeg(faces[STRANGER, "neutral"])).status_code == 409
+    assert client.post("/sessions/guess/frames", content=jpeg(faces[PERSON, "neutral"])).status_code == 410
+
+
+def test_a_still_photograph_does_not_log_in(client, faces):
+    client.put("/users/anna", content=jpeg(faces[PERSON, "neutral"]))
+    token = client.post("/users/anna/sessions").json()["token"]
+    frame, answers = jpeg(faces[PERSON, "neutral"]), []
+    while not answers or "accepted" not in answers[-1]:
+        answers.append(client.post(f"/sessions/{token}/frames", content=frame).json())
+        assert len(answers) < 200
+    assert answers[0] == {"requested": "neutral"} and answers[-1] == {"accepted": False}
+    assert client.get("/secret").status_code == 401
+    assert client.post(f"/sessions/{token}/frames", content=frame).status_code == 410

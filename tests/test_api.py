@@ -1,0 +1,49 @@
+"""Every Python snippet of docs/api.md runs, in its order, with drawn people in place of photographs."""
+
+import re
+
+import pytest
+from PIL import Image
+
+from face_data.drawn import WELL_KNOWN, drawn_photograph
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, repository, drawn_corpus):
+    """A working directory with everything the snippets name."""
+    for name, number in (("anna", 0), ("anna2", 1)):
+        drawn_photograph(WELL_KNOWN[0], "neutral", number, seed=0).resize((360, 360)).save(tmp_path / f"{name}.jpg")
+    happy = drawn_photograph(WELL_KNOWN[0], "happy", 1, seed=0).resize((360, 360))
+    happy.save(tmp_path / "now.jpg")
+    shades = [Image.eval(happy, lambda value, step=step: min(value + step, 255)) for step in range(8)]
+    shades[0].save(tmp_path / "clip.gif", save_all=True, append_images=shades[1:], duration=250)
+    (tmp_path / "clip.gif").rename(tmp_path / "clip.mp4")  # its first bytes say what it is
+    (tmp_path / "pretrained").symlink_to(repository / "pretrained")
+    (tmp_path / "corpora").mkdir()
+    (tmp_path / "corpora/drawn").symlink_to(drawn_corpus)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def camera():
+    """Somebody who smiles from the first frame to the last, which no challenge accepts."""
+    for number in range(100):
+        yield drawn_photograph(WELL_KNOWN[0], "happy", number % 3, seed=0).resize((360, 360))
+
+
+def test_every_snippet_runs(folder, repository):
+    text = (repository / "docs/api.md").read_text(encoding="utf-8")
+    snippets = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(snippets) == text.count("```") // 2 > 5
+    names = {"camera": camera}
+    for snippet in snippets:
+        exec(compile(snippet, "docs/api.md", "exec"), names)
+        if "judge(" in snippet:
+            assert names["decision"].accepted and names["decision"].reason == "accepted"
+        elif "decide_probe" in snippet:
+            assert names["decision"].accepted
+        elif "ChallengeSession" in snippet:
+            assert names["view"].progress.decision is not None and not names["view"].progress.decision.accepted
+    assert not [reference.problem for reference in names["references"] if reference.problem]
+    assert b"embedding" not in (folder / "anna.template").read_bytes()
+    assert 0 <= names["result"].auc <= 1 and names["result"].auc_interval is not None

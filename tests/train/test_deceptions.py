@@ -1,0 +1,103 @@
+"""What a covered, warped, cut, turned or blurred face teaches, and where the paper lies."""
+
+import pytest
+import torch
+
+from modeling_facelivenet import IGNORE
+from train import deceptions
+from train.deceptions import KINDS, below, blur, cover, deceive, mix, warp_mouth
+
+SIDE = 80
+LANDMARKS = torch.tensor([[0.34, 0.40], [0.66, 0.42], [0.50, 0.57], [0.38, 0.72], [0.64, 0.73]])
+
+
+def batch(count: int = 12) -> tuple[torch.Tensor, ...]:
+    """Faces, landmarks, identities, expressions and a teacher's targets."""
+    random = torch.Generator().manual_seed(0)
+    faces = torch.randint(40, 200, (count, 3, 8, 8), generator=random).float()
+    faces = torch.nn.functional.interpolate(faces, (SIDE, SIDE), mode="bilinear").byte()
+    expression = torch.eye(7)[torch.arange(count) % 7]
+    return faces, LANDMARKS.expand(count, 5, 2).clone(), torch.arange(count), expression, torch.randn(count, 4)
+
+
+def only(monkeypatch, kind: str) -> None:
+    monkeypatch.setattr(deceptions, "WEIGHTS", torch.tensor([float(name == kind) for name in KINDS]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_says_who_and_which_expression_as_the_table_has_it(kind, monkeypatch):
+    only(monkeypatch, kind)
+    torch.manual_seed(1)
+    faces, landmarks, identity, expression, targets = batch()
+    before = [value.clone() for value in (faces, identity, expression, targets)]
+    shown, who, which, taught = deceive(faces, landmarks, identity, expression, targets, share=1.0)
+    assert all(torch.equal(a, b) for a, b in zip(before, (faces, identity, expression, targets), strict=True))
+    assert (shown != faces).flatten(1).any(dim=1).all()
+    nobody = kind in ("eyes", "half", "side")
+    assert torch.equal(who, torch.full_like(identity, IGNORE) if nobody else identity)
+    assert taught.isnan().all() if nobody else torch.equal(taught, targets)
+    unseen = nobody or kind == "mouth"
+    torch.testing.assert_close(which, torch.full_like(expression, 1 / 7) if unseen else expression)
+
+
+def test_a_share_of_the_batch_is_shown_so_and_the_rest_as_it_was():
+    torch.manual_seed(2)
+    faces, landmarks, identity, expression, _ = batch(400)
+    shown, who, _, taught = deceive(faces, landmarks, identity, expression, None, share=0.25)
+    changed = (shown != faces).flatten(1).any(dim=1)
+    assert taught is None and 60 < changed.sum() < 140
+    assert torch.equal(who[~changed], identity[~changed])
+
+
+@pytest.mark.parametrize(("part", "other"), [("mouth", "eyes"), ("eyes", "mouth")])
+def test_a_strip_covers_its_part_and_leaves_the_other(part, other):
+    torch.manual_seed(3)
+    faces, landmarks, *_ = batch(200)
+    shown = cover(faces.float(), landmarks, part)
+    changed = ((shown - faces).abs() > 25).any(dim=1)  # (b, h, w)
+    points = {"eyes": LANDMARKS[:2], "mouth": LANDMARKS[3:]}
+    middle = (points[part].mean(dim=0) * SIDE).long()
+    apart = (points[other].mean(dim=0) * SIDE).long()
+    assert changed[:, middle[1], middle[0]].float().mean() > 0.8  # a piece of its own skin may hardly be seen
+    assert changed[:, apart[1], apart[0]].float().mean() < 0.05
+
+
+def test_warped_corners_move_up_and_the_eyes_stay():
+    torch.manual_seed(4)
+    faces = torch.zeros(50, 3, SIDE, SIDE)
+    x, y = (LANDMARKS[3] * SIDE).long().tolist()
+    faces[:, :, y - 1 : y + 2, x - 1 : x + 2] = 200.0
+    shown = warp_mouth(faces, LANDMARKS.expand(50, 5, 2))
+    rows = torch.arange(SIDE).view(1, -1, 1)
+    mass = shown[:, 0]
+    height = (mass * rows).sum(dim=(1, 2)) / mass.sum(dim=(1, 2)).clamp(min=1)
+    assert (height < y - 1).float().mean() > 0.6  # four of five are pulled up
+    faces = torch.rand(5, 3, SIDE, SIDE) * 255
+    shown = warp_mouth(faces, LANDMARKS.expand(5, 5, 2))
+    top = int(0.35 * SIDE)
+    torch.testing.assert_close(shown[:, :, :top], faces[:, :, :top], atol=30, rtol=0)
+
+
+def test_the_cut_runs_between_nose_and_mouth():
+    under = below(LANDMARKS[None], SIDE, SIDE)[0, 0]
+    for point, expected in zip(LANDMARKS, (False, False, False, True, True), strict=True):
+        x, y = (point * SIDE).long().tolist()
+        assert under[y, x].item() is expected
+
+
+def test_a_blur_keeps_the_mean_and_takes_the_detail():
+    faces = torch.rand(3, 3, SIDE, SIDE) * 255
+    soft = blur(faces, 4.0)
+    assert soft.shape == faces.shape and soft.std() < 0.2 * faces.std()
+    torch.testing.assert_close(soft.mean(), faces.mean(), atol=3, rtol=0)
+    torch.testing.assert_close(blur(torch.full_like(faces, 90.0), 4.0), torch.full_like(faces, 90.0))
+
+
+def test_mixtures_are_means_of_two_aligned_faces():
+    torch.manual_seed(5)
+    faces, landmarks, *_ = batch(40)
+    mixed, points, chosen = mix(faces, landmarks, 0.5)
+    assert 8 < chosen.sum() < 32 and torch.equal(points, landmarks)
+    assert torch.equal(mixed[~chosen], faces[~chosen])
+    assert (mixed[chosen] != faces[chosen]).flatten(1).any(dim=1).all()
+    assert torch.equal(mix(faces, landmarks, 0.0)[0], faces)

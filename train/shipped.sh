@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# From prepared corpora to the weights in pretrained/, in the order they were trained.
+#
+#   python -m face_data prepare lfw DATA/lfw DATA/facial_expressions corpora/lfw
+#   python -m face_data prepare ferplus DATA/ferplus corpora/ferplus
+#   python -m face_data prepare facial_expressions DATA/facial_expressions corpora/stills
+#   python -m face_data prepare unlabelled DATA/mebeauty corpora/mebeauty
+#   python -m face_data prepare unlabelled DATA/portraits corpora/portraits
+#   train/shipped.sh
+#
+# Minutes are those of the shipped runs: one core of a CPU, bf16, beside other work. Each command goes on where it was
+# stopped, so this script can be started again.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+composites="python -m train --config train/presets/record_composites.yaml"
+
+# Without a teacher: no outside data to learn people from
+python -m train --config train/presets/record.yaml --out runs/a                                          # 288 minutes
+$composites --start_from runs/a --out runs/b --steps 1500 --learning_rate 5e-4 --network.sampled_identities 0     # 21
+$composites --start_from runs/b --out runs/c --seed 1                                                             # 30
+$composites --start_from runs/b --out runs/d --seed 2 --steps 2100 --learning_rate 6e-4 --composite_share 0.4     # 21
+python -m train.export runs/c/last runs/d/last runs/b/last runs/m --challenge happy
+$composites --start_from runs/m --out runs/f --seed 5 --steps 6000 --learning_rate 1e-3 --composites 10000 \
+  --composite_share 0.4                                                                                           # 97
+$composites --start_from runs/m --out runs/g --seed 6 --learning_rate 1e-3 --composites 10000 --composite_share 0.5 \
+  --crop_scale 0.2 --shift 0.08                                                                                   # 50
+python -m train.export runs/f/last runs/g/last runs/without_teacher --challenge happy
+
+# With dlib's network as a teacher: labelled outside data
+python -m train --config train/presets/distilled.yaml --start_from runs/without_teacher --out runs/distilled      # MINUTES
+python -m train.export runs/distilled/last pretrained --challenge happy surprise
+python -m evaluation calibrate --model pretrained --data corpora/lfw:9 corpora/ferplus:valid --far 0.001
