@@ -155,14 +155,15 @@ def test_bodies_have_a_limit(attacker, genuine, path, announced):
     token = attacker.start([attacker.upload("me.png", photograph(PERSON))])[0] if path == "/api/frame" else ""
     body = b'{"photographs": [' + b"[]," * (7 * MEGABYTE) + b"[]]}"
     content = body if announced else (body[at : at + MEGABYTE] for at in range(0, len(body), MEGABYTE))
-    with contextlib.suppress(httpx.NetworkError, httpx.RemoteProtocolError):  # the server closes the connection instead of reading on
+    # the server may close the connection instead of reading on
+    with contextlib.suppress(httpx.NetworkError, httpx.RemoteProtocolError):
         assert attacker.http.post(path, content=content, headers={"X-Attempt": token}).status_code == 413
     assert genuine.http.get("/config", timeout=30).status_code == 200
 
 
 def test_a_page_has_a_short_name(attacker):
-    for name in ("x" * 65, "x" * MEGABYTE, "a b", "é", "", "../x"):
-        with contextlib.suppress(httpx.HTTPError):  # a head of a megabyte is no HTTP
+    for name in ("x" * 65, "x" * 60_000, "a b", "é", "", "../x"):
+        with contextlib.suppress(httpx.HTTPError):  # so long a head is no HTTP
             answer = attacker.http.get("/api/page", params={"page": name}, timeout=20)
             assert answer.status_code in (400, 431), name
     file = attacker.upload("me.png", photograph(PERSON))
