@@ -214,7 +214,9 @@ def serve(
     )
     host, port = sockets[0].getsockname()[:2]
     print(f"* Running on http://{f'[{host}]' if ':' in host else host}:{port}{root}", flush=True)
-    uvicorn.Server(configuration).run(sockets=sockets)
+    server = uvicorn.Server(configuration)
+    application.is_ending = lambda: server.should_exit
+    server.run(sockets=sockets)
 
 
 def listen(host: str, port: str) -> socket.socket:

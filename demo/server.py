@@ -74,6 +74,7 @@ class Application:
         self._judged: set[str] = set()  # tokens of attempts whose frame is being judged
         self._pages: Counter[str] = Counter()
         self._leaving: set[asyncio.Task] = set()
+        self.is_ending: Callable[[], bool] = lambda: False  # whether the server has been told to end
 
     def build(self, root: str, hosts: Sequence[str], framed_by: str) -> fastapi.FastAPI:
         """The application with its gate, and without a page."""
@@ -142,9 +143,9 @@ class Application:
         async def alive():
             self._pages[name] += 1
             try:
-                while True:
+                while not self.is_ending():
                     yield b": open\n\n"
-                    await asyncio.sleep(15)
+                    await asyncio.sleep(1)
             finally:
                 self._pages[name] -= 1
                 task = asyncio.create_task(self._leave(name))
