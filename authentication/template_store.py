@@ -97,9 +97,9 @@ def enrolled_on(path: Path, key: bytes | None = None) -> datetime:
 
 def _read(path: Path, key: bytes | None) -> dict:
     """What is inside, with the embedding as (d,) float64."""
-    token = Path(path).read_bytes()
+    token, fernet = Path(path).read_bytes(), _fernet(read_key() if key is None else key)
     try:
-        record = json.loads(_fernet(read_key() if key is None else key).decrypt(token))
+        record = json.loads(fernet.decrypt(token))
         found = record["format"]
     except InvalidToken:
         raise TemplateStoreError(f"{path}: not encrypted with this key, or changed since") from None
