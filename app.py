@@ -11,45 +11,49 @@ import ctypes
 import logging
 import math
 import os
+import signal
+import socket
 import sys
-import tempfile
 import threading
 from pathlib import Path
 
 import gradio as gr
-from starlette.middleware import Middleware
+import uvicorn
 from transformers.utils import logging as transformers_logging
 
 from authentication.authenticator import DEFAULT_MODEL, Authenticator
 from authentication.session import STEP_SECONDS, TURNS
-from demo import live, model, offline, words
-from demo.components import refuse_downloads
+from authentication.template_store import TemplateStoreError
+from demo import gradio_page, live, model, offline, words
+from demo.enrolled import Enrolled
 from demo.examples import REFERENCE, draw_examples
-from demo.routes import UsedRoutes
-from demo.uploads import UPLOAD_SECONDS, Uploads
+from demo.gate import SPACES_FRAMES
+from demo.server import Application
+from demo.uploads import Uploads
 
 STYLE = Path(__file__).parent / "demo" / "style.css"
+SCRIPT = Path(__file__).parent / "demo" / "page.js"
+SECONDS_TO_END = 3  # for requests that are open when the server is told to end
+SPACES_PROXIES = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")  # a Space is reached through these alone
 
 
 def build(live_tab: live.Live, offline_tabs: offline.Offline | None, model_name: str, examples: Path) -> gr.Blocks:
     """The whole page. examples: a folder for the drawn ones."""
-    authenticator, uploads = live_tab.authenticator, live_tab.uploads
+    authenticator = live_tab.authenticator
     expressions = list(authenticator.config.expressions)
     clips, pairs = draw_examples(examples)
-    with gr.Blocks(title=words.TITLE, analytics_enabled=False, delete_cache=(60, UPLOAD_SECONDS)) as page:
+    with gr.Blocks(title=words.TITLE, analytics_enabled=False) as page:
         gr.HTML(f"<h1>{words.TITLE}</h1><p>{words.SUBTITLE}</p>", elem_id="title")
         with gr.Tabs():
             with gr.Tab(words.TABS["live"]):
                 live.build(live_tab, page)
             if offline_tabs is not None:
                 with gr.Tab(words.TABS["clip"]):
-                    offline.build_clip(offline_tabs, uploads, expressions, clips)
+                    offline.build_clip(expressions, clips)
                 with gr.Tab(words.TABS["pair"]):
-                    offline.build_pair(offline_tabs, uploads, expressions, pairs)
+                    offline.build_pair(expressions, pairs)
             with gr.Tab(words.TABS["model"]):
                 model.build(model_name, authenticator)
-        page.unload(uploads.on_leave)
-    uploads.keep(file for block in page.blocks.values() for file in block.keep_in_cache)
     return page
 
 
@@ -67,8 +71,35 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         help="model folder, Hub id (owner/name@commit) or exported .onnx file (default: what FACELIVENET_MODEL, a "
         "Space's variable, names, or the shipped one; here %(default)s)",
     )
-    parser.add_argument("--host", help="address to listen on (default: 127.0.0.1, or GRADIO_SERVER_NAME)")
-    parser.add_argument("--port", type=int, default=7860, help="port to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--host",
+        default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
+        help="address to listen on (default: what GRADIO_SERVER_NAME says, or 127.0.0.1; here %(default)s)",
+    )
+    parser.add_argument(
+        "--port",
+        default=os.environ.get("GRADIO_SERVER_PORT", "7860"),
+        help="port to listen on, 0 for any free one (default: what GRADIO_SERVER_PORT says, or 7860; here %(default)s)",
+    )
+    parser.add_argument(
+        "--root-path",
+        default=os.environ.get("GRADIO_ROOT_PATH", ""),
+        help="path below which a proxy serves the page, such as /face (default: what GRADIO_ROOT_PATH says)",
+    )
+    parser.add_argument(
+        "--allowed-hosts",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="names under which the page may be opened, besides addresses, localhost and this machine's own; * for any",
+    )
+    parser.add_argument(
+        "--proxies",
+        nargs="+",
+        default=[],
+        metavar="ADDRESS",
+        help="addresses or networks of proxies whose X-Forwarded-For is believed (default: of none)",
+    )
     parser.add_argument(
         "--step-seconds", type=float, default=STEP_SECONDS, help="time for each step (default: %(default)g)"
     )
@@ -84,6 +115,13 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--live-only", action="store_true", help="leave out the tabs for clips and photographs, which count no attempts"
+    )
+    parser.add_argument(
+        "--enrolled",
+        type=Path,
+        metavar="FOLDER",
+        help="let in the people whose encrypted templates (NAME.template) are in FOLDER; visitors give a name and no "
+        "photograph of their own",
     )
     parser.add_argument("--operator", action="store_true", help="show similarity and probabilities on the page")
     return parser.parse_args(argv)
@@ -112,7 +150,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     keep_memory_flat()
     logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", level=logging.WARNING)
-    logging.getLogger("authentication").setLevel(logging.INFO)
+    for name in ("authentication", "demo"):
+        logging.getLogger(name).setLevel(logging.INFO)
     transformers_logging.disable_progress_bar()
     try:
         authenticator = Authenticator.from_pretrained(arguments.model)
@@ -122,33 +161,86 @@ def main(argv: list[str] | None = None) -> int:
     if problem := complaint(arguments, authenticator):
         print(problem, file=sys.stderr)
         return 2
+    try:
+        enrolled = Enrolled(arguments.enrolled, authenticator) if arguments.enrolled else None
+        sockets = [listen(arguments.host, arguments.port)]
+    except (TemplateStoreError, OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
     live_tab = live.Live(
         authenticator,
         arguments.actions or list(authenticator.actions),
-        Uploads(),
         arguments.challenge,
         arguments.step_seconds,
         arguments.operator,
+        enrolled,
     )
-    with tempfile.TemporaryDirectory(prefix="facelivenet-") as examples:
-        offline_tabs = None if arguments.live_only else offline.Offline(authenticator, arguments.operator)
-        refuse_downloads()
-        page = build(live_tab, offline_tabs, arguments.model, Path(examples))
-        # The first face takes seconds longer than the next, for nobody to wait for.
-        threading.Thread(target=authenticator.evidence, args=[Path(examples) / REFERENCE], daemon=True).start()
-        page.queue(max_size=64).launch(
-            server_name=arguments.host,
-            server_port=arguments.port,
-            css_paths=[STYLE],
-            theme=gr.themes.Soft(primary_hue="blue", font=["system-ui", "sans-serif"]),
-            footer_links=[],
-            run_history=False,
-            max_file_size="20mb",
-            app_kwargs={"middleware": [Middleware(UsedRoutes)]},
-            allowed_paths=[examples],
-            state_session_capacity=live.STREAMS * 2,  # pages whose last values Gradio keeps in memory
-        )
+    offline_tabs = None if arguments.live_only or enrolled else offline.Offline(authenticator, arguments.operator)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # after the server has ended: all is deleted then as well
+    uploads = Uploads(os.environ.get("GRADIO_TEMP_DIR"))
+    try:
+        serve(arguments, live_tab, offline_tabs, uploads, sockets)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        uploads.close()
     return 0
+
+
+def serve(
+    arguments: argparse.Namespace,
+    live_tab: live.Live,
+    offline_tabs: offline.Offline | None,
+    uploads: Uploads,
+    sockets: list[socket.socket],
+) -> None:
+    """Until the process is told to end."""
+    uploads.sweep_regularly()
+    examples = uploads.folder / "examples"
+    examples.mkdir()
+    gradio_page.before_building(examples)
+    page = build(live_tab, offline_tabs, arguments.model, examples)
+    uploads.keep(gradio_page.copies(page))
+    uploads.keep(examples.iterdir())
+    in_a_space = bool(os.environ.get("SPACE_ID"))
+    hosts = [*arguments.allowed_hosts, *(("*", os.environ.get("SPACE_HOST", "")) if in_a_space else ())]  # it is public
+    application = Application(live_tab, offline_tabs, uploads)
+    root = arguments.root_path.rstrip("/")
+    app = application.build(root, hosts, SPACES_FRAMES if in_a_space else "")
+    gradio_page.mount(app, page, root, STYLE, SCRIPT)
+    # The first face takes seconds longer than the next, for nobody to wait for.
+    threading.Thread(target=live_tab.authenticator.evidence, args=[examples / REFERENCE], daemon=True).start()
+    proxies = [*arguments.proxies, *(SPACES_PROXIES if in_a_space else ())]
+    configuration = uvicorn.Config(
+        app,
+        log_level="warning",
+        server_header=False,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=proxies or None,
+        timeout_graceful_shutdown=SECONDS_TO_END,
+    )
+    host, port = sockets[0].getsockname()[:2]
+    print(f"* Running on http://{f'[{host}]' if ':' in host else host}:{port}{root}", flush=True)
+    server = uvicorn.Server(configuration)
+    application.is_ending = lambda: server.should_exit
+    server.run(sockets=sockets)
+
+
+def listen(host: str, port: str) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        ValueError: the port is no number of a port.
+        OSError: the port is taken, or the address is not this machine's; the message says so.
+    """
+    if not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"--port {port}: a number from 0 to 65535 is expected")
+    try:
+        return socket.create_server((host, int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise OSError(
+            f"cannot listen on {host}, port {port}: {error.strerror}. Choose another one with --host or --port"
+        ) from None
 
 
 if __name__ == "__main__":

@@ -42,6 +42,8 @@ EXPRESSIONS = ("neutral", "anger", "disgust", "fear", "happy", "sad", "surprise"
 HEAD_TURNS = ("turn_left", "turn_right")  # what a live session may ask for beside expressions: the person's own sides
 FEATURE_SIZE = 1792  # channels of the last feature map, hence of the embedding
 IGNORE = -100  # the label of what nobody labelled, as everywhere in PyTorch
+LEAST_THRESHOLD = 0.05  # of similarity and of an expression: of strangers, half are more alike than 0
+MOST_REPEATS = 100  # of one kind of block; the full Inception-ResNet-v1 has 10
 SMALLEST_IMAGE = 75  # below it the shared layers have no output
 TEACHER_LOSSES = ("mse", "cosine")
 JUDGING = ("shared.", "verification.", "bottleneck.", "expression.", "expression_head.")  # layers a decision rests on
@@ -193,7 +195,9 @@ class FaceLiveNetConfig(PreTrainedConfig):
             raise ValueError(f"image_size must be at least {SMALLEST_IMAGE} pixels, not {self.image_size}")
         if len(self.repeats) != 3 or min(self.repeats) < 0:
             raise ValueError(f"repeats must be three counts (Block35, Block17, Block8), not {self.repeats}")
-        for name in ("dropout", "center_decay", "expression_threshold"):
+        if max(self.repeats) > MOST_REPEATS:
+            raise ValueError(f"repeats must be at most {MOST_REPEATS} each, not {self.repeats}")
+        for name in ("dropout", "center_decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie within 0..1, not {getattr(self, name)}")
         for name in (
@@ -218,8 +222,16 @@ class FaceLiveNetConfig(PreTrainedConfig):
         for name in ("batch_norm_momentum", "batch_norm_eps", "expression_hidden_size"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
-        if self.similarity_threshold is not None and not -1 <= self.similarity_threshold <= 1:
-            raise ValueError(f"similarity_threshold is a cosine, -1..1, not {self.similarity_threshold}")
+        if self.similarity_threshold is not None and not LEAST_THRESHOLD <= self.similarity_threshold <= 1:
+            raise ValueError(
+                f"similarity_threshold must lie within {LEAST_THRESHOLD}..1, not {self.similarity_threshold}: with a "
+                "lower one nearly everybody would be the same person"
+            )
+        if not LEAST_THRESHOLD <= self.expression_threshold <= 1:
+            raise ValueError(
+                f"expression_threshold must lie within {LEAST_THRESHOLD}..1, not {self.expression_threshold}: with a "
+                "lower one an expression would count that was not seen"
+            )
         if self.quality is not None and set(self.quality) != set(QUALITY):
             raise ValueError(f"quality must hold {', '.join(QUALITY)}, not {sorted(self.quality)}")
         fewest = 1 if self.problem_type == "regression" else 2

@@ -81,7 +81,7 @@ def reference_template(authenticator: Authenticator, references: list[str], allo
     if any(name.endswith(SUFFIX) for name in references):
         if len(references) > 1:
             raise ValueError(f"a kept template ({SUFFIX}) stands alone, without further references")
-        return load_template(references[0], authenticator.revision)
+        return load_template(references[0], authenticator.revision, authenticator.config.embedding_dim)
     try:
         return authenticator.template(references, allow_unlike)
     except UnlikeReferencesError as error:

@@ -1,7 +1,9 @@
 """How often somebody may try: failed attempts are counted by address and by face, and make the next wait longer.
 
-An attempt counts as failed from the moment it is opened until it is accepted. Who breaks off because the challenge does
-not suit a prepared video has therefore tried once, as has who was rejected.
+An attempt counts as failed from the moment it is asked for until it is accepted: for its address before any photograph
+is looked at, for the face as soon as that is known. Who breaks off because the challenge does not suit a prepared video
+has therefore tried once, as has who was rejected. A success takes back its own attempt and no other: a reference that
+is the mean of two faces must not clear one person's record with the other's success.
 
 An address stands for whoever has it. A customer of IPv6 is given a network of at least 2**64 addresses, so all of those
 count as one.
@@ -16,7 +18,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -52,17 +54,19 @@ class _Record:
         return self.newest + min(FIRST_WAIT_SECONDS * 2 ** min(over, 30), LONGEST_WAIT_SECONDS) - now
 
 
-@dataclass(frozen=True)
+@dataclass
 class Ticket:
-    """Permission for one attempt; given back when it was accepted.
+    """One attempt, as it was counted; given back when it was accepted or did not take place.
 
-    began: seconds at which it was given. before: of the newest attempts before it, of the address and of the face.
+    address: the visitor that tried, and began: seconds at which.
+    faces: the records it counts for, once its face is known.
+    before: of each record, when it was tried before.
     """
 
     address: str
-    face: bytes
     began: float
-    before: tuple[float, float]
+    faces: list[bytes] = field(default_factory=list)
+    before: dict[str | bytes, float] = field(default_factory=dict)
 
 
 class AttemptLimiter:
@@ -81,41 +85,62 @@ class AttemptLimiter:
         self._projection: np.ndarray | None = None
         self._lock = threading.Lock()
 
-    def begin(self, address: str, template: Template) -> Ticket:
-        """Count an attempt of this address at this face.
+    def begin(self, address: str) -> Ticket:
+        """Count an attempt of this address, whose face is not known yet.
 
         Raises:
-            TooManyAttemptsError: one of the two has to wait; nothing is counted then.
+            TooManyAttemptsError: it has to wait; nothing is counted then.
         """
         with self._lock:
-            now, address = self._clock(), _network(address)
-            self._forget(self._addresses, now)
-            self._forget(self._faces, now)
-            face = self._known(self._project(template))
-            tried = self._addresses.get(address, _Record()), self._faces.get(face, _Record())
-            free = FREE_ATTEMPTS_PER_ADDRESS, FREE_ATTEMPTS_PER_FACE
-            wait = max(record.wait(number, now) for record, number in zip(tried, free, strict=True))
-            if wait > 0:
-                raise TooManyAttemptsError(wait)
-            for records, key, record in ((self._addresses, address, tried[0]), (self._faces, face, tried[1])):
-                records[key] = _Record(record.failed + 1, now)
-                records.move_to_end(key)
-            return Ticket(address, face, now, (tried[0].newest, tried[1].newest))
+            ticket = Ticket(visitor_of(address), self._clock())
+            self._forget(self._addresses, ticket.began)
+            self._wait(self._addresses, [ticket.address], FREE_ATTEMPTS_PER_ADDRESS, ticket.began)
+            self._count(self._addresses, ticket.address, ticket)
+            return ticket
+
+    def name_face(self, ticket: Ticket, template: Template) -> None:
+        """Count it for the face as well, under whatever photographs that has been tried before.
+
+        Raises:
+            TooManyAttemptsError: this face has to wait. The attempt counts for the address alone then: looking for a
+                face has cost the server its time.
+        """
+        with self._lock:
+            self._forget(self._faces, ticket.began)
+            faces = self._known(self._project(template))
+            self._wait(self._faces, faces, FREE_ATTEMPTS_PER_FACE, ticket.began)
+            for face in faces:
+                self._count(self._faces, face, ticket)
+            ticket.faces = faces
 
     def accepted(self, ticket: Ticket) -> None:
-        """The attempt was no failure: the face starts afresh, and the address has this one back."""
+        """The attempt was no failure."""
         with self._lock:
-            self._faces.pop(ticket.face, None)
             self._give_back(self._addresses, ticket.address)
+            for face in ticket.faces:
+                self._give_back(self._faces, face)
 
     def withdraw(self, ticket: Ticket) -> None:
         """The attempt did not take place: neither the face nor the address has tried."""
         with self._lock:
-            kept = (self._addresses, ticket.address), (self._faces, ticket.face)
-            for (records, key), before in zip(kept, ticket.before, strict=True):
-                self._give_back(records, key)
-                if key in records and records[key].newest == ticket.began:
-                    records[key] = replace(records[key], newest=before)
+            for records, keys in ((self._addresses, [ticket.address]), (self._faces, ticket.faces)):
+                for key in keys:
+                    self._give_back(records, key)
+                    if key in records and records[key].newest == ticket.began:
+                        records[key] = replace(records[key], newest=ticket.before[key])
+
+    @staticmethod
+    def _wait(records: OrderedDict, keys: list, free: int, now: float) -> None:
+        wait = max((records.get(key, _Record()).wait(free, now) for key in keys), default=0.0)
+        if wait > 0:
+            raise TooManyAttemptsError(wait)
+
+    @staticmethod
+    def _count(records: OrderedDict, key: str | bytes, ticket: Ticket) -> None:
+        record = records.get(key, _Record())
+        ticket.before[key] = record.newest
+        records[key] = _Record(record.failed + 1, ticket.began)
+        records.move_to_end(key)
 
     @staticmethod
     def _give_back(records: OrderedDict, key) -> None:
@@ -129,14 +154,15 @@ class AttemptLimiter:
         projected = self._projection @ template.embedding.astype(np.float32)
         return (projected / np.linalg.norm(projected)).astype(np.float32)
 
-    def _known(self, face: np.ndarray) -> bytes:
-        """The remembered face that is this one, or this one."""
+    def _known(self, face: np.ndarray) -> list[bytes]:
+        """All remembered faces that this one is alike to, for it may be the mean of several; or this one."""
         if self._faces:
             known = np.frombuffer(b"".join(self._faces), np.float32).reshape(len(self._faces), -1)
-            similarities = known @ face
-            if similarities.max() >= self.similarity:
-                return list(self._faces)[int(similarities.argmax())]
-        return face.tobytes()
+            alike = np.flatnonzero(known @ face >= self.similarity)
+            if len(alike):
+                faces = list(self._faces)
+                return [faces[number] for number in alike]
+        return [face.tobytes()]
 
     def _forget(self, records: OrderedDict, now: float) -> None:
         """The old, and the oldest where there is no room for one more; the newest stand at the end."""
@@ -147,8 +173,8 @@ class AttemptLimiter:
             del records[oldest]
 
 
-def _network(address: str) -> str:
-    """The address, or the network that counts as one; what is no address stands for itself."""
+def visitor_of(address: str) -> str:
+    """Who counts as one visitor: the address, or the network of an IPv6 address; what is no address is itself."""
     try:
         known = ipaddress.ip_address(address)
     except ValueError:

@@ -1,6 +1,6 @@
 """A probe that was photographed or filmed before: its frames judged one by one, then together."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from authentication.authenticator import Authenticator, Evidence
@@ -18,13 +18,19 @@ class JudgedFrame:
     evidence: Evidence | None
 
 
-def judge_frames(authenticator: Authenticator, template: Template, path: str, expression: str) -> Iterator[JudgedFrame]:
-    """Every frame of a photograph or clip that is looked at.
+def judge_frames(
+    authenticator: Authenticator,
+    template: Template,
+    path: str,
+    expression: str,
+    on_decoded: Callable[[int], None] = lambda pixels: None,
+) -> Iterator[JudgedFrame]:
+    """Every frame of a photograph or clip that is looked at. on_decoded: see `read_frames`.
 
     Raises:
         UnreadableImageError: naming the file and the cause.
     """
-    for seconds, image in read_frames(path):
+    for seconds, image in read_frames(path, on_decoded=on_decoded):
         evidence = authenticator.look(image)
         yield JudgedFrame(seconds, authenticator.decide(template, evidence, expression), evidence)
 

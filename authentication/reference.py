@@ -1,6 +1,6 @@
 """What is told about reference photographs: whether each can be used, and what would make it better."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,15 +33,17 @@ class Reference:
     advice: tuple[str, ...] = ()
 
 
-def examine(authenticator: Authenticator, photographs: Sequence) -> tuple[Template | None, list[Reference]]:
-    """The template of a person's photographs (anything `load_image` reads), and what there is to say about each.
+def examine(
+    authenticator: Authenticator, photographs: Sequence, load: Callable[..., Image.Image] = load_image
+) -> tuple[Template | None, list[Reference]]:
+    """The template of a person's photographs (anything that `load` reads), and what there is to say about each.
 
     None is the template where any photograph cannot be used, or there is none: a template is made of all or not at all.
     """
     references, embeddings = [], []
     for photograph in photographs:
         try:
-            image = load_image(photograph)
+            image = load(photograph)
             evidence = authenticator.look(image)
         except UnreadableImageError as error:
             cause = str(error).removeprefix(f"{name_of(photograph)}: ")

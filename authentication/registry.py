@@ -24,6 +24,8 @@ class _Entry:
     attempt: Attempt
     opened: float
     timer: threading.Timer
+    on_unused: Callable[[], None]
+    used: bool = False  # a picture has been seen
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -47,8 +49,11 @@ class SessionRegistry:
         self._entries: dict[str, _Entry] = {}
         self._lock = threading.Lock()
 
-    def open(self, attempt: Attempt) -> str:
+    def open(self, attempt: Attempt, on_unused: Callable[[], None] = lambda: None) -> str:
         """Register an attempt and return its token.
+
+        Args:
+            on_unused: called when the attempt ends without a single picture: the camera was refused, say.
 
         Raises:
             RegistryFullError: `limit` attempts are open.
@@ -61,7 +66,7 @@ class SessionRegistry:
             timer = threading.Timer(self.lifetime, self.close, (token,))
             timer.daemon = True  # a server that ends does not wait for it
             timer.start()
-            self._entries[token] = _Entry(attempt, self._clock(), timer)
+            self._entries[token] = _Entry(attempt, self._clock(), timer, on_unused)
             return token
 
     def observe(self, token: str, image: Image.Image) -> View:
@@ -77,6 +82,7 @@ class SessionRegistry:
         with entry.lock:
             self._find(token)  # decided, closed or expired while this frame waited
             view = entry.attempt.observe(image, self._clock())
+            entry.used = entry.used or view.size != (0, 0)
             if view.progress.decision is not None:
                 self.close(token)
             return view
@@ -84,9 +90,16 @@ class SessionRegistry:
     def close(self, token: str) -> None:
         """Forget an attempt and its template, if it is still open."""
         with self._lock:
-            entry = self._entries.pop(token, None)
+            entry = self._entries.pop(token, None) if isinstance(token, str) else None
         if entry is not None:
             entry.timer.cancel()
+            if not entry.used:
+                entry.on_unused()
+
+    def knows(self, token: str) -> bool:
+        """Whether an open attempt has this token."""
+        with self._lock:
+            return token in self._entries
 
     def __len__(self) -> int:
         with self._lock:
@@ -104,4 +117,7 @@ class SessionRegistry:
     def _drop_expired(self) -> None:
         now = self._clock()
         for token in [token for token, entry in self._entries.items() if now - entry.opened > self.lifetime]:
-            self._entries.pop(token).timer.cancel()
+            entry = self._entries.pop(token)
+            entry.timer.cancel()
+            if not entry.used:
+                entry.on_unused()

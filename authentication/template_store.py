@@ -7,7 +7,9 @@
 
 A template identifies a person for as long as the face lasts, so nothing of it is written in the clear. The file is one
 Fernet token (AES-128 in CBC mode with HMAC-SHA256, github.com/fernet/spec): whoever changes a byte of it is noticed.
-The revision of the weights is inside; another network's template is refused, since its numbers mean nothing here.
+Inside are the revision of the weights, since another network's numbers mean nothing here, and the name of the file:
+Ben's template renamed to Anna's is refused. The date of enrolment is there too (`enrolled_on`): an old template that
+was put back in the place of a newer one shows by its date.
 """
 
 import argparse
@@ -17,6 +19,8 @@ import os
 import stat
 import sys
 import tempfile
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +28,7 @@ from cryptography.fernet import Fernet, InvalidToken
 
 from authentication.template import Template
 
-FORMAT = 1
+FORMAT = 2  # 1 held no name
 SUFFIX = ".template"
 KEY, KEY_FILE = "FACELIVENET_TEMPLATE_KEY", "FACELIVENET_TEMPLATE_KEY_FILE"  # environment variables
 
@@ -37,6 +41,7 @@ def save_template(template: Template, path: Path, revision: str | None, key: byt
     """Write an encrypted template, readable by its owner alone, as a whole or not at all.
 
     Args:
+        path: its name without the suffix is the person's, and belongs to the template: a renamed file is refused.
         revision: of the weights that made it (`Authenticator.revision`).
         key: by default the one of the environment (`read_key`).
     """
@@ -45,6 +50,8 @@ def save_template(template: Template, path: Path, revision: str | None, key: byt
     path = Path(path)
     record = {
         "format": FORMAT,
+        "name": _name(path),
+        "enrolled": int(time.time()),
         "revision": revision,
         "photographs": template.photographs,
         "embedding": base64.b64encode(template.embedding.astype("<f8").tobytes()).decode(),
@@ -62,26 +69,60 @@ def save_template(template: Template, path: Path, revision: str | None, key: byt
         raise
 
 
-def load_template(path: Path, revision: str | None, key: bytes | None = None) -> Template:
+def load_template(path: Path, revision: str | None, size: int, key: bytes | None = None) -> Template:
     """Read an encrypted template that weights of this revision made.
+
+    Args:
+        size: of the network's embedding (`FaceLiveNetConfig.embedding_dim`).
 
     Raises:
         OSError: there is no such file.
-        TemplateStoreError: another key or changed bytes, another revision, or another format.
+        TemplateStoreError: another key or changed bytes, another revision, name or format, or no template inside.
     """
-    token = Path(path).read_bytes()
-    try:
-        record = json.loads(_fernet(read_key() if key is None else key).decrypt(token))
-    except InvalidToken:
-        raise TemplateStoreError(f"{path}: not encrypted with this key, or changed since") from None
-    if record["format"] != FORMAT:
-        raise TemplateStoreError(f"{path}: of format {record['format']}, this program reads {FORMAT}: enrol again")
+    record = _read(path, key)
     if record["revision"] != revision:
         raise TemplateStoreError(
             f"{path}: made by weights {record['revision']}, these are {revision}: enrol the person again"
         )
-    embedding = np.frombuffer(base64.b64decode(record["embedding"]), "<f8")
-    return Template(embedding.astype(np.float64), record["photographs"])
+    embedding, photographs = record["embedding"], record["photographs"]
+    if len(embedding) != size or not abs(np.linalg.norm(embedding) - 1) < 1e-6 or photographs < 1:
+        raise TemplateStoreError(f"{path}: holds no embedding of {size} numbers and length 1: enrol the person again")
+    return Template(embedding, photographs)
+
+
+def enrolled_on(path: Path, key: bytes | None = None) -> datetime:
+    """When a template was saved, by the clock of the machine that did it. Raises as `load_template` does."""
+    return datetime.fromtimestamp(_read(path, key)["enrolled"], UTC)
+
+
+def _read(path: Path, key: bytes | None) -> dict:
+    """What is inside, with the embedding as (d,) float64."""
+    token, fernet = Path(path).read_bytes(), _fernet(read_key() if key is None else key)
+    try:
+        record = json.loads(fernet.decrypt(token))
+        found = record["format"]
+    except InvalidToken:
+        raise TemplateStoreError(f"{path}: not encrypted with this key, or changed since") from None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise TemplateStoreError(f"{path}: holds no template: enrol the person again") from None
+    if found != FORMAT:
+        raise TemplateStoreError(f"{path}: of format {found!r}, this program reads {FORMAT}: enrol the person again")
+    kinds = {"name": str, "enrolled": int, "revision": str, "photographs": int, "embedding": str}
+    if any(type(record.get(name)) is not kind for name, kind in kinds.items()):
+        raise TemplateStoreError(f"{path}: holds no template: enrol the person again")
+    if record["name"] != _name(path):
+        raise TemplateStoreError(
+            f"{path}: is the template of {record['name']!r}, under another name: give it that back"
+        )
+    try:
+        embedding = np.frombuffer(base64.b64decode(record["embedding"], validate=True), "<f8").astype(np.float64)
+    except ValueError:
+        raise TemplateStoreError(f"{path}: holds no template: enrol the person again") from None
+    return record | {"embedding": embedding}
+
+
+def _name(path: Path) -> str:
+    return Path(path).name.removesuffix(SUFFIX)
 
 
 def read_key() -> bytes:

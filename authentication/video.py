@@ -3,7 +3,7 @@
 import logging
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BufferedIOBase
 from pathlib import Path
 
@@ -63,7 +63,9 @@ def _is_clip(head: bytes, name: str) -> bool:
     return mp4 or avi or transport or head.startswith(CLIP_STARTS)
 
 
-def read_frames(path: str | Path, rate: float = FRAMES_PER_SECOND) -> Iterator[tuple[float | None, Image.Image]]:
+def read_frames(
+    path: str | Path, rate: float = FRAMES_PER_SECOND, on_decoded: Callable[[int], None] = lambda pixels: None
+) -> Iterator[tuple[float | None, Image.Image]]:
     """The frames to judge: (seconds from the clip's start, RGB picture as a player shows it); seconds is None for a
     photograph.
 
@@ -71,6 +73,7 @@ def read_frames(path: str | Path, rate: float = FRAMES_PER_SECOND) -> Iterator[t
 
     Args:
         path: of a file or a pipe; or what else `load_image` takes for a photograph.
+        on_decoded: called with the pixels of every frame of a clip, given or not; what it raises ends the reading.
 
     Raises:
         UnreadableImageError: not a photograph or clip that can be decoded; the message names the file and the cause.
@@ -83,8 +86,8 @@ def read_frames(path: str | Path, rate: float = FRAMES_PER_SECOND) -> Iterator[t
         head = file.read(HEAD)
         file.seek(0)
         if _is_clip(head, name):
-            yield from _sampled(_clip(file, name), rate, name)
-        elif frames := _animation(file):
+            yield from _sampled(_clip(file, name, on_decoded), rate, name)
+        elif frames := _animation(file, on_decoded):
             yield from _sampled(frames, rate, name)
         else:
             file.seek(0)
@@ -103,7 +106,7 @@ def _sampled(frames: Iterator, rate: float, name: str) -> Iterator[tuple[float, 
             yield seconds, picture()
 
 
-def _clip(file: BufferedIOBase, name: str) -> Iterator[tuple]:
+def _clip(file: BufferedIOBase, name: str, on_decoded: Callable[[int], None]) -> Iterator[tuple]:
     """Every frame of a video clip: seconds from its start, and a function that gives the picture."""
     seen = 0
     try:
@@ -119,6 +122,7 @@ def _clip(file: BufferedIOBase, name: str) -> Iterator[tuple]:
             codec.options = {"max_pixels": str(MAX_PIXELS)}  # for frames that are larger than the header says
             start = None
             for index, frame in enumerate(container.decode(stream)):
+                on_decoded(frame.width * frame.height)
                 time = frame.time if frame.time is not None else index / 25
                 start = time if start is None else start
                 yield time - start, lambda frame=frame: _shown(frame, float(stream.sample_aspect_ratio or 1))
@@ -151,7 +155,7 @@ def _shown(frame: av.VideoFrame, pixel_aspect: float) -> Image.Image:
     return image.rotate(frame.rotation, expand=True)  # an angle that no camera writes
 
 
-def _animation(file: BufferedIOBase) -> Iterator[tuple] | None:
+def _animation(file: BufferedIOBase, on_decoded: Callable[[int], None]) -> Iterator[tuple] | None:
     """The frames of an animated WebP, PNG or AVIF; None for what is something else."""
     try:
         image = Image.open(file, formats=[name for name in ANIMATED if name in FORMATS])
@@ -159,13 +163,14 @@ def _animation(file: BufferedIOBase) -> Iterator[tuple] | None:
             return None
     except Exception:  # what is wrong with it, `load_image` says
         return None
-    return _animated(image, name_of(getattr(file, "name", None), "the animation"))
+    return _animated(image, name_of(getattr(file, "name", None), "the animation"), on_decoded)
 
 
-def _animated(image: Image.Image, name: str) -> Iterator[tuple]:
+def _animated(image: Image.Image, name: str, on_decoded: Callable[[int], None]) -> Iterator[tuple]:
     seconds, seen = 0.0, 0
     try:
         for frame in ImageSequence.Iterator(image):
+            on_decoded(frame.width * frame.height)
             frame.load()
             still = frame.copy()
             yield seconds, lambda still=still: load_image(still, name)

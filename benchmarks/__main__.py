@@ -2,6 +2,7 @@
 
     python -m benchmarks inference
     python -m benchmarks live --clients 8 --frame-seconds 0.1 --minutes 10
+    python -m benchmarks hostile
     python -m benchmarks loss
     python -m benchmarks loading --data corpora/drawn:train
     python -m benchmarks training --data corpora/drawn:train --steps 20
@@ -11,6 +12,7 @@ inference  a camera frame from picture to decision, against MTCNN, InceptionResn
 loss       the class-wise triplet loss against torch.cdist and plain broadcasting: memory, time, equal results
 loading    batches of images from a prepared corpus against ImageFolder and per-image transforms: images/s
 live       the demo's server with simulated users before their cameras: frames/s, response times, memory
+hostile    the demo's server beside an attacker: genuine visitors' response times, memory
 onnx       the network alone, PyTorch against its exported graph in 32 and in 8 bits: milliseconds, size, accuracy
 training   the training loop against a plain one with the same network: images/s, share of time waiting for data
 
@@ -26,12 +28,13 @@ from pathlib import Path
 import torch
 from huggingface_hub.errors import StrictDataclassError
 
-from benchmarks import inference, live, loading, loss, onnx, training
+from benchmarks import hostile, inference, live, loading, loss, onnx, training
 from benchmarks.report import machine, machine_text
 from train.loop import Stopped
 
 BENCHMARKS = {
-    "inference": inference, "live": live, "loss": loss, "loading": loading, "onnx": onnx, "training": training,
+    "inference": inference, "live": live, "hostile": hostile, "loss": loss, "loading": loading,
+    "onnx": onnx, "training": training,
 }  # fmt: skip
 
 

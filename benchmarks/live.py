@@ -6,7 +6,6 @@ Tells frames/s and answer times of each client, so that concurrency and frame ra
 long runs (--minutes 10) the server's memory in the first and the last minute, errors, and files that are left.
 """
 
-import base64
 import io
 import json
 import os
@@ -52,100 +51,59 @@ CHANGES = 4  # steps from the face at rest to the action, a tenth of a second ea
 CHANGE_SECONDS = 0.1
 
 
-class GradioError(RuntimeError):
-    """The server answered an event with an error."""
+class RefusedError(RuntimeError):
+    """The server answered a request with a status other than 200; `status` is it."""
+
+    def __init__(self, status: int, text: str):
+        super().__init__(f"{status}: {text[:200]}")
+        self.status = status
 
 
-class GradioPage:
-    """One open page of the demo, speaking Gradio's HTTP as its JavaScript does.
+class Page:
+    """One open page of the demo, asking what its JavaScript asks.
 
     Args:
-        address: of the server, such as http://127.0.0.1:7860.
+        server: its address, such as http://127.0.0.1:7860.
+        source: the address to come from; any of 127.0.0.0/8 is another visitor.
     """
 
-    def __init__(self, address: str):
-        self.http = httpx.Client(base_url=address, timeout=60)
-        self.session = uuid.uuid4().hex[:11]
-        config = self.http.get("/config").raise_for_status().json()
-        self._names = {one["id"]: one["props"].get("elem_id") for one in config["components"]}
-        self._events = {
-            (self._names.get(target), event): (one["id"], len(one["inputs"]))
-            for one in config["dependencies"]
-            for target, event in one["targets"]
-        }
-        self._stream: str | None = None
-        self._messages = self._listen()
+    def __init__(self, server: str, source: str = "127.0.0.1", timeout: float = 60):
+        transport = httpx.HTTPTransport(local_address=source)
+        self.http = httpx.Client(base_url=server, timeout=timeout, transport=transport)
+        self.name = uuid.uuid4().hex
         # The server takes the end of this connection for the page being closed.
-        self._heartbeat = self.http.stream("GET", f"/gradio_api/heartbeat/{self.session}")
-        self._heartbeat.__enter__()
+        self._open = self.http.stream("GET", "/api/page", params={"page": self.name})
+        self._open.__enter__()
 
     def close(self) -> None:
-        self._messages.close()
-        self._heartbeat.__exit__(None, None, None)
+        self._open.__exit__(None, None, None)
         self.http.close()
 
-    def upload(self, name: str, data: bytes) -> dict:
-        """A file as a component's value."""
-        (path,) = self.http.post("/gradio_api/upload", files={"files": (name, data)}).raise_for_status().json()
-        return {"path": path, "meta": {"_type": "gradio.FileData"}, "orig_name": name, "mime_type": "image/png"}
-
-    def call(self, element: str, event: str, data: list) -> list:
-        """Fire an event of a component and wait for what its handler returns.
+    def upload(self, name: str, data: bytes) -> str:
+        """The path under which the server knows a file from now on.
 
         Raises:
-            GradioError: the handler failed.
+            RefusedError: as do all of these.
         """
-        return self._answer(self._join(element, event, data))
+        return _answer(self.http.post("/gradio_api/upload", files={"files": (name, data)}))[0]
 
-    def frame(self, data: list) -> list:
-        """Send one frame of the camera's stream, opening the stream with the first."""
-        if self._stream is None:
-            self._stream = self._join("camera", "stream", data)
-        else:
-            body = self._body("camera", "stream", data)
-            answer = self.http.post(f"/gradio_api/stream/{self._stream}", json=body)
-            if answer.status_code == 404:  # its time limit is over
-                self._stream = self._join("camera", "stream", data)
-        return self._answer(self._stream)
+    def ask(self, route: str, **body) -> list:
+        """What the page's parts show after a request."""
+        return _answer(self.http.post(f"/api/{route}", content=json.dumps({"page": self.name} | body)))
 
-    def stop(self) -> None:
-        """Close the camera's stream, as the browser does when the recording stops."""
-        if self._stream is not None:
-            self.http.post(f"/gradio_api/stream/{self._stream}/close")
-            self._stream = None
+    def start(self, photographs: list[str], token: str = "") -> list:
+        """Open an attempt: token, instruction, steps, note."""
+        return self.ask("start", photographs=photographs, token=token)
 
-    def _body(self, element: str, event: str, data: list) -> dict:
-        number, inputs = self._events[element, event]
-        assert len(data) == inputs, f"{element}.{event} takes {inputs} values"
-        return {"data": data, "fn_index": number, "session_hash": self.session, "event_data": None, "trigger_id": None}
+    def frame(self, picture: bytes, token: str) -> list:
+        """One frame of an attempt: token, instruction, steps, overlay, numbers, timeline."""
+        return _answer(self.http.post("/api/frame", content=picture, headers={"X-Attempt": token}))
 
-    def _join(self, element: str, event: str, data: list) -> str:
-        answer = self.http.post("/gradio_api/queue/join", json=self._body(element, event, data))
-        return answer.raise_for_status().json()["event_id"]
 
-    def _answer(self, event_id: str) -> list:
-        for message in self._messages:
-            if message.get("event_id") != event_id:
-                continue
-            if message["msg"] in ("process_streaming", "process_completed", "process_generating"):
-                if not message["success"]:
-                    raise GradioError(str(message["output"]))
-                if message["msg"] == "process_completed" and event_id == self._stream:
-                    self._stream = None
-                return message["output"]["data"]
-        raise GradioError("the server closed the connection")
-
-    def _listen(self):
-        """The server's messages; the connection ends when nothing is pending, and is opened again."""
-        while True:
-            with self.http.stream("GET", "/gradio_api/queue/data", params={"session_hash": self.session}) as lines:
-                for line in lines.iter_lines():
-                    if line.startswith("data:"):
-                        message = json.loads(line[5:])
-                        if message["msg"] != "heartbeat":
-                            yield message
-                        if message["msg"] == "close_stream":
-                            break
+def _answer(response: httpx.Response) -> list:
+    if response.status_code != 200:
+        raise RefusedError(response.status_code, response.text)
+    return response.json()
 
 
 class Server:
@@ -159,7 +117,7 @@ class Server:
         self._folder = tempfile.TemporaryDirectory(prefix="facelivenet-live-")
         self.uploads = Path(self._folder.name) / "uploads"
         self._log = open(Path(self._folder.name) / "log", "w+")  # noqa: SIM115 – closed with the server
-        environment = os.environ | {"GRADIO_TEMP_DIR": str(self.uploads), "GRADIO_ANALYTICS_ENABLED": "False"}
+        environment = os.environ | {"GRADIO_TEMP_DIR": str(self.uploads)}
         command = [sys.executable, "app.py", "--model", model, "--port", str(port), *arguments]
         self.began = time.monotonic()
         self.process = subprocess.Popen(
@@ -185,7 +143,8 @@ class Server:
         return int(fields["RssAnon"].split()[0]) / 1024
 
     def files(self) -> list[str]:
-        return sorted(path.name for path in self.uploads.rglob("*") if path.is_file())
+        """Names of the files that visitors have uploaded."""
+        return sorted(path.name for path in self.uploads.glob("*/*/*") if path.parent.name != "examples")
 
     def log(self) -> str:
         return Path(self._log.name).read_text(encoding="utf-8")
@@ -207,6 +166,7 @@ class Server:
 class Tally:
     """What one client saw."""
 
+    starts: list[float] = field(default_factory=list)  # seconds from Start pressed to its answer
     answers: list[float] = field(default_factory=list)  # seconds from a frame sent to its answer
     smiles: list[float] = field(default_factory=list)  # seconds from the first whole smile sent until it had passed
     decisions: dict[str, int] = field(default_factory=dict)
@@ -215,8 +175,8 @@ class Tally:
 
 def frames_of(
     person: int, expression: str, strength: float = 1.0, yaw: float = 0.0, count: int = DIFFERENT_FRAMES
-) -> list[dict]:
-    """A drawn person before a camera, every frame another, as the browser sends them."""
+) -> list[bytes]:
+    """A drawn person before a camera, every frame another, as JPEG."""
     face = drawn_frame(person, expression, strength, yaw, seed=1).resize((440, 440))
     rng, frames = np.random.default_rng(0), []
     noise = rng.normal(0, 3, (HEIGHT + 100, WIDTH + 100, 1)).astype(np.float32)
@@ -228,8 +188,7 @@ def frames_of(
         pixels = np.asarray(frame) + noise[y : y + HEIGHT, x : x + WIDTH]
         data = io.BytesIO()
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(data, "JPEG", quality=90)
-        url = f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"
-        frames.append({"path": None, "url": url})
+        frames.append(data.getvalue())
     return frames
 
 
@@ -258,7 +217,7 @@ class Person:
         """An action is shown, and all of it."""
         return self._doing is not None and self._step == CHANGES - 1
 
-    def frame(self, shown: str, now: float) -> dict:
+    def frame(self, shown: str, now: float) -> bytes:
         """The next frame of the camera, after the page has shown this instruction."""
         asked = next((name for name in self._frames if name and name in shown), None)
         if now - self._moved >= CHANGE_SECONDS:
@@ -278,41 +237,46 @@ class Person:
 def visit(address: str, until: float, frame_seconds: float, number: int, person: Person, tally: Tally) -> None:
     """One client: page after page, a few attempts on each, until the time is over."""
     while time.monotonic() < until:
-        page = GradioPage(address)
+        page = Page(address, source=source_of(number))
         try:
-            name = f"reference_{page.session}.png"
-            files = [{"image": page.upload(name, photograph(WELL_KNOWN[number])), "caption": None}]
-            page.call("reference", "change", [files])  # by which a page's photographs are known, and deleted with it
+            files = [page.upload(f"reference_{page.name}.png", photograph(WELL_KNOWN[number]))]
+            page.ask("reference", photographs=files)
             for _ in range(ATTEMPTS_PER_PAGE):
                 if time.monotonic() >= until:
                     break
                 attempt(page, files, until, frame_seconds, person, tally)
-        except (GradioError, httpx.HTTPError) as error:
+        except (RefusedError, httpx.HTTPError) as error:
             tally.errors.append(f"{type(error).__name__}: {error}")
         finally:
             page.close()
 
 
-def attempt(page: GradioPage, files: list, until: float, frame_seconds: float, person: Person, tally: Tally) -> None:
+def attempt(page: Page, files: list, until: float, frame_seconds: float, person: Person, tally: Tally) -> None:
     """Press Start and do what the page asks until it has decided, or the time is over."""
-    token, shown = page.call("start", "click", [files, ""])[:2]
+    pressed = time.monotonic()
+    token, shown = page.start(files)[:2]
+    tally.starts.append(time.monotonic() - pressed)
     due, smiling = time.monotonic(), None
     while token and time.monotonic() < until:
         sent = time.monotonic()
         frame = person.frame(shown, sent)
         smiling = (smiling or sent) if "Now smile" in shown and (smiling or person.whole) else None
-        token, *outputs = page.frame([frame, token])
+        token, *outputs = page.frame(frame, token)
         tally.answers.append(time.monotonic() - sent)
         shown = outputs[0] if isinstance(outputs[0], str) else shown
         if smiling and "Now smile" not in shown and "card rejected" not in shown:
             tally.smiles.append(time.monotonic() - smiling)
         due = max(due + frame_seconds, time.monotonic())
         time.sleep(max(0.0, due - time.monotonic()))
-    page.stop()
     if not token:
         title, reason = re.search(r"<h2>(.*?)</h2><p>(.*?)</p>", shown).groups()
         kind = title if title == "Accepted" else reason
         tally.decisions[kind] = tally.decisions.get(kind, 0) + 1
+
+
+def source_of(number: int) -> str:
+    """The address of a simulated visitor. Only Linux lets a program come from all addresses of 127.0.0.0/8."""
+    return f"127.0.1.{number + 1}" if sys.platform == "linux" else "127.0.0.1"
 
 
 def photograph(person: int) -> bytes:

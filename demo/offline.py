@@ -1,21 +1,23 @@
 """The tabs for what was photographed or filmed before: a clip, and two photographs."""
 
+import json
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
+from threading import Event
 
 import gradio as gr
 import numpy as np
 
 from authentication.attempt import Moment
 from authentication.authenticator import Authenticator
-from authentication.probe import JudgedFrame, decide_probe, judge_frames
+from authentication.probe import decide_probe, judge_frames
 from authentication.reference import examine
 from authentication.template import Template
-from demo import pictures, words
-from demo.components import UploadedClip, UploadedImage
-from demo.uploads import Uploads
-from image_processing_facelivenet import UnreadableImageError, load_image
+from authentication.video import is_clip
+from demo import gradio_page, pictures, words
+from demo.bounded import check_clip, clip_budget, photograph_reader
+from image_processing_facelivenet import UnreadableImageError
 from pipeline_facelivenet import FRAMES_TO_HOLD, Decision
 
 
@@ -26,20 +28,22 @@ class Offline:
         self.authenticator = authenticator
         self.operator = operator
 
-    def on_clip(self, reference: str | None, clip: str | None, expression: str, progress=gr.Progress()):  # noqa: B008
-        """The decision about a clip: its card and the timeline."""
+    def on_clip(self, reference: Path | None, clip: Path | None, expression: str, left: Event) -> list[str]:
+        """The decision about a clip: its card and the timeline. left: set when the visitor has left."""
         if not clip:
-            return _problem(words.CLIP_FIRST), ""
-        template, problem, _ = self._template(reference)
+            return [_problem(words.CLIP_FIRST), ""]
+        if expression not in self.authenticator.config.expressions:
+            return [_problem(words.NOT_KNOWN), ""]
+        template, problem, _ = self._template(reference, left)
         if template is None:
-            return _problem(problem), ""
-        frames: list[JudgedFrame] = []
+            return [_problem(problem), ""]
         try:
-            for frame in judge_frames(self.authenticator, template, clip, expression):
-                frames.append(frame)
-                progress((len(frames), None), desc=words.CLIP_READING, unit="frames")
+            if is_clip(clip):
+                check_clip(clip)
+            budget = clip_budget(clip, left)
+            frames = list(judge_frames(self.authenticator, template, str(clip), expression, budget))
         except (UnreadableImageError, OSError) as error:
-            return _problem(str(error).replace(str(clip), Path(clip).name)), ""
+            return [_problem(str(error).replace(str(clip), clip.name)), ""]
         decision = decide_probe(frames, expression)
         moments = [
             Moment(
@@ -53,30 +57,33 @@ class Offline:
             for frame in frames
         ]
         timeline = pictures.timeline(moments, decision.threshold, self.operator, words.TIMELINE_CLIP)
-        return self._verdict(decision), timeline
+        return [self._verdict(decision), timeline]
 
-    def on_pair(self, reference: str | None, probe: str | None, expression: str):
+    def on_pair(self, reference: Path | None, probe: Path | None, expression: str, left: Event) -> list[str]:
         """The decision about a photograph: its card, the row of what was asked and seen, and both aligned faces."""
         if not probe:
-            return _problem(words.PROBE_FIRST), ""
-        template, problem, face = self._template(reference)
+            return [_problem(words.PROBE_FIRST), ""]
+        if expression not in self.authenticator.config.expressions:
+            return [_problem(words.NOT_KNOWN), ""]
+        template, problem, face = self._template(reference, left)
         if template is None:
-            return _problem(problem), ""
+            return [_problem(problem), ""]
         try:
-            frame = next(judge_frames(self.authenticator, template, probe, expression))
-            if frame.seconds is not None:
-                return _problem(words.PROBE_IS_CLIP), ""
-            picture = load_image(probe)
+            if is_clip(probe):
+                return [_problem(words.PROBE_IS_CLIP), ""]
+            picture = photograph_reader(left)(probe)
         except (UnreadableImageError, OSError) as error:
-            return _problem(str(error).replace(str(probe), Path(probe).name)), ""
-        faces = [face, self.authenticator.crop(picture, frame.evidence)] if frame.evidence else []
-        return self._verdict(frame.decision), pair_row(frame.decision, faces)
+            return [_problem(str(error).replace(str(probe), probe.name)), ""]
+        evidence = self.authenticator.look(picture)
+        decision = self.authenticator.decide(template, evidence, expression)
+        faces = [face, self.authenticator.crop(picture, evidence)] if evidence else []
+        return [self._verdict(decision), pair_row(decision, faces)]
 
-    def _template(self, reference: str | None) -> tuple[Template | None, str, np.ndarray | None]:
+    def _template(self, reference: Path | None, left: Event) -> tuple[Template | None, str, np.ndarray | None]:
         """The template, or what is wrong with the photograph; and its aligned face."""
         if not reference:
             return None, words.NO_REFERENCE, None
-        template, (about,) = examine(self.authenticator, [reference])
+        template, (about,) = examine(self.authenticator, [reference], photograph_reader(left))
         problem = words.PROBLEMS[about.problem].format(cause=about.cause) if about.problem else ""
         return template, problem, about.face
 
@@ -107,33 +114,36 @@ def _problem(text: str) -> str:
     return pictures.card("idle", words.CANNOT_CHECK, text)
 
 
-def build_clip(offline: Offline, uploads: Uploads, expressions: list[str], examples: list[list[str]]) -> None:
+def build_clip(expressions: list[str], examples: list[list[str]]) -> None:
     def media() -> list[gr.components.Component]:
         reference = _photograph(words.PHOTOGRAPH, "clip-reference")
-        return [reference, UploadedClip(label=words.CLIP, sources=["upload"], height=240, buttons=[], elem_id="clip")]
+        return [reference, gr.Video(label=words.CLIP, sources=["upload"], height=240, buttons=[], elem_id="clip")]
 
-    help_text = words.CLIP_HELP.format(frames=FRAMES_TO_HOLD)
-    _build("clip", help_text, media, uploads, expressions, offline.on_clip, examples)
+    _build("clip", words.CLIP_HELP.format(frames=FRAMES_TO_HOLD), media, expressions, examples)
 
 
-def build_pair(offline: Offline, uploads: Uploads, expressions: list[str], examples: list[list[str]]) -> None:
+def build_pair(expressions: list[str], examples: list[list[str]]) -> None:
     def media() -> list[gr.components.Component]:
         with gr.Row():
             return [_photograph(words.PHOTOGRAPH, "pair-reference"), _photograph(words.PROBE, "pair-probe")]
 
-    _build("pair", words.PAIR_HELP, media, uploads, expressions, offline.on_pair, examples)
+    _build("pair", words.PAIR_HELP, media, expressions, examples)
 
 
 def _build(
     name: str,
     help_text: str,
     media: Callable[[], list[gr.components.Component]],
-    uploads: Uploads,
     expressions: list[str],
-    handler: Callable,
     examples: list[list[str]],
 ) -> None:
-    """A tab: what `media` makes, an expression and a button; beside them the card and what else the handler returns."""
+    """A tab: what `media` makes, an expression and a button; beside them the card and the details.
+
+    What they do is in `page.js`.
+
+    Args:
+        name: of the route that judges, and of the elements.
+    """
     gr.HTML(f'<p class="lead">{help_text}</p>')
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
@@ -144,26 +154,18 @@ def _build(
             verdict = gr.HTML(elem_id=f"{name}-verdict", min_height=130)
             details = gr.HTML(elem_id=f"{name}-details")
     for file in files:
-        file.change(
-            uploads.on_change,
-            file,
-            trigger_mode="multiple",  # of two in a row the first is a file as well
-            show_progress="hidden",
-            api_visibility="private",
-        )
-    check.click(
-        handler,
-        inputs,
-        [verdict, details],
-        concurrency_limit=1,
-        show_progress_on=[verdict],
-        api_visibility="private",
+        file.change(None, file, js="(file) => faceLiveNet.given(file)")
+    looking = json.dumps(pictures.card("idle", words.LOOKING, ""))
+    check.click(None, None, [verdict, details], js=f"() => [{looking}, '']").then(
+        None, inputs, [verdict, details], js=f"(...all) => faceLiveNet.check('{name}', ...all)"
     )
-    gr.Examples(examples, inputs, label=words.EXAMPLES, api_visibility="private")
+    values = json.dumps([[*map(gradio_page.file_value, files), asked] for *files, asked in examples])
+    dataset = gr.Dataset(components=inputs, samples=examples, type="index", label=words.EXAMPLES)
+    dataset.click(None, dataset, inputs, js=f"(row) => faceLiveNet.example({values}[row])")
 
 
 def _photograph(label: str, name: str) -> gr.Image:
-    return UploadedImage(label=label, sources=["upload"], height=220, buttons=[], elem_id=name, min_width=140)
+    return gr.Image(label=label, sources=["upload"], height=220, buttons=[], elem_id=name, min_width=140)
 
 
 def _expression(expressions: list[str]) -> gr.Dropdown:

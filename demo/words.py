@@ -10,12 +10,15 @@ TABS = {"live": "Live", "clip": "Video clip", "pair": "Two photographs", "model"
 
 REFERENCE = "1 · Your photograph"
 REFERENCE_HELP = "Upload one or take it with the camera. Several of the same person are better than one."
+NAME, NAME_HELP = "1 · Your name", "As the operator has enrolled you."
 START, AGAIN = "2 · Start", "Try again"
 CAMERA = "3 · Camera"
 PRIVACY = (
     "The camera's pictures are judged at once and never stored. Your photograph is deleted when you leave the page, "
     "or after {minutes} minutes."
 )
+
+PRIVACY_ENROLLED = "The camera's pictures are judged at once and never stored."
 
 ASK = {
     "neutral": "Look into the camera with a neutral face",
@@ -76,6 +79,8 @@ REJECTED = "Rejected"
 CANNOT_USE = "This photograph cannot be used"
 SEE_NOTE = "Below the photograph it says why. Please give another one."
 OVER, OVER_HELP = "This attempt is over", "Press Start for a new one."
+BUSY, BUSY_HELP = "Busy", "Too many requests at once. Please try again in a moment."
+NO_ANSWER, NO_ANSWER_HELP = "No answer", "The server could not be reached, or could not read what was sent. Try again."
 FULL, FULL_HELP = "Too many people at once", "Please try again in a minute."
 WAIT, WAIT_HELP = "Too many failed attempts", "Please try again in {wait}."
 SECONDS_LEFT = "{seconds} s left"
@@ -107,8 +112,8 @@ LIVE_ADVICE = {
 }
 """About the picture of the face: `View.advice`."""
 
-NOT_UPLOADED = "This is not a file that was uploaded here."
 NO_REFERENCE = "Please give a photograph first."
+NO_NAME = "Please say who you are first."
 DELETED = "The photograph has been deleted by now. Please give it again."
 TOO_MANY_REFERENCES = "At most {most} photographs, please."
 PROBLEMS = {
@@ -139,7 +144,7 @@ PAIR_HELP = "Is it the same person, and do they show what was asked for?"
 CLIP_FIRST, PROBE_FIRST = "Please give a clip first.", "Please give a photograph to check first."
 CANNOT_CHECK = "This cannot be checked"
 PROBE_IS_CLIP = "This is a video clip. Check it in the tab for clips."
-CLIP_READING = "Looking at the clip"
+LOOKING = "Looking …"
 SAME, NOT_SAME, NOT_KNOWN = "the same person", "another person", "not known"
 ROW_PERSON, ROW_ASKED, ROW_SEEN, ROW_DECISION = "Person", "Asked for", "Seen", "Decision"
 

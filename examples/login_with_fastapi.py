@@ -62,8 +62,10 @@ def begin(user: str, request: Request) -> dict:
         raise HTTPException(404, f"{user} is not enrolled")
     session = ChallengeSession(draw_challenge(authenticator.actions), alternatives=authenticator.actions)
     try:
-        ticket = limiter.begin(request.client.host, template)
-        token = sessions.open(Attempt(authenticator, template, session, partial(limiter.accepted, ticket)))
+        ticket = limiter.begin(request.client.host)
+        limiter.name_face(ticket, template)
+        attempt = Attempt(authenticator, template, session, partial(limiter.accepted, ticket))
+        token = sessions.open(attempt, partial(limiter.withdraw, ticket))  # one without any picture does not count
     except (TooManyAttemptsError, RegistryFullError) as error:
         raise HTTPException(429, str(error)) from error
     users[token] = user

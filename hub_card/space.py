@@ -16,7 +16,9 @@ def stage_space(folder: Path, repo_id: str, out: Path) -> None:
     """Write the Space of a built folder to `out`; `repo_id` is the model's, which its page links."""
     files = project_files(APP)
     styles = {
-        path.relative_to(REPOSITORY) for room in {f.parent for f in files} for path in (REPOSITORY / room).glob("*.css")
+        path.relative_to(REPOSITORY)
+        for room in {file.parent for file in files}
+        for path in (REPOSITORY / room).glob("*.[cj]s*")
     }
     for name in sorted(files | styles | {*BESIDE}):
         (out / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,9 @@
 """Templates on disk: unreadable without the key, of no use to another network, and never half written."""
 
+import base64
+import json
 import os
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -9,9 +12,11 @@ from cryptography.fernet import Fernet
 from authentication.__main__ import main
 from authentication.template import Template
 from authentication.template_store import (
+    FORMAT,
     KEY,
     KEY_FILE,
     TemplateStoreError,
+    enrolled_on,
     load_template,
     new_key_file,
     read_key,
@@ -35,7 +40,7 @@ def template() -> Template:
 def test_what_is_saved_comes_back_and_is_not_in_the_file(key, template, tmp_path):
     path = tmp_path / "anna.template"
     save_template(template, path, "abc123", key)
-    again = load_template(path, "abc123", key)
+    again = load_template(path, "abc123", 1792, key)
     assert np.array_equal(again.embedding, template.embedding) and again.photographs == 2
     content = path.read_bytes()
     assert b"abc123" not in content and template.embedding.tobytes()[:32] not in content
@@ -49,7 +54,7 @@ def test_another_network_s_template_is_refused(key, template, tmp_path):
     save_template(template, path, "abc123", key)
     for other in ("def456", "abc123-int8", "", None):
         with pytest.raises(TemplateStoreError, match=r"made by weights abc123, these are .*: enrol the person again"):
-            load_template(path, other, key)
+            load_template(path, other, 1792, key)
     with pytest.raises(TemplateStoreError, match="no revision to bind"):
         save_template(template, path, None, key)
 
@@ -58,24 +63,67 @@ def test_a_wrong_key_or_a_changed_byte_is_noticed(key, template, tmp_path):
     path = tmp_path / "anna.template"
     save_template(template, path, "abc123", key)
     with pytest.raises(TemplateStoreError, match=r"anna\.template: not encrypted with this key, or changed since"):
-        load_template(path, "abc123", Fernet.generate_key())
+        load_template(path, "abc123", 1792, Fernet.generate_key())
     content = path.read_bytes()
     for place in (0, 12, len(content) // 2, len(content) - 3):
         path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
         with pytest.raises(TemplateStoreError, match="changed since"):
-            load_template(path, "abc123", key)
+            load_template(path, "abc123", 1792, key)
     path.write_bytes(content[:-40])
     with pytest.raises(TemplateStoreError, match="changed since"):
-        load_template(path, "abc123", key)
+        load_template(path, "abc123", 1792, key)
     with pytest.raises(TemplateStoreError, match="is not one"):
-        load_template(path, "abc123", b"secret")
+        load_template(path, "abc123", 1792, b"secret")
 
 
-def test_a_template_of_another_format_is_refused(key, tmp_path):
+def record_of(template: Template, **changed) -> dict:
+    content = base64.b64encode(template.embedding.tobytes()).decode()
+    return {
+        "format": FORMAT, "name": "anna", "enrolled": 7, "revision": "abc123", "photographs": 1, "embedding": content,
+    } | changed  # fmt: skip
+
+
+def test_a_template_of_another_format_is_refused(key, template, tmp_path):
     path = tmp_path / "anna.template"
-    path.write_bytes(Fernet(key).encrypt(b'{"format": 2, "revision": "abc123"}'))
-    with pytest.raises(TemplateStoreError, match="of format 2, this program reads 1"):
-        load_template(path, "abc123", key)
+    for other in (1, 3, "2", None):
+        path.write_bytes(Fernet(key).encrypt(json.dumps(record_of(template, format=other)).encode()))
+        with pytest.raises(TemplateStoreError, match=f"of format {other!r}, this program reads {FORMAT}"):
+            load_template(path, "abc123", 1792, key)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"7", b"[]", b"{}", b"\xff", b"[" * 100_000, {"name": None}, {"name": 7}, {"enrolled": "x"},
+        {"photographs": 0}, {"photographs": "1"}, {"photographs": True}, {"embedding": 7}, {"embedding": "no base64!"},
+        {"embedding": ""}, {"embedding": base64.b64encode(bytes(7)).decode()},
+        {"embedding": base64.b64encode(np.ones(100).tobytes()).decode()},
+        {"embedding": base64.b64encode(np.ones(1792).tobytes()).decode()},
+        {"embedding": base64.b64encode(np.full(1792, np.nan).tobytes()).decode()},
+        {"embedding": base64.b64encode(np.zeros(1792).tobytes()).decode()},
+    ],
+)  # fmt: skip
+def test_the_right_key_and_the_wrong_content(key, template, tmp_path, content):
+    path = tmp_path / "anna.template"
+    record = content if isinstance(content, bytes) else json.dumps(record_of(template, **content)).encode()
+    path.write_bytes(Fernet(key).encrypt(record))
+    with pytest.raises(TemplateStoreError, match=r"anna\.template: holds no .*: enrol the person again"):
+        load_template(path, "abc123", 1792, key)
+    path.write_bytes(Fernet(key).encrypt(json.dumps(record_of(template)).encode()))
+    assert np.array_equal(load_template(path, "abc123", 1792, key).embedding, template.embedding)
+
+
+def test_a_template_belongs_to_its_name_and_tells_its_date(key, template, tmp_path):
+    ben, anna, moved = tmp_path / "ben.template", tmp_path / "anna.template", tmp_path / "x" / "ben.template"
+    before = datetime.now(UTC).replace(microsecond=0)
+    save_template(template, ben, "abc123", key)
+    anna.write_bytes(ben.read_bytes())
+    with pytest.raises(TemplateStoreError, match=r"anna\.template: is the template of 'ben', under another name"):
+        load_template(anna, "abc123", 1792, key)
+    moved.parent.mkdir()
+    ben.rename(moved)
+    assert load_template(moved, "abc123", 1792, key).photographs == template.photographs
+    assert before <= enrolled_on(moved, key) <= datetime.now(UTC)
 
 
 def test_the_key_comes_from_the_environment_or_a_file_of_ones_own(key, tmp_path, monkeypatch):

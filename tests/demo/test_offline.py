@@ -1,10 +1,11 @@
 """The tabs for clips and photographs, the model's tab, the examples, and the command that starts the app."""
 
 import json
+import socket
 from pathlib import Path
+from threading import Event
 
 import av
-import gradio as gr
 import pytest
 from PIL import Image
 
@@ -12,6 +13,13 @@ import app
 from authentication.authenticator import DEFAULT_MODEL
 from demo import model, offline, pictures, words
 from demo.examples import draw_examples
+
+HERE = Event()  # of a visitor who has not left
+
+
+def given(row: list[str]) -> tuple[Path, Path, str]:
+    """An example as the server hands it to a handler."""
+    return Path(row[0]), Path(row[1]), row[2]
 
 
 @pytest.fixture(scope="module")
@@ -25,44 +33,44 @@ def tab(shipped):
 
 
 def test_clips(tab, examples):
-    (reference, clip, asked), (stranger, *_) = examples[0]
-    verdict, timeline = tab.on_clip(reference, clip, asked)
+    (reference, clip, asked), (stranger, *_) = map(given, examples[0])
+    verdict, timeline = tab.on_clip(reference, clip, asked, HERE)
     assert "card accepted" in verdict and timeline.count('class="counted') > 3
-    verdict, _ = tab.on_clip(stranger, clip, asked)
+    verdict, _ = tab.on_clip(stranger, clip, asked, HERE)
     assert "card rejected" in verdict and "does not match" in verdict
-    verdict, _ = tab.on_clip(reference, clip, "sad")
+    verdict, _ = tab.on_clip(reference, clip, "sad", HERE)
     assert "was not seen" in verdict
     assert "0." not in verdict, "scores are for the operator"
 
 
 def test_pairs(tab, shipped, examples):
-    outcomes = [tab.on_pair(*row) for row in examples[1]]
+    outcomes = [tab.on_pair(*given(row), HERE) for row in examples[1]]
     assert ["card accepted" in verdict for verdict, _ in outcomes] == [True, False, False]
     same, neutral, stranger = (row for _, row in outcomes)
     assert same.count("<img") == 2 and words.SAME in same and words.ACCEPTED in same
     assert words.SHOWN["neutral"] in neutral and words.NOT_SAME in stranger
     operator = offline.Offline(shipped, operator=True)
-    assert "threshold" in operator.on_pair(*examples[1][0])[0]
+    assert "threshold" in operator.on_pair(*given(examples[1][0]), HERE)[0]
 
 
 def test_what_cannot_be_checked(tab, examples, tmp_path):
-    reference, probe, asked = examples[1][0]
+    reference, probe, asked = given(examples[1][0])
     text, nobody = tmp_path / "text.mp4", tmp_path / "nobody.png"
     text.write_text("no clip")
     Image.new("RGB", (300, 300), "grey").save(nobody)
-    assert words.NO_REFERENCE in tab.on_pair(None, probe, asked)[0]
-    assert words.PROBE_FIRST in tab.on_pair(reference, None, asked)[0]
-    assert words.CLIP_FIRST in tab.on_clip(reference, None, asked)[0]
-    assert words.PROBLEMS["no_face"] in tab.on_pair(str(nobody), probe, asked)[0]
-    broken = tab.on_clip(reference, str(text), asked)[0]
+    assert words.NO_REFERENCE in tab.on_pair(None, probe, asked, HERE)[0]
+    assert words.PROBE_FIRST in tab.on_pair(reference, None, asked, HERE)[0]
+    assert words.CLIP_FIRST in tab.on_clip(reference, None, asked, HERE)[0]
+    assert words.PROBLEMS["no_face"] in tab.on_pair(nobody, probe, asked, HERE)[0]
+    broken = tab.on_clip(reference, text, asked, HERE)[0]
     assert "text.mp4: not a clip" in broken and str(tmp_path) not in broken, "no folder of the server is told"
-    assert "No face was found" in tab.on_pair(reference, str(nobody), asked)[0]
-    assert words.PROBE_IS_CLIP in tab.on_pair(reference, examples[0][0][1], asked)[0]
+    assert "No face was found" in tab.on_pair(reference, nobody, asked, HERE)[0]
+    assert words.PROBE_IS_CLIP in tab.on_pair(reference, Path(examples[0][0][1]), asked, HERE)[0]
 
 
 def test_a_clip_of_one_frame_is_no_photograph(tab, examples, tmp_path):
     """Where three frames in a row have to count one does not do, whatever it shows."""
-    reference, smiling, asked = examples[1][0]
+    reference, smiling, asked = given(examples[1][0])
     clip = tmp_path / "short.mp4"
     with av.open(str(clip), "w") as container:
         stream = container.add_stream("libx264", rate=1)
@@ -70,10 +78,10 @@ def test_a_clip_of_one_frame_is_no_photograph(tab, examples, tmp_path):
         stream.pix_fmt = "yuv420p"
         container.mux(stream.encode(av.VideoFrame.from_image(Image.open(smiling).convert("RGB"))))
         container.mux(stream.encode())
-    assert "card accepted" in tab.on_pair(reference, smiling, asked)[0]
-    verdict, _ = tab.on_clip(reference, str(clip), asked)
+    assert "card accepted" in tab.on_pair(reference, smiling, asked, HERE)[0]
+    verdict, _ = tab.on_clip(reference, clip, asked, HERE)
     assert "card rejected" in verdict and "not held long enough" in verdict
-    assert words.PROBE_IS_CLIP in tab.on_pair(reference, str(clip), asked)[0]
+    assert words.PROBE_IS_CLIP in tab.on_pair(reference, clip, asked, HERE)[0]
 
 
 def test_the_models_numbers_are_those_of_its_results(shipped, tmp_path):
@@ -105,7 +113,7 @@ def renamed(folder: Path, **names: str) -> str:
 @pytest.fixture
 def refused(monkeypatch, capsys):
     """What the command says when it does not serve."""
-    monkeypatch.setattr(gr.Blocks, "launch", lambda *_, **__: pytest.fail("it serves"))
+    monkeypatch.setattr(app, "serve", lambda *_, **__: pytest.fail("it serves"))
 
     def refused(*arguments: str) -> str:
         assert app.main(list(arguments)) == 2
@@ -133,6 +141,16 @@ def test_a_model_with_an_expression_the_page_cannot_ask_for(refused, tmp_path):
     model = renamed(tmp_path, happy="delighted")
     assert sentence in refused("--model", model)
     assert sentence in refused("--model", model, "--challenge", "delighted")
+
+
+def test_a_port_that_is_taken_is_one_sentence(refused, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        assert f"cannot listen on 127.0.0.1, port {port}: Address already in use" in refused("--port", port)
+        monkeypatch.setenv("GRADIO_SERVER_PORT", port)
+        assert f"port {port}" in refused(), "the variable counts where --port is not given"
+    assert "--port 70000: a number from 0 to 65535" in refused("--port", "70000")
+    assert "--port x: a number" in refused("--port", "x")
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "inf", "nan"])

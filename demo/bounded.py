@@ -1,0 +1,68 @@
+"""What strangers upload, read within limits: photographs of any camera, clips whose work is known before it is done."""
+
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+
+import av
+from PIL import Image
+
+from image_processing_facelivenet import UnreadableImageError, load_image
+
+MOST_PHOTOGRAPH_PIXELS = 13_000_000  # 4032 x 3024 is what most phones give
+MOST_FRAME_PIXELS = 3840 * 2160  # of a clip
+MOST_CLIP_PIXELS = 4_000_000_000  # of all its frames together: 64 seconds of 1920 x 1080 at 30 a second, 16 of 4K
+MOST_CLIP_FRAMES = 4000
+
+
+def photograph_reader(left: Event) -> Callable[[Path], Image.Image]:
+    """`load_image` for uploaded photographs, as long as somebody waits for them.
+
+    left: set when the visitor has left; then the next one is an UnreadableImageError.
+    """
+
+    def read(path: Path) -> Image.Image:
+        _check(path, left)
+        return load_image(path, max_pixels=MOST_PHOTOGRAPH_PIXELS)
+
+    return read
+
+
+def check_clip(path: Path) -> None:
+    """Count the frames of a clip without decoding any.
+
+    Raises:
+        UnreadableImageError: it would be too much work, or is no clip.
+    """
+    try:
+        with av.open(str(path)) as container:
+            stream = next(iter(container.streams.video), None)
+            if stream is None or stream.codec_context is None:
+                return  # the reader says what is wrong with it
+            pixels = stream.codec_context.width * stream.codec_context.height
+            frames = 0
+            for packet in container.demux(stream):
+                frames += packet.size > 0
+                if pixels > MOST_FRAME_PIXELS or frames > MOST_CLIP_FRAMES or frames * pixels > MOST_CLIP_PIXELS:
+                    raise UnreadableImageError(f"{path}: too long or too large a clip; a few seconds are enough")
+    except av.FFmpegError:
+        return  # broken off: judged as far as it goes, or refused by the reader
+
+
+def clip_budget(path: Path, left: Event) -> Callable[[int], None]:
+    """To be called with the pixels of every decoded frame: those may be more than the clip's header says."""
+    spent = 0
+
+    def count(pixels: int) -> None:
+        nonlocal spent
+        _check(path, left)
+        spent += pixels
+        if pixels > MOST_FRAME_PIXELS or spent > MOST_CLIP_PIXELS:
+            raise UnreadableImageError(f"{path}: too long or too large a clip; a few seconds are enough")
+
+    return count
+
+
+def _check(path: Path, left: Event) -> None:
+    if left.is_set():
+        raise UnreadableImageError(f"{path}: nobody waits for it any more")

@@ -1,0 +1,142 @@
+"""What is let through to the application: known routes, bodies of a known size, pages of our own, and nothing else.
+
+Everything is decided from the request's head, before any of its body is read, under whatever path the page is served.
+"""
+
+import ipaddress
+import re
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from authentication.limits import visitor_of
+from demo.visitors import BusyError, OpenRequests
+
+LOCAL_NAMES = ("localhost", "localhost.localdomain")
+SPACES_FRAMES = "https://huggingface.co https://*.huggingface.co https://*.hf.space"
+
+
+@dataclass(frozen=True)
+class Route:
+    """path: a regular expression for the whole path, below the root. body: its most bytes. each: open per visitor."""
+
+    methods: tuple[str, ...]
+    path: str
+    body: int = 0
+    each: int = 32
+
+
+class Gate:
+    """ASGI middleware. Answers 404 and 405 for what is no route, 403 for a foreign host or page, 413 and 429.
+
+    Args:
+        routes: those that exist; the first whose path fits decides.
+        root: path below which a proxy serves the page, such as /face; requests may come with it or without.
+        hosts: names by which the server may be called, besides addresses and this machine's own names; "*" for any.
+        framed_by: origins that may show the page in a frame, besides itself.
+    """
+
+    def __init__(
+        self, app: ASGIApp, routes: Sequence[Route], root: str = "", hosts: Sequence[str] = (), framed_by: str = ""
+    ):
+        self.app = app
+        self.routes = [(route, re.compile(route.path), OpenRequests(route.each, 8 * route.each)) for route in routes]
+        self.root = root.rstrip("/")
+        self.hosts = {name.lower() for name in (*LOCAL_NAMES, socket.gethostname(), socket.getfqdn(), *hosts)}
+        self.named = {name.lower() for name in hosts}
+        self.framed_by = framed_by
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            return await self.app(scope, receive, send)
+        if scope["type"] != "http":
+            return await send({"type": "websocket.close", "code": 1008})
+        path = self._below_root(scope["path"])
+        fits = [one for one in self.routes if one[1].fullmatch(path)]
+        found = next((one for one in fits if scope["method"] in one[0].methods), None)
+        refused = self._refusal(Headers(scope=scope), scope["method"], found[0] if found else None)
+        if found is None:
+            refused = (405, "method not allowed") if fits else (404, "not found")
+        send = self._protected(send)
+        if refused:
+            return await _answer(*refused)(scope, receive, send)
+        scope = scope | {"path": path, "raw_path": path.encode(), "root_path": ""}
+        client = scope.get("client")
+        try:
+            with found[2].one_more(visitor_of(client[0] if client else "")):
+                await self._limited(scope, receive, send, found[0].body)
+        except BusyError:
+            await _answer(429, "too many requests at once")(scope, receive, send)
+
+    def _below_root(self, path: str) -> str:
+        if self.root and (path == self.root or path.startswith(f"{self.root}/")):
+            return path[len(self.root) :] or "/"
+        return path
+
+    def _refusal(self, headers: Headers, method: str, route: Route | None) -> tuple[int, str] | None:
+        host = headers.get("host", "")
+        if not self._is_ours(host):
+            return 403, f"not served under the name {host[:100]!r}: start with --allowed-hosts NAME"
+        origin = headers.get("origin")
+        if method not in ("GET", "HEAD") and origin is not None and not self._is_own_page(origin, host):
+            return 403, "not from a page of this server"
+        length = headers.get("content-length", "0")
+        if route and (not length.isdecimal() or int(length) > route.body):
+            return 413, f"more than {route.body} bytes"
+        return None
+
+    def _is_ours(self, host: str) -> bool:
+        """An address cannot be a foreign name that was bound to this machine (DNS rebinding)."""
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+            ipaddress.ip_address(name)
+            return True
+        except ValueError:
+            return bool(host) and "@" not in host and (name in self.hosts or "*" in self.hosts)
+
+    def _is_own_page(self, origin: str, host: str) -> bool:
+        try:
+            parts = urlsplit(origin)
+            return parts.netloc.lower() == host.lower() or parts.hostname in self.named
+        except ValueError:
+            return False
+
+    async def _limited(self, scope: Scope, receive: Receive, send: Send, most: int) -> None:
+        """The body's length may not have been announced, or be another one."""
+        read = 0
+
+        async def counted() -> Message:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > most:
+                raise HTTPException(413, f"more than {most} bytes")
+            return message
+
+        await self.app(scope, counted, send)
+
+    def _protected(self, send: Send) -> Send:
+        async def protected(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["Content-Security-Policy"] = f"frame-ancestors 'self' {self.framed_by}".rstrip()
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers["Referrer-Policy"] = "no-referrer"
+                if not self.framed_by:  # this older header cannot name several
+                    headers["X-Frame-Options"] = "SAMEORIGIN"
+            await send(message)
+
+        return protected
+
+
+def _answer(status: int, text: str) -> JSONResponse:
+    headers = {"Retry-After": "1"} if status == 429 else {}
+    if status == 413:
+        headers["Connection"] = "close"  # the rest of the body is not read
+    return JSONResponse({"error": text}, status, headers)

@@ -1,0 +1,72 @@
+"""All that is known of Gradio's inside: which of its routes its page needs, and what its components send and take.
+
+Gradio draws the page and nothing else. Its queue, its events on the server, its uploads and its session state are not
+used and not open: what the page does are requests of `page.js` to the routes of `server.py`.
+"""
+
+import os
+from pathlib import Path
+
+import fastapi
+import gradio as gr
+
+from demo.gate import Route
+
+FILE = "/gradio_api/file="  # below which the page looks for what was uploaded
+UPLOAD = "/gradio_api/upload"
+UPLOAD_PROGRESS = "/gradio_api/upload_progress"
+ROUTES = (
+    Route(("GET", "HEAD"), "/"),
+    Route(("GET", "HEAD"), r"/(config|theme\.css|favicon\.ico|robots\.txt|manifest\.json)", each=64),
+    Route(("GET", "HEAD"), r"/(assets|static)/(?:[\w@+-][\w.@+-]*/)*[\w@+-][\w.@+-]*", each=256),
+)
+
+
+def before_building(folder: Path) -> None:
+    """Where Gradio keeps copies of the examples. It must not ask its makers for anything."""
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+
+def copies(page: gr.Blocks) -> list[str]:
+    """The files of the page's own that Gradio has copied: those the page may show."""
+    return [file for block in page.blocks.values() for file in block.keep_in_cache]
+
+
+def mount(app: fastapi.FastAPI, page: gr.Blocks, root: str, style: Path, script: Path) -> None:
+    """Serve the page below an application's other routes.
+
+    Args:
+        root: the path below which a proxy serves the application, or "".
+    """
+    gr.mount_gradio_app(
+        app,
+        page,
+        path="",
+        root_path=root or None,
+        theme=gr.themes.Soft(primary_hue="blue", font=["system-ui", "sans-serif"]),
+        css_paths=[style],
+        head=f"<script>{script.read_text(encoding='utf-8')}</script>",
+        footer_links=[],
+        run_history=False,
+        ssr_mode=False,
+        enable_monitoring=False,
+        pwa=False,
+        mcp_server=False,
+        show_error=False,
+    )
+
+
+def path_of(value: object) -> object:
+    """The path in what a component of pictures or clips sends as its value."""
+    return value.get("path") if isinstance(value, dict) else None
+
+
+def paths_of(value: object) -> list:
+    """The paths in what a gallery sends."""
+    return [path_of(one.get("image")) if isinstance(one, dict) else None for one in value or ()]
+
+
+def file_value(path: str | Path) -> dict:
+    """A file as the value of a component; `page.js` adds its URL."""
+    return {"path": str(path), "orig_name": Path(path).name, "meta": {"_type": "gradio.FileData"}}

@@ -1,0 +1,131 @@
+// What the page does. Gradio draws its parts; each calls one of these functions, which ask the server (server.py) and
+// return what the parts show. The camera's frames are sent as JPEG, the next one when the last was answered.
+const faceLiveNet = (() => {
+  const base = location.pathname.replace(/\/?$/, "/");
+  const page = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  const canvas = document.createElement("canvas");
+  const find = (id) => document.getElementById(id);
+  const pathOf = (file) => file?.path ?? null;
+  let words = {}, frameMilliseconds = 100, run = 0;
+
+  const card = (name) => words[name] ?? "";
+  // browsers' other names for the errors that have a card
+  const sameAs = { SecurityError: "NotAllowedError", OverconstrainedError: "NotFoundError", AbortError: "NotReadableError" };
+
+  // The answer, or the name of what went wrong.
+  async function ask(name, body) {
+    try {
+      const answer = await fetch(`${base}api/${name}`, {
+        method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ ...body, page }),
+      });
+      if (answer.ok) return await answer.json();
+      return { 410: "deleted", 429: "busy" }[answer.status] ?? "none";
+    } catch {
+      return "none";
+    }
+  }
+
+  const photographsOf = (who) => (typeof who === "string" ? { name: who } : { photographs: (who ?? []).map((one) => pathOf(one.image ?? one.video)) });
+
+  function opened(milliseconds, texts) {
+    frameMilliseconds = milliseconds;
+    words = texts;
+    const live = { instruction: "assertive", progress: "off", note: "polite" };
+    for (const [id, how] of Object.entries(live)) find(id)?.setAttribute("aria-live", how);
+    new EventSource(`${base}api/page?page=${page}`); // the server takes its end for the end of the page
+  }
+
+  async function reference(photographs) {
+    if (!photographs?.length) return "";
+    const answer = await ask("reference", photographsOf(photographs));
+    return Array.isArray(answer) ? answer[0] : card(answer);
+  }
+
+  async function given(file) {
+    if (file) await ask("given", { file: pathOf(file.video ?? file) });
+  }
+
+  async function check(name, first, second, expression) {
+    const answer = await ask(name, { reference: pathOf(first), probe: pathOf(second?.video ?? second), expression });
+    return Array.isArray(answer) ? answer : [card(answer), ""];
+  }
+
+  const example = ([first, second, expression]) => [first, second, expression].map((value) =>
+    value?.path ? { ...value, url: `${location.origin}${base}gradio_api/file=${value.path}` } : value);
+
+  async function camera() {
+    const video = find("camera");
+    if (!video.srcObject?.active) {
+      if (!navigator.mediaDevices) throw { name: "InsecureContext" };
+      const wanted = { facingMode: "user", width: { ideal: 640 }, height: { ideal: 480 } };
+      video.srcObject = await navigator.mediaDevices.getUserMedia({ video: wanted });
+      await video.play();
+    }
+    return video;
+  }
+
+  function stop() {
+    run++;
+    const video = find("camera");
+    for (const track of video.srcObject?.getTracks() ?? []) track.stop();
+    video.srcObject = null;
+  }
+
+  // Returns what the token, the instruction, the steps and the note show.
+  async function start(who, token) {
+    run++;
+    const body = { ...photographsOf(who), token };
+    const given = typeof who === "string" ? who : body.photographs.length;
+    if (given) find("instruction").scrollIntoView({ block: "start" });
+    let video = null;
+    let answer = await ask("start", body);
+    if (!Array.isArray(answer)) return ["", card(answer), "", card("")];
+    if (answer[0]) {
+      try {
+        video = await camera();
+      } catch (error) {
+        return [answer[0], card(sameAs[error.name] ?? error.name) || card("other"), "", answer[3]]; // the next start closes this attempt
+      }
+      show([answer[0], answer[1], answer[2], "", "", ""]);
+      send(video, answer[0], run);
+    }
+    return answer.map((value, place) => value ?? (place === 3 ? "" : value));
+  }
+
+  const picture = (video) => new Promise((done) => {
+    canvas.width = video.videoWidth;
+    canvas.height = video.videoHeight;
+    canvas.getContext("2d").drawImage(video, 0, 0);
+    canvas.toBlob(done, "image/jpeg", 0.9);
+  });
+
+  // Sends frames until the attempt is decided, or another one has begun.
+  async function send(video, token, own) {
+    while (token && own === run) {
+      const due = performance.now() + frameMilliseconds;
+      try {
+        const frame = await picture(video);
+        const answer = await fetch(`${base}api/frame`, { method: "POST", headers: { "X-Attempt": token }, body: frame });
+        if (own !== run) return;
+        if (answer.ok) {
+          const values = await answer.json();
+          show(values);
+          token = values[0];
+        }
+      } catch {
+        await new Promise((done) => setTimeout(done, 500)); // the network is away: the next frame says if it is back
+      }
+      await new Promise((done) => setTimeout(done, Math.max(0, due - performance.now())));
+    }
+    if (own === run) stop();
+  }
+
+  function show(values) {
+    api.shown = values.map((value, place) => value ?? api.shown[place]);
+    find("show").click();
+  }
+
+  const api = { opened, reference, given, check, example, start, shown: ["", "", "", "", "", ""] };
+  return api;
+})();
+window.faceLiveNet = faceLiveNet;

@@ -1,0 +1,75 @@
+"""`--enrolled`: who is let in is decided by templates the operator keeps, never by a visitor's photograph."""
+
+import contextlib
+
+import pytest
+from cryptography.fernet import Fernet
+
+from authentication.authenticator import DEFAULT_MODEL
+from authentication.template_store import KEY, save_template
+from benchmarks.live import Page, Server, frames_of, photograph
+from demo import words
+from face_data.drawn import WELL_KNOWN
+
+ANNA, STRANGER = WELL_KNOWN[:2]
+
+
+@pytest.fixture(scope="module")
+def folder(shipped, tmp_path_factory):
+    """Anna is enrolled; the key is in the environment."""
+    folder = tmp_path_factory.mktemp("enrolled")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(KEY, Fernet.generate_key().decode())
+        save_template(shipped.template([photograph(ANNA)]), folder / "anna.template", shipped.revision)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def enrolled_server(folder):
+    with Server(str(DEFAULT_MODEL), "--challenge", "happy", "--enrolled", str(folder)) as running:
+        yield running
+        assert "Traceback" not in running.log(), running.log()
+
+
+@pytest.fixture
+def page(enrolled_server):
+    with contextlib.closing(Page(enrolled_server.address)) as page:
+        yield page
+
+
+def hints(page: Page, person: int, **who) -> list[str]:
+    token = page.ask("start", token="", **who)[0]
+    assert token
+    return [page.frame(picture, token)[2] for picture in frames_of(person, "neutral")[:4]]
+
+
+def test_the_person_of_the_name_is_known(page):
+    assert not any(words.HINTS["different_person"] in hint for hint in hints(page, ANNA, name="anna"))
+
+
+@pytest.mark.parametrize("name", ["anna", "ben", "../anna", ""])
+def test_a_photograph_of_the_visitor_s_own_is_of_no_use(page, name):
+    mine = page.upload("me.png", photograph(STRANGER))
+    if not name:
+        assert words.NO_NAME in page.ask("start", photographs=[mine], token="")[3]
+        return
+    assert all(
+        words.HINTS["different_person"] in hint for hint in hints(page, STRANGER, name=name, photographs=[mine])
+    ), "and a name that nobody has is answered like any other"
+
+
+def test_the_page_asks_for_a_name(enrolled_server, page):
+    shown = page.http.get("/config").text
+    assert words.NAME in shown and words.REFERENCE not in shown
+    assert "anna.template: enrolled on 20" in enrolled_server.log()
+    assert page.http.post("/api/pair", json={}).status_code in (404, 405), "nothing else says who somebody is"
+
+
+def test_a_folder_that_cannot_be_used_is_named(folder, tmp_path, capsys):
+    import app
+
+    assert app.main(["--enrolled", str(tmp_path)]) == 2
+    assert f"--enrolled {tmp_path}: no template" in capsys.readouterr().err
+    (tmp_path / "ben.template").write_bytes((folder / "anna.template").read_bytes())
+    assert app.main(["--enrolled", str(tmp_path)]) == 2
+    assert "ben.template: is the template of 'anna', under another name" in capsys.readouterr().err

@@ -1,0 +1,378 @@
+"""What one visitor can do to the others: each attack as real requests at the real server.
+
+The attacker comes from an address of its own, as do the others. Nothing waits for longer than a bounded time: what the
+attacks did before would take minutes or gigabytes here.
+"""
+
+import contextlib
+import http.client
+import io
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle
+from pathlib import Path
+
+import httpx
+import pytest
+
+from authentication.authenticator import DEFAULT_MODEL
+from authentication.limits import FREE_ATTEMPTS_PER_ADDRESS
+from benchmarks.hostile import bomb_clip, bomb_picture
+from benchmarks.live import Page, RefusedError, Server, frames_of, photograph
+from demo import uploads
+from demo.uploads import ALIVE, PREFIX, STALE_SECONDS, UPLOAD_SECONDS, UploadLimitError, Uploads
+from face_data.drawn import WELL_KNOWN
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="several addresses of one machine need Linux")
+ATTACKER = "127.0.0.66"
+addresses = (f"127.0.3.{number}" for number in range(1, 255))  # one for each test: starts count by address
+PERSON = WELL_KNOWN[0]
+MEGABYTE = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def server():
+    """One of its own: what is counted here is not counted elsewhere."""
+    with Server(str(DEFAULT_MODEL), "--challenge", "happy") as running:
+        yield running
+        assert "Traceback" not in running.log(), running.log()
+
+
+@pytest.fixture
+def attacker(server):
+    with contextlib.closing(Page(server.address, next(addresses))) as page:
+        yield page
+
+
+@pytest.fixture
+def genuine(server):
+    with contextlib.closing(Page(server.address, next(addresses))) as page:
+        yield page
+
+
+def status_of(call, *arguments, **named) -> int:
+    try:
+        call(*arguments, **named)
+    except RefusedError as error:
+        return error.status
+    return 200
+
+
+def attempt_goes_on(page: Page) -> None:
+    """A visitor starts an attempt and is answered about each frame."""
+    person = next(people)
+    token = page.start([page.upload("me.png", photograph(person))])[0]
+    assert token
+    for picture in frames_of(person, "neutral")[:5]:
+        assert "card ask" in page.frame(picture, token)[1]
+
+
+people = cycle(WELL_KNOWN)  # a face may fail a few times before it has to wait
+
+
+@contextlib.contextmanager
+def meanwhile(function, threads: int):
+    """Call a function again and again in threads."""
+    end = threading.Event()
+
+    def repeat() -> None:
+        while not end.is_set():
+            function()
+
+    with ThreadPoolExecutor(threads) as pool:
+        running = [pool.submit(repeat) for _ in range(threads)]
+        try:
+            yield
+        finally:
+            end.set()
+        for one in running:
+            one.result()
+
+
+@pytest.mark.parametrize(
+    ("side", "frames", "same_time"), [(8000, 20, False), (8000, 20, True), (400, 4100, True), (3800, 300, False)]
+)
+def test_a_clip_that_is_too_much_work_is_refused_before_it_is_decoded(attacker, side, frames, same_time):
+    data = bomb_clip(side, frames, same_time)
+    assert len(data) < 20 * MEGABYTE
+    clip, face = attacker.upload("bomb.mkv", data), attacker.upload("me.png", photograph(PERSON))
+    verdict, _ = attacker.ask("clip", reference=face, probe=clip, expression="happy")
+    assert "too long or too large a clip" in verdict
+
+
+def test_many_clips_of_one_visitor_leave_room_for_others(server, genuine):
+    data = bomb_clip(1000, 1500)  # as much work as is allowed, more or less
+    seen = set()
+
+    def ask() -> None:
+        with contextlib.closing(Page(server.address, ATTACKER)) as page:
+            clip, face = page.upload("long.mkv", data), page.upload("me.png", photograph(PERSON))
+            seen.add(status_of(page.ask, "clip", reference=face, probe=clip, expression="happy"))
+
+    with contextlib.suppress(httpx.TimeoutException), ThreadPoolExecutor(5) as pool:
+        attacks = [pool.submit(ask) for _ in range(5)]
+        attempt_goes_on(genuine)
+        other = genuine.upload("me.png", photograph(PERSON))
+        assert status_of(genuine.ask, "pair", reference=other, probe=other, expression="happy") == 200
+        for attack in attacks:
+            attack.result()
+    assert 429 in seen, "one visitor has one place in the queue"
+
+
+def test_references_of_many_megapixels_block_nobody(server, genuine):
+    data = bomb_picture()
+    assert len(data) < 300_000
+    page = Page(server.address, ATTACKER)
+    files = [page.upload(f"{number}.png", data) for number in range(5)]
+    assert "megapixels, over the limit of 13" in page.ask("reference", photographs=files)[0]
+
+    def start() -> None:
+        assert status_of(page.start, files) in (200, 429)
+
+    with meanwhile(start, 16):
+        attempt_goes_on(genuine)
+    page.close()
+
+
+def test_starts_count_before_a_photograph_is_looked_at(server):
+    page = Page(server.address, "127.0.0.67")
+    file = page.upload("nobody.png", bomb_picture(300))
+    cards = [page.start([file])[1] for _ in range(FREE_ATTEMPTS_PER_ADDRESS + 1)]
+    page.close()
+    assert ["Too many failed attempts" in card for card in cards] == [False] * FREE_ATTEMPTS_PER_ADDRESS + [True]
+
+
+@pytest.mark.parametrize("path", ["/api/start", "/api/reference", "/api/clip", "/api/pair", "/api/given", "/api/frame"])
+@pytest.mark.parametrize("announced", [True, False])
+def test_bodies_have_a_limit(attacker, genuine, path, announced):
+    """21 MB of empty lists; in pieces, their length is not known before."""
+    token = attacker.start([attacker.upload("me.png", photograph(PERSON))])[0] if path == "/api/frame" else ""
+    body = b'{"photographs": [' + b"[]," * (7 * MEGABYTE) + b"[]]}"
+    content = body if announced else (body[at : at + MEGABYTE] for at in range(0, len(body), MEGABYTE))
+    # the server may close the connection instead of reading on
+    with contextlib.suppress(httpx.NetworkError, httpx.RemoteProtocolError):
+        assert attacker.http.post(path, content=content, headers={"X-Attempt": token}).status_code == 413
+    assert genuine.http.get("/config", timeout=30).status_code == 200
+
+
+def test_a_page_has_a_short_name(attacker):
+    for name in ("x" * 65, "x" * 60_000, "a b", "é", "", "../x"):
+        with contextlib.suppress(httpx.HTTPError):  # so long a head is no HTTP
+            answer = attacker.http.get("/api/page", params={"page": name}, timeout=20)
+            assert answer.status_code in (400, 431), name
+    file = attacker.upload("me.png", photograph(PERSON))
+    poisoned = json.dumps({"page": "\ud800", "file": file})  # a lone surrogate
+    assert attacker.http.post("/api/given", content=poisoned).status_code == 200
+    answer = attacker.http.post("/gradio_api/queue/join", content=poisoned.replace("page", "session_hash"))
+    assert answer.status_code == 404, "Gradio's statistics never see it"
+
+
+def test_open_requests_of_one_visitor_have_a_limit(server, genuine):
+    """A head and half a body, again and again."""
+    port = int(server.address.rpartition(":")[2])
+    head = b"POST /api/start HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\n{"
+    open_ones = []
+    try:
+        for _ in range(60):
+            open_ones.append(socket.create_connection(("127.0.0.1", port), source_address=("127.0.0.68", 0)))
+            open_ones[-1].sendall(head)
+        open_ones[-1].settimeout(30)
+        assert b" 429 " in open_ones[-1].recv(100)
+        attempt_goes_on(genuine)
+    finally:
+        for one in open_ones:
+            one.close()
+
+
+def test_uploads_of_one_visitor_have_a_limit(server, genuine):
+    page = Page(server.address, "127.0.0.69")
+    many = [("files", (f"{number}.png", b"x")) for number in range(1000)]
+    before = set(server.files())
+    assert page.http.post("/gradio_api/upload", files=many).status_code == 400
+    assert page.http.post("/gradio_api/upload", files={"files": ("big", bytes(21 * MEGABYTE))}).status_code == 413
+    assert set(server.files()) == before
+    seen = [status_of(page.upload, f"{number}.bin", b"x") for number in range(uploads.MOST_FILES_EACH + 1)]
+    assert seen == [200] * uploads.MOST_FILES_EACH + [429]
+    assert status_of(genuine.upload, "me.png", photograph(PERSON)) == 200
+    page.close()
+
+
+def test_bytes_of_one_visitor_and_of_all_have_a_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(uploads, "MOST_BYTES_EACH", 10)
+    monkeypatch.setattr(uploads, "MOST_BYTES", 25)
+    kept = Uploads(tmp_path)
+    for visitor, size in (("a", 10), ("b", 10), ("c", 5)):
+        kept.add(visitor, "x", io.BytesIO(), size)
+    for visitor, size in (("a", 1), ("c", 1), ("d", 1)):
+        with pytest.raises(UploadLimitError):
+            kept.add(visitor, "x", io.BytesIO(), size)
+    kept.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def form(*parts: tuple[str, bytes]) -> tuple[dict, bytes]:
+    body = b"".join(b"--x\r\n" + head.encode() + b"\r\n\r\n" + content + b"\r\n" for head, content in parts)
+    return {"Content-Type": "multipart/form-data; boundary=x"}, body + b"--x--\r\n"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        'Content-Disposition: form-data; name="other"; filename="a.png"',
+        'Content-Disposition: form-data; name="files"',
+        'Content-Disposition: form-data; name="files"; filename=""',
+        "Content-Disposition: form-data",
+        "X: y",
+        "Content-Disposition",
+    ],
+)
+def test_odd_uploads_leave_nothing(server, attacker, head):
+    before = server.files()
+    headers, body = form((head, b"content"))
+    assert attacker.http.post("/gradio_api/upload", headers=headers, content=body).status_code == 400
+    assert server.files() == before
+    assert "Traceback" not in server.log()
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(server):
+    before = server.files()
+    port = int(server.address.rpartition(":")[2])
+    headers, body = form(('Content-Disposition: form-data; name="files"; filename="a.png"', bytes(3 * MEGABYTE)))
+    with contextlib.closing(socket.create_connection(("127.0.0.1", port))) as connection:
+        connection.sendall(
+            f"POST /gradio_api/upload HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {headers['Content-Type']}\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n".encode()
+            + body[: 2 * MEGABYTE]
+        )
+    time.sleep(1)
+    assert server.files() == before and "Traceback" not in server.log()
+
+
+def test_old_files_go_and_those_of_processes_that_ended(tmp_path):
+    now = [0.0]
+    kept = Uploads(tmp_path, clock=lambda: now[0])
+    path = Path(kept.add("a", "../../x/..\\y.png", io.BytesIO(), 0))
+    assert path.name == "y.png" and path.is_relative_to(kept.folder)
+    killed, alive, foreign = tmp_path / f"{PREFIX}1", tmp_path / f"{PREFIX}2", tmp_path / "facelivenet-mine"
+    for folder in (killed, alive, foreign):
+        (folder / "a").mkdir(parents=True)
+        (folder / ALIVE).touch()
+    for folder in (killed, foreign):
+        os.utime(folder / ALIVE, (0, time.time() - STALE_SECONDS - 1))
+    kept.sweep()
+    assert path.exists() and not killed.exists() and alive.exists() and foreign.exists()
+    now[0] = UPLOAD_SECONDS + 1
+    kept.sweep()
+    assert not path.exists() and len(kept) == 0
+
+
+@pytest.fixture(scope="module")
+def sub_path_server():
+    """Below /face of demo.example, behind a proxy at 127.0.0.1."""
+    arguments = ["--root-path", "/face", "--allowed-hosts", "demo.example", "--proxies", "127.0.0.1", "--live-only"]
+    with Server(str(DEFAULT_MODEL), *arguments) as running:
+        yield running
+
+
+@pytest.mark.parametrize("prefix", ["", "/face"])
+def test_closed_routes_stay_closed_below_a_sub_path(sub_path_server, prefix):
+    """A proxy may leave the prefix on or take it off."""
+    http = httpx.Client(base_url=sub_path_server.address, headers={"Host": "demo.example"})
+    for path in ("run/predict", "queue/join", "reset", "cancel", "component_server"):
+        assert http.post(f"{prefix}/gradio_api/{path}", json={}).status_code == 404, path
+    for path in (
+        "gradio_api/openapi.json", "gradio_api/queue/status", "gradio_api/deep_link", "gradio_api/info", "monitoring",
+        "gradio_api/proxy=http://x/", "monitoring/summary", "face/monitoring", "api/clips",
+    ):  # fmt: skip
+        assert http.get(f"{prefix}/{path}").status_code == 404, path
+    assert http.get(f"{prefix}/").status_code == 200
+    assert http.get(f"{prefix}/config").json()["root"].endswith("/face")
+    assert http.post(f"{prefix}/api/start", json={"photographs": []}).status_code == 200
+    assert http.post(f"{prefix}/api/clip", json={}).status_code in (404, 405), "left out"
+
+
+def test_only_a_proxy_that_was_named_says_who_a_visitor_is(server, sub_path_server):
+    def starts(address: str, source: str, forwarded: list[str]) -> list[bool]:
+        page = Page(address, source)
+        file = page.upload("nobody.png", bomb_picture(200))
+        cards = []
+        for who in forwarded:
+            page.http.headers["X-Forwarded-For"] = who
+            cards.append(page.start([file])[1])
+        page.close()
+        return ["Too many failed attempts" in card for card in cards]
+
+    free, others = FREE_ATTEMPTS_PER_ADDRESS, [f"198.51.100.{number}" for number in range(FREE_ATTEMPTS_PER_ADDRESS)]
+    assert starts(server.address, "127.0.0.70", [*others, "203.0.113.1"]) == [False] * free + [True]
+    assert starts(server.address, "127.0.0.71", ["127.0.0.70"]) == [False], "nobody is locked out by another's header"
+    # of what a named proxy passes on the last entry is its own, whatever the client has put before it
+    assert not any(starts(sub_path_server.address, "127.0.0.1", [*others, "203.0.113.1"]))
+    lied = [f"{other}, 203.0.113.2" for other in (*others, "203.0.113.1")]
+    assert starts(sub_path_server.address, "127.0.0.1", lied)[-1]
+
+
+def test_pages_of_others_and_foreign_names_are_refused(server, attacker):
+    for origin in ("https://evil.example", "null", "http://127.0.0.1:1", "http://localhost", "x"):
+        headers = {"Origin": origin}
+        files = {"files": ("a.png", b"x")}
+        assert attacker.http.post("/gradio_api/upload", files=files, headers=headers).status_code == 403, origin
+        assert attacker.http.post("/api/start", json={}, headers=headers).status_code == 403, origin
+    assert attacker.http.post("/api/start", json={}, headers={"Origin": server.address}).status_code == 200
+    for host in ("evil.example", "evil.example:7860", "127.0.0.1.evil.example", "x@127.0.0.1x", ""):
+        assert attacker.http.get("/", headers={"Host": host}).status_code in (400, 403), host
+    for host in ("localhost", "LOCALHOST:7", "[::1]:7860", "192.0.2.1"):
+        assert attacker.http.get("/", headers={"Host": host}).status_code == 200, host
+    headers = attacker.http.get("/").headers
+    assert headers["content-security-policy"] == "frame-ancestors 'self'"
+    assert headers["x-frame-options"] == "SAMEORIGIN" and headers["x-content-type-options"] == "nosniff"
+
+
+def test_what_is_uploaded_is_no_page_of_this_server(attacker):
+    for name in ("a.html", "a.svg", "a.js", "a.png.xml", "a"):
+        path = attacker.upload(name, b"<script>alert(1)</script>")
+        headers = attacker.http.get(f"/gradio_api/file={path}").headers
+        assert headers["content-type"] == "application/octet-stream" and "attachment" in headers["content-disposition"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_nothing_is_left_when_the_server_ends_with_a_page_open(tmp_path, how):
+    with Server(str(DEFAULT_MODEL), "--live-only") as running:
+        page = Page(running.address)
+        path = Path(page.upload("me.png", photograph(PERSON)))
+        page.ask("reference", photographs=[str(path)])
+        assert path.is_file()
+        running.process.send_signal(how)
+        running.process.wait(60)
+        assert [one for one in running.uploads.rglob("*") if one.is_file() or one.name.startswith(PREFIX)] == []
+        assert "Traceback" not in running.log()
+        with contextlib.suppress(httpx.HTTPError):
+            page.close()
+
+
+def test_odd_requests_are_no_error_in_the_log(server):
+    port = int(server.address.rpartition(":")[2])
+    for method, path, headers in (
+        ("POST", "/api/start", {"Content-Length": "-1"}),
+        ("POST", "/api/start", {"Content-Length": "1e9"}),
+        ("GET", "/gradio_api/file=%00", {}),
+        ("GET", "/gradio_api/file=" + "x" * 5000, {}),
+        ("GET", "/gradio_api/file=%ff%fe", {}),
+        ("GET", "/api/page?page=%00", {}),
+        ("DELETE", "/", {}),
+        ("POST", "/gradio_api/upload", {"Content-Type": "multipart/form-data"}),
+        ("POST", "/gradio_api/upload", {"Content-Type": "text/plain"}),
+    ):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        connection.putrequest(method, path)
+        for name, value in ({"Content-Length": "0"} | headers).items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        assert 400 <= connection.getresponse().status < 500, (method, path[:40], headers)
+        connection.close()
+    assert "Traceback" not in server.log()
