@@ -86,7 +86,9 @@ def test_every_imported_package_is_declared(repository):
     declared = set()
     for name in ("requirements.txt", "requirements-dev.txt"):
         lines = (repository / name).read_text(encoding="utf-8").splitlines()
-        declared |= {re.split(r"[<>=~ ]", line)[0].lower() for line in lines if line and line[0].isalpha()}
+        declared |= {
+            re.split(r"[<>=~ ]", line)[0].lower().replace("_", "-") for line in lines if line and line[0].isalpha()
+        }
     declared |= {"starlette", "fastapi", "uvicorn", "anyio"}  # part of Gradio's exact release
     distributions = metadata.packages_distributions()
     local = {path.stem for path in repository.rglob("*.py")} | {path.name for path in repository.iterdir()}
@@ -94,7 +96,7 @@ def test_every_imported_package_is_declared(repository):
         if any(part.startswith(".") for part in file.relative_to(repository).parts):
             continue
         for module in imports(file) - local - sys.stdlib_module_names:
-            names = {name.lower() for name in distributions.get(module, [module])}
+            names = {name.lower().replace("_", "-") for name in distributions.get(module, [module])}
             assert names & declared, f"{file} imports {module}, which no requirements file declares"
 
 
