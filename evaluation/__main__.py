@@ -38,7 +38,16 @@ from evaluation.protocols.sections import Section
 from evaluation.quality import calibrate_quality
 from evaluation.report import figures
 from evaluation.report.page import write_page
-from evaluation.report.results import FILE, ModelRecord, add_section, results_of, results_schema, write_json
+from evaluation.report.results import (
+    FILE,
+    ModelRecord,
+    add_section,
+    read_results,
+    results_of,
+    results_schema,
+    write_json,
+)
+from evaluation.report.summary import write_summary
 from evaluation.report.text import calibration_text, section_text
 from evaluation.statistics.rates import to_json
 from face_data.cache_folder import default_folder
@@ -54,7 +63,7 @@ COMMANDS = {
     "folds": "a `--fold all` run: each fold evaluated by its own network, at thresholds of its validation fold",
     "compare": "several models and baselines on the same images: tables, paired tests, ROC, DET, t-SNE",
     "calibrate": "choose both thresholds on people that were not trained on, and store them in MODEL/config.json",
-    "page": "write OUT/report.html again from OUT/results.json",
+    "page": "write OUT/report.html again from OUT/results.json, or with --readme the results in a Markdown page",
     "schema": "print the JSON schema of results.json",
 }
 
@@ -65,6 +74,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if arguments.command == "schema":
             print(json.dumps(results_schema(), indent=1))
+        elif arguments.command == "page" and arguments.readme:
+            write_summary(read_results(arguments.out / FILE), arguments.readme)
+            print(arguments.readme)
         elif arguments.command == "page":
             print(write_page(arguments.out))
         else:
@@ -228,6 +240,8 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         if name == "page":
             command.add_argument("--out", type=Path, required=True, help="folder of results.json")
+            text = "write the block of results in this Markdown page instead, such as README.md"
+            command.add_argument("--readme", type=Path, metavar="FILE.md", help=text)
         elif name != "schema":
             _add_inputs(command, name)
             {"calibrate": _add_calibration, "compare": _add_comparison}.get(name, _add_protocol)(command)
