@@ -132,7 +132,7 @@ def complaint(arguments: argparse.Namespace, authenticator: Authenticator) -> st
     config = authenticator.config
     if "neutral" not in config.expressions:
         return f"{arguments.model}: knows no neutral face, which every challenge starts from"
-    asked = [*(arguments.challenge or []), *(arguments.actions or authenticator.actions)]
+    asked = list(dict.fromkeys([*(arguments.challenge or []), *(arguments.actions or authenticator.actions)]))
     known = [name for name in (*config.expressions, *TURNS) if name != "neutral"]
     unknown = [name for name in asked if name not in known]
     if unknown or not asked:

@@ -199,5 +199,5 @@ def test_program_without_a_model(repository, pictures, tmp_path):
         repository, pictures["good.png"], pictures["good.png"], "--expression", "happy", "--model", tmp_path
     )
     assert (result.returncode, result.stdout) == (2, "")
-    assert f"{tmp_path}: not a model folder, config.json is missing" in result.stderr
+    assert f"{tmp_path}/config.json is missing: {tmp_path} is not a model folder" in result.stderr
     assert "--model" in result.stderr
