@@ -28,7 +28,7 @@ from train.checkpoint import RECORD
 from train.record import all_splits
 
 
-def export(sources: Sequence[Path], out: Path, challenge: list[str]) -> None:
+def export(sources: Sequence[Path], out: Path, challenge: list[str], shares: Sequence[float] = ()) -> None:
     """Write config.json, model.safetensors (fp16), preprocessor_config.json and training.json to `out`.
 
     Thresholds stay only where they were calibrated on the very weights that are written; else calibrate afterwards.
@@ -38,22 +38,32 @@ def export(sources: Sequence[Path], out: Path, challenge: list[str]) -> None:
             record are those of the first, but for whom they were trained on together; the other records stand in it as
             "averaged_with".
         challenge: the expressions a session may ask for: those that validation shows to be recognised reliably.
+        shares: of each source in the mean, in their order; by default all alike.
 
     Raises:
-        ValueError: the networks have other layers, or other expressions.
+        ValueError: the networks have other layers, or other expressions; not one positive share for each.
         StrictDataclassError: the network does not know an expression of `challenge`.
     """
+    shares = list(shares) or [1.0] * len(sources)
+    if len(shares) != len(sources) or not all(share > 0 for share in shares):
+        raise ValueError(f"--shares: one positive number for each of {len(sources)} models, not {shares}")
     models = [FaceLiveNetModel.from_pretrained(source, dtype=torch.float32) for source in sources]
     model = models[0]
     if len(models) > 1:
-        model.load_state_dict(_mean_weights(sources, models))  # a threshold of the first one's is not saved then
+        # a threshold of the first one's is not saved then
+        model.load_state_dict(_mean_weights(sources, models, shares))
     model.config.challenge_expressions = challenge
     model.config.validate()
+    modules = (modeling_facelivenet, image_processing_facelivenet, pipeline_facelivenet)
+    code = [Path(module.__file__) for module in modules]
+    for file in code:  # links of an earlier export, through which saving would copy a file onto itself
+        (out / file.name).unlink(missing_ok=True)
     model.half().save_pretrained(out)
     shutil.copy(sources[0] / "preprocessor_config.json", out)
     record, *others = (json.loads((source / RECORD).read_text(encoding="utf-8")) for source in sources)
     if others:
         record["averaged_with"] = others
+        record["shares"] = [share / sum(shares) for share in shares]
         record["trained_on"] = all_splits([one.get("trained_on") for one in (record, *others)])
     (out / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     path = out / "config.json"
@@ -61,8 +71,8 @@ def export(sources: Sequence[Path], out: Path, challenge: list[str]) -> None:
     # whoever loads without naming a dtype gets the one the processor's faces have
     settings |= {"dtype": "float32", "custom_pipelines": CUSTOM_PIPELINES}
     path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    for code in (modeling_facelivenet, image_processing_facelivenet, pipeline_facelivenet):
-        _link(Path(code.__file__), out)
+    for file in code:
+        _link(file, out)
 
 
 def _link(code: Path, folder: Path) -> None:
@@ -75,16 +85,20 @@ def _link(code: Path, folder: Path) -> None:
         shutil.copy(code, link)
 
 
-def _mean_weights(sources: Sequence[Path], models: Sequence[FaceLiveNetModel]) -> dict[str, torch.Tensor]:
+def _mean_weights(
+    sources: Sequence[Path], models: Sequence[FaceLiveNetModel], shares: Sequence[float]
+) -> dict[str, torch.Tensor]:
     states = [model.state_dict() for model in models]
     shapes = [{name: value.shape for name, value in state.items()} for state in states]
     for source, model, shape in zip(sources, models, shapes, strict=True):
         if shape != shapes[0] or model.config.expressions != models[0].config.expressions:
             raise ValueError(f"{source} is another network than {sources[0]}: their weights have no mean")
-    return {
-        name: torch.stack([state[name] for state in states]).mean(dim=0) if value.is_floating_point() else value
-        for name, value in states[0].items()
-    }
+
+    def mean(name: str) -> torch.Tensor:
+        weighed = (share * state[name] for share, state in zip(shares, states, strict=True))
+        return sum(weighed) / sum(shares)
+
+    return {name: mean(name) if value.is_floating_point() else value for name, value in states[0].items()}
 
 
 if __name__ == "__main__":
@@ -98,8 +112,12 @@ if __name__ == "__main__":
     parser.add_argument(
         "--challenge", nargs="+", required=True, metavar="EXPRESSION", help="what sessions may ask for, such as happy"
     )
+    parser.add_argument(
+        "--shares", nargs="+", type=float, default=(), metavar="SHARE",
+        help="of each MODEL in the mean (default: all alike)",
+    )  # fmt: skip
     arguments = parser.parse_args()
     try:
-        export(arguments.sources, arguments.out, arguments.challenge)
+        export(arguments.sources, arguments.out, arguments.challenge, arguments.shares)
     except (ValueError, OSError, StrictDataclassError) as error:
         sys.exit(f"train.export: {error}")

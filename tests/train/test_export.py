@@ -72,3 +72,18 @@ def test_a_threshold_stays_with_the_weights_it_was_calibrated_on(tmp_path):
     export(sources, tmp_path / "mean", ["happy"])
     assert FaceLiveNetModel.from_pretrained(tmp_path / "one").calibrated_threshold == 0.4
     assert FaceLiveNetModel.from_pretrained(tmp_path / "mean").config.similarity_threshold is None
+
+
+def test_the_mean_may_have_shares_and_an_export_be_replaced(tmp_path):
+    sources = [saved(tmp_path / str(seed), seed) for seed in (1, 2)]
+    for _ in range(2):  # the second time over the first one's links
+        export(sources, tmp_path / "out", ["happy"], [3, 1])
+    mean = load_file(tmp_path / "out" / "model.safetensors")
+    first, second = (load_file(source / "model.safetensors") for source in sources)
+    for name, value in mean.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, ((3 * first[name] + second[name]) / 4).half(), atol=1e-6, rtol=1e-3)
+    assert json.loads((tmp_path / "out" / "training.json").read_text())["shares"] == [0.75, 0.25]
+    for shares in ([1], [1, 0], [1, -1]):
+        with pytest.raises(ValueError, match="one positive number for each of 2 models"):
+            export(sources, tmp_path / "other", ["happy"], shares)
