@@ -176,6 +176,8 @@ def _animated(image: Image.Image, name: str, on_decoded: Callable[[int], None]) 
             yield seconds, lambda still=still: load_image(still, name)
             seen += 1
             seconds += (frame.info.get("duration") or 100) / 1000  # milliseconds; browsers take 100 for none
+    except UnreadableImageError:  # a ValueError too, but of `on_decoded`: it ends the reading
+        raise
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         if not seen:
             raise UnreadableImageError(f"{name}: damaged or incomplete: {error}") from error

@@ -26,7 +26,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from authentication.authenticator import DEFAULT_MODEL
-from benchmarks.live import Page, Person, RefusedError, Server, Tally, attempt, photograph, source_of, visit
+from benchmarks.live import Page, Person, RefusedError, Server, Tally, attempt, people_of, photograph, source_of, visit
 from benchmarks.report import table, target_text
 from face_data.drawn import WELL_KNOWN
 
@@ -168,7 +168,7 @@ def add_arguments(command) -> None:
 def run(arguments) -> dict:
     if arguments.clients < 1 or arguments.crowd < 0 or not (arguments.seconds > 0 and arguments.minutes > 0):
         raise ValueError("--clients: at least 1; --crowd: at least 0; --seconds and --minutes: more than 0")
-    people = [Person(person, ["Now smile"]) for person in WELL_KNOWN[: arguments.clients]]
+    people = people_of(arguments.clients, ["Now smile"])
     with Server(arguments.model, "--challenge", "happy") as server:
         _genuine(server, people, 15)  # warm
         rows = {"quiet": _row(_genuine(server, people, arguments.seconds))}

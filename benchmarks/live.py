@@ -21,7 +21,7 @@ import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import cycle
+from functools import cache
 from pathlib import Path
 
 import httpx
@@ -173,6 +173,7 @@ class Tally:
     errors: list[str] = field(default_factory=list)
 
 
+@cache
 def frames_of(
     person: int, expression: str, strength: float = 1.0, yaw: float = 0.0, count: int = DIFFERENT_FRAMES
 ) -> list[bytes]:
@@ -196,11 +197,12 @@ class Person:
     """A drawn person who does what the page asks, in some steps, as people do.
 
     Args:
-        number: of WELL_KNOWN.
+        number: which of the drawn people.
         actions: of ACTIONS, that may be asked for.
     """
 
     def __init__(self, number: int, actions: Sequence[str] = tuple(ACTIONS)):
+        self.number = number
         self._frames = {None: [frames_of(number, "neutral")]}
         for name in actions:
             expression, yaw = ACTIONS[name]
@@ -210,7 +212,7 @@ class Person:
                 frames_of(number, expression, share, yaw * share, count)
                 for share, count in zip(shares, counts, strict=True)
             ]
-        self._doing, self._step, self._moved, self._number = None, 0, 0.0, 0
+        self._doing, self._step, self._moved, self._sent = None, 0, 0.0, 0
 
     @property
     def whole(self) -> bool:
@@ -230,8 +232,14 @@ class Person:
                 self._doing = asked if self._doing is None else None
                 self._step = 0
         frames = self._frames[self._doing][self._step]
-        self._number += 1
-        return frames[self._number % len(frames)]
+        self._sent += 1
+        return frames[self._sent % len(frames)]
+
+
+def people_of(clients: int, actions: Sequence[str] = tuple(ACTIONS)) -> list[Person]:
+    """One for each client; those with the same face move on their own."""
+    faces = [WELL_KNOWN[number % len(WELL_KNOWN)] for number in range(clients)]
+    return [Person(face, actions) for face in tqdm(faces, desc="drawing", leave=False)]
 
 
 def visit(address: str, until: float, frame_seconds: float, number: int, person: Person, tally: Tally) -> None:
@@ -239,7 +247,7 @@ def visit(address: str, until: float, frame_seconds: float, number: int, person:
     while time.monotonic() < until:
         page = Page(address, source=source_of(number))
         try:
-            files = [page.upload(f"reference_{page.name}.png", photograph(WELL_KNOWN[number]))]
+            files = [page.upload(f"reference_{page.name}.png", photograph(person.number))]
             page.ask("reference", photographs=files)
             for _ in range(ATTEMPTS_PER_PAGE):
                 if time.monotonic() >= until:
@@ -301,7 +309,7 @@ def add_arguments(command) -> None:
 def run(arguments) -> dict:
     if min(arguments.clients) < 1 or min(arguments.frame_seconds) < 0 or not arguments.minutes > 0:
         raise ValueError("--clients: at least 1; --frame-seconds: at least 0; --minutes: more than 0")
-    people = [Person(person) for person in tqdm(WELL_KNOWN[: max(arguments.clients)], desc="drawing", leave=False)]
+    people = people_of(max(arguments.clients))
     rows = []
     with Server(arguments.model) as server:
         for clients in arguments.clients:
@@ -316,12 +324,12 @@ def run(arguments) -> dict:
     return {"seconds_to_ready": ready, "rows": rows, "files_left": left, "tracebacks": failures}
 
 
-def _row(server: Server, clients: int, frame_seconds: float, seconds: float, people: list[dict]) -> dict:
+def _row(server: Server, clients: int, frame_seconds: float, seconds: float, people: list[Person]) -> dict:
     tallies = [Tally() for _ in range(clients)]
     until = time.monotonic() + seconds
     threads = [
         threading.Thread(target=visit, args=(server.address, until, frame_seconds, *client, tally))
-        for client, tally in zip(cycle(enumerate(people)), tallies, strict=False)
+        for client, tally in zip(enumerate(people), tallies, strict=False)
     ]
     for thread in threads:
         thread.start()

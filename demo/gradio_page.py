@@ -1,4 +1,4 @@
-"""All that is known of Gradio's inside: which of its routes its page needs, and what its components send and take.
+"""All that is known of Gradio's inside: which of its routes its page needs, and what its components take.
 
 Gradio draws the page and nothing else. Its queue, its events on the server, its uploads and its session state are not
 used and not open: what the page does are requests of `page.js` to the routes of `server.py`.
@@ -55,16 +55,6 @@ def mount(app: fastapi.FastAPI, page: gr.Blocks, root: str, style: Path, script:
         mcp_server=False,
         show_error=False,
     )
-
-
-def path_of(value: object) -> object:
-    """The path in what a component of pictures or clips sends as its value."""
-    return value.get("path") if isinstance(value, dict) else None
-
-
-def paths_of(value: object) -> list:
-    """The paths in what a gallery sends."""
-    return [path_of(one.get("image")) if isinstance(one, dict) else None for one in value or ()]
 
 
 def file_value(path: str | Path) -> dict:

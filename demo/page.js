@@ -9,8 +9,9 @@ const faceLiveNet = (() => {
   let words = {}, frameMilliseconds = 100, run = 0;
 
   const card = (name) => words[name] ?? "";
-  // browsers' other names for the errors that have a card
+  // Browsers' other names for errors that have a card.
   const sameAs = { SecurityError: "NotAllowedError", OverconstrainedError: "NotFoundError", AbortError: "NotReadableError" };
+  const cameraCard = (error) => card(sameAs[error.name] ?? error.name) || card("other");
 
   // The answer, or the name of what went wrong.
   async function ask(name, body) {
@@ -84,7 +85,7 @@ const faceLiveNet = (() => {
       try {
         video = await camera();
       } catch (error) {
-        return [answer[0], card(sameAs[error.name] ?? error.name) || card("other"), "", answer[3]]; // the next start closes this attempt
+        return [answer[0], cameraCard(error), "", answer[3]]; // the next start closes this attempt
       }
       show([answer[0], answer[1], answer[2], "", "", ""]);
       send(video, answer[0], run);

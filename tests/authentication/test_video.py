@@ -211,6 +211,27 @@ def test_all_frames_of_an_animation_are_judged(tmp_path, arrow, format):
     assert np.asarray(frames[2][1].convert("L"))[:, 40:].mean() > 200, "the third is the first turned upside down"
 
 
+@pytest.mark.parametrize("format", ["WEBP", "PNG", "AVIF", "GIF", "MKV"])
+def test_whoever_counts_the_decoded_frames_may_end_the_reading(tmp_path, arrow, format):
+    """Also after the first frame, where a clip that merely breaks off would be judged as far as it goes."""
+    path = tmp_path / "wave.bin"
+    frames = [arrow.rotate(turn) for turn in (0, 90, 180, 270)]
+    if format == "MKV":
+        write_clip(path, frames, container="matroska")
+    else:
+        frames[0].save(path, format, save_all=True, append_images=frames[1:], duration=250)
+    decoded = []
+
+    def count(pixels: int) -> None:
+        decoded.append(pixels)
+        if len(decoded) == 3:
+            raise UnreadableImageError("too much work")
+
+    with pytest.raises(UnreadableImageError, match="too much work"):
+        list(read_frames(path, on_decoded=count))
+    assert decoded == [64 * 32] * 3
+
+
 @pytest.mark.parametrize("format", ["TIFF", "MPO", "PNG"])
 def test_further_pages_are_no_frames(tmp_path, arrow, format):
     options = {} if format == "PNG" else {"save_all": True, "append_images": [arrow]}

@@ -195,8 +195,10 @@ def test_uploads_of_one_visitor_have_a_limit(server, genuine):
     many = [("files", (f"{number}.png", b"x")) for number in range(1000)]
     before = set(server.files())
     assert page.http.post("/gradio_api/upload", files=many).status_code == 400
-    assert page.http.post("/gradio_api/upload", files={"files": ("big", bytes(21 * MEGABYTE))}).status_code == 413
-    assert set(server.files()) == before
+    big = {"files": ("big", bytes(21 * MEGABYTE))}
+    with contextlib.suppress(httpx.NetworkError, httpx.RemoteProtocolError):  # closed instead of read
+        assert page.http.post("/gradio_api/upload", files=big).status_code == 413
+    assert set(server.files()) <= before, "nothing is added; pages of other tests may just have been left"
     seen = [status_of(page.upload, f"{number}.bin", b"x") for number in range(uploads.MOST_FILES_EACH + 1)]
     assert seen == [200] * uploads.MOST_FILES_EACH + [429]
     assert status_of(genuine.upload, "me.png", photograph(PERSON)) == 200
