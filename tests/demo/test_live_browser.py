@@ -126,7 +126,9 @@ def test_a_photograph_that_is_turned(browser, turning_server, tmp_path):
         scenes.append(([turned], 0.12))
     video = film(tmp_path / "cam.mjpeg", scenes)
     kind, text, _ = attempt(browser, turning_server.address, reference_of(tmp_path, PERSON), video)
-    assert kind == "card rejected" and ("time was over" in text or "was not seen" in text), text
+    # the film begins anew before the time of a slow step is over
+    reasons = ("time was over", "was not seen", "stood still or repeated")
+    assert kind == "card rejected" and any(reason in text for reason in reasons), text
 
 
 def test_a_video_in_the_wrong_order(browser, server, tmp_path):
