@@ -695,6 +695,12 @@ class FaceLiveNetOutput(ModelOutput):
     task_weights: Tensor | None = None
 
 
+# What the image processor says of faces beside their pixels; transformers' pipelines pass all of it on.
+PROCESSOR_OUTPUTS = frozenset(
+    ("box", "landmarks", "detection_probability", "face_count", "turn", "roll", *QUALITY, "index", "skipped")
+)
+
+
 def refuse_unknown(arguments: dict) -> None:
     """Of what transformers may pass to any model, name what this one cannot do, and what is a slip.
 
@@ -705,7 +711,7 @@ def refuse_unknown(arguments: dict) -> None:
         if name in ("output_hidden_states", "output_attentions"):
             if value:
                 raise TypeError(f"{name}=True: this network gives its outputs alone")
-        elif name != "num_items_in_batch":  # Trainer's, for losses that are sums
+        elif name not in PROCESSOR_OUTPUTS and name != "num_items_in_batch":  # Trainer's, for losses that are sums
             raise TypeError(f"forward() got an unexpected argument {name!r}")
 
 

@@ -85,7 +85,8 @@ const faceLiveNet = (() => {
       try {
         video = await camera();
       } catch (error) {
-        return [answer[0], cameraCard(error), "", answer[3]]; // the next start closes this attempt
+        await ask("start", { photographs: [], token: answer[0] }); // closes the attempt, which then counts for nothing
+        return ["", cameraCard(error), "", answer[3]];
       }
       show([answer[0], answer[1], answer[2], "", "", ""]);
       send(video, answer[0], run);

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From prepared corpora to the weights in pretrained/, in the order they were trained.
+# From prepared corpora to the weights in pretrained/, and on to those a teacher taught, which are not shipped yet.
 #
 #   python -m face_data prepare lfw DATA/lfw DATA/facial_expressions corpora/lfw
 #   python -m face_data prepare ferplus DATA/ferplus corpora/ferplus
@@ -24,7 +24,7 @@ $composites --start_from runs/m --out runs/f --seed 5 --steps 6000 --learning_ra
   --composite_share 0.4                                                                                           # 97
 $composites --start_from runs/m --out runs/g --seed 6 --learning_rate 1e-3 --composites 10000 --composite_share 0.5 \
   --crop_scale 0.2 --shift 0.08                                                                                   # 50
-python -m train.export runs/f/last runs/g/last runs/without_teacher --challenge happy
+python -m train.export runs/f/last runs/g/last runs/without_teacher --challenge happy  # shipped
 
 # With dlib's network as a teacher: labelled outside data. The first run was stopped (Ctrl-C) at step 1,896 of 4,400,
 # because the softmax over composites outweighed the teacher; the second has other weights and starts from it.
@@ -32,5 +32,5 @@ python -m train --config train/presets/distilled.yaml --start_from runs/without_
   --erase 0.25 --deception_share 0.18 --mixing_share 0.06 --steps 4400 --warmup_steps 200 \
   --network.identity_weight 0.25 --network.teacher_weight 1 --network.teacher_pairs_weight 15                     # 38
 python -m train --config train/presets/distilled.yaml --start_from runs/distilled --out runs/distilled2 --seed 7  # 47
-python -m train.export runs/distilled2/last runs/without_teacher pretrained --challenge happy surprise --shares 0.7 0.3
-python -m evaluation calibrate --model pretrained --data corpora/lfw:9 corpora/ferplus:valid --far 0.001
+python -m train.export runs/distilled2/last runs/without_teacher runs/taught --challenge happy surprise --shares 0.7 0.3
+python -m evaluation calibrate --model runs/taught --data corpora/lfw:9 corpora/ferplus:valid --far 0.001

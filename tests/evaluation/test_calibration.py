@@ -95,6 +95,6 @@ def test_store_changes_the_thresholds_only(checkpoint, crowd):
 
 def test_store_refuses_what_the_config_refuses(checkpoint):
     before = (checkpoint / "config.json").read_text()
-    with pytest.raises(Exception, match="similarity_threshold is a cosine"):
+    with pytest.raises(Exception, match="similarity_threshold must lie within"):
         store({"similarity_threshold": 7.0}, checkpoint)
     assert (checkpoint / "config.json").read_text() == before

@@ -17,9 +17,9 @@ def test_the_readme_shows_the_results_and_no_typed_numbers(repository):
 def test_a_page_without_a_place_for_results_is_refused(repository, tmp_path):
     results = read_results(repository / "docs/results/results.json")
     page = tmp_path / "page.md"
-    page.write_text(f"before {START} old {END} after")
+    page.write_text(f"before {START} stale {END} after")
     write_summary(results, page)
-    assert summary(results) in page.read_text() and "old" not in page.read_text()
+    assert summary(results) in page.read_text() and "stale" not in page.read_text()
     page.write_text("nothing here")
     with pytest.raises(ValueError, match="no place for the results"):
         write_summary(results, page)

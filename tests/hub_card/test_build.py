@@ -118,7 +118,8 @@ def test_every_run_that_went_into_the_weights_is_told_once(checkpoint, tmp_path)
 
     def run(seed: int, start: dict | None) -> dict:
         config = record["config"] | {"seed": seed, "composites": 4000 * seed, "composite_share": 0.3}
-        return record | {"minutes": 10.5 * seed, "started_from": start, "config": config} | {"averaged_with": []}
+        own = {"minutes": 10.5 * seed, "started_from": start, "config": config, "averaged_with": [], "teacher": None}
+        return record | own
 
     first = run(0, None) | {"minutes": 100.0}
     second = run(1, first)

@@ -111,5 +111,6 @@ def test_what_is_no_exported_graph_is_refused(checkpoint, graph, tmp_path, monke
         Authenticator.from_pretrained(graph)
     assert main(["onnx", "--model", str(checkpoint), "--out", str(tmp_path / "graph.bin")]) == 2
     assert "must end in .onnx" in capsys.readouterr().err
-    assert main(["onnx", "--model", str(tmp_path), "--out", str(tmp_path / "x.onnx")]) == 2
+    (tmp_path / "empty").mkdir()
+    assert main(["onnx", "--model", str(tmp_path / "empty"), "--out", str(tmp_path / "x.onnx")]) == 2
     assert "config.json is missing" in capsys.readouterr().err

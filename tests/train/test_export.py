@@ -54,7 +54,8 @@ def test_the_mean_of_several_models(tmp_path):
             assert torch.equal(value, (sum(state[name] for state in states) / 3).half()), name
     record = json.loads((tmp_path / "out" / "training.json").read_text())
     others = [json.loads((source / "training.json").read_text()) for source in sources[1:]]
-    assert record == {"minutes": 1, "trained_on": {"lfw": ["1", "2", "4"]}, "averaged_with": others}
+    whole = {"minutes": 1, "trained_on": {"lfw": ["1", "2", "4"]}, "averaged_with": others, "shares": [1 / 3] * 3}
+    assert record == whole
     other = saved(tmp_path / "narrow", 1, id2label={0: "neutral", 1: "happy"}, label2id={"neutral": 0, "happy": 1})
     with pytest.raises(ValueError, match="narrow is another network than"):
         export([sources[0], other], tmp_path / "none", ["happy"])
