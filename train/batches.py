@@ -187,8 +187,9 @@ class TrainingFaces(Dataset):
             photograph_targets(teacher, folder, images, decode, landmarks_in_crops(whole, folder), accelerator)[rows]
             for folder, images, whole, rows in zip(self.folders, self.images, self.wholes, self.rows, strict=True)
         ]
-        standard = Standard.of(np.concatenate(vectors))
-        self.targets = standard(np.concatenate(vectors))
+        vectors = np.concatenate(vectors)
+        standard = Standard.of(vectors)
+        self.targets = standard(vectors)
         return standard
 
     def _landmarks_of(self, rows: list[int]) -> Tensor:

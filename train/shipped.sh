@@ -31,6 +31,6 @@ python -m train.export runs/f/last runs/g/last runs/without_teacher --challenge 
 python -m train --config train/presets/distilled.yaml --start_from runs/without_teacher --out runs/distilled --seed 7 \
   --erase 0.25 --deception_share 0.18 --mixing_share 0.06 --steps 4400 --warmup_steps 200 \
   --network.identity_weight 0.25 --network.teacher_weight 1 --network.teacher_pairs_weight 15                     # 38
-python -m train --config train/presets/distilled.yaml --start_from runs/distilled --out runs/distilled2 --seed 7  # 47
+python -m train --config train/presets/distilled.yaml --start_from runs/distilled --out runs/distilled2 --seed 7  # 49
 python -m train.export runs/distilled2/last runs/without_teacher runs/taught --challenge happy surprise --shares 0.7 0.3
 python -m evaluation calibrate --model runs/taught --data corpora/lfw:9 corpora/ferplus:valid --far 0.001
