@@ -2,7 +2,7 @@
 
     model = FaceLiveNetModel.from_pretrained("pretrained")
     output = model(pixel_values)                  # whitened faces (batch, 3, 160, 160)
-    output.embedding                              # (batch, 1792), unit length: who
+    output.embedding                              # (batch, 1792): who
     output.expression_logits                      # (batch, expressions): which expression
     model(pixel_values, identity_labels=y, expression_labels=e).loss.backward()
 
@@ -46,7 +46,8 @@ LEAST_THRESHOLD = 0.05  # of similarity and of an expression: of strangers, half
 MOST_REPEATS = 100  # of one kind of block; the full Inception-ResNet-v1 has 10
 SMALLEST_IMAGE = 75  # below it the shared layers have no output
 TEACHER_LOSSES = ("mse", "cosine")
-JUDGING = ("shared.", "verification.", "bottleneck.", "expression.", "expression_head.")  # layers a decision rests on
+# layers a decision rests on
+JUDGING = ("shared.", "verification.", "bottleneck.", "length.", "expression.", "expression_head.")
 QUALITY = ("sharpness", "eyes", "mouth", "detection_probability")  # what `config.quality` holds least values of
 CALIBRATED = ("similarity_threshold", "calibration", "quality", "calibrated_weights")  # void with other weights
 WEIGHTINGS = ("dynamic", "static", "inverse_loss", "uncertainty", "verification", "expression")
@@ -69,6 +70,8 @@ class FaceLiveNetConfig(PreTrainedConfig):
         expression_hidden_size: branch 2's "one more fully connected layer".
         embedding_size: size of the embedding, made of branch 1's 1792 pooled features by a linear layer (the paper's
             "bottleneck layer"); 0 takes the features themselves.
+        embedding_length: embeddings of faces that resemble many strangers are shorter (`EmbeddingLength`); else all
+            have length 1.
         num_identities: people of the training set; 0 leaves the identity classifier and the centres out.
         sampled_identities: how many of them one step looks at, those of the batch among them, for millions of people
             (Partial FC, arXiv 2203.15565, here for the class-wise triplet loss too); 0 looks at all, as the paper does.
@@ -88,7 +91,7 @@ class FaceLiveNetConfig(PreTrainedConfig):
         teacher_loss: "mse" or "cosine", how an answer is compared with the teacher's vector.
         teacher_weight, teacher_pairs_weight: factors of that loss and of the loss over the similarities of all pairs
             in a batch.
-        similarity_threshold: cosine similarity from which two faces are one person; None until it is calibrated.
+        similarity_threshold: dot product of two embeddings from which they are one person; None until it is calibrated.
         expression_threshold: probability from which the asked expression counts as seen.
         test_time_flip: average what the network says of a face and of its mirror image; costs a second pass.
         challenge_expressions: the expressions this checkpoint recognises well enough to be asked for; by default happy
@@ -113,6 +116,7 @@ class FaceLiveNetConfig(PreTrainedConfig):
     dropout: float | int = 0.5
     expression_hidden_size: int = 128
     embedding_size: int = 0
+    embedding_length: bool = False
     num_identities: int = 0
     sampled_identities: int = 0
     weighting: str = "dynamic"
@@ -430,6 +434,28 @@ class Branch(nn.Module):
         return self.block8(self.repeat_3(x)).mean(dim=(2, 3))
 
 
+class EmbeddingLength(nn.Module):
+    """How much a face tells of its person: the length of its embedding, 1 at most.
+
+    Some faces resemble many strangers: blurred ones, covered ones, those that look like the average. A similarity that
+    is high for such a face means less. Recognisers of speakers therefore measure a voice against a cohort of strangers
+    and correct the similarity by its nearest ones (adaptive score normalisation). Here a linear layer predicts from the
+    embedding's direction how alike the nearest strangers are, x, in units of the least that occurs, and the length is
+    1 / √x. The dot product of two embeddings is then their cosine, divided by the geometric mean of their x.
+    `train/embedding_length.py` fits the layer; before that it says 1 for every face.
+    """
+
+    def __init__(self, config: FaceLiveNetConfig):
+        super().__init__()
+        self.crowding = nn.Linear(config.embedding_dim, 1)
+
+    def forward(self, directions: Tensor) -> Tensor:
+        """Directions (b, embedding_dim) of length 1 -> embeddings (b, embedding_dim) float32, of length 1 at most."""
+        with torch.autocast(directions.device.type, enabled=False):
+            crowding = F.linear(directions.float(), self.crowding.weight.float(), self.crowding.bias.float())
+            return directions * crowding.clamp(min=1).rsqrt()
+
+
 class ExpressionHead(nn.Module):
     """Branch 2's end: dropout, one more fully connected layer with ReLU, the expressions' logits."""
 
@@ -674,7 +700,8 @@ class Uncertainty(nn.Module):
 class FaceLiveNetOutput(ModelOutput):
     """
     Args:
-        embedding: (batch, embedding_dim) of unit length; the cosine of two is their similarity.
+        embedding: (batch, embedding_dim) of length 1, or with `embedding_length` at most 1; the dot product of two is
+            their similarity.
         expression_logits: (batch, expressions), in the order of `config.expressions`.
         loss: what is minimised, by equation 5 L3; a scalar. This and what follows only when labels are given; in
             training over several processes they are those of the whole batch, the same everywhere.
@@ -735,6 +762,9 @@ class FaceLiveNetPreTrainedModel(PreTrainedModel):
             for zero in (module.bias, module.running_mean, module.num_batches_tracked):
                 init.zeros_(zero)
             init.ones_(module.running_var)
+        elif isinstance(module, EmbeddingLength):
+            init.zeros_(module.crowding.weight)
+            init.ones_(module.crowding.bias)
         elif isinstance(module, IdentityHead):
             init.zeros_(module.centers)
             if self.config.sampled_identities:
@@ -771,6 +801,7 @@ class FaceLiveNetModel(FaceLiveNetPreTrainedModel):
         self.shared = TimmTrunk(config) if config.trunk else SharedLayers(config)
         self.verification = Branch(config)
         self.bottleneck = nn.Linear(FEATURE_SIZE, config.embedding_size) if config.embedding_size else None
+        self.length = EmbeddingLength(config) if config.embedding_length else None
         self.expression = Branch(config)
         self.expression_head = ExpressionHead(config)
         self.dynamic_weight_unit = DynamicWeightUnit(self.shared.side(config.image_size))
@@ -841,7 +872,7 @@ class FaceLiveNetModel(FaceLiveNetPreTrainedModel):
         output = FaceLiveNetOutput()
         if "verification" in tasks:
             features = self._features(shared)  # (b, embedding_dim)
-            output.embedding = F.normalize(features, dim=1)
+            output.embedding = self._embedding(F.normalize(features, dim=1))
         if "expression" in tasks:
             output.expression_logits = self.expression_head(self.expression(shared)).float()  # (b, expressions)
         if not labelled:
@@ -890,6 +921,9 @@ class FaceLiveNetModel(FaceLiveNetPreTrainedModel):
         with torch.autocast(features.device.type, enabled=False):
             return self.bottleneck(features.to(self.bottleneck.weight.dtype)).float()
 
+    def _embedding(self, directions: Tensor) -> Tensor:
+        return directions if self.length is None else self.length(directions)
+
     def _whole_batch(self, *sums: Tensor) -> Tensor:
         sums = torch.cat(sums)
         return sum_over_processes(sums) if self.training else sums
@@ -921,7 +955,8 @@ class FaceLiveNetModel(FaceLiveNetPreTrainedModel):
         both = F.normalize(self._features(shared), dim=1).unflatten(0, (2, -1))  # (2, b, embedding_dim)
         logits = self.expression_head(self.expression(shared)).float()
         return FaceLiveNetOutput(
-            embedding=F.normalize(both.mean(dim=0), dim=1), expression_logits=mean_of_mirror_images(logits)
+            embedding=self._embedding(F.normalize(both.mean(dim=0), dim=1)),
+            expression_logits=mean_of_mirror_images(logits),
         )
 
 

@@ -23,7 +23,7 @@ SUFFIX = ".onnx"
 
 @dataclass(frozen=True)
 class OnnxOutput:
-    """embedding: (n, 1792) float32 of length 1. expression_logits: (n, expressions) float32."""
+    """embedding: (n, 1792) float32, of length 1 at most. expression_logits: (n, expressions) float32."""
 
     embedding: torch.Tensor
     expression_logits: torch.Tensor

@@ -27,8 +27,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from numbers import Real
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from transformers import Pipeline
 from transformers.dynamic_module_utils import custom_object_save
 
@@ -88,7 +88,7 @@ class Decision:
             anything else cannot be constructed.
         reason: a key of `REASONS`.
         same_identity: the similarity reached the threshold.
-        similarity: cosine similarity to the template, in [-1, 1]; None where there was none or it was not a number.
+        similarity: dot product of embedding and template, in [-1, 1]; None where there was none or it was not a number.
         threshold: the calibrated similarity threshold in [-1, 1]; None where the model has none.
         required_expression: the expression that was asked for.
         expression: the most probable expression; None where there was no face.
@@ -164,7 +164,7 @@ def decide(
     """Accept or reject one face.
 
     Args:
-        similarity: cosine similarity of the face's embedding to the template, in [-1, 1].
+        similarity: dot product of the face's embedding and the template, in [-1, 1].
         threshold: least similarity of the same person, in [-1, 1]; None (not calibrated) rejects.
         expression_probabilities: expression -> probability, summing to 1 (the softmax of the expression branch).
         required_expression: the name that was asked for, one of `expression_probabilities`.
@@ -178,9 +178,9 @@ def decide(
         The decision. Unusable values (NaN, None, out of range, no number at all) do not raise: they reject.
     """
     least_similarity, least_probability = _number(threshold, -1, 1), _number(expression_threshold, 0, 1)
-    cosine, probabilities = _number(similarity, -1, 1), _distribution(expression_probabilities)
+    product, probabilities = _number(similarity, -1, 1), _distribution(expression_probabilities)
     expression = max(probabilities, key=probabilities.__getitem__, default=None)
-    same = cosine is not None and least_similarity is not None and cosine >= least_similarity
+    same = product is not None and least_similarity is not None and product >= least_similarity
     asked = probabilities.get(required_expression) if isinstance(required_expression, str) else None
     passed = (
         asked is not None
@@ -190,7 +190,7 @@ def decide(
     )
     if baseline and asked is not None and least_probability is not None and not passed:
         passed = has_risen(probabilities, required_expression, baseline)
-    if cosine is None or not probabilities:
+    if product is None or not probabilities:
         reason = "invalid_evidence"
     elif least_similarity is None or least_probability is None:
         reason = "uncalibrated"
@@ -210,7 +210,7 @@ def decide(
         accepted=reason == "accepted",
         reason=reason,
         same_identity=same,
-        similarity=cosine,
+        similarity=product,
         threshold=least_similarity,
         required_expression=required_expression,
         expression=expression,
@@ -258,13 +258,13 @@ def decide_run(decisions: Sequence[Decision], similarity: float) -> Decision:
         similarity: of their pooled embedding to the template, in [-1, 1].
     """
     weakest = min(decisions, key=lambda one: one.expression_probabilities.get(one.required_expression, 0.0))
-    cosine = _number(similarity, -1, 1)
-    same = cosine is not None and weakest.threshold is not None and cosine >= weakest.threshold
+    product = _number(similarity, -1, 1)
+    same = product is not None and weakest.threshold is not None and product >= weakest.threshold
     passed = all(one.expression_passed for one in decisions)
     reason = "accepted" if same and passed else "wrong_expression" if same else "different_person"
     accepted = reason == "accepted"
     return replace(
-        weakest, accepted=accepted, reason=reason, similarity=cosine, same_identity=same, expression_passed=passed
+        weakest, accepted=accepted, reason=reason, similarity=product, same_identity=same, expression_passed=passed
     )
 
 
@@ -297,18 +297,28 @@ def unusable_reason(evidence: Mapping[str, float], quality: Mapping[str, float] 
     return None
 
 
+def mean_embedding(embeddings: np.ndarray) -> np.ndarray:
+    """(n, d) embeddings of one person, at least one -> (d,) float64: their mean direction, at their mean length.
+
+    Zeros, which resemble nobody, where they cancel each other out.
+    """
+    embeddings = np.asarray(embeddings, np.float64)
+    mean, length = embeddings.mean(axis=0), np.linalg.norm(embeddings, axis=1).mean()
+    return mean * (length / max(np.linalg.norm(mean), 1e-12))
+
+
 def unlike_references(embeddings, threshold: float | None) -> list[int]:
     """Which of a person's reference photographs seem to show somebody else than the others: their positions.
 
     Args:
-        embeddings: (n, d), each of length 1. One photograph alone is like itself.
+        embeddings: (n, d). One photograph alone is like itself.
         threshold: the calibrated similarity threshold; without one nothing is known, and nobody is unlike.
     """
-    embeddings = torch.as_tensor(embeddings).double()
+    embeddings = np.asarray(embeddings, np.float64)
     if len(embeddings) < 2 or threshold is None:
         return []
-    others = F.normalize(embeddings.sum(dim=0) - embeddings, dim=1)
-    return torch.nonzero((embeddings * others).sum(dim=1) < UNLIKE * threshold).flatten().tolist()
+    others = [mean_embedding(np.delete(embeddings, row, axis=0)) for row in range(len(embeddings))]
+    return [row for row, other in enumerate(others) if embeddings[row] @ other < UNLIKE * threshold]
 
 
 def decide_frames(decisions: Sequence[Decision], required_expression: str, hold: int = FRAMES_TO_HOLD) -> Decision:
@@ -377,7 +387,7 @@ def _nearness(decision: Decision) -> tuple:
 
 
 def _number(value, low: float, high: float) -> float | None:
-    """A real number in [low, high] as a float, else None. Rounding may take a cosine or softmax just past its range."""
+    """A real number in [low, high] as a float, else None. Rounding may take it just past its range."""
     if not isinstance(value, Real) or isinstance(value, bool) or not low - 1e-4 <= value <= high + 1e-4:
         return None  # NaN fails every comparison
     return float(min(max(value, low), high))
@@ -489,7 +499,7 @@ class FaceAuthenticationPipeline(Pipeline):
         return inputs | {"embeddings": output.embedding, "logits": output.expression_logits}
 
     def postprocess(self, outputs: dict, allow_unlike: bool = False) -> dict:
-        embeddings = outputs["embeddings"].double()  # (n, 1792), of length 1
+        embeddings = outputs["embeddings"].double().cpu().numpy()  # (n, 1792)
         probabilities = outputs["logits"].double().softmax(dim=-1)  # (n, expressions)
         config, row, decisions = self.model.config, outputs["references"], []
         threshold = self.model.calibrated_threshold  # of these weights, not of those the config was written for
@@ -498,7 +508,7 @@ class FaceAuthenticationPipeline(Pipeline):
                 f"reference {' and '.join(map(str, unlike))} of {row} seems to show somebody else than the others; "
                 "allow_unlike=True takes them all the same"
             )
-        template = F.normalize(embeddings[:row].mean(dim=0), dim=0)
+        template = mean_embedding(embeddings[:row])
         revision = getattr(config, "_commit_hash", None)
         for count, unusable in outputs["seen"]:
             if count == 1:

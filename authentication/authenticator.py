@@ -52,7 +52,7 @@ class UnlikeReferencesError(ValueError):
 class Evidence:
     """What the network and the detector say about the foremost face of one picture.
 
-    embedding: (1792,) float32, of length 1.
+    embedding: (1792,) float32, of length 1 at most.
     expression_probabilities: expression -> probability, summing to 1.
     box: (4,) float32, left, top, right, bottom in pixels of the upright picture.
     landmarks: (5, 2) float32 pixels: eyes, nose, corners of the mouth.

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline_facelivenet import mean_embedding
+
 
 @dataclass(frozen=True)
 class Template:
-    """The re-normalised mean of the reference photographs' embeddings. On disk it lies encrypted or not at all.
+    """The mean of the reference photographs' embeddings. On disk it lies encrypted or not at all.
 
-    embedding: (d,) float64, of length 1.
+    embedding: (d,) float64, `mean_embedding` of theirs.
     photographs: how many references it was made of.
     """
 
@@ -19,19 +21,19 @@ class Template:
 
     @classmethod
     def from_embeddings(cls, embeddings: Sequence[np.ndarray]) -> "Template":
-        """Args: one or more (d,) embeddings of the same person, each of length 1.
+        """Args: one or more (d,) embeddings of the same person.
 
         Raises:
             ValueError: none given, NaN among them, or embeddings that cancel each other out.
         """
         if not len(embeddings):
             raise ValueError("a template needs at least one reference photograph")
-        mean = np.mean(np.asarray(embeddings, dtype=np.float64), axis=0)
+        mean = mean_embedding(embeddings)
         length = np.linalg.norm(mean)
-        if not (np.isfinite(length) and length > 1e-6):
+        if not (np.isfinite(length) and length > 1e-3):
             raise ValueError(f"the mean of the {len(embeddings)} reference embeddings has length {length}: no template")
-        return cls(mean / length, len(embeddings))
+        return cls(mean, len(embeddings))
 
     def similarity(self, embedding: np.ndarray) -> float:
-        """Cosine similarity of the template and a (d,) embedding of length 1, in [-1, 1]; NaN where that holds NaN."""
+        """Dot product of the template and a (d,) embedding, in [-1, 1]; NaN where that holds NaN."""
         return float(self.embedding @ np.asarray(embedding, dtype=np.float64))

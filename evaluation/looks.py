@@ -17,7 +17,7 @@ from authentication.session import upper_face
 
 @dataclass(frozen=True)
 class Look:
-    """embedding: (d,) of length 1. logits: (expressions,) log probabilities. landmarks: (5, 2). band: upper_face's."""
+    """embedding: (d,). logits: (expressions,) log probabilities. landmarks: (5, 2). band: upper_face's."""
 
     embedding: np.ndarray
     logits: np.ndarray
@@ -39,7 +39,8 @@ def between(one: Look, other: Look, share: float) -> Look:
         name: (1 - share) * getattr(one, name) + share * getattr(other, name)
         for name in ("embedding", "logits", "landmarks", "band")
     }
-    mixed["embedding"] = mixed["embedding"] / np.linalg.norm(mixed["embedding"])
+    length = (1 - share) * np.linalg.norm(one.embedding) + share * np.linalg.norm(other.embedding)
+    mixed["embedding"] = mixed["embedding"] * (length / np.linalg.norm(mixed["embedding"]))
     return Look(**mixed)
 
 

@@ -42,7 +42,7 @@ def draw_architecture(config: FaceLiveNetConfig, parameters: Mapping[str, int], 
     box(57, 26, 20, BLUE, "verification branch", f"Block8, pooling\n{parameters['verification']:,} parameters")
     box(57, 14, 20, GRAY, "dynamic-weight-unit", f"in training\n{parameters['dynamic_weight_unit']:,} parameters")
     box(57, 2, 20, VERMILION, "expression branch", f"Block8, pooling, FC\n{parameters['expression']:,} parameters")
-    box(82.5, 26, 17, BLUE, "embedding", f"{config.embedding_dim:,} numbers, length 1")
+    box(82.5, 26, 17, BLUE, "embedding", f"{config.embedding_dim:,} numbers")
     box(82.5, 14, 17, GRAY, "w1, w2", "weights of the losses")
     box(82.5, 2, 17, VERMILION, "expression", f"one of {expressions}")
     arrow((18, 18), (22.5, 18))

@@ -2,10 +2,14 @@
 
 python -m train.export runs/dynamic/last pretrained --challenge happy
 python -m train.export runs/one/last runs/other/last pretrained --challenge happy      # the mean of their weights
+python -m train.export runs/one/last pretrained --challenge happy --people corpora/lfw:1,2,3,4,5,6,7,8
 python -m evaluation calibrate --model pretrained --data corpora/lfw --splits 9 --far 0.001
 
 Runs that started from the same weights and saw other batches often lie in one basin; the mean of their weights is then
 better than each, for nothing ("Model soups", arXiv 2203.05482). Whether it is here, `evaluation compare` says.
+
+With --people, embeddings of faces that resemble many strangers are made shorter (train/embedding_length.py), which
+raises the share of genuine pairs that are accepted at low false accept rates.
 """
 
 import argparse
@@ -22,13 +26,18 @@ from huggingface_hub.errors import StrictDataclassError
 import image_processing_facelivenet
 import modeling_facelivenet
 import pipeline_facelivenet
+from face_data.table import CorpusError
+from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import FaceLiveNetModel
 from pipeline_facelivenet import CUSTOM_PIPELINES
 from train.checkpoint import RECORD
+from train.embedding_length import fit_embedding_length, without_embedding_length
 from train.record import all_splits
 
 
-def export(sources: Sequence[Path], out: Path, challenge: list[str], shares: Sequence[float] = ()) -> None:
+def export(
+    sources: Sequence[Path], out: Path, challenge: list[str], shares: Sequence[float] = (), people: Sequence[str] = ()
+) -> None:
     """Write config.json, model.safetensors (fp16), preprocessor_config.json and training.json to `out`.
 
     Thresholds stay only where they were calibrated on the very weights that are written; else calibrate afterwards.
@@ -39,8 +48,10 @@ def export(sources: Sequence[Path], out: Path, challenge: list[str], shares: Seq
             "averaged_with".
         challenge: the expressions a session may ask for: those that validation shows to be recognised reliably.
         shares: of each source in the mean, in their order; by default all alike.
+        people: corpora the network was trained on, to fit the length of the embeddings on; none leaves it as it is.
 
     Raises:
+        CorpusError: no such corpus of `people`, or too few of them.
         ValueError: the networks have other layers, or other expressions; not one positive share for each.
         StrictDataclassError: the network does not know an expression of `challenge`.
     """
@@ -49,9 +60,16 @@ def export(sources: Sequence[Path], out: Path, challenge: list[str], shares: Seq
         raise ValueError(f"--shares: one positive number for each of {len(sources)} models, not {shares}")
     models = [FaceLiveNetModel.from_pretrained(source, dtype=torch.float32) for source in sources]
     model = models[0]
+    if people:
+        for one in models:
+            without_embedding_length(one)
     if len(models) > 1:
         # a threshold of the first one's is not saved then
         model.load_state_dict(_mean_weights(sources, models, shares))
+    fitted = None
+    if people:
+        processor = FaceLiveNetImageProcessor.from_pretrained(sources[0])
+        fitted = fit_embedding_length(model, processor, people)
     model.config.challenge_expressions = challenge
     model.config.validate()
     modules = (modeling_facelivenet, image_processing_facelivenet, pipeline_facelivenet)
@@ -65,6 +83,8 @@ def export(sources: Sequence[Path], out: Path, challenge: list[str], shares: Seq
         record["averaged_with"] = others
         record["shares"] = [share / sum(shares) for share in shares]
         record["trained_on"] = all_splits([one.get("trained_on") for one in (record, *others)])
+    if fitted:
+        record["embedding_length"] = fitted
     (out / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     path = out / "config.json"
     settings = json.loads(path.read_text(encoding="utf-8"))
@@ -116,8 +136,12 @@ if __name__ == "__main__":
         "--shares", nargs="+", type=float, default=(), metavar="SHARE",
         help="of each MODEL in the mean (default: all alike)",
     )  # fmt: skip
+    parser.add_argument(
+        "--people", nargs="+", default=(), metavar="CORPUS",
+        help="fit the length of the embeddings on these people, who were trained on: FOLDER:SPLIT,SPLIT",
+    )  # fmt: skip
     arguments = parser.parse_args()
     try:
-        export(arguments.sources, arguments.out, arguments.challenge, arguments.shares)
-    except (ValueError, OSError, StrictDataclassError) as error:
+        export(arguments.sources, arguments.out, arguments.challenge, arguments.shares, arguments.people)
+    except (CorpusError, ValueError, OSError, StrictDataclassError) as error:
         sys.exit(f"train.export: {error}")

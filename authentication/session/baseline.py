@@ -15,7 +15,7 @@ import numpy as np
 from authentication.session.frame import Frame
 from authentication.session.movement import RestingFace
 from authentication.session.turn import shape_of
-from pipeline_facelivenet import margins
+from pipeline_facelivenet import margins, mean_embedding
 
 NEWEST_FRAMES = 12  # of the neutral run: the moment before the action is asked for
 
@@ -25,7 +25,7 @@ class Baseline:
     """A face at rest.
 
     margins: expression -> median and spread of `pipeline_facelivenet.margins`.
-    embedding: (d,) of length 1, the frames' mean.
+    embedding: (d,), `mean_embedding` of the frames'.
     front: (5, 2), the mean of `turn.shape_of`; None where the frames came without landmarks.
     resting: the upper half of the face; None where the frames came without.
     """
@@ -41,12 +41,11 @@ class Baseline:
         frames = list(frames)[-NEWEST_FRAMES:]
         rows = [margins(frame.decision.expression_probabilities) for frame in frames]
         values = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-        embedding = np.sum([frame.embedding for frame in frames], axis=0)
         shapes = [shape_of(frame.landmarks) for frame in frames if frame.landmarks is not None]
         pictures = [frame.upper_face for frame in frames if frame.upper_face is not None]
         return cls(
             margins={name: (float(np.median(value)), _spread(value)) for name, value in values.items()},
-            embedding=embedding / max(float(np.linalg.norm(embedding)), 1e-9),
+            embedding=mean_embedding([frame.embedding for frame in frames]),
             front=np.mean(shapes, axis=0) if shapes else None,
             resting=RestingFace(pictures) if len(pictures) > 1 else None,
         )

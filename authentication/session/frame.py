@@ -15,7 +15,7 @@ class Frame:
     """What a session is shown of one frame of the camera.
 
     decision: of the fusion rule, made for the session's `required_expression` and with its `baseline`.
-    embedding: (d,) of length 1, of the face; None where the picture shows no single face.
+    embedding: (d,) of the face; None where the picture shows no single face.
     fingerprint: equal for two frames exactly where their pixels are.
     landmarks: (5, 2) pixels: left and right eye, nose, left and right corner of the mouth, as seen in a picture that is
         not mirrored; None without a single face. Without them no turn is ever seen.

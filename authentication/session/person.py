@@ -25,14 +25,15 @@ TURNED = 0.5  # of the threshold: how alike a turned head has to be to the refer
 
 
 def pooled_similarity(similarities: Iterable[float], embeddings: Iterable[np.ndarray]) -> float:
-    """Similarity of a template to the normalised mean of n embeddings, from the similarities of each; -1 for none.
+    """Similarity of a template to the `mean_embedding` of n embeddings, from the similarities of each; -1 for none.
 
-    template · Σe / |Σe| = Σ(template · e) / |Σe|, so the template itself is not needed here.
+    With the mean length l of the embeddings, template · (l Σe / |Σe|) = l Σ(template · e) / |Σe|, so the template
+    itself is not needed here.
     """
-    embeddings = list(embeddings)
-    if not embeddings:
+    embeddings = np.array([*embeddings])
+    if not len(embeddings):
         return -1.0
-    length = float(np.linalg.norm(np.sum(embeddings, axis=0)))
+    length = float(np.linalg.norm(embeddings.sum(axis=0)) / np.linalg.norm(embeddings, axis=1).mean())
     return min(math.fsum(similarities) / length, 1.0) if length > 1e-6 else -1.0
 
 

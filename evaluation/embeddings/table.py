@@ -19,7 +19,7 @@ LISTS = ("keys", "identities", "expressions", "sources", "splits", "votes")  # f
 class Embeddings:
     """Network outputs for n images.
 
-    keys: (n,) unique names. embeddings: (n, d) float32 of length 1. expression_probabilities: (n, classes) in the
+    keys: (n,) unique names. embeddings: (n, d) float32. expression_probabilities: (n, classes) in the
     order of `classes`, the model's names. identities, expressions: (n,) the corpus's labels, None where it has none.
     sources, splits: (n,) the corpus an image comes from, and its split there. votes: (n,) the annotators' 8
     probabilities in the order of `face_data.table.EXPRESSIONS`, or None; empty where the corpus has no such column.
@@ -113,9 +113,3 @@ def training_warning(trained: frozenset[str] | None, splits: Iterable[str]) -> s
         return "UNKNOWN: it is not recorded which people the network was trained on, possibly on these"
     both = sorted(trained & set(splits))
     return f"OPTIMISTIC: the network was trained on split {', '.join(both)}" if both else None
-
-
-def mean_embedding(embeddings: np.ndarray) -> np.ndarray:
-    """(n, d) -> (d,), the mean scaled to length 1; zeros where the embeddings cancel out, which resembles nobody."""
-    mean = embeddings.mean(0, dtype=np.float64)
-    return mean / max(np.linalg.norm(mean), 1e-12)

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from evaluation.embeddings.table import Embeddings, mean_embedding
+from evaluation.embeddings.table import Embeddings
 from evaluation.protocols.pairs import GENUINE_PER_PERSON, IMPOSTOR_PAIRS, ScoredPairs, score_pairs
 from face_data.pairs import Pair, generate_pairs
+from pipeline_facelivenet import mean_embedding
 
 LOOK_ALIKE = "look-alike"
 NEAREST = 5  # look-alikes of each person

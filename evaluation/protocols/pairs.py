@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.embeddings.table import Embeddings, mean_embedding
+from evaluation.embeddings.table import Embeddings
 from face_data.pairs import Pair, generate_pairs
+from pipeline_facelivenet import mean_embedding
 
 IMPOSTOR_PAIRS = 20_000
 GENUINE_PER_PERSON = 100  # all pairs of 14 images; one person of LFW's fold 10 has 530 images, which make 140,185 pairs
@@ -95,7 +96,7 @@ def draw_pairs(embeddings: Embeddings, seed: int) -> list[Pair]:
 
 
 def _templates(names: Sequence[str], embeddings: Embeddings) -> tuple[list, list, list]:
-    """For each image or video: its template (d,) of length 1, its person and its split.
+    """For each image or video: its template (d,), its person and its split.
 
     They are None, None and "" where no face was found.
     """

@@ -189,7 +189,7 @@ def draw_scores(pairs: ScoredPairs, threshold: float | None, path: Path) -> Path
         axes.hist(scores[mask], bins, density=True, histtype="step", label=label, **style)
     if threshold is not None:
         axes.axvline(threshold, color=BLACK, linestyle=":", label=f"threshold {threshold:.3f}")
-    axes.set(xlabel="cosine similarity", ylabel="density")
+    axes.set(xlabel="similarity", ylabel="density")
     return save_figure(_with_legend(figure), path)
 
 

@@ -34,7 +34,8 @@ def key(monkeypatch) -> bytes:
 
 @pytest.fixture
 def template() -> Template:
-    return Template.from_embeddings(np.random.default_rng(0).normal(size=(2, 1792)))
+    embeddings = np.random.default_rng(0).normal(size=(2, 1792))
+    return Template.from_embeddings(embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True))
 
 
 def test_what_is_saved_comes_back_and_is_not_in_the_file(key, template, tmp_path):
