@@ -434,7 +434,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--people", type=int, default=60, help="people of each corpus at most (default %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("results"), help="for attacks.json (default results)")
     parser.add_argument("--seed", type=int, default=0, help="of challenges, noise and bootstrap (default %(default)s)")
-    text = "keeps what the network said of rendered pictures (default: %(default)s)"
+    text = "directory of the network outputs for rendered pictures (default: %(default)s)"
     parser.add_argument("--cache", type=Path, default=default_folder(), metavar="FOLDER", help=text)
     parser.add_argument("--no-cache", dest="cache", action="store_const", const=None, help="neither use nor keep that")
     return parser

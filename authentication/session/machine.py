@@ -35,7 +35,7 @@ from authentication.session.baseline import Baseline
 from authentication.session.challenge import TURNS, Challenge
 from authentication.session.frame import Frame, Progress
 from authentication.session.movement import was_sudden
-from authentication.session.person import FOLLOWS, PersonGuard, pooled_similarity
+from authentication.session.person import CONTINUITY_FACTOR, PersonGuard, pooled_similarity
 from authentication.session.stream import StreamGuard
 from authentication.session.turn import (
     BEGUN_PARALLAX,
@@ -216,7 +216,7 @@ class ChallengeSession:
         threshold = run[-1].decision.threshold
         everything = [*self._counted, *run]
         similarities = [_pooled(everything), _pooled(run)]
-        return threshold is not None and similarities[0] >= threshold and similarities[1] >= FOLLOWS * threshold
+        return threshold is not None and similarities[0] >= threshold and similarities[1] >= CONTINUITY_FACTOR * threshold
 
     def _is_unnatural(self, run: list[Frame], action: str) -> bool:
         """Whether an action was shown as pictures show it, not faces; then it does not pass, and the hint says why."""

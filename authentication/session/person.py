@@ -1,7 +1,7 @@
-"""Guard of the person: one face, alone, that of the reference, and never exchanged for another.
+"""The guard of the person: one face at a time, the reference's, never exchanged for another.
 
-Identity is judged on pooled embeddings, not frame by frame: the mean of several frames is steadier than any of them, so
-a blurred one does no harm. An exchange is seen from frame to frame instead, within SWITCH_SECONDS.
+Identity is decided on pooled embeddings, not on single frames: the mean of several frames is more reliable than each of
+them, so one blurred frame does no harm. An exchange of faces is detected from frame to frame, within SWITCH_SECONDS.
 
 Next: `baseline`, what this person looks like at rest.
 """
@@ -20,8 +20,8 @@ CROWD_SECONDS = 1.5
 LOST_SECONDS = 2.5
 UNSEEN_SECONDS = 0.5  # since a face alone was seen: then it may be another photograph by now
 POOL_SECONDS = 1.0  # over which the similarity of the newest frames is pooled
-FOLLOWS = 0.8  # of the threshold: how alike to the face before; less than to the reference, for faces move
-TURNED = 0.5  # of the threshold: how alike a turned head has to be to the reference, which shows its face
+CONTINUITY_FACTOR = 0.8  # times the threshold: least similarity to the face of the frame before
+TURNED_FACTOR = 0.5  # times the threshold: least similarity of a turned head to the reference, which looks ahead
 
 
 def pooled_similarity(similarities: Iterable[float], embeddings: Iterable[np.ndarray]) -> float:
@@ -38,7 +38,7 @@ def pooled_similarity(similarities: Iterable[float], embeddings: Iterable[np.nda
 
 
 class PersonGuard:
-    """Shown every frame; says for which reason the session has to end, if for any.
+    """Checks every frame and gives the reason to end the session, if there is one.
 
     Attributes:
         follows: the newest face is that of the frame before.
@@ -49,7 +49,7 @@ class PersonGuard:
         self.follows = self.same = False
         self._face: np.ndarray | None = None  # embedding of the last face that was the same person's
         self._recent: deque[tuple[float, float, np.ndarray]] = deque()  # time, similarity, embedding
-        self._since: dict[str, float] = {}  # what may not last -> since when it does
+        self._since: dict[str, float] = {}  # condition -> the time it began
         self._seen_at = math.inf  # when a face alone was last seen
 
     def check(self, decision: Decision, face: np.ndarray | None, turning: bool, now: float) -> str | None:
@@ -64,16 +64,16 @@ class PersonGuard:
         if self._lasted("lost", lost, now) >= LOST_SECONDS:
             return "face_lost"
         if face is None or decision.similarity is None:
-            return None  # and what was seen of a stranger before still stands
+            return None  # a stranger seen before is not forgotten by this
         threshold = 1.0 if decision.threshold is None else decision.threshold
-        self.follows = self._face is None or float(self._face @ face) >= FOLLOWS * threshold
+        self.follows = self._face is None or float(self._face @ face) >= CONTINUITY_FACTOR * threshold
         if self.follows:
             self._face = face
             self._recent.append((now, decision.similarity, face))
         while self._recent and now - self._recent[0][0] > POOL_SECONDS:
             self._recent.popleft()
         pooled = pooled_similarity((one[1] for one in self._recent), (one[2] for one in self._recent))
-        self.same = self.follows and decision.threshold is not None and pooled >= threshold * (TURNED if turning else 1)
+        self.same = self.follows and decision.threshold is not None and pooled >= threshold * (TURNED_FACTOR if turning else 1)
         if self._lasted("switched", not self.follows, now) >= SWITCH_SECONDS:
             return "identity_switched"
         if self._lasted("stranger", not self.same, now) >= STRANGER_SECONDS:
@@ -96,7 +96,7 @@ class PersonGuard:
         self._recent.clear()
 
     def _lasted(self, name: str, holds: bool, now: float) -> float:
-        """Seconds for which something has been so in every frame; 0 where it is not so now."""
+        """For how many seconds a condition has held in every frame; 0 if it does not hold now."""
         if not holds:
             self._since.pop(name, None)
             return 0.0
