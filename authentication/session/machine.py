@@ -214,9 +214,9 @@ class ChallengeSession:
     def _is_the_person(self, run: list[Frame]) -> bool:
         """The frames that counted so far and these, pooled, are the reference's person, and these alone nearly so."""
         threshold = run[-1].decision.threshold
-        everything = [*self._counted, *run]
-        similarities = [_pooled(everything), _pooled(run)]
-        return threshold is not None and similarities[0] >= threshold and similarities[1] >= CONTINUITY_FACTOR * threshold
+        if threshold is None:
+            return False
+        return _pooled([*self._counted, *run]) >= threshold and _pooled(run) >= CONTINUITY_FACTOR * threshold
 
     def _is_unnatural(self, run: list[Frame], action: str) -> bool:
         """Whether an action was shown as pictures show it, not faces; then it does not pass, and the hint says why."""

@@ -73,7 +73,8 @@ class PersonGuard:
         while self._recent and now - self._recent[0][0] > POOL_SECONDS:
             self._recent.popleft()
         pooled = pooled_similarity((one[1] for one in self._recent), (one[2] for one in self._recent))
-        self.same = self.follows and decision.threshold is not None and pooled >= threshold * (TURNED_FACTOR if turning else 1)
+        least = threshold * TURNED_FACTOR if turning else threshold
+        self.same = self.follows and decision.threshold is not None and pooled >= least
         if self._lasted("switched", not self.follows, now) >= SWITCH_SECONDS:
             return "identity_switched"
         if self._lasted("stranger", not self.same, now) >= STRANGER_SECONDS:
