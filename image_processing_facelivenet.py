@@ -493,7 +493,8 @@ class OnnxGraph:
     def session(self) -> "onnxruntime.InferenceSession":
         process, session = self._opened
         if process != os.getpid():
-            self._left.append(session)
+            if session is not None:
+                self._left.append(session)
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = torch.get_num_threads()  # OMP_NUM_THREADS, and 1 in a loader's worker
             options.inter_op_num_threads = 1
