@@ -485,7 +485,7 @@ class OnnxGraph:
     def __init__(self, source: Path | bytes):
         self.source = source
         self._opened = (None, None)  # process, session
-        self.session()
+        self._input = self.session().get_inputs()[0].name
 
     def __reduce__(self):
         return OnnxGraph, (self.source,)
@@ -505,8 +505,7 @@ class OnnxGraph:
         return session
 
     def __call__(self, values: np.ndarray) -> list[np.ndarray]:
-        session = self.session()
-        return session.run(None, {session.get_inputs()[0].name: values})
+        return self.session().run(None, {self._input: values})
 
 
 def onnx_graph(network: torch.nn.Module, examples: Sequence[torch.Tensor], about: str = "") -> OnnxGraph | None:
@@ -769,13 +768,12 @@ def _normalised(pixels: np.ndarray) -> np.ndarray:
 
 
 def _sums(picture: np.ndarray) -> np.ndarray:
-    """(h, w, 3) uint8 -> (h + 1, 3, w) float32: the sum of all pixels above, exact to 65,000 rows."""
+    """(h, w, 3) uint8 -> (h + 1, 3, w) uint32: the sum of all pixels above."""
     height, width = picture.shape[:2]
-    table = np.empty((height + 1, 3, width), np.float32)
+    table = np.empty((height + 1, 3, width), np.uint32)
     table[0] = 0
-    table[1:] = picture.transpose(0, 2, 1)
-    for row in range(height):
-        np.add(table[row], table[row + 1], out=table[row + 1])  # six times as fast as np.cumsum
+    for row, pixels in enumerate(np.ascontiguousarray(picture.transpose(0, 2, 1))):
+        np.add(table[row], pixels, out=table[row + 1])  # six times as fast as np.cumsum
     return table
 
 
@@ -788,8 +786,9 @@ def _averaged(table: np.ndarray, box: Sequence[int], size: tuple[int, int]) -> n
     begin, end = _cells(bottom - top, size[0])
     rows = table[top + end, :, left:right]
     rows -= table[top + begin, :, left:right]
-    cells = (rows.reshape(-1, right - left) @ _averages(right - left, size[1])).reshape(size[0], 3, size[1])
-    return cells.swapaxes(0, 1) / (end - begin).astype(np.float32)[:, None]
+    rows = rows.reshape(-1, right - left).astype(np.float32)
+    cells = np.concatenate([rows[:, part] @ averages for part, averages in _averages(right - left, size[1])], axis=1)
+    return cells.reshape(size[0], 3, size[1]).swapaxes(0, 1) / (end - begin).astype(np.float32)[:, None]
 
 
 def _cells(length: int, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -799,10 +798,16 @@ def _cells(length: int, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @functools.lru_cache(maxsize=256)
-def _averages(length: int, count: int) -> np.ndarray:
-    """(length, count) float32: the matrix that averages the pixels of each cell."""
-    pixels, (begin, end) = np.arange(length)[:, None], _cells(length, count)
-    return ((pixels >= begin) & (pixels < end)).astype(np.float32) / (end - begin).astype(np.float32)
+def _averages(length: int, count: int) -> list[tuple[slice, np.ndarray]]:
+    """Matrices (pixels, cells) float32 that average the pixels of each cell, for 48 cells each, and these pixels."""
+    begin, end = _cells(length, count)
+    matrices = []
+    for first in range(0, count, 48):
+        starts, ends = begin[first : first + 48], end[first : first + 48]
+        pixels = np.arange(starts[0], ends[-1])[:, None]
+        inside = (pixels >= starts) & (pixels < ends)
+        matrices.append((slice(starts[0], ends[-1]), inside.astype(np.float32) / (ends - starts).astype(np.float32)))
+    return matrices
 
 
 def _squares(boxes: np.ndarray) -> np.ndarray:
