@@ -2,6 +2,7 @@
 
 import logging
 import multiprocessing
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -32,6 +33,8 @@ def trained(**settings) -> FaceLiveNetModel:
                 nn.init.normal_(parameter, 1 if parameter is module.weight else 0, 0.2)
             module.running_mean.normal_(0, 0.2)
             module.running_var.uniform_(0.5, 2)
+    if model.length is not None:
+        nn.init.normal_(model.length.crowding.weight, 0, 5)
     return model
 
 
@@ -50,7 +53,7 @@ def difference(one, other, pixels) -> float:
         {"repeats": [1, 1, 1]},
         {"batch_norm_scale": True},
         {"test_time_flip": True},
-        {"embedding_size": 32},
+        {"embedding_size": 32, "embedding_length": True},
         {"trunk": "resnet18", "image_size": 96},
     ],
 )
@@ -131,7 +134,7 @@ def test_pytorch_stays_where_there_is_no_onnx(monkeypatch, graphs, caplog):
     assert difference(model, for_inference(model, 75), pixels) == 0 and not caplog.text
     monkeypatch.undo()
     monkeypatch.setenv("FACELIVENET_CACHE", str(graphs.parent))
-    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
+    monkeypatch.setitem(sys.modules, "onnx", None)
     assert difference(model, for_inference(model, 75), pixels) == 0
     assert "runs in PyTorch, more slowly: it cannot be exported" in caplog.text
 
