@@ -14,13 +14,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from authentication.fused import fuse
 from authentication.template import Template
 from authentication.tracking import FaceTracker
 from checkpoints import DEFAULT_MODEL, load_checkpoint
 from image_processing_facelivenet import Face, FaceLiveNetImageProcessor, NoFaceError, name_of
 from modeling_facelivenet import HEAD_TURNS, FaceLiveNetModel
-from onnx_network import OnnxNetwork
+from onnx_network import OnnxNetwork, for_inference
 from pipeline_facelivenet import (
     EVIDENCE,
     REASONS,
@@ -77,8 +76,8 @@ class Authenticator:
     """Turns pictures into templates, evidence and decisions. Safe to share between threads.
 
     Args:
-        model: with a similarity threshold that was calibrated on its very weights, or nobody is ever accepted. A faster
-            copy of it is used; an exported graph as it is.
+        model: with a similarity threshold that was calibrated on its very weights, or nobody is ever accepted. A copy
+            of it in ONNX Runtime is used where possible (`onnx_network.for_inference`); an exported graph as it is.
         processor: finds and aligns the face.
         device: where the network runs; detection stays on the CPU.
         revision: which weights these are, for the decisions' `model_revision`.
@@ -90,8 +89,8 @@ class Authenticator:
         model = model.to(device)
         self.parameters = model.num_parameters()
         self.config = copy.copy(model.config)
-        self.config.similarity_threshold = model.calibrated_threshold  # the fused copy has other numbers
-        self.model = model if isinstance(model, OnnxNetwork) else fuse(model)
+        self.config.similarity_threshold = model.calibrated_threshold  # a graph does not know it
+        self.model = model if isinstance(model, OnnxNetwork) else for_inference(model, processor.size)
         self.processor = processor
         self.device = device
         self.revision = revision
@@ -232,6 +231,6 @@ class Authenticator:
     @torch.inference_mode()
     def _run(self, pixel_values: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """(n, 3, H, W) -> embeddings (n, d) float32 and expression probabilities (n, classes) float64."""
-        output = self.model(pixel_values=pixel_values.to(self.device, memory_format=torch.channels_last))
+        output = self.model(pixel_values=pixel_values.to(self.device))
         probabilities = output.expression_logits.double().softmax(dim=-1)
         return output.embedding.float().cpu().numpy(), probabilities.cpu().numpy()

@@ -6,6 +6,7 @@
     python -m benchmarks loss
     python -m benchmarks loading --data corpora/drawn:train
     python -m benchmarks training --data corpora/drawn:train --steps 20
+    python -m benchmarks prepare lfw DATA/lfw
     python -m benchmarks onnx --data corpora/lfw --split 9
 
 inference  a camera frame from picture to decision, against MTCNN, InceptionResnetV1 and a second network: frames/s
@@ -14,6 +15,7 @@ loading    batches of images from a prepared corpus against ImageFolder and per-
 live       the demo's server with simulated users before their cameras: frames/s, response times, memory
 hostile    the demo's server beside an attacker: genuine visitors' response times, memory
 onnx       the network alone, PyTorch against its exported graph in 32 and in 8 bits: milliseconds, size, accuracy
+prepare    faces found, aligned and written, against facenet-pytorch's MTCNN in a loop: photographs/s, the same faces
 training   the training loop against a plain one with the same network: images/s, share of time waiting for data
 
 Compare the ratios: times depend on the machine and its other load, so both sides of a ratio are measured in turn.
@@ -28,13 +30,13 @@ from pathlib import Path
 import torch
 from huggingface_hub.errors import StrictDataclassError
 
-from benchmarks import hostile, inference, live, loading, loss, onnx, training
+from benchmarks import hostile, inference, live, loading, loss, onnx, prepare, training
 from benchmarks.report import machine, machine_text
 from train.loop import Stopped
 
 BENCHMARKS = {
     "inference": inference, "live": live, "hostile": hostile, "loss": loss, "loading": loading,
-    "onnx": onnx, "training": training,
+    "onnx": onnx, "prepare": prepare, "training": training,
 }  # fmt: skip
 
 

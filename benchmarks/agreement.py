@@ -1,7 +1,8 @@
-"""How tracking a face, instead of detecting it in every frame, changes boxes, similarities and decisions.
+"""How ONNX Runtime, and tracking a face instead of detecting it in every frame, change boxes, similarities, decisions.
 
-Detection itself moves its box when the image is shifted by one pixel, and decisions close to a threshold change with
-it. That is measured on the same frames: tracking cannot be expected to be closer than this.
+The former is compared with PyTorch and facenet-pytorch's own detector, on all frames. Detection itself moves its box
+when the image is shifted by one pixel, and decisions close to a threshold change with it. That
+is measured on the same frames: tracking cannot be expected to be closer than this.
 """
 
 from dataclasses import replace
@@ -17,8 +18,11 @@ from benchmarks.report import table
 Pair = tuple[Evidence | None, Evidence | None]
 
 
-def agreement(ours: Authenticator, template: Template, frames: list[Image.Image]) -> list[dict]:
-    """Detection against tracking, and against detection shifted by a pixel, on the frames that were tracked.
+def agreement(
+    ours: Authenticator, plain: Authenticator, template: Template, frames: list[Image.Image]
+) -> list[dict]:
+    """Detection against that of `plain`, and, on the frames that were tracked, against tracking and against detection
+    shifted by a pixel.
 
     "decided_alike" counts the frames whose decisions have the same reason for the neutral face and every challenge.
     """
@@ -26,10 +30,15 @@ def agreement(ours: Authenticator, template: Template, frames: list[Image.Image]
     pairs = [(ours.look(frame), ours.look(frame, tracker)) for frame in frames]
     # where a tracker detects, its box is equal: frames that differ were tracked
     followed = [number for number, (one, other) in enumerate(pairs) if not _same_box(one, other)]
+    in_pytorch = [(one, plain.look(frame)) for (one, _), frame in zip(pairs, frames, strict=True)]
     aside = [(pairs[number][0], _a_pixel_aside(ours, frames[number])) for number in followed]
     return [
         {"faces": name} | _comparison(ours, template, compared)
-        for name, compared in (("followed", [pairs[number] for number in followed]), ("detected a pixel aside", aside))
+        for name, compared in (
+            ("detected by PyTorch", in_pytorch),
+            ("followed", [pairs[number] for number in followed]),
+            ("detected a pixel aside", aside),
+        )
     ]
 
 

@@ -19,21 +19,11 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from checkpoints import load_checkpoint
 from hub_card.folder import read_json
+from image_processing_facelivenet import export_onnx
 from modeling_facelivenet import CALIBRATED, FaceLiveNetModel
+from onnx_network import OUTPUTS, InferenceGraph, example_faces
 
 TOLERANCE = 1e-4  # between PyTorch and ONNX Runtime, in float32
-
-
-class InferenceGraph(torch.nn.Module):
-    """The network with its two outputs as a tuple, which the exporter can name."""
-
-    def __init__(self, model: FaceLiveNetModel):
-        super().__init__()
-        self.model = model
-
-    def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        output = self.model(pixel_values)
-        return output.embedding, output.expression_logits
 
 
 def export(model: str | Path, out: Path) -> float:
@@ -51,17 +41,8 @@ def export(model: str | Path, out: Path) -> float:
         network = checkpoint.network
         if not isinstance(network, FaceLiveNetModel):
             raise ValueError(f"{model} is an exported graph already")
-        faces = torch.randn(2, 3, network.config.image_size, network.config.image_size)
-        program = torch.onnx.export(
-            InferenceGraph(network).eval(),
-            (faces,),
-            dynamo=True,
-            input_names=["pixel_values"],
-            output_names=["embedding", "expression_logits"],
-            dynamic_shapes=({0: torch.export.Dim("faces")},),
-            verbose=False,
-        )
-        program.save(graph, external_data=False)
+        faces = example_faces(network.config.image_size)
+        graph.write_bytes(export_onnx(InferenceGraph(network).eval(), faces, OUTPUTS))
         difference = largest_difference(network, graph)
         if not difference <= TOLERANCE:
             raise ValueError(f"{model}: the exported graph differs from the network by {difference:.2g}")
@@ -116,7 +97,7 @@ def largest_difference(network: FaceLiveNetModel, graph: Path) -> float:
         side = network.config.image_size
         faces = torch.randn(count, 3, side, side, generator=generator)
         expected = InferenceGraph(network)(faces)
-        for name, values in zip(("embedding", "expression_logits"), expected, strict=True):
+        for name, values in zip(OUTPUTS, expected, strict=True):
             [found] = session.run([name], {"pixel_values": faces.numpy()})
             differences.append(np.abs(found - values.numpy()).max())
     return float(np.max(differences))  # np.max propagates NaN, the built-in max does not

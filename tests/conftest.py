@@ -33,3 +33,11 @@ def drawn_corpus(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("corpora") / "drawn"
     assert main(["synthesize", str(out)]) == 0
     return out
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """What tests compute stays out of the user's cache folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FACELIVENET_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -28,7 +28,10 @@ ROOMS = {  # room -> what it may import of the project
         "modeling_facelivenet", "image_processing_facelivenet", "pipeline_facelivenet", "authentication", "face_data",
         "figure_style", "checkpoints", "onnx_network",
     },
-    "hub_card": {"modeling_facelivenet", "figure_style", "checkpoints", "evaluation"},
+    "hub_card": {
+        "modeling_facelivenet", "image_processing_facelivenet", "figure_style", "checkpoints", "onnx_network",
+        "evaluation",
+    },
     "benchmarks": {
         "modeling_facelivenet", "image_processing_facelivenet", "authentication", "face_data", "train", "evaluation",
         "hub_card", "checkpoints", "onnx_network",

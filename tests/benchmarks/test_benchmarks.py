@@ -13,6 +13,7 @@ from benchmarks.__main__ import main
 from benchmarks.loading import SIDES, Photographs, forget, write_photographs
 from benchmarks.loss import IMPLEMENTATIONS, LARGEST_SHARE, SMALLEST_GAIN, random_batch, step
 from benchmarks.report import medians, table
+from face_data.drawn import drawn_photograph
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import EXPRESSIONS, FaceLiveNetConfig, FaceLiveNetModel
 from train.batches import TrainingFaces
@@ -163,7 +164,10 @@ def test_a_frame_from_picture_to_decision(tmp_path, capsys):
     assert positive(plain["frames_per_second"], *result["milliseconds_per_frame"].values())
     assert [row["streams"] for row in result["streams"]] == [1, 2, 4, 8]
     assert positive(*(row["frames_per_second"] for row in result["streams"]))
-    for row in result["agreement"]:
+    in_pytorch, *others = result["agreement"]
+    assert in_pytorch["frames"] == in_pytorch["decided_alike"] == 4
+    assert in_pytorch["overlap_lowest"] > 0.999 and in_pytorch["similarity_difference_median"] < 1e-3
+    for row in others:
         assert row["frames"] == 2 >= row["decided_alike"]  # of four, the first and the last are detected
         assert row["overlap_median"] >= row["overlap_lowest"] > 0.7
     printed = capsys.readouterr().out
@@ -187,3 +191,17 @@ def test_the_exported_graph_is_measured_and_judged(tmp_path, drawn_corpus, capsy
     assert exported["auc"] == pytest.approx(exact["auc"], abs=1e-4)
     assert exported["expression_accuracy"] == pytest.approx(exact["expression_accuracy"], abs=0.02)
     assert "8 bits lose at most" in capsys.readouterr().out
+
+
+def test_preparation_is_measured_and_compared(tmp_path, capsys):
+    (tmp_path / "photographs").mkdir()
+    for person in range(3):
+        drawn_photograph(person, "neutral", 0, seed=0).save(tmp_path / "photographs" / f"{person}.png")
+    arguments = ("prepare", "unlabelled", str(tmp_path / "photographs"), "--repeats", "1")
+    result = result_of(tmp_path, *arguments)
+    assert result["photographs"] == 3 and positive(*(row["photographs_per_second"] for row in result["rows"]))
+    photographs, drawn, empty = result["agreement"]
+    assert (photographs["faces"], drawn["faces"], empty["faces"]) == (3, drawn["count"], 0)
+    for row in result["agreement"]:
+        assert row["alike"] == row["count"] and row["largest_difference"] < 0.1
+    assert "against facenet-pytorch" in capsys.readouterr().out

@@ -1,0 +1,153 @@
+"""Photographs to aligned faces in files, on one core, against facenet-pytorch's MTCNN in a loop: photographs/s.
+
+The other side is what one would write first, with our detector's settings: each photograph opened, shown to MTCNN, the
+first face cut out and saved. Beside the time it is told whether both found the same faces, on the photographs, on drawn
+ones and on pictures without a face.
+"""
+
+import io
+import itertools
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from facenet_pytorch import MTCNN
+from PIL import Image
+
+from benchmarks.plain import plain_processor
+from benchmarks.report import medians, table, target_text
+from face_data import prepare as face_data_prepare
+from face_data.drawn import drawn_photograph
+from face_data.readers import READERS, Photograph
+from image_processing_facelivenet import Face, FaceLiveNetImageProcessor, load_image
+
+SMALLEST_GAIN = 3.0  # target: photographs/s over the plain loop's
+LARGEST_DIFFERENCE = 0.1  # target: of any box or landmark, in pixels
+SIDES = ("MTCNN in a loop", "face_data prepare")
+DRAWN, EMPTY = 24, 24
+
+
+def add_arguments(command) -> None:
+    command.add_argument("layout", choices=sorted(set(READERS) - {"hub"}), help="as for `python -m face_data prepare`")
+    command.add_argument("source", nargs="+", type=Path, help="the publisher's folders or archives")
+    command.add_argument("--photographs", type=int, default=500, help="how many of them (default 500)")
+    command.add_argument("--repeats", type=int, default=3, help="measurements, of which the median counts (default 3)")
+
+
+def run(arguments) -> dict:
+    for name in ("photographs", "repeats"):
+        if getattr(arguments, name) < 1:
+            raise ValueError(f"--{name}: at least 1, not {getattr(arguments, name)}")
+    if arguments.device != "cpu":
+        raise ValueError("prepare: faces are found on the CPU; give --device cpu")
+    readable = (one for one in READERS[arguments.layout](*arguments.source) if not one.refused)
+    shard = tuple(itertools.islice(readable, arguments.photographs))
+    if not shard:
+        raise ValueError(f"{arguments.source[0]}: no photographs there")
+    processor = FaceLiveNetImageProcessor()
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        face_data_prepare._processor = processor
+        with tempfile.TemporaryDirectory() as folder:
+            sides = {SIDES[0]: lambda: _plain_loop(shard, processor, folder), SIDES[1]: lambda: _ours(shard, folder)}
+            _ours(shard[:8], folder)  # the first exports the networks
+            seconds = medians(sides, arguments.repeats)
+        return {
+            "layout": arguments.layout,
+            "photographs": len(shard),
+            "rows": [
+                {"side": side, "photographs_per_second": len(shard) / value, "ratio": seconds[SIDES[0]] / value}
+                for side, value in seconds.items()
+            ],
+            "agreement": _agreement(shard, processor),
+        }
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _plain_loop(shard: tuple[Photograph, ...], processor: FaceLiveNetImageProcessor, folder: str) -> float:
+    """Seconds."""
+    size = processor.size
+    detector = MTCNN(
+        image_size=size, margin=44, min_face_size=processor.min_face_size, thresholds=processor.thresholds,
+        factor=processor.factor, post_process=False,
+    )  # fmt: skip
+    began = time.perf_counter()
+    for number, photograph in enumerate(shard):
+        detector(_opened(photograph), save_path=str(Path(folder) / f"{number}.jpg"))
+    return time.perf_counter() - began
+
+
+def _opened(photograph: Photograph) -> Image.Image:
+    source = photograph.image
+    if callable(source):
+        return source()
+    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source).convert("RGB")
+
+
+def _ours(shard: tuple[Photograph, ...], folder: str) -> float:
+    """Seconds."""
+    began = time.perf_counter()
+    face_data_prepare._prepare_shard(shard, str(Path(folder) / "part"), "benchmark", sorted(shard[0].attributes))
+    return time.perf_counter() - began
+
+
+def _agreement(shard: tuple[Photograph, ...], processor: FaceLiveNetImageProcessor) -> list[dict]:
+    """Our detector against facenet-pytorch's own on the same pictures."""
+    noise = np.random.default_rng(0)
+    kinds = {
+        "photographs": (
+            one.image() if callable(one.image) else load_image(one.image, one.key) for one in shard
+        ),
+        "drawn faces": (drawn_photograph(1 + number, "neutral", 0, seed=0) for number in range(DRAWN)),
+        "without a face": (
+            Image.fromarray(noise.integers(0, 256, (240, 320, 3), np.uint8)).resize((80 * (1 + number % 8), 240))
+            for number in range(EMPTY)
+        ),
+    }  # fmt: skip
+    plain = plain_processor(processor)
+    return [{"pictures": kind} | _compared(processor, plain, pictures) for kind, pictures in kinds.items()]
+
+
+def _compared(ours: FaceLiveNetImageProcessor, plain: FaceLiveNetImageProcessor, pictures) -> dict:
+    count, alike, faces, largest = 0, 0, 0, 0.0
+    while some := list(itertools.islice(pictures, face_data_prepare.PICTURES_AT_ONCE)):
+        for found, expected in zip(ours.detect_all(some), plain.detect_all(some), strict=True):
+            count += 1
+            faces += len(expected)
+            alike += len(found) == len(expected)
+            if len(found) == len(expected):
+                pairs = zip(sorted(found, key=_place), sorted(expected, key=_place), strict=True)
+                largest = max([largest, *(_difference(*pair) for pair in pairs)])
+    return {"count": count, "faces": faces, "alike": alike, "largest_difference": largest}
+
+
+def _place(face: Face) -> tuple:
+    return tuple(face.box)
+
+
+def _difference(one: Face, other: Face) -> float:
+    return float(max(np.abs(one.box - other.box).max(), np.abs(one.landmarks - other.landmarks).max()))
+
+
+def text(result: dict) -> str:
+    rows = [(row["side"], f"{row['photographs_per_second']:.1f}", f"{row['ratio']:.2f}") for row in result["rows"]]
+    agreement = [
+        (row["pictures"], str(row["faces"]), f"{row['alike']} of {row['count']}", f"{row['largest_difference']:.4f}")
+        for row in result["agreement"]
+    ]
+    largest = max(row["largest_difference"] for row in result["agreement"])
+    headers = ("against facenet-pytorch", "faces", "as many faces", "largest difference, pixels")
+    return "\n".join(
+        [
+            f"{result['photographs']} photographs of {result['layout']}, one thread",
+            table(("photographs to aligned faces", "photographs/s", "/ plain"), rows),
+            target_text("against the plain loop", result["rows"][1]["ratio"], SMALLEST_GAIN, at_least=True),
+            "",
+            table(headers, agreement),
+            target_text("pixels of any box or landmark", largest, LARGEST_DIFFERENCE, at_least=False),
+        ]
+    )

@@ -1,0 +1,86 @@
+"""The detector gives facenet-pytorch's boxes and landmarks, in ONNX Runtime and in PyTorch, one by one and together."""
+
+import io
+import itertools
+import tarfile
+
+import numpy as np
+import pytest
+from facenet_pytorch import MTCNN
+from PIL import Image
+
+import image_processing_facelivenet
+from face_data.drawn import drawn_photograph
+from image_processing_facelivenet import FaceLiveNetImageProcessor, OnnxGraph, load_image
+
+LARGEST_DIFFERENCE = 0.1  # of a pixel
+
+
+def pictures() -> list[Image.Image]:
+    """Drawn people, one and several, whole and cut off; pictures without a face; sizes that fit no scale."""
+    first, second = (drawn_photograph(person, "happy", 0, seed=0).resize((220, 220)) for person in (1, 2))
+    both = Image.new("RGB", (640, 397), (120, 130, 140))
+    both.paste(first, (30, 60))
+    both.paste(second, (330, 150))
+    noise = np.random.default_rng(0).integers(0, 256, (300, 217, 3), np.uint8)
+    sizes = [(640, 480), (49, 333), (48, 48), (47, 300), (5, 5)]
+    return [
+        first, both, first.crop((70, 20, 220, 220)), first.resize((100, 131)), Image.fromarray(noise),
+        *(Image.new("RGB", size, "white") for size in sizes),
+    ]  # fmt: skip
+
+
+def of_facenet_pytorch(processor: FaceLiveNetImageProcessor, picture: Image.Image) -> list[tuple]:
+    """Box, landmarks and probability of each face, as its own MTCNN gives them."""
+    if min(picture.size) < processor.min_face_size:  # it raises
+        return []
+    detector = MTCNN(
+        keep_all=True, min_face_size=processor.min_face_size, thresholds=processor.thresholds, factor=processor.factor
+    ).eval()
+    boxes, probabilities, landmarks = detector.detect(picture, landmarks=True)
+    if boxes is None:
+        return []
+    faces = zip(boxes, landmarks, probabilities, strict=True)
+    return [face for face in faces if face[2] >= processor.detection_threshold]
+
+
+def assert_alike(faces: list, expected: list[tuple]) -> None:
+    assert len(faces) == len(expected)
+    faces = sorted(faces, key=lambda face: tuple(face.box))
+    for face, (box, landmarks, probability) in zip(faces, sorted(expected, key=lambda one: tuple(one[0])), strict=True):
+        assert np.abs(face.box - np.asarray(box, np.float64)).max() < LARGEST_DIFFERENCE
+        assert np.abs(face.landmarks - np.asarray(landmarks, np.float64)).max() < LARGEST_DIFFERENCE
+        assert face.probability == pytest.approx(float(probability), abs=1e-4)
+
+
+@pytest.mark.parametrize("engine", ["ONNX Runtime", "PyTorch"])
+def test_drawn_people_and_pictures_without_a_face(engine, monkeypatch):
+    if engine == "PyTorch":
+        monkeypatch.setattr(image_processing_facelivenet, "onnxruntime", None)
+    processor = FaceLiveNetImageProcessor()
+    counts = []
+    for picture in pictures():
+        expected = of_facenet_pytorch(processor, picture)
+        assert_alike(processor.detect(picture), expected)
+        counts.append(len(expected))
+    assert counts[:4] == [1, 2, 1, 1] and not any(counts[4:])
+    assert isinstance(processor._detector.pnet, OnnxGraph) == (engine == "ONNX Runtime")
+
+
+def test_several_pictures_at_once():
+    processor = FaceLiveNetImageProcessor()
+    alone = [processor.detect(picture) for picture in pictures()]
+    for faces, expected in zip(processor.detect_all(pictures()), alone, strict=True):
+        assert_alike(faces, [(face.box, face.landmarks, face.probability) for face in expected])
+    assert processor.detect_all([]) == []
+
+
+@pytest.mark.real_data
+def test_real_photographs(real_data):
+    """`python -m benchmarks prepare` compares 500."""
+    processor = FaceLiveNetImageProcessor()
+    with tarfile.open(real_data / "lfw" / "lfw-deepfunneled.tgz") as archive:
+        photographs = (archive.extractfile(member).read() for member in archive if member.name.endswith(".jpg"))
+        pictures = [load_image(io.BytesIO(one)) for one in itertools.islice(photographs, 40)]
+    for picture, faces in zip(pictures, processor.detect_all(pictures), strict=True):
+        assert_alike(faces, of_facenet_pytorch(processor, picture))
