@@ -200,7 +200,7 @@ def _prepare_shard(shard: tuple[Photograph, ...], stem: str, layout: str, attrib
                 raise UnreadableImageError(f"{photograph.key}: {photograph.refused}")
             image, rim = _shown_to_detector(photograph)
             faces = _processor.detect(image)
-            if not faces and photograph.enlarge == 1:
+            if not faces and not photograph.border:
                 raise NoFaceError(f"{photograph.key}: no face found")
         except (UnreadableImageError, NoFaceError) as error:
             reason = str(error).removeprefix(f"{photograph.key}: ")

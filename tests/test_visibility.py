@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
-from evaluation.degradations import DEGRADATIONS
+from evaluation.protocols.degradations import DEGRADATIONS
 from evaluation.quality import calibrate_quality, measure
 from face_data.drawn import WELL_KNOWN, drawn_photograph
 from face_data.table import load_corpus
@@ -22,7 +22,8 @@ def seen():
 
 def measured(seen, name):
     face, landmarks = seen
-    return visibility(np.asarray(DEGRADATIONS[name](face.copy(), landmarks)), landmarks)
+    degraded, landmarks = DEGRADATIONS[name](face.copy(), landmarks)
+    return visibility(np.asarray(degraded), landmarks)
 
 
 def test_covered_eyes_and_a_covered_mouth_have_no_texture(seen):
