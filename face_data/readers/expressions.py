@@ -136,5 +136,6 @@ def _labels(source: Path) -> dict[str, list[int]]:
             member = next((name for name in archive.getnames() if Path(name).name == "label.csv"), None)
             if member is None:
                 raise CorpusError(f"{source} holds no label.csv: give FERPlus as Microsoft's tool writes it")
-            lines = archive.extractfile(member).read().decode().splitlines()
-    return {row[0]: list(map(int, row[2:])) for row in csv.reader(lines) if row}
+            lines = archive.extractfile(member).read().decode("utf-8-sig").splitlines()
+    rows = {row[0]: row[2:] for row in csv.reader(lines) if row}
+    return {name: list(map(int, cells)) if all(map(str.isdigit, cells)) else [] for name, cells in rows.items()}

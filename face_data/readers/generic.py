@@ -87,7 +87,7 @@ def _table(path: Path) -> Iterator[Photograph]:
                 raise CorpusError(f"{where}: expected {len(header)} fields, the path not empty")
             named = known(row["expression"])
             yield Photograph(
-                row["path"], path.parent / row["path"], row["identity"].strip() or None,
+                row["path"], path.parent / row["path"], known(row["identity"]),
                 expression_named(named, where) if named else None,
                 split=known(row.get("split")) or "all", attributes={name: known(row[name]) for name in further},
             )  # fmt: skip
@@ -199,7 +199,7 @@ def _named(
     if isinstance(value, (dict, list)):
         fields = ", ".join(f"{column}.{name}" for name in list(value)[:5]) if isinstance(value, dict) else "a list"
         raise CorpusError(f"{where}: {column} holds several values: name one of them ({fields})")
-    return str(value)
+    return known(str(value))
 
 
 def _rated_highest(ratings: object) -> str | None:
