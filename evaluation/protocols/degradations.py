@@ -24,7 +24,7 @@ from image_processing_facelivenet import visibility
 from pipeline_facelivenet import unusable_reason
 
 MARGIN = 138 / 182  # of a crop that is the face's box
-MOST_FACES, OF_ONE_PERSON = 300, 2  # 44,850 pairs, each degraded in 15 ways, are minutes on one core
+MOST_FACES, OF_ONE_PERSON = 200, 2  # 19,900 pairs, each degraded in 15 ways, are minutes on one core
 TURN = 35  # degrees, of the turned head
 
 Degraded = tuple[Image.Image, np.ndarray]  # the face's crop, and its landmarks (5, 2) in pixels of it
@@ -242,10 +242,13 @@ def _rates(accepted: np.ndarray, among: np.ndarray, first: np.ndarray, second: n
     counted = [rate(int(row.sum()), len(row)) for row in hits]
     if not among.any():
         return counted
+    numbers = hits.astype(np.float32)  # of booleans NumPy multiplies matrices without BLAS
     draws = [
-        hits @ weights / weights.sum() for weights in identity_weights(*names, seed=seed) if weights.sum()
-    ]  # fmt: skip
+        numbers @ weights.astype(np.float32) / weights.sum()
+        for weights in identity_weights(*names, seed=seed)
+        if weights.sum()
+    ]
     return [
-        replace(one, bootstrap=interval([draw[place] for draw in draws])) if 0 < one.hits < one.total else one
+        replace(one, bootstrap=interval([float(draw[place]) for draw in draws])) if 0 < one.hits < one.total else one
         for place, one in enumerate(counted)
     ]
