@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-REPORT = "import app; from demo import zero_gpu; zero_gpu.report_start(); print(hasattr(zero_gpu.lent_gpu, 'zerogpu'))"
+REPORT = "from demo import zero_gpu; zero_gpu.report_start(); print(hasattr(zero_gpu.lent_gpu, 'zerogpu'))"
 
 
 def run(repository, code: str, **variables) -> str:
@@ -50,6 +50,6 @@ def test_a_space_on_zerogpu_reports_its_start_and_one_function(repository, hardw
 
 
 def test_elsewhere_the_package_does_nothing_and_may_be_missing(repository):
-    without = f"import sys; sys.modules['spaces'] = None; {REPORT}"
+    without = f"import sys; sys.modules['spaces'] = None; import app; {REPORT}"
     for code in (REPORT, without):
         assert run(repository, code, SPACE_ID="user/faces") == "False\n"
