@@ -2,7 +2,7 @@
 
 Strangers whose eyes are covered, or who are blurred, look alike to the network. Of each measure in
 `pipeline_facelivenet.QUALITY` the value is taken that all but a share of ordinary photographs reach, and of
-QUALITY_MOST the one that all but a share stay below, so what the gate costs genuine people is known beforehand.
+QUALITY_MOST the one that all but a share stay below, with HEADROOM, so what it costs genuine people is known.
 """
 
 import itertools
@@ -18,6 +18,7 @@ from pipeline_facelivenet import QUALITY, QUALITY_MOST, unusable_reason
 COLUMNS = ("image", "box", "crop", "landmarks", "detection_probability")
 MARGIN = 44 / 138  # of the box, by which the preparation enlarges it
 SHARE = 0.005  # of ordinary photographs that each measure may refuse
+HEADROOM = 1.25  # of the largest values: a good camera's pictures are sharper than those of a corpus
 
 
 def face_of(row: dict) -> tuple[Image.Image, np.ndarray] | None:
@@ -55,7 +56,7 @@ def calibrate_quality(corpora: Sequence[Dataset], share: float = SHARE) -> tuple
     if not faces:
         return None, None
     bounds = {name: float(np.quantile(values, share)) for name, values in measured.items()}
-    bounds |= {f"most_{name}": float(np.quantile(measured[name], 1 - share)) for name in QUALITY_MOST}
+    bounds |= {f"most_{name}": HEADROOM * float(np.quantile(measured[name], 1 - share)) for name in QUALITY_MOST}
     rows = (dict(zip(measured, values, strict=True)) for values in zip(*measured.values(), strict=True))
     refused = sum(unusable_reason({"roll": 0.0} | row, bounds) is not None for row in rows)
     return bounds, {"share": share, "refused": refused, "photographs": faces}
