@@ -73,7 +73,7 @@ def without_what_does_not_apply(case: type) -> type:
     return case
 
 
-class Tester:
+class SmallNetwork:
     """A small network and random faces, as the mixin asks for them."""
 
     def __init__(self, parent):
@@ -97,7 +97,7 @@ class TestModels(common("test_modeling_common").ModelTesterMixin, unittest.TestC
     test_torch_exportable = False
 
     def setUp(self):
-        self.model_tester = Tester(self)
+        self.model_tester = SmallNetwork(self)
 
     def _prepare_for_class(self, inputs_dict, model_class, return_labels=False):
         inputs = dict(inputs_dict)
