@@ -20,7 +20,7 @@ export GRADIO_ANALYTICS_ENABLED := False
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help demo test lint browser clean distclean
+.PHONY: help demo test lint browser transformers-tests clean distclean
 
 help:
 	@sed -n 's/^## \{0,1\}//p' Makefile
@@ -29,7 +29,7 @@ demo: $(VENV)/runtime
 	$(BIN)/python app.py $(if $(MODEL),--model "$(MODEL)")
 
 # Two processes of one thread each: more threads than cores wait for one another.
-test: $(VENV)/development browser
+test: $(VENV)/development browser transformers-tests
 	$(BIN)/ruff check .
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
@@ -70,6 +70,19 @@ browser:
 	  if $$root DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; then exit 0; fi; \
 	fi; \
 	echo "No Chromium here and none can be installed: the browser tests will skip" >&2
+
+# Never fails: without them tests/test_transformers_common.py skips. The source distribution of the installed release
+# is the only one with transformers' own tests.
+transformers-tests: $(VENV)/development
+	@version=$$($(BIN)/python -c 'import importlib.metadata as of; print(of.version("transformers"))'); \
+	folder=$(VENV)/transformers_source/$$version; \
+	if [ -d "$$folder" ]; then exit 0; fi; \
+	if $(BIN)/python -m pip download --quiet --disable-pip-version-check --no-input --no-deps --no-binary transformers \
+	    --dest "$$folder.part" "transformers==$$version" && \
+	  tar -xzf "$$folder.part"/*.tar.gz -C "$$folder.part" --strip-components=1 "transformers-$$version/tests"; then \
+	  mv "$$folder.part/tests" "$$folder.part/transformers_tests" && rm "$$folder.part"/*.tar.gz && \
+	  mv "$$folder.part" "$$folder"; \
+	else rm -rf "$$folder.part"; echo "transformers' source distribution cannot be had: its tests will skip" >&2; fi
 
 clean:
 	rm -rf .pytest_cache .ruff_cache

@@ -24,7 +24,7 @@ from transformers.utils import logging as transformers_logging
 from authentication.authenticator import DEFAULT_MODEL, Authenticator
 from authentication.session import STEP_SECONDS, TURNS
 from authentication.template_store import TemplateStoreError
-from demo import gradio_page, live, model, offline, words
+from demo import gradio_page, live, model, offline, words, zero_gpu
 from demo.enrolled import Enrolled
 from demo.examples import REFERENCE, draw_examples
 from demo.gate import SPACES_FRAMES
@@ -223,6 +223,7 @@ def serve(
     print(f"* Running on http://{f'[{host}]' if ':' in host else host}:{port}{root}", flush=True)
     server = uvicorn.Server(configuration)
     application.is_ending = lambda: server.should_exit
+    zero_gpu.report_start()
     server.run(sockets=sockets)
 
 

@@ -34,6 +34,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageCms, ImageFilter, ImageOps, UnidentifiedImageError
+from torchvision.io import ImageReadMode, decode_image
 from torchvision.ops import nms
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tvF
@@ -78,9 +79,16 @@ FOREIGN = {
     ),
     re.compile(rb".{4}ftyp(avif|avis)", re.DOTALL): "an AVIF picture, which this build of Pillow cannot read",
     re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "): "a JPEG XL picture, which is not read here; save it as JPEG or PNG",
+    re.compile(rb".{4}ftypcrx |FUJIFILMCCD-RAW|IIR[OS]|IIU\0|MMOR", re.DOTALL): (
+        "a camera's raw picture; export it as JPEG or PNG"
+    ),
     re.compile(rb".{4}ftyp|\x1aE\xdf\xa3|RIFF.{4}AVI |FLV|\0\0\x01\xba|0&\xb2u", re.DOTALL): (
         "a video clip; one photograph is needed here"
     ),
+    re.compile(rb"\0\0\x01\0|icns|DDS |qoif|\n[\0\x02-\x05]\x01|\x01\xda|P7\n|v/1\x01|#\?RADIANCE"): (
+        "an icon, texture or drawing, which is not read here; save it as JPEG or PNG"
+    ),
+    re.compile(rb"%!PS|\xc5\xd0\xd3\xc6"): "a PostScript drawing; export its picture as JPEG or PNG",
     re.compile(rb"%PDF"): "a PDF document; export its picture as JPEG or PNG",
     re.compile(rb"8BPS"): "a Photoshop document; export it as JPEG or PNG",
     re.compile(rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<svg", re.DOTALL): "an SVG drawing, no photograph",
@@ -286,7 +294,20 @@ def _decode(file, name: str, max_pixels: int, formats: Sequence[str]) -> Image.I
                 about = "an empty file, not a picture"
             raise UnreadableImageError(f"{name}: {about or 'not a picture in any known format'}") from error
     with image:
-        return _to_rgb(image, name, max_pixels)
+        deep = image.mode in ("RGB", "RGBA") and any(";16" in str(tile) for tile in image.tile)
+        decoded = _to_rgb(image, name, max_pixels)
+        if not deep or max(high for _, high in decoded.getextrema()) >= 64:
+            return decoded
+        # Pillow keeps the upper 8 of 16 bits, which are nearly black where a camera has 10, 12 or 14 significant ones
+        if image.format == "PNG":
+            file.seek(0)
+            content = torch.frombuffer(bytearray(file.read()), dtype=torch.uint8)
+            pixels = decode_image(content, ImageReadMode.UNCHANGED).permute(1, 2, 0).numpy()
+            scaled = Image.fromarray(_to_bytes(pixels[..., :3], name))
+            scaled.info = image.info  # orientation and colour profile
+            return _to_rgb(scaled, name, max_pixels)
+        white = next(white for white in (3, 15, 63) if max(high for _, high in decoded.getextrema()) <= white)
+        return decoded.point([min(255, round(level * 255 / white)) for level in range(256)] * 3)
 
 
 @contextmanager

@@ -49,6 +49,7 @@ TEACHER_LOSSES = ("mse", "cosine")
 # layers a decision rests on
 JUDGING = ("shared.", "verification.", "bottleneck.", "length.", "expression.", "expression_head.")
 QUALITY = ("sharpness", "eyes", "mouth", "detection_probability")  # what `config.quality` holds least values of
+MOST_QUALITY = ("most_sharpness", "most_eyes", "most_mouth")  # and, since they were calibrated too, largest values
 CALIBRATED = ("similarity_threshold", "calibration", "quality", "calibrated_weights")  # void with other weights
 WEIGHTINGS = ("dynamic", "static", "inverse_loss", "uncertainty", "verification", "expression")
 
@@ -100,8 +101,9 @@ class FaceLiveNetConfig(PreTrainedConfig):
             ("turn_left", "turn_right", the person's own). None, and so every config from before there were turns: all
             of these expressions and both turns.
         calibration: where the thresholds come from (FAR, FRR, interval, corpus, date).
-        quality: least sharpness and so on of a face that the network can judge (QUALITY), calibrated beside the
-            threshold; None sets none. What is worse is refused: see `pipeline_facelivenet.unusable_reason`.
+        quality: least sharpness and so on of a face that the network can judge (QUALITY), and the largest of some
+            (MOST_QUALITY), calibrated beside the threshold; None sets none. What is worse is refused: see
+            `pipeline_facelivenet.unusable_reason`.
         calibrated_weights: `fingerprint` of the weights they were calibrated on; with any others they do not count.
     """
 
@@ -236,8 +238,10 @@ class FaceLiveNetConfig(PreTrainedConfig):
                 f"expression_threshold must lie within {LEAST_THRESHOLD}..1, not {self.expression_threshold}: with a "
                 "lower one an expression would count that was not seen"
             )
-        if self.quality is not None and set(self.quality) != set(QUALITY):
-            raise ValueError(f"quality must hold {', '.join(QUALITY)}, not {sorted(self.quality)}")
+        if self.quality is not None and not {*QUALITY} <= {*self.quality} <= {*QUALITY, *MOST_QUALITY}:
+            raise ValueError(
+                f"quality must hold {', '.join(QUALITY)}, and may {', '.join(MOST_QUALITY)}, not {sorted(self.quality)}"
+            )
         fewest = 1 if self.problem_type == "regression" else 2
         if sorted(self.id2label) != list(range(len(self.id2label))) or len(self.id2label) < fewest:
             raise ValueError(f"id2label must number two or more expressions from 0, not {self.id2label}")

@@ -276,6 +276,10 @@ QUALITY = {
 }
 """What a face that can be judged has a least value of, as the image processor names it -> the reason if it has less."""
 
+QUALITY_MOST = {"sharpness": "unclear", "eyes": "eyes_covered", "mouth": "mouth_covered"}
+"""And what has a largest value, `most_sharpness` and so on: noise is sharper than any face, and a patterned cover has
+more texture than the eyes or the mouth below it. Configs from before they were calibrated have none."""
+
 UNUSABLE = frozenset({"turned", *QUALITY.values()})
 """The reasons of `unusable_reason`: a frame with one of them shows no expression, whatever the network says of it."""
 
@@ -287,12 +291,16 @@ def unusable_reason(evidence: Mapping[str, float], quality: Mapping[str, float] 
 
     Args:
         evidence: "roll" in degrees and the keys of `QUALITY`, as the image processor gives them.
-        quality: least values of the latter, calibrated beside the threshold (`config.quality`); None sets none.
+        quality: least and largest values of the latter, calibrated beside the threshold (`config.quality`); None sets
+            none.
     """
     if not abs(evidence["roll"]) <= MAX_ROLL:
         return "turned"
     for name, reason in QUALITY.items():
         if quality and not evidence[name] >= quality[name]:
+            return reason
+    for name, reason in QUALITY_MOST.items():
+        if quality and not evidence[name] <= quality.get(f"most_{name}", math.inf):
             return reason
     return None
 

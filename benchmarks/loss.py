@@ -5,7 +5,6 @@ beyond what stood before, the centres themselves included; time is measured in t
 """
 
 import multiprocessing
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+import psutil
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -72,7 +72,9 @@ def random_batch(batch: int, identities: int, size: int, device: str) -> tuple[T
 
 def in_fresh_process(function: Callable, *arguments):
     """Call it in a new process: allocators keep what they had, so a second peak in one process is not its own."""
-    context = multiprocessing.get_context("forkserver")  # whose server imports once, and computes nothing itself
+    # a fork server imports once, and computes nothing itself; Windows has none
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(method)
     context.set_forkserver_preload(["benchmarks.__main__"])
     try:
         with ProcessPoolExecutor(1, mp_context=context) as pool:
@@ -136,8 +138,13 @@ def _peak(device: str) -> int:
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
     # not getrusage on Linux: there the peak of a fresh process begins with its parent's
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return _of_status("VmHWM") or peak
+    if peak := _of_status("VmHWM"):
+        return peak
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset
+    import resource  # noqa: TID251 – macOS has it
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _of_status(name: str) -> int | None:

@@ -84,7 +84,7 @@ def _evaluate(network, processor, data: str, split: str) -> dict:
         "auc": roc(everyone.scores, everyone.same).auc,
         "expression_accuracy": expression_report(embeddings, seed=0).accuracy.value,
     }
-    if published := pairs_of_splits(data, [split]):
+    if published := pairs_of_splits(data, [split], embeddings.keys):
         scored = score_pairs(published, embeddings)
         pair_accuracy = accuracy(scored.scores, scored.same, best_threshold(scored.scores, scored.same))
         result |= {"pairs": len(published), "pair_accuracy": pair_accuracy}

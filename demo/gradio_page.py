@@ -10,6 +10,7 @@ from pathlib import Path
 import fastapi
 import gradio as gr
 
+from demo import words
 from demo.gate import Route
 
 FILE = "/gradio_api/file="  # below which the page looks for what was uploaded
@@ -54,6 +55,7 @@ def mount(app: fastapi.FastAPI, page: gr.Blocks, root: str, style: Path, script:
         pwa=False,
         mcp_server=False,
         show_error=False,
+        i18n=gr.I18n(en={"common.webcam": words.FROM_CAMERA}),  # Gradio's own dictionaries lack it
     )
 
 

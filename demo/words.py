@@ -13,6 +13,7 @@ REFERENCE_HELP = "Upload one or take it with the camera. Several of the same per
 NAME, NAME_HELP = "1 · Your name", "As the operator has enrolled you."
 START, AGAIN = "2 · Start", "Try again"
 CAMERA = "3 · Camera"
+FROM_CAMERA = "Take a photograph with the camera"
 PRIVACY = (
     "The camera's pictures are judged at once and never stored. Your photograph is deleted when you leave the page, "
     "or after {minutes} minutes."

@@ -59,7 +59,8 @@ COMMANDS = {
     "expression": "accuracy, recall, confusion matrix, calibration (default: folds 9 and 10, or valid and test)",
     "authentication": "identity and expression in one decision per trial (default: fold 10, or valid and test)",
     "sessions": "simulated challenge sessions, BPCER and APCER (default: folds 9 and 10, or valid and test)",
-    "all": "the four protocols above with one pass of the network",
+    "degradations": "strangers accepted where both photographs are covered, blurred, dark or turned (default: fold 10)",
+    "all": "the five protocols above, and slices by each column of the corpus",
     "folds": "a `--fold all` run: each fold evaluated by its own network, at thresholds of its validation fold",
     "compare": "several models and baselines on the same images: tables, paired tests, ROC, DET, t-SNE",
     "calibrate": "choose both thresholds on people that were not trained on, and store them in MODEL/config.json",
@@ -94,7 +95,7 @@ def _evaluate(arguments, device, is_main: bool) -> None:
     protocols = PROTOCOLS if arguments.command == "all" else (arguments.command,)
     checkpoint = load_checkpoint(arguments.model, device)
     config = checkpoint.network.config
-    if {"authentication", "sessions"} & set(protocols) and config.similarity_threshold is None:
+    if {"authentication", "sessions", "degradations"} & set(protocols) and config.similarity_threshold is None:
         raise ValueError(
             f"{arguments.model} has no similarity_threshold, so nobody can be accepted: "
             "run `python -m evaluation calibrate` on it first"

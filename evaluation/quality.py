@@ -1,8 +1,8 @@
 """The least quality of a face that may be judged, chosen on the people the threshold is calibrated on.
 
 Strangers whose eyes are covered, or who are blurred, look alike to the network. Of each measure in
-`pipeline_facelivenet.QUALITY` the value is taken that all but a share of ordinary photographs reach, so what the gate
-costs genuine people is known before anything is refused.
+`pipeline_facelivenet.QUALITY` the value is taken that all but a share of ordinary photographs reach, and of
+QUALITY_MOST the one that all but a share stay below, with HEADROOM, so what it costs genuine people is known.
 """
 
 import itertools
@@ -13,11 +13,12 @@ from datasets import Dataset
 from PIL import Image
 
 from image_processing_facelivenet import visibility
-from pipeline_facelivenet import QUALITY, unusable_reason
+from pipeline_facelivenet import QUALITY, QUALITY_MOST, unusable_reason
 
 COLUMNS = ("image", "box", "crop", "landmarks", "detection_probability")
 MARGIN = 44 / 138  # of the box, by which the preparation enlarges it
 SHARE = 0.005  # of ordinary photographs that each measure may refuse
+HEADROOM = 1.25  # of the largest values: a good camera's pictures are sharper than those of a corpus
 
 
 def face_of(row: dict) -> tuple[Image.Image, np.ndarray] | None:
@@ -54,7 +55,8 @@ def calibrate_quality(corpora: Sequence[Dataset], share: float = SHARE) -> tuple
     faces = len(measured["sharpness"])
     if not faces:
         return None, None
-    least = {name: float(np.quantile(values, share)) for name, values in measured.items()}
+    bounds = {name: float(np.quantile(values, share)) for name, values in measured.items()}
+    bounds |= {f"most_{name}": HEADROOM * float(np.quantile(measured[name], 1 - share)) for name in QUALITY_MOST}
     rows = (dict(zip(measured, values, strict=True)) for values in zip(*measured.values(), strict=True))
-    refused = sum(unusable_reason({"roll": 0.0} | row, least) is not None for row in rows)
-    return least, {"share": share, "refused": refused, "photographs": faces}
+    refused = sum(unusable_reason({"roll": 0.0} | row, bounds) is not None for row in rows)
+    return bounds, {"share": share, "refused": refused, "photographs": faces}

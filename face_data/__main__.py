@@ -10,6 +10,7 @@ python -m face_data describe corpora/lfw
 """
 
 import argparse
+import inspect
 import sys
 from collections import Counter
 from collections.abc import Iterable
@@ -22,11 +23,13 @@ from face_data.expected import PUBLISHED, comparison
 from face_data.expression_pairs import authors_pairs, expression_pairs
 from face_data.pairs import Pair, lfw_pairs, write_pairs, ytf_pairs
 from face_data.prepare import SHARD_SIZE, prepare
-from face_data.readers import READERS, Photograph
+from face_data.readers import BINS, READERS, Photograph
+from face_data.readers.insightface_bins import bin_pairs
 from face_data.table import EXPRESSIONS, CorpusError, attributes_of, column, load_corpus, read_summary
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 
 PAIRS = {"lfw": ("pairs.txt", lfw_pairs), "ytf": ("splits.txt", ytf_pairs)}  # layout -> the publisher's file of pairs
+FROM_HUB = ("hub", "emonet_face")
 FILMED = ("ckplus", "oulucasia")  # their publishers ship no pairs: they are made of the sequences
 HUB_COLUMNS = (
     "image_column", "identity_column", "expression_column", "revision", "config", "split", "expression_map",
@@ -52,10 +55,11 @@ def _prepare(arguments) -> None:
         )
     if len(sources) > (2 if arguments.layout == "lfw" else 1):
         raise CorpusError(f"{arguments.layout} has one SOURCE (lfw may have a second, for labels), not {len(sources)}")
-    from_hub = arguments.layout == "hub"
+    from_hub = arguments.layout in FROM_HUB
     columns = {name: getattr(arguments, name) for name in HUB_COLUMNS if getattr(arguments, name)}
-    if columns and not from_hub:
-        raise CorpusError(f"--{next(iter(columns)).replace('_', '-')} is for hub; {arguments.layout} has no columns")
+    takes = inspect.signature(READERS[arguments.layout]).parameters
+    if unknown := [name for name in columns if name not in takes]:
+        raise CorpusError(f"--{unknown[0].replace('_', '-')} is for hub; {arguments.layout} has no such choice")
     for source in sources:
         if not from_hub and not source.exists():
             raise CorpusError(f"{source}: no such folder or file")
@@ -70,6 +74,8 @@ def _prepare(arguments) -> None:
 
 def _pairs(layout: str, source: Path) -> list[Pair]:
     """The pairs of a corpus, as its publisher ships them or made of its sequences; none for the other layouts."""
+    if layout in BINS:
+        return bin_pairs(source)
     if layout in FILMED:
         return expression_pairs(photograph for photograph in READERS[layout](source) if not photograph.refused)
     name, parsed = PAIRS.get(layout, ("", None))
@@ -169,7 +175,8 @@ def _parser() -> argparse.ArgumentParser:
         "paths", nargs="+", metavar="SOURCE… OUT",
         help="the publisher's folder (for lfw also muxspace facial_expressions, for its labels; for ms1m also the tsv, "
         "for fer2013 the csv; for folder a folder per person, or a csv of path,identity,expression and perhaps split, "
-        "its further columns being attributes; for hub a dataset's id on the Hub or its folder), then the corpus",
+        "its further columns being attributes; for hub and emonet_face a dataset's id on the Hub or its folder), then "
+        "the corpus",
     )  # fmt: skip
     command.add_argument("--image-column", metavar="NAME", help="hub: its column of pictures (default image)")
     command.add_argument("--identity-column", metavar="NAME", help="hub: who it is (default identity, if it is there)")

@@ -30,6 +30,14 @@ PUBLISHED = {
     "vggface2": ("the publisher's description", {"photographs": 3_311_286, "people": 9_131}),
     "casia_webface": ("the publisher's description", {"photographs": 494_414, "people": 10_575}),
     "celeba": ("the publisher's description", {"photographs": 202_599, "people": 10_177}),
+    "raf_db": ("the publisher's description", {"photographs": 15_339}),
+    "kdef": ("the publisher's description", {"photographs": 4_900, "people": 70}),
+    "jaffe": ("the publisher's description", {"photographs": 213, "people": 10}),
+    "lfw_bin": ("InsightFace's list", {"photographs": 12_000}),
+    "cfp_fp_bin": ("InsightFace's list", {"photographs": 14_000}),
+    "agedb_30_bin": ("InsightFace's list", {"photographs": 12_000}),
+    "calfw_bin": ("InsightFace's list", {"photographs": 12_000}),
+    "cplfw_bin": ("InsightFace's list", {"photographs": 12_000}),
 }  # fmt: skip
 
 # (layout, what) -> the number of a complete corpus where it is not the published one, and why

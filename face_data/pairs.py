@@ -10,7 +10,7 @@ import csv
 import itertools
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ import numpy as np
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 
-from face_data.table import CorpusError
+from face_data.table import CorpusError, read_summary
 
 YTF_VIDEO = re.compile(r"[^/]+/\d+")
 HEADER = ["fold", "first", "second", "same"]
@@ -114,13 +114,10 @@ def read_pairs(corpus: str | Path, missing_ok: bool = False) -> list[Pair]:
     """
     path = Path(corpus) / "pairs.csv"
     if not Path(corpus).is_dir():
-        try:
-            path = Path(hf_hub_download(str(corpus), "pairs.csv", repo_type="dataset"))
-        except EntryNotFoundError:
-            if missing_ok:
-                return []
-            raise CorpusError(f"{corpus}: this corpus has no pairs.csv") from None
-    if missing_ok and not path.exists():
+        path = _from_hub(corpus, "pairs.csv")
+        if path is None and not missing_ok:
+            raise CorpusError(f"{corpus}: this corpus has no pairs.csv")
+    if missing_ok and (path is None or not path.exists()):
         return []
     if not path.is_file():
         raise CorpusError(
@@ -139,9 +136,68 @@ def read_pairs(corpus: str | Path, missing_ok: bool = False) -> list[Pair]:
     return pairs
 
 
-def pairs_of_splits(corpus: str | Path, splits: Sequence[str] | None) -> list[Pair]:
-    """The publisher's pairs whose fold is one of these splits; None takes all. Empty where the corpus ships none."""
-    return [pair for pair in read_pairs(corpus, missing_ok=True) if splits is None or str(pair.fold) in splits]
+def _from_hub(dataset: str | Path, name: str) -> Path | None:
+    try:
+        return Path(hf_hub_download(str(dataset), name, repo_type="dataset"))
+    except EntryNotFoundError:
+        return None
+
+
+def pairs_of_splits(corpus: str | Path, splits: Sequence[str] | None, keys: Iterable[str]) -> list[Pair]:
+    """The publisher's pairs whose fold is one of these splits; None takes all. Empty where the corpus ships none.
+
+    Args:
+        keys: of the corpus's photographs.
+
+    Raises:
+        CorpusError: it lacks photographs of these pairs; names the folds.
+    """
+    pairs = [pair for pair in read_pairs(corpus, missing_ok=True) if splits is None or str(pair.fold) in splits]
+    whole, absent = pairs_of_whole_folds(pairs, corpus, keys)
+    if absent:
+        raise CorpusError(f"{corpus}: {absent_text(absent, whole)}")
+    return pairs
+
+
+def pairs_of_whole_folds(
+    pairs: Sequence[Pair], corpus: str | Path, keys: Iterable[str]
+) -> tuple[list[Pair], dict[int, int]]:
+    """The pairs of those folds whose photographs the corpus all has, or had and found no face in; and of each other
+    fold, how many are absent.
+
+    A photograph without a face is the detector's failure and counts against a system. One that was never there says
+    nothing, so that a fold which lacks any is not judged.
+
+    Args:
+        corpus: its `corpus.json` names what the preparation skipped.
+        keys: of its photographs; a video of the pairs (YouTube Faces' `Name/0`) is there if any of its frames is.
+    """
+    known = {*keys, *_skipped(corpus)} if pairs else set()
+    known |= {key.rpartition("/")[0] for key in known}
+    absent = defaultdict(set)
+    for pair in pairs:
+        absent[pair.fold].update({pair.first, pair.second} - known)
+    counts = {fold: len(names) for fold, names in sorted(absent.items()) if names}
+    return [pair for pair in pairs if pair.fold not in counts], counts
+
+
+def absent_text(absent: Mapping[int, int], whole: Collection[Pair]) -> str:
+    """Why the pairs of these folds cannot be judged, and which can be; both as `pairs_of_whole_folds` returns them."""
+    able = ", ".join(map(str, sorted({pair.fold for pair in whole}))) or "none"
+    lacking = ", ".join(map(str, absent))
+    return (
+        f"the corpus lacks {sum(absent.values()):,} photographs that pairs.csv names in fold {lacking}, so these are "
+        f"not judged; folds that can be: {able}. Prepare the whole corpus"
+    )
+
+
+def _skipped(corpus: str | Path) -> list[str]:
+    """Keys of the photographs in which the preparation found no face; none where that is not recorded."""
+    folder = Path(corpus)
+    if not folder.is_dir():
+        record = _from_hub(corpus, "corpus.json")
+        folder = record.parent if record else folder
+    return [row["key"] for row in read_summary(folder)["skipped"]] if (folder / "corpus.json").exists() else []
 
 
 def generate_pairs(

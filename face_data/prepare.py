@@ -198,7 +198,7 @@ def _prepare_shard(shard: tuple[Photograph, ...], stem: str, layout: str, attrib
                 f"the first photograph {', '.join(attributes) or 'none'}: the reader must give all the same names"
             )
     for photograph, shown, faces in _found(shard):
-        if isinstance(shown, UnreadableImageError) or (not faces and photograph.enlarge == 1):
+        if isinstance(shown, UnreadableImageError) or (not faces and not photograph.border):
             error = shown if isinstance(shown, UnreadableImageError) else "no face found"
             reason = str(error).removeprefix(f"{photograph.key}: ")
             whose = {"identity": photograph.identity, "expression": photograph.expression}

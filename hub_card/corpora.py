@@ -31,6 +31,46 @@ CORPORA = {
         "CC BY 4.0; signed consent for use in studies",
         "DeBruine and Jones, doi 10.6084/m9.figshare.5047666, 2017",
     ),
+    "raf_db": Corpus(
+        "RAF-DB",
+        "non-commercial research",
+        "Li, Deng, Du, CVPR 2017",
+    ),
+    "affectnet": Corpus(
+        "AffectNet",
+        "non-commercial research",
+        "Mollahosseini, Hasani, Mahoor, IEEE Trans. Affective Computing, 2017",
+    ),
+    "kdef": Corpus(
+        "Karolinska Directed Emotional Faces",
+        "non-commercial research",
+        "Lundqvist, Flykt, Öhman, Karolinska Institutet, 1998",
+    ),
+    "jaffe": Corpus(
+        "Japanese Female Facial Expression",
+        "non-commercial research",
+        "Lyons, Akamatsu, Kamachi, Gyoba, 1998",
+    ),
+    "emonet_face": Corpus(
+        "EmoNet-Face",
+        "CC BY 4.0; drawn by models, no person's photograph is in it",
+        "Schuhmann et al., 2025",
+    ),
+    "digiface": Corpus(
+        "DigiFace-1M",
+        "non-commercial research; rendered, no person's photograph is in it",
+        "Bae et al., WACV 2023",
+    ),
+    "dcface": Corpus(
+        "DCFace",
+        "its generator was trained on CASIA-WebFace: research only",
+        "Kim, Liu, Jain, Liu, CVPR 2023",
+    ),
+    "hsface": Corpus(
+        "HSFace",
+        "its generator was trained on WebFace4M: research only",
+        "Wu et al., ICLR 2025",
+    ),
     "unlabelled": Corpus(
         "faces without labels",
         "of MEBeauty (split mebeauty): non-commercial research, photographs of free stock sites; of faker-js (split "

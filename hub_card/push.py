@@ -20,7 +20,7 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFound
 
 from checkpoints import WEIGHTS, file_sha256
 from hub_card.folder import CODE, OPTIONAL_RESULTS, REPO_PLACEHOLDER, check_results, is_built, read_json
-from hub_card.space import stage_space
+from hub_card.space import HARDWARE, stage_space
 
 REQUIRED = (
     "README.md", "LICENSE.md", "config.json", WEIGHTS, "preprocessor_config.json", "results.json", "training.json",
@@ -59,7 +59,8 @@ def push(folder: Path, repo_id: str, private: bool = False, space: bool = False,
             staged = Path(temporary)
             stage(folder, repo_id, staged)
             files = sorted(path for path in staged.rglob("*") if path.is_file())
-            lines += [f"{kind} {repo_id}{' (private)' if private else ''}:"]
+            about = " (private)" * private + f" (on {HARDWARE}, where it is new)" * (kind == "space")
+            lines += [f"{kind} {repo_id}{about}:"]
             lines += [f"  {path.stat().st_size:>12,}  {path.relative_to(staged)}" for path in files]
             if not dry_run:
                 lines.append(_publish(api, staged, repo_id, kind, private))
@@ -102,7 +103,7 @@ def _stage_model(folder: Path, repo_id: str, out: Path) -> None:
 
 
 def _publish(api: HfApi, folder: Path, repo_id: str, kind: str, private: bool) -> str:
-    sdk = {"space_sdk": "gradio"} if kind == "space" else {}
+    sdk = {"space_sdk": "gradio", "space_hardware": HARDWARE} if kind == "space" else {}
     _with_patience(
         lambda: api.create_repo(repo_id, repo_type=kind, private=private or None, exist_ok=True, **sdk), repo_id
     )

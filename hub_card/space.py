@@ -9,6 +9,7 @@ from hub_card.folder import REPOSITORY
 
 APP = Path("app.py")
 BESIDE = (Path("requirements.txt"), Path("README.md"))
+HARDWARE = "zero-a10g"  # ZeroGPU, by the Hub's name of it: free accounts may host two such Gradio Spaces
 MODEL_FILES = ("config.json", WEIGHTS, "preprocessor_config.json", "results.json", "LICENSE.md")
 
 

@@ -5,6 +5,7 @@ import io
 import os
 import struct
 import threading
+import zlib
 
 import numpy as np
 import pytest
@@ -92,6 +93,28 @@ GREY |= {f"{bits} bits in 16": lambda image, bits=bits: encoded(Image.fromarray(
          for bits in (10, 12, 14)}  # fmt: skip
 
 
+def colour16(image: Image.Image, bits: int, alpha: bool = False) -> bytes:
+    """A PNG of 16 bits for each colour, of which the lower `bits` are significant. Pillow writes none."""
+    pixels = np.asarray(image.convert("RGBA" if alpha else "RGB"), np.uint16).astype(np.uint32) * 257 >> (16 - bits)
+    if alpha:
+        pixels[..., 3] = 65535
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    head = struct.pack(">IIBBBBB", *image.size, 16, 6 if alpha else 2, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    parts = [chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+def test_colours_of_few_bits_in_sixteen(picture, bits):
+    assert difference(load_image(colour16(picture, bits)), picture) < 2
+    if bits == 16:  # transparency over white hides how dark the rest is
+        assert difference(load_image(colour16(picture, bits, alpha=True)), picture) < 2
+
+
 @pytest.mark.parametrize("format", COLOUR)
 def test_formats_in_colour(picture, format):
     found = load_image(COLOUR[format](picture))
@@ -112,6 +135,11 @@ FOREIGN = {
     "layers.psd": (b"8BPS\0\x01" + bytes(64), "a Photoshop document"),
     "saved.jpg": (b"<!DOCTYPE html><html></html>", "a web page, no picture"),
     "pointer.jpg": (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+    "photo.cr3": (b"\0\0\0\x18ftypcrx \0\0\0\1" + bytes(64), "a camera's raw picture"),
+    "favicon.ico": (b"\0\0\1\0\1\0\x10\x10" + bytes(64), "an icon, texture or drawing, which is not read here"),
+    "texture.dds": (b"DDS |" + bytes(64), "an icon, texture or drawing"),
+    "old.pcx": (b"\n\5\1\x08" + bytes(64), "an icon, texture or drawing"),
+    "figure.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n", "a PostScript drawing"),
     "clip.jpg": (b"\0\0\0\x18ftypisom" + bytes(64), "a video clip; one photograph is needed here"),
     "nothing.jpg": (b"", "an empty file, not a picture"),
 }

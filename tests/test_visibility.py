@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
-from evaluation.degradations import DEGRADATIONS
+from evaluation.protocols.degradations import DEGRADATIONS
 from evaluation.quality import calibrate_quality, measure
 from face_data.drawn import WELL_KNOWN, drawn_photograph
 from face_data.table import load_corpus
 from image_processing_facelivenet import FaceLiveNetImageProcessor, visibility
+from pipeline_facelivenet import unusable_reason
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,8 @@ def seen():
 
 def measured(seen, name):
     face, landmarks = seen
-    return visibility(np.asarray(DEGRADATIONS[name](face.copy(), landmarks)), landmarks)
+    degraded, landmarks = DEGRADATIONS[name](face.copy(), landmarks)
+    return visibility(np.asarray(degraded), landmarks)
 
 
 def test_covered_eyes_and_a_covered_mouth_have_no_texture(seen):
@@ -62,8 +64,23 @@ def test_landmarks_outside_the_crop_give_numbers():
 
 def test_the_gate_refuses_as_many_as_it_says(drawn_corpus):
     corpus = load_corpus(drawn_corpus)
-    least, record = calibrate_quality([corpus], share=0.1)
+    bounds, record = calibrate_quality([corpus], share=0.1)
     values = measure([corpus])
-    below = np.any([values[name] < least[name] for name in least], axis=0)
-    assert record == {"share": 0.1, "refused": int(below.sum()), "photographs": len(below)}
-    assert 0.08 * len(below) < below.sum() < 0.42 * len(below)
+    outside = [values[name] < bounds[name] for name in values]
+    outside += [values[name] > bounds[f"most_{name}"] for name in ("sharpness", "eyes", "mouth")]
+    refused = np.any(outside, axis=0)
+    assert record == {"share": 0.1, "refused": int(refused.sum()), "photographs": len(refused)}
+    assert 0.08 * len(refused) < refused.sum() < 0.72 * len(refused)
+
+
+def test_noise_and_patterned_covers_have_more_texture_than_a_face(seen):
+    bare = vars(measured(seen, "bare")) | {"roll": 0.0, "detection_probability": 1.0}
+    quality = {"sharpness": 0, "eyes": 0, "mouth": 0, "detection_probability": 0}
+    quality |= {f"most_{name}": 1.2 * bare[name] for name in ("sharpness", "eyes", "mouth")}
+    assert unusable_reason(bare, quality) is None
+    for name, reason in (("specks", "unclear"), ("checked scarf", "mouth_covered")):
+        seen_so = bare | vars(measured(seen, name))
+        if name == "checked scarf":
+            quality |= {"most_sharpness": np.inf}
+        assert unusable_reason(seen_so, quality) == reason
+        assert unusable_reason(seen_so, {name: 0 for name in quality if "most" not in name}) is None  # of before

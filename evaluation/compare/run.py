@@ -112,7 +112,7 @@ def _compare_on(
         raise ValueError(f"{text}: it has no labels for anything these models were trained for")
     pairs, curve_pairs, curves, drawn = [], [], {}, {}
     if "verification" in references:
-        pairs = pairs_of_splits(*split_corpus(text)) or balanced_pairs(first, seed)
+        pairs = pairs_of_splits(*split_corpus(text), first.keys) or balanced_pairs(first, seed)
         curve_pairs = draw_pairs(first, seed)
         able = {label: table for label, table in tables.items() if "verification" in trained[label].tasks}
         drawn = {label: able[label] for label in first_of_each(list(able))}

@@ -18,11 +18,13 @@ from checkpoints import Checkpoint
 from evaluation.embeddings.compute import BATCH_SIZE, embed_checkpoint
 from evaluation.embeddings.table import Embeddings, training_warning
 from evaluation.protocols.decisions import evaluate_decisions
+from evaluation.protocols.degradations import evaluate_degradations
 from evaluation.protocols.expression import class_mapping, expression_report
 from evaluation.protocols.pairs import ScoredPairs
 from evaluation.protocols.sections import (
     AuthenticationSection,
     CorpusRecord,
+    DegradationsSection,
     ExpressionSection,
     Section,
     SessionsSection,
@@ -33,15 +35,16 @@ from evaluation.protocols.sessions import session_report
 from evaluation.protocols.slices import evaluate_slices
 from evaluation.protocols.verification import REPORT_FOLD, evaluate_verification
 from evaluation.statistics.rates import InsufficientDataError
-from face_data.pairs import Pair, read_pairs
+from face_data.pairs import Pair, pairs_of_whole_folds, read_pairs
 from face_data.table import column, load_corpus, read_summary
 
-PROTOCOLS = ("verification", "expression", "authentication", "sessions")
+PROTOCOLS = ("verification", "expression", "authentication", "sessions", "degradations")
 DEFAULT_SPLITS = {  # the first group of which the corpus has any is evaluated
     "verification": ((str(REPORT_FOLD),), ("test",)),  # of its generated pairs; View 2 has its own folds
     "expression": (("9", "10"), ("valid", "test")),
     "authentication": (("10",), ("valid", "test")),
     "sessions": (("9", "10"), ("valid", "test")),
+    "degradations": (("10",), ("valid", "test")),
 }
 PACKAGES = ("torch", "torchvision", "transformers", "datasets", "scikit-learn", "numpy", "pillow")
 
@@ -98,14 +101,13 @@ def evaluate_corpus(
     began = time.perf_counter()
     corpus = load_corpus(data, splits)
     labels = {name: column(corpus, name) for name in ("key", "identity", "expression", "split")}
-    skipped = [Skipped(protocol, reason) for protocol in protocols if (reason := _lacking(protocol, labels))]
+    published = read_pairs(data, missing_ok=True) if "verification" in protocols and not splits else []
+    skipped = [Skipped(one, reason) for one in protocols if (reason := _lacking(one, labels, bool(published)))]
     protocols = [protocol for protocol in protocols if protocol not in {one.protocol for one in skipped}]
     splits_of = {protocol: list(splits or _default_splits(protocol, set(labels["split"]))) for protocol in protocols}
-    pairs = []
-    if "verification" in protocols and not splits:
-        pairs = read_pairs(data, missing_ok=True)
-        if not pairs and not splits_of["verification"]:
-            raise ValueError(f"{data}: its pairs.csv is missing; name the --splits whose people make pairs instead")
+    pairs, absent = pairs_of_whole_folds(published, data, labels["key"])
+    if "verification" in protocols and not published and not splits_of["verification"]:
+        raise ValueError(f"{data}: its pairs.csv is missing; name the --splits whose people make pairs instead")
     every = _embed(checkpoint, corpus, labels, splits_of, pairs, batch_size, cache) if protocols else None
     if not PartialState().is_main_process:
         return
@@ -135,6 +137,7 @@ def evaluate_corpus(
                     every,
                     chosen,
                     pairs,
+                    absent=absent,
                     far=far,
                     shipped_threshold=config.similarity_threshold,
                     trained=trained,
@@ -152,6 +155,10 @@ def evaluate_corpus(
             elif protocol == "sessions":
                 report = session_report(chosen, **thresholds, challenges=required, seed=seed)
                 section_type, figures = SessionsSection, {"report": report}
+            elif protocol == "degradations":
+                rows = [row for row, split in enumerate(labels["split"]) if split in part_splits]
+                report = evaluate_degradations(checkpoint, corpus.select(rows), seed, batch_size)
+                section_type, figures = DegradationsSection, {"report": report}
             else:
                 report = evaluate_slices(chosen, by, **thresholds, required=required, seed=seed)
                 section_type, figures = SlicesSection, {"report": report}
@@ -165,7 +172,8 @@ def evaluate_corpus(
             seconds=network_seconds + time.perf_counter() - began,
             **figures,
         )
-        yield Evaluated(protocol, _name(record.name, protocol, by, part_splits, bool(pairs), classes), section, curves)
+        name = _name(record.name, protocol, by, part_splits, bool(published), classes)
+        yield Evaluated(protocol, name, section, curves)
 
 
 def corpus_record(data: str) -> CorpusRecord:
@@ -211,9 +219,13 @@ def _embed(
     return embed_checkpoint(checkpoint, corpus.select(rows), batch_size, cache)
 
 
-def _lacking(protocol: str, labels: Mapping[str, list]) -> str | None:
+def _lacking(protocol: str, labels: Mapping[str, list], published_pairs: bool) -> str | None:
     """What this corpus lacks for the protocol."""
     images = Counter(name for name in labels["identity"] if name is not None)
+    if protocol == "verification" and published_pairs:
+        return None  # pairs say who is the same person, also where nobody is named
+    if protocol == "degradations" and len(images) > 1:
+        return None
     if protocol != "expression" and (len(images) < 2 or max(images.values()) < 2):
         return "it has no identities, or no two people and nobody with two images"
     if protocol != "verification" and not any(label is not None for label in labels["expression"]):

@@ -30,7 +30,7 @@ from evaluation.statistics.intervals import rate_over_people
 from evaluation.statistics.rates import InsufficientDataError, Rate, Share, rate, result
 from evaluation.training_record import summarise_training
 from face_data.folds import fold_splits
-from face_data.pairs import Pair, read_pairs
+from face_data.pairs import Pair, absent_text, pairs_of_whole_folds, read_pairs
 from face_data.table import load_corpus
 
 
@@ -147,7 +147,10 @@ def evaluate_folds(
     first = folds[0].checkpoint
     mapping = class_mapping(classes, folds[0].test.classes) if classes else None
     required = list(required or first.network.config.challenge_expressions)
-    pairs = read_pairs(data, missing_ok=True)
+    keys = [key for fold in folds for key in fold.test.keys]
+    tested = {split for fold in folds for split in fold.test.splits}
+    published = [pair for pair in read_pairs(data, missing_ok=True) if str(pair.fold) in tested]
+    pairs, absent = pairs_of_whole_folds(published, data, keys)
     scored = []
     evaluations = {
         "verification": lambda: verification_of_folds(folds, pairs, far, seed, scored),
@@ -160,6 +163,8 @@ def evaluate_folds(
         try:
             if len(tasks) == 1 and name != tasks[0]:
                 raise InsufficientDataError(f"the networks were trained for {tasks[0]} alone")
+            if name == "verification" and absent:
+                raise InsufficientDataError(absent_text(absent, pairs))
             parts[name] = evaluate()
         except InsufficientDataError as error:  # a corpus without people, or without expressions
             parts[name], missing[name] = None, str(error)

@@ -4,6 +4,7 @@
 """
 
 from evaluation.protocols.decisions import DecisionsReport
+from evaluation.protocols.degradations import DegradationsReport
 from evaluation.protocols.expression import ExpressionReport
 from evaluation.protocols.sessions import SessionsReport
 from evaluation.protocols.slices import SlicesReport
@@ -68,6 +69,13 @@ class SessionsSection(Section):
     """The figures of simulated sessions."""
 
     report: SessionsReport
+
+
+@result
+class DegradationsSection(Section):
+    """The figures of photographs that are degraded alike."""
+
+    report: DegradationsReport
 
 
 @result

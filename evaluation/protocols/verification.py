@@ -6,7 +6,7 @@ mean is then optimistic and is marked so. The single-fold protocol chooses the t
 10, once. `pairs` makes and scores the pairs, `corpus` runs this over a corpus.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,9 +17,9 @@ from evaluation.protocols.operating_points import Curve, ThresholdResult, at_thr
 from evaluation.protocols.pairs import ScoredPairs, generated_pairs, score_pairs
 from evaluation.statistics.curves import best_threshold, threshold_at_far
 from evaluation.statistics.intervals import identity_bootstrap
-from evaluation.statistics.rates import Count, Interval, Rate, Share, rate, result
+from evaluation.statistics.rates import Count, InsufficientDataError, Interval, Rate, Share, rate, result
 from face_data.folds import person_folds
-from face_data.pairs import Pair
+from face_data.pairs import Pair, absent_text
 
 CHOOSE_FOLD, REPORT_FOLD = 9, 10
 
@@ -69,9 +69,10 @@ class TenFolds:
 @result
 class VerificationResult:
     """ten_folds, single_fold: of the publisher's pairs. generated: of the people of the evaluated splits. hard: kind of
-    hard impostor pairs (`hard_pairs`) -> their curve."""
+    hard impostor pairs (`hard_pairs`) -> their curve. ten_folds_reason: why there are none although there are pairs."""
 
     ten_folds: TenFolds | None = None
+    ten_folds_reason: str | None = None
     single_fold: SingleFold | None = None
     generated: Curve | None = None
     hard: dict[str, Curve] | None = None
@@ -90,6 +91,7 @@ def evaluate_verification(
     chosen: Embeddings,
     pairs: Sequence[Pair],
     *,
+    absent: Mapping[int, int],
     far: float,
     shipped_threshold: float | None,
     trained: frozenset[str] | None,
@@ -99,16 +101,24 @@ def evaluate_verification(
 
     Args:
         every: all images that `pairs` names. chosen: those whose people make generated pairs.
+        absent: fold of the publisher's that is not in `pairs` -> how many of its photographs the corpus lacks.
         far: false accept rate to report TAR and thresholds at.
         trained: the corpus's splits that the network was trained on; None where that is not recorded.
+
+    Raises:
+        InsufficientDataError: no protocol has all its photographs; names the folds that do.
     """
     parts, curves = {}, {}
+    if absent:
+        parts["ten_folds_reason"] = absent_text(absent, pairs)
     if pairs:
         scored = score_pairs(pairs, every)
-        parts["ten_folds"] = ten_folds(scored, trained, seed)
-        parts["single_fold"] = single_fold(scored, far, shipped_threshold, seed)
-        curves[f"fold {REPORT_FOLD}, pairs.csv"] = scored.where(scored.folds == REPORT_FOLD)
-    if len(chosen):
+        if not absent:
+            parts["ten_folds"] = ten_folds(scored, trained, seed)
+        if not absent or {CHOOSE_FOLD, REPORT_FOLD} <= set(scored.folds.tolist()):
+            parts["single_fold"] = single_fold(scored, far, shipped_threshold, seed)
+            curves[f"fold {REPORT_FOLD}, pairs.csv"] = scored.where(scored.folds == REPORT_FOLD)
+    if len({person for person in chosen.identities if person is not None}) > 1:
         scored = generated_pairs(chosen, seed)
         parts["generated"] = generated_curve(scored, far, shipped_threshold, seed)
         parts["hard"] = {
@@ -116,6 +126,8 @@ def evaluate_verification(
             for kind in hard_kinds(chosen)
         }
         curves["generated pairs"] = scored
+    if not curves:
+        raise InsufficientDataError(parts.get("ten_folds_reason") or "it has no two people")
     return Verification(VerificationResult(**parts), curves)
 
 

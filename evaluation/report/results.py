@@ -13,6 +13,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from evaluation.protocols.folds import FoldsSection
 from evaluation.protocols.sections import (
     AuthenticationSection,
+    DegradationsSection,
     ExpressionSection,
     Section,
     SessionsSection,
@@ -43,6 +44,7 @@ class Results:
     expression: dict[str, ExpressionSection] | None = None
     authentication: dict[str, AuthenticationSection] | None = None
     sessions: dict[str, SessionsSection] | None = None
+    degradations: dict[str, DegradationsSection] | None = None
     slices: dict[str, SlicesSection] | None = None
     folds: dict[str, FoldsSection] | None = None
 

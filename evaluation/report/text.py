@@ -8,6 +8,7 @@ from evaluation.protocols.hard_pairs import LOOK_ALIKE
 from evaluation.protocols.operating_points import Curve
 from evaluation.protocols.sections import (
     AuthenticationSection,
+    DegradationsSection,
     ExpressionSection,
     Section,
     SessionsSection,
@@ -75,9 +76,11 @@ def _verification(section: VerificationSection) -> list[str]:
             ),
             f"  {_trained_text(folds)}",
             _line("no face found in", f"{folds.missing_pairs:,} pairs, decided as different people"),
-            f"Fold {REPORT_FOLD}, evaluated once, thresholds from fold 9",
-            *curve_lines(section.single_fold),
         ]
+    elif section.ten_folds_reason is not None:
+        lines.append(f"No ten folds: {section.ten_folds_reason}")
+    if section.single_fold is not None:
+        lines += [f"Fold {REPORT_FOLD}, evaluated once, thresholds from fold 9", *curve_lines(section.single_fold)]
     if section.generated is not None:
         lines += [
             f"Generated pairs among the people of split {', '.join(section.splits)}",
@@ -198,6 +201,24 @@ def _decision_lines(section: Section, report: DecisionsReport) -> list[str]:
     return lines
 
 
+def _degradations(section: DegradationsSection) -> list[str]:
+    report = section.report
+    lines = [
+        f"Both photographs degraded alike, of split {', '.join(section.splits)}: {report.photographs:,} of "
+        f"{report.people:,} people, at the threshold {report.similarity_threshold:.4f}",
+        *_warning_lines(section),
+        "  strangers accepted without and with the quality gate, genuine pairs likewise, faces refused",
+    ]
+    for name, rates in report.degradations.items():
+        pairs = ((rates.false_accepts, rates.false_accepts_gated), (rates.genuine_accepts, rates.genuine_accepts_gated))
+        cells = [f"{bare.hits:,} and {gated.hits:,} of {bare.total:,}" for bare, gated in pairs]
+        cells.append(f"{rates.refused.hits:,} of {rates.refused.total:,}")
+        lines.append(_line(name, f"{cells[0]:<28}{cells[1]:<24}{cells[2]}"))
+    above = ", ".join(report.above_twice)
+    verdict = f"more than twice as many strangers as bare: {above}" if above else "none lets in twice as many as bare"
+    return [*lines, f"  with the gate, {verdict}"]
+
+
 def _sessions(section: SessionsSection) -> list[str]:
     report = section.report
     guess = report.replay_guess.apcer
@@ -272,6 +293,7 @@ _LINES = {
     ExpressionSection: _expression,
     AuthenticationSection: _authentication,
     SessionsSection: _sessions,
+    DegradationsSection: _degradations,
     SlicesSection: _slices,
     FoldsSection: _folds,
 }

@@ -8,11 +8,11 @@ from pathlib import Path
 from PIL import Image
 
 from face_data.readers.archives import opened_tar, pictures_of
-from face_data.readers.source import Photograph, known, opened_text, pictures_in, read_lines
+from face_data.readers.source import CUT_BORDER, Photograph, known, opened_text, pictures_in, read_lines
 from face_data.table import EXPRESSIONS, CorpusError
 
 # FER's pictures have 48 pixels, cut inside the chin: MTCNN finds 79 % as they are at threefold size, 89 % so
-FER_ENLARGE, FER_BORDER = 4, 0.3
+FER_ENLARGE = 4
 
 FER2013_EMOTIONS = ("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral")  # the publisher's codes 0 to 6
 FER2013_SPLITS = {"Training": "train", "PublicTest": "valid", "PrivateTest": "test"}
@@ -47,7 +47,7 @@ def read_ferplus(source: Path) -> Iterator[Photograph]:
                 votes=tuple(count / sum(named) for count in named),
                 split=split,
                 enlarge=FER_ENLARGE,
-                border=FER_BORDER,
+                border=CUT_BORDER,
             )
 
 
@@ -74,7 +74,7 @@ def read_fer2013(source: Path) -> Iterator[Photograph]:
                 refused = f"a damaged row: line {rows.line_num}, {about[:80]}"
             yield Photograph(
                 f"fer{number:07d}.png", image, expression=expression, split=split, enlarge=FER_ENLARGE,
-                border=FER_BORDER, refused=refused,
+                border=CUT_BORDER, refused=refused,
             )  # fmt: skip
 
 
@@ -136,5 +136,6 @@ def _labels(source: Path) -> dict[str, list[int]]:
             member = next((name for name in archive.getnames() if Path(name).name == "label.csv"), None)
             if member is None:
                 raise CorpusError(f"{source} holds no label.csv: give FERPlus as Microsoft's tool writes it")
-            lines = archive.extractfile(member).read().decode().splitlines()
-    return {row[0]: list(map(int, row[2:])) for row in csv.reader(lines) if row}
+            lines = archive.extractfile(member).read().decode("utf-8-sig").splitlines()
+    rows = {row[0]: row[2:] for row in csv.reader(lines) if row}
+    return {name: list(map(int, cells)) if all(map(str.isdigit, cells)) else [] for name, cells in rows.items()}

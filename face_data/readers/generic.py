@@ -2,7 +2,8 @@
 
 import csv
 import json
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import fsspec
@@ -86,7 +87,7 @@ def _table(path: Path) -> Iterator[Photograph]:
                 raise CorpusError(f"{where}: expected {len(header)} fields, the path not empty")
             named = known(row["expression"])
             yield Photograph(
-                row["path"], path.parent / row["path"], row["identity"].strip() or None,
+                row["path"], path.parent / row["path"], known(row["identity"]),
                 expression_named(named, where) if named else None,
                 split=known(row.get("split")) or "all", attributes={name: known(row[name]) for name in further},
             )  # fmt: skip
@@ -158,7 +159,7 @@ def _rows(source, split, rows, image_column, identity_column, expression_column,
     used = dict.fromkeys(name if name in features else top for name, top in columns.items())
     for number, row in enumerate(rows.select_columns(list(used))):
         where, refused, expression = f"{source}, split {split}, row {number}", None, None
-        label = _named(row, expression_column, features, where)
+        label = _named(row, expression_column, features, where, _rated_highest)
         if label is not None and names is not None:
             expression = names.get(label.strip().lower()) or EXPRESSION_NAMES.get(label.strip().lower())
             refused = None if expression else f"unknown expression {label[:40]!r}"
@@ -170,8 +171,13 @@ def _rows(source, split, rows, image_column, identity_column, expression_column,
         )  # fmt: skip
 
 
-def _named(row: dict, column: str | None, features: dict, where: str) -> str | None:
-    """A cell as text; class labels by their names, nothing where there is none (-1 among class labels)."""
+def _named(
+    row: dict, column: str | None, features: dict, where: str, of_several: Callable[[object], str | None] | None = None
+) -> str | None:
+    """A cell as text; class labels by their names, nothing where there is none (-1 among class labels).
+
+    of_several chooses among a cell's values, None where it cannot; without it such a cell is an error.
+    """
     if column is None:
         return None
     if column in features:
@@ -188,10 +194,37 @@ def _named(row: dict, column: str | None, features: dict, where: str) -> str | N
         return None
     if isinstance(feature, ClassLabel):
         return feature.int2str(value) if value >= 0 else None
+    if of_several is not None and (chosen := of_several(value)) is not None:
+        return chosen
     if isinstance(value, (dict, list)):
         fields = ", ".join(f"{column}.{name}" for name in list(value)[:5]) if isinstance(value, dict) else "a list"
         raise CorpusError(f"{where}: {column} holds several values: name one of them ({fields})")
-    return str(value)
+    return known(str(value))
+
+
+def _rated_highest(ratings: object) -> str | None:
+    """The label with the highest mean among `{label: number}`, lists of these, or lists of `{emotion, intensity}`.
+
+    They may be JSON. A label may stand in its groups, `negative|Anger`. None where nothing is rated, "ambiguous" where
+    two are rated alike.
+    """
+    if isinstance(ratings, str) and ratings[:1] in "[{":
+        try:
+            ratings = json.loads(ratings)
+        except json.JSONDecodeError:
+            return None
+    numbers = defaultdict(list)
+    for rating in ratings if isinstance(ratings, list) else [ratings]:
+        if not isinstance(rating, dict):
+            return None
+        if isinstance(rating.get("emotion"), str):
+            rating = {rating["emotion"]: rating.get("intensity")}
+        for name, value in rating.items():
+            if isinstance(value, (int, float)):
+                numbers[name.rpartition("|")[2].strip()].append(float(value))
+    means = {name: sum(values) / len(values) for name, values in numbers.items()}
+    highest = [name for name, mean in means.items() if mean == max(means.values()) > 0]
+    return None if not highest else highest[0] if len(highest) == 1 else "ambiguous"
 
 
 def _bytes(cell: dict | bytes | None, where: str) -> bytes:

@@ -7,7 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from face_data.readers.archives import pictures_of
-from face_data.readers.source import EXPRESSION_NAMES, Photograph, opened_text, pictures_in, read_lines, require
+from face_data.readers.source import (
+    Photograph,
+    expression_named,
+    known,
+    opened_text,
+    pictures_in,
+    read_lines,
+    require,
+)
 from face_data.table import CorpusError
 
 LFW_PHOTOGRAPH = re.compile(r".+_\d{4}\.jpe?g", re.IGNORECASE)
@@ -61,8 +69,9 @@ def _legend(source: Path) -> dict[str, str]:
     named = defaultdict(set)
     with opened_text(source / "data" / "legend.csv") as file:
         for row in csv.DictReader(file):
-            try:
-                named[row["image"]].add(EXPRESSION_NAMES[row["emotion"].lower()])
-            except (KeyError, AttributeError):
-                raise CorpusError(f"{file.name}: no image with a known emotion in {row}") from None
+            if not {"image", "emotion"} <= row.keys():
+                raise CorpusError(f"{file.name}: its first line must name image and emotion")
+            image, emotion = known(row["image"]), known(row["emotion"])
+            if image and emotion:  # a row that was left unfinished labels nothing
+                named[image].add(expression_named(emotion, file.name))
     return {image: names.pop() for image, names in named.items() if len(names) == 1}

@@ -28,7 +28,7 @@ def read_recordio(path: Path) -> Iterator[Photograph]:
     """
     promised, records = 0, 0
     for number, (position, content) in enumerate(read_records(path)):
-        label, picture = _unpacked(path, position, content)
+        label, picture = unpacked(path, position, content)
         records += 1
         if picture:
             yield Photograph(f"{label}/{number:08d}", picture, str(label), split="train")
@@ -63,7 +63,8 @@ def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
         raise CorpusError(f"{path}, byte {begin:,}: the file ends within this record; download it again")
 
 
-def _unpacked(path: Path, position: int, content: bytes) -> tuple[int, bytes]:
+def unpacked(path: Path, position: int, content: bytes) -> tuple[int, bytes]:
+    """Label and encoded picture of a record; path and position are named where it has none."""
     try:
         flag, label, _, _ = HEADER.unpack_from(content)
         if flag:

@@ -16,6 +16,7 @@ PICTURES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif",
     ".hif", ".jp2", ".ppm", ".pgm", ".jxl",
 )  # fmt: skip
+CUT_BORDER = 0.3  # of pictures that end inside the chin, for the detector to find the face
 NOT_PEOPLE = ("@eaDir", "__MACOSX", "$RECYCLE.BIN", "lost+found", "#recycle")  # folders that other systems leave
 UNKNOWN = ("", "na", "n/a", "nan", "?", "none", "null", "unknown", "-")  # how tables say that nobody knows
 
@@ -40,8 +41,9 @@ class Photograph:
     person, such as gender; every photograph of a corpus has the same names, with None where it is not known.
     refused: why the reader itself cannot use it (a damaged row, a place where it belongs to nobody); such a photograph
     is counted among the skipped.
-    enlarge, border: how a face cropped too tight for the detector is shown to it: scaled by `enlarge`, then its border
-    pixels repeated over `border` times its side.
+    enlarge, border: how a face that its publisher cut out, too tight for the detector, is shown to it: scaled by
+    `enlarge`, then its border pixels repeated over `border` times its side. With a border the whole picture is taken
+    where the detector finds nothing all the same.
     """
 
     key: str

@@ -208,6 +208,7 @@ def test_a_photograph_taken_with_the_camera_and_another_one(browser, server, tmp
     with browser(video) as chromium:
         page = chromium.new_context(permissions=["camera"]).new_page()
         page.goto(server.address)
+        assert page.locator("[aria-label*='common.'], [title*='common.']").count() == 0, "names that are keys"
         page.get_by_label("Capture from camera").first.click()
         page.locator("#reference [title='grant webcam access'] button").click()
         page.locator("#reference [aria-label='capture photo']").click()

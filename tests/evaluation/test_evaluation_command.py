@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -33,6 +34,7 @@ def test_all_protocols(calibrated, corpus, tmp_path, capsys):
     assert "OPTIMISTIC: the network was trained on the people of folds 8; the other folds alone" in table
     assert "1 pairs, decided as different people" in table
     assert "Acc_auth" in table
+    assert "Both photographs degraded alike, of split 10: 12 of 6 people" in table and "checked scarf" in table
     results = json.loads((out / "results.json").read_text())
     assert len(results["model"]["sha256"]) == 64
     verification = results["verification"]["patterns"]
@@ -50,6 +52,11 @@ def test_all_protocols(calibrated, corpus, tmp_path, capsys):
     assert authentication["report"]["similarity_threshold"] == config["similarity_threshold"]
     assert authentication["calibration"]["splits"] == ["9"]
     assert authentication["warnings"] == []
+    degraded = results["degradations"]["patterns 10"]["report"]
+    bare, blurred = (degraded["degradations"][name] for name in ("bare", "blurred by 7 % of its width"))
+    assert bare["false_accepts"]["total"] == 60 and bare["genuine_accepts"]["total"] == 6
+    assert blurred["refused"] == blurred["refused"] | {"hits": 12, "total": 12}  # noise is sharp, and blurred it is not
+    assert blurred["false_accepts_gated"]["hits"] == blurred["genuine_accepts_gated"]["hits"] == 0
     figures = ("roc_patterns.png", "det_patterns.png", "scores_patterns.png", "confusion_patterns_9_10.png")
     for figure in figures:
         with Image.open(out / figure) as picture:
@@ -217,3 +224,48 @@ def test_models_and_baselines_side_by_side(corpus, tmp_path, capsys):
     command[2:4] = [str(tmp_path / "plain"), str(tmp_path / "plain")]
     assert main(command) == 2
     assert "another model is called plain, too" in capsys.readouterr().err
+
+
+def test_photographs_that_are_absent_are_not_taken_for_faceless(calibrated, corpus, tmp_path, capsys):
+    """Folds 9 and 10 alone: no ten folds, but fold 10 at the threshold of fold 9; and of fold 9 alone neither."""
+
+    def part(name: str, splits: list[str]) -> str:
+        (tmp_path / name).mkdir()
+        load_corpus(corpus, splits).to_parquet(tmp_path / name / "part-00000.parquet")
+        for file in ("corpus.json", "pairs.csv"):
+            (tmp_path / name / file).write_bytes((corpus / file).read_bytes())
+        return str(tmp_path / name)
+
+    out = tmp_path / "results"
+    common = ["verification", "--model", str(calibrated), "--out", str(out), *FAR]
+    assert main([*common, "--data", part("two", ["9", "10"])]) == 0
+    table = capsys.readouterr().out
+    assert "No ten folds: the corpus lacks 24 photographs that pairs.csv names in fold 8" in table
+    assert "folds that can be: 9, 10" in table and "± " not in table and "trained on none of these people" not in table
+    assert "Fold 10, evaluated once, thresholds from fold 9" in table
+    section = json.loads((out / "results.json").read_text())["verification"]["patterns"]
+    assert "ten_folds" not in section and section["single_fold"]["missing_pairs"] == 1
+    assert main([*common, "--data", part("one", ["10"])]) == 0
+    table = capsys.readouterr().out
+    assert "in fold 8, 9, so these are not judged; folds that can be: 10" in table
+    assert "Fold 10, evaluated once" not in table and "Generated pairs among the people of split 10" in table
+
+    rows = [row | {"identity": None} for row in load_corpus(corpus, ["9"]).to_list()]
+    folder = Path(part("nobody", ["9"]))
+    Dataset.from_list(rows, features=FEATURES).to_parquet(folder / "part-00000.parquet")
+    assert main([*common, "--data", str(folder)]) == 2
+    assert "folds that can be: 9" in capsys.readouterr().err
+
+
+def test_pairs_of_people_without_names_are_judged(calibrated, corpus, tmp_path, capsys):
+    """InsightFace's verification files say who is the same person, and nobody's name."""
+    folder = tmp_path / "nameless"
+    folder.mkdir()
+    rows = [row | {"identity": None} for row in load_corpus(corpus, None).to_list()]
+    Dataset.from_list(rows, features=FEATURES).to_parquet(folder / "part-00000.parquet")
+    for file in ("corpus.json", "pairs.csv"):
+        (folder / file).write_bytes((corpus / file).read_bytes())
+    arguments = ["--model", str(calibrated), "--data", str(folder), "--out", str(tmp_path / "results"), *FAR]
+    assert main(["verification", *arguments]) == 0
+    table = capsys.readouterr().out
+    assert "The 829 pairs of pairs.csv in 3 folds" in table and "Generated pairs" not in table

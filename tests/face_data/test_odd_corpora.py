@@ -178,3 +178,20 @@ def test_bytes_are_compared_too(tmp_path):
     for other in (Photograph("a", encoded(1), "anna"), Photograph("a", encoded(0), "ben")):
         with pytest.raises(CorpusError, match="a picture or a label was replaced"):
             prepare([other], tmp_path / "out", **settings)
+
+
+def test_cells_that_say_nothing_are_nobody_and_no_label(tmp_path):
+    """`nan` in every row is not one person of that name, and an unfinished row ends nothing."""
+    table = tmp_path / "people.csv"
+    rows = ("0.jpg,nan,N/A,x", "1.jpg, anna ,happy,?", "2.jpg,NA,,", "3.jpg,,nan,y")
+    table.write_text("path,identity,expression,site\n" + "\n".join(rows))
+    read = [(one.identity, one.expression, one.attributes["site"]) for one in read_folder(table)]
+    assert read == [(None, None, "x"), ("anna", "happy", None), (None, None, None), (None, None, "y")]
+    write(tmp_path / "images" / "anna_1.jpg", tmp_path / "images" / "anna_2.jpg")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "legend.csv").write_text("user.id,image,emotion\n1,anna_1.jpg,\n2,anna_2.jpg,Happiness\n3\n")
+    assert [one.expression for one in read_facial_expressions(tmp_path)] == [None, "happy"]
+    for name in ("FER2013Train", "FER2013Valid"):
+        write(tmp_path / name / "fer0000000.png")
+        (tmp_path / name / "label.csv").write_text('fer0000000.png,"(0, 0, 48, 48)",0,9,x,0,0,0,0,0,0,0\n')
+    assert {one.refused for one in read_ferplus(tmp_path)} == {"label.csv holds no ten votes for it"}

@@ -43,6 +43,7 @@ class LoopbackHub:
         self.repositories: dict[tuple[str, str], Repository] = {}
         self.blobs: dict[str, bytes] = {}  # sha256 of LFS objects, git's sha1 of the others -> content
         self.requests: list[tuple[str, str]] = []
+        self.hardware: dict[str, str | None] = {}  # of Spaces, as it was asked for when they were created
         self._faults: list[dict] = []
         self._lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"hub": self})
@@ -144,6 +145,8 @@ class _Handler(BaseHTTPRequestHandler):
         key = asked.get("type") or "model", f"{asked['organization']}/{asked['name']}"
         known = key in self.hub.repositories
         if not known:
+            if key[0] == "space":
+                self.hub.hardware[key[1]] = asked.get("hardware")
             private = asked.get("visibility") == "private" or bool(asked.get("private"))
             self.hub.repositories[key] = Repository(private, [(_sha1(b"first"), {})])
         answer = {"url": f"{self.hub.url}/{'spaces/' if key[0] == 'space' else ''}{key[1]}", "id": key[1]}

@@ -93,6 +93,16 @@ def test_pretraining_learns_people(pretrained):
     assert "expression_accuracy" not in validation(pretrained)
 
 
+def test_identity_is_learnt_from_people_who_do_not_exist(drawn_corpus, tmp_path):
+    """Streamed, with a sample of the people in each step, as the preset says."""
+    more = ("--steps", "60", "--network.sampled_identities", "32", "--tracker", "none", "--ema_decay", "0")
+    assert main(on_drawn_faces(drawn_corpus, tmp_path, *more, preset="synthetic_people")) == 0
+    rows = log(tmp_path)
+    assert sum(row["softmax_loss"] for row in rows[-10:]) < 0.7 * sum(row["softmax_loss"] for row in rows[:10])
+    assert all(row["w1"] == 1 and row["expression_loss"] == 0 for row in rows)
+    assert validation(tmp_path)["verification_auc"] > 0.6  # chance: 0.5; people it never saw
+
+
 STAGES = [
     "single_verification", "single_expression", "dynamic", "static_1_1", "inverse_loss", "uncertainty",
 ]  # fmt: skip

@@ -1,0 +1,254 @@
+"""How many strangers pass where both photographs are degraded alike, with and without the quality gate.
+
+Each of at most MOST_FACES photographs is compared with every other, all as they are and all degraded. The gate is the
+config's `quality`, calibrated on other people; a pair with a face that it refuses is not accepted. Faces are degraded
+in their crops, where the detector had found them: its probability stays that of the bare photograph, so on a camera's
+picture the gate refuses more than it does here.
+"""
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from datasets import Dataset
+from PIL import Image, ImageDraw, ImageFilter
+
+from checkpoints import Checkpoint
+from evaluation.quality import face_of
+from evaluation.statistics.intervals import identity_weights, interval
+from evaluation.statistics.rates import Count, InsufficientDataError, Rate, rate, result
+from face_data.table import column
+from image_processing_facelivenet import visibility
+from pipeline_facelivenet import unusable_reason
+
+MARGIN = 138 / 182  # of a crop that is the face's box
+MOST_FACES, OF_ONE_PERSON = 200, 2  # 19,900 pairs, each degraded in 15 ways, are minutes on one core
+TURN = 35  # degrees, of the turned head
+
+Degraded = tuple[Image.Image, np.ndarray]  # the face's crop, and its landmarks (5, 2) in pixels of it
+
+
+def _lines_over_eyes(face: Image.Image, landmarks: np.ndarray, colour, height: float) -> Image.Image:
+    left, right = landmarks[:2]
+    reach, width = (right - left) * 0.55, face.width * MARGIN
+    ImageDraw.Draw(face).line([*(left - reach), *(right + reach)], fill=colour, width=round(height * width))
+    return face
+
+
+def _glasses(face: Image.Image, landmarks: np.ndarray, colour) -> Image.Image:
+    width, draw = face.width * MARGIN, ImageDraw.Draw(face)
+    for x, y in landmarks[:2]:
+        draw.ellipse([x - 0.19 * width, y - 0.13 * width, x + 0.19 * width, y + 0.15 * width], fill=colour)
+    return face
+
+
+def _over_mouth(face: Image.Image, landmarks: np.ndarray) -> list[tuple[float, float]]:
+    top = float(landmarks[2, 1]) - 0.02 * face.height
+    low, chin = 0.8 * face.height, 0.95 * face.height
+    corners = [(0.12, top), (0.88, top), (0.88, low), (0.5, chin), (0.12, low)]
+    return [(x * face.width, y) for x, y in corners]
+
+
+def _mask(face: Image.Image, landmarks: np.ndarray) -> Image.Image:
+    ImageDraw.Draw(face).polygon(_over_mouth(face, landmarks), fill=(120, 170, 200))
+    return face
+
+
+def _scarf(face: Image.Image, landmarks: np.ndarray) -> Image.Image:
+    """Checked: a cover with a texture of its own."""
+    rows, columns = np.mgrid[: face.height, : face.width] * 16 // face.width
+    checks = np.where(((rows + columns) % 2)[..., None], (150, 40, 50), (220, 200, 180)).astype(np.uint8)
+    shape = Image.new("L", face.size)
+    ImageDraw.Draw(shape).polygon(_over_mouth(face, landmarks), fill=255)
+    face.paste(Image.fromarray(checks), mask=shape)
+    return face
+
+
+def _dark(face: Image.Image) -> Image.Image:
+    pixels = np.asarray(face, np.float32) * 0.12
+    pixels += np.random.default_rng(0).normal(0, 2, pixels.shape)  # the sensor's noise
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def _specks(face: Image.Image) -> Image.Image:
+    """Salt and pepper: 5 % of the pixels white, 5 % black."""
+    chance, pixels = np.random.default_rng(0).random((face.height, face.width)), np.array(face)
+    pixels[chance < 0.05], pixels[chance > 0.95] = 0, 255
+    return Image.fromarray(pixels)
+
+
+def _moved(face: Image.Image) -> Image.Image:
+    """Blurred sideways, by an eighth of the face's width."""
+    pixels, reach = np.asarray(face, np.float32), max(1, round(face.width * MARGIN / 16))
+    wide = np.pad(pixels, [(0, 0), (reach, reach), (0, 0)], mode="edge")
+    sums = sum(wide[:, shift : shift + face.width] for shift in range(2 * reach + 1))
+    return Image.fromarray((sums / (2 * reach + 1)).astype(np.uint8))
+
+
+def _small(face: Image.Image) -> Image.Image:
+    side = round(30 / MARGIN)
+    return face.resize((side, side), Image.Resampling.BILINEAR).resize(face.size, Image.Resampling.BICUBIC)
+
+
+def _jpeg(face: Image.Image) -> Image.Image:
+    file = io.BytesIO()
+    face.save(file, "JPEG", quality=8)
+    return Image.open(file).convert("RGB")
+
+
+def _turned(face: Image.Image, landmarks: np.ndarray) -> Degraded:
+    """As if the face were painted on an upright cylinder that is turned by TURN degrees."""
+    half = face.width * MARGIN / 2 * 1.1  # the cylinder's radius: its edges lie just outside the face
+    middle, turn = face.width / 2, np.radians(TURN)
+    angles = np.arcsin(np.clip((np.arange(face.width) + 0.5 - middle) / half, -1, 1))
+    columns = middle + half * np.sin(np.clip(angles + turn, -np.pi / 2, np.pi / 2))
+    pixels = np.asarray(face)[:, np.clip(columns.astype(int), 0, face.width - 1)]
+    moved = landmarks.copy()
+    before = np.arcsin(np.clip((landmarks[:, 0] - middle) / half, -1, 1))
+    moved[:, 0] = middle + half * np.sin(np.clip(before - turn, -np.pi / 2, np.pi / 2))
+    return Image.fromarray(pixels), moved
+
+
+def _covering(cover: Callable[..., Image.Image], *colours) -> Callable[[Image.Image, np.ndarray], Degraded]:
+    return lambda face, landmarks: (cover(face, landmarks, *colours), landmarks)
+
+
+def _everywhere(change: Callable[[Image.Image], Image.Image]) -> Callable[[Image.Image, np.ndarray], Degraded]:
+    return lambda face, landmarks: (change(face), landmarks)
+
+
+def _blurred(share: float) -> Callable[[Image.Image, np.ndarray], Degraded]:
+    return _everywhere(lambda face: face.filter(ImageFilter.GaussianBlur(share * face.width * MARGIN)))
+
+
+DEGRADATIONS: dict[str, Callable[[Image.Image, np.ndarray], Degraded]] = {
+    "bare": _everywhere(lambda face: face),
+    "black bar over the eyes": _covering(_lines_over_eyes, "black", 0.22),
+    "grey bar over the eyes": _covering(_lines_over_eyes, (150, 140, 130), 0.3),
+    "dark glasses": _covering(_glasses, (25, 20, 20)),
+    "coloured glasses": _covering(_glasses, (200, 110, 30)),
+    "mask": _covering(_mask),
+    "checked scarf": _covering(_scarf),
+    "blurred by 4 % of its width": _blurred(0.04),
+    "blurred by 7 % of its width": _blurred(0.07),
+    "blurred by motion": _everywhere(_moved),
+    "dark": _everywhere(_dark),
+    "specks": _everywhere(_specks),
+    "30 pixels wide": _everywhere(_small),
+    "JPEG of quality 8": _everywhere(_jpeg),
+    f"head turned by {TURN}°": _turned,
+}
+
+
+@result
+class DegradedRates:
+    """refused: of the faces, by the gate. false_accepts: of the impostor pairs, at the checkpoint's threshold;
+    genuine_accepts: of the genuine pairs; and both with the gate, where a pair with a refused face is not accepted."""
+
+    refused: Rate
+    false_accepts: Rate
+    false_accepts_gated: Rate
+    genuine_accepts: Rate
+    genuine_accepts_gated: Rate
+
+
+@result
+class DegradationsReport:
+    """degradations: name -> its rates, "bare" among them. above_twice: those under which, with the gate, strangers are
+    accepted more than twice as often as bare."""
+
+    similarity_threshold: float
+    photographs: Count
+    people: Count
+    degradations: dict[str, DegradedRates]
+    above_twice: list[str]
+
+
+def evaluate_degradations(checkpoint: Checkpoint, corpus: Dataset, seed: int, batch_size: int) -> DegradationsReport:
+    """The rates of a calibrated checkpoint under every degradation.
+
+    Raises:
+        InsufficientDataError: no threshold, or no two people with faces whose landmarks are known.
+    """
+    config = checkpoint.network.config
+    if config.similarity_threshold is None:
+        raise InsufficientDataError("the checkpoint has no similarity_threshold")
+    chosen = corpus.select(_sample(column(corpus, "identity"), seed))
+    rows = [(row, found) for row in chosen if (found := face_of(row)) is not None]
+    people = np.array([row["identity"] for row, _ in rows])
+    if len(set(people.tolist())) < 2:
+        raise InsufficientDataError("there are no two faces of different people with landmarks")
+    first, second = np.triu_indices(len(people), 1)
+    same = people[first] == people[second]
+    hits = {}
+    for name, degrade in DEGRADATIONS.items():
+        faces = [(row, *degrade(face.copy(), landmarks)) for row, (face, landmarks) in rows]
+        usable = np.array([_usable(config.quality, *face) for face in faces])
+        embeddings = _embed(checkpoint, [face for _, face, _ in faces], batch_size)
+        over = (embeddings[first] * embeddings[second]).sum(axis=1) >= config.similarity_threshold
+        hits[name] = (usable, over, over & usable[first] & usable[second])
+    accepted = np.stack([mask for _, *masks in hits.values() for mask in masks])
+    false, genuine = (_rates(accepted, among, people[first], people[second], seed) for among in (~same, same))
+    rates = {
+        name: DegradedRates(
+            refused=rate(int((~usable).sum()), len(usable)),
+            false_accepts=false[2 * place],
+            false_accepts_gated=false[2 * place + 1],
+            genuine_accepts=genuine[2 * place],
+            genuine_accepts_gated=genuine[2 * place + 1],
+        )
+        for place, (name, (usable, *_)) in enumerate(hits.items())
+    }
+    most = 2 * rates["bare"].false_accepts_gated.hits
+    return DegradationsReport(
+        similarity_threshold=config.similarity_threshold,
+        photographs=len(people),
+        people=len(set(people.tolist())),
+        degradations=rates,
+        above_twice=[name for name, one in rates.items() if one.false_accepts_gated.hits > most],
+    )
+
+
+def _sample(identities: list[str | None], seed: int) -> list[int]:
+    """Rows of at most MOST_FACES photographs: OF_ONE_PERSON of each person, as long as there are any."""
+    rows_of: dict[str, list[int]] = {}
+    for row in np.random.default_rng(seed).permutation(len(identities)).tolist():
+        if identities[row] is not None:
+            rows_of.setdefault(identities[row], []).append(row)
+    chosen = [row for rows in rows_of.values() for row in rows[:OF_ONE_PERSON]]
+    return sorted(chosen[:MOST_FACES])
+
+
+def _usable(quality: dict | None, row: dict, face: Image.Image, landmarks: np.ndarray) -> bool:
+    evidence = {"roll": 0.0, "detection_probability": row["detection_probability"]}
+    return unusable_reason(evidence | vars(visibility(np.asarray(face), landmarks)), quality) is None
+
+
+@torch.inference_mode()
+def _embed(checkpoint: Checkpoint, faces: list[Image.Image], batch_size: int) -> np.ndarray:
+    parts = []
+    for start in range(0, len(faces), batch_size):
+        batch = [np.asarray(face) for face in faces[start : start + batch_size]]
+        pixels = checkpoint.processor(batch, detect=False)["pixel_values"].to(checkpoint.network.device)
+        parts.append(checkpoint.network(pixels).embedding.float().cpu().numpy())
+    return np.concatenate(parts)
+
+
+def _rates(accepted: np.ndarray, among: np.ndarray, first: np.ndarray, second: np.ndarray, seed: int) -> list[Rate]:
+    """A rate for each row of accepted (k, n) over the pairs in `among` (n,), their intervals by the same draws."""
+    hits, names = accepted[:, among], (first[among], second[among])
+    counted = [rate(int(row.sum()), len(row)) for row in hits]
+    if not among.any():
+        return counted
+    numbers = hits.astype(np.float32)  # of booleans NumPy multiplies matrices without BLAS
+    draws = [
+        numbers @ weights.astype(np.float32) / weights.sum()
+        for weights in identity_weights(*names, seed=seed)
+        if weights.sum()
+    ]
+    return [
+        replace(one, bootstrap=interval([float(draw[place]) for draw in draws])) if 0 < one.hits < one.total else one
+        for place, one in enumerate(counted)
+    ]

@@ -1,0 +1,72 @@
+"""The verification files that InsightFace publishes: `lfw.bin`, `cfp_fp.bin`, `agedb_30.bin`, `calfw.bin`, `cplfw.bin`.
+
+Each is a pickle of 2n encoded pictures and n booleans: pictures 0 and 1 are a pair, 2 and 3 the next. Nobody has an
+identity. A pickle may run any code of its author's, so this one may hold lists, bytes and booleans and nothing else.
+"""
+
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+
+from face_data.pairs import Pair
+from face_data.readers.source import CUT_BORDER, Photograph, require
+from face_data.table import CorpusError
+
+NAMES = ("lfw", "cfp_fp", "agedb_30", "calfw", "cplfw")
+FOLDS = 10
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads what needs no name from any module: numbers, texts, bytes, lists, tuples."""
+
+    def find_class(self, module: str, name: str):
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+
+def read_bin(source: Path) -> Iterator[Photograph]:
+    """One of the files, or the only one in a folder; keys are numbers, split is the pair's fold (`bin_pairs`)."""
+    pictures, same = _content(source)
+    for number, picture in enumerate(pictures):
+        split = str(_fold(number // 2, len(same)))
+        yield Photograph(_key(number), picture, split=split, enlarge=2, border=CUT_BORDER)  # 112 x 112 pixels
+
+
+def bin_pairs(source: Path) -> list[Pair]:
+    """Its pairs in ten folds one after the other, as InsightFace deals them (`KFold(10)` without shuffling)."""
+    _, same = _content(source)
+    return [Pair(_fold(pair, len(same)), _key(2 * pair), _key(2 * pair + 1), one) for pair, one in enumerate(same)]
+
+
+def _key(number: int) -> str:
+    return f"{number:05d}"
+
+
+def _fold(pair: int, pairs: int) -> int:
+    """1 to 10; where ten does not divide the pairs, the first folds have one more."""
+    each, longer = divmod(pairs, FOLDS)
+    start = longer * (each + 1)
+    return pair // (each + 1) + 1 if pair < start else (pair - start) // max(each, 1) + longer + 1
+
+
+def _content(source: Path) -> tuple[list[bytes], list[bool]]:
+    path = source
+    if source.is_dir():
+        found = sorted(source.glob("*.bin"))
+        if len(found) != 1:
+            raise CorpusError(f"{source} holds {len(found)} .bin files: give the one to read, such as lfw.bin")
+        path = found[0]
+    with require(path).open("rb") as file:
+        try:
+            content = _PlainUnpickler(file, encoding="bytes").load()  # written by Python 2, whose texts are bytes
+        except Exception as error:  # a damaged pickle raises whatever comes to it
+            raise CorpusError(
+                f"{path}: not a file of pictures and booleans as InsightFace publishes it ({str(error)[:100]})"
+            ) from None
+    pictures, same = content if isinstance(content, (list, tuple)) and len(content) == 2 else (None, None)
+    if not isinstance(pictures, list) or not isinstance(same, list):
+        raise CorpusError(f"{path}: expected a list of pictures and a list of booleans")
+    if not all(type(picture) is bytes for picture in pictures) or not all(type(one) is bool for one in same):
+        raise CorpusError(f"{path}: holds something else than pictures and booleans")
+    if not same or len(pictures) != 2 * len(same):
+        raise CorpusError(f"{path}: {len(pictures):,} pictures for {len(same):,} pairs, and each pair needs two")
+    return pictures, same

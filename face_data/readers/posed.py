@@ -1,0 +1,62 @@
+"""Expressions posed in a laboratory whose file names say everything: KDEF and JAFFE."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from face_data.folds import person_folds
+from face_data.readers.source import Photograph, pictures_in, require
+from face_data.table import CorpusError
+
+# session A or B, F or M and the person's number, expression, angle
+KDEF_NAME = re.compile(r"([AB])([FM]\d\d)(AF|AN|DI|HA|NE|SA|SU)(FL|HL|S|HR|FR)")
+KDEF_EXPRESSIONS = {
+    "AF": "fear", "AN": "anger", "DI": "disgust", "HA": "happy", "NE": "neutral", "SA": "sad", "SU": "surprise",
+}  # fmt: skip
+KDEF_ANGLES = {"FL": "full left", "HL": "half left", "S": "straight", "HR": "half right", "FR": "full right"}
+
+# person, expression and its number, number of the photograph
+JAFFE_NAME = re.compile(r"([A-Z]{2})\.(AN|DI|FE|HA|NE|SA|SU)(\d)\.(\d+)")
+JAFFE_EXPRESSIONS = {
+    "AN": "anger", "DI": "disgust", "FE": "fear", "HA": "happy", "NE": "neutral", "SA": "sad", "SU": "surprise",
+}  # fmt: skip
+
+
+def read_kdef(source: Path) -> Iterator[Photograph]:
+    """The Karolinska Directed Emotional Faces (Lundqvist et al. 1998): `KDEF/AF01/AF01AFS.JPG`, from five angles.
+
+    Both sessions of a person, A and B, have one identity (`F01`). gender and angle are attributes; split is the
+    person's fold, "1" to "10" (`face_data.folds`). The averaged faces of AKDEF are of nobody and are not read.
+    """
+    folder = next((source / name for name in ("KDEF_and_AKDEF/KDEF", "KDEF") if (source / name).is_dir()), source)
+    named = [(path, KDEF_NAME.fullmatch(path.stem.upper())) for path in pictures_in(require(folder))]
+    fold_of = person_folds(name[2] for _, name in named if name)
+    if not fold_of:
+        raise CorpusError(f"{folder} holds no photograph with a name such as AF01AFS.JPG: give KDEF's folder")
+    for path, name in named:
+        key = path.relative_to(folder).as_posix()
+        if name is None:
+            unknown = {"gender": None, "angle": None}
+            yield Photograph(key, path, attributes=unknown, refused="its name says no person, expression and angle")
+            continue
+        _, person, expression, angle = name.groups()
+        attributes = {"gender": "female" if person[0] == "F" else "male", "angle": KDEF_ANGLES[angle]}
+        yield Photograph(key, path, person, KDEF_EXPRESSIONS[expression], split=fold_of[person], attributes=attributes)
+
+
+def read_jaffe(source: Path) -> Iterator[Photograph]:
+    """Japanese Female Facial Expression (Lyons et al. 1998): `KA.AN1.39.tiff`, 213 photographs of ten women.
+
+    split is the person's fold, "1" to "10": one woman each.
+    """
+    folder = next((source / name for name in ("jaffe", "jaffedbase") if (source / name).is_dir()), source)
+    named = [(path, JAFFE_NAME.fullmatch(path.stem.strip().upper())) for path in pictures_in(require(folder))]
+    fold_of = person_folds(name[1] for _, name in named if name)
+    if not fold_of:
+        raise CorpusError(f"{folder} holds no photograph with a name such as KA.AN1.39.tiff: give JAFFE's folder")
+    for path, name in named:
+        key = path.relative_to(folder).as_posix()
+        if name is None:
+            yield Photograph(key, path, refused="its name says no person and expression")
+        else:
+            yield Photograph(key, path, name[1], JAFFE_EXPRESSIONS[name[2]], split=fold_of[name[1]])

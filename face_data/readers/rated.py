@@ -1,0 +1,128 @@
+"""Photographs of nobody in particular whose expression annotators rated: RAF-DB, AffectNet, EmoNet-Face."""
+
+import csv
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from face_data.readers.generic import read_hub
+from face_data.readers.source import CUT_BORDER, Photograph, first_existing, opened_text, read_lines, require
+from face_data.table import CorpusError
+
+RAF_EMOTIONS = dict(enumerate(("surprise", "fear", "disgust", "happy", "sad", "anger", "neutral"), start=1))
+
+# The publisher's codes 0 to 7; 8 to 10 are none of these, uncertain, and no face
+AFFECTNET_EMOTIONS = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
+AFFECTNET_CODES = 11
+AFFECTNET_COLUMNS = ("subDirectory_filePath", "face_x", "face_y", "face_width", "face_height", "facial_landmarks",
+                     "expression", "valence", "arousal")  # fmt: skip
+AFFECTNET_LISTS = {"train": "training.csv", "valid": "validation.csv"}
+
+# Of its forty categories those that are one of ours; the others are left out, and counted
+EMONET_EXPRESSIONS = {
+    "amusement": "happy", "elation": "happy", "astonishment/surprise": "surprise", "fear": "fear", "sadness": "sad",
+    "anger": "anger", "disgust": "disgust", "contempt": "contempt",
+}  # fmt: skip
+
+
+def read_raf_db(source: Path) -> Iterator[Photograph]:
+    """RAF-DB's basic set (Li et al. 2017): `EmoLabel/list_patition_label.txt` and `Image/original` or `Image/aligned`.
+
+    SOURCE is the folder `basic`, or the one it lies in. The originals come before the aligned pictures
+    (`train_00001_aligned.jpg`, 100 x 100 pixels) where both are there. split is train or test; nobody has an identity.
+    """
+    labels = first_existing(
+        source, "EmoLabel/list_patition_label.txt", "basic/EmoLabel/list_patition_label.txt",
+        "list_patition_label.txt", "basic/list_patition_label.txt",
+    )  # fmt: skip
+    places = ("Image/", "basic/Image/", "", "basic/")
+    images = first_existing(source, *(f"{place}{kind}" for kind in ("original", "aligned") for place in places))
+    suffix, cut = ("_aligned", {"enlarge": 2, "border": CUT_BORDER}) if images.name == "aligned" else ("", {})
+    for number, line in enumerate(read_lines(labels), start=1):
+        if not (words := line.split()):
+            continue
+        split = words[0].partition("_")[0]
+        if len(words) != 2 or split not in ("train", "test") or words[1] not in map(str, RAF_EMOTIONS):
+            raise CorpusError(f"{labels}, line {number:,}: expected `train_00001.jpg 5`, found {line[:80]!r}")
+        name = Path(words[0])
+        path = images / f"{name.stem}{suffix}{name.suffix}"
+        yield Photograph(path.name, path, expression=RAF_EMOTIONS[int(words[1])], split=split, **cut)
+
+
+def read_affectnet(source: Path) -> Iterator[Photograph]:
+    """AffectNet (Mollahosseini et al. 2017) in either form: with the publisher's csv files, or with `.npy` annotations.
+
+    The former has `training.csv` and `validation.csv`, in `Manually_Annotated_file_lists` or beside the pictures'
+    folder `Manually_Annotated_Images`, the latter `train_set` and `val_set`, each of `images/0.jpg` and
+    `annotations/0_exp.npy`. One of the splits is enough; they become train and valid. The labels none, uncertain and no
+    face are not read. The eighth class, contempt, is read: a network of seven classes ignores it.
+    """
+    if any((source / name).is_dir() for name in ("train_set", "val_set")):
+        yield from _affectnet_arrays(source)
+        return
+    lists = [
+        (split, first)
+        for split, name in AFFECTNET_LISTS.items()
+        if (first := next((source / at / name for at in ("", "Manually_Annotated_file_lists")
+                           if (source / at / name).exists()), None))
+    ]  # fmt: skip
+    if not lists:
+        raise CorpusError(f"{source} holds neither training.csv, validation.csv nor train_set: give AffectNet's folder")
+    outer = ("", "Manually_Annotated/", "Manually_Annotated_compressed/")
+    images = first_existing(source, *(f"{at}Manually_Annotated_Images" for at in outer))
+    for split, path in lists:
+        with opened_text(path) as file:
+            rows = csv.reader(file)
+            first = next(rows, [])
+            if first[:1] != ["subDirectory_filePath"]:  # validation.csv of some releases has no header
+                rows, first = itertools.chain([first], rows), list(AFFECTNET_COLUMNS)
+            if not {"subDirectory_filePath", "expression"} <= set(first):
+                raise CorpusError(f"{path}: its first line must name subDirectory_filePath and expression")
+            name_at, label_at = first.index("subDirectory_filePath"), first.index("expression")
+            for number, row in enumerate(filter(None, rows), start=1):
+                if len(row) <= max(name_at, label_at):
+                    raise CorpusError(f"{path}, photograph {number:,}: {len(row)} columns instead of {len(first)}")
+                name = row[name_at].replace("\\", "/")
+                yield from _affectnet_photograph(name, images / name, row[label_at], split)
+
+
+def _affectnet_arrays(source: Path) -> Iterator[Photograph]:
+    for split, folder in (("train", "train_set"), ("valid", "val_set")):
+        if not (source / folder).is_dir():
+            continue
+        labels = require(source / folder / "annotations").glob("*_exp.npy")
+        for path in sorted(labels, key=lambda path: (len(path.name), path.name)):  # 2 before 10
+            name = path.name.removesuffix("_exp.npy") + ".jpg"
+            try:
+                code = str(np.load(path, allow_pickle=False))
+            except (ValueError, OSError, EOFError) as error:
+                code = f"damaged: {error}"
+            image = source / folder / "images" / name
+            yield from _affectnet_photograph(f"{folder}/{name}", image, code, split, border=CUT_BORDER)
+
+
+def _affectnet_photograph(key: str, image: Path, code: str, split: str, border: float = 0.0) -> Iterator[Photograph]:
+    """One photograph, refused where its label is damaged; none for the labels that are no expression."""
+    try:
+        number = range(AFFECTNET_CODES).index(float(code))
+    except ValueError:
+        yield Photograph(key, image, split=split, refused=f"a damaged label: {code[:40]!r} is no number from 0 to 10")
+        return
+    if number < len(AFFECTNET_EMOTIONS):
+        yield Photograph(key, image, expression=AFFECTNET_EMOTIONS[number], split=split, border=border)
+
+
+def read_emonet_face(
+    source: str | Path, revision: str | None = None, config: str | None = None, split: str | None = None
+) -> Iterator[Photograph]:
+    """EmoNet-Face (LAION 2025), drawn by models: `laion/emonet-face-hq`, `-binary` or `-big` of the Hub, or its folder.
+
+    Annotators rated forty categories; the one rated highest is the label where it is one of ours
+    (EMONET_EXPRESSIONS). The other photographs are skipped, and counted with their category.
+    """
+    yield from read_hub(
+        source, expression_column="annotations", revision=revision, config=config, split=split,
+        expression_map=",".join(f"{theirs}={ours}" for theirs, ours in EMONET_EXPRESSIONS.items()),
+    )  # fmt: skip

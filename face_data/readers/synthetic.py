@@ -1,0 +1,92 @@
+"""People who do not exist, drawn by models to train face recognition on: DigiFace-1M, DCFace, HSFace."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from face_data.readers.recordio import read_records, unpacked
+from face_data.readers.source import CUT_BORDER, Photograph, first_existing, folders_in, pictures_in, read_lines
+from face_data.table import CorpusError
+
+CUT = {"enlarge": 2, "border": CUT_BORDER}  # all three are published as crops of 112 x 112 pixels
+
+
+def read_digiface(source: Path) -> Iterator[Photograph]:
+    """DigiFace-1M (Bae et al. 2023): `subjects_0-1999_72_imgs/0/0.png`, a folder per numbered person in several parts.
+
+    SOURCE is the folder of the parts, or one part. No number occurs in two parts of the publisher's.
+    """
+    parts = [folder for folder in folders_in(source) if folder.name.startswith("subjects_")] or [source]
+    part_of: dict[str, Path] = {}
+    for part in parts:
+        for person in folders_in(part):
+            if not person.name.isdigit():
+                raise CorpusError(f"{person} is not the number of a person; for other names take the layout `folder`")
+            if part_of.setdefault(person.name, part) != part:
+                raise CorpusError(f"{person}: person {person.name} is in {part_of[person.name].name} too")
+            for path in pictures_in(person):
+                yield Photograph(path.relative_to(source).as_posix(), path, person.name, split="train", **CUT)
+
+
+def read_dcface(source: Path) -> Iterator[Photograph]:
+    """DCFace (Kim et al. 2023): RecordIO with a list, `record/file.rec`, `file.idx` and `list.txt`.
+
+    The records say nobody's name; `list.txt` has `number of the record<tab>person/picture.jpg`, and `file.idx` where
+    each record begins. SOURCE is `record`, or the folder it lies in.
+    """
+    records = first_existing(source, "file.rec", "record/file.rec")
+    paths = dict(_pairs_of(records.with_name("list.txt")))
+    number_at = {int(position): number for number, position in _pairs_of(records.with_name("file.idx"))}
+    seen = 0
+    for position, content in read_records(records):
+        name = paths.get(number_at.get(position, ""))
+        if name is None:
+            raise CorpusError(f"{records}, byte {position:,}: list.txt and file.idx name no picture of this record")
+        person = Path(name).parent.name
+        if not person:
+            raise CorpusError(f"{records.with_name('list.txt')}: {name!r} lies in no person's folder")
+        seen += 1
+        yield Photograph(name, unpacked(records, position, content)[1], person, split="train", **CUT)
+    if seen < len(paths):
+        raise CorpusError(f"{records} ends after {seen:,} of {len(paths):,} pictures; download it again")
+
+
+def read_hsface(source: Path) -> Iterator[Photograph]:
+    """HSFace (Wu et al. 2025, drawn by Vec2Face): an LMDB, a file such as `hsface10k.lmdb` or a folder of `data.mdb`.
+
+    Each value is MessagePack: the encoded picture, then perhaps a feature, and last the number of the person.
+    """
+    try:
+        import lmdb
+        import msgpack
+    except ImportError as error:
+        raise CorpusError(f"HSFace is an LMDB of MessagePack: pip install lmdb msgpack ({error})") from None
+    path = source
+    if source.is_dir() and not (source / "data.mdb").exists():
+        path = next(iter(sorted(source.glob("*.lmdb"))), source / "data.mdb")
+    try:
+        # without its lock file nothing is written beside the publisher's file
+        database = lmdb.open(str(path), subdir=path.is_dir(), readonly=True, lock=False, create=False)
+        with database, database.begin() as transaction:
+            if (keys := transaction.get(b"__keys__")) is None:
+                raise CorpusError(f"{path}: no __keys__ in this LMDB; give HSFace as its publisher ships it")
+            for key in msgpack.loads(keys):
+                key = key if isinstance(key, bytes) else key.encode()
+                value = transaction.get(key)
+                fields = msgpack.loads(value) if value is not None else None
+                if not isinstance(fields, list) or not isinstance(fields[0], bytes) or type(fields[-1]) is not int:
+                    raise CorpusError(f"{path}, key {key!r}: no picture with the number of a person")
+                person = str(fields[-1])
+                yield Photograph(f"{person}/{key.decode()}", fields[0], person, split="train", **CUT)
+    except (lmdb.Error, msgpack.UnpackException, ValueError) as error:
+        if isinstance(error, CorpusError):
+            raise
+        raise CorpusError(f"{path}: no LMDB of pictures, or damaged ({error}); download it again") from None
+
+
+def _pairs_of(path: Path) -> Iterator[tuple[str, str]]:
+    """The two columns of a table between tabs."""
+    for number, line in enumerate(read_lines(path), start=1):
+        first, tab, second = line.partition("\t")
+        if not tab or not first.strip().isdigit():
+            raise CorpusError(f"{path}, line {number:,}: expected a number, a tab and more, found {line[:80]!r}")
+        yield first.strip(), second.strip()
