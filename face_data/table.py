@@ -1,11 +1,15 @@
 """The prepared corpus: a folder of Parquet shards with one aligned face per row, and `corpus.json` beside them."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
 from datasets import ClassLabel, Dataset, Features, Image, List, Value, load_dataset
+
+from face_data.named import CorpusError as CorpusError
+from face_data.named import read_summary as read_summary
+from face_data.named import require_corpus
+from face_data.named import split_corpus as split_corpus
 
 EXPRESSIONS = ("neutral", "anger", "disgust", "fear", "happy", "sad", "surprise", "contempt")  # the paper's Table 1
 
@@ -24,10 +28,6 @@ FEATURES = Features(
         "detection_probability": Value("float32"),  # 0 there
     }
 )
-
-
-class CorpusError(ValueError):
-    """The folder is not a prepared corpus, or not the one that was asked for; the message says what to do."""
 
 
 def features_with(attributes: Sequence[str]) -> Features:
@@ -70,11 +70,8 @@ def load_corpus(
             raise CorpusError(f"{corpus}: it is empty, for no photograph gave a face; {folder}/corpus.json says why")
         _require_columns(corpus, pq.read_schema(shards[0]).names, columns)
         dataset = Dataset.from_parquet(shards, columns=columns)
-    elif folder.exists() or str(corpus).count("/") != 1 or str(corpus).startswith((".", "/")):
-        raise CorpusError(
-            f"{corpus}: no such folder; write a corpus with `python -m face_data prepare` or `synthesize`"
-        )
     else:
+        require_corpus(corpus)
         only = {} if columns is None else {"columns": columns}
         dataset = load_dataset(str(corpus), split="train", **only)
         _require_columns(corpus, dataset.column_names, columns)
@@ -137,20 +134,3 @@ def splits_by_source(corpora: Sequence[Dataset]) -> dict[str, list[str]]:
     for source, split in sorted(pairs):
         found.setdefault(source, []).append(split)
     return found
-
-
-def read_summary(folder: str | Path) -> dict:
-    """The `corpus.json` of a prepared corpus: layout, options, counts, and what was skipped and why."""
-    path = Path(folder) / "corpus.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CorpusError(f"{path} is missing: {folder} is not a prepared corpus") from None
-    except json.JSONDecodeError as error:
-        raise CorpusError(f"{path} is damaged ({error}); prepare the corpus again") from None
-
-
-def split_corpus(text: str) -> tuple[str, list[str] | None]:
-    """`corpora/lfw:1,2` -> ("corpora/lfw", ["1", "2"]); without a colon, every split."""
-    folder, colon, splits = text.partition(":")
-    return folder, splits.split(",") if colon else None

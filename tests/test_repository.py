@@ -18,11 +18,12 @@ ROOMS = {  # room -> what it may import of the project
     "authentication": {
         "modeling_facelivenet", "image_processing_facelivenet", "pipeline_facelivenet", "checkpoints", "onnx_network",
     },
+    "machines": set(),
     "face_data": {"image_processing_facelivenet"},
     "figure_style": set(),
     "train": {
         "modeling_facelivenet", "image_processing_facelivenet", "pipeline_facelivenet", "face_data", "figure_style",
-        "checkpoints",
+        "checkpoints", "machines",
     },
     "evaluation": {
         "modeling_facelivenet", "image_processing_facelivenet", "pipeline_facelivenet", "authentication", "face_data",
@@ -36,7 +37,7 @@ ROOMS = {  # room -> what it may import of the project
         "modeling_facelivenet", "image_processing_facelivenet", "authentication", "face_data", "train", "evaluation",
         "hub_card", "checkpoints", "onnx_network",
     },
-    "demo": {"image_processing_facelivenet", "pipeline_facelivenet", "authentication", "face_data"},
+    "demo": {"image_processing_facelivenet", "pipeline_facelivenet", "authentication", "face_data", "checkpoints"},
     "app": {"demo", "image_processing_facelivenet", "pipeline_facelivenet", "authentication"},
 }  # fmt: skip
 
@@ -109,6 +110,6 @@ def test_app_and_command_line_need_what_requirements_names_and_nothing_more(repo
     added = {re.split(r"[<>=]", line)[0] for line in lines if line and line[0].isalpha()}
     added -= {"pyyaml", "tqdm", "jinja2", "httpx", "fsspec", "pydantic"}  # transformers, torch and gradio install these
     modules = {name.replace("-", "_") for name in added} | {"sklearn", "skimage", "xdist"}
-    code = f"import sys\nsys.modules.update(dict.fromkeys({sorted(modules)!r}))\nimport app, authentication.__main__"
+    code = f"import sys\nsys.modules.update(dict.fromkeys({sorted(modules)!r}))\nimport app, authentication.command"
     done = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

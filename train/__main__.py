@@ -9,31 +9,29 @@ on), best/ (the model that validated best) and last/, both ready for `FaceLiveNe
 weights.png and losses.png (the paper's Figures 6 and 7), and what the tracker makes.
 """
 
+import os
 import sys
 
-from accelerate import PartialState
-from safetensors import SafetensorError
-
-from face_data.table import CorpusError
-from train.checkpoint import CheckpointError
+from face_data.named import CorpusError
+from machines import MachineError, refuse_a_world_of_one
 from train.config import parse_config
-from train.folds import train_folds
-from train.loop import NonFiniteLossError, Stopped, train
 
 
 def main(argv: list[str] | None = None) -> int:
-    config = parse_config(argv)
     try:
-        train_folds(config) if config.fold else train(config)
-        PartialState().destroy_process_group()
-    except Stopped as stopped:
-        print(f"train: {stopped}", file=sys.stderr)
-        return 130
-    except (CorpusError, CheckpointError, NonFiniteLossError, OSError, SafetensorError, ValueError) as error:
+        refuse_a_world_of_one()
+        config = parse_config(argv)
+    except (CorpusError, MachineError) as error:
         print(f"train: {error}", file=sys.stderr)
         return 2
-    return 0
+    from train.command import run  # PyTorch and what stands on it: what is wrong with the arguments is said before
+
+    return run(config)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    if status == 2 and "WORLD_SIZE" in os.environ:
+        sys.stderr.flush()
+        os._exit(status)  # instead of waiting for the processes that are gone
+    sys.exit(status)

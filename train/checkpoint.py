@@ -1,7 +1,8 @@
 """What a run leaves behind: training states to go on from, and a model to use. Neither is ever half written.
 
 OUT/checkpoints/step-00000300/    everything a run needs to go on: weights, average, optimiser, schedule, centres,
-                                  random states, step; manifest.json, written last, holds every file's SHA-256
+                                  random states of every process, step; manifest.json, written last, holds every
+                                  file's SHA-256
 OUT/best, OUT/last                the network as it is used
 """
 
@@ -10,12 +11,15 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, gather_object
 
 from image_processing_facelivenet import FaceLiveNetImageProcessor
+from machines import agree, send_folder
 from modeling_facelivenet import FaceLiveNetConfig, FaceLiveNetModel
 
 MANIFEST = "manifest.json"
@@ -29,23 +33,30 @@ class CheckpointError(RuntimeError):
 def save_training_state(accelerator: Accelerator, out: Path, step: int, keep: int) -> Path | None:
     """Write OUT/checkpoints/step-N as a whole or not at all; older ones beyond `keep` go only when it stands.
 
+    The main process alone writes there, the others' random states too, so that no disk has to be shared.
+
     Returns:
         its path; None where the disk refused it: then what stood before still stands, and stderr says so.
     """
     folder = out / "checkpoints" / f"step-{step:08d}"
     temporary = folder.with_suffix(".tmp")
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        shutil.rmtree(temporary, ignore_errors=True)
-    accelerator.wait_for_everyone()
-    error = None
+    error, random_states = None, {}
     try:
-        accelerator.save_state(str(temporary))
+        if accelerator.is_main_process:
+            shutil.rmtree(temporary, ignore_errors=True)
+            accelerator.save_state(str(temporary))
+        else:  # of these Accelerate writes nothing but the random state
+            with tempfile.TemporaryDirectory() as own:
+                accelerator.save_state(own)
+                random_states = {path.name: path.read_bytes() for path in Path(own).iterdir()}
     except Exception as refused:  # safetensors and torch.save raise their own kinds where the disk is full
         error = refused
+    everybody = gather_object([random_states])
     failed = anybody(accelerator, error is not None)
     if accelerator.is_main_process and not failed:
         try:
+            for name, content in (item for states in everybody for item in states.items()):
+                (temporary / name).write_bytes(content)
             _seal(temporary)
             shutil.rmtree(folder, ignore_errors=True)
             os.replace(temporary, folder)
@@ -72,6 +83,41 @@ def newest_checkpoint(out: Path) -> Path | None:
             return folder
         print(f"train: {folder} is not used: {damage}", file=sys.stderr)
     return None
+
+
+def common_checkpoint(accelerator: Accelerator, out: Path) -> Path | None:
+    """The main process's newest whole training state, which every machine then has in its own OUT; None: it has none.
+
+    Raises:
+        MachineError: a machine cannot keep it, or has another one of that name even so.
+    """
+    newest = newest_checkpoint(out) if accelerator.is_main_process else None
+    [named] = broadcast_object_list([newest and (newest.name, state_digest(newest))])
+    if named is None:
+        return None
+    name, digest = named
+    folder = out / "checkpoints" / name
+    lacking = not accelerator.is_main_process and (_damage(folder) is not None or state_digest(folder) != digest)
+    send_folder(accelerator, folder, lacking)
+    agree(accelerator, checkpoint=f"{folder.name} {state_digest(folder)[:12]}")
+    return folder
+
+
+def common_model(accelerator: Accelerator, folder: Path) -> Path:
+    """The main process's saved model, which every machine then has in its own OUT.
+
+    Raises:
+        MachineError: a machine cannot keep it.
+    """
+    own = _sha256(folder / "model.safetensors") if (folder / "model.safetensors").is_file() else None
+    [digest] = broadcast_object_list([own])
+    send_folder(accelerator, folder, own != digest)
+    return folder
+
+
+def state_digest(folder: Path) -> str:
+    """SHA-256 of a training state: of its manifest, which holds those of its files."""
+    return _sha256(folder / MANIFEST)
 
 
 def holds_a_run(out: Path) -> bool:
@@ -150,14 +196,18 @@ def _damage(folder: Path) -> str | None:
     try:
         digests = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         for name, expected in digests.items():
-            with (folder / name).open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-                    return f"{name} is damaged"
+            if _sha256(folder / name) != expected:
+                return f"{name} is damaged"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
     except (OSError, ValueError, AttributeError) as error:
         return str(error)
     return None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def anybody(accelerator: Accelerator, value: bool) -> bool:

@@ -5,17 +5,14 @@ import difflib
 import re
 import sys
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import get_args, get_origin, get_type_hints
 
 import yaml
-from huggingface_hub.errors import StrictDataclassError
-from transformers import HfArgumentParser
 
 from face_data.folds import FOLDS
-from face_data.table import split_corpus
-from modeling_facelivenet import FaceLiveNetConfig
+from face_data.named import require_corpus, split_corpus
 
 SCIENTIFIC = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 OPTIMIZERS = ("rmsprop", "adamw", "sgd")
@@ -139,17 +136,6 @@ class TrainingConfig:
 
         for name, kind in get_type_hints(TrainingConfig).items():  # the parser writes to those of `fields`
             setattr(self, name, _typed(name, getattr(self, name), kind))
-        settings = {one.name for one in fields(FaceLiveNetConfig)} | {"id2label", "label2id"}
-        for name, value in self.network.items():
-            if name not in settings:
-                close = ", ".join(difflib.get_close_matches(name, settings, n=3, cutoff=0))
-                raise ValueError(f"network.{name}: there is no such setting; close are {close}")
-            if isinstance(value, str) and SCIENTIFIC.fullmatch(value):
-                self.network[name] = float(value)
-        try:
-            FaceLiveNetConfig(**{"image_size": self.image_size} | self.network)
-        except StrictDataclassError as error:
-            raise ValueError(f"network: {error}") from None
         check(self.optimizer in OPTIMIZERS, "optimizer", f"one of {', '.join(OPTIMIZERS)}")
         check(self.schedule in SCHEDULES, "schedule", f"one of {', '.join(SCHEDULES)}")
         check(self.mixed_precision in ("auto", "no", "bf16"), "mixed_precision", "auto, no or bf16")
@@ -186,6 +172,25 @@ class TrainingConfig:
         check(not self.mixing_share or bool(self.teacher), "mixing_share", "0 without --teacher")
         check(not self.network.get("teacher_size"), "network", "no teacher_size, which --teacher decides")
         check(not (self.streaming and self.decoded_cache), "decoded_cache", "false with --streaming")
+        self._check_network()
+
+    def _check_network(self) -> None:
+        # PyTorch is imported here: mistakes that are known without it are said before
+        from huggingface_hub.errors import StrictDataclassError
+
+        from modeling_facelivenet import FaceLiveNetConfig
+
+        settings = {one.name for one in fields(FaceLiveNetConfig)} | {"id2label", "label2id"}
+        for name, value in self.network.items():
+            if name not in settings:
+                close = ", ".join(difflib.get_close_matches(name, settings, n=3, cutoff=0))
+                raise ValueError(f"network.{name}: there is no such setting; close are {close}")
+            if isinstance(value, str) and SCIENTIFIC.fullmatch(value):
+                self.network[name] = float(value)
+        try:
+            FaceLiveNetConfig(**{"image_size": self.image_size} | self.network)
+        except StrictDataclassError as error:
+            raise ValueError(f"network: {error}") from None
 
 
 def _typed(name: str, value, kind):
@@ -216,13 +221,19 @@ def parse_config(argv: list[str] | None = None) -> TrainingConfig:
     """`--config` files first, later ones over earlier ones, then everything else on the command line over them.
 
     Exits with status 2 and the key's name where a key is unknown or a value impossible.
+
+    Raises:
+        CorpusError: there is no such corpus.
     """
     description = (
         "One stage of training. Everything a preset sets can be overridden here.\n"
         "Example: accelerate launch -m train --config train/presets/dynamic.yaml --steps 300 --network.dropout 0.2"
     )
     usage = "python -m train --config PRESET.yaml [PRESET.yaml ...] [--SETTING VALUE ...]"  # all of them are too many
-    parser = HfArgumentParser(TrainingConfig, prog="python -m train", usage=usage, description=description)
+    parser = argparse.ArgumentParser(
+        prog="python -m train", usage=usage, description=description, formatter_class=_Help
+    )
+    _add_settings(parser)
     parser.add_argument(
         "--config", metavar="FILE.yaml", nargs="+", default=[], help="settings to start from (see train/presets)"
     )
@@ -236,10 +247,42 @@ def parse_config(argv: list[str] | None = None) -> TrainingConfig:
     parsed = vars(parser.parse_args(values))
     parsed.pop("config")
     given = {name: value for name, value in parsed.items() if value is not parser.get_default(name)}
+    settings = _over(settings, given | {"network": network})
+    for name in ("train", "validation"):
+        corpora = settings.get(name)
+        for corpus in corpora if isinstance(corpora, list) else []:
+            require_corpus(split_corpus(str(corpus))[0])
     try:
-        return TrainingConfig(**_over(settings, given | {"network": network}))
+        return TrainingConfig(**settings)
     except (TypeError, ValueError) as error:
         parser.error(str(error))
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Each setting with its default, and the description as it stands."""
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    """An option for every field but the network's settings, which have their own form."""
+    kinds = get_type_hints(TrainingConfig)
+    for one in fields(TrainingConfig):
+        kind, text = kinds[one.name], one.metadata["help"].replace("%", "%%")
+        if kind is dict:
+            continue
+        options = {"help": text, "default": one.default_factory() if one.default is MISSING else one.default}
+        if kind is bool:
+            options |= {"type": _truth, "nargs": "?", "const": True, "metavar": "true|false"}
+        elif get_origin(kind) is list:
+            options |= {"type": get_args(kind)[0], "nargs": "+", "metavar": "VALUE"}
+        else:
+            options |= {"type": kind if kind in (int, float) else str, "metavar": "VALUE"}
+        parser.add_argument(f"--{one.name}", **options)
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"true or false, not {text!r}")
+    return text.lower() == "true"
 
 
 def _read(parser: argparse.ArgumentParser, file: Path, above: frozenset[Path] = frozenset()) -> dict:

@@ -1,6 +1,7 @@
 """One stage of training from beginning to end: data, network, optimiser, then step after step."""
 
 import contextlib
+import hashlib
 import json
 import signal
 import sys
@@ -20,6 +21,7 @@ from transformers import get_cosine_schedule_with_warmup
 from face_data.cache_folder import default_folder
 from face_data.table import CorpusError, load_corpus, read_summary, split_corpus
 from image_processing_facelivenet import FaceLiveNetImageProcessor
+from machines import agree
 from modeling_facelivenet import EXPRESSIONS, IGNORE, FaceLiveNetConfig, FaceLiveNetModel, gather_from_processes
 from train.augmentation import prepare
 from train.batches import LABEL_COLUMNS, Batch, DrawnBatches, Labels, TrainingFaces, as_it_is
@@ -27,6 +29,8 @@ from train.checkpoint import (
     RECORD,
     CheckpointError,
     anybody,
+    common_checkpoint,
+    common_model,
     holds_a_run,
     newest_checkpoint,
     save_training_state,
@@ -36,6 +40,7 @@ from train.checkpoint import (
 from train.config import TrainingConfig
 from train.deceptions import deceive, mix
 from train.figures import draw_curves
+from train.lock import RunLock
 from train.progress import Progress
 from train.record import run_record
 from train.sampled_identities import SampledIdentities
@@ -44,6 +49,7 @@ from train.streaming import StreamedFaces
 from train.teacher import Standard, Teacher, load_teacher
 from train.validation import average_batch_norms, validate
 
+MAY_DIFFER = {"out", "workers", "tracker", "decoded_cache"}  # among the machines of one run
 HEADS = ("identity_head", "teacher_head")  # for training alone: neither averaged nor saved
 
 
@@ -57,7 +63,12 @@ class Stopped(Exception):
 
 
 def train(config: TrainingConfig) -> dict:
-    """Run one stage and return its record, the content of training.json."""
+    """Run one stage and return its record, the content of training.json.
+
+    Raises:
+        FolderInUseError: another run writes to OUT. MachineError: the machines of this one differ.
+        CheckpointError, CorpusError, NonFiniteLossError, Stopped.
+    """
     # seed, processes, folder
     set_seed(config.seed)
     accelerator = Accelerator(
@@ -68,13 +79,20 @@ def train(config: TrainingConfig) -> dict:
         # the centres move alike in every process and need no broadcast; batch norms are averaged where they are used
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
+    settings = {name: str(value) for name, value in asdict(config).items() if name not in MAY_DIFFER}
+    agree(accelerator, **settings)
+    with RunLock(Path(config.out)) if accelerator.is_main_process else contextlib.nullcontext():
+        return _train(config, accelerator)
+
+
+def _train(config: TrainingConfig, accelerator: Accelerator) -> dict:
     device, out = accelerator.device, Path(config.out)
     progress = Progress(config, out, accelerator.num_processes)
     if accelerator.is_main_process:
         progress.open_folder()
     accelerator.wait_for_everyone()
-    resumed = newest_checkpoint(out) if config.resume else None
-    if config.resume and resumed is None and holds_a_run(out):
+    resumed = common_checkpoint(accelerator, out) if config.resume else None
+    if config.resume and resumed is None and accelerator.is_main_process and holds_a_run(out):
         raise CheckpointError(f"no checkpoint in {out} is whole; --resume false removes the run and begins anew")
 
     # data
@@ -123,7 +141,11 @@ def train(config: TrainingConfig) -> dict:
     set_seed(config.seed, device_specific=True)  # from here on every process draws its own augmentation
     if resumed:
         accelerator.load_state(str(resumed))
+        if accelerator.is_main_process:
+            progress.forget_later_rows()
         accelerator.print(f"going on from {resumed}" + (": finished already" if progress.step >= config.steps else ""))
+
+    agree(accelerator, step=progress.step, photographs=_labels_digest(labels), weights=_weights_digest(plain))
 
     batches = _batches(config, faces, labels, accelerator, progress.step)
     trackers = config.tracker != "none"
@@ -166,7 +188,7 @@ def train(config: TrainingConfig) -> dict:
             optimizer.zero_grad()
             if sampled:
                 sampled.put_back()
-            progress.step += 1
+            progress.stepped()
             if average:
                 average.update(parts, progress.step)
             bar.update()
@@ -201,6 +223,9 @@ def train(config: TrainingConfig) -> dict:
                             try_to_save_model(used, processor, out / folder, record)
             if saving or stopping:
                 with progress.paused():
+                    # a run that goes on has the main process's statistics everywhere: let one that was not stopped, too
+                    for network in filter(None, (plain, average and average.module)):
+                        average_batch_norms(network)
                     saved = save_training_state(accelerator, out, progress.step, config.keep_checkpoints)
                 if (finished or stopping) and saved is None:
                     raise CheckpointError("the last training state could not be written")
@@ -223,7 +248,7 @@ def test(config: TrainingConfig, corpora: list[str]) -> dict[str, float]:
     Returns the numbers of `validate`, which OUT/test.json keeps.
     """
     accelerator = Accelerator(cpu=config.cpu, mixed_precision=_precision(config))
-    best = Path(config.out) / "best"
+    best = common_model(accelerator, Path(config.out) / "best")
     model = FaceLiveNetModel.from_pretrained(best, dtype=torch.float32).to(accelerator.device)
     processor = FaceLiveNetImageProcessor.from_pretrained(best)
     tasks = FaceLiveNetConfig(**config.network).tasks
@@ -330,7 +355,21 @@ def _processor_of(config: TrainingConfig) -> FaceLiveNetImageProcessor:
     return FaceLiveNetImageProcessor(size=config.image_size, alignment=(alignments or {"margin"}).pop())
 
 
+def _labels_digest(labels: Labels) -> str:
+    """How many photographs, and 12 digits of a hash of their labels in order: by row numbers batches are drawn."""
+    digest = hashlib.sha256(labels.identity.tobytes() + labels.expression.tobytes())
+    return f"{len(labels.identity)} ({digest.hexdigest()[:12]})"
+
+
 # network and optimiser
+
+
+def _weights_digest(model: nn.Module) -> str:
+    """12 digits of a hash of all weights, centres and statistics."""
+    digest = hashlib.sha256()
+    for value in model.state_dict().values():
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:12]
 
 
 def _check_labels(model: FaceLiveNetModel, labels: Labels) -> None:

@@ -32,6 +32,7 @@ class Progress:
 
     def __init__(self, config: TrainingConfig, out: Path, processes: int):
         self.step = 0
+        self.seen = 0  # photographs
         self.seconds = 0.0  # of training, validations and saving left out
         self.waited = 0.0  # of these, for data
         self.validations: list[dict] = []
@@ -50,11 +51,13 @@ class Progress:
             ValueError: it is another run, by the settings that decide what is learnt.
         """
         file = self.out / "run.json"
-        now = _deciding(self.config) | {"processes": self.processes}
+        now = deciding(self.config) | {"processes": self.processes}
         if self.config.resume and holds_a_run(self.out):
             before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else now
             # a setting that is younger than the run had its default; one that is gone was off
-            before = _deciding(TrainingConfig()) | {key: value for key, value in before.items() if key in now or value}
+            before = deciding(TrainingConfig()) | {key: value for key, value in before.items() if key in now or value}
+            before.setdefault("processes", self.processes)
+            self._compare_steps(before, now)
             changed = [
                 f"{key} {before.get(key)!r}, now {now.get(key)!r}"
                 for key in before | now
@@ -65,6 +68,7 @@ class Progress:
                     f"{self.out} holds another run ({'; '.join(changed)}): give another --out, or --resume false to "
                     "remove it and begin anew"
                 )
+            file.write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")
             return
         for name in ("checkpoints", "best", "last", "tensorboard"):
             shutil.rmtree(self.out / name, ignore_errors=True)
@@ -73,14 +77,40 @@ class Progress:
         self.out.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")
 
+    def _compare_steps(self, before: dict, now: dict) -> None:
+        """A run may go on with other processes. With as many photographs in a step, divided in any other way, it learns
+
+        the same; with more or fewer it goes on where only the number of processes changed, and says so.
+        """
+        division = ("processes", "accumulation", "batch_size")
+        was, is_ = (math.prod(one[name] for name in division) for one in (before, now))
+        if was == is_:
+            before.update({name: now[name] for name in division})
+        elif before["processes"] != now["processes"]:
+            print(
+                f"train: {self.out} was trained by {before['processes']} processes, now by {now['processes']}: a "
+                f"step has {is_} photographs now, not {was}; --batch_size or --accumulation can keep them equal",
+                file=sys.stderr,
+            )
+            before["processes"] = now["processes"]
+
     def state_dict(self) -> dict:
-        return {
-            name: getattr(self, name) for name in ("step", "seconds", "waited", "validations", "unreadable", "final")
-        }
+        names = ("step", "seen", "seconds", "waited", "validations", "unreadable", "final")
+        return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state: dict) -> None:
-        vars(self).update(state)
-        if self.log_file.exists():  # what was logged after the checkpoint will be logged again
+        vars(self).update({"seen": state["step"] * self.photographs_per_step()} | state)
+
+    def photographs_per_step(self) -> int:
+        return self.config.batch_size * self.config.accumulation * self.processes
+
+    def stepped(self) -> None:
+        self.step += 1
+        self.seen += self.photographs_per_step()
+
+    def forget_later_rows(self) -> None:
+        """What was logged after the checkpoint will be logged again."""
+        if self.log_file.exists():
             rows = self.log_file.read_text(encoding="utf-8").splitlines(keepends=True)
             rows = [row for row in rows if row.endswith("\n") and json.loads(row)["step"] <= self.step]
             self.log_file.write_text("".join(rows), encoding="utf-8")
@@ -132,7 +162,7 @@ class Progress:
         self._pending.clear()
         self._gradients.clear()
         self._tick()
-        batch = self.config.batch_size * self.config.accumulation * self.processes
+        batch = self.photographs_per_step()
         seconds = max(self._clock - self._last_flush, 1e-9)
         pace = {
             "images_per_second": round(len(steps) * batch / seconds, 1),
@@ -179,6 +209,6 @@ class Progress:
         return score > best
 
 
-def _deciding(config: TrainingConfig) -> dict:
+def deciding(config: TrainingConfig) -> dict:
     """The settings that decide what is learnt, as JSON holds them."""
     return json.loads(json.dumps({name: value for name, value in asdict(config).items() if name not in FREE_TO_CHANGE}))

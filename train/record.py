@@ -31,7 +31,7 @@ def run_record(
     """
     cuda = accelerator.device.type == "cuda"
     cpu = f"CPU, {torch.get_num_threads()} threads, {platform.machine()}"
-    seen = progress.step * config.accumulation * config.batch_size * accelerator.num_processes
+    seen = progress.seen
     earlier, parts = None, [labels.splits]
     if config.start_from:
         earlier = record_of(config.start_from)

@@ -1,0 +1,196 @@
+"""Two launchers as two machines, each with its own home and disk, on the loopback device. Real processes, over gloo."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+
+from machines import MachineError, refuse_a_world_of_one, this_machine
+from train.__main__ import main
+
+STEPS = 30
+
+
+def arguments(repository: Path) -> list[str]:
+    """The same on every machine, with paths on its own disk."""
+    presets = repository / "train" / "presets"
+    return [
+        "--config", str(presets / "dynamic.yaml"), str(presets / "drawn.yaml"), "--out", "run",
+        "--train", "corpora/drawn:train", "--validation", "corpora/drawn:valid", "--network.trunk", "test_resnet",
+        "--image_size", "96", "--steps", str(STEPS), "--batch_size", "4", "--save_every", "3", "--log_every", "1",
+        "--validate_every", str(STEPS), "--workers", "0", "--tracker", "none", "--mixed_precision", "no",
+        "--cpu", "true",
+    ]  # fmt: skip
+
+
+def descendants(process: int) -> list[int]:
+    own = [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    return own + [further for child in own for further in descendants(child)]
+
+
+class Machine:
+    """A launcher with a home and a disk of its own."""
+
+    def __init__(self, folder: Path, corpus: Path, repository: Path):
+        self.folder, self.repository = folder, repository
+        (folder / "home").mkdir(parents=True)
+        shutil.copytree(corpus, folder / "corpora" / "drawn")
+
+    def start(self, rank: int, port: int) -> None:
+        launch = [
+            sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "2",
+            "--num_processes", "2", "--machine_rank", str(rank), "--main_process_ip", "127.0.0.1",
+            "--main_process_port", str(port), "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "train",
+        ]  # fmt: skip
+        environment = os.environ | {
+            "HOME": str(self.folder / "home"), "PYTHONPATH": str(self.repository), "OMP_NUM_THREADS": "1",
+        }  # fmt: skip
+        self.output = self.folder / "output.txt"
+        with self.output.open("w") as output:
+            self.launcher = subprocess.Popen(
+                launch + arguments(self.repository), cwd=self.folder, env=environment, stdout=output,
+                stderr=subprocess.STDOUT,
+            )  # fmt: skip
+
+    def kill(self) -> None:
+        """As when its power fails: nobody there says anything any more."""
+        for process in [*descendants(self.launcher.pid), self.launcher.pid]:
+            os.kill(process, signal.SIGKILL)
+        self.launcher.wait()
+
+    def end(self) -> tuple[int, str]:
+        """Its exit status and all it said."""
+        status = self.launcher.wait(timeout=400)
+        return status, self.output.read_text()
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        return sorted((self.folder / "run" / "checkpoints").glob("step-????????"))
+
+    def steps(self) -> list[int]:
+        return [json.loads(row)["step"] for row in (self.folder / "run" / "log.jsonl").read_text().splitlines()]
+
+
+def start_both(machines: list[Machine]) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    for rank, machine in enumerate(machines):
+        machine.start(rank, port)
+
+
+@pytest.fixture
+def machines(tmp_path, drawn_corpus, repository):
+    both = [Machine(tmp_path / f"machine-{rank}", drawn_corpus, repository) for rank in range(2)]
+    yield both
+    for machine in both:
+        if machine.launcher.poll() is None:
+            machine.kill()
+
+
+def test_a_machine_dies_and_the_same_command_goes_on(machines, tmp_path, repository, monkeypatch, capsys):
+    first, second = machines
+    start_both(machines)
+    deadline = time.monotonic() + 240
+    while not first.checkpoints:
+        assert first.launcher.poll() is None and time.monotonic() < deadline, first.output.read_text()[-3000:]
+        time.sleep(0.01)
+
+    # a second run into the same folder, while the first one writes there
+    monkeypatch.chdir(first.folder)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert main(arguments(repository)) == 2
+    assert "run is in use by process" in capsys.readouterr().err
+
+    second.kill()
+    status, said = first.end()
+    assert status != 0 and f"train: process 1 on {this_machine()} is gone" in said
+    assert "Connection" not in said and "gloo" not in said  # neither the library's text nor its traceback
+    assert not (first.folder / "run" / "run.lock").exists()
+    assert 3 <= max(first.steps()) < STEPS and not second.checkpoints
+    alone = tmp_path / "alone"
+    shutil.copytree(first.folder, alone)
+
+    # both again, of which the second has nothing of the run
+    start_both(machines)
+    for machine in machines:
+        status, said = machine.end()
+        assert status == 0, said[-3000:]
+    assert "going on from run/checkpoints/step-" in first.output.read_text()
+    assert first.steps() == list(range(1, STEPS + 1))
+    assert [path.name for path in second.checkpoints] == [path.name for path in second.checkpoints[:1]] != []
+    newest = first.checkpoints[-1]
+    states = [torch.load(newest / f"random_states_{rank}.pkl", weights_only=False) for rank in range(2)]
+    assert not torch.equal(states[0]["torch_manual_seed"], states[1]["torch_manual_seed"])
+    assert not (second.folder / "run" / "last").exists()  # one machine writes what is left behind
+
+    # and with one process instead of two
+    monkeypatch.chdir(alone)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert main(arguments(repository)) == 0
+    said = capsys.readouterr()
+    assert "was trained by 2 processes, now by 1: a step has 4 photographs now, not 8" in said.err
+    rows = [json.loads(row)["step"] for row in (alone / "run" / "log.jsonl").read_text().splitlines()]
+    assert rows == list(range(1, STEPS + 1))
+    record = json.loads((alone / "run" / "training.json").read_text())
+    going_on_from = int(said.out.partition("step-")[2][:8])
+    assert record["photographs_seen"] == going_on_from * 8 + (STEPS - going_on_from) * 4
+
+
+def test_machines_that_differ_are_named_before_the_first_batch(machines):
+    first, second = machines
+    shards = sorted((second.folder / "corpora" / "drawn").glob("part-*.parquet"))
+    shards[0].write_bytes(shards[1].read_bytes())  # other photographs under the same name
+    start_both(machines)
+    for machine in machines:
+        status, said = machine.end()
+        assert status != 0 and f"process 1 on {this_machine()} has photographs" in said, said[-3000:]
+    assert not (first.folder / "run" / "log.jsonl").exists()
+
+
+LAUNCHED = {"ACCELERATE_MIXED_PRECISION": "no"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [
+        (LAUNCHED | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}, "--multi_gpu"),
+        ({"SLURM_STEP_NUM_TASKS": "2"}, "srun started 2 copies"),
+    ],
+)
+def test_processes_that_nobody_connected_are_refused(environment, named):
+    with pytest.raises(MachineError, match=named):
+        refuse_a_world_of_one(environment)
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        LAUNCHED,
+        LAUNCHED | {"MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2"},
+        LAUNCHED | {"MASTER_ADDR": "127.0.0.1", "PMI_SIZE": "2"},
+        LAUNCHED | {"SLURM_STEP_NUM_TASKS": "2", "WORLD_SIZE": "16"},
+    ],
+)
+def test_one_process_and_connected_ones_are_not(environment):
+    refuse_a_world_of_one(environment)
+
+
+def test_a_launcher_that_connects_nothing_is_named_at_once(repository, tmp_path):
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "2"]
+    launch += ["--num_processes", "2", "--machine_rank", "0", "--main_process_ip", "127.0.0.1"]
+    launch += ["--main_process_port", "29599", "--mixed_precision", "no", "--dynamo_backend", "no", "--quiet"]
+    launch += ["-m", "train", "--out", str(tmp_path)]
+    done = subprocess.run(launch, cwd=repository, capture_output=True, text=True, timeout=240)
+    assert done.returncode != 0 and "train: accelerate launch was asked for several processes" in done.stderr
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,46 @@
+"""What `python -m train` does once its arguments are read: the stage, and a sentence for whatever ends it."""
+
+import sys
+
+from accelerate import PartialState
+from safetensors import SafetensorError
+
+from face_data.named import CorpusError
+from machines import MachineError, Watch
+from train.checkpoint import CheckpointError
+from train.config import TrainingConfig
+from train.folds import train_folds
+from train.lock import FolderInUseError
+from train.loop import NonFiniteLossError, Stopped, train
+
+EXPECTED = (
+    CorpusError, CheckpointError, NonFiniteLossError, FolderInUseError, MachineError, OSError, SafetensorError,
+    ValueError,
+)  # fmt: skip
+
+
+def run(config: TrainingConfig) -> int:
+    """Train, and return the exit status: 0 done, 2 failed, 130 stopped after saving."""
+    try:
+        state = PartialState(cpu=config.cpu)
+        with Watch(state.process_index, state.num_processes, "train") as watch:
+            status = _watched(config, watch)
+        state.destroy_process_group()
+    except EXPECTED as error:
+        print(f"train: {error}", file=sys.stderr)
+        return 2
+    return status
+
+
+def _watched(config: TrainingConfig, watch: Watch) -> int:
+    try:
+        train_folds(config) if config.fold else train(config)
+    except Stopped as stopped:
+        print(f"train: {stopped}", file=sys.stderr)
+        return 130
+    except EXPECTED:
+        raise
+    except RuntimeError as error:  # gloo's and NCCL's, of a connection that broke
+        watch.explain(error)
+        raise
+    return 0
