@@ -17,12 +17,17 @@ import sys
 import threading
 from pathlib import Path
 
+from demo.arguments import answer_at_once, parse_arguments
+
+if __name__ == "__main__":
+    answer_at_once()  # the other imports take seconds
+
 import gradio as gr
 import uvicorn
 from transformers.utils import logging as transformers_logging
 
-from authentication.authenticator import DEFAULT_MODEL, Authenticator
-from authentication.session import STEP_SECONDS, TURNS
+from authentication.authenticator import Authenticator
+from authentication.session import TURNS
 from authentication.template_store import TemplateStoreError
 from demo import gradio_page, live, model, offline, words, zero_gpu
 from demo.enrolled import Enrolled
@@ -61,70 +66,6 @@ def keep_memory_flat() -> None:
     """glibc gives each thread a heap of its own; frames that pass through dozens of them leave all full of holes."""
     with contextlib.suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL("libc.so.6").mallopt(-8, 2)  # M_ARENA_MAX
-
-
-def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python app.py", description="Face authentication live before the camera.")
-    parser.add_argument(
-        "--model",
-        default=os.environ.get("FACELIVENET_MODEL", str(DEFAULT_MODEL)),
-        help="model folder, Hub id (owner/name@commit) or exported .onnx file (default: what FACELIVENET_MODEL, a "
-        "Space's variable, names, or the shipped one; here %(default)s)",
-    )
-    parser.add_argument(
-        "--host",
-        default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
-        help="address to listen on (default: what GRADIO_SERVER_NAME says, or 127.0.0.1; here %(default)s)",
-    )
-    parser.add_argument(
-        "--port",
-        default=os.environ.get("GRADIO_SERVER_PORT", "7860"),
-        help="port to listen on, 0 for any free one (default: what GRADIO_SERVER_PORT says, or 7860; here %(default)s)",
-    )
-    parser.add_argument(
-        "--root-path",
-        default=os.environ.get("GRADIO_ROOT_PATH", ""),
-        help="path below which a proxy serves the page, such as /face (default: what GRADIO_ROOT_PATH says)",
-    )
-    parser.add_argument(
-        "--allowed-hosts",
-        nargs="+",
-        default=[],
-        metavar="NAME",
-        help="names under which the page may be opened, besides addresses, localhost and this machine's own; * for any",
-    )
-    parser.add_argument(
-        "--proxies",
-        nargs="+",
-        default=[],
-        metavar="ADDRESS",
-        help="addresses or networks of proxies whose X-Forwarded-For is believed (default: of none)",
-    )
-    parser.add_argument(
-        "--step-seconds", type=float, default=STEP_SECONDS, help="time for each step (default: %(default)g)"
-    )
-    parser.add_argument(
-        "--actions",
-        nargs="+",
-        metavar="ACTION",
-        help="draw from these: expressions, turn_left, turn_right (default: what the model's config lists). Without "
-        "turns a flat photograph that is changed in the right moment may pass",
-    )
-    parser.add_argument(
-        "--challenge", nargs="+", help="ask for these actions instead of drawing them; for demonstrations only"
-    )
-    parser.add_argument(
-        "--live-only", action="store_true", help="leave out the tabs for clips and photographs, which count no attempts"
-    )
-    parser.add_argument(
-        "--enrolled",
-        type=Path,
-        metavar="FOLDER",
-        help="let in the people whose encrypted templates (NAME.template) are in FOLDER; visitors give a name and no "
-        "photograph of their own",
-    )
-    parser.add_argument("--operator", action="store_true", help="show similarity and probabilities on the page")
-    return parser.parse_args(argv)
 
 
 def complaint(arguments: argparse.Namespace, authenticator: Authenticator) -> str | None:

@@ -5,7 +5,11 @@ file. The app, the command line, the evaluation, `hub_card` and the benchmarks a
 
     checkpoint = load_checkpoint("pretrained", device="cpu")
     checkpoint.network, checkpoint.processor, checkpoint.revision, checkpoint.training
+
+PyTorch and the network's code are imported when a model is loaded: that a model is not there is known without them.
 """
+
+from __future__ import annotations
 
 import contextlib
 import hashlib
@@ -15,15 +19,14 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
+if TYPE_CHECKING:
+    from image_processing_facelivenet import FaceLiveNetImageProcessor
+    from modeling_facelivenet import FaceLiveNetModel
+    from onnx_network import OnnxNetwork
 
-from image_processing_facelivenet import FaceLiveNetImageProcessor
-from modeling_facelivenet import FaceLiveNetModel
-from onnx_network import SUFFIX, OnnxNetwork
-
+SUFFIX = ".onnx"  # of an exported graph
 WEIGHTS = "model.safetensors"
 REQUIRED = ("config.json", WEIGHTS, "preprocessor_config.json")
 TRAINING_RECORD = "training.json"  # written by `python -m train`; optional
@@ -53,7 +56,7 @@ class Checkpoint:
 
         An exported graph has the revision of the weights it was exported from, with `-int8` where it was quantised.
         """
-        return self.network.revision if isinstance(self.network, OnnxNetwork) else self.sha256[:REVISION_DIGITS]
+        return self.network.revision if self.path.suffix == SUFFIX else self.sha256[:REVISION_DIGITS]
 
     @cached_property
     def training(self) -> dict:
@@ -79,6 +82,13 @@ def load_checkpoint(name: str | Path, device: str = "cpu") -> Checkpoint:
         ValueError: an exported graph for another device than the CPU. Every message names the model.
     """
     path = find_checkpoint(name)
+
+    import torch
+
+    from image_processing_facelivenet import FaceLiveNetImageProcessor
+    from modeling_facelivenet import FaceLiveNetModel
+    from onnx_network import OnnxNetwork
+
     if path.suffix == SUFFIX:
         network = OnnxNetwork(path).to(device)
         return Checkpoint(str(name), path, network, network.processor, file_sha256(path))
@@ -123,6 +133,9 @@ def find_checkpoint(name: str | Path) -> Path:
 
 
 def _download(repository: str, revision: str | None, name: str | Path) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
     try:
         for file in REQUIRED:
             path = hf_hub_download(repository, file, revision=revision)

@@ -33,11 +33,6 @@ from transformers import initialization as init
 from transformers.modeling_outputs import ImageClassifierOutputWithNoAttention
 from transformers.utils import ModelOutput, can_return_tuple
 
-try:
-    import timm
-except ImportError:  # only config.trunk needs it
-    timm = None
-
 EXPRESSIONS = ("neutral", "anger", "disgust", "fear", "happy", "sad", "surprise")
 HEAD_TURNS = ("turn_left", "turn_right")  # what a live session may ask for beside expressions: the person's own sides
 FEATURE_SIZE = 1792  # channels of the last feature map, hence of the embedding
@@ -404,8 +399,10 @@ class TimmTrunk(nn.Module):
 
     def __init__(self, config: FaceLiveNetConfig):
         super().__init__()
-        if timm is None:
-            raise ImportError(f"The trunk {config.trunk} comes from timm: pip install timm")
+        try:
+            import timm  # a second for what only config.trunk needs
+        except ImportError as error:
+            raise ImportError(f"The trunk {config.trunk} comes from timm: pip install timm") from error
         if not timm.is_model(config.trunk):
             close = difflib.get_close_matches(config.trunk, timm.list_models(), n=5, cutoff=0)
             raise ValueError(f"trunk: timm has no backbone {config.trunk!r}; close are {', '.join(close)}")

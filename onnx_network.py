@@ -15,7 +15,6 @@ import torch
 from image_processing_facelivenet import FaceLiveNetImageProcessor, OnnxGraph, onnx_graph, onnxruntime
 from modeling_facelivenet import FaceLiveNetConfig, FaceLiveNetModel
 
-SUFFIX = ".onnx"
 OUTPUTS = ("embedding", "expression_logits")
 
 

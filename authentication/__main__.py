@@ -6,19 +6,12 @@ Exit status: 0 accepted, 1 rejected, 2 unusable input, with the reason on stderr
 """
 
 import argparse
-import logging
+import os
 import sys
-from dataclasses import replace
 
-from transformers.utils import logging as transformers_logging
+from checkpoints import DEFAULT_MODEL, find_checkpoint
 
-from authentication.authenticator import DEFAULT_MODEL, Authenticator, UnlikeReferencesError
-from authentication.probe import decide_probe, judge_frames
-from authentication.template import Template
-from authentication.template_store import SUFFIX, load_template, save_template
-from image_processing_facelivenet import UnreadableImageError, name_of
-from pipeline_facelivenet import FRAMES_TO_HOLD, Decision, decide_probes
-
+FRAMES_TO_HOLD = 3  # that of pipeline_facelivenet, which takes seconds to import
 DESCRIPTION = f"""\
 Accepts or rejects a person: same face as on the reference photograph, and showing the expression that was asked for.
 
@@ -38,7 +31,9 @@ examples:
 
 exit status: 0 accepted, 1 rejected, 2 unusable input (the reason is on stderr)"""
 
-BAR_WIDTH = 30
+
+def _may_be_there(name: str) -> bool:
+    return os.path.lexists(name) or ":" in name  # of an address or encoded data more is known when it is opened
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -66,123 +61,32 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--save-template",
         metavar="FILE",
-        help=f"keep the references as an encrypted template, named …{SUFFIX}; see `authentication.template_store`",
+        help="keep the references as an encrypted template, named ….template; see `authentication.template_store`",
     )
     parser.add_argument("--show-frames", action="store_true", help="add the evidence of every judged frame")
     return parser.parse_args(argv)
 
 
-def reference_template(authenticator: Authenticator, references: list[str], allow_unlike: bool) -> Template:
-    """The template of the reference photographs, or the one that was kept in a file.
-
-    Raises:
-        ValueError, OSError: naming the file and the cause.
-    """
-    if any(name.endswith(SUFFIX) for name in references):
-        if len(references) > 1:
-            raise ValueError(f"a kept template ({SUFFIX}) stands alone, without further references")
-        return load_template(references[0], authenticator.revision, authenticator.config.embedding_dim)
-    try:
-        return authenticator.template(references, allow_unlike)
-    except UnlikeReferencesError as error:
-        raise ValueError(f"{error}; --allow-unlike takes them all the same") from error
-
-
-def judge_probe(
-    authenticator: Authenticator, template: Template, path: str, expression: str
-) -> tuple[Decision, list[dict]]:
-    """The decision about one photograph or clip, and the evidence of each of its frames.
-
-    Raises:
-        UnreadableImageError: naming the file and the cause.
-    """
-    frames = list(judge_frames(authenticator, template, path, expression))
-    records = []
-    for frame in frames:
-        decision, evidence = frame.decision, frame.evidence
-        record = {
-            "source": name_of(path),
-            "seconds": frame.seconds,
-            "reason": decision.reason,
-            "similarity": decision.similarity,
-        }
-        if evidence:
-            record |= {
-                "expression_probabilities": decision.expression_probabilities,
-                "face_count": evidence.face_count,
-                "box": evidence.box.tolist(),
-                "landmarks": evidence.landmarks.tolist(),
-                "detection_probability": evidence.detection_probability,
-            }
-        records.append(record)
-    return decide_probe(frames, expression), records
-
-
-def describe(decision: Decision) -> str:
-    """The decision for people who run the command: verdict, reason, similarity, expressions as bars, frames."""
-    lines = [f"{'ACCEPTED' if decision.accepted else 'REJECTED'}: {decision.message.removeprefix('Accepted: ')}"]
-    if decision.similarity is not None:
-        threshold = "not calibrated" if decision.threshold is None else f"threshold {decision.threshold:.3f}"
-        lines.append(f"similarity {decision.similarity:.3f} ({threshold})")
-    if decision.expression is not None:
-        lines.append(f"expression asked {decision.required_expression}, seen {decision.expression}")
-    width = max(map(len, decision.expression_probabilities), default=0)
-    for name, probability in decision.expression_probabilities.items():
-        bar = "#" * round(probability * BAR_WIDTH)
-        asked = "  <- asked" if name == decision.required_expression else ""
-        lines.append(f"  {name:{width}} {probability:.2f} {bar:{BAR_WIDTH}}{asked}".rstrip())
-    for record in decision.frames or ():
-        when = "" if record["seconds"] is None else f" {record['seconds']:.2f} s"
-        similarity = "" if record["similarity"] is None else f", similarity {record['similarity']:.3f}"
-        lines.append(f"  {record['source']}{when}: {record['reason']}{similarity}")
-    return "\n".join(lines)
-
-
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     arguments = parse_arguments(argv)
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    transformers_logging.disable_progress_bar()
     try:
-        authenticator = Authenticator.from_pretrained(arguments.model)
+        find_checkpoint(arguments.model)
     except OSError as error:
-        return complain(f"no usable model: {error}. Name a trained checkpoint with --model DIR")
-    if authenticator.config.similarity_threshold is None:
-        print(f"{arguments.model}: no threshold was calibrated on its weights, so nobody is accepted", file=sys.stderr)
-    known = authenticator.config.expressions
-    if arguments.expression not in known:
-        return complain(f"--expression {arguments.expression}: this model knows {', '.join(known)}")
-    try:
-        references = [arguments.first_reference, *arguments.reference]
-        template = reference_template(authenticator, references, arguments.allow_unlike)
-        if arguments.save_template:
-            if not arguments.save_template.endswith(SUFFIX):
-                return complain(f"--save-template {arguments.save_template}: the name must end in {SUFFIX}")
-            save_template(template, arguments.save_template, authenticator.revision)
-    except (ValueError, OSError) as error:  # unreadable, no face, several faces, no usable embedding, no key
-        return complain(f"the reference cannot be used: {error}")
+        print(f"no usable model: {error}. Name a trained checkpoint with --model DIR", file=sys.stderr)
+        return 2
+    for reference in (arguments.first_reference, *arguments.reference):
+        if not _may_be_there(reference):
+            print(f"the reference cannot be used: {reference}: no such file", file=sys.stderr)
+            return 2
+    if not any(map(_may_be_there, arguments.probes)):
+        for probe in arguments.probes:
+            print(f"skipped: {probe}: no such file", file=sys.stderr)
+        print("no probe can be used", file=sys.stderr)
+        return 2
+    from authentication.command import run  # PyTorch and the networks: what is not there is said before
 
-    decisions, records = [], []
-    for path in arguments.probes:
-        try:
-            decision, frames = judge_probe(authenticator, template, path, arguments.expression)
-        except (UnreadableImageError, OSError) as error:
-            complain(f"skipped: {error}")
-            continue
-        decisions.append(decision)
-        records.extend(frames)
-    if not decisions:
-        return complain("no probe can be used")
-    decision = decide_probes(decisions, arguments.expression)
-    if arguments.show_frames:
-        decision = replace(decision, frames=tuple(records))
-    print(decision.to_json() if arguments.json else describe(decision))
-    return 0 if decision.accepted else 1
-
-
-def complain(message: str) -> int:
-    print(message, file=sys.stderr)
-    return 2
+    return run(arguments)
 
 
 if __name__ == "__main__":

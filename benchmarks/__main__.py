@@ -8,6 +8,7 @@
     python -m benchmarks training --data corpora/drawn:train --steps 20
     python -m benchmarks prepare lfw DATA/lfw
     python -m benchmarks onnx --data corpora/lfw --split 9
+    python -m benchmarks start
 
 inference  a camera frame from picture to decision, against MTCNN, InceptionResnetV1 and a second network: frames/s
 loss       the class-wise triplet loss against torch.cdist and plain broadcasting: memory, time, equal results
@@ -16,6 +17,7 @@ live       the demo's server with simulated users before their cameras: frames/s
 hostile    the demo's server beside an attacker: genuine visitors' response times, memory
 onnx       the network alone, PyTorch against its exported graph in 32 and in 8 bits: milliseconds, size, accuracy
 prepare    faces found, aligned and written, against facenet-pytorch's MTCNN in a loop: photographs/s, the same faces
+start      commands until they answer and until they decide, in times of `import torch`
 training   the training loop against a plain one with the same network: images/s, share of time waiting for data
 
 Compare the ratios: times depend on the machine and its other load, so both sides of a ratio are measured in turn.
@@ -23,31 +25,36 @@ OMP_NUM_THREADS sets the threads, --device cpu ignores a GPU, --json FILE saves 
 """
 
 import argparse
+import ast
+import importlib
 import json
 import sys
 from pathlib import Path
 
-import torch
-from huggingface_hub.errors import StrictDataclassError
-
-from benchmarks import hostile, inference, live, loading, loss, onnx, prepare, training
-from benchmarks.report import machine, machine_text
-from train.loop import Stopped
-
-BENCHMARKS = {
-    "inference": inference, "live": live, "hostile": hostile, "loss": loss, "loading": loading,
-    "onnx": onnx, "prepare": prepare, "training": training,
-}  # fmt: skip
+from benchmarks.arguments import ARGUMENTS
+from checkpoints import find_checkpoint
+from face_data.named import require_corpus, split_corpus
 
 
 def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
-    benchmark = BENCHMARKS[arguments.command]
     try:
+        _require_inputs(arguments)
+    except (OSError, ValueError) as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 2
+    import torch  # and what stands on it: what is not there is said before
+    from huggingface_hub.errors import StrictDataclassError
+
+    from benchmarks.report import machine, machine_text
+    from train.loop import Stopped
+
+    benchmark = importlib.import_module(f"benchmarks.{arguments.command}")
+    try:
+        if arguments.device is None:
+            arguments.device = "cuda" if torch.cuda.is_available() else "cpu"
         if arguments.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("--device cuda: PyTorch finds no GPU here")
-        if arguments.json and not arguments.json.parent.is_dir():  # fail before the work, not after it
-            raise ValueError(f"--json {arguments.json}: no folder {arguments.json.parent}")
         result = {"machine": machine(arguments.device)} | benchmark.run(arguments)
         if arguments.json:
             arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
@@ -62,22 +69,35 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def _require_inputs(arguments) -> None:
+    """Raise OSError or ValueError for a model, a corpus, a clip or a folder that is not there."""
+    if arguments.json and not arguments.json.parent.is_dir():  # fail before the work, not after it
+        raise ValueError(f"--json {arguments.json}: no folder {arguments.json.parent}")
+    if getattr(arguments, "model", None):
+        find_checkpoint(arguments.model)
+    if getattr(arguments, "data", None):
+        require_corpus(split_corpus(arguments.data)[0])
+    if getattr(arguments, "clip", None) and not arguments.clip.exists():
+        raise FileNotFoundError(f"{arguments.clip}: no such file")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    for name, benchmark in BENCHMARKS.items():
+    for name, add_arguments in ARGUMENTS.items():
+        source = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
+        description = ast.get_docstring(ast.parse(source))  # importing it would take seconds
         command = commands.add_parser(
             name,
-            help=benchmark.__doc__.splitlines()[0],
-            description=benchmark.__doc__,
+            help=description.splitlines()[0],
+            description=description,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        benchmark.add_arguments(command)
+        add_arguments(command)
         command.add_argument(
-            "--device", default=device, choices=("cpu", "cuda"), help="where to run (default here: %(default)s)"
+            "--device", choices=("cpu", "cuda"), help="where to run (default: cuda where there is a GPU)"
         )
         command.add_argument("--json", type=Path, metavar="FILE", help="write every number to FILE too")
     return parser

@@ -25,7 +25,6 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from authentication.authenticator import DEFAULT_MODEL
 from benchmarks.live import Page, Person, RefusedError, Server, Tally, attempt, people_of, photograph, source_of, visit
 from benchmarks.report import table, target_text
 from face_data.drawn import WELL_KNOWN
@@ -153,16 +152,6 @@ class _Seen:
     starts: list[float] = field(default_factory=list)
     decisions: Counter = field(default_factory=Counter)
     errors: list[str] = field(default_factory=list)
-
-
-def add_arguments(command) -> None:
-    command.add_argument("--model", default=str(DEFAULT_MODEL), help="folder of a saved model (default: %(default)s)")
-    command.add_argument("--clients", type=int, default=2, help="genuine visitors (default: %(default)s)")
-    command.add_argument(
-        "--seconds", type=float, default=60, help="for the quiet server and each attack (default: %(default)g)"
-    )
-    command.add_argument("--minutes", type=float, default=5, help="of all attacks together (default: %(default)g)")
-    command.add_argument("--crowd", type=int, default=20, help="attempts beside an attacker (default: %(default)s)")
 
 
 def run(arguments) -> dict:

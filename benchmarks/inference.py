@@ -29,7 +29,6 @@ from authentication.video import read_frames
 from benchmarks.agreement import agreement, agreement_table
 from benchmarks.plain import plain_authenticator
 from benchmarks.report import medians, synchronize, table, target_text
-from checkpoints import DEFAULT_MODEL
 from face_data.drawn import drawn_photograph
 from image_processing_facelivenet import load_image, visibility
 
@@ -79,13 +78,6 @@ class PlainStack:
             return None
         batch = face.unsqueeze(0).to(self.device)
         return self.identity(batch).cpu(), self.expression(batch).softmax(1).cpu()
-
-
-def add_arguments(command) -> None:
-    command.add_argument("--model", default=str(DEFAULT_MODEL), help="folder or Hub id (default: %(default)s)")
-    command.add_argument("--clip", type=Path, metavar="FILE", help="frames of this clip (default: a drawn person)")
-    command.add_argument("--frames", type=int, default=48, help="frames per measurement (default 48)")
-    command.add_argument("--repeats", type=int, default=3, help="measurements, of which the median counts (default 3)")
 
 
 def run(arguments) -> dict:

@@ -30,7 +30,6 @@ from PIL import Image
 from tqdm import tqdm
 
 from benchmarks.report import table, target_text
-from checkpoints import DEFAULT_MODEL
 from face_data.drawn import WELL_KNOWN, drawn_frame, drawn_photograph
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -292,18 +291,6 @@ def photograph(person: int) -> bytes:
     data = io.BytesIO()
     drawn_photograph(person, "neutral", 0, seed=0).save(data, "PNG")
     return data.getvalue()
-
-
-def add_arguments(command) -> None:
-    command.add_argument("--model", default=str(DEFAULT_MODEL), help="folder or Hub id (default: %(default)s)")
-    command.add_argument(
-        "--clients", type=int, nargs="+", default=[1, 2, 4, 8], help="people at the same time (default: 1 2 4 8)"
-    )
-    command.add_argument(
-        "--frame-seconds", type=float, nargs="+", default=[0.0, 0.1, 0.2],
-        help="seconds between the frames of each, if the server keeps up (default: 0 0.1 0.2)",
-    )  # fmt: skip
-    command.add_argument("--minutes", type=float, default=0.25, help="for each row (default: %(default)g)")
 
 
 def run(arguments) -> dict:

@@ -86,19 +86,6 @@ def whitened(face: Tensor) -> Tensor:
 # the command
 
 
-def add_arguments(command) -> None:
-    command.add_argument(
-        "--data", required=True, metavar="CORPUS", help="prepared corpus as FOLDER or FOLDER:SPLIT,SPLIT"
-    )
-    command.add_argument("--batch", type=int, default=64, help="photographs per batch (default 64)")
-    command.add_argument("--batches", type=int, default=10, help="batches per measurement (default 10)")
-    command.add_argument(
-        "--workers", default="0,2", help="numbers of loading processes, each measured (default 0,2); 0: none"
-    )
-    command.add_argument("--image-size", type=int, default=96, help="side of the network's input (default 96)")
-    command.add_argument("--repeats", type=int, default=5, help="measurements, of which the median counts (default 5)")
-
-
 def run(arguments) -> dict:
     for name in ("batch", "batches", "image_size", "repeats"):
         if getattr(arguments, name) < 1:

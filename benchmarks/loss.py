@@ -189,18 +189,6 @@ def largest_difference(device: str) -> float:
 # the command
 
 
-def add_arguments(command) -> None:
-    command.add_argument("--batch", type=int, default=90, help="features per step (default 90, as the paper)")
-    command.add_argument("--identities", type=int, default=85742, help="centres (default 85742, MS-Celeb-1M's refined)")
-    command.add_argument("--size", type=int, default=FEATURE_SIZE, help="of a feature (default %(default)s)")
-    command.add_argument(
-        "--table-identities", type=int, default=200_000,
-        help="for training on sampled identities: people in the tables, once as many and once half (default 200000)",
-    )  # fmt: skip
-    command.add_argument("--sample", type=int, default=10_000, help="of them in one step's sample (default 10000)")
-    command.add_argument("--repeats", type=int, default=5, help="timed steps, of which the median counts (default 5)")
-
-
 def run(arguments) -> dict:
     batch, identities, size, device = arguments.batch, arguments.identities, arguments.size, arguments.device
     for name in ("batch", "identities", "size", "table_identities", "sample", "repeats"):

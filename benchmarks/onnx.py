@@ -16,7 +16,7 @@ import torch
 
 from authentication.authenticator import Authenticator
 from benchmarks.report import medians, table
-from checkpoints import DEFAULT_MODEL, WEIGHTS, load_checkpoint
+from checkpoints import WEIGHTS, load_checkpoint
 from evaluation.embeddings.compute import embed
 from evaluation.protocols.expression import expression_report
 from evaluation.protocols.pairs import generated_pairs, score_pairs
@@ -28,14 +28,6 @@ from onnx_network import OnnxNetwork
 
 LARGEST_LOSS = 0.005  # target: loss of any accuracy by 8 bits
 SIDES = ("PyTorch", "Authenticator", "ONNX Runtime", "ONNX Runtime, 8 bits")
-
-
-def add_arguments(command) -> None:
-    command.add_argument("--model", default=DEFAULT_MODEL, help="folder or Hub id of a model (default: %(default)s)")
-    command.add_argument("--faces", type=int, default=30, help="faces per measurement (default 30)")
-    command.add_argument("--repeats", type=int, default=5, help="measurements, of which the median counts (default 5)")
-    command.add_argument("--data", metavar="CORPUS", help="measure the accuracy too, on this prepared corpus")
-    command.add_argument("--split", default="9", help="its split (default 9, the fold for choices)")
 
 
 def run(arguments) -> dict:

@@ -29,13 +29,6 @@ SIDES = ("MTCNN in a loop", "face_data prepare")
 DRAWN, EMPTY = 24, 24
 
 
-def add_arguments(command) -> None:
-    command.add_argument("layout", choices=sorted(set(READERS) - {"hub"}), help="as for `python -m face_data prepare`")
-    command.add_argument("source", nargs="+", type=Path, help="the publisher's folders or archives")
-    command.add_argument("--photographs", type=int, default=500, help="how many of them (default 500)")
-    command.add_argument("--repeats", type=int, default=3, help="measurements, of which the median counts (default 3)")
-
-
 def run(arguments) -> dict:
     for name in ("photographs", "repeats"):
         if getattr(arguments, name) < 1:

@@ -25,19 +25,6 @@ from train.loop import train
 SIDES = ("plain loop", "python -m train")
 
 
-def add_arguments(command) -> None:
-    command.add_argument(
-        "--data", required=True, metavar="CORPUS", help="prepared corpus as FOLDER or FOLDER:SPLIT,SPLIT"
-    )
-    command.add_argument("--image-size", type=int, default=96, help="side of the network's input (default 96)")
-    command.add_argument("--batch", type=int, default=64, help="photographs per batch (default 64)")
-    command.add_argument("--steps", type=int, default=20, help="measured steps (default 20)")
-    command.add_argument("--warm-up", type=int, default=5, help="steps before them, left out (default 5)")
-    command.add_argument("--workers", type=int, default=2, help="loading processes of the training loop (default 2)")
-    command.add_argument("--repeats", type=int, default=1, help="runs of each, of which the median counts (default 1)")
-    command.add_argument("--compile", action="store_true", help="compile the training loop's network")
-
-
 def run(arguments) -> dict:
     for name in ("batch", "steps", "warm_up", "repeats"):
         if getattr(arguments, name) < 1:

@@ -18,42 +18,13 @@ and decisions are reported on fold 10, expressions and sessions, which have few 
 """
 
 import argparse
-import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 
-import torch
-from accelerate import PartialState
-from transformers.utils import logging
-
-from checkpoints import load_checkpoint
-from evaluation.calibration import calibrate, store
-from evaluation.compare.run import compare_checkpoints
-from evaluation.compare.text import comparison_text
-from evaluation.embeddings.compute import BATCH_SIZE, embed_checkpoint
-from evaluation.protocols.corpus import PROTOCOLS, Skipped, corpus_record, evaluate_corpus
-from evaluation.protocols.folds import evaluate_folds, load_folds
-from evaluation.protocols.sections import Section
-from evaluation.quality import calibrate_quality
-from evaluation.report import figures
-from evaluation.report.page import write_page
-from evaluation.report.results import (
-    FILE,
-    ModelRecord,
-    add_section,
-    read_results,
-    results_of,
-    results_schema,
-    write_json,
-)
-from evaluation.report.summary import write_summary
-from evaluation.report.text import calibration_text, section_text
-from evaluation.statistics.rates import to_json
+from checkpoints import find_checkpoint
 from face_data.cache_folder import default_folder
-from face_data.table import column, load_corpus, split_corpus
+from face_data.named import require_corpus, split_corpus
 
-TSNE_PANELS = 6
 COMMANDS = {
     "verification": "LFW View 2 in ten folds, fold 10 with thresholds from fold 9, generated and hard pairs",
     "expression": "accuracy, recall, confusion matrix, calibration (default: folds 9 and 10, or valid and test)",
@@ -71,165 +42,28 @@ COMMANDS = {
 
 def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
-    logging.disable_progress_bar()
     try:
-        if arguments.command == "schema":
-            print(json.dumps(results_schema(), indent=1))
-        elif arguments.command == "page" and arguments.readme:
-            write_summary(read_results(arguments.out / FILE), arguments.readme)
-            print(arguments.readme)
-        elif arguments.command == "page":
-            print(write_page(arguments.out))
-        else:
-            state = PartialState(cpu=arguments.device == "cpu")
-            device = state.device if arguments.device == "cuda" else arguments.device  # each process its own GPU
-            run = {"calibrate": _calibrate, "compare": _compare, "folds": _folds}.get(arguments.command, _evaluate)
-            run(arguments, device, state.is_main_process)
+        _require_inputs(arguments)
+        from evaluation.command import run  # PyTorch and what stands on it: what is not there is said before
+
+        run(arguments)
     except (OSError, ValueError) as error:
         print(f"evaluation: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def _evaluate(arguments, device, is_main: bool) -> None:
-    protocols = PROTOCOLS if arguments.command == "all" else (arguments.command,)
-    checkpoint = load_checkpoint(arguments.model, device)
-    config = checkpoint.network.config
-    if {"authentication", "sessions", "degradations"} & set(protocols) and config.similarity_threshold is None:
-        raise ValueError(
-            f"{arguments.model} has no similarity_threshold, so nobody can be accepted: "
-            "run `python -m evaluation calibrate` on it first"
-        )
-    if arguments.flip and not config.test_time_flip:
-        if checkpoint.path.is_file():
-            raise ValueError(f"{arguments.model}: an exported graph cannot average mirror images; export it with them")
-        config.test_time_flip = True
-    record = ModelRecord(name=checkpoint.name, sha256=checkpoint.sha256)
-    results_of(arguments.out, record)  # a folder of other weights is refused before the work
-    for data in arguments.data:
-        outcomes = evaluate_corpus(
-            checkpoint,
-            data,
-            protocols,
-            splits=arguments.splits,
-            far=arguments.far,
-            seed=arguments.seed,
-            classes=arguments.classes,
-            required=arguments.required,
-            slices=arguments.slices,
-            batch_size=arguments.batch_size,
-            cache=arguments.cache,
-        )
-        for outcome in outcomes:
-            if not isinstance(outcome, Skipped):
-                _report(arguments.out, record, outcome.protocol, outcome.name, outcome.section, outcome.curves)
-            elif len(protocols) == 1 and outcome.protocol == protocols[0]:
-                raise ValueError(f"{data}: {outcome.reason}, so {outcome.protocol} cannot be evaluated")
-            else:
-                print(f"{outcome.protocol} is left out for {data}: {outcome.reason}")
-    if is_main:
-        _print_page(arguments.out)
-
-
-def _folds(arguments, device, is_main: bool) -> None:
-    folds = load_folds(
-        arguments.model, arguments.data, device=device, batch_size=arguments.batch_size, cache=arguments.cache
-    )
-    if not is_main:
-        return
-    evaluated = evaluate_folds(
-        folds,
-        arguments.data,
-        far=arguments.far,
-        seed=arguments.seed,
-        classes=arguments.classes,
-        required=arguments.required,
-    )
-    record = ModelRecord(name=f"{arguments.model}, {len(folds)} folds", sha256=evaluated.sha256)
-    curves = {f"{len(folds)} folds": evaluated.scored} if evaluated.scored is not None else {}
-    _report(arguments.out, record, "folds", evaluated.name, evaluated.section, curves, f"{evaluated.name} folds")
-    _print_page(arguments.out)
-
-
-def _compare(arguments, device, is_main: bool) -> None:
-    comparisons = {}
-    for compared in compare_checkpoints(
-        arguments.model,
-        arguments.data,
-        device=device,
-        far=arguments.far,
-        seed=arguments.seed,
-        reference=arguments.reference,
-        lbp_svm=arguments.lbp_svm,
-        lbp_validation=arguments.lbp_validation,
-        inception=arguments.inception,
-        batch_size=arguments.batch_size,
-        cache=arguments.cache,
-    ):
-        print(f"{compared.name}\n{comparison_text(compared.comparison)}\n")
-        comparisons[compared.name] = compared.comparison
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        if compared.curves:
-            stem = figures.file_stem(compared.name)
-            figures.draw_roc(compared.curves, arguments.out / f"roc_{stem}.png")
-            figures.draw_det(compared.curves, arguments.out / f"det_{stem}.png")
-            panels = dict(list(compared.embeddings.items())[:TSNE_PANELS])
-            figures.draw_embeddings(panels, arguments.out / f"tsne_{stem}.png", arguments.seed)
-    if is_main:
-        corpora = {name: to_json(comparison) for name, comparison in comparisons.items()}
-        path = write_json(arguments.out / "comparison.json", {"schema_version": 2, "corpora": corpora})
-        print(f"{path} and figures beside it")
-
-
-def _calibrate(arguments, device, is_main: bool) -> None:
-    if not Path(arguments.model).is_dir():
+def _require_inputs(arguments) -> None:
+    """Raise OSError or CorpusError for a model or a corpus that is not there."""
+    if isinstance(getattr(arguments, "model", None), str) and arguments.command not in ("folds", "calibrate"):
+        find_checkpoint(arguments.model)
+    if arguments.command == "calibrate" and not Path(arguments.model).is_dir():
         raise FileNotFoundError(f"{arguments.model}: no such folder; the thresholds are written into its config.json")
-    checkpoint = load_checkpoint(arguments.model, device)
-    config = checkpoint.network.config
-    corpora, faces = {}, []
-    for text in arguments.data:
-        data, splits = split_corpus(text)
-        name = corpus_record(data).name
-        if name in corpora:
-            raise ValueError(f"{text}: another corpus is called {name}, too; give all its splits together")
-        corpus = load_corpus(data, splits or arguments.splits)
-        faces.append(corpus)
-        corpora[name] = embed_checkpoint(checkpoint, corpus, arguments.batch_size, arguments.cache)
-    if not is_main:
-        return
-    required = arguments.challenge or config.challenge_expressions
-    for name in required:
-        if name not in config.expressions:
-            raise ValueError(f"--challenge {name}: the model knows {', '.join(config.expressions)}")
-    calibration = calibrate(
-        corpora,
-        far=arguments.far,
-        required=required,
-        expression_threshold=config.expression_threshold,
-        trained_on=checkpoint.trained_on,
-        seed=arguments.seed,
-    )
-    if not calibration.calibration.train_splits_known:
-        print(
-            f"{arguments.model}: it is not recorded which people it was trained on, possibly on these", file=sys.stderr
-        )
-    settings = to_json(calibration) | ({"challenge_expressions": list(required)} if arguments.challenge else {})
-    # the people the threshold was chosen on: other corpora, such as grey thumbnails, say nothing about cameras
-    of_people = [corpus for corpus in faces if any(column(corpus, "identity"))]
-    settings["quality"], settings["calibration"]["quality"] = calibrate_quality(of_people)
-    settings["calibrated_weights"] = checkpoint.network.fingerprint()  # with other weights none of it counts
-    path = store(settings, checkpoint.path)
-    print(f"{calibration_text(calibration)}\nwritten to {path}")
-
-
-def _report(out: Path, record: ModelRecord, protocol: str, name: str, section: Section, curves, stem: str = "") -> None:
-    section = replace(section, figures=figures.draw_section(section, stem or name, curves, out))
-    add_section(out, record, protocol, name, section)
-    print(section_text(section))
-
-
-def _print_page(out: Path) -> None:
-    print(f"{out / FILE}, figures, and everything as a page: {write_page(out)}")
+    data = getattr(arguments, "data", [])
+    for corpus in [data] if isinstance(data, str) else data:
+        require_corpus(split_corpus(corpus)[0])
+    if arguments.command == "page" and not arguments.out.is_dir():
+        raise FileNotFoundError(f"{arguments.out}: no such folder")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -260,11 +94,10 @@ def _add_inputs(command: argparse.ArgumentParser, name: str) -> None:
     if name in ("compare", "calibrate"):
         data += ", with :SPLIT,SPLIT for some splits"
     command.add_argument("--data", required=True, metavar="CORPUS", help=data, **several)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     command.add_argument("--far", type=_rate, default=0.01, help="false accept rate to report at (default 0.01)")
     command.add_argument("--seed", type=int, default=0, help="of generated pairs, trials and bootstrap (default 0)")
-    command.add_argument("--batch-size", type=int, default=BATCH_SIZE, help="faces per batch (default %(default)s)")
-    command.add_argument("--device", default=device, help="cpu or cuda (default here: %(default)s)")
+    command.add_argument("--batch-size", type=int, default=64, help="faces per batch (default 64)")
+    command.add_argument("--device", help="cpu or cuda (default: cuda where there is a GPU)")
     text = "directory of the embedding cache (default: %(default)s)"
     command.add_argument("--cache", type=Path, default=default_folder(), metavar="FOLDER", help=text)
     command.add_argument("--no-cache", dest="cache", action="store_const", const=None, help="do not cache embeddings")

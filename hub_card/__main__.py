@@ -12,13 +12,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from huggingface_hub.errors import StrictDataclassError
-
-from hub_card.push import PushError, push
+from checkpoints import find_checkpoint
+from hub_card.folder import PushError
 
 
 def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
+    from huggingface_hub.errors import StrictDataclassError
+
     try:
         for line in arguments.act(arguments):
             print(line)
@@ -59,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _build(arguments) -> list[str]:
+    find_checkpoint(arguments.model)  # what is not there is said at once
     from hub_card.package import build  # takes seconds to import, and publishing does without
 
     build(arguments.model, arguments.results, arguments.out)
@@ -69,11 +71,14 @@ def _build(arguments) -> list[str]:
 
 def _push(arguments) -> list[str]:
     options = {"private": arguments.private, "space": arguments.space, "dry_run": arguments.dry_run}
+    from hub_card.push import push
+
     lines = push(arguments.folder, arguments.repo_id, **options)
     return [*lines, "nothing was sent (--dry-run)"] if arguments.dry_run else lines
 
 
 def _onnx(arguments) -> list[str]:
+    find_checkpoint(arguments.model)
     from hub_card.onnx_export import export, quantise
 
     difference = export(arguments.model, arguments.out)

@@ -9,6 +9,10 @@ CODE = ("modeling_facelivenet.py", "image_processing_facelivenet.py", "pipeline_
 OPTIONAL_RESULTS = ("inference.json", "onnx.json")  # of `python -m benchmarks`
 
 
+class PushError(RuntimeError):
+    """Nothing was published, or not all; the message says why and what to do."""
+
+
 def check_results(results: dict, path: Path, weights: str) -> None:
     """Check that results belong to these weights and hold the three protocols the card reports.
 

@@ -19,7 +19,15 @@ from huggingface_hub import HfApi, ModelCard
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError
 
 from checkpoints import WEIGHTS, file_sha256
-from hub_card.folder import CODE, OPTIONAL_RESULTS, REPO_PLACEHOLDER, check_results, is_built, read_json
+from hub_card.folder import (
+    CODE,
+    OPTIONAL_RESULTS,
+    REPO_PLACEHOLDER,
+    PushError,
+    check_results,
+    is_built,
+    read_json,
+)
 from hub_card.space import HARDWARE, stage_space
 
 REQUIRED = (
@@ -29,10 +37,6 @@ REQUIRED = (
 ALLOWED = {*REQUIRED, *OPTIONAL_RESULTS}
 TOKEN = re.compile(rb"\bhf_[A-Za-z0-9]{30,}\b")
 ATTEMPTS = 4  # each waits twice as long as the one before: 1, 2, 4 seconds
-
-
-class PushError(RuntimeError):
-    """Nothing was published, or not all; the message says why and what to do."""
 
 
 def push(folder: Path, repo_id: str, private: bool = False, space: bool = False, dry_run: bool = False) -> list[str]:

@@ -19,20 +19,14 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from huggingface_hub.errors import StrictDataclassError
+from face_data.named import CorpusError
 
-import image_processing_facelivenet
-import modeling_facelivenet
-import pipeline_facelivenet
-from face_data.table import CorpusError
-from image_processing_facelivenet import FaceLiveNetImageProcessor
-from modeling_facelivenet import FaceLiveNetModel
-from pipeline_facelivenet import CUSTOM_PIPELINES
-from train.checkpoint import RECORD
-from train.embedding_length import fit_embedding_length, without_embedding_length
-from train.record import all_splits
+if TYPE_CHECKING:
+    import torch
+
+    from modeling_facelivenet import FaceLiveNetModel
 
 
 def export(
@@ -55,6 +49,18 @@ def export(
         ValueError: the networks have other layers, or other expressions; not one positive share for each.
         StrictDataclassError: the network does not know an expression of `challenge`.
     """
+    import torch  # in here: --help and a folder that is not there are answered without
+
+    import image_processing_facelivenet
+    import modeling_facelivenet
+    import pipeline_facelivenet
+    from image_processing_facelivenet import FaceLiveNetImageProcessor
+    from modeling_facelivenet import FaceLiveNetModel
+    from pipeline_facelivenet import CUSTOM_PIPELINES
+    from train.checkpoint import RECORD
+    from train.embedding_length import fit_embedding_length, without_embedding_length
+    from train.record import all_splits
+
     shares = list(shares) or [1.0] * len(sources)
     if len(shares) != len(sources) or not all(share > 0 for share in shares):
         raise ValueError(f"--shares: one positive number for each of {len(sources)} models, not {shares}")
@@ -106,15 +112,15 @@ def _link(code: Path, folder: Path) -> None:
 
 
 def _mean_weights(
-    sources: Sequence[Path], models: Sequence[FaceLiveNetModel], shares: Sequence[float]
-) -> dict[str, torch.Tensor]:
+    sources: Sequence[Path], models: Sequence["FaceLiveNetModel"], shares: Sequence[float]
+) -> dict[str, "torch.Tensor"]:
     states = [model.state_dict() for model in models]
     shapes = [{name: value.shape for name, value in state.items()} for state in states]
     for source, model, shape in zip(sources, models, shapes, strict=True):
         if shape != shapes[0] or model.config.expressions != models[0].config.expressions:
             raise ValueError(f"{source} is another network than {sources[0]}: their weights have no mean")
 
-    def mean(name: str) -> torch.Tensor:
+    def mean(name: str) -> "torch.Tensor":
         weighed = (share * state[name] for share, state in zip(shares, states, strict=True))
         return sum(weighed) / sum(shares)
 
@@ -141,6 +147,11 @@ if __name__ == "__main__":
         help="fit the length of the embeddings on these people, who were trained on: FOLDER:SPLIT,SPLIT",
     )  # fmt: skip
     arguments = parser.parse_args()
+    for source in arguments.sources:
+        if not source.is_dir():
+            sys.exit(f"train.export: {source}: no such folder")
+    from huggingface_hub.errors import StrictDataclassError
+
     try:
         export(arguments.sources, arguments.out, arguments.challenge, arguments.shares, arguments.people)
     except (CorpusError, ValueError, OSError, StrictDataclassError) as error:

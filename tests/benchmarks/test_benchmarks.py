@@ -174,6 +174,14 @@ def test_a_frame_from_picture_to_decision(tmp_path, capsys):
     assert "against the plain stack" in printed and "4 frames of a drawn person" in printed and "streams" in printed
 
 
+def test_commands_are_measured_until_they_answer(tmp_path, capsys):
+    result = result_of(tmp_path, "start", "--repeats", "1")
+    assert positive(result["import_torch_seconds"], result["decision_ratio"])
+    assert {row["command"].split(" --")[0] for row in result["answers"]} >= {"app.py", "-m train", "-m authentication"}
+    assert result["slowest_answer_ratio"] == max(row["ratio"] for row in result["answers"])
+    assert "slowest answer" in capsys.readouterr().out
+
+
 def test_a_clip_without_a_face_measures_nothing(tmp_path, capsys):
     Image.new("RGB", (64, 48)).save(tmp_path / "grey.png")
     assert main(["inference", "--clip", str(tmp_path / "grey.png"), "--device", "cpu"]) == 2

@@ -1,0 +1,84 @@
+"""How long a command takes to say what is wrong, and to decide, in units of `import torch`: user time of processes.
+
+Every command of the project is asked for --help and given a wrong option and, where it reads any, a file that is not
+there; then a drawn person is judged from two photographs. User time, not minutes on a clock, so that a busy machine
+changes little; medians, each command in turn.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.report import medians, table, target_text
+from face_data.drawn import WELL_KNOWN, drawn_photograph
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+MOST_TO_ANSWER = 0.5  # targets, in times of `import torch`
+MOST_TO_DECIDE = 3.0
+NOWHERE = "nowhere/at/all"
+ANSWERS = {  # what each command is asked; a missing file is given where it has one to read
+    "app.py": (["--help"], ["--nothing"], ["--model", NOWHERE]),
+    "-m authentication": (["--help"], ["--nothing"], [NOWHERE, NOWHERE, "--expression", "happy"]),
+    "-m face_data": (["--help"], ["prepare", "--help"], ["nothing"], ["prepare", "lfw", NOWHERE, "out"]),
+    "-m train": (["--help"], ["--nothing"], ["--config", NOWHERE], ["--train", NOWHERE]),
+    "-m train.export": (["--help"], ["--nothing"], [NOWHERE, "out", "--challenge", "happy"]),
+    "-m evaluation": (["--help"], ["all", "--help"], ["nothing"], ["all", "--model", NOWHERE, "--data", NOWHERE]),
+    "-m hub_card": (["--help"], ["build", "--help"], ["nothing"], ["push", NOWHERE, "owner/name"]),
+    "-m benchmarks": (["--help"], ["loss", "--help"], ["nothing"], ["loading", "--data", NOWHERE]),
+}
+
+
+def run(arguments) -> dict:
+    if arguments.repeats < 1:
+        raise ValueError(f"--repeats: at least 1, not {arguments.repeats}")
+    torch = ["-c", "import torch"]
+    asked = {" ".join(words): words for words in asked_of_all()}
+    with tempfile.TemporaryDirectory() as temporary:
+        reference, probe = (Path(temporary) / name for name in ("reference.png", "probe.png"))
+        drawn_photograph(WELL_KNOWN[0], "neutral", 0, seed=0).save(reference)
+        drawn_photograph(WELL_KNOWN[0], "happy", 0, seed=0).save(probe)
+        decide = ["-m", "authentication", str(reference), str(probe), "--expression", "happy"]
+        decide += ["--model", arguments.model]
+        for command in ([*torch], [*decide]):  # bytecode is written, files are in memory
+            user_seconds(command)
+        measured = {"import torch": torch, "a decision from two photographs": decide} | asked
+        seconds = medians({name: lambda words=words: user_seconds(words) for name, words in measured.items()},
+                          arguments.repeats)  # fmt: skip
+    unit = seconds.pop("import torch")
+    decision = seconds.pop("a decision from two photographs")
+    return {
+        "import_torch_seconds": unit,
+        "decision_ratio": decision / unit,
+        "answers": [{"command": name, "ratio": value / unit} for name, value in seconds.items()],
+        "slowest_answer_ratio": max(seconds.values()) / unit,
+    }
+
+
+def asked_of_all() -> list[list[str]]:
+    """The words after `python`, of every question to every command."""
+    return [[*command.split(), *words] for command, questions in ANSWERS.items() for words in questions]
+
+
+def user_seconds(words: list[str]) -> float:
+    """User time of `python WORDS` in the project's folder, with one thread; its output and exit status do not count."""
+    process = subprocess.Popen(
+        [sys.executable, *words], cwd=REPOSITORY, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    _, _, usage = os.wait4(process.pid, 0)
+    process.returncode = 0  # waited for
+    return usage.ru_utime
+
+
+def text(result: dict) -> str:
+    rows = [(row["command"], f"{row['ratio']:.2f}") for row in result["answers"]]
+    rows.append(("a decision from two photographs", f"{result['decision_ratio']:.2f}"))
+    return "\n".join(
+        [
+            table(("command", f"times import torch ({result['import_torch_seconds']:.2f} s)"), rows),
+            target_text("slowest answer", result["slowest_answer_ratio"], MOST_TO_ANSWER, at_least=False),
+            target_text("a decision", result["decision_ratio"], MOST_TO_DECIDE, at_least=False),
+        ]
+    )

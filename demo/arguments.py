@@ -1,0 +1,87 @@
+"""What can be asked of the demo, and what can be refused before seconds of imports."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from checkpoints import DEFAULT_MODEL, find_checkpoint
+
+STEP_SECONDS = 12.0  # that of authentication.session, which imports PyTorch
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python app.py", description="Face authentication live before the camera.")
+    parser.add_argument(
+        "--model",
+        default=os.environ.get("FACELIVENET_MODEL", str(DEFAULT_MODEL)),
+        help="model folder, Hub id (owner/name@commit) or exported .onnx file (default: what FACELIVENET_MODEL, a "
+        "Space's variable, names, or the shipped one; here %(default)s)",
+    )
+    parser.add_argument(
+        "--host",
+        default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
+        help="address to listen on (default: what GRADIO_SERVER_NAME says, or 127.0.0.1; here %(default)s)",
+    )
+    parser.add_argument(
+        "--port",
+        default=os.environ.get("GRADIO_SERVER_PORT", "7860"),
+        help="port to listen on, 0 for any free one (default: what GRADIO_SERVER_PORT says, or 7860; here %(default)s)",
+    )
+    parser.add_argument(
+        "--root-path",
+        default=os.environ.get("GRADIO_ROOT_PATH", ""),
+        help="path below which a proxy serves the page, such as /face (default: what GRADIO_ROOT_PATH says)",
+    )
+    parser.add_argument(
+        "--allowed-hosts",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="names under which the page may be opened, besides addresses, localhost and this machine's own; * for any",
+    )
+    parser.add_argument(
+        "--proxies",
+        nargs="+",
+        default=[],
+        metavar="ADDRESS",
+        help="addresses or networks of proxies whose X-Forwarded-For is believed (default: of none)",
+    )
+    parser.add_argument(
+        "--step-seconds", type=float, default=STEP_SECONDS, help="time for each step (default: %(default)g)"
+    )
+    parser.add_argument(
+        "--actions",
+        nargs="+",
+        metavar="ACTION",
+        help="draw from these: expressions, turn_left, turn_right (default: what the model's config lists). Without "
+        "turns a flat photograph that is changed in the right moment may pass",
+    )
+    parser.add_argument(
+        "--challenge", nargs="+", help="ask for these actions instead of drawing them; for demonstrations only"
+    )
+    parser.add_argument(
+        "--live-only", action="store_true", help="leave out the tabs for clips and photographs, which count no attempts"
+    )
+    parser.add_argument(
+        "--enrolled",
+        type=Path,
+        metavar="FOLDER",
+        help="let in the people whose encrypted templates (NAME.template) are in FOLDER; visitors give a name and no "
+        "photograph of their own",
+    )
+    parser.add_argument("--operator", action="store_true", help="show similarity and probabilities on the page")
+    return parser.parse_args(argv)
+
+
+def answer_at_once() -> None:
+    """End the process for --help, a wrong option, or a model or folder that is not there."""
+    arguments = parse_arguments(None)
+    try:
+        find_checkpoint(arguments.model)
+    except OSError as error:
+        sys.stderr.write(f"no usable model: {error}. Name a trained checkpoint with --model DIR\n")
+        sys.exit(2)
+    if arguments.enrolled and not arguments.enrolled.is_dir():
+        sys.stderr.write(f"--enrolled {arguments.enrolled}: no such folder\n")
+        sys.exit(2)

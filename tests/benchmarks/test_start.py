@@ -1,0 +1,51 @@
+"""Commands answer before PyTorch is imported, and what they say of it is what it says itself."""
+
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.start import asked_of_all, user_seconds
+
+HEAVY = {"torch", "transformers", "datasets", "gradio", "accelerate"}
+
+
+@pytest.mark.parametrize("words", asked_of_all(), ids=" ".join)
+def test_help_and_mistakes_are_answered_without_pytorch(words, repository):
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *words], cwd=repository, capture_output=True, text=True, timeout=240
+    )
+    timed = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    said = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
+    assert not HEAVY & {line.rpartition("|")[2].strip() for line in timed}
+    if "--help" in words:
+        assert done.returncode == 0 and done.stdout.startswith("usage: ")
+    else:
+        assert done.returncode in (1, 2) and "Traceback" not in done.stderr
+        assert any("nothing" in line or "nowhere" in line or "at/all" in line for line in said)
+
+
+def test_user_time_of_a_process_is_its_own():
+    assert user_seconds(["-c", "pass"]) < user_seconds(["-c", "sum(range(30_000_000))"])
+
+
+def test_numbers_that_the_parsers_repeat_are_those_of_the_code(capsys):
+    from authentication import __main__ as authentication_main
+    from authentication.session import STEP_SECONDS
+    from benchmarks.__main__ import _parser as benchmarks_parser
+    from demo import arguments as demo_arguments
+    from evaluation.__main__ import _parser as evaluation_parser
+    from evaluation.embeddings.compute import BATCH_SIZE
+    from face_data.__main__ import LAYOUTS
+    from face_data.__main__ import _parser as face_data_parser
+    from face_data.prepare import SHARD_SIZE
+    from face_data.readers import READERS
+    from modeling_facelivenet import FEATURE_SIZE
+    from pipeline_facelivenet import FRAMES_TO_HOLD
+
+    assert authentication_main.FRAMES_TO_HOLD == FRAMES_TO_HOLD
+    assert demo_arguments.STEP_SECONDS == STEP_SECONDS
+    assert tuple(READERS) == LAYOUTS
+    assert face_data_parser().parse_args(["synthesize", "out"]).shard_size == SHARD_SIZE
+    assert benchmarks_parser().parse_args(["loss"]).size == FEATURE_SIZE
+    assert evaluation_parser().parse_args(["all", "--model", "m", "--data", "d"]).batch_size == BATCH_SIZE
