@@ -27,6 +27,10 @@ PIECE = 2**26  # bytes of a file that are sent at once
 FINISHED = "finished"
 AGAIN = "the same command goes on from the last checkpoint"
 WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # those that Accelerate reads
+PLACES = (
+    ("RANK", "WORLD_SIZE"), ("PMI_RANK", "PMI_SIZE"), ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
+)  # fmt: skip
 
 
 class MachineError(RuntimeError):
@@ -50,6 +54,19 @@ def refuse_a_world_of_one(environment: Mapping[str, str] = os.environ) -> None:
             f"srun started {tasks} copies that know nothing of one another: have it start `accelerate launch` once on "
             "each machine (train/presets/accelerate/slurm.sh)"
         )
+
+
+def place(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
+    """Which of how many processes this is, by what a launcher or `srun` says, without connecting them.
+
+    Raises:
+        MachineError: a launcher was asked for several, but each of them runs on its own.
+    """
+    for number, of in PLACES:
+        if environment.get(of):
+            return int(environment.get(number) or 0), int(environment[of])
+    refuse_a_world_of_one(environment)
+    return 0, 1
 
 
 def this_machine() -> str:
@@ -153,7 +170,7 @@ class Watch:
             paused = time.monotonic() - looked > SILENCE_IN_DOUBT  # this process itself stood still: ask again first
             looked = time.monotonic()
             if paused and self._answered > 0:
-                self._answered = looked
+                self._answered, self._heard = looked, [looked] * self.processes
             verdict = self._who_is_gone()
             if verdict is None:
                 continue

@@ -18,16 +18,21 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 MOST_TO_ANSWER = 0.5  # targets, in times of `import torch`
 MOST_TO_DECIDE = 3.0
 NOWHERE = "nowhere/at/all"
-ANSWERS = {  # what each command is asked; a missing file is given where it has one to read
+ANSWERS = {  # what each command is asked
     "app.py": (["--help"], ["--nothing"], ["--model", NOWHERE]),
-    "-m authentication": (["--help"], ["--nothing"], [NOWHERE, NOWHERE, "--expression", "happy"]),
+    "-m authentication": (
+        ["--help"], ["a.jpg", "b.jpg", "--expression", "happy", "--nothing"],
+        [NOWHERE, NOWHERE, "--expression", "happy"],
+    ),
     "-m face_data": (["--help"], ["prepare", "--help"], ["nothing"], ["prepare", "lfw", NOWHERE, "out"]),
     "-m train": (["--help"], ["--nothing"], ["--config", NOWHERE], ["--train", NOWHERE]),
-    "-m train.export": (["--help"], ["--nothing"], [NOWHERE, "out", "--challenge", "happy"]),
+    "-m train.export": (
+        ["--help"], ["run", "out", "--challenge", "happy", "--nothing"], [NOWHERE, "out", "--challenge", "happy"],
+    ),
     "-m evaluation": (["--help"], ["all", "--help"], ["nothing"], ["all", "--model", NOWHERE, "--data", NOWHERE]),
     "-m hub_card": (["--help"], ["build", "--help"], ["nothing"], ["push", NOWHERE, "owner/name"]),
     "-m benchmarks": (["--help"], ["loss", "--help"], ["nothing"], ["loading", "--data", NOWHERE]),
-}
+}  # fmt: skip
 
 
 def run(arguments) -> dict:

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from face_data.named import CorpusError, read_summary
+from machines import MachineError
 
 LAYOUTS = (  # those of face_data.readers, which takes a second to import
     "lfw", "facial_expressions", "ferplus", "fer2013", "ckplus", "oulucasia", "ms1m", "casia_webface", "vggface2",
@@ -34,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
 
         disable_progress_bars()  # those of `datasets`; the one over the photographs stays
         getattr(command, arguments.act)(arguments)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MachineError) as error:
         print(f"face_data: {error}", file=sys.stderr)
         return 2
     return 0

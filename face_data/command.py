@@ -14,6 +14,7 @@ from face_data.readers import BINS, READERS, Photograph
 from face_data.readers.insightface_bins import bin_pairs
 from face_data.table import EXPRESSIONS, CorpusError, attributes_of, column, load_corpus, read_summary
 from image_processing_facelivenet import FaceLiveNetImageProcessor
+from machines import place
 
 PAIRS = {"lfw": ("pairs.txt", lfw_pairs), "ytf": ("splits.txt", ytf_pairs)}  # layout -> the publisher's file of pairs
 FROM_HUB = ("hub", "emonet_face")
@@ -43,9 +44,9 @@ def prepare_photographs(arguments) -> None:
     settings = {"sources": [str(source) if from_hub else source.resolve().name for source in sources]} | columns
     pairs = _pairs(arguments.layout, sources[0])  # first: a damaged file must not cost the preparation
     summary = _run(arguments, photographs, out, arguments.layout, settings)
-    if pairs:
+    if summary is not None and pairs:
         write_pairs(out, pairs)
-    _report(out, summary)
+    _report_if_finished(out, summary)
 
 
 def _pairs(layout: str, source: Path) -> list[Pair]:
@@ -77,19 +78,28 @@ def synthesize(arguments) -> None:
     settings = {name: getattr(arguments, name) for name in ("identities", "per_expression", "seed")}
     photographs = [Photograph(**row) for row in drawn_plan(**settings)]
     summary = _run(arguments, photographs, arguments.out, "drawn", settings, total=len(photographs))
-    _report(arguments.out, summary)
+    _report_if_finished(arguments.out, summary)
 
 
-def _run(arguments, photographs: Iterable[Photograph], out: Path, layout: str, settings: dict, total=None) -> dict:
+def _run(
+    arguments, photographs: Iterable[Photograph], out: Path, layout: str, settings: dict, total=None
+) -> dict | None:
     processor = FaceLiveNetImageProcessor(size=arguments.size, alignment=arguments.alignment)
     return prepare(
         photographs, out, layout=layout, processor=processor, total=total, workers=arguments.workers,
-        shard_size=arguments.shard_size, settings=settings,
+        shard_size=arguments.shard_size, settings=settings, place=place(),
     )  # fmt: skip
 
 
 def describe(arguments) -> None:
     _report(arguments.corpus, read_summary(arguments.corpus))
+
+
+def _report_if_finished(folder: Path, summary: dict | None) -> None:
+    if summary is None:
+        print(f"{folder}: this process's shards are finished; the last process to finish writes corpus.json")
+    else:
+        _report(folder, summary)
 
 
 def _report(folder: Path, summary: dict) -> None:

@@ -4,6 +4,7 @@ Shards of photographs are independent of one another: each is written under a te
 together with a note of what it skipped, so whatever ends the run, the next one goes on after the last whole shard.
 """
 
+import contextlib
 import hashlib
 import io
 import itertools
@@ -11,6 +12,7 @@ import json
 import math
 import multiprocessing
 import os
+import platform
 import threading
 import zlib
 from collections import Counter
@@ -46,8 +48,12 @@ def prepare(
     workers: int | None = None,
     shard_size: int = SHARD_SIZE,
     settings: dict | None = None,
-) -> dict:
-    """Write the prepared corpus and return its summary, the content of `corpus.json`.
+    place: tuple[int, int] = (0, 1),
+) -> dict | None:
+    """Write the prepared corpus and return its summary, the content of `corpus.json`; None while others are at it.
+
+    Several processes, on machines that share the folder of the corpus, take every so-manieth shard; the one that finds
+    all of them finished writes the summary. Which shards there are does not depend on how many processes there are.
 
     Args:
         photographs: in an order that is the same in every run (a resumed run counts on it).
@@ -58,6 +64,7 @@ def prepare(
         workers: processes; by default one per core.
         shard_size: photographs per shard, which is what an interruption can cost.
         settings: whatever else decides the rows (a seed, the sources); recorded with the processor's.
+        place: which of how many processes this is.
 
     Raises:
         CorpusError: out holds another corpus, other settings or attributes, there are no photographs, or not all have
@@ -72,8 +79,9 @@ def prepare(
     attributes = sorted(first.attributes) if first else []
     features_with(attributes)  # refuses names that cannot be columns
     description = {"layout": layout, "options": options, "attributes": attributes}
-    _begin(out, description)
-    workers = workers or os.cpu_count() or 1
+    process, processes = place
+    _begin(out, description, alone=processes == 1)
+    workers = workers or max((os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1)
     context = multiprocessing.get_context("spawn")
     pending = set()
     with (
@@ -85,6 +93,9 @@ def prepare(
         shards_read = 0
         for number, shard in enumerate(shards):
             shards_read = number + 1
+            if number % processes != process:
+                progress.update(len(shard))
+                continue
             if _is_done(out, f"part-{number:05d}", shard):
                 progress.update(len(shard))
                 continue
@@ -95,6 +106,8 @@ def prepare(
             pending = _collect(pending, progress)
     if surplus := sorted(out.glob("part-*.json"))[shards_read:]:
         raise _changed(surplus[0], "the source holds fewer photographs than it did")
+    if not all((out / f"part-{number:05d}.json").exists() for number in range(shards_read)):
+        return None
     return _finish(out, description)
 
 
@@ -105,7 +118,10 @@ def _collect(pending: set, progress: tqdm) -> set:
     return pending
 
 
-def _begin(out: Path, description: dict) -> None:
+def _begin(out: Path, description: dict, alone: bool) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    if not alone:  # whoever comes first says what the folder is to hold: all others compare
+        _write_where_there_is_none(out, description | {"complete": False})
     if (out / "corpus.json").exists():
         before = read_summary(out)
         # whole shards are kept as they are: those of a run without these attributes lack their columns
@@ -120,8 +136,19 @@ def _begin(out: Path, description: dict) -> None:
             )
     elif out.exists() and any(out.iterdir()):
         raise CorpusError(f"{out} is not empty and not a corpus; choose another folder")
-    out.mkdir(parents=True, exist_ok=True)
-    _write_json(out / "corpus.json", description | {"complete": False})
+    if alone:
+        _write_json(out / "corpus.json", description | {"complete": False})
+
+
+def _write_where_there_is_none(out: Path, content: dict) -> None:
+    """corpus.json of a new folder, written by one of several processes."""
+    if any(path.suffix not in (".tmp",) for path in out.iterdir()):
+        return
+    own = out / f"corpus.{platform.node()}.{os.getpid()}.tmp"
+    own.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    with contextlib.suppress(FileExistsError):
+        os.link(own, out / "corpus.json")
+    own.unlink()
 
 
 def _is_done(out: Path, name: str, shard: tuple[Photograph, ...]) -> bool:

@@ -19,7 +19,7 @@ ROOMS = {  # room -> what it may import of the project
         "modeling_facelivenet", "image_processing_facelivenet", "pipeline_facelivenet", "checkpoints", "onnx_network",
     },
     "machines": set(),
-    "face_data": {"image_processing_facelivenet"},
+    "face_data": {"image_processing_facelivenet", "machines"},
     "figure_style": set(),
     "train": {
         "modeling_facelivenet", "image_processing_facelivenet", "pipeline_facelivenet", "face_data", "figure_style",

@@ -15,6 +15,7 @@ import torch
 from accelerate.state import AcceleratorState
 
 from machines import MachineError, refuse_a_world_of_one, this_machine
+from train import command  # noqa: F401 – what takes seconds to import
 from train.__main__ import main
 
 STEPS = 30
@@ -63,9 +64,12 @@ class Machine:
 
     def kill(self) -> None:
         """As when its power fails: nobody there says anything any more."""
-        for process in [*descendants(self.launcher.pid), self.launcher.pid]:
-            os.kill(process, signal.SIGKILL)
+        self.send(signal.SIGKILL)
         self.launcher.wait()
+
+    def send(self, number: signal.Signals) -> None:
+        for process in [*descendants(self.launcher.pid), self.launcher.pid]:
+            os.kill(process, number)
 
     def end(self) -> tuple[int, str]:
         """Its exit status and all it said."""
@@ -105,13 +109,16 @@ def test_a_machine_dies_and_the_same_command_goes_on(machines, tmp_path, reposit
         assert first.launcher.poll() is None and time.monotonic() < deadline, first.output.read_text()[-3000:]
         time.sleep(0.01)
 
-    # a second run into the same folder, while the first one writes there
+    # a second run into the same folder, while the first one, which stands still for that long, has it
+    for machine in machines:
+        machine.send(signal.SIGSTOP)
     monkeypatch.chdir(first.folder)
     AcceleratorState._reset_state(reset_partial_state=True)
     assert main(arguments(repository)) == 2
     assert "run is in use by process" in capsys.readouterr().err
 
     second.kill()
+    first.send(signal.SIGCONT)
     status, said = first.end()
     assert status != 0 and f"train: process 1 on {this_machine()} is gone" in said
     assert "Connection" not in said and "gloo" not in said  # neither the library's text nor its traceback
