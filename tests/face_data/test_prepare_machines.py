@@ -1,0 +1,60 @@
+"""Several processes share the photographs of a corpus, die, and are replaced by another number of them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from face_data.__main__ import main
+from face_data.table import CorpusError, load_corpus, read_summary
+
+COMMAND = ["synthesize", "--identities", "2", "--per-expression", "1", "--shard-size", "2", "--workers", "1"]
+
+
+SHARDS = 7
+
+
+def run_as(monkeypatch, process: int, processes: int, out) -> None:
+    monkeypatch.setenv("RANK", str(process))
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    assert main([*COMMAND, str(out)]) == 0
+
+
+def test_a_dead_machine_costs_a_shard_and_another_number_goes_on(tmp_path, repository, monkeypatch, capsys):
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    assert main([*COMMAND, str(alone)]) == 0
+
+    environment = os.environ | {"RANK": "1", "WORLD_SIZE": "2"}
+    dying = subprocess.Popen(
+        [sys.executable, "-m", "face_data", *COMMAND, str(together)], cwd=repository, env=environment,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    first, deadline = together / "part-00001.json", time.monotonic() + 240
+    while not first.exists():
+        assert dying.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    dying.send_signal(signal.SIGKILL)
+    dying.wait()
+    written = first.stat().st_mtime_ns
+
+    for process in range(3):
+        with pytest.raises(CorpusError, match="interrupted"):
+            load_corpus(together)
+        capsys.readouterr()
+        run_as(monkeypatch, process, 3, together)
+        said = capsys.readouterr().out
+        assert ("this process's shards are finished" in said) == (process < 2)
+    assert first.stat().st_mtime_ns == written  # what the dead one had finished was kept
+    assert read_summary(together) == read_summary(alone)
+    for shard in alone.glob("part-*.parquet"):
+        assert shard.read_bytes() == (together / shard.name).read_bytes()
+
+
+def test_processes_with_other_settings_are_refused(tmp_path, monkeypatch, capsys):
+    run_as(monkeypatch, 0, SHARDS, tmp_path)
+    monkeypatch.setenv("RANK", "1")
+    assert main([*COMMAND, "--size", "80", str(tmp_path)]) == 2
+    assert "size 160, now 80" in capsys.readouterr().err
