@@ -14,16 +14,18 @@ import sys
 
 from face_data.named import CorpusError
 from machines import MachineError, refuse_a_world_of_one
-from train.config import parse_config
+from train.config import checked, parse_settings, require_corpora
 
 
 def main(argv: list[str] | None = None) -> int:
     try:
         refuse_a_world_of_one()
-        config = parse_config(argv)
+        parser, settings = parse_settings(argv)
+        require_corpora(settings)
     except (CorpusError, MachineError) as error:
         print(f"train: {error}", file=sys.stderr)
         return 2
+    config = checked(parser, settings)
     from train.command import run  # PyTorch and what stands on it: what is wrong with the arguments is said before
 
     return run(config)

@@ -221,10 +221,28 @@ def parse_config(argv: list[str] | None = None) -> TrainingConfig:
     """`--config` files first, later ones over earlier ones, then everything else on the command line over them.
 
     Exits with status 2 and the key's name where a key is unknown or a value impossible.
-
-    Raises:
-        CorpusError: there is no such corpus.
     """
+    return checked(*parse_settings(argv))
+
+
+def checked(parser: argparse.ArgumentParser, settings: dict) -> TrainingConfig:
+    """The settings as a config; exits as `parse_config` does."""
+    try:
+        return TrainingConfig(**settings)
+    except (TypeError, ValueError) as error:
+        parser.error(str(error))
+
+
+def require_corpora(settings: dict) -> None:
+    """Raise CorpusError where --train or --validation names what is not there."""
+    for name in ("train", "validation"):
+        corpora = settings.get(name)
+        for corpus in corpora if isinstance(corpora, list) else []:
+            require_corpus(split_corpus(str(corpus))[0])
+
+
+def parse_settings(argv: list[str] | None = None) -> tuple[argparse.ArgumentParser, dict]:
+    """What the command line says, without a look at its values: no PyTorch is imported for that."""
     description = (
         "One stage of training. Everything a preset sets can be overridden here.\n"
         "Example: accelerate launch -m train --config train/presets/dynamic.yaml --steps 300 --network.dropout 0.2"
@@ -247,15 +265,7 @@ def parse_config(argv: list[str] | None = None) -> TrainingConfig:
     parsed = vars(parser.parse_args(values))
     parsed.pop("config")
     given = {name: value for name, value in parsed.items() if value is not parser.get_default(name)}
-    settings = _over(settings, given | {"network": network})
-    for name in ("train", "validation"):
-        corpora = settings.get(name)
-        for corpus in corpora if isinstance(corpora, list) else []:
-            require_corpus(split_corpus(str(corpus))[0])
-    try:
-        return TrainingConfig(**settings)
-    except (TypeError, ValueError) as error:
-        parser.error(str(error))
+    return parser, _over(settings, given | {"network": network})
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):

@@ -11,7 +11,7 @@ import pytest
 from face_data.__main__ import main
 from face_data.table import CorpusError, load_corpus, read_summary
 
-COMMAND = ["synthesize", "--identities", "2", "--per-expression", "1", "--shard-size", "2", "--workers", "1"]
+COMMAND = ["synthesize", "--identities", "3", "--per-expression", "1", "--shard-size", "3", "--workers", "1"]
 
 
 SHARDS = 7
