@@ -32,7 +32,7 @@ def test_a_dead_machine_costs_a_shard_and_another_number_goes_on(tmp_path, repos
         [sys.executable, "-m", "face_data", *COMMAND, str(together)], cwd=repository, env=environment,
         stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    first, deadline = together / "part-00001.json", time.monotonic() + 240
+    first, deadline = together / "part-00001.json", time.monotonic() + 1200
     while not first.exists():
         assert dying.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
