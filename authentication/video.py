@@ -6,12 +6,14 @@ import struct
 from collections.abc import Callable, Iterator
 from io import BufferedIOBase
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import av
-from av.sidedata.sidedata import Type
 from PIL import Image, ImageSequence
 
 from image_processing_facelivenet import FORMATS, MAX_PIXELS, UnreadableImageError, load_image, name_of, open_file
+
+if TYPE_CHECKING:
+    import av
 
 FRAMES_PER_SECOND = 4
 MAX_SECONDS = 60  # of a clip; what comes later is not looked at
@@ -108,6 +110,8 @@ def _sampled(frames: Iterator, rate: float, name: str) -> Iterator[tuple[float, 
 
 def _clip(file: BufferedIOBase, name: str, on_decoded: Callable[[int], None]) -> Iterator[tuple]:
     """Every frame of a video clip: seconds from its start, and a function that gives the picture."""
+    import av  # photographs do without it
+
     seen = 0
     try:
         with av.open(file) as container:
@@ -136,8 +140,10 @@ def _clip(file: BufferedIOBase, name: str, on_decoded: Callable[[int], None]) ->
         raise UnreadableImageError(f"{name}: the clip holds no frame")
 
 
-def _shown(frame: av.VideoFrame, pixel_aspect: float) -> Image.Image:
+def _shown(frame: "av.VideoFrame", pixel_aspect: float) -> Image.Image:
     """The frame as a player shows it: with square pixels, turned and mirrored by the container's display matrix."""
+    from av.sidedata.sidedata import Type
+
     image = frame.to_image()
     if pixel_aspect > 1:
         image = image.resize((max(1, round(image.width * pixel_aspect)), image.height), Image.Resampling.LANCZOS)
