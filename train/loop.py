@@ -99,6 +99,7 @@ def _train(config: TrainingConfig, accelerator: Accelerator) -> dict:
     expressions = tuple(config.network.get("id2label", dict(enumerate(EXPRESSIONS))).values())
     faces = _faces(config, expressions)
     labels = faces if isinstance(faces, Labels) else faces.labels
+    agree(accelerator, photographs=_labels_digest(labels))  # networks for other people would not fit one another
     processor = _processor_of(config)
     teacher, standard = None, None
     if config.teacher:
@@ -145,7 +146,7 @@ def _train(config: TrainingConfig, accelerator: Accelerator) -> dict:
             progress.forget_later_rows()
         accelerator.print(f"going on from {resumed}" + (": finished already" if progress.step >= config.steps else ""))
 
-    agree(accelerator, step=progress.step, photographs=_labels_digest(labels), weights=_weights_digest(plain))
+    agree(accelerator, step=progress.step, weights=_weights_digest(plain))
 
     batches = _batches(config, faces, labels, accelerator, progress.step)
     trackers = config.tracker != "none"
