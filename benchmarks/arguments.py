@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from checkpoints import DEFAULT_MODEL
+from face_data.__main__ import LAYOUTS
 
 
 def add_inference(command) -> None:
@@ -81,7 +82,7 @@ def add_training(command) -> None:
 
 
 def add_prepare(command) -> None:
-    command.add_argument("layout", choices=sorted(set(READERS) - {"hub"}), help="as for `python -m face_data prepare`")
+    command.add_argument("layout", choices=sorted(set(LAYOUTS) - {"hub"}), help="as for `python -m face_data prepare`")
     command.add_argument("source", nargs="+", type=Path, help="the publisher's folders or archives")
     command.add_argument("--photographs", type=int, default=500, help="how many of them (default 500)")
     command.add_argument("--repeats", type=int, default=3, help="measurements, of which the median counts (default 3)")
