@@ -28,10 +28,11 @@ class Template:
         """
         if not len(embeddings):
             raise ValueError("a template needs at least one reference photograph")
+        if not np.isfinite(embeddings).all():
+            raise ValueError(f"a number in the {len(embeddings)} reference embeddings is not finite: no template")
         mean = mean_embedding(embeddings)
-        length = np.linalg.norm(mean)
-        if not (np.isfinite(length) and length > 1e-3):
-            raise ValueError(f"the mean of the {len(embeddings)} reference embeddings has length {length}: no template")
+        if not np.linalg.norm(mean) > 1e-3:
+            raise ValueError(f"the {len(embeddings)} reference embeddings cancel each other out: no template")
         return cls(mean, len(embeddings))
 
     def similarity(self, embedding: np.ndarray) -> float:

@@ -22,12 +22,14 @@ def authenticator(happy_model):
     return Authenticator.from_pretrained(happy_model)
 
 
-def test_template_is_the_renormalised_mean():
+def test_a_template_is_the_mean_direction_at_the_mean_length():
     template = Template.from_embeddings([np.array([1.0, 0.0]), np.array([0.0, 1.0])])
     np.testing.assert_allclose(template.embedding, [0.5**0.5] * 2)
     assert template.photographs == 2
     assert template.similarity(np.array([1.0, 0.0], np.float32)) == pytest.approx(0.5**0.5)
     assert np.isnan(template.similarity([np.nan, 0.0]))
+    shorter = Template.from_embeddings([np.array([0.6, 0.0]), np.array([0.0, 1.0])])
+    assert np.linalg.norm(shorter.embedding) == pytest.approx(0.8)
 
 
 @pytest.mark.parametrize("embeddings", [[], [[np.nan, 1.0]], [[1.0, 0.0], [-1.0, 0.0]], [[np.inf, 0.0]]])
