@@ -1,15 +1,23 @@
 """The demo's server under attack: what genuine visitors notice of one who means harm, and what stays in memory.
 
-Starts `python app.py` in a process of its own. Genuine visitors do what people do (`python -m benchmarks live`), first
-alone, then beside each attack in turn, then beside all of them together. Tells their answer times as a ratio to the
-quiet server, whether every attempt of twenty people is decided beside an attacker, and the server's memory before, at
-the end of and a minute after all attacks together. Linux, since the attacker comes from an address of its own.
+Starts `python app.py` in a process of its own. Genuine visitors do what people do (`python -m benchmarks live`), alone
+and beside each attack in turn: the ratio is that of their answer times to those of the quiet phases before and after,
+so that other load of the machine counts on both sides. Then all attacks together, with a crowd of twenty people whose
+attempts all have to be decided, and the server's memory before, at the end and a minute after. The attacker is a
+process of its own that is ended with its phase, whatever it waits for. Linux, since it comes from other addresses.
+
+A line for each phase goes to stderr as it ends, and with --json FILE what is known so far to FILE.
 """
 
 import contextlib
 import io
+import itertools
+import json
+import multiprocessing
+import os
 import socket
 import statistics
+import sys
 import tempfile
 import threading
 import time
@@ -23,19 +31,18 @@ import av
 import httpx
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from authentication.authenticator import DEFAULT_MODEL
 from benchmarks.live import Page, Person, RefusedError, Server, Tally, attempt, people_of, photograph, source_of, visit
-from benchmarks.report import table, target_text
-from face_data.drawn import WELL_KNOWN
+from benchmarks.report import machine, table, target_text
 
 MOST_SLOWDOWN = 2.0  # target: median of the answer times beside an attack, over that of the quiet server
 MOST_LEFT = 0.10  # target: memory a minute after the attacks, over that before them
-ATTACKER = "127.0.2.1"
-CROWD = 300  # the first of the drawn people of whom it is made
+CROWD, STRANGERS = 300, 400  # the first of the drawn people of whom it is made, and of those the attacker shows
+CROWD_FRAME_SECONDS = 0.5
 THREADS = 8  # of the attacker
 MEGABYTE = 1_000_000
+ATTACKER_WAITS = 10.0  # seconds for an answer, then it asks something else
 
 
 @cache
@@ -67,49 +74,87 @@ def bomb_clip(side: int, frames: int, same_time: bool = False) -> bytes:
         return path.read_bytes()
 
 
-class Attacker:
-    """Repeats an attack in several threads, from one address. What the server answers is counted by status."""
+@cache
+def large_frame() -> bytes:
+    """As large as a camera's frame may be, full of edges, without a face."""
+    blocks = np.random.default_rng(0).integers(0, 255, (135, 240, 3), np.uint8)
+    data = io.BytesIO()
+    Image.fromarray(blocks).resize((1920, 1080), Image.Resampling.NEAREST).save(data, "JPEG", quality=80)
+    return data.getvalue()
 
-    def __init__(self, server: Server, attacks: list[Callable[["Attacker", Page], None]]):
-        self.server, self.attacks = server, attacks
+
+@cache
+def lists() -> bytes:
+    """21 MB of JSON."""
+    return b'{"photographs": [' + b"[]," * (7 * MEGABYTE) + b"[]]}"
+
+
+_numbers = itertools.count()
+
+
+class Attacker:
+    """Repeats attacks in several threads of another process. What is answered is counted by status.
+
+    Args:
+        server: its address.
+        attacks: each comes from an address of its own.
+        network: of these addresses, for starts count by address, over phases too.
+
+    Attributes:
+        answers: known when it has ended.
+    """
+
+    def __init__(self, server: str, attacks: list[Callable[[Page], None]], network: int):
         self.answers: Counter[str] = Counter()
-        self._end = threading.Event()
+        context = multiprocessing.get_context("fork")
+        self._end = context.Event()
+        self._told, tells = context.Pipe(duplex=False)
+        self._process = context.Process(target=_attack, args=(server, attacks, network, self._end, tells))
 
     def __enter__(self) -> "Attacker":
-        self._threads = [
-            threading.Thread(target=self._repeat, args=[self.attacks[number % len(self.attacks)]])
-            for number in range(THREADS)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._process.start()
         return self
 
     def __exit__(self, *_) -> None:
         self._end.set()
-        for thread in self._threads:
-            thread.join()
+        with contextlib.suppress(EOFError):
+            if self._told.poll(10):
+                self.answers = self._told.recv()
+        self._process.kill()
+        self._process.join()
 
-    def _repeat(self, attack: Callable[["Attacker", Page], None]) -> None:
-        while not self._end.is_set():
+
+def _attack(server: str, attacks: list[Callable[[Page], None]], network: int, end, tells) -> None:
+    answers: Counter[str] = Counter()
+
+    def repeat(number: int) -> None:
+        while not end.is_set():
             try:
-                with contextlib.closing(Page(self.server.address, ATTACKER)) as page:
-                    attack(self, page)
-                    self.answers["200"] += 1
+                source = f"127.0.{network}.{number + 1}"
+                with contextlib.closing(Page(server, source, timeout=ATTACKER_WAITS)) as page:
+                    attacks[number](page)
+                answers["200"] += 1
             except RefusedError as error:
-                self.answers[str(error.status)] += 1
+                answers[str(error.status)] += 1
                 time.sleep(0.05)
             except (httpx.HTTPError, OSError) as error:
-                self.answers[type(error).__name__] += 1
+                answers[type(error).__name__] += 1
                 time.sleep(0.05)
 
+    for number in range(THREADS):
+        threading.Thread(target=repeat, args=[number % len(attacks)], daemon=True).start()
+    end.wait()
+    tells.send(Counter(answers))
+    os._exit(0)  # its threads may be waiting for an answer
 
-def clips(attacker: Attacker, page: Page) -> None:
+
+def clips(page: Page) -> None:
     """Clips at the limit of what is judged."""
-    clip, face = page.upload("a.mkv", bomb_clip(1000, 1500)), page.upload("a.png", photograph(WELL_KNOWN[0]))
+    clip, face = page.upload("a.mkv", bomb_clip(1000, 1500)), page.upload("a.png", bomb_picture(300))
     page.ask("clip", reference=face, probe=clip, expression="happy")
 
 
-def starts(attacker: Attacker, page: Page) -> None:
+def starts(page: Page) -> None:
     """Five references at the limit of pixels, without a face, and five over it."""
     for side in (3500, 8000):
         file = page.upload("a.png", bomb_picture(side))
@@ -117,34 +162,64 @@ def starts(attacker: Attacker, page: Page) -> None:
         page.start([file] * 5)
 
 
-def bodies(attacker: Attacker, page: Page) -> None:
+def frames(page: Page) -> None:
+    """Frames as large as they may be, one after the other, in as many attempts as are allowed."""
+    token, shown, *_ = page.start([page.upload("a.png", photograph(STRANGERS + next(_numbers)))])
+    if not token:
+        raise RefusedError(429, shown)
+    while token:
+        token = page.frame(large_frame(), token)[0]
+
+
+def bodies(page: Page) -> None:
     """21 MB of empty lists."""
-    answer = page.http.post("/api/start", content=b'{"photographs": [' + b"[]," * (7 * MEGABYTE) + b"[]]}")
+    answer = page.http.post("/api/start", content=lists())
     raise RefusedError(answer.status_code, answer.text)
 
 
-def poisoned(attacker: Attacker, page: Page) -> None:
+def poisoned(page: Page) -> None:
     """Names of pages and sessions that no program expects."""
     for path in ("/gradio_api/queue/join", "/api/given"):
         page.http.post(path, content=b'{"page": "\\ud800", "session_hash": "\\ud800", "fn_index": 1000000000}')
     page.http.get("/api/page", params={"page": "x" * 60_000})
 
 
-def uploads(attacker: Attacker, page: Page) -> None:
+def uploads(page: Page) -> None:
     """As much as is taken, and uploads that break off half way."""
-    host, port = page.http.base_url.host, page.http.base_url.port
-    with socket.create_connection((host, port), source_address=(ATTACKER, 0)) as connection:
+    address = (page.http.base_url.host, page.http.base_url.port)
+    with socket.create_connection(address, ATTACKER_WAITS, (page.source, 0)) as connection:
         connection.sendall(
-            f"POST /gradio_api/upload HTTP/1.1\r\nHost: {host}\r\nContent-Length: 20000000\r\n"
-            "Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\nContent-Disposition: form-data; "
-            'name="files"; filename="a"\r\n\r\n'.encode()
-            + bytes(MEGABYTE)
+            b"POST /gradio_api/upload HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 20000000\r\n"
+            b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\nContent-Disposition: form-data; "
+            b'name="files"; filename="a"\r\n\r\n' + bytes(MEGABYTE)
         )
     for _ in range(3):
         page.upload("a.bin", bytes(10 * MEGABYTE))
 
 
-ATTACKS = {"clips": clips, "starts": starts, "bodies": bodies, "poisoned names": poisoned, "uploads": uploads}
+def slow(page: Page) -> None:
+    """Connections without a request, and heads and bodies that never end."""
+    head = b"POST /api/start HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\n{"
+    address = (page.http.base_url.host, page.http.base_url.port)
+    with contextlib.ExitStack() as stack:
+        for number in range(100):
+            connection = stack.enter_context(socket.create_connection(address, ATTACKER_WAITS, (page.source, 0)))
+            connection.sendall((b"", head[:30], head)[number % 3])
+        time.sleep(2)
+
+
+def pages(page: Page) -> None:
+    """The page itself, again and again."""
+    for path in ("/", "/config") * 20:
+        answer = page.http.get(path)
+        if answer.status_code != 200:
+            raise RefusedError(answer.status_code, answer.text)
+
+
+ATTACKS = {
+    "clips": clips, "starts": starts, "frames": frames, "bodies": bodies, "poisoned names": poisoned,
+    "uploads": uploads, "slow clients": slow, "pages": pages,
+}  # fmt: skip
 
 
 @dataclass
@@ -159,7 +234,7 @@ def add_arguments(command) -> None:
     command.add_argument("--model", default=str(DEFAULT_MODEL), help="folder of a saved model (default: %(default)s)")
     command.add_argument("--clients", type=int, default=2, help="genuine visitors (default: %(default)s)")
     command.add_argument(
-        "--seconds", type=float, default=60, help="for the quiet server and each attack (default: %(default)g)"
+        "--seconds", type=float, default=20, help="for each attack, and half of it for a quiet phase (default: 20)"
     )
     command.add_argument("--minutes", type=float, default=5, help="of all attacks together (default: %(default)g)")
     command.add_argument("--crowd", type=int, default=20, help="attempts beside an attacker (default: %(default)s)")
@@ -168,28 +243,56 @@ def add_arguments(command) -> None:
 def run(arguments) -> dict:
     if arguments.clients < 1 or arguments.crowd < 0 or not (arguments.seconds > 0 and arguments.minutes > 0):
         raise ValueError("--clients: at least 1; --crowd: at least 0; --seconds and --minutes: more than 0")
+    if sys.platform != "linux":
+        raise ValueError("needs Linux: the attacker comes from an address of its own")
     people = people_of(arguments.clients, ["Now smile"])
+    crowd = [Person(CROWD + number, ["Now smile"], frames=60) for number in range(arguments.crowd)]
+    for build in (lists, large_frame, bomb_picture):
+        build()
+    bomb_clip(1000, 1500)
+    result = {"complete": False, "seconds": arguments.seconds, "minutes": arguments.minutes, "rows": {}}
+
+    def done(name: str, row: dict) -> None:
+        result["rows"][name] = row
+        print(
+            f"{time.strftime('%H:%M:%S')} {name}: {row['frames']} frames, {row['frame_ms']['p50']:.0f} ms",
+            file=sys.stderr,
+            flush=True,
+        )
+        if arguments.json:
+            partial = {"machine": machine(arguments.device)} | result
+            arguments.json.write_text(json.dumps(partial, indent=1) + "\n", encoding="utf-8")
+
     with Server(arguments.model, "--challenge", "happy") as server:
-        _genuine(server, people, 15)  # warm
-        rows = {"quiet": _row(_genuine(server, people, arguments.seconds))}
-        for name, attack in tqdm(ATTACKS.items(), leave=False):
-            with Attacker(server, [attack]) as attacker:
-                rows[name] = _row(_genuine(server, people, arguments.seconds)) | {"attacker": dict(attacker.answers)}
+        _genuine(server, people, 10)  # warm
+
+        def quiet(number: int) -> None:
+            done(f"quiet {number}", _row(_genuine(server, people, arguments.seconds / 2)))
+
+        quiet(0)
+        for number, (name, attack) in enumerate(ATTACKS.items()):
+            with Attacker(server.address, [attack], 10 + number) as attacker:
+                seen = _genuine(server, people, arguments.seconds)
+            around = [f"quiet {number}", f"quiet {number + 1}"]
+            done(name, _row(seen) | {"attacker": dict(attacker.answers), "quiet": around})
+            quiet(number + 1)
         before = server.memory()
-        with Attacker(server, list(ATTACKS.values())) as attacker:
-            rows["all together"] = _row(_genuine(server, people, 60 * arguments.minutes))
-            rows["all together"]["attacker"] = dict(attacker.answers)
+        with Attacker(server.address, list(ATTACKS.values()), 9) as attacker:
+            seen = _genuine(server, people, 60 * arguments.minutes)
             during = server.memory()
-            crowd = _crowd(server, arguments.crowd)
+            decided = _crowd(server, crowd)
+        last = f"quiet {len(ATTACKS)}"
+        done("all together", _row(seen) | {"attacker": dict(attacker.answers), "quiet": [last, last]})
+        result["crowd"] = {
+            "attempts": len(crowd), "decisions": dict(decided.decisions), "errors": decided.errors,
+        }  # fmt: skip
         time.sleep(60)
-        after, tracebacks, left = server.memory(), server.log().count("Traceback"), len(server.files())
-    return {
-        "rows": rows,
-        "crowd": {"attempts": arguments.crowd, "decisions": dict(crowd.decisions), "errors": crowd.errors},
-        "memory_mib": {"before": before, "during": during, "minute_after": after, "growth": after / before - 1},
-        "tracebacks": tracebacks,
-        "files_left": left,
-    }
+        after = server.memory()
+        result["memory_mib"] = {
+            "before": before, "during": during, "minute_after": after, "growth": after / before - 1,
+        }  # fmt: skip
+        result |= {"tracebacks": server.log().count("Traceback"), "files_left": len(server.files()), "complete": True}
+    return result
 
 
 def _genuine(server: Server, people: list[Person], seconds: float) -> _Seen:
@@ -206,27 +309,29 @@ def _genuine(server: Server, people: list[Person], seconds: float) -> _Seen:
     return _together(tallies)
 
 
-def _crowd(server: Server, count: int) -> _Seen:
-    """That many attempts at the same time, each from an address of its own, until all are decided."""
-    tallies = [Tally() for _ in range(count)]
+def _crowd(server: Server, people: list[Person]) -> _Seen:
+    """An attempt of each at the same time, from an address of its own, until all are decided."""
+    tallies = [Tally() for _ in people]
 
-    def one(number: int) -> None:
-        page = Page(server.address, source_of(100 + number), timeout=120)
+    def one(number: int, person: Person, tally: Tally) -> None:
+        page = Page(server.address, source_of(100 + number), timeout=60)
         try:
-            files = [page.upload("me.png", photograph(CROWD + number))]
-            attempt(page, files, time.monotonic() + 180, 0.5, people[number], tallies[number])
+            files = [page.upload("me.png", photograph(person.number))]
+            attempt(page, files, time.monotonic() + 180, CROWD_FRAME_SECONDS, person, tally)
         except (RefusedError, httpx.HTTPError) as error:
-            tallies[number].errors.append(f"{type(error).__name__}: {error}")
+            tally.errors.append(f"{type(error).__name__}: {error}")
         finally:
             page.close()
 
-    people = [Person(CROWD + number, ["Now smile"]) for number in range(count)]
-    threads = [threading.Thread(target=one, args=[number]) for number in range(count)]
+    threads = [
+        threading.Thread(target=one, args=(number, person, tally))
+        for number, (person, tally) in enumerate(zip(people, tallies, strict=True))
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return _together(tallies)
+    return _together([tally for tally in tallies if tally.answers or tally.errors])  # who never began is not decided
 
 
 def _together(tallies: list[Tally]) -> _Seen:
@@ -250,21 +355,40 @@ def _row(seen: _Seen) -> dict:
     }
 
 
+def ratios(result: dict) -> dict[str, dict[str, float]]:
+    """Of each attack: the genuine visitors' median times over those of the quiet phases around it."""
+    rows = result["rows"]
+
+    def ratio(row: dict, time_of: Callable[[dict], float]) -> float:
+        quiet = statistics.mean(time_of(rows[name]) for name in row["quiet"])
+        return time_of(row) / quiet if quiet else float("nan")
+
+    return {
+        name: {
+            "frame": ratio(row, lambda row: row["frame_ms"]["p50"]),
+            "frame_p95": ratio(row, lambda row: row["frame_ms"]["p95"]),
+            "start": ratio(row, lambda row: row["start_ms"]),
+        }
+        for name, row in rows.items()
+        if "quiet" in row
+    }
+
+
 def text(result: dict) -> str:
     headers = (
         "beside", "frames", "answer ms", "95 %", "ratio", "starts", "ms", "ratio", "decided", "errors", "attacker got",
     )  # fmt: skip
-    quiet, rows = result["rows"]["quiet"], []
+    slower, rows = ratios(result), []
     for name, row in result["rows"].items():
         rows.append((
             name, str(row["frames"]), f"{row['frame_ms']['p50']:.0f}", f"{row['frame_ms']['p95']:.0f}",
-            f"{row['frame_ms']['p50'] / (quiet['frame_ms']['p50'] or 1):.2f}", str(row["starts"]),
-            f"{row['start_ms']:.0f}", f"{row['start_ms'] / (quiet['start_ms'] or 1):.2f}",
-            str(sum(row["decisions"].values())), str(len(row["errors"])),
+            f"{slower[name]['frame']:.2f}" if name in slower else "", str(row["starts"]), f"{row['start_ms']:.0f}",
+            f"{slower[name]['start']:.2f}" if name in slower else "", str(sum(row["decisions"].values())),
+            str(len(row["errors"])),
             ", ".join(f"{status} {count}x" for status, count in sorted(row.get("attacker", {}).items())),
         ))  # fmt: skip
     memory, crowd = result["memory_mib"], result["crowd"]
-    worst = max(row["frame_ms"]["p50"] / (quiet["frame_ms"]["p50"] or 1) for row in result["rows"].values())
+    worst = max(one["frame"] for one in slower.values())
     return "\n".join([
         table(headers, rows),
         f"attempts of {crowd['attempts']} people beside all attacks, decided: {sum(crowd['decisions'].values())} "

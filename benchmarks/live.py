@@ -38,6 +38,7 @@ MOST_GROWTH = 0.05  # target: memory of the last minute over that of the first
 LIVE_FRAMES = 25.0  # target: frames/s the server can take from one client
 MOST_SECONDS_TO_READY = 10.0  # target: from the command to the first page
 MOST_SMILE_SECONDS = 1.0  # target: from an expression shown to its step passed, for one client
+SECONDS_TO_START = 300  # after which it is given up, on the busiest machine
 ATTEMPTS_PER_PAGE = 5  # then a client opens another page
 WIDTH, HEIGHT = 640, 480
 DIFFERENT_FRAMES = 200  # of a face at rest: more than an attempt takes
@@ -70,7 +71,7 @@ class Page:
     def __init__(self, server: str, source: str = "127.0.0.1", timeout: float = 60):
         transport = httpx.HTTPTransport(local_address=source)
         self.http = httpx.Client(base_url=server, timeout=timeout, transport=transport)
-        self.name = uuid.uuid4().hex
+        self.name, self.source = uuid.uuid4().hex, source
         # The server takes the end of this connection for the page being closed.
         self._open = self.http.stream("GET", "/api/page", params={"page": self.name})
         self._open.__enter__()
@@ -126,7 +127,7 @@ class Server:
         self.seconds_to_ready = self._wait()
 
     def _wait(self) -> float:
-        while time.monotonic() - self.began < 120:
+        while time.monotonic() - self.began < SECONDS_TO_START:
             if self.process.poll() is not None:
                 raise RuntimeError(f"app.py ended with status {self.process.returncode}: {self.log()}")
             try:
@@ -135,7 +136,7 @@ class Server:
             except httpx.HTTPError:
                 time.sleep(0.1)
         self.close()
-        raise RuntimeError("app.py did not answer within 120 s")
+        raise RuntimeError(f"app.py did not answer within {SECONDS_TO_START} s")
 
     def memory(self) -> float:
         """MiB of memory that are the process's own: resident, less what it shares with files."""
@@ -199,15 +200,16 @@ class Person:
     Args:
         number: which of the drawn people.
         actions: of ACTIONS, that may be asked for.
+        frames: different ones of the face at rest, and about as many of each action: more than a step takes.
     """
 
-    def __init__(self, number: int, actions: Sequence[str] = tuple(ACTIONS)):
+    def __init__(self, number: int, actions: Sequence[str] = tuple(ACTIONS), frames: int = DIFFERENT_FRAMES):
         self.number = number
-        self._frames = {None: [frames_of(number, "neutral")]}
+        self._frames = {None: [frames_of(number, "neutral", count=frames)]}
         for name in actions:
             expression, yaw = ACTIONS[name]
             shares = np.linspace(0, 1, CHANGES + 1)[1:]
-            counts = [*[DIFFERENT_FRAMES // 8] * (CHANGES - 1), DIFFERENT_FRAMES // 2]
+            counts = [*[frames // 8] * (CHANGES - 1), frames // 2]
             self._frames[name] = [
                 frames_of(number, expression, share, yaw * share, count)
                 for share, count in zip(shares, counts, strict=True)

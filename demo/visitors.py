@@ -56,19 +56,20 @@ class Turns:
     """Places for work that takes long, given to the waiting visitors in rotation. For one event loop.
 
     However much one visitor asks for, another waits for one piece of it at most. The work is done in threads of their
-    own at a low priority, so that frames of live attempts go before it.
+    own.
 
     Args:
         places: how many are at work at the same time.
         each: most that wait, of one visitor.
         all: most that wait.
+        background: at a low priority, so that frames of live attempts go before it.
     """
 
-    def __init__(self, places: int, each: int, all: int):
+    def __init__(self, places: int, each: int, all: int, background: bool = True):
         self.each, self.all = each, all
         self._free = places
         self._waiting: OrderedDict[str, deque[asyncio.Event]] = OrderedDict()  # whose turn is next stands first
-        self._threads = ThreadPoolExecutor(places, initializer=_step_back)
+        self._threads = ThreadPoolExecutor(places, initializer=_step_back if background else None)
 
     async def run(self, visitor: str, function: Callable, *arguments):
         """The function's result, from a thread, when it is the visitor's turn.
