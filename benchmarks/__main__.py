@@ -7,6 +7,7 @@
     python -m benchmarks loading --data corpora/drawn:train
     python -m benchmarks training --data corpora/drawn:train --steps 20
     python -m benchmarks prepare lfw DATA/lfw
+    python -m benchmarks page
     python -m benchmarks onnx --data corpora/lfw --split 9
 
 inference  a camera frame from picture to decision, against MTCNN, InceptionResnetV1 and a second network: frames/s
@@ -17,6 +18,7 @@ hostile    the demo's server beside an attacker: genuine visitors' response time
 onnx       the network alone, PyTorch against its exported graph in 32 and in 8 bits: milliseconds, size, accuracy
 prepare    faces found, aligned and written, against facenet-pytorch's MTCNN in a loop: photographs/s, the same faces
 training   the training loop against a plain one with the same network: images/s, share of time waiting for data
+page       the tables of docs/demo.md, from numbers that were saved
 
 Compare the ratios: times depend on the machine and its other load, so both sides of a ratio are measured in turn.
 OMP_NUM_THREADS sets the threads, --device cpu ignores a GPU, --json FILE saves the numbers.
@@ -30,7 +32,7 @@ from pathlib import Path
 import torch
 from huggingface_hub.errors import StrictDataclassError
 
-from benchmarks import hostile, inference, live, loading, loss, onnx, prepare, training
+from benchmarks import hostile, inference, live, loading, loss, onnx, page, prepare, training
 from benchmarks.report import machine, machine_text
 from train.loop import Stopped
 
@@ -42,8 +44,11 @@ BENCHMARKS = {
 
 def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
-    benchmark = BENCHMARKS[arguments.command]
     try:
+        if arguments.command == "page":
+            page.write(arguments.results, arguments.page)
+            return 0
+        benchmark = BENCHMARKS[arguments.command]
         if arguments.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("--device cuda: PyTorch finds no GPU here")
         if arguments.json and not arguments.json.parent.is_dir():  # fail before the work, not after it
@@ -68,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    for name, benchmark in BENCHMARKS.items():
+    for name, benchmark in {**BENCHMARKS, "page": page}.items():
         command = commands.add_parser(
             name,
             help=benchmark.__doc__.splitlines()[0],
@@ -76,6 +81,8 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         benchmark.add_arguments(command)
+        if benchmark is page:
+            continue
         command.add_argument(
             "--device", default=device, choices=("cpu", "cuda"), help="where to run (default here: %(default)s)"
         )

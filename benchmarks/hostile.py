@@ -40,6 +40,7 @@ MOST_SLOWDOWN = 2.0  # target: median of the answer times beside an attack, over
 MOST_LEFT = 0.10  # target: memory a minute after the attacks, over that before them
 CROWD, STRANGERS = 300, 400  # the first of the drawn people of whom it is made, and of those the attacker shows
 CROWD_FRAME_SECONDS = 0.5
+MINUTE = 60  # seconds, after which memory has to be back
 THREADS = 8  # of the attacker
 MEGABYTE = 1_000_000
 ATTACKER_WAITS = 10.0  # seconds for an answer, then it asks something else
@@ -286,7 +287,7 @@ def run(arguments) -> dict:
         result["crowd"] = {
             "attempts": len(crowd), "decisions": dict(decided.decisions), "errors": decided.errors,
         }  # fmt: skip
-        time.sleep(60)
+        time.sleep(MINUTE)
         after = server.memory()
         result["memory_mib"] = {
             "before": before, "during": during, "minute_after": after, "growth": after / before - 1,

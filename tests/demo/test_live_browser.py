@@ -31,11 +31,25 @@ def reference_of(folder: Path, person: int) -> Path:
     return path
 
 
-def open_page(chromium, address: str, reference: Path, size=(1280, 900)):
-    """A page with the reference uploaded and found good."""
-    page = chromium.new_context(
+# No two pictures of a camera are the same, but a film begins anew where a slow machine has not come to an end.
+NOISE = """
+const draw = CanvasRenderingContext2D.prototype.drawImage;
+CanvasRenderingContext2D.prototype.drawImage = function (...all) {
+  draw.apply(this, all);
+  this.fillStyle = `rgb(${[0, 0, 0].map(() => Math.floor(256 * Math.random()))})`;
+  this.fillRect(0, 0, 16, 16);
+};
+"""
+
+
+def open_page(chromium, address: str, reference: Path, size=(1280, 900), noise: bool = True):
+    """A page with the reference uploaded and found good. noise: no frame is like another, as from a camera."""
+    context = chromium.new_context(
         permissions=["camera"], viewport=dict(zip(("width", "height"), size, strict=True))
-    ).new_page()
+    )  # fmt: skip
+    if noise:
+        context.add_init_script(NOISE)
+    page = context.new_page()
     page.goto(address)
     page.locator("#reference input[type=file]").first.set_input_files(reference)
     page.locator("#note .note.good, #note .note.fair").wait_for(timeout=30_000)
@@ -65,12 +79,12 @@ def unless_too_slow(once: Callable[[], list[tuple[str, str]]]) -> list[tuple[str
     pytest.skip("this machine is too busy to follow a face in a browser")
 
 
-def attempt(browser, address: str, reference: Path, video: Path) -> tuple[str, str]:
+def attempt(browser, address: str, reference: Path, video: Path, noise: bool = True) -> tuple[str, str]:
     """Upload, press Start, wait: the decision's CSS class and its text."""
 
     def once() -> list[tuple[str, str]]:
         with browser(video) as chromium:
-            page = open_page(chromium, address, reference)
+            page = open_page(chromium, address, reference, noise=noise)
             page.locator("#start").click()
             return [decided(page)]
 
@@ -141,8 +155,7 @@ def test_a_photograph_that_is_turned(browser, turning_server, tmp_path):
         scenes.append(([turned], 0.12))
     video = film(tmp_path / "cam.mjpeg", scenes)
     kind, text = attempt(browser, turning_server.address, reference_of(tmp_path, PERSON), video)
-    # the film begins anew before the time of a slow step is over
-    reasons = ("time was over", "was not seen", "stood still or repeated")
+    reasons = ("time was over", "was not seen")
     assert kind == "card rejected" and any(reason in text for reason in reasons), text
 
 
@@ -167,7 +180,7 @@ def test_a_second_face_enters(browser, server, tmp_path):
 
 def test_a_frozen_stream(browser, server, tmp_path):
     video = film(tmp_path / "cam.mjpeg", [([drawn(OTHERS[0], "neutral")], 10)], still=True)
-    kind, text = attempt(browser, server.address, reference_of(tmp_path, OTHERS[0]), video)
+    kind, text = attempt(browser, server.address, reference_of(tmp_path, OTHERS[0]), video, noise=False)
     assert (kind, "stood still or repeated" in text) == ("card rejected", True)
 
 
