@@ -1,10 +1,10 @@
 """The demo's server under attack: what genuine visitors notice of one who means harm, and what stays in memory.
 
-Starts `python app.py` in a process of its own. Genuine visitors do what people do (`python -m benchmarks live`), alone
-and beside each attack in turn: the ratio is that of their answer times to those of the quiet phases before and after,
-so that other load of the machine counts on both sides. Then all attacks together, with a crowd of twenty people whose
-attempts all have to be decided, and the server's memory before, at the end and a minute after. The attacker is a
-process of its own that is ended with its phase, whatever it waits for. Linux, since it comes from other addresses.
+Starts `python app.py` in a process of its own. Genuine visitors do what people do (`python -m benchmarks live`) all the
+time, alone and beside each attack in turn: the ratio is that of their answer times to those of the quiet phases before
+and after, so that other load of the machine counts on both sides. Then all attacks together, with a crowd of twenty
+people whose attempts all have to be decided, and the server's memory before, at the end and a minute after. Attackers
+are processes of their own that end with their phase, whatever they wait for. Linux: they come from other addresses.
 
 A line for each phase goes to stderr as it ends, and with --json FILE what is known so far to FILE.
 """
@@ -39,7 +39,8 @@ from benchmarks.report import machine, table, target_text
 MOST_SLOWDOWN = 2.0  # target: median of the answer times beside an attack, over that of the quiet server
 MOST_LEFT = 0.10  # target: memory a minute after the attacks, over that before them
 CROWD, STRANGERS = 300, 400  # the first of the drawn people of whom it is made, and of those the attacker shows
-CROWD_FRAME_SECONDS = 0.5
+CROWD_FRAME_SECONDS, CROWD_SECONDS = 0.5, 180.0  # between the frames of each; for all
+FIRST_FRAMES_SECONDS = 120.0
 MINUTE = 60  # seconds, after which memory has to be back
 THREADS = 8  # of the attacker
 MEGABYTE = 1_000_000
@@ -96,6 +97,8 @@ _numbers = itertools.count()
 class Attacker:
     """Repeats attacks in several threads of another process. What is answered is counted by status.
 
+    Made before there are threads here, for the process is a copy of this one; it waits for its `with`.
+
     Args:
         server: its address.
         attacks: each comes from an address of its own.
@@ -108,12 +111,14 @@ class Attacker:
     def __init__(self, server: str, attacks: list[Callable[[Page], None]], network: int):
         self.answers: Counter[str] = Counter()
         context = multiprocessing.get_context("fork")
-        self._end = context.Event()
+        self._begin, self._end = context.Event(), context.Event()
         self._told, tells = context.Pipe(duplex=False)
-        self._process = context.Process(target=_attack, args=(server, attacks, network, self._end, tells))
+        arguments = (server, attacks, network, self._begin, self._end, tells)
+        self._process = context.Process(target=_attack, args=arguments, daemon=True)
+        self._process.start()
 
     def __enter__(self) -> "Attacker":
-        self._process.start()
+        self._begin.set()
         return self
 
     def __exit__(self, *_) -> None:
@@ -125,8 +130,9 @@ class Attacker:
         self._process.join()
 
 
-def _attack(server: str, attacks: list[Callable[[Page], None]], network: int, end, tells) -> None:
+def _attack(server: str, attacks: list[Callable[[Page], None]], network: int, begin, end, tells) -> None:
     answers: Counter[str] = Counter()
+    begin.wait()
 
     def repeat(number: int) -> None:
         while not end.is_set():
@@ -247,7 +253,7 @@ def run(arguments) -> dict:
     if sys.platform != "linux":
         raise ValueError("needs Linux: the attacker comes from an address of its own")
     people = people_of(arguments.clients, ["Now smile"])
-    crowd = [Person(CROWD + number, ["Now smile"], frames=60) for number in range(arguments.crowd)]
+    crowd = [Person(CROWD + number, ["Now smile"], frames=40) for number in range(arguments.crowd)]
     for build in (lists, large_frame, bomb_picture):
         build()
     bomb_clip(1000, 1500)
@@ -264,26 +270,32 @@ def run(arguments) -> dict:
             partial = {"machine": machine(arguments.device)} | result
             arguments.json.write_text(json.dumps(partial, indent=1) + "\n", encoding="utf-8")
 
-    with Server(arguments.model, "--challenge", "happy") as server:
-        _genuine(server, people, 10)  # warm
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(Server(arguments.model, "--challenge", "happy"))
+        networks = itertools.count(10)
+        attackers = {name: Attacker(server.address, [attack], next(networks)) for name, attack in ATTACKS.items()}
+        together = Attacker(server.address, list(ATTACKS.values()), 9)
+        genuine = stack.enter_context(_Genuine(server.address, people))
 
         def quiet(number: int) -> None:
-            done(f"quiet {number}", _row(_genuine(server, people, arguments.seconds / 2)))
+            done(f"quiet {number}", _row(genuine.during(arguments.seconds / 2)))
 
+        genuine.during(arguments.seconds / 2)  # warm
+        genuine.wait_for_frames()
         quiet(0)
-        for number, (name, attack) in enumerate(ATTACKS.items()):
-            with Attacker(server.address, [attack], 10 + number) as attacker:
-                seen = _genuine(server, people, arguments.seconds)
+        for number, (name, attacker) in enumerate(attackers.items()):
+            with attacker:
+                seen = genuine.during(arguments.seconds)
             around = [f"quiet {number}", f"quiet {number + 1}"]
             done(name, _row(seen) | {"attacker": dict(attacker.answers), "quiet": around})
             quiet(number + 1)
         before = server.memory()
-        with Attacker(server.address, list(ATTACKS.values()), 9) as attacker:
-            seen = _genuine(server, people, 60 * arguments.minutes)
+        with together:
+            seen = genuine.during(60 * arguments.minutes)
             during = server.memory()
             decided = _crowd(server, crowd)
         last = f"quiet {len(ATTACKS)}"
-        done("all together", _row(seen) | {"attacker": dict(attacker.answers), "quiet": [last, last]})
+        done("all together", _row(seen) | {"attacker": dict(together.answers), "quiet": [last, last]})
         result["crowd"] = {
             "attempts": len(crowd), "decisions": dict(decided.decisions), "errors": decided.errors,
         }  # fmt: skip
@@ -292,33 +304,59 @@ def run(arguments) -> dict:
         result["memory_mib"] = {
             "before": before, "during": during, "minute_after": after, "growth": after / before - 1,
         }  # fmt: skip
-        result |= {"tracebacks": server.log().count("Traceback"), "files_left": len(server.files()), "complete": True}
+        result |= {"tracebacks": server.log().count("Traceback"), "complete": True}
     return result
 
 
-def _genuine(server: Server, people: list[Person], seconds: float) -> _Seen:
-    tallies = [Tally() for _ in people]
-    until = time.monotonic() + seconds
-    threads = [
-        threading.Thread(target=visit, args=(server.address, until, 0.1, number, person, tally))
-        for (number, person), tally in zip(enumerate(people), tallies, strict=True)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return _together(tallies)
+class _Genuine:
+    """Visitors who come one after the other to the end, each from an address of its own."""
+
+    def __init__(self, address: str, people: list[Person]):
+        self._end = threading.Event()
+        self._tallies = [Tally() for _ in people]
+        self._threads = [
+            threading.Thread(target=visit, args=(address, lambda: not self._end.is_set(), 0.1, number, person, tally))
+            for (number, person), tally in zip(enumerate(people), self._tallies, strict=True)
+        ]
+
+    def __enter__(self) -> "_Genuine":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._end.set()
+        for thread in self._threads:
+            thread.join()
+
+    def wait_for_frames(self) -> None:
+        """Until every visitor has had answers: a busy machine takes its time for the first ones."""
+        until = time.monotonic() + FIRST_FRAMES_SECONDS
+        while not all(tally.answers for tally in self._tallies) and time.monotonic() < until:
+            time.sleep(0.2)
+
+    def during(self, seconds: float) -> _Seen:
+        """What they see in that time."""
+        before = [_together([tally]) for tally in self._tallies]
+        time.sleep(seconds)
+        seen = _Seen()
+        for tally, old in zip(self._tallies, before, strict=True):
+            seen.frames += tally.answers[len(old.frames) :]
+            seen.starts += tally.starts[len(old.starts) :]
+            seen.decisions.update(Counter(tally.decisions) - old.decisions)
+            seen.errors += tally.errors[len(old.errors) :]
+        return seen
 
 
 def _crowd(server: Server, people: list[Person]) -> _Seen:
     """An attempt of each at the same time, from an address of its own, until all are decided."""
-    tallies = [Tally() for _ in people]
+    tallies, until = [Tally() for _ in people], time.monotonic() + CROWD_SECONDS
 
     def one(number: int, person: Person, tally: Tally) -> None:
         page = Page(server.address, source_of(100 + number), timeout=60)
         try:
             files = [page.upload("me.png", photograph(person.number))]
-            attempt(page, files, time.monotonic() + 180, CROWD_FRAME_SECONDS, person, tally)
+            attempt(page, files, lambda: time.monotonic() < until, CROWD_FRAME_SECONDS, person, tally)
         except (RefusedError, httpx.HTTPError) as error:
             tally.errors.append(f"{type(error).__name__}: {error}")
         finally:
@@ -399,6 +437,6 @@ def text(result: dict) -> str:
         f"{memory['minute_after']:.0f} a minute later",
         target_text("answer time of a frame beside an attack, over quiet", worst, MOST_SLOWDOWN, at_least=False),
         target_text("growth of memory a minute after", memory["growth"], MOST_LEFT, at_least=False),
-        f"errors in the server's log: {result['tracebacks']}, files left: {result['files_left']}",
+        f"errors in the server's log: {result['tracebacks']}",
         *sorted({error for row in result["rows"].values() for error in row["errors"]} | set(crowd["errors"]))[:5],
     ])  # fmt: skip

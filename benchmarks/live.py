@@ -19,7 +19,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -244,30 +244,34 @@ def people_of(clients: int, actions: Sequence[str] = tuple(ACTIONS)) -> list[Per
     return [Person(face, actions) for face in tqdm(faces, desc="drawing", leave=False)]
 
 
-def visit(address: str, until: float, frame_seconds: float, number: int, person: Person, tally: Tally) -> None:
-    """One client: page after page, a few attempts on each, until the time is over."""
-    while time.monotonic() < until:
+def visit(
+    address: str, goes_on: Callable[[], bool], frame_seconds: float, number: int, person: Person, tally: Tally
+) -> None:
+    """One client: page after page, a few attempts on each, as long as it goes on."""
+    while goes_on():
         page = Page(address, source=source_of(number))
         try:
             files = [page.upload(f"reference_{page.name}.png", photograph(person.number))]
             page.ask("reference", photographs=files)
             for _ in range(ATTEMPTS_PER_PAGE):
-                if time.monotonic() >= until:
+                if not goes_on():
                     break
-                attempt(page, files, until, frame_seconds, person, tally)
+                attempt(page, files, goes_on, frame_seconds, person, tally)
         except (RefusedError, httpx.HTTPError) as error:
             tally.errors.append(f"{type(error).__name__}: {error}")
         finally:
             page.close()
 
 
-def attempt(page: Page, files: list, until: float, frame_seconds: float, person: Person, tally: Tally) -> None:
-    """Press Start and do what the page asks until it has decided, or the time is over."""
+def attempt(
+    page: Page, files: list, goes_on: Callable[[], bool], frame_seconds: float, person: Person, tally: Tally
+) -> None:
+    """Press Start and do what the page asks until it has decided, or it does not go on."""
     pressed = time.monotonic()
     token, shown = page.start(files)[:2]
     tally.starts.append(time.monotonic() - pressed)
     due, smiling = time.monotonic(), None
-    while token and time.monotonic() < until:
+    while token and goes_on():
         sent = time.monotonic()
         frame = person.frame(shown, sent)
         smiling = (smiling or sent) if "Now smile" in shown and (smiling or person.whole) else None
@@ -330,7 +334,9 @@ def _row(server: Server, clients: int, frame_seconds: float, seconds: float, peo
     tallies = [Tally() for _ in range(clients)]
     until = time.monotonic() + seconds
     threads = [
-        threading.Thread(target=visit, args=(server.address, until, frame_seconds, *client, tally))
+        threading.Thread(
+            target=visit, args=(server.address, lambda: time.monotonic() < until, frame_seconds, *client, tally)
+        )
         for client, tally in zip(enumerate(people), tallies, strict=False)
     ]
     for thread in threads:

@@ -74,7 +74,7 @@ def hostile_table(result: dict) -> str:
         f"{sum(crowd['decisions'].values())} ({reasons}), with {len(crowd['errors'])} errors. The server's memory "
         f"was {memory['before']:.0f} MiB before, {memory['during']:.0f} MiB after {result['minutes']:g} minutes of all "
         f"attacks, and {memory['minute_after']:.0f} MiB a minute later ({100 * memory['growth']:+.0f} %). Tracebacks "
-        f"in its log: {result['tracebacks']}; files left: {result['files_left']}."
+        f"in its log: {result['tracebacks']}."
     )
     return f"{_markdown(headers, rows)}\n\n{sentences}{_measured(result)}"
 

@@ -218,7 +218,7 @@ def test_the_page_has_the_numbers_that_were_saved(tmp_path, repository):
     measured = {
         "machine": machine, "complete": True, "minutes": 5, "rows": {"quiet 0": row, "clips": attacked, "quiet 1": row},
         "crowd": {"attempts": 20, "decisions": {"Accepted": 19, "slow": 1}, "errors": []}, "tracebacks": 0,
-        "memory_mib": {"before": 700, "during": 900, "minute_after": 707, "growth": 0.01}, "files_left": 0,
+        "memory_mib": {"before": 700, "during": 900, "minute_after": 707, "growth": 0.01},
     }  # fmt: skip
     speed = {"machine": machine, "rows": [{"frames_per_second": 10.0 * n, "ratio": 1.0 * n} for n in (1, 2, 4)]}
     (tmp_path / "inference.json").write_text(json.dumps(speed))

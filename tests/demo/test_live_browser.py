@@ -18,6 +18,10 @@ LONDON_STRANGER = "107"
 # who look unlike each other: a face may fail a few times before it has to wait
 PERSON, STRANGER, *OTHERS = WELL_KNOWN
 CAMERA_IS_OFF = "document.getElementById('camera').srcObject === null"
+BOTH_ON_THE_SCREEN = """() => {
+  const [above, below] = ["instruction", "camera"].map((id) => document.getElementById(id).getBoundingClientRect());
+  return above.top > -5 && below.bottom < innerHeight + 5 && below.height > 100;
+}"""
 UNUSABLE = {
     "two.png": "Several faces were found",
     "nobody.png": "No face was found",
@@ -334,7 +338,8 @@ def test_uploads_of_the_other_tabs_are_deleted_on_leaving(browser, server, tmp_p
 
 
 def test_by_keyboard_on_a_phone_in_the_dark(browser, server, tmp_path):
-    """Start is reached and pressed by keyboard; nothing is wider than a phone; what is said is announced."""
+    """Start is reached and pressed by keyboard; nothing is wider than a phone; what is said is announced, and stands
+    on one screen with the camera's picture."""
     with browser(film(tmp_path / "cam.mjpeg", [([], 3)])) as chromium:
         page = open_page(chromium, server.address, reference_of(tmp_path, OTHERS[0]), size=(390, 844))
         page.emulate_media(color_scheme="dark")
@@ -345,6 +350,7 @@ def test_by_keyboard_on_a_phone_in_the_dark(browser, server, tmp_path):
                 break
         page.keyboard.press("Enter")
         page.locator(".card.ask").wait_for(timeout=30_000)
+        page.wait_for_function(BOTH_ON_THE_SCREEN, timeout=30_000)
         assert page.locator("#instruction").get_attribute("aria-live") == "assertive"
         assert page.locator("#note").get_attribute("aria-live") == "polite"
 
