@@ -13,6 +13,7 @@ import contextlib
 import io
 import itertools
 import json
+import math
 import multiprocessing
 import os
 import socket
@@ -41,6 +42,7 @@ MOST_LEFT = 0.10  # target: memory a minute after the attacks, over that before 
 CROWD, STRANGERS = 300, 400  # the first of the drawn people of whom it is made, and of those the attacker shows
 CROWD_FRAME_SECONDS, CROWD_SECONDS = 0.5, 180.0  # between the frames of each; for all
 FIRST_FRAMES_SECONDS = 120.0
+FEWEST_FRAMES = 30  # of which a median means something
 MINUTE = 60  # seconds, after which memory has to be back
 THREADS = 8  # of the attacker
 MEGABYTE = 1_000_000
@@ -78,7 +80,7 @@ def bomb_clip(side: int, frames: int, same_time: bool = False) -> bytes:
 
 @cache
 def large_frame() -> bytes:
-    """As large as a camera's frame may be, full of edges, without a face."""
+    """As large as a camera's frame may be (it is decoded at half its size), full of edges, without a face."""
     blocks = np.random.default_rng(0).integers(0, 255, (135, 240, 3), np.uint8)
     data = io.BytesIO()
     Image.fromarray(blocks).resize((1920, 1080), Image.Resampling.NEAREST).save(data, "JPEG", quality=80)
@@ -258,6 +260,7 @@ def run(arguments) -> dict:
         build()
     bomb_clip(1000, 1500)
     result = {"complete": False, "seconds": arguments.seconds, "minutes": arguments.minutes, "rows": {}}
+    result["load"] = os.getloadavg()[0]  # of the machine before: what else it was doing
 
     def done(name: str, row: dict) -> None:
         result["rows"][name] = row
@@ -395,12 +398,17 @@ def _row(seen: _Seen) -> dict:
 
 
 def ratios(result: dict) -> dict[str, dict[str, float]]:
-    """Of each attack: the genuine visitors' median times over those of the quiet phases around it."""
+    """Of each attack: the genuine visitors' median times over those of the quiet phases around it.
+
+    NaN where one of them saw less than FEWEST_FRAMES frames, or no start.
+    """
     rows = result["rows"]
 
     def ratio(row: dict, time_of: Callable[[dict], float]) -> float:
-        quiet = statistics.mean(time_of(rows[name]) for name in row["quiet"])
-        return time_of(row) / quiet if quiet else float("nan")
+        phases = [row, *(rows[name] for name in row["quiet"])]
+        if any(phase["frames"] < FEWEST_FRAMES or not time_of(phase) for phase in phases):
+            return float("nan")
+        return time_of(row) / statistics.mean(map(time_of, phases[1:]))
 
     return {
         name: {
@@ -427,7 +435,8 @@ def text(result: dict) -> str:
             ", ".join(f"{status} {count}x" for status, count in sorted(row.get("attacker", {}).items())),
         ))  # fmt: skip
     memory, crowd = result["memory_mib"], result["crowd"]
-    worst = max(one["frame"] for one in slower.values())
+    told = [one["frame"] for one in slower.values() if not math.isnan(one["frame"])]
+    worst = max(told) if len(told) == len(slower) else float("nan")
     return "\n".join([
         table(headers, rows),
         f"attempts of {crowd['attempts']} people beside all attacks, decided: {sum(crowd['decisions'].values())} "
@@ -437,6 +446,6 @@ def text(result: dict) -> str:
         f"{memory['minute_after']:.0f} a minute later",
         target_text("answer time of a frame beside an attack, over quiet", worst, MOST_SLOWDOWN, at_least=False),
         target_text("growth of memory a minute after", memory["growth"], MOST_LEFT, at_least=False),
-        f"errors in the server's log: {result['tracebacks']}",
+        f"errors in the server's log: {result['tracebacks']}; load of the machine before: {result['load']:.1f}",
         *sorted({error for row in result["rows"].values() for error in row["errors"]} | set(crowd["errors"]))[:5],
     ])  # fmt: skip

@@ -9,6 +9,7 @@ A table stands between two comments of the page that name its file of numbers.
 
 import argparse
 import json
+import math
 import re
 from pathlib import Path
 
@@ -63,9 +64,8 @@ def hostile_table(result: dict) -> str:
     for name, ratio in slower.items():
         row = result["rows"][name]
         got = ", ".join(f"{status}: {count}" for status, count in sorted(row["attacker"].items()))
-        rows.append((
-            name, str(row["frames"]), f"{row['frame_ms']['p50']:.0f}", *(f"{one:.2f}" for one in ratio.values()), got,
-        ))  # fmt: skip
+        times = ("too few" if math.isnan(one) else f"{one:.2f}" for one in ratio.values())
+        rows.append((name, str(row["frames"]), f"{row['frame_ms']['p50']:.0f}", *times, got))
     headers = ("beside", "frames", "answer, ms", "over quiet", "95 % over quiet", "start over quiet", "attacker got")
     crowd, memory = result["crowd"], result["memory_mib"]
     reasons = "; ".join(f"{count}: {reason}" for reason, count in crowd["decisions"].items())
@@ -74,7 +74,7 @@ def hostile_table(result: dict) -> str:
         f"{sum(crowd['decisions'].values())} ({reasons}), with {len(crowd['errors'])} errors. The server's memory "
         f"was {memory['before']:.0f} MiB before, {memory['during']:.0f} MiB after {result['minutes']:g} minutes of all "
         f"attacks, and {memory['minute_after']:.0f} MiB a minute later ({100 * memory['growth']:+.0f} %). Tracebacks "
-        f"in its log: {result['tracebacks']}."
+        f"in its log: {result['tracebacks']}. The machine's load before: {result['load']:.1f}."
     )
     return f"{_markdown(headers, rows)}\n\n{sentences}{_measured(result)}"
 

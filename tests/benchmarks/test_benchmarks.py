@@ -212,12 +212,12 @@ def test_preparation_is_measured_and_compared(tmp_path, capsys):
 
 def test_the_page_has_the_numbers_that_were_saved(tmp_path, repository):
     """And a run that was broken off is no measurement."""
-    row = {"frames": 9, "frame_ms": {"p50": 30.0, "p95": 60.0}, "starts": 1, "start_ms": 200.0, "decisions": {}}
+    row = {"frames": 90, "frame_ms": {"p50": 30.0, "p95": 60.0}, "starts": 1, "start_ms": 200.0, "decisions": {}}
     attacked = row | {"frame_ms": {"p50": 45.0, "p95": 60.0}, "quiet": ["quiet 0", "quiet 1"], "attacker": {"429": 7}}
     machine = {"device": "cpu", "cpu": "a processor", "cores": 2, "threads": 1, "gpu": None, "torch": "2"}
     measured = {
         "machine": machine, "complete": True, "minutes": 5, "rows": {"quiet 0": row, "clips": attacked, "quiet 1": row},
-        "crowd": {"attempts": 20, "decisions": {"Accepted": 19, "slow": 1}, "errors": []}, "tracebacks": 0,
+        "crowd": {"attempts": 20, "decisions": {"Accepted": 19, "slow": 1}, "errors": []}, "tracebacks": 0, "load": 0.5,
         "memory_mib": {"before": 700, "during": 900, "minute_after": 707, "growth": 0.01},
     }  # fmt: skip
     speed = {"machine": machine, "rows": [{"frames_per_second": 10.0 * n, "ratio": 1.0 * n} for n in (1, 2, 4)]}
@@ -231,7 +231,7 @@ def test_the_page_has_the_numbers_that_were_saved(tmp_path, repository):
     (tmp_path / "hostile.json").write_text(json.dumps(measured))
     assert main(command) == 0
     text = page.read_text(encoding="utf-8")
-    assert "| clips | 9 | 45 | 1.50 | 1.00 | 1.00 | 429: 7 |" in text
+    assert "| clips | 90 | 45 | 1.50 | 1.00 | 1.00 | 429: 7 |" in text
     assert "decided were 20 (19: Accepted; 1: slow), with 0 errors" in text and "900 MiB after 5 minutes" in text
     assert "as the page does | 40.0 | 4.00 |" in text
     assert text.count("Measured on: a processor, 1 thread on 2 cores, torch 2.") == 2

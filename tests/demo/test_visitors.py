@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import pytest
 
@@ -32,7 +33,27 @@ def order_of(places: int, asked: list[str], each: int = 20) -> list[str]:
 def test_a_visitor_waits_for_one_piece_of_another_s_work_at_most():
     assert order_of(1, [*"aaaaaaaa", "b", "c"])[:4] == ["a", "a", "b", "c"]
     assert order_of(1, [*"aaaa", *"bbbb"]) == [*"aababab", "b"]
-    assert order_of(3, [*"aaaaaaaaaaaa", "b"]).index("b") <= 6
+
+
+def test_one_visitor_does_not_take_every_place():
+    async def ask() -> list[str]:
+        turns, end, began = Turns(4, 20, all=100, background=False), threading.Event(), []
+
+        def work(visitor: str) -> None:
+            began.append(visitor)
+            end.wait(30)
+
+        waiting = [asyncio.create_task(turns.run(visitor, work, visitor)) for visitor in "aaaaabbbb"]
+        until = time.monotonic() + 30
+        while len(began) < 4 and time.monotonic() < until:
+            await asyncio.sleep(0.01)
+        first = sorted(began)
+        end.set()
+        await asyncio.gather(*waiting)
+        assert sorted(began) == [*"aaaaabbbb"]
+        return first
+
+    assert asyncio.run(ask()) == ["a", "a", "b", "b"]
 
 
 def test_too_much_is_refused_and_what_was_given_up_is_not_done():
