@@ -46,7 +46,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         if arguments.command == "page":
-            page.write(arguments.results, arguments.page)
+            for file in page.write(arguments.results, arguments.page):
+                print(f"benchmarks: no {file}: its table stays as it is", file=sys.stderr)
             return 0
         benchmark = BENCHMARKS[arguments.command]
         if arguments.device == "cuda" and not torch.cuda.is_available():

@@ -236,6 +236,7 @@ class _Seen:
     frames: list[float] = field(default_factory=list)
     starts: list[float] = field(default_factory=list)
     decisions: Counter = field(default_factory=Counter)
+    refused: int = 0
     errors: list[str] = field(default_factory=list)
 
 
@@ -300,7 +301,8 @@ def run(arguments) -> dict:
         last = f"quiet {len(ATTACKS)}"
         done("all together", _row(seen) | {"attacker": dict(together.answers), "quiet": [last, last]})
         result["crowd"] = {
-            "attempts": len(crowd), "decisions": dict(decided.decisions), "errors": decided.errors,
+            "attempts": len(crowd), "decisions": dict(decided.decisions), "refused": decided.refused,
+            "errors": decided.errors,
         }  # fmt: skip
         time.sleep(MINUTE)
         after = server.memory()
@@ -347,6 +349,7 @@ class _Genuine:
             seen.frames += tally.answers[len(old.frames) :]
             seen.starts += tally.starts[len(old.starts) :]
             seen.decisions.update(Counter(tally.decisions) - old.decisions)
+            seen.refused += tally.refused - old.refused
             seen.errors += tally.errors[len(old.errors) :]
         return seen
 
@@ -373,7 +376,7 @@ def _crowd(server: Server, people: list[Person]) -> _Seen:
         thread.start()
     for thread in threads:
         thread.join()
-    return _together([tally for tally in tallies if tally.answers or tally.errors])  # who never began is not decided
+    return _together(tallies)
 
 
 def _together(tallies: list[Tally]) -> _Seen:
@@ -382,6 +385,7 @@ def _together(tallies: list[Tally]) -> _Seen:
         seen.frames += tally.answers
         seen.starts += tally.starts
         seen.decisions.update(tally.decisions)
+        seen.refused += tally.refused
         seen.errors += tally.errors
     return seen
 
@@ -393,6 +397,7 @@ def _row(seen: _Seen) -> dict:
         "starts": len(seen.starts),
         "start_ms": 1000 * statistics.median(seen.starts or [0]),
         "decisions": dict(seen.decisions),
+        "refused": seen.refused,
         "errors": seen.errors,
     }
 
@@ -423,7 +428,8 @@ def ratios(result: dict) -> dict[str, dict[str, float]]:
 
 def text(result: dict) -> str:
     headers = (
-        "beside", "frames", "answer ms", "95 %", "ratio", "starts", "ms", "ratio", "decided", "errors", "attacker got",
+        "beside", "frames", "answer ms", "95 %", "ratio", "starts", "ms", "ratio", "decided", "refused", "errors",
+        "attacker got",
     )  # fmt: skip
     slower, rows = ratios(result), []
     for name, row in result["rows"].items():
@@ -431,7 +437,7 @@ def text(result: dict) -> str:
             name, str(row["frames"]), f"{row['frame_ms']['p50']:.0f}", f"{row['frame_ms']['p95']:.0f}",
             f"{slower[name]['frame']:.2f}" if name in slower else "", str(row["starts"]), f"{row['start_ms']:.0f}",
             f"{slower[name]['start']:.2f}" if name in slower else "", str(sum(row["decisions"].values())),
-            str(len(row["errors"])),
+            str(row["refused"]), str(len(row["errors"])),
             ", ".join(f"{status} {count}x" for status, count in sorted(row.get("attacker", {}).items())),
         ))  # fmt: skip
     memory, crowd = result["memory_mib"], result["crowd"]
@@ -441,7 +447,7 @@ def text(result: dict) -> str:
         table(headers, rows),
         f"attempts of {crowd['attempts']} people beside all attacks, decided: {sum(crowd['decisions'].values())} "
         f"({', '.join(f'{reason} {count}x' for reason, count in crowd['decisions'].items())}), "
-        f"errors: {len(crowd['errors'])}",
+        f"refused: {crowd['refused']}, errors: {len(crowd['errors'])}",
         f"memory: {memory['before']:.0f} MiB before all attacks together, {memory['during']:.0f} at their end, "
         f"{memory['minute_after']:.0f} a minute later",
         target_text("answer time of a frame beside an attack, over quiet", worst, MOST_SLOWDOWN, at_least=False),

@@ -171,6 +171,7 @@ class Tally:
     answers: list[float] = field(default_factory=list)  # seconds from a frame sent to its answer
     smiles: list[float] = field(default_factory=list)  # seconds from the first whole smile sent until it had passed
     decisions: dict[str, int] = field(default_factory=dict)
+    refused: int = 0  # starts that got no attempt: after many failures a face has to wait
     errors: list[str] = field(default_factory=list)
 
 
@@ -269,6 +270,10 @@ def attempt(
     """Press Start and do what the page asks until it has decided, or it does not go on."""
     pressed = time.monotonic()
     token, shown = page.start(files)[:2]
+    if not token:
+        tally.refused += 1
+        time.sleep(1)
+        return
     tally.starts.append(time.monotonic() - pressed)
     due, smiling = time.monotonic(), None
     while token and goes_on():

@@ -31,15 +31,19 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--page", type=Path, default=REPOSITORY / "docs" / "demo.md", help="(default: docs/demo.md)")
 
 
-def write(results: Path, page: Path) -> None:
-    """Bring the tables up to date.
+def write(results: Path, page: Path) -> list[Path]:
+    """Bring the tables up to date. Returns the files of numbers that are not there: their tables stay as they are.
 
     Raises:
-        OSError, ValueError: no such file, no place for a table in the page, or numbers of a run that was broken off.
+        OSError, ValueError: no such page, no place for a table in it, or numbers of a run that was broken off.
     """
-    text = page.read_text(encoding="utf-8")
+    text, missing = page.read_text(encoding="utf-8"), []
     for name, table in TABLES.items():
-        numbers = json.loads((results / f"{name}.json").read_text(encoding="utf-8"))
+        file = results / f"{name}.json"
+        if not file.is_file():
+            missing.append(file)
+            continue
+        numbers = json.loads(file.read_text(encoding="utf-8"))
         start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
         place = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
         if not place.search(text):
@@ -47,6 +51,7 @@ def write(results: Path, page: Path) -> None:
         written = f"{start}\n{table(numbers)}\n{end}"
         text = place.sub(lambda _, written=written: written, text, count=1)
     page.write_text(text, encoding="utf-8")
+    return missing
 
 
 def inference_table(result: dict) -> str:
