@@ -3,6 +3,7 @@
 Everything is decided from the request's head, before any of its body is read, under whatever path the page is served.
 """
 
+import asyncio
 import ipaddress
 import re
 import socket
@@ -80,11 +81,21 @@ class Gate:
         if not found[0].query:
             scope["query_string"] = b""
         client = scope.get("client")
+        begun = False
+
+        async def noted(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
         try:
             with found[2].one_more(visitor_of(client[0] if client else "")):
-                await self._limited(scope, receive, send, found[0].body)
+                await self._limited(scope, receive, noted, found[0].body)
         except BusyError:
             await _answer(429, "too many requests at once")(scope, receive, send)
+        except asyncio.CancelledError:  # the server has been told to end, which is no error for its log
+            if not begun:
+                await _answer(503, "the server ends")(scope, receive, send)
 
     def _below_root(self, path: str) -> str:
         if self.root and (path == self.root or path.startswith(f"{self.root}/")):
