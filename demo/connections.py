@@ -23,7 +23,7 @@ READ_SECONDS = 30.0  # that a client may leave unread what is sent to it
 def allow_connections() -> None:
     """Each takes a file of the process, of which many systems allow 256 or 1024 at first."""
     with contextlib.suppress(ImportError, ValueError, OSError):  # not on Windows; or the system allows no more
-        import resource
+        import resource  # noqa: TID251 – where it is missing, so is the limit
 
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         wanted = MOST_CONNECTIONS + 1000
