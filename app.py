@@ -8,6 +8,7 @@ The page is in `demo/`; what it shows is decided in `authentication/`.
 import argparse
 import contextlib
 import ctypes
+import ipaddress
 import logging
 import math
 import os
@@ -29,7 +30,7 @@ from transformers.utils import logging as transformers_logging
 from authentication.authenticator import Authenticator
 from authentication.session import TURNS
 from authentication.template_store import TemplateStoreError
-from demo import gradio_page, live, model, offline, words, zero_gpu
+from demo import connections, gradio_page, live, model, offline, words, zero_gpu
 from demo.enrolled import Enrolled
 from demo.examples import REFERENCE, draw_examples
 from demo.gate import SPACES_FRAMES
@@ -82,6 +83,11 @@ def complaint(arguments: argparse.Namespace, authenticator: Authenticator) -> st
         return f"cannot ask for {', '.join(unsaid)}: demo/words.py has no sentence for it"
     if config.similarity_threshold is None:
         return f"{arguments.model}: has no calibrated threshold, so nobody could be accepted"
+    for proxy in arguments.proxies:
+        try:
+            ipaddress.ip_network(proxy, strict=False)
+        except ValueError:
+            return f"--proxies {proxy}: neither an address nor a network, such as 10.0.0.0/8"
     if not (math.isfinite(arguments.step_seconds) and arguments.step_seconds > 0):
         return f"--step-seconds {arguments.step_seconds:g}: must be a number of seconds, more than 0"
     return None
@@ -90,6 +96,7 @@ def complaint(arguments: argparse.Namespace, authenticator: Authenticator) -> st
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     keep_memory_flat()
+    connections.allow_connections()
     logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", level=logging.WARNING)
     for name in ("authentication", "demo"):
         logging.getLogger(name).setLevel(logging.INFO)
@@ -154,6 +161,9 @@ def serve(
     proxies = [*arguments.proxies, *(SPACES_PROXIES if in_a_space else ())]
     configuration = uvicorn.Config(
         app,
+        http=connections.protocol(proxies),
+        ws="none",
+        h11_max_incomplete_event_size=connections.MOST_HEAD_BYTES,
         log_level="warning",
         server_header=False,
         proxy_headers=bool(proxies),

@@ -16,7 +16,7 @@ from image_processing_facelivenet import UnreadableImageError, load_image
 from pipeline_facelivenet import Decision, reject
 
 MAX_MOMENTS = 2000  # of the timeline: over a minute at 30 frames a second
-MAX_FRAME_PIXELS = 3840 * 2160  # no webcam has more; a small file may unfold to many times that
+MAX_FRAME_PIXELS = 1280 * 960  # above it a JPEG is decoded at a smaller scale: a session needs no more
 BRIGHT_SKIN = 225  # mean luminance of eyes and cheeks, 0 to 255: the lightest skin in good light stays below
 FRAME_FORMATS = ("JPEG", "PNG", "WEBP")  # as which a browser encodes them
 

@@ -9,6 +9,7 @@
     python -m benchmarks prepare lfw DATA/lfw
     python -m benchmarks onnx --data corpora/lfw --split 9
     python -m benchmarks start
+    python -m benchmarks page
 
 inference  a camera frame from picture to decision, against MTCNN, InceptionResnetV1 and a second network: frames/s
 loss       the class-wise triplet loss against torch.cdist and plain broadcasting: memory, time, equal results
@@ -19,6 +20,7 @@ onnx       the network alone, PyTorch against its exported graph in 32 and in 8 
 prepare    faces found, aligned and written, against facenet-pytorch's MTCNN in a loop: photographs/s, the same faces
 start      commands until they answer and until they decide, in times of `import torch`
 training   the training loop against a plain one with the same network: images/s, share of time waiting for data
+page       the tables of docs/demo.md, from numbers that were saved
 
 Compare the ratios: times depend on the machine and its other load, so both sides of a ratio are measured in turn.
 OMP_NUM_THREADS sets the threads, --device cpu ignores a GPU, --json FILE saves the numbers.
@@ -39,6 +41,8 @@ from face_data.named import require_corpus, split_corpus
 def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
+        if arguments.command == "page":
+            return _write_page(arguments)
         _require_inputs(arguments)
     except (OSError, ValueError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
@@ -69,6 +73,14 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def _write_page(arguments) -> int:
+    from benchmarks import page
+
+    for file in page.write(arguments.results, arguments.page):
+        print(f"benchmarks: no {file}: its table stays as it is", file=sys.stderr)
+    return 0
+
+
 def _require_inputs(arguments) -> None:
     """Raise OSError or ValueError for a model, a corpus, a clip or a folder that is not there."""
     if arguments.json and not arguments.json.parent.is_dir():  # fail before the work, not after it
@@ -96,6 +108,8 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         add_arguments(command)
+        if name == "page":
+            continue
         command.add_argument(
             "--device", choices=("cpu", "cuda"), help="where to run (default: cuda where there is a GPU)"
         )

@@ -5,6 +5,8 @@ from pathlib import Path
 from checkpoints import DEFAULT_MODEL
 from face_data.__main__ import LAYOUTS
 
+REPOSITORY = Path(__file__).resolve().parent.parent
+
 
 def add_inference(command) -> None:
     command.add_argument("--model", default=str(DEFAULT_MODEL), help="folder or Hub id (default: %(default)s)")
@@ -29,7 +31,7 @@ def add_hostile(command) -> None:
     command.add_argument("--model", default=str(DEFAULT_MODEL), help="folder of a saved model (default: %(default)s)")
     command.add_argument("--clients", type=int, default=2, help="genuine visitors (default: %(default)s)")
     command.add_argument(
-        "--seconds", type=float, default=60, help="for the quiet server and each attack (default: %(default)g)"
+        "--seconds", type=float, default=20, help="for each attack, and half of it for a quiet phase (default: 20)"
     )
     command.add_argument("--minutes", type=float, default=5, help="of all attacks together (default: %(default)g)")
     command.add_argument("--crowd", type=int, default=20, help="attempts beside an attacker (default: %(default)s)")
@@ -93,6 +95,13 @@ def add_start(command) -> None:
     command.add_argument("--repeats", type=int, default=3, help="runs of each, of which the median counts (default 3)")
 
 
+def add_page(command) -> None:
+    command.add_argument(
+        "--results", type=Path, default=REPOSITORY / "docs" / "results", help="folder of the numbers (default: ours)"
+    )
+    command.add_argument("--page", type=Path, default=REPOSITORY / "docs" / "demo.md", help="(default: docs/demo.md)")
+
+
 ARGUMENTS = {
     "inference": add_inference,
     "live": add_live,
@@ -103,4 +112,5 @@ ARGUMENTS = {
     "training": add_training,
     "prepare": add_prepare,
     "start": add_start,
+    "page": add_page,
 }

@@ -1,15 +1,24 @@
 """The demo's server under attack: what genuine visitors notice of one who means harm, and what stays in memory.
 
-Starts `python app.py` in a process of its own. Genuine visitors do what people do (`python -m benchmarks live`), first
-alone, then beside each attack in turn, then beside all of them together. Tells their answer times as a ratio to the
-quiet server, whether every attempt of twenty people is decided beside an attacker, and the server's memory before, at
-the end of and a minute after all attacks together. Linux, since the attacker comes from an address of its own.
+Starts `python app.py` in a process of its own. Genuine visitors do what people do (`python -m benchmarks live`) all the
+time, alone and beside each attack in turn: the ratio is that of their answer times to those of the quiet phases before
+and after, so that other load of the machine counts on both sides. Then all attacks together, with a crowd of twenty
+people whose attempts all have to be decided, and the server's memory before, at the end and a minute after. Attackers
+are processes of their own that end with their phase, whatever they wait for. Linux: they come from other addresses.
+
+A line for each phase goes to stderr as it ends, and with --json FILE what is known so far to FILE.
 """
 
 import contextlib
 import io
+import itertools
+import json
+import math
+import multiprocessing
+import os
 import socket
 import statistics
+import sys
 import tempfile
 import threading
 import time
@@ -23,18 +32,20 @@ import av
 import httpx
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from benchmarks.live import Page, Person, RefusedError, Server, Tally, attempt, people_of, photograph, source_of, visit
-from benchmarks.report import table, target_text
-from face_data.drawn import WELL_KNOWN
+from benchmarks.report import machine, table, target_text
 
 MOST_SLOWDOWN = 2.0  # target: median of the answer times beside an attack, over that of the quiet server
 MOST_LEFT = 0.10  # target: memory a minute after the attacks, over that before them
-ATTACKER = "127.0.2.1"
-CROWD = 300  # the first of the drawn people of whom it is made
+CROWD, STRANGERS = 300, 400  # the first of the drawn people of whom it is made, and of those the attacker shows
+CROWD_FRAME_SECONDS, CROWD_SECONDS = 0.5, 180.0  # between the frames of each; for all
+FIRST_FRAMES_SECONDS = 120.0
+FEWEST_FRAMES = 30  # of which a median means something
+MINUTE = 60  # seconds, after which memory has to be back
 THREADS = 8  # of the attacker
 MEGABYTE = 1_000_000
+ATTACKER_WAITS = 10.0  # seconds for an answer, then it asks something else
 
 
 @cache
@@ -66,19 +77,243 @@ def bomb_clip(side: int, frames: int, same_time: bool = False) -> bytes:
         return path.read_bytes()
 
 
-class Attacker:
-    """Repeats an attack in several threads, from one address. What the server answers is counted by status."""
+@cache
+def large_frame() -> bytes:
+    """As large as a camera's frame may be (it is decoded at half its size), full of edges, without a face."""
+    blocks = np.random.default_rng(0).integers(0, 255, (135, 240, 3), np.uint8)
+    data = io.BytesIO()
+    Image.fromarray(blocks).resize((1920, 1080), Image.Resampling.NEAREST).save(data, "JPEG", quality=80)
+    return data.getvalue()
 
-    def __init__(self, server: Server, attacks: list[Callable[["Attacker", Page], None]]):
-        self.server, self.attacks = server, attacks
+
+@cache
+def lists() -> bytes:
+    """21 MB of JSON."""
+    return b'{"photographs": [' + b"[]," * (7 * MEGABYTE) + b"[]]}"
+
+
+_numbers = itertools.count()
+
+
+class Attacker:
+    """Repeats attacks in several threads of another process. What is answered is counted by status.
+
+    Made before there are threads here, for the process is a copy of this one; it waits for its `with`.
+
+    Args:
+        server: its address.
+        attacks: each comes from an address of its own.
+        network: of these addresses, for starts count by address, over phases too.
+
+    Attributes:
+        answers: known when it has ended.
+    """
+
+    def __init__(self, server: str, attacks: list[Callable[[Page], None]], network: int):
         self.answers: Counter[str] = Counter()
-        self._end = threading.Event()
+        context = multiprocessing.get_context("fork")
+        self._begin, self._end = context.Event(), context.Event()
+        self._told, tells = context.Pipe(duplex=False)
+        arguments = (server, attacks, network, self._begin, self._end, tells)
+        self._process = context.Process(target=_attack, args=arguments, daemon=True)
+        self._process.start()
 
     def __enter__(self) -> "Attacker":
+        self._begin.set()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._end.set()
+        with contextlib.suppress(EOFError):
+            if self._told.poll(10):
+                self.answers = self._told.recv()
+        self._process.kill()
+        self._process.join()
+
+
+def _attack(server: str, attacks: list[Callable[[Page], None]], network: int, begin, end, tells) -> None:
+    answers: Counter[str] = Counter()
+    begin.wait()
+
+    def repeat(number: int) -> None:
+        while not end.is_set():
+            try:
+                source = f"127.0.{network}.{number + 1}"
+                with contextlib.closing(Page(server, source, timeout=ATTACKER_WAITS)) as page:
+                    attacks[number](page)
+                answers["200"] += 1
+            except RefusedError as error:
+                answers[str(error.status)] += 1
+                time.sleep(0.05)
+            except (httpx.HTTPError, OSError) as error:
+                answers[type(error).__name__] += 1
+                time.sleep(0.05)
+
+    for number in range(THREADS):
+        threading.Thread(target=repeat, args=[number % len(attacks)], daemon=True).start()
+    end.wait()
+    tells.send(Counter(answers))
+    os._exit(0)  # its threads may be waiting for an answer
+
+
+def clips(page: Page) -> None:
+    """Clips at the limit of what is judged."""
+    clip, face = page.upload("a.mkv", bomb_clip(1000, 1500)), page.upload("a.png", bomb_picture(300))
+    page.ask("clip", reference=face, probe=clip, expression="happy")
+
+
+def starts(page: Page) -> None:
+    """Five references at the limit of pixels, without a face, and five over it."""
+    for side in (3500, 8000):
+        file = page.upload("a.png", bomb_picture(side))
+        page.ask("reference", photographs=[file] * 5)
+        page.start([file] * 5)
+
+
+def frames(page: Page) -> None:
+    """Frames as large as they may be, one after the other, in as many attempts as are allowed."""
+    token, shown, *_ = page.start([page.upload("a.png", photograph(STRANGERS + next(_numbers)))])
+    if not token:
+        raise RefusedError(429, shown)
+    while token:
+        token = page.frame(large_frame(), token)[0]
+
+
+def bodies(page: Page) -> None:
+    """21 MB of empty lists."""
+    answer = page.http.post("/api/start", content=lists())
+    raise RefusedError(answer.status_code, answer.text)
+
+
+def poisoned(page: Page) -> None:
+    """Names of pages and sessions that no program expects."""
+    for path in ("/gradio_api/queue/join", "/api/given"):
+        page.http.post(path, content=b'{"page": "\\ud800", "session_hash": "\\ud800", "fn_index": 1000000000}')
+    page.http.get("/api/page", params={"page": "x" * 60_000})
+
+
+def uploads(page: Page) -> None:
+    """As much as is taken, and uploads that break off half way."""
+    address = (page.http.base_url.host, page.http.base_url.port)
+    with socket.create_connection(address, ATTACKER_WAITS, (page.source, 0)) as connection:
+        connection.sendall(
+            b"POST /gradio_api/upload HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 20000000\r\n"
+            b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\nContent-Disposition: form-data; "
+            b'name="files"; filename="a"\r\n\r\n' + bytes(MEGABYTE)
+        )
+    for _ in range(3):
+        page.upload("a.bin", bytes(10 * MEGABYTE))
+
+
+def slow(page: Page) -> None:
+    """Connections without a request, and heads and bodies that never end."""
+    head = b"POST /api/start HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\n{"
+    address = (page.http.base_url.host, page.http.base_url.port)
+    with contextlib.ExitStack() as stack:
+        for number in range(100):
+            connection = stack.enter_context(socket.create_connection(address, ATTACKER_WAITS, (page.source, 0)))
+            connection.sendall((b"", head[:30], head)[number % 3])
+        time.sleep(2)
+
+
+def pages(page: Page) -> None:
+    """The page itself, again and again."""
+    for path in ("/", "/config") * 20:
+        answer = page.http.get(path)
+        if answer.status_code != 200:
+            raise RefusedError(answer.status_code, answer.text)
+
+
+ATTACKS = {
+    "clips": clips, "starts": starts, "frames": frames, "bodies": bodies, "poisoned names": poisoned,
+    "uploads": uploads, "slow clients": slow, "pages": pages,
+}  # fmt: skip
+
+
+@dataclass
+class _Seen:
+    frames: list[float] = field(default_factory=list)
+    starts: list[float] = field(default_factory=list)
+    decisions: Counter = field(default_factory=Counter)
+    refused: int = 0
+    errors: list[str] = field(default_factory=list)
+
+
+def run(arguments) -> dict:
+    if arguments.clients < 1 or arguments.crowd < 0 or not (arguments.seconds > 0 and arguments.minutes > 0):
+        raise ValueError("--clients: at least 1; --crowd: at least 0; --seconds and --minutes: more than 0")
+    if sys.platform != "linux":
+        raise ValueError("needs Linux: the attacker comes from an address of its own")
+    people = people_of(arguments.clients, ["Now smile"])
+    crowd = [Person(CROWD + number, ["Now smile"], frames=40) for number in range(arguments.crowd)]
+    for build in (lists, large_frame, bomb_picture):
+        build()
+    bomb_clip(1000, 1500)
+    result = {"complete": False, "seconds": arguments.seconds, "minutes": arguments.minutes, "rows": {}}
+    result["load"] = os.getloadavg()[0]  # of the machine before: what else it was doing
+
+    def done(name: str, row: dict) -> None:
+        result["rows"][name] = row
+        print(
+            f"{time.strftime('%H:%M:%S')} {name}: {row['frames']} frames, {row['frame_ms']['p50']:.0f} ms",
+            file=sys.stderr,
+            flush=True,
+        )
+        if arguments.json:
+            partial = {"machine": machine(arguments.device)} | result
+            arguments.json.write_text(json.dumps(partial, indent=1) + "\n", encoding="utf-8")
+
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(Server(arguments.model, "--challenge", "happy"))
+        networks = itertools.count(10)
+        attackers = {name: Attacker(server.address, [attack], next(networks)) for name, attack in ATTACKS.items()}
+        together = Attacker(server.address, list(ATTACKS.values()), 9)
+        genuine = stack.enter_context(_Genuine(server.address, people))
+
+        def quiet(number: int) -> None:
+            done(f"quiet {number}", _row(genuine.during(arguments.seconds / 2)))
+
+        genuine.during(arguments.seconds / 2)  # warm
+        genuine.wait_for_frames()
+        quiet(0)
+        for number, (name, attacker) in enumerate(attackers.items()):
+            with attacker:
+                seen = genuine.during(arguments.seconds)
+            around = [f"quiet {number}", f"quiet {number + 1}"]
+            done(name, _row(seen) | {"attacker": dict(attacker.answers), "quiet": around})
+            quiet(number + 1)
+        before = server.memory()
+        with together:
+            seen = genuine.during(60 * arguments.minutes)
+            during = server.memory()
+            decided = _crowd(server, crowd)
+        last = f"quiet {len(ATTACKS)}"
+        done("all together", _row(seen) | {"attacker": dict(together.answers), "quiet": [last, last]})
+        result["crowd"] = {
+            "attempts": len(crowd), "decisions": dict(decided.decisions), "refused": decided.refused,
+            "errors": decided.errors,
+        }  # fmt: skip
+        time.sleep(MINUTE)
+        after = server.memory()
+        result["memory_mib"] = {
+            "before": before, "during": during, "minute_after": after, "growth": after / before - 1,
+        }  # fmt: skip
+        result |= {"tracebacks": server.log().count("Traceback"), "complete": True}
+    return result
+
+
+class _Genuine:
+    """Visitors who come one after the other to the end, each from an address of its own."""
+
+    def __init__(self, address: str, people: list[Person]):
+        self._end = threading.Event()
+        self._tallies = [Tally() for _ in people]
         self._threads = [
-            threading.Thread(target=self._repeat, args=[self.attacks[number % len(self.attacks)]])
-            for number in range(THREADS)
+            threading.Thread(target=visit, args=(address, lambda: not self._end.is_set(), 0.1, number, person, tally))
+            for (number, person), tally in zip(enumerate(people), self._tallies, strict=True)
         ]
+
+    def __enter__(self) -> "_Genuine":
         for thread in self._threads:
             thread.start()
         return self
@@ -88,129 +323,44 @@ class Attacker:
         for thread in self._threads:
             thread.join()
 
-    def _repeat(self, attack: Callable[["Attacker", Page], None]) -> None:
-        while not self._end.is_set():
-            try:
-                with contextlib.closing(Page(self.server.address, ATTACKER)) as page:
-                    attack(self, page)
-                    self.answers["200"] += 1
-            except RefusedError as error:
-                self.answers[str(error.status)] += 1
-                time.sleep(0.05)
-            except (httpx.HTTPError, OSError) as error:
-                self.answers[type(error).__name__] += 1
-                time.sleep(0.05)
+    def wait_for_frames(self) -> None:
+        """Until every visitor has had answers: a busy machine takes its time for the first ones."""
+        until = time.monotonic() + FIRST_FRAMES_SECONDS
+        while not all(tally.answers for tally in self._tallies) and time.monotonic() < until:
+            time.sleep(0.2)
+
+    def during(self, seconds: float) -> _Seen:
+        """What they see in that time."""
+        before = [_together([tally]) for tally in self._tallies]
+        time.sleep(seconds)
+        seen = _Seen()
+        for tally, old in zip(self._tallies, before, strict=True):
+            seen.frames += tally.answers[len(old.frames) :]
+            seen.starts += tally.starts[len(old.starts) :]
+            seen.decisions.update(Counter(tally.decisions) - old.decisions)
+            seen.refused += tally.refused - old.refused
+            seen.errors += tally.errors[len(old.errors) :]
+        return seen
 
 
-def clips(attacker: Attacker, page: Page) -> None:
-    """Clips at the limit of what is judged."""
-    clip, face = page.upload("a.mkv", bomb_clip(1000, 1500)), page.upload("a.png", photograph(WELL_KNOWN[0]))
-    page.ask("clip", reference=face, probe=clip, expression="happy")
+def _crowd(server: Server, people: list[Person]) -> _Seen:
+    """An attempt of each at the same time, from an address of its own, until all are decided."""
+    tallies, until = [Tally() for _ in people], time.monotonic() + CROWD_SECONDS
 
-
-def starts(attacker: Attacker, page: Page) -> None:
-    """Five references at the limit of pixels, without a face, and five over it."""
-    for side in (3500, 8000):
-        file = page.upload("a.png", bomb_picture(side))
-        page.ask("reference", photographs=[file] * 5)
-        page.start([file] * 5)
-
-
-def bodies(attacker: Attacker, page: Page) -> None:
-    """21 MB of empty lists."""
-    answer = page.http.post("/api/start", content=b'{"photographs": [' + b"[]," * (7 * MEGABYTE) + b"[]]}")
-    raise RefusedError(answer.status_code, answer.text)
-
-
-def poisoned(attacker: Attacker, page: Page) -> None:
-    """Names of pages and sessions that no program expects."""
-    for path in ("/gradio_api/queue/join", "/api/given"):
-        page.http.post(path, content=b'{"page": "\\ud800", "session_hash": "\\ud800", "fn_index": 1000000000}')
-    page.http.get("/api/page", params={"page": "x" * 60_000})
-
-
-def uploads(attacker: Attacker, page: Page) -> None:
-    """As much as is taken, and uploads that break off half way."""
-    host, port = page.http.base_url.host, page.http.base_url.port
-    with socket.create_connection((host, port), source_address=(ATTACKER, 0)) as connection:
-        connection.sendall(
-            f"POST /gradio_api/upload HTTP/1.1\r\nHost: {host}\r\nContent-Length: 20000000\r\n"
-            "Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\nContent-Disposition: form-data; "
-            'name="files"; filename="a"\r\n\r\n'.encode()
-            + bytes(MEGABYTE)
-        )
-    for _ in range(3):
-        page.upload("a.bin", bytes(10 * MEGABYTE))
-
-
-ATTACKS = {"clips": clips, "starts": starts, "bodies": bodies, "poisoned names": poisoned, "uploads": uploads}
-
-
-@dataclass
-class _Seen:
-    frames: list[float] = field(default_factory=list)
-    starts: list[float] = field(default_factory=list)
-    decisions: Counter = field(default_factory=Counter)
-    errors: list[str] = field(default_factory=list)
-
-
-def run(arguments) -> dict:
-    if arguments.clients < 1 or arguments.crowd < 0 or not (arguments.seconds > 0 and arguments.minutes > 0):
-        raise ValueError("--clients: at least 1; --crowd: at least 0; --seconds and --minutes: more than 0")
-    people = people_of(arguments.clients, ["Now smile"])
-    with Server(arguments.model, "--challenge", "happy") as server:
-        _genuine(server, people, 15)  # warm
-        rows = {"quiet": _row(_genuine(server, people, arguments.seconds))}
-        for name, attack in tqdm(ATTACKS.items(), leave=False):
-            with Attacker(server, [attack]) as attacker:
-                rows[name] = _row(_genuine(server, people, arguments.seconds)) | {"attacker": dict(attacker.answers)}
-        before = server.memory()
-        with Attacker(server, list(ATTACKS.values())) as attacker:
-            rows["all together"] = _row(_genuine(server, people, 60 * arguments.minutes))
-            rows["all together"]["attacker"] = dict(attacker.answers)
-            during = server.memory()
-            crowd = _crowd(server, arguments.crowd)
-        time.sleep(60)
-        after, tracebacks, left = server.memory(), server.log().count("Traceback"), len(server.files())
-    return {
-        "rows": rows,
-        "crowd": {"attempts": arguments.crowd, "decisions": dict(crowd.decisions), "errors": crowd.errors},
-        "memory_mib": {"before": before, "during": during, "minute_after": after, "growth": after / before - 1},
-        "tracebacks": tracebacks,
-        "files_left": left,
-    }
-
-
-def _genuine(server: Server, people: list[Person], seconds: float) -> _Seen:
-    tallies = [Tally() for _ in people]
-    until = time.monotonic() + seconds
-    threads = [
-        threading.Thread(target=visit, args=(server.address, until, 0.1, number, person, tally))
-        for (number, person), tally in zip(enumerate(people), tallies, strict=True)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return _together(tallies)
-
-
-def _crowd(server: Server, count: int) -> _Seen:
-    """That many attempts at the same time, each from an address of its own, until all are decided."""
-    tallies = [Tally() for _ in range(count)]
-
-    def one(number: int) -> None:
-        page = Page(server.address, source_of(100 + number), timeout=120)
+    def one(number: int, person: Person, tally: Tally) -> None:
+        page = Page(server.address, source_of(100 + number), timeout=60)
         try:
-            files = [page.upload("me.png", photograph(CROWD + number))]
-            attempt(page, files, time.monotonic() + 180, 0.5, people[number], tallies[number])
+            files = [page.upload("me.png", photograph(person.number))]
+            attempt(page, files, lambda: time.monotonic() < until, CROWD_FRAME_SECONDS, person, tally)
         except (RefusedError, httpx.HTTPError) as error:
-            tallies[number].errors.append(f"{type(error).__name__}: {error}")
+            tally.errors.append(f"{type(error).__name__}: {error}")
         finally:
             page.close()
 
-    people = [Person(CROWD + number, ["Now smile"]) for number in range(count)]
-    threads = [threading.Thread(target=one, args=[number]) for number in range(count)]
+    threads = [
+        threading.Thread(target=one, args=(number, person, tally))
+        for number, (person, tally) in enumerate(zip(people, tallies, strict=True))
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -224,6 +374,7 @@ def _together(tallies: list[Tally]) -> _Seen:
         seen.frames += tally.answers
         seen.starts += tally.starts
         seen.decisions.update(tally.decisions)
+        seen.refused += tally.refused
         seen.errors += tally.errors
     return seen
 
@@ -235,34 +386,61 @@ def _row(seen: _Seen) -> dict:
         "starts": len(seen.starts),
         "start_ms": 1000 * statistics.median(seen.starts or [0]),
         "decisions": dict(seen.decisions),
+        "refused": seen.refused,
         "errors": seen.errors,
+    }
+
+
+def ratios(result: dict) -> dict[str, dict[str, float]]:
+    """Of each attack: the genuine visitors' median times over those of the quiet phases around it.
+
+    NaN where one of them saw less than FEWEST_FRAMES frames, or no start.
+    """
+    rows = result["rows"]
+
+    def ratio(row: dict, time_of: Callable[[dict], float]) -> float:
+        phases = [row, *(rows[name] for name in row["quiet"])]
+        if any(phase["frames"] < FEWEST_FRAMES or not time_of(phase) for phase in phases):
+            return float("nan")
+        return time_of(row) / statistics.mean(map(time_of, phases[1:]))
+
+    return {
+        name: {
+            "frame": ratio(row, lambda row: row["frame_ms"]["p50"]),
+            "frame_p95": ratio(row, lambda row: row["frame_ms"]["p95"]),
+            "start": ratio(row, lambda row: row["start_ms"]),
+        }
+        for name, row in rows.items()
+        if "quiet" in row
     }
 
 
 def text(result: dict) -> str:
     headers = (
-        "beside", "frames", "answer ms", "95 %", "ratio", "starts", "ms", "ratio", "decided", "errors", "attacker got",
+        "beside", "frames", "answer ms", "95 %", "ratio", "starts", "ms", "ratio", "decided", "refused", "errors",
+        "attacker got",
     )  # fmt: skip
-    quiet, rows = result["rows"]["quiet"], []
+    slower, rows = ratios(result), []
     for name, row in result["rows"].items():
         rows.append((
             name, str(row["frames"]), f"{row['frame_ms']['p50']:.0f}", f"{row['frame_ms']['p95']:.0f}",
-            f"{row['frame_ms']['p50'] / (quiet['frame_ms']['p50'] or 1):.2f}", str(row["starts"]),
-            f"{row['start_ms']:.0f}", f"{row['start_ms'] / (quiet['start_ms'] or 1):.2f}",
-            str(sum(row["decisions"].values())), str(len(row["errors"])),
+            f"{slower[name]['frame']:.2f}" if name in slower else "", str(row["starts"]), f"{row['start_ms']:.0f}",
+            f"{slower[name]['start']:.2f}" if name in slower else "", str(sum(row["decisions"].values())),
+            str(row["refused"]), str(len(row["errors"])),
             ", ".join(f"{status} {count}x" for status, count in sorted(row.get("attacker", {}).items())),
         ))  # fmt: skip
     memory, crowd = result["memory_mib"], result["crowd"]
-    worst = max(row["frame_ms"]["p50"] / (quiet["frame_ms"]["p50"] or 1) for row in result["rows"].values())
+    told = [one["frame"] for one in slower.values() if not math.isnan(one["frame"])]
+    worst = max(told) if len(told) == len(slower) else float("nan")
     return "\n".join([
         table(headers, rows),
         f"attempts of {crowd['attempts']} people beside all attacks, decided: {sum(crowd['decisions'].values())} "
         f"({', '.join(f'{reason} {count}x' for reason, count in crowd['decisions'].items())}), "
-        f"errors: {len(crowd['errors'])}",
+        f"refused: {crowd['refused']}, errors: {len(crowd['errors'])}",
         f"memory: {memory['before']:.0f} MiB before all attacks together, {memory['during']:.0f} at their end, "
         f"{memory['minute_after']:.0f} a minute later",
         target_text("answer time of a frame beside an attack, over quiet", worst, MOST_SLOWDOWN, at_least=False),
         target_text("growth of memory a minute after", memory["growth"], MOST_LEFT, at_least=False),
-        f"errors in the server's log: {result['tracebacks']}, files left: {result['files_left']}",
+        f"errors in the server's log: {result['tracebacks']}; load of the machine before: {result['load']:.1f}",
         *sorted({error for row in result["rows"].values() for error in row["errors"]} | set(crowd["errors"]))[:5],
     ])  # fmt: skip

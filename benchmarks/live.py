@@ -19,7 +19,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -37,6 +37,7 @@ MOST_GROWTH = 0.05  # target: memory of the last minute over that of the first
 LIVE_FRAMES = 25.0  # target: frames/s the server can take from one client
 MOST_SECONDS_TO_READY = 10.0  # target: from the command to the first page
 MOST_SMILE_SECONDS = 1.0  # target: from an expression shown to its step passed, for one client
+SECONDS_TO_START = 300  # after which it is given up, on the busiest machine
 ATTEMPTS_PER_PAGE = 5  # then a client opens another page
 WIDTH, HEIGHT = 640, 480
 DIFFERENT_FRAMES = 200  # of a face at rest: more than an attempt takes
@@ -69,7 +70,7 @@ class Page:
     def __init__(self, server: str, source: str = "127.0.0.1", timeout: float = 60):
         transport = httpx.HTTPTransport(local_address=source)
         self.http = httpx.Client(base_url=server, timeout=timeout, transport=transport)
-        self.name = uuid.uuid4().hex
+        self.name, self.source = uuid.uuid4().hex, source
         # The server takes the end of this connection for the page being closed.
         self._open = self.http.stream("GET", "/api/page", params={"page": self.name})
         self._open.__enter__()
@@ -125,7 +126,7 @@ class Server:
         self.seconds_to_ready = self._wait()
 
     def _wait(self) -> float:
-        while time.monotonic() - self.began < 120:
+        while time.monotonic() - self.began < SECONDS_TO_START:
             if self.process.poll() is not None:
                 raise RuntimeError(f"app.py ended with status {self.process.returncode}: {self.log()}")
             try:
@@ -134,7 +135,7 @@ class Server:
             except httpx.HTTPError:
                 time.sleep(0.1)
         self.close()
-        raise RuntimeError("app.py did not answer within 120 s")
+        raise RuntimeError(f"app.py did not answer within {SECONDS_TO_START} s")
 
     def memory(self) -> float:
         """MiB of memory that are the process's own: resident, less what it shares with files."""
@@ -169,6 +170,7 @@ class Tally:
     answers: list[float] = field(default_factory=list)  # seconds from a frame sent to its answer
     smiles: list[float] = field(default_factory=list)  # seconds from the first whole smile sent until it had passed
     decisions: dict[str, int] = field(default_factory=dict)
+    refused: int = 0  # starts that got no attempt: after many failures a face has to wait
     errors: list[str] = field(default_factory=list)
 
 
@@ -198,15 +200,16 @@ class Person:
     Args:
         number: which of the drawn people.
         actions: of ACTIONS, that may be asked for.
+        frames: different ones of the face at rest, and about as many of each action: more than a step takes.
     """
 
-    def __init__(self, number: int, actions: Sequence[str] = tuple(ACTIONS)):
+    def __init__(self, number: int, actions: Sequence[str] = tuple(ACTIONS), frames: int = DIFFERENT_FRAMES):
         self.number = number
-        self._frames = {None: [frames_of(number, "neutral")]}
+        self._frames = {None: [frames_of(number, "neutral", count=frames)]}
         for name in actions:
             expression, yaw = ACTIONS[name]
             shares = np.linspace(0, 1, CHANGES + 1)[1:]
-            counts = [*[DIFFERENT_FRAMES // 8] * (CHANGES - 1), DIFFERENT_FRAMES // 2]
+            counts = [*[frames // 8] * (CHANGES - 1), frames // 2]
             self._frames[name] = [
                 frames_of(number, expression, share, yaw * share, count)
                 for share, count in zip(shares, counts, strict=True)
@@ -241,30 +244,38 @@ def people_of(clients: int, actions: Sequence[str] = tuple(ACTIONS)) -> list[Per
     return [Person(face, actions) for face in tqdm(faces, desc="drawing", leave=False)]
 
 
-def visit(address: str, until: float, frame_seconds: float, number: int, person: Person, tally: Tally) -> None:
-    """One client: page after page, a few attempts on each, until the time is over."""
-    while time.monotonic() < until:
+def visit(
+    address: str, goes_on: Callable[[], bool], frame_seconds: float, number: int, person: Person, tally: Tally
+) -> None:
+    """One client: page after page, a few attempts on each, as long as it goes on."""
+    while goes_on():
         page = Page(address, source=source_of(number))
         try:
             files = [page.upload(f"reference_{page.name}.png", photograph(person.number))]
             page.ask("reference", photographs=files)
             for _ in range(ATTEMPTS_PER_PAGE):
-                if time.monotonic() >= until:
+                if not goes_on():
                     break
-                attempt(page, files, until, frame_seconds, person, tally)
+                attempt(page, files, goes_on, frame_seconds, person, tally)
         except (RefusedError, httpx.HTTPError) as error:
             tally.errors.append(f"{type(error).__name__}: {error}")
         finally:
             page.close()
 
 
-def attempt(page: Page, files: list, until: float, frame_seconds: float, person: Person, tally: Tally) -> None:
-    """Press Start and do what the page asks until it has decided, or the time is over."""
+def attempt(
+    page: Page, files: list, goes_on: Callable[[], bool], frame_seconds: float, person: Person, tally: Tally
+) -> None:
+    """Press Start and do what the page asks until it has decided, or it does not go on."""
     pressed = time.monotonic()
     token, shown = page.start(files)[:2]
+    if not token:
+        tally.refused += 1
+        time.sleep(1)
+        return
     tally.starts.append(time.monotonic() - pressed)
     due, smiling = time.monotonic(), None
-    while token and time.monotonic() < until:
+    while token and goes_on():
         sent = time.monotonic()
         frame = person.frame(shown, sent)
         smiling = (smiling or sent) if "Now smile" in shown and (smiling or person.whole) else None
@@ -315,7 +326,9 @@ def _row(server: Server, clients: int, frame_seconds: float, seconds: float, peo
     tallies = [Tally() for _ in range(clients)]
     until = time.monotonic() + seconds
     threads = [
-        threading.Thread(target=visit, args=(server.address, until, frame_seconds, *client, tally))
+        threading.Thread(
+            target=visit, args=(server.address, lambda: time.monotonic() < until, frame_seconds, *client, tally)
+        )
         for client, tally in zip(enumerate(people), tallies, strict=False)
     ]
     for thread in threads:

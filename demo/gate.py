@@ -3,6 +3,7 @@
 Everything is decided from the request's head, before any of its body is read, under whatever path the page is served.
 """
 
+import asyncio
 import ipaddress
 import re
 import socket
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+import anyio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
@@ -18,22 +20,31 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from authentication.limits import visitor_of
 from demo.visitors import BusyError, OpenRequests
 
+SLOW_SECONDS = 10.0  # for the first bytes of a body
+LEAST_BYTES_A_SECOND = 10_000  # of a body, from then on: less than any mobile network
 LOCAL_NAMES = ("localhost", "localhost.localdomain")
 SPACES_FRAMES = "https://huggingface.co https://*.huggingface.co https://*.hf.space"
 
 
 @dataclass(frozen=True)
 class Route:
-    """path: a regular expression for the whole path, below the root. body: its most bytes. each: open per visitor."""
+    """A kind of request.
+
+    path: a regular expression for the whole path, below the root.
+    body: its most bytes.
+    each: most that are open at the same time, of one visitor.
+    query: whether what follows "?" in the address means anything here; it is taken off otherwise.
+    """
 
     methods: tuple[str, ...]
     path: str
     body: int = 0
     each: int = 32
+    query: bool = False
 
 
 class Gate:
-    """ASGI middleware. Answers 404 and 405 for what is no route, 403 for a foreign host or page, 413 and 429.
+    """ASGI middleware. Answers 404 and 405 for what is no route, 403 for a foreign host or page, 408, 413 and 429.
 
     Args:
         routes: those that exist; the first whose path fits decides.
@@ -60,32 +71,48 @@ class Gate:
         path = self._below_root(scope["path"])
         fits = [one for one in self.routes if one[1].fullmatch(path)]
         found = next((one for one in fits if scope["method"] in one[0].methods), None)
-        refused = self._refusal(Headers(scope=scope), scope["method"], found[0] if found else None)
+        refused = self._refusal(Headers(scope=scope), found[0] if found else None)
         if found is None:
-            refused = (405, "method not allowed") if fits else (404, "not found")
+            refused = refused or ((405, "method not allowed") if fits else (404, "not found"))
         send = self._protected(send)
         if refused:
             return await _answer(*refused)(scope, receive, send)
         scope = scope | {"path": path, "raw_path": path.encode(), "root_path": ""}
+        if not found[0].query:
+            scope["query_string"] = b""
         client = scope.get("client")
+        begun = False
+
+        async def noted(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
         try:
             with found[2].one_more(visitor_of(client[0] if client else "")):
-                await self._limited(scope, receive, send, found[0].body)
+                await self._limited(scope, receive, noted, found[0].body)
         except BusyError:
             await _answer(429, "too many requests at once")(scope, receive, send)
+        except asyncio.CancelledError:  # the server has been told to end, which is no error for its log
+            if not begun:
+                await _answer(503, "the server ends")(scope, receive, send)
 
     def _below_root(self, path: str) -> str:
         if self.root and (path == self.root or path.startswith(f"{self.root}/")):
             return path[len(self.root) :] or "/"
         return path
 
-    def _refusal(self, headers: Headers, method: str, route: Route | None) -> tuple[int, str] | None:
+    def _refusal(self, headers: Headers, route: Route | None) -> tuple[int, str] | None:
         host = headers.get("host", "")
-        if not self._is_ours(host):
-            return 403, f"not served under the name {host[:100]!r}: start with --allowed-hosts NAME"
-        origin = headers.get("origin")
-        if method not in ("GET", "HEAD") and origin is not None and not self._is_own_page(origin, host):
+        forwarded = ",".join(headers.getlist("x-forwarded-host"))  # Gradio writes it into its page
+        for name in (host, *(one.strip() for one in forwarded.split(",") if forwarded)):
+            if not self._is_ours(name):
+                return 403, f"not served under the name {name[:100]!r}: start with --allowed-hosts NAME"
+        origin = headers.get("origin")  # browsers send none when they open a page
+        if origin is not None and not self._is_own_page(origin, host):
             return 403, "not from a page of this server"
+        if "content-length" in headers and "transfer-encoding" in headers:
+            return 400, "two lengths"  # a proxy may have taken the other one, and the rest for another request
         length = headers.get("content-length", "0")
         if route and (not length.isdecimal() or int(length) > route.body):
             return 413, f"more than {route.body} bytes"
@@ -108,15 +135,23 @@ class Gate:
             return False
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send, most: int) -> None:
-        """The body's length may not have been announced, or be another one."""
-        read = 0
+        """The body's length may not have been announced, or be another one; and it has to arrive."""
+        read, whole, began = 0, False, anyio.current_time()
 
         async def counted() -> Message:
-            nonlocal read
-            message = await receive()
+            nonlocal read, whole
+            if whole:  # what comes now is that the visitor has left
+                return await receive()
+            late = began + SLOW_SECONDS + read / LEAST_BYTES_A_SECOND - anyio.current_time()
+            try:
+                with anyio.fail_after(max(late, 0)):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, "the body does not arrive", {"Connection": "close"}) from None
+            whole = not message.get("more_body", False)
             read += len(message.get("body", b""))
             if read > most:
-                raise HTTPException(413, f"more than {most} bytes")
+                raise HTTPException(413, f"more than {most} bytes", {"Connection": "close"})
             return message
 
         await self.app(scope, counted, send)
@@ -136,7 +171,5 @@ class Gate:
 
 
 def _answer(status: int, text: str) -> JSONResponse:
-    headers = {"Retry-After": "1"} if status == 429 else {}
-    if status == 413:
-        headers["Connection"] = "close"  # the rest of the body is not read
-    return JSONResponse({"error": text}, status, headers)
+    headers = {"Connection": "close"}  # what else the client sends is not read
+    return JSONResponse({"error": text}, status, headers | ({"Retry-After": "1"} if status == 429 else {}))

@@ -4,9 +4,10 @@ const faceLiveNet = (() => {
   const base = location.pathname.replace(/\/?$/, "/");
   const page = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
   const canvas = document.createElement("canvas");
+  const longestSide = 1280; // of a frame, for cameras that have no smaller pictures
   const find = (id) => document.getElementById(id);
   const pathOf = (file) => file?.path ?? null;
-  let words = {}, frameMilliseconds = 100, run = 0;
+  let words = {}, frameMilliseconds = 100, run = 0, starting = null;
 
   const card = (name) => words[name] ?? "";
   // Browsers' other names for errors that have a card.
@@ -58,7 +59,7 @@ const faceLiveNet = (() => {
     const video = find("camera");
     if (!video.srcObject?.active) {
       if (!navigator.mediaDevices) throw { name: "InsecureContext" };
-      const wanted = { facingMode: "user", width: { ideal: 640 }, height: { ideal: 480 } };
+      const wanted = { facingMode: "user", width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 15 } };
       video.srcObject = await navigator.mediaDevices.getUserMedia({ video: wanted });
       await video.play();
     }
@@ -72,10 +73,15 @@ const faceLiveNet = (() => {
     video.srcObject = null;
   }
 
-  // Returns what the token, the instruction, the steps and the note show.
-  async function start(who, token) {
-    run++;
-    const body = { ...photographsOf(who), token };
+  // Returns what the token, the instruction, the steps and the note show. Who clicks twice has started once.
+  function start(who, token) {
+    starting ??= begin(who, token).finally(() => { starting = null; });
+    return starting;
+  }
+
+  async function begin(who, token) {
+    const own = ++run; // ends the loop of the attempt before, whose token is newer here than in the page's parts
+    const body = { ...photographsOf(who), token: api.shown[0] || token };
     const given = typeof who === "string" ? who : body.photographs.length;
     if (given) find("instruction").scrollIntoView({ block: "start" });
     let video = null;
@@ -89,15 +95,16 @@ const faceLiveNet = (() => {
         return ["", cameraCard(error), "", answer[3]];
       }
       show([answer[0], answer[1], answer[2], "", "", ""]);
-      send(video, answer[0], run);
+      send(video, answer[0], own);
     }
     return answer.map((value, place) => value ?? (place === 3 ? "" : value));
   }
 
   const picture = (video) => new Promise((done) => {
-    canvas.width = video.videoWidth;
-    canvas.height = video.videoHeight;
-    canvas.getContext("2d").drawImage(video, 0, 0);
+    const scale = Math.min(1, longestSide / Math.max(video.videoWidth, video.videoHeight));
+    canvas.width = Math.round(scale * video.videoWidth);
+    canvas.height = Math.round(scale * video.videoHeight);
+    canvas.getContext("2d").drawImage(video, 0, 0, canvas.width, canvas.height);
     canvas.toBlob(done, "image/jpeg", 0.9);
   });
 
@@ -107,7 +114,9 @@ const faceLiveNet = (() => {
       const due = performance.now() + frameMilliseconds;
       try {
         const frame = await picture(video);
-        const answer = await fetch(`${base}api/frame`, { method: "POST", headers: { "X-Attempt": token }, body: frame });
+        const answer = await fetch(`${base}api/frame`, {
+          method: "POST", headers: { "X-Attempt": token }, body: frame, signal: AbortSignal.timeout(10_000),
+        });
         if (own !== run) return;
         if (answer.ok) {
           const values = await answer.json();

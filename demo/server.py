@@ -9,12 +9,13 @@
     GET  /api/page        as long as this is open, the page is
 
 Requests are JSON of a few kilobytes, frames up to 3 MB; answers are lists of what the page's parts show, null where
-one stays as it is. Frames are judged in threads of their own; whatever else takes long waits for its turn
-(`visitors.py`).
+one stays as it is. Whatever takes long waits for its turn (`visitors.py`): frames among frames, and the rest behind
+them.
 """
 
 import asyncio
 import json
+import os
 import re
 import threading
 from collections import Counter
@@ -37,7 +38,6 @@ from demo.visitors import BusyError, Turns
 
 MOST_FRAME_BYTES = 3_000_000  # of one frame as the browser encodes it; 1280 x 720 takes 300,000
 MOST_JSON_BYTES = 16_000
-FRAMES_AT_ONCE = 32  # that are judged at the same time
 PAGE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 PAGE_GONE_SECONDS = 3.0  # a connection that breaks off may be there again by then
 SHOWN_AS = {
@@ -51,7 +51,7 @@ ROUTES = (
     Route(path="/api/(reference|start|clip|pair)", each=12, **_JSON),
     Route(path="/api/given", **_JSON),
     Route(("POST",), "/api/frame", body=MOST_FRAME_BYTES, each=48),
-    Route(("GET",), "/api/page", each=64),
+    Route(("GET",), "/api/page", each=64, query=True),
     Route(("POST",), gradio_page.UPLOAD, body=MOST_FILE_BYTES + 10_000, each=6),
     Route(("GET",), gradio_page.UPLOAD_PROGRESS),
     Route(("GET", "HEAD"), f"{gradio_page.FILE}.+"),
@@ -70,7 +70,7 @@ class Application:
         self.live, self.offline, self.uploads = live_tab, offline_tabs, uploads
         self._short = Turns(places=2, each=8, all=64)  # a second or two each
         self._clips = Turns(places=1, each=1, all=32)  # up to a minute
-        self._frames = anyio.CapacityLimiter(FRAMES_AT_ONCE)
+        self._frames = Turns(places=max(2, os.cpu_count() or 1), each=48, all=400, background=False)
         self._judged: set[str] = set()  # tokens of attempts whose frame is being judged
         self._pages: Counter[str] = Counter()
         self._leaving: set[asyncio.Task] = set()
@@ -98,7 +98,7 @@ class Application:
     async def start(self, request: Request) -> Response:
         body = await _json(request)
         who = body.get("name") if self.live.enrolled else self._files(body, "photographs")
-        token, address = body.get("token"), visitor_of(request.client.host if request.client else "")
+        token, address = body.get("token"), _visitor(request)
         return await self._work(request, self._short, self.live.on_start, who, token, address)
 
     async def pair(self, request: Request) -> Response:
@@ -125,12 +125,12 @@ class Application:
             raise HTTPException(429, "a frame of this attempt is being judged")
         self._judged.add(token)
         try:
-            picture = await request.body()
-            return JSONResponse(
-                await anyio.to_thread.run_sync(self.live.on_frame, picture, token, limiter=self._frames)
-            )
+            picture, visitor = await request.body(), _visitor(request)
+            return JSONResponse(await self._frames.run(visitor, self.live.on_frame, picture, token))
         except ClientDisconnect:
             return Response(status_code=400)
+        except BusyError:
+            raise HTTPException(429, "too many frames at once") from None
         finally:
             self._judged.discard(token)
 
@@ -170,7 +170,7 @@ class Application:
             given = form.getlist("files")
             if len(given) != 1 or isinstance(given[0], str) or not given[0].filename:
                 raise HTTPException(400, "one file is expected, in the part named files")
-            file, visitor = given[0], visitor_of(request.client.host if request.client else "")
+            file, visitor = given[0], _visitor(request)
             path = await asyncio.to_thread(self.uploads.add, visitor, file.filename, file.file, file.size)
         except UploadLimitError as error:
             raise HTTPException(429, str(error)) from None
@@ -218,7 +218,7 @@ class Application:
         A handler's last argument is an event that is set when its visitor has left.
         """
         left, answer, busy = threading.Event(), None, False
-        visitor = visitor_of(request.client.host if request.client else "")
+        visitor = _visitor(request)
         async with anyio.create_task_group() as group:
 
             async def watch() -> None:
@@ -238,6 +238,10 @@ class Application:
         if busy:
             raise HTTPException(429, "too many requests at once")
         return Response(status_code=400) if answer is None else JSONResponse(answer)
+
+
+def _visitor(request: Request) -> str:
+    return visitor_of(request.client.host if request.client else "")
 
 
 async def _json(request: Request) -> dict:

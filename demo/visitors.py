@@ -15,7 +15,7 @@ from functools import partial
 
 import anyio
 
-NICENESS = 10  # of work that is not a live attempt's
+NICENESS = 5  # more than the process's, of work that is not a live attempt's: a third of a processor that both want
 
 
 class BusyError(RuntimeError):
@@ -55,20 +55,22 @@ class OpenRequests:
 class Turns:
     """Places for work that takes long, given to the waiting visitors in rotation. For one event loop.
 
-    However much one visitor asks for, another waits for one piece of it at most. The work is done in threads of their
-    own at a low priority, so that frames of live attempts go before it.
+    However much one visitor asks for, another waits for one piece of it at most: one alone has half of the places, if
+    there are two or more. The work is done in threads of their own.
 
     Args:
         places: how many are at work at the same time.
         each: most that wait, of one visitor.
         all: most that wait.
+        background: at a low priority, so that frames of live attempts go before it.
     """
 
-    def __init__(self, places: int, each: int, all: int):
+    def __init__(self, places: int, each: int, all: int, background: bool = True):
         self.each, self.all = each, all
-        self._free = places
+        self._free, self._most = places, max(1, places // 2)
+        self._at_work: Counter[str] = Counter()
         self._waiting: OrderedDict[str, deque[asyncio.Event]] = OrderedDict()  # whose turn is next stands first
-        self._threads = ThreadPoolExecutor(places, initializer=_step_back)
+        self._threads = ThreadPoolExecutor(places, initializer=_step_back if background else None)
 
     async def run(self, visitor: str, function: Callable, *arguments):
         """The function's result, from a thread, when it is the visitor's turn.
@@ -86,7 +88,7 @@ class Turns:
                     await asyncio.wait([work])
                 raise
         finally:
-            self._give_back()
+            self._give_back(visitor)
 
     async def _wait(self, visitor: str) -> None:
         queue = self._waiting.get(visitor, ())
@@ -99,21 +101,27 @@ class Turns:
             await turn.wait()
         except BaseException:  # cancelled: the visitor has left
             if turn.is_set():
-                self._give_back()
+                self._give_back(visitor)
             else:
                 self._waiting[visitor].remove(turn)
                 if not self._waiting[visitor]:
                     del self._waiting[visitor]
             raise
 
-    def _give_back(self) -> None:
+    def _give_back(self, visitor: str) -> None:
         self._free += 1
+        self._at_work -= Counter([visitor])  # which drops the zeros
         self._next()
 
     def _next(self) -> None:
-        while self._free and self._waiting:
-            visitor, queue = self._waiting.popitem(last=False)
+        for visitor in list(self._waiting):
+            if not self._free:
+                return
+            if self._at_work[visitor] >= self._most:
+                continue
+            queue = self._waiting.pop(visitor)
             self._free -= 1
+            self._at_work[visitor] += 1
             queue.popleft().set()
             if queue:
                 self._waiting[visitor] = queue  # at the end
@@ -122,4 +130,5 @@ class Turns:
 def _step_back() -> None:
     """Lower the priority of this thread, where each has one of its own: on Linux."""
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS)

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import time
 from datetime import UTC, datetime
 
 import numpy as np
@@ -22,6 +23,7 @@ from authentication.template_store import (
     read_key,
     save_template,
 )
+from authentication.template_store import main as store_main
 
 
 @pytest.fixture
@@ -125,6 +127,85 @@ def test_a_template_belongs_to_its_name_and_tells_its_date(key, template, tmp_pa
     ben.rename(moved)
     assert load_template(moved, "abc123", 1792, key).photographs == template.photographs
     assert before <= enrolled_on(moved, key) <= datetime.now(UTC)
+
+
+def test_an_old_template_that_was_put_back_is_refused(template, tmp_path, key):
+    """Whoever may write the folder of the templates alone has no key and cannot change what lies beside it."""
+    newest, anna = tmp_path / "template.key.newest", tmp_path / "anna.template"
+    use = {"key": key, "newest": newest}
+    save_template(template, anna, "abc123", **use)
+    old = anna.read_bytes()
+    save_template(template, anna, "abc123", **use)  # within the same second, on most machines
+    new = anna.read_bytes()
+    assert enrolled_on(anna, key) > datetime.fromtimestamp(0, UTC)
+    anna.write_bytes(old)
+    with pytest.raises(TemplateStoreError, match=r"anna\.template: of .*enrolled again .*: an old template was put"):
+        load_template(anna, "abc123", 1792, **use)
+    assert load_template(anna, "abc123", 1792, key).photographs == 2, "without the file nothing is known of it"
+    anna.write_bytes(new)
+    assert load_template(anna, "abc123", 1792, **use).photographs == 2
+    assert b"anna" not in newest.read_bytes() and newest.stat().st_mode & 0o777 == 0o600
+    ben = tmp_path / "ben.template"
+    save_template(template, ben, "abc123", key)  # somewhere else, with the same key
+    assert load_template(ben, "abc123", 1792, **use).photographs == 2, "and each name has a time of its own"
+
+
+def test_what_another_machine_enrolled_is_noted_when_it_is_read(template, tmp_path, key, monkeypatch):
+    """Its clock may be ahead; a server that has seen the newer template never takes the older one again."""
+    newest, anna = tmp_path / "here.newest", tmp_path / "anna.template"
+    save_template(template, anna, "abc123", key)
+    old = anna.read_bytes()
+    monkeypatch.setattr(time, "time", lambda: 4_000_000_000.0)
+    save_template(template, anna, "abc123", key)
+    monkeypatch.undo()
+    load_template(anna, "abc123", 1792, key, newest)
+    new = anna.read_bytes()
+    anna.write_bytes(old)
+    with pytest.raises(TemplateStoreError, match="an old template was put back"):
+        load_template(anna, "abc123", 1792, key, newest)
+    save_template(template, anna, "abc123", key, newest)  # enrolled again, by a clock that is behind
+    load_template(anna, "abc123", 1792, key, newest)
+    anna.write_bytes(new)
+    with pytest.raises(TemplateStoreError, match="an old template was put back"):
+        load_template(anna, "abc123", 1792, key, newest)
+
+
+def test_what_was_revoked_does_not_come_back(template, tmp_path, key, monkeypatch, capsys):
+    key_file, anna = tmp_path / "keys" / "template.key", tmp_path / "anna.template"
+    key_file.parent.mkdir()
+    new_key_file(key_file)
+    monkeypatch.setenv(KEY_FILE, str(key_file))
+    save_template(template, anna, "abc123")
+    copy = anna.read_bytes()
+    assert store_main(["--revoke", str(anna)]) == 0 and not anna.exists()
+    anna.write_bytes(copy)
+    with pytest.raises(TemplateStoreError, match="an old template was put back"):
+        load_template(anna, "abc123", 1792)
+    save_template(template, anna, "abc123")
+    assert load_template(anna, "abc123", 1792).photographs == 2, "who is enrolled again is known again"
+    monkeypatch.setenv(KEY, key.decode())
+    assert store_main(["--revoke", str(anna)]) == 2 and anna.exists()
+    assert "nothing would remember it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"[]", b'{"anna": "1"}', b"\xff", b"[" * 100_000])
+def test_a_changed_memory_of_the_newest_is_an_error(template, tmp_path, key, content):
+    newest, anna = tmp_path / "template.key.newest", tmp_path / "anna.template"
+    save_template(template, anna, "abc123", key)
+    for written in (content, Fernet(key).encrypt(content)):
+        newest.write_bytes(written)
+        for use in (load_template, save_template):
+            arguments = (anna, "abc123", 1792) if use is load_template else (template, anna, "abc123")
+            with pytest.raises(TemplateStoreError, match=r"key\.newest: not encrypted with the key beside it"):
+                use(*arguments, key=key, newest=newest)
+
+
+def test_a_memory_that_cannot_be_written_is_named(template, tmp_path, key):
+    anna, newest = tmp_path / "anna.template", tmp_path / "missing" / "template.key.newest"
+    (tmp_path / "missing").write_text("a file where a folder should be")
+    with pytest.raises(TemplateStoreError, match=r"template\.key\.newest: cannot be (read|written)"):
+        save_template(template, anna, "abc123", key, newest)
+    assert not anna.exists()
 
 
 def test_the_key_comes_from_the_environment_or_a_file_of_ones_own(key, tmp_path, monkeypatch):

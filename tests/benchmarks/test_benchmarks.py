@@ -2,6 +2,8 @@
 
 import json
 import math
+import multiprocessing
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
 
+from benchmarks import hostile
 from benchmarks.__main__ import main
 from benchmarks.loading import SIDES, Photographs, forget, write_photographs
 from benchmarks.loss import IMPLEMENTATIONS, LARGEST_SHARE, SMALLEST_GAIN, random_batch, step
@@ -213,3 +216,55 @@ def test_preparation_is_measured_and_compared(tmp_path, capsys):
     for row in result["agreement"]:
         assert row["alike"] == row["count"] and row["largest_difference"] < 0.1
     assert "against facenet-pytorch" in capsys.readouterr().out
+
+
+def test_the_page_has_the_numbers_that_were_saved(tmp_path, repository, capsys):
+    """And a run that was broken off is no measurement."""
+    row = {"frames": 90, "frame_ms": {"p50": 30.0, "p95": 60.0}, "starts": 1, "start_ms": 200.0, "decisions": {}}
+    attacked = row | {"frame_ms": {"p50": 45.0, "p95": 60.0}, "quiet": ["quiet 0", "quiet 1"], "attacker": {"429": 7}}
+    machine = {"device": "cpu", "cpu": "a processor", "cores": 2, "threads": 1, "gpu": None, "torch": "2"}
+    measured = {
+        "machine": machine, "complete": True, "minutes": 5, "rows": {"quiet 0": row, "clips": attacked, "quiet 1": row},
+        "crowd": {"attempts": 20, "decisions": {"Accepted": 19, "slow": 1}, "errors": []}, "tracebacks": 0, "load": 0.5,
+        "memory_mib": {"before": 700, "during": 900, "minute_after": 707, "growth": 0.01},
+    }  # fmt: skip
+    speed = {"machine": machine, "rows": [{"frames_per_second": 10.0 * n, "ratio": 1.0 * n} for n in (1, 2, 4)]}
+    (tmp_path / "inference.json").write_text(json.dumps(speed))
+    page = tmp_path / "demo.md"
+    page.write_text((repository / "docs/demo.md").read_text(encoding="utf-8"), encoding="utf-8")
+    command = ["page", "--results", str(tmp_path), "--page", str(page)]
+    assert main(command) == 0 and "hostile.json: its table stays as it is" in capsys.readouterr().err
+    (tmp_path / "hostile.json").write_text(json.dumps(measured | {"complete": False}))
+    assert main(command) == 2
+    (tmp_path / "hostile.json").write_text(json.dumps(measured))
+    assert main(command) == 0
+    text = page.read_text(encoding="utf-8")
+    assert "| clips | 90 | 45 | 1.50 | 1.00 | 1.00 | 429: 7 |" in text
+    assert "decided were 20 (19: Accepted; 1: slow), with 0 errors" in text and "900 MiB after 5 minutes" in text
+    assert "as the page does | 40.0 | 4.00 |" in text
+    assert text.count("Measured on: a processor, 1 thread on 2 cores, torch 2.") == 2
+
+
+def test_the_tables_of_the_page_are_those_of_the_results(tmp_path, repository):
+    page = tmp_path / "demo.md"
+    page.write_text((repository / "docs/demo.md").read_text(encoding="utf-8"), encoding="utf-8")
+    assert main(["page", "--page", str(page)]) == 0
+    assert page.read_text(encoding="utf-8") == (repository / "docs/demo.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the attacker comes from other addresses")
+def test_an_attacked_server_is_measured(tmp_path, capsys, monkeypatch):
+    """Some seconds of it: what is counted, that an attacker ends with its phase, and what is saved on the way."""
+    names = ("poisoned names", "slow clients")
+    monkeypatch.setattr(hostile, "ATTACKS", {name: hostile.ATTACKS[name] for name in names})
+    monkeypatch.setattr(hostile, "MINUTE", 1)
+    saved = tmp_path / "hostile.json"
+    assert main(["hostile", "--seconds", "6", "--minutes", "0.1", "--crowd", "1", "--json", str(saved)]) == 0
+    result = json.loads(saved.read_text())
+    assert list(result["rows"]) == [
+        "quiet 0", "poisoned names", "quiet 1", "slow clients", "quiet 2", "all together",
+    ]  # fmt: skip
+    assert result["complete"] and result["tracebacks"] == 0
+    assert sum(result["rows"]["poisoned names"]["attacker"].values()) > 0
+    assert "attempts of 1 people beside all attacks" in capsys.readouterr().out
+    assert multiprocessing.active_children() == []

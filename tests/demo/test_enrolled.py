@@ -3,10 +3,9 @@
 import contextlib
 
 import pytest
-from cryptography.fernet import Fernet
 
 from authentication.authenticator import DEFAULT_MODEL
-from authentication.template_store import KEY, save_template
+from authentication.template_store import KEY, KEY_FILE, new_key_file, save_template
 from benchmarks.live import Page, Server, frames_of, photograph
 from demo import words
 from face_data.drawn import WELL_KNOWN
@@ -16,10 +15,12 @@ ANNA, STRANGER = WELL_KNOWN[:2]
 
 @pytest.fixture(scope="module")
 def folder(shipped, tmp_path_factory):
-    """Anna is enrolled; the key is in the environment."""
-    folder = tmp_path_factory.mktemp("enrolled")
+    """Anna is enrolled; the key is in a file of its own folder."""
+    folder, key = tmp_path_factory.mktemp("enrolled"), tmp_path_factory.mktemp("keys") / "template.key"
+    new_key_file(key)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(KEY, Fernet.generate_key().decode())
+        patch.delenv(KEY, raising=False)
+        patch.setenv(KEY_FILE, str(key))
         save_template(shipped.template([photograph(ANNA)]), folder / "anna.template", shipped.revision)
         yield folder
 
@@ -73,3 +74,16 @@ def test_a_folder_that_cannot_be_used_is_named(folder, tmp_path, capsys):
     (tmp_path / "ben.template").write_bytes((folder / "anna.template").read_bytes())
     assert app.main(["--enrolled", str(tmp_path)]) == 2
     assert "ben.template: is the template of 'anna', under another name" in capsys.readouterr().err
+
+
+def test_an_old_template_that_was_put_back_stops_the_server(shipped, folder, tmp_path, capsys):
+    """Chris was enrolled with somebody else's photograph by mistake, and then again."""
+    import app
+
+    kept = tmp_path / "chris.template"
+    save_template(shipped.template([photograph(STRANGER)]), kept, shipped.revision)
+    old = kept.read_bytes()
+    save_template(shipped.template([photograph(ANNA)]), kept, shipped.revision)
+    kept.write_bytes(old)
+    assert app.main(["--enrolled", str(tmp_path)]) == 2
+    assert "chris.template: of 20" in (said := capsys.readouterr().err) and "an old template was put back" in said

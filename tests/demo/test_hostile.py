@@ -5,6 +5,7 @@ attacks did before would take minutes or gigabytes here.
 """
 
 import contextlib
+import gzip
 import http.client
 import io
 import json
@@ -14,11 +15,13 @@ import socket
 import sys
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 
 from authentication.authenticator import DEFAULT_MODEL
@@ -26,6 +29,7 @@ from authentication.limits import FREE_ATTEMPTS_PER_ADDRESS
 from benchmarks.hostile import bomb_clip, bomb_picture
 from benchmarks.live import Page, RefusedError, Server, frames_of, photograph
 from demo import uploads
+from demo.connections import MOST_CONNECTIONS_EACH, READ_SECONDS
 from demo.uploads import ALIVE, PREFIX, STALE_SECONDS, UPLOAD_SECONDS, UploadLimitError, Uploads
 from face_data.drawn import WELL_KNOWN
 
@@ -188,6 +192,239 @@ def test_open_requests_of_one_visitor_have_a_limit(server, genuine):
     finally:
         for one in open_ones:
             one.close()
+
+
+def opened(server, source: str, sent: bytes = b"") -> socket.socket:
+    """A connection of one's own, with some bytes sent."""
+    port = int(server.address.rpartition(":")[2])
+    connection = socket.create_connection(("127.0.0.1", port), source_address=(source, 0), timeout=90)
+    with contextlib.suppress(OSError):  # closed by now
+        connection.sendall(sent)
+    return connection
+
+
+def ended(connection: socket.socket) -> bytes:
+    """What comes until the server closes the connection."""
+    answer = b""
+    with contextlib.suppress(ConnectionError):
+        while piece := connection.recv(65536):
+            answer += piece
+    return answer
+
+
+def test_connections_of_one_visitor_have_a_limit(server, genuine):
+    """Half-open ones, on which no request ever comes."""
+    with contextlib.ExitStack() as stack:
+        many = [stack.enter_context(opened(server, "127.0.0.72")) for _ in range(MOST_CONNECTIONS_EACH + 40)]
+        attempt_goes_on(genuine)
+        for one in many[-20:]:
+            assert ended(one) == b""
+        many[0].sendall(b"GET /robots.txt HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert b" 200 " in many[0].recv(100), "the first ones are served"
+
+
+ROBOTS = b"GET /robots.txt HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+
+
+def head_that_does_not_come(server, sent: bytes) -> None:
+    with opened(server, "127.0.0.73", sent) as connection:
+        assert ended(connection) == b""
+
+
+def head_that_comes_byte_by_byte(server, first: bytes) -> None:
+    """Whether it is the first one of its connection, or comes after an answer."""
+    with opened(server, "127.0.0.74", first) as connection:
+        assert not first or b" 200 " in connection.recv(1000)
+        for _ in range(100):
+            try:
+                connection.sendall(b"X")
+            except OSError:
+                return
+            time.sleep(0.5)
+    pytest.fail("it may go on for ever")
+
+
+def body_that_does_not_come(server, path: str, token: str) -> None:
+    """But for some bytes now and then."""
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9000\r\nX-Attempt: {token}\r\n"
+    head += "Content-Type: multipart/form-data; boundary=--------\r\n\r\n"
+    with opened(server, "127.0.0.75", head.encode()) as connection:
+        for _ in range(7):
+            connection.sendall(b"-")
+            time.sleep(1)
+        assert b" 408 " in ended(connection)[:20], path
+
+
+def answer_that_nobody_reads(server) -> None:
+    with contextlib.closing(Page(server.address, "127.0.0.76")) as page, socket.socket() as connection:
+        path = page.upload("big.bin", bytes(19 * MEGABYTE))  # more than the system keeps for a connection
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(90)
+        connection.bind(("127.0.0.76", 0))
+        connection.connect((page.http.base_url.host, page.http.base_url.port))
+        connection.sendall(f"GET /gradio_api/file={path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+        time.sleep(READ_SECONDS + 5)
+        assert len(ended(connection)) < 19 * MEGABYTE
+
+
+def test_slow_clients_are_given_up(server, genuine):
+    """All at the same time, for each takes what it is allowed; meanwhile others are answered."""
+    token = genuine.start([genuine.upload("me.png", photograph(next(people)))])[0]
+    with ThreadPoolExecutor(20) as pool:
+        slow = [
+            *(pool.submit(head_that_does_not_come, server, sent) for sent in (b"", b"POST", ROBOTS[:-4], ROBOTS[:30])),
+            *(pool.submit(head_that_comes_byte_by_byte, server, first) for first in (b"", ROBOTS)),
+            *(
+                pool.submit(body_that_does_not_come, server, path, token)
+                for path in ("/api/start", "/api/frame", "/gradio_api/upload")
+            ),
+            pool.submit(answer_that_nobody_reads, server),
+        ]
+        attempt_goes_on(genuine)
+        for one in slow:
+            one.result()
+
+
+def test_a_head_has_a_limit(server, genuine):
+    for headers in (b"X: " + b"x" * 1_000_000, b"X: y\r\n" * 200_000):
+        with opened(server, ATTACKER, b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n" + headers) as connection:
+            assert ended(connection)[:13] in (b"HTTP/1.1 400 ", b"")
+    attempt_goes_on(genuine)
+
+
+HEADS = (  # method, target, headers, the status or statuses
+    ("TRACE", "/", {}, 405), ("OPTIONS", "/", {}, 405), ("OPTIONS", "*", {}, 404), ("PUT", "/api/start", {}, 405),
+    ("PATCH", "/gradio_api/upload", {}, 405), ("CONNECT", "evil.example:443", {}, 404), ("get", "/", {}, 405),
+    ("GET", "http://evil.example/", {}, 404), ("PROPFIND", "/", {}, 405),
+    *(
+        ("POST", path, {}, 404)
+        for path in (
+            "//api/start", "/api//start", "/api/start/", "/api/start;x", "/api/start%00", "/api/start%0a", "/API/start",
+            "/./api/start", "/x/../api/start", "/gradio_api/queue%2fjoin", "/gradio_api/run/predict", "/run/predict",
+            "/gradio_api/call/x", "/gradio_api/upload/x", "/gradio_api/upload%2f..%2frun/predict",
+        )
+    ),
+    *(
+        ("GET", path, {}, 404)
+        for path in (
+            "//", "//evil.example", "/%2e%2e/app.py", "/assets/../app.py", "/assets/%2e%2e/%2e%2e/routes.py",
+            "/assets/..%2f..%2froutes.py", "/assets//etc/passwd", "/assets/%5c..%5croutes.py", "/static/.env",
+            "/static/%2e/x", "/assets/x%00.js", "/gradio_api/file=/etc/passwd", "/gradio_api/file=app.py",
+            "/gradio_api/file=http://127.0.0.1/", "/gradio_api/file=..%2f..%2fetc%2fpasswd", "/file=/etc/passwd",
+            "/gradio_api/heartbeat/x", "/gradio_api/stream/x", "/login", "/logout", "/token", "/docs", "/openapi.json",
+            "/gradio_api/runs", "/gradio_api/startup-events", "/.git/config", "/app_id", "/gradio_api/app_id",
+        )
+    ),
+    ("GET", "/?deep_link=..%2f..%2fx", {}, 200), ("GET", "/?page=nothing", {}, 200), ("GET", "/config?page=x", {}, 200),
+    ("GET", "/config?deep_link=x", {}, 200), ("GET", "/?__theme=dark&view=api", {}, 200),
+    ("GET", "/", {"X-Forwarded-Host": "evil.example"}, 403), ("GET", "/", {"X-Forwarded-Host": "x, evil.example"}, 403),
+    ("GET", "/config", {"Origin": "https://evil.example"}, 403), ("GET", "/", {"X-Forwarded-Proto": "x\ty"}, 200),
+    ("GET", "/api/page?page=x", {"Origin": "null"}, 403), ("GET", "/", {"Cookie": "session=1; token=2"}, 200),
+    ("GET", "/", {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Key": "x" * 22 + "==",
+                  "Sec-WebSocket-Version": "13"}, 200),
+    ("GET", "/api/page", {"Upgrade": "websocket", "Connection": "Upgrade"}, 400),
+    ("GET", "/", {"Upgrade": "h2c", "Connection": "Upgrade, HTTP2-Settings", "HTTP2-Settings": ""}, 200),
+    ("POST", "/api/start", {"Transfer-Encoding": "gzip"}, (400, 501)),
+    ("POST", "/api/start", {"Transfer-Encoding": "chunked", "Content-Length": "5"}, 400),
+    ("POST", "/api/start", {"Content-Length": "99999999999999999999999999"}, (400, 413)),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "target", "headers", "status"), HEADS)
+def test_odd_heads(server, method, target, headers, status):
+    lines = [f"{method} {target} HTTP/1.1", "Host: 127.0.0.1", *(f"{name}: {value}" for name, value in headers.items())]
+    if not {"Content-Length", "Transfer-Encoding"} & set(headers):
+        lines.append("Content-Length: 0")
+    with opened(server, next(addresses), "\r\n".join([*lines, "Connection: close", "", ""]).encode()) as connection:
+        answer = ended(connection)
+    assert int(answer[9:12]) in (status if isinstance(status, tuple) else (status,)), answer[:300]
+    assert b"set-cookie" not in answer.lower() and b"Traceback" not in answer
+    assert answer[9:12] != b"200" or b"evil" not in answer
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 15_000, b'{"a":' * 3000, b'{"token": ' + b"9" * 15_000 + b"}", b'{"token": NaN, "photographs": [NaN]}',
+        gzip.compress(b'{"photographs": []}' * 100), b"\x00" * 100, "{}".encode("utf-16"), b'{"token": "\\ud800"}',
+        b'{"photographs": {"a": [[[]]]}}', b'{"photographs": [[["x"]]]}', b'{"page": [], "token": {}, "name": {}}',
+        b'{"reference": [], "probe": {}, "expression": []}', b'{"file": 7, "page": 1e400}',
+        b"{" + b'"a":1,' * 2000 + b"}",
+    ],
+)  # fmt: skip
+def test_odd_bodies(server, attacker, body):
+    for name in ("start", "reference", "pair", "clip", "given"):
+        headers = {"Content-Encoding": "gzip"} if body[:2] == b"\x1f\x8b" else {}
+        assert attacker.http.post(f"/api/{name}", content=body, headers=headers).status_code in (200, 400, 410), name
+    assert "Traceback" not in server.log()
+
+
+def test_ranges_of_a_file(attacker):
+    """Also many that overlap, and none that makes sense."""
+    path = attacker.upload("a.bin", bytes(range(256)) * 4000)
+    for ranges, status in (
+        ("bytes=0-9", 206), ("bytes=" + ",".join(f"{n}-" for n in range(1000)), (200, 206, 400, 416)),
+        ("x", (200, 400)), ("bytes=9-1", (400, 416)), ("bytes=-" + "9" * 5000, (200, 206, 400, 416)),
+        ("bytes=5000000-", 416), ("bytes=" + "0-," * 5000, (200, 206, 400, 416)), ("bytes=a-b", (200, 400, 416)),
+    ):  # fmt: skip
+        answer = attacker.http.get(f"/gradio_api/file={path}", headers={"Range": ranges}, timeout=30)
+        assert answer.status_code in (status if isinstance(status, tuple) else (status,)), ranges[:40]
+        assert len(answer.content) <= 256 * 4000 + 1000, "not more than the file"
+
+
+def test_the_token_of_an_attempt_is_good_for_one_frame_at_a_time(server, genuine):
+    """From however many connections and addresses it is used; and a guess of it is worth nothing."""
+    person = next(people)
+    token, picture = genuine.start([genuine.upload("me.png", photograph(person))])[0], frames_of(person, "neutral")[0]
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor(12) as pool:
+        others = [stack.enter_context(contextlib.closing(Page(server.address, next(addresses)))) for _ in range(12)]
+        seen = [one.result() for one in [pool.submit(status_of, page.frame, picture, token) for page in others]]
+    assert set(seen) <= {200, 429} and 200 in seen
+    for wrong in (token[:-1], token.lower() + "x", token + "\x7f", "", "0" * 30_000):
+        with contextlib.suppress(httpx.HTTPError, UnicodeError):
+            answer = genuine.http.post("/api/frame", content=picture, headers={"X-Attempt": wrong})
+            assert answer.status_code in (400, 431) or answer.json()[0] == "", wrong[:50]
+
+
+def test_frames_of_one_visitor_leave_room_for_others(server, genuine):
+    """Sixteen attempts of one address, each sending frames as fast as they are answered: one of them at most goes
+    before another visitor's frame, for each place where frames are judged."""
+    answered, going, meanwhile_answered = Counter(), Counter(), []
+    with contextlib.closing(Page(server.address, next(addresses))) as page, ThreadPoolExecutor(16) as pool:
+        files = [(person, page.upload(f"{person}.png", photograph(person))) for person in WELL_KNOWN[:4]]
+        started = [(person, page.start([file])[0]) for person, file in files * 4]
+        flooding = [(person, token) for person, token in started if token]
+        assert len(flooding) >= 12
+        person = next(people)
+        mine = genuine.start([genuine.upload("me.png", photograph(person))])[0]
+        end = threading.Event()
+
+        def flood(number: int, person: int, token: str) -> None:
+            pictures = frames_of(person, "neutral")
+            going[number] = True
+            with contextlib.suppress(httpx.HTTPError, RefusedError):
+                while not end.is_set() and (token := page.frame(pictures[answered[number] % len(pictures)], token)[0]):
+                    answered[number] += 1
+            del going[number]
+
+        for one in WELL_KNOWN:
+            frames_of(one, "neutral")  # drawn before, for that takes longer than all that follows
+        floods = [pool.submit(flood, number, *one) for number, one in enumerate(flooding)]
+        try:
+            until = time.monotonic() + 60
+            while answered.total() < 10 and time.monotonic() < until:
+                time.sleep(0.1)
+            for picture in frames_of(person, "neutral")[:30]:
+                before, busy = answered.total(), len(going) >= 10
+                genuine.frame(picture, mine)
+                if busy and len(going) >= 10:
+                    meanwhile_answered.append(answered.total() - before)
+        finally:
+            end.set()
+        for one in floods:
+            one.result()
+    assert len(meanwhile_answered) >= 3, "the attack was going on"
+    assert np.median(meanwhile_answered) <= 2 * max(2, os.cpu_count() or 1) + 2, meanwhile_answered
 
 
 def test_uploads_of_one_visitor_have_a_limit(server, genuine):

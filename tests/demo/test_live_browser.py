@@ -1,8 +1,10 @@
 """Attempts in a real browser: who is let in, and what everybody else reads on the screen."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 from films import acting, drawn, fading, film
 from PIL import Image
@@ -14,8 +16,12 @@ pytestmark = pytest.mark.browser
 
 LONDON_STRANGER = "107"
 # who look unlike each other: a face may fail a few times before it has to wait
-PERSON, STRANGER, *OTHERS = WELL_KNOWN[:4]
+PERSON, STRANGER, *OTHERS = WELL_KNOWN
 CAMERA_IS_OFF = "document.getElementById('camera').srcObject === null"
+BOTH_ON_THE_SCREEN = """() => {
+  const [above, below] = ["instruction", "camera"].map((id) => document.getElementById(id).getBoundingClientRect());
+  return above.top > -5 && below.bottom < innerHeight + 5 && below.height > 100;
+}"""
 UNUSABLE = {
     "two.png": "Several faces were found",
     "nobody.png": "No face was found",
@@ -29,11 +35,25 @@ def reference_of(folder: Path, person: int) -> Path:
     return path
 
 
-def open_page(chromium, address: str, reference: Path, size=(1280, 900)):
-    """A page with the reference uploaded and found good."""
-    page = chromium.new_context(
+# No two pictures of a camera are the same, but a film begins anew where a slow machine has not come to an end.
+NOISE = """
+const draw = CanvasRenderingContext2D.prototype.drawImage;
+CanvasRenderingContext2D.prototype.drawImage = function (...all) {
+  draw.apply(this, all);
+  this.fillStyle = `rgb(${[0, 0, 0].map(() => Math.floor(256 * Math.random()))})`;
+  this.fillRect(0, 0, 16, 16);
+};
+"""
+
+
+def open_page(chromium, address: str, reference: Path, size=(1280, 900), noise: bool = True):
+    """A page with the reference uploaded and found good. noise: no frame is like another, as from a camera."""
+    context = chromium.new_context(
         permissions=["camera"], viewport=dict(zip(("width", "height"), size, strict=True))
-    ).new_page()
+    )  # fmt: skip
+    if noise:
+        context.add_init_script(NOISE)
+    page = context.new_page()
     page.goto(address)
     page.locator("#reference input[type=file]").first.set_input_files(reference)
     page.locator("#note .note.good, #note .note.fair").wait_for(timeout=30_000)
@@ -47,22 +67,32 @@ def decided(page) -> tuple[str, str]:
     return card.get_attribute("class"), card.inner_text()
 
 
-TOO_SLOW = "too slow to follow the face"
+TOO_SLOW = "too slow to follow the face"  # and nothing is wrong with the person then
+MOST_TRIES = 4
 
 
-def attempt(browser, address: str, reference: Path, video: Path) -> tuple[str, str, str]:
-    """Upload, press Start, wait: the decision's CSS class, its text, and all text of the page.
+def unless_too_slow(once: Callable[[], list[tuple[str, str]]]) -> list[tuple[str, str]]:
+    """What is decided (`decided`), by a stream that was fast enough.
 
     A machine that is too busy for a camera's stream says so on the page; it is tried again then, and given up at last.
     """
-    for _ in range(3):
-        with browser(video) as chromium:
-            page = open_page(chromium, address, reference)
-            page.locator("#start").click()
-            kind, text = decided(page)
-            if TOO_SLOW not in text:
-                return kind, text, page.locator("body").inner_text()
+    for _ in range(MOST_TRIES):
+        decisions = once()
+        if not any(TOO_SLOW in text for _, text in decisions):
+            return decisions
     pytest.skip("this machine is too busy to follow a face in a browser")
+
+
+def attempt(browser, address: str, reference: Path, video: Path, noise: bool = True) -> tuple[str, str]:
+    """Upload, press Start, wait: the decision's CSS class and its text."""
+
+    def once() -> list[tuple[str, str]]:
+        with browser(video) as chromium:
+            page = open_page(chromium, address, reference, noise=noise)
+            page.locator("#start").click()
+            return [decided(page)]
+
+    return unless_too_slow(once)[0]
 
 
 def smiling(person: int) -> list:
@@ -74,17 +104,20 @@ def test_the_person_is_accepted(browser, server, tmp_path):
     with browser(video) as chromium:
         page = open_page(chromium, server.address, reference_of(tmp_path, PERSON))
         assert page.locator("#note img").count() == 1, "the aligned face is shown"
-        page.locator("#start").click()
-        page.locator("#overlay svg").wait_for(timeout=30_000)
-        kind, text = decided(page)
+
+        def press(button: str) -> list[tuple[str, str]]:
+            page.locator(button).first.click()
+            page.locator(".card.ask").wait_for(timeout=30_000)
+            return [decided(page)]
+
+        kind, text = unless_too_slow(lambda: press("#start"))[0]
         assert kind == "card accepted", text
         shown = page.locator("body").inner_text()
         assert "similarity" not in shown and "threshold" not in shown, "scores are for the operator"
         assert page.locator("#timeline .counted").count() >= 6
         assert page.evaluate(CAMERA_IS_OFF), "the camera's stream has stopped"
-        page.locator(".again").click()  # and once more, without another upload
-        page.locator(".card.ask").wait_for(timeout=30_000)
-        assert decided(page)[0] == "card accepted"
+        kind, text = unless_too_slow(lambda: press(".again"))[0]  # once more, without another upload
+        assert kind == "card accepted", text
         assert page.get_by_test_id("toast-body").count() == 0, "frames that come after a decision are no error"
         uploaded = [name for name in server.files() if name.startswith("reference_")]
         assert uploaded == [f"reference_{PERSON}.png"], "nothing of the stream may be written to disk"
@@ -92,27 +125,27 @@ def test_the_person_is_accepted(browser, server, tmp_path):
 
 def test_another_person(browser, server, tmp_path):
     video = film(tmp_path / "cam.mjpeg", smiling(STRANGER))
-    kind, text, _ = attempt(browser, server.address, reference_of(tmp_path, PERSON), video)
+    kind, text = attempt(browser, server.address, reference_of(tmp_path, PERSON), video)
     assert (kind, "does not match" in text) == ("card rejected", True)
 
 
 def test_a_photograph_held_before_the_camera(browser, server, tmp_path):
     video = film(tmp_path / "cam.mjpeg", [([drawn(PERSON, "neutral")], 24)])
-    kind, text, _ = attempt(browser, server.address, reference_of(tmp_path, PERSON), video)
+    kind, text = attempt(browser, server.address, reference_of(tmp_path, PERSON), video)
     assert (kind, "time was over" in text) == ("card rejected", True)
 
 
 def test_two_photographs_that_are_exchanged(browser, server, tmp_path):
     """Neutral while that is asked for, smiling when that is: but from one frame to the next."""
     video = film(tmp_path / "cam.mjpeg", [([drawn(OTHERS[1], name)], 3) for name in ("neutral", "happy") * 5])
-    kind, text, _ = attempt(browser, server.address, reference_of(tmp_path, OTHERS[1]), video)
+    kind, text = attempt(browser, server.address, reference_of(tmp_path, OTHERS[1]), video)
     assert (kind, "time was over" in text) == ("card rejected", True)
 
 
 def test_a_head_that_turns(browser, turning_server, tmp_path):
     acts = [("neutral", 0, 3), ("happy", 0, 2.5), ("neutral", 0, 2.5), ("neutral", 32, 2.5)]
     video = film(tmp_path / "cam.mjpeg", acting(PERSON, *acts))
-    kind, text, _ = attempt(browser, turning_server.address, reference_of(tmp_path, PERSON), video)
+    kind, text = attempt(browser, turning_server.address, reference_of(tmp_path, PERSON), video)
     assert kind == "card accepted", text
 
 
@@ -125,34 +158,33 @@ def test_a_photograph_that_is_turned(browser, turning_server, tmp_path):
         turned.paste(face.resize((width, face.height)), ((face.width - width) // 2, 0))
         scenes.append(([turned], 0.12))
     video = film(tmp_path / "cam.mjpeg", scenes)
-    kind, text, _ = attempt(browser, turning_server.address, reference_of(tmp_path, PERSON), video)
-    # the film begins anew before the time of a slow step is over
-    reasons = ("time was over", "was not seen", "stood still or repeated")
+    kind, text = attempt(browser, turning_server.address, reference_of(tmp_path, PERSON), video)
+    reasons = ("time was over", "was not seen")
     assert kind == "card rejected" and any(reason in text for reason in reasons), text
 
 
 def test_a_video_in_the_wrong_order(browser, server, tmp_path):
     video = film(tmp_path / "cam.mjpeg", [*acting(OTHERS[1], ("happy", 0, 3)), ([drawn(OTHERS[1], "neutral")], 30)])
-    kind, text, _ = attempt(browser, server.address, reference_of(tmp_path, OTHERS[1]), video)
+    kind, text = attempt(browser, server.address, reference_of(tmp_path, OTHERS[1]), video)
     assert (kind, "time was over" in text) == ("card rejected", True)
 
 
 def test_the_face_leaves(browser, server, tmp_path):
     video = film(tmp_path / "cam.mjpeg", [([drawn(PERSON, "neutral")], 3), ([], 20)])
-    kind, text, _ = attempt(browser, server.address, reference_of(tmp_path, PERSON), video)
+    kind, text = attempt(browser, server.address, reference_of(tmp_path, PERSON), video)
     assert (kind, "left the picture" in text) == ("card rejected", True)
 
 
 def test_a_second_face_enters(browser, server, tmp_path):
     both = [drawn(OTHERS[0], "neutral"), drawn(STRANGER, "neutral")]
     video = film(tmp_path / "cam.mjpeg", [(both[:1], 3), (both, 20)])
-    kind, text, _ = attempt(browser, server.address, reference_of(tmp_path, OTHERS[0]), video)
+    kind, text = attempt(browser, server.address, reference_of(tmp_path, OTHERS[0]), video)
     assert (kind, "More than one face" in text) == ("card rejected", True)
 
 
 def test_a_frozen_stream(browser, server, tmp_path):
     video = film(tmp_path / "cam.mjpeg", [([drawn(OTHERS[0], "neutral")], 10)], still=True)
-    kind, text, _ = attempt(browser, server.address, reference_of(tmp_path, OTHERS[0]), video)
+    kind, text = attempt(browser, server.address, reference_of(tmp_path, OTHERS[0]), video, noise=False)
     assert (kind, "stood still or repeated" in text) == ("card rejected", True)
 
 
@@ -181,12 +213,14 @@ def test_the_network_drops_and_comes_back(browser, server, tmp_path):
     with browser(video) as chromium:
         page = open_page(chromium, server.address, reference_of(tmp_path, OTHERS[0]))
         page.locator("#start").click()
-        page.locator("#overlay svg").wait_for(timeout=30_000)
+        page.locator(".card.ask").wait_for(timeout=30_000)
+        with page.expect_response("**/api/frame", timeout=60_000):  # the first one has been seen
+            pass
         page.context.set_offline(True)
         page.wait_for_timeout(4000)
         page.context.set_offline(False)
         kind, text = decided(page)
-        assert (kind, "connection was interrupted" in text) == ("card rejected", True)
+        assert (kind, TOO_SLOW in text) == ("card rejected", True), text
 
 
 def test_two_people_at_once_do_not_mix(browser, server, tmp_path):
@@ -194,13 +228,51 @@ def test_two_people_at_once_do_not_mix(browser, server, tmp_path):
     good = film(tmp_path / "good.mjpeg", smiling(OTHERS[1]))
     bad = film(tmp_path / "bad.mjpeg", smiling(STRANGER))
     reference = reference_of(tmp_path, OTHERS[1])
-    with browser(good) as one, browser(bad) as two:
-        pages = [open_page(chromium, server.address, reference) for chromium in (one, two)]
-        for page in pages:
-            page.locator("#start").click()
-        (first, text), (second, why) = map(decided, pages)
-        assert (first, second) == ("card accepted", "card rejected"), (text, why)
-        assert "does not match" in why
+
+    def at_once() -> list[tuple[str, str]]:
+        with browser(good) as one, browser(bad) as two:
+            pages = [open_page(chromium, server.address, reference) for chromium in (one, two)]
+            for page in pages:
+                page.locator("#start").click()
+            return list(map(decided, pages))
+
+    (first, text), (second, why) = unless_too_slow(at_once)
+    assert (first, second) == ("card accepted", "card rejected"), (text, why)
+    assert "does not match" in why
+
+
+def test_who_clicks_twice_has_started_once(browser, server, tmp_path):
+    """One attempt, one loop of frames; and a click while it is going on ends it for a new one."""
+    video = film(tmp_path / "cam.mjpeg", [([drawn(OTHERS[2], "neutral")], 24)])
+    with browser(video) as chromium:
+        page = open_page(chromium, server.address, reference_of(tmp_path, OTHERS[2]))
+        starts, tokens, open_ones, most = [], [], set(), 0
+
+        def asked(request) -> None:
+            nonlocal most
+            if request.url.endswith("/api/start"):
+                starts.append(request)
+            elif request.url.endswith("/api/frame"):
+                tokens.append(request.headers["x-attempt"])
+                open_ones.add(request)
+                most = max(most, len(open_ones))
+
+        page.on("request", asked)
+        for end in ("requestfinished", "requestfailed"):
+            page.on(end, open_ones.discard)
+        page.locator("#start").dblclick()
+        while len(tokens) < 10:
+            page.wait_for_timeout(100)
+        assert (len(starts), len(set(tokens)), most) == (1, 1, 1)
+        page.locator("#start").click()
+        while tokens[-1] == tokens[0]:
+            page.wait_for_timeout(100)
+        first, new = tokens[0], len(tokens)
+        while len(tokens) < new + 5:
+            page.wait_for_timeout(100)
+        assert first not in tokens[new:] and len(set(tokens)) == 2
+        answer = httpx.post(f"{server.address}/api/frame", content=b"", headers={"X-Attempt": first})
+        assert words.OVER in answer.json()[1], "the attempt before is closed"
 
 
 def test_a_photograph_taken_with_the_camera_and_another_one(browser, server, tmp_path):
@@ -266,7 +338,8 @@ def test_uploads_of_the_other_tabs_are_deleted_on_leaving(browser, server, tmp_p
 
 
 def test_by_keyboard_on_a_phone_in_the_dark(browser, server, tmp_path):
-    """Start is reached and pressed by keyboard; nothing is wider than a phone; what is said is announced."""
+    """Start is reached and pressed by keyboard; nothing is wider than a phone; what is said is announced, and stands
+    on one screen with the camera's picture."""
     with browser(film(tmp_path / "cam.mjpeg", [([], 3)])) as chromium:
         page = open_page(chromium, server.address, reference_of(tmp_path, OTHERS[0]), size=(390, 844))
         page.emulate_media(color_scheme="dark")
@@ -277,6 +350,7 @@ def test_by_keyboard_on_a_phone_in_the_dark(browser, server, tmp_path):
                 break
         page.keyboard.press("Enter")
         page.locator(".card.ask").wait_for(timeout=30_000)
+        page.wait_for_function(BOTH_ON_THE_SCREEN, timeout=30_000)
         assert page.locator("#instruction").get_attribute("aria-live") == "assertive"
         assert page.locator("#note").get_attribute("aria-live") == "polite"
 
@@ -295,8 +369,8 @@ def test_real_people(browser, server, shipped, real_data, tmp_path):
         return film(tmp_path / f"{person}.mjpeg", fading(neutral, happy, 3))
 
     for person in people:
-        kind, text, _ = attempt(browser, server.address, london / f"{person}_neutral.jpg", filmed(person))
+        kind, text = attempt(browser, server.address, london / f"{person}_neutral.jpg", filmed(person))
         assert kind == "card accepted", (person, text)
     reference = london / f"{people[0]}_neutral.jpg"
-    kind, text, _ = attempt(browser, server.address, reference, filmed(LONDON_STRANGER))
+    kind, text = attempt(browser, server.address, reference, filmed(LONDON_STRANGER))
     assert (kind, "does not match" in text) == ("card rejected", True)

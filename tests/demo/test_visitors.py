@@ -1,0 +1,88 @@
+"""Whose turn it is: visitors in rotation, however much one of them asks for."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from demo.visitors import BusyError, OpenRequests, Turns
+
+
+def order_of(places: int, asked: list[str], each: int = 20) -> list[str]:
+    """The visitors in the order in which their work is done; all of it is asked for while the first one works."""
+    done, begin = [], threading.Event()
+
+    def work(visitor: str) -> None:
+        begin.wait(30)
+        done.append(visitor)
+
+    async def ask() -> None:
+        turns = Turns(places, each, all=100, background=False)
+        waiting = []
+        for visitor in asked:
+            waiting.append(asyncio.create_task(turns.run(visitor, work, visitor)))
+            await asyncio.sleep(0)
+        begin.set()
+        await asyncio.gather(*waiting)
+
+    asyncio.run(ask())
+    return done
+
+
+def test_a_visitor_waits_for_one_piece_of_another_s_work_at_most():
+    assert order_of(1, [*"aaaaaaaa", "b", "c"])[:4] == ["a", "a", "b", "c"]
+    assert order_of(1, [*"aaaa", *"bbbb"]) == [*"aababab", "b"]
+
+
+def test_one_visitor_does_not_take_every_place():
+    async def ask() -> list[str]:
+        turns, end, began = Turns(4, 20, all=100, background=False), threading.Event(), []
+
+        def work(visitor: str) -> None:
+            began.append(visitor)
+            end.wait(30)
+
+        waiting = [asyncio.create_task(turns.run(visitor, work, visitor)) for visitor in "aaaaabbbb"]
+        until = time.monotonic() + 30
+        while len(began) < 4 and time.monotonic() < until:
+            await asyncio.sleep(0.01)
+        first = sorted(began)
+        end.set()
+        await asyncio.gather(*waiting)
+        assert sorted(began) == [*"aaaaabbbb"]
+        return first
+
+    assert asyncio.run(ask()) == ["a", "a", "b", "b"]
+
+
+def test_too_much_is_refused_and_what_was_given_up_is_not_done():
+    with pytest.raises(BusyError):
+        order_of(1, ["a"] * 5, each=3)
+    done = []
+
+    async def leave() -> None:
+        turns, begin = Turns(1, 10, all=100), threading.Event()
+        first = asyncio.create_task(turns.run("a", begin.wait, 30))
+        await asyncio.sleep(0)
+        gone = [asyncio.create_task(turns.run(visitor, done.append, visitor)) for visitor in "abb"]
+        stays = asyncio.create_task(turns.run("c", done.append, "c"))
+        await asyncio.sleep(0)
+        for task in gone:
+            task.cancel()
+        await asyncio.gather(*gone, return_exceptions=True)
+        begin.set()
+        await asyncio.gather(first, stays)
+
+    asyncio.run(leave())
+    assert done == ["c"]
+
+
+def test_open_requests_are_given_back():
+    requests = OpenRequests(each=1, all=2)
+    with requests.one_more("a"), requests.one_more("b"):
+        for visitor in ("a", "b", "c"):
+            with pytest.raises(BusyError), requests.one_more(visitor):
+                pass
+    with requests.one_more("c"), requests.one_more("a"):
+        pass
