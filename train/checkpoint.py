@@ -143,6 +143,17 @@ def save_model(model: FaceLiveNetModel, processor: FaceLiveNetImageProcessor, fo
     shutil.rmtree(old, ignore_errors=True)
 
 
+def try_to_write_record(record: dict, out: Path) -> None:
+    """Write OUT/training.json; where the disk refuses it, the earlier one stands, stderr says so, training goes on."""
+    temporary = out / f"{RECORD}.tmp"
+    try:
+        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        os.replace(temporary, out / RECORD)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        print(f"train: {out / RECORD} could not be written ({error})", file=sys.stderr)
+
+
 def try_to_save_model(
     model: FaceLiveNetModel, processor: FaceLiveNetImageProcessor, folder: Path, record: dict
 ) -> bool:

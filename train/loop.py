@@ -26,7 +26,6 @@ from modeling_facelivenet import EXPRESSIONS, IGNORE, FaceLiveNetConfig, FaceLiv
 from train.augmentation import prepare
 from train.batches import LABEL_COLUMNS, Batch, DrawnBatches, Labels, TrainingFaces, as_it_is
 from train.checkpoint import (
-    RECORD,
     CheckpointError,
     anybody,
     common_checkpoint,
@@ -35,6 +34,7 @@ from train.checkpoint import (
     newest_checkpoint,
     save_training_state,
     try_to_save_model,
+    try_to_write_record,
     without_identities,
 )
 from train.config import TrainingConfig
@@ -230,6 +230,8 @@ def _train(config: TrainingConfig, accelerator: Accelerator) -> dict:
                     saved = save_training_state(accelerator, out, progress.step, config.keep_checkpoints)
                 if (finished or stopping) and saved is None:
                     raise CheckpointError("the last training state could not be written")
+                if accelerator.is_main_process:  # a stage may start from here, and has to know whom this one has seen
+                    try_to_write_record(run_record(config, accelerator, progress, labels, plain, teacher), out)
             if stopping and not finished:
                 raise Stopped(f"stopped after step {progress.step}; the same command goes on from {saved}")
     bar.close()
@@ -237,7 +239,7 @@ def _train(config: TrainingConfig, accelerator: Accelerator) -> dict:
         tracker.finish()
     record = run_record(config, accelerator, progress, labels, plain, teacher)
     if accelerator.is_main_process:
-        (out / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        try_to_write_record(record, out)
         draw_curves(out)
     accelerator.wait_for_everyone()
     return record

@@ -294,6 +294,7 @@ def test_a_run_that_is_asked_to_stop_saves_first(drawn_corpus, tmp_path, reposit
     assert process.returncode == 130 and "the same command goes on from" in said
     [saved] = (tmp_path / "checkpoints").iterdir()
     assert int(saved.name.removeprefix("step-")) == len(log(tmp_path)) < 500
+    assert record(tmp_path)["trained_on"] == {"drawn": ["train"]}, "a stage may start from here"
 
 
 def test_a_damaged_newest_checkpoint_costs_no_more_than_its_steps(drawn_corpus, tmp_path, capsys):
