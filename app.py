@@ -64,7 +64,7 @@ def build(live_tab: live.Live, offline_tabs: offline.Offline | None, model_name:
 
 
 def keep_memory_flat() -> None:
-    """glibc gives each thread a heap of its own; frames that pass through dozens of them leave all full of holes."""
+    """glibc gives each thread a memory arena of its own: they fragment and memory grows, so two are allowed."""
     with contextlib.suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL("libc.so.6").mallopt(-8, 2)  # M_ARENA_MAX
 

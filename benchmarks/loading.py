@@ -27,7 +27,7 @@ from benchmarks.report import medians, synchronize, table, target_text
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import EXPRESSIONS
 from train.augmentation import prepare
-from train.batches import Batch, TrainingFaces, as_it_is, decode
+from train.batches import Batch, TrainingFaces, decode, no_collate
 from train.config import TrainingConfig
 
 SMALLEST_GAIN = 3.0  # target: images/s over the folder's
@@ -127,7 +127,7 @@ def _rates(
         place = {row: index for index, row in enumerate(photographs.rows)}
         return DataLoader(photographs, batch_sampler=[[place[row] for row in rows] for rows in drawn], **settings)
 
-    corpus, cached = (DataLoader(one, batch_sampler=drawn, collate_fn=as_it_is, **settings) for one in (faces, kept))
+    corpus, cached = (DataLoader(one, batch_sampler=drawn, collate_fn=no_collate, **settings) for one in (faces, kept))
     pictures = of_folder(v2.PILToTensor())
     ready = of_folder(transforms_of(config))
 

@@ -63,7 +63,7 @@ class Batch:
         return replace(self, **{name: value.to(device, non_blocking=True) for name, value in tensors.items()})
 
 
-def as_it_is(batch: Batch) -> Batch:
+def no_collate(batch: Batch) -> Batch:
     """The loader's collate function: the dataset makes whole batches."""
     return batch
 

@@ -36,7 +36,7 @@ def save_training_state(accelerator: Accelerator, out: Path, step: int, keep: in
     The main process alone writes there, the others' random states too, so that no disk has to be shared.
 
     Returns:
-        its path; None where the disk refused it: then what stood before still stands, and stderr says so.
+        its path; None if the write failed: earlier checkpoints are kept, and stderr gives the error.
     """
     folder = out / "checkpoints" / f"step-{step:08d}"
     temporary = folder.with_suffix(".tmp")
@@ -144,7 +144,7 @@ def save_model(model: FaceLiveNetModel, processor: FaceLiveNetImageProcessor, fo
 
 
 def try_to_write_record(record: dict, out: Path) -> None:
-    """Write OUT/training.json; where the disk refuses it, the earlier one stands, stderr says so, training goes on."""
+    """Write OUT/training.json. If the write fails, the earlier file is kept, stderr gives the error, training goes on."""
     temporary = out / f"{RECORD}.tmp"
     try:
         temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -157,7 +157,7 @@ def try_to_write_record(record: dict, out: Path) -> None:
 def try_to_save_model(
     model: FaceLiveNetModel, processor: FaceLiveNetImageProcessor, folder: Path, record: dict
 ) -> bool:
-    """`save_model`; where the disk refuses it, the earlier one stands, stderr says so, and training goes on.
+    """`save_model`. If the write fails, the earlier model is kept, stderr gives the error, and training goes on.
 
     Returns:
         whether it was written.

@@ -76,7 +76,7 @@ class DecodedFaces:
         return face if checksum == _checksum(face) else None
 
     def write(self, row: int, face: np.ndarray) -> None:
-        """Keep a decoded photograph; nothing happens where it has another shape or the disk refused one before."""
+        """Keep a decoded photograph; does nothing if it has another shape, or after a write has failed."""
         if face.shape != self.shape or self.refused:
             return
         face = np.ascontiguousarray(face)

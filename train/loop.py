@@ -24,7 +24,7 @@ from image_processing_facelivenet import FaceLiveNetImageProcessor
 from machines import agree
 from modeling_facelivenet import EXPRESSIONS, IGNORE, FaceLiveNetConfig, FaceLiveNetModel, gather_from_processes
 from train.augmentation import prepare
-from train.batches import LABEL_COLUMNS, Batch, DrawnBatches, Labels, TrainingFaces, as_it_is
+from train.batches import LABEL_COLUMNS, Batch, DrawnBatches, Labels, TrainingFaces, no_collate
 from train.checkpoint import (
     CheckpointError,
     anybody,
@@ -211,7 +211,7 @@ def _train(config: TrainingConfig, accelerator: Accelerator) -> dict:
                 stopping = anybody(accelerator, stop.asked)
             if validating:
                 with progress.paused():
-                    used = _what_is_used(plain, average)
+                    used = _eval_model(plain, average)
                     average_batch_norms(used)
                     numbers = validate(used, processor.whiten, config, plain.config.tasks, accelerator)
                     if accelerator.is_main_process:
@@ -313,7 +313,7 @@ def _batches(config: TrainingConfig, faces, labels: Labels, accelerator: Acceler
     weights = config.train_weights or [1.0] * len(config.train)
     settings = {
         "num_workers": config.workers,
-        "collate_fn": as_it_is,
+        "collate_fn": no_collate,
         "pin_memory": accelerator.device.type == "cuda",
         "generator": torch.Generator().manual_seed(config.seed),  # the global one is left to the training
     }
@@ -427,7 +427,7 @@ def _schedule(optimizer, config: TrainingConfig):
     return torch.optim.lr_scheduler.MultiStepLR(optimizer, config.milestones, gamma=0.1)
 
 
-def _what_is_used(model: FaceLiveNetModel, average: ModelEmaV3 | None) -> FaceLiveNetModel:
+def _eval_model(model: FaceLiveNetModel, average: ModelEmaV3 | None) -> FaceLiveNetModel:
     """The network that is validated and saved: with the averaged weights where there are any."""
     if average is None:
         return model

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from face_data.table import CorpusError, load_corpus, read_summary
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import EXPRESSIONS
-from train.batches import ORDINARY_LANDMARKS, DrawnBatches, TrainingFaces, as_it_is, landmarks_in_crops
+from train.batches import ORDINARY_LANDMARKS, DrawnBatches, TrainingFaces, landmarks_in_crops, no_collate
 from train.composites import (
     PARTS,
     PHOTOGRAPHS,
@@ -154,7 +154,7 @@ def test_composites_take_their_share_of_the_batches(drawn_corpus):
     each = [weights[first:last].sum() for first, last in itertools.pairwise(starts)]
     assert np.allclose(each, 0.02)
     sampler = DrawnBatches(weights, 0, 0, 6, (1, 1, 32), 0)
-    loaders = [DataLoader(faces, batch_sampler=sampler, collate_fn=as_it_is, num_workers=workers) for workers in (0, 2)]
+    loaders = [DataLoader(faces, batch_sampler=sampler, collate_fn=no_collate, num_workers=workers) for workers in (0, 2)]
     drawn = [list(loader) for loader in loaders]
     share = np.mean([identity >= faces.labels.num_identities for batch in drawn[0] for identity in batch.identity])
     assert 0.25 < share < 0.55

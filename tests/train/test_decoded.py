@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from face_data.table import FEATURES, load_corpus
 from modeling_facelivenet import EXPRESSIONS
-from train.batches import TrainingFaces, as_it_is
+from train.batches import TrainingFaces, no_collate
 from train.config import TrainingConfig
 from train.loop import _faces
 
@@ -113,7 +113,7 @@ def test_splits_and_corpora_share_what_is_decoded(corpus, kept, decoding):
 
 def test_workers_fill_what_everybody_reads(corpus, kept, decoding):
     faces = faces_of(corpus, kept)
-    loader = DataLoader(faces, batch_sampler=BATCHES, num_workers=2, collate_fn=as_it_is)
+    loader = DataLoader(faces, batch_sampler=BATCHES, num_workers=2, collate_fn=no_collate)
     filled = [batch.keys for batch in loader]
     assert filled == [faces_of(corpus).__getitems__(rows).keys for rows in BATCHES]
     decoding.calls = 0
@@ -187,7 +187,7 @@ def test_a_full_disk_costs_one_warning(corpus, kept, monkeypatch, capfd, workers
         raise OSError(refusal, os.strerror(refusal))
 
     monkeypatch.setattr(os, "pwrite", full)
-    loader = DataLoader(faces, batch_sampler=BATCHES, num_workers=workers, collate_fn=as_it_is)
+    loader = DataLoader(faces, batch_sampler=BATCHES, num_workers=workers, collate_fn=no_collate)
     for _ in range(2):
         for batch, rows in zip(loader, BATCHES, strict=True):
             assert torch.equal(batch.faces, faces_of(corpus).__getitems__(rows).faces)
