@@ -144,7 +144,7 @@ def save_model(model: FaceLiveNetModel, processor: FaceLiveNetImageProcessor, fo
 
 
 def try_to_write_record(record: dict, out: Path) -> None:
-    """Write OUT/training.json. If the write fails, the earlier file is kept, stderr gives the error, training goes on."""
+    """Write OUT/training.json. If the write fails, the earlier file is kept and stderr gives the error."""
     temporary = out / f"{RECORD}.tmp"
     try:
         temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -154,8 +154,8 @@ def test_composites_take_their_share_of_the_batches(drawn_corpus):
     each = [weights[first:last].sum() for first, last in itertools.pairwise(starts)]
     assert np.allclose(each, 0.02)
     sampler = DrawnBatches(weights, 0, 0, 6, (1, 1, 32), 0)
-    loaders = [DataLoader(faces, batch_sampler=sampler, collate_fn=no_collate, num_workers=workers) for workers in (0, 2)]
-    drawn = [list(loader) for loader in loaders]
+    settings = {"batch_sampler": sampler, "collate_fn": no_collate}
+    drawn = [list(DataLoader(faces, num_workers=workers, **settings)) for workers in (0, 2)]
     share = np.mean([identity >= faces.labels.num_identities for batch in drawn[0] for identity in batch.identity])
     assert 0.25 < share < 0.55
     for one, other in zip(*drawn, strict=True):
