@@ -41,8 +41,10 @@ class InferenceGraph(torch.nn.Module):
 class GraphNetwork:
     """A graph that is called like `FaceLiveNetModel`. Safe to share between threads, and between processes."""
 
-    def __init__(self, graph: OnnxGraph):
-        self._graph = graph
+    device = torch.device("cpu")
+
+    def __init__(self, graph: OnnxGraph, config: FaceLiveNetConfig | None = None):
+        self._graph, self.config = graph, config
 
     def __call__(self, pixel_values: torch.Tensor) -> OnnxOutput:
         """(n, 3, side, side) whitened faces, of the size that the graph was exported for."""
@@ -60,7 +62,7 @@ def for_inference(model: FaceLiveNetModel, size: int) -> "GraphNetwork | FaceLiv
     """
     model = copy.deepcopy(model).eval().requires_grad_(False)
     graph = onnx_graph(InferenceGraph(model).eval(), example_faces(size), about=model.config.to_json_string())
-    return GraphNetwork(graph) if graph else model
+    return GraphNetwork(graph, model.config) if graph else model
 
 
 def example_faces(size: int) -> list[torch.Tensor]:
@@ -78,8 +80,6 @@ class OnnxNetwork(GraphNetwork):
     Raises:
         OSError: the file is damaged, or not one that `python -m hub_card onnx` wrote; ONNX Runtime is not installed.
     """
-
-    device = torch.device("cpu")
 
     def __init__(self, path: Path):
         if onnxruntime is None:

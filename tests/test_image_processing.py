@@ -245,7 +245,7 @@ def test_unusable_sources_are_named_with_their_cause(margin, portrait, tmp_path)
         "text.jpg": (b"This is not a photograph.\n" * 50, "not a picture"),
         "broken.png": (encoded(portrait)[:2000], "damaged or incomplete"),
         "broken.avif": (avif[: len(avif) // 2] + b"\xff" * (len(avif) // 2), "damaged or incomplete"),
-        "icon.png": (encoded(portrait, "ICO"), "not a picture"),  # Pillow decodes those before it tells their size
+        "icon.png": (encoded(portrait, "ICO"), "an icon"),  # Pillow decodes those before it tells their size
         "exif.jpg": (mistyped_exif(), "damaged or incomplete"),
         "large.png": (png_header(12000, 12000), "12000x12000 is 144 megapixels, over the limit of 64"),
         "bomb.png": (png_header(60000, 60000), "refused before decoding"),

@@ -1,6 +1,7 @@
 """Prepared corpora -> batches: which photographs, with which labels, in which mixture and order."""
 
 import io
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -33,6 +34,7 @@ from train.teacher import Standard, Teacher, photograph_targets
 
 # Means over the crops of LFW folds 1-8, as fractions of the side: eyes, nose, corners of the mouth.
 ORDINARY_LANDMARKS = np.array([[0.34, 0.41], [0.66, 0.41], [0.50, 0.58], [0.37, 0.73], [0.63, 0.73]])
+DRAWN = "drawn"  # the source of drawn faces in a corpus
 LABEL_COLUMNS = ("source", "identity", "expression", "expression_votes", "split")
 
 
@@ -66,6 +68,12 @@ class Batch:
 def no_collate(batch: Batch) -> Batch:
     """The loader's collate function: the dataset makes whole batches."""
     return batch
+
+
+def vector_of_drawn_person(name: str, size: int) -> np.ndarray:
+    """(size,) float32 of length 1, always the same for a name: the targets of two people are nearly orthogonal."""
+    vector = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(size)
+    return (vector / np.linalg.norm(vector)).astype(np.float32)
 
 
 class Labels:
@@ -182,7 +190,10 @@ class TrainingFaces(Dataset):
         )
 
     def learn_from(self, teacher: Teacher, accelerator: Accelerator) -> Standard:
-        """Have the batches carry a teacher's standardised vectors, and return what standardises them."""
+        """Have the batches carry a teacher's standardised vectors, and return what standardises them.
+
+        A teacher that has never seen a drawing finds all drawn people alike, so these have vectors of their own.
+        """
         vectors = [
             photograph_targets(teacher, folder, images, decode, landmarks_in_crops(whole, folder), accelerator)[rows]
             for folder, images, whole, rows in zip(self.folders, self.images, self.wholes, self.rows, strict=True)
@@ -190,6 +201,11 @@ class TrainingFaces(Dataset):
         vectors = np.concatenate(vectors)
         standard = Standard.of(vectors)
         self.targets = standard(vectors)
+        for whole, rows, start in zip(self.wholes, self.rows, self.start, strict=False):
+            sources, people = column(whole, "source"), column(whole, "identity")
+            for place, row in enumerate(rows.tolist()):
+                if sources[row] == DRAWN and people[row] is not None:
+                    self.targets[start + place] = vector_of_drawn_person(people[row], vectors.shape[1])
         return standard
 
     def _landmarks_of(self, rows: list[int]) -> Tensor:

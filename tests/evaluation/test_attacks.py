@@ -50,7 +50,7 @@ def test_people_have_what_attacks_are_rendered_from(people):
 
 
 def test_attacks_fail_where_people_pass(looks, people):
-    config = looks.authenticator.model.config
+    config = looks.authenticator.config
     thresholds = config.similarity_threshold, config.expression_threshold
     report = attack_report(people, looks, ACTIONS, *thresholds, kinds=[*SEEN, "replay", "replay_same", "fade_turned"])
     for kind in SEEN:

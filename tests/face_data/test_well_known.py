@@ -11,7 +11,7 @@ MARGIN = 0.05  # a frame of a video differs from the photograph it is made of
 def test_drawn_people_are_who_they_are_and_show_what_they_show():
     """The photograph of the reference, and what the videos are made of."""
     shipped = Authenticator.from_pretrained(DEFAULT_MODEL)
-    config = shipped.model.config
+    config = shipped.config
     seen = {
         (person, name, number): shipped.look(drawn_photograph(person, name, number, seed=0))
         for person in WELL_KNOWN
