@@ -21,7 +21,7 @@ from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import EXPRESSIONS, FaceLiveNetConfig, FaceLiveNetModel
 from train import dlib_network
 from train.__main__ import main
-from train.batches import TrainingFaces
+from train.batches import TrainingFaces, vector_of_drawn_person
 from train.dlib_network import find_dlib_file, load_dlib_network
 from train.teacher import Standard, TeacherError, load_teacher
 
@@ -124,14 +124,26 @@ def test_targets_are_computed_once_kept_and_mended(own_teacher, drawn_corpus):
     teacher.register_forward_pre_hook(lambda _, inputs: asked.append(len(inputs[0])))
     faces.learn_from(teacher, accelerator)
     assert not asked and np.array_equal(faces.targets, first)
-    content = bytearray(files[0].read_bytes())
+    whole = files[0].read_bytes()
+    content = bytearray(whole)
     content[-3] ^= 1
     files[0].write_bytes(content)
     faces.learn_from(teacher, accelerator)
-    assert sum(asked) > 0 and np.array_equal(faces.targets, first)
+    assert sum(asked) > 0 and files[0].read_bytes() == whole
     batch = faces.__getitems__([0, len(faces) - 1])  # a photograph and a composite
     assert torch.equal(batch.targets[0], torch.from_numpy(first[0])) and batch.targets[1].isnan().all()
     assert batch.landmarks.shape == (2, 5, 2) and ((batch.landmarks > 0) & (batch.landmarks < 1)).all()
+
+
+def test_drawn_people_have_targets_of_their_own(own_teacher, drawn_corpus):
+    """A teacher of photographs finds them all alike."""
+    faces = TrainingFaces([f"{drawn_corpus}:train"], EXPRESSIONS)
+    faces.learn_from(load_teacher(str(own_teacher)), Accelerator(cpu=True))
+    people = np.array([key.partition("/")[0] for key in faces.keys])
+    products = faces.targets @ faces.targets.T
+    same = people[:, None] == people[None]
+    assert np.allclose(products[same], 1, atol=1e-5) and np.abs(products[~same]).max() < 0.2
+    assert np.array_equal(faces.targets[0], vector_of_drawn_person(people[0], 1792))
 
 
 def arguments(corpus: Path, out: Path, teacher: Path, *more: str) -> list[str]:
