@@ -5,7 +5,6 @@ evaluated on a split of a prepared corpus, so that the accuracy lost by 8 bits i
 published pairs at the threshold that is best for them, AUC of generated pairs, and expressions.
 """
 
-import logging
 import tempfile
 import time
 from collections.abc import Callable
@@ -33,7 +32,6 @@ SIDES = ("PyTorch", "Authenticator", "ONNX Runtime", "ONNX Runtime, 8 bits")
 def run(arguments) -> dict:
     if arguments.device != "cpu":
         raise ValueError("onnx: exported graphs run on the CPU; give --device cpu")
-    logging.getLogger().setLevel(logging.ERROR)  # the quantiser prints advice to standard error
     with tempfile.TemporaryDirectory() as temporary:
         files = [Path(temporary) / name for name in ("float32.onnx", "int8.onnx")]
         difference = export(arguments.model, files[0])

@@ -5,6 +5,7 @@ faces. Config, image processor settings and the revision of the weights travel i
 """
 
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -59,13 +60,26 @@ def export(model: str | Path, out: Path) -> float:
     return difference
 
 
+@contextmanager
+def _without_advice():
+    """The quantiser logs advice as warnings of the root logger."""
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def quantise(exported: Path, out: Path) -> None:
     """An exported graph -> one whose weights have 8 bits (dynamic quantisation).
 
     Its revision ends in -int8, since its embeddings differ a little.
     """
     with _replacing(out) as graph:
-        quantize_dynamic(exported, graph, weight_type=QuantType.QUInt8)
+        with _without_advice():
+            quantize_dynamic(exported, graph, weight_type=QuantType.QUInt8)
         about = {prop.key: prop.value for prop in onnx.load(exported).metadata_props}
         _write_metadata(graph, about | {"revision": f"{about['revision']}-int8"})
 
