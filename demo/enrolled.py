@@ -44,4 +44,5 @@ class Enrolled:
         known = self._templates.get(name) if isinstance(name, str) else None
         if known is not None:
             return known
-        return Template.from_embeddings([np.random.default_rng().standard_normal(self._size)])
+        direction = np.random.default_rng().standard_normal(self._size)
+        return Template.from_embeddings([direction / np.linalg.norm(direction)])

@@ -54,9 +54,8 @@ def test_a_photograph_of_the_visitor_s_own_is_of_no_use(page, name):
     if not name:
         assert words.NO_NAME in page.ask("start", photographs=[mine], token="")[3]
         return
-    assert all(
-        words.HINTS["different_person"] in hint for hint in hints(page, STRANGER, name=name, photographs=[mine])
-    ), "and a name that nobody has is answered like any other"
+    said = hints(page, STRANGER, name=name, photographs=[mine])
+    assert all(words.HINTS["different_person"] in hint for hint in said), (said, "a name nobody has, too")
 
 
 def test_the_page_asks_for_a_name(enrolled_server, page):
