@@ -48,7 +48,7 @@ class Newest:
             with FileLock(f"{self.path}.lock", mode=0o600):
                 times = self._read()
                 times[name] = max(enrolled, times.get(name, 0))
-                self._write(times)
+                write_private(self.path, self._fernet.encrypt(json.dumps(times).encode()))
         except OSError as error:
             raise NewestError(f"{self.path}: cannot be written: {error.strerror}. It lies beside the key") from None
         return times[name]
@@ -68,14 +68,16 @@ class Newest:
             raise NewestError(f"{self.path}: not encrypted with the key beside it, or changed since")
         return times
 
-    def _write(self, times: dict[str, int]) -> None:
-        descriptor, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}-")  # mode 600
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(self._fernet.encrypt(json.dumps(times).encode()))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that its owner alone may read, as a whole or not at all."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mode 600
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

@@ -22,7 +22,6 @@ import json
 import os
 import stat
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -32,7 +31,7 @@ import numpy as np
 from cryptography.fernet import Fernet, InvalidToken
 
 from authentication.newest import SUFFIX as NEWEST_SUFFIX
-from authentication.newest import Newest, NewestError
+from authentication.newest import Newest, NewestError, write_private
 from authentication.template import Template
 
 FORMAT = 2  # 1 held no name
@@ -75,17 +74,7 @@ def save_template(
         "photographs": template.photographs,
         "embedding": base64.b64encode(template.embedding.astype("<f8").tobytes()).decode(),
     }
-    token = fernet.encrypt(json.dumps(record).encode())
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mode 600
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(token)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    write_private(path, fernet.encrypt(json.dumps(record).encode()))
     if known:
         with _store_errors():
             known.raise_to(name, enrolled)

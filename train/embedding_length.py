@@ -11,13 +11,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from accelerate import Accelerator
 from sklearn.linear_model import Ridge
-from tqdm import tqdm
 
 from face_data.table import CorpusError, column, load_corpus, split_corpus
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import EmbeddingLength, FaceLiveNetModel
+from train.validation import run_over
 
 NEAREST = 100  # strangers; 20 and 300 verify as well or slightly worse
 RIDGE = 0.1  # 0.01 to 10 make little difference
@@ -74,20 +74,18 @@ def without_embedding_length(model: FaceLiveNetModel) -> None:
     model.length, model.config.embedding_length = None, False
 
 
-@torch.inference_mode()
 def _directions(model, processor, corpora: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """(n, d) embeddings of length 1 and (n,) names of people, of the photographs whose person is known."""
-    parts, people = [], []
+    accelerator, parts, people = Accelerator(cpu=True), [], []
     for text in corpora:
         folder, splits = split_corpus(text)
         corpus = load_corpus(folder, splits, ["image", "identity", "split"])
         identities = column(corpus, "identity")
         known = [row for row, name in enumerate(identities) if name is not None]
-        people += [f"{folder}/{identities[row]}" for row in known]
-        for begin in tqdm(range(0, len(known), BATCH), desc=f"lengths, {folder}", unit="batch"):
-            images = corpus[known[begin : begin + BATCH]]["image"]
-            faces = [torch.from_numpy(np.array(image)).permute(2, 0, 1) for image in images]
-            parts.append(F.normalize(model(processor.whiten(torch.stack(faces))).embedding, dim=1))
+        if known:
+            people += [f"{folder}/{identities[row]}" for row in known]
+            named, task = corpus.select(known), f"lengths, {folder}"
+            parts.append(run_over(model, processor.whiten, named, accelerator, BATCH, workers=0, task=task)[0])
     if not parts:
         raise CorpusError(f"--people {' '.join(corpora)}: nobody's name is known there")
-    return torch.cat(parts).double().numpy(), np.array(people)
+    return np.concatenate(parts).astype(np.float64), np.array(people)

@@ -58,7 +58,7 @@ def validate(
     for text in config.validation:
         folder, splits = split_corpus(text)
         corpus = load_corpus(folder, splits)
-        embeddings, predictions = _forward(model, whiten, corpus, config, accelerator)
+        embeddings, predictions = run_over(model, whiten, corpus, accelerator, config.batch_size, config.workers)
         numbers = {}
         if "expression" in tasks:
             numbers |= _expression_numbers(predictions, column(corpus, "expression"), model.config.expressions)
@@ -71,10 +71,16 @@ def validate(
     return results
 
 
-def _forward(model, whiten, corpus, config: TrainingConfig, accelerator: Accelerator) -> tuple[np.ndarray, np.ndarray]:
-    """(rows, embedding_dim) embeddings and (rows,) expressions of a corpus, in its order.
+@torch.inference_mode()
+def run_over(
+    model: nn.Module, whiten, corpus, accelerator: Accelerator, batch_size: int, workers: int, task: str = "validate"
+) -> tuple[np.ndarray, np.ndarray]:
+    """(rows, embedding_dim) float32 embeddings and (rows,) expressions of a corpus, in its order.
 
-    Each process computes a stretch.
+    Each process computes a part of the rows.
+
+    Args:
+        model: in evaluation mode. whiten: as for `validate`. workers: processes that decode. task: of the bar.
     """
 
     def collate(rows):
@@ -85,11 +91,11 @@ def _forward(model, whiten, corpus, config: TrainingConfig, accelerator: Acceler
     own = corpus.select(range(min(first, len(corpus)), min(first + share, len(corpus))))
     faces_only = own.select_columns("image")  # reading whole rows takes many times as long
     loader = DataLoader(
-        faces_only, config.batch_size, collate_fn=collate, num_workers=config.workers,
+        faces_only, batch_size, collate_fn=collate, num_workers=workers,
         generator=torch.Generator(),  # a loader draws from the global one, which is the training's
     )  # fmt: skip
     embeddings, predictions = [np.zeros((0, model.config.embedding_dim), np.float32)], [np.zeros(0, np.int64)]
-    for faces in tqdm(loader, desc="validate", leave=False, disable=not accelerator.is_main_process):
+    for faces in tqdm(loader, desc=task, leave=False, disable=not accelerator.is_main_process):
         with accelerator.autocast():
             output = model(whiten(faces.to(accelerator.device)).to(memory_format=torch.channels_last))
         embeddings.append(output.embedding.float().cpu().numpy())

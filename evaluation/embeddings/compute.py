@@ -106,20 +106,23 @@ def _run(
     with tqdm(total=len(corpus), unit="face", desc="network", disable=not state.is_main_process) as progress:
         for start in starts[state.process_index :: state.num_processes]:
             images = corpus[start : start + batch_size]["image"]
-            pixels = processor(images, detect=False)["pixel_values"].to(network.device)  # (b, 3, size, size)
-            # Always the full batch size: the last digits of an output must not depend on the size of its batch.
-            filled = F.pad(pixels, (0, 0, 0, 0, 0, 0, 0, batch_size - len(images)))
-            computed[start] = [part[: len(images)].cpu().numpy() for part in _forward(network, filled)]
+            computed[start] = embed_batch(network, processor, images, batch_size)
             progress.update(min(len(images) * state.num_processes, len(corpus) - progress.n))
     batches = {start: parts for one in gather_object([computed]) for start, parts in one.items()}
     embeddings, probabilities = zip(*(batches[start] for start in starts), strict=True)
     return np.concatenate(embeddings), np.concatenate(probabilities)
 
 
-def _forward(network: Network, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Embeddings (b, d) and expression probabilities (b, classes), both float32."""
-    output = network(pixels)
-    return output.embedding.float(), output.expression_logits.float().softmax(-1)
+@torch.inference_mode()
+def embed_batch(
+    network: Network, processor: FaceLiveNetImageProcessor, images: Sequence, batch_size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings (n, d) and expression probabilities (n, classes), both float32, of at most batch_size face crops."""
+    pixels = processor(images, detect=False)["pixel_values"].to(network.device)  # (n, 3, size, size)
+    # Always the full batch size: the last digits of an output must not depend on the size of its batch.
+    output = network(F.pad(pixels, (0, 0, 0, 0, 0, 0, 0, batch_size - len(images))))
+    parts = output.embedding.float(), output.expression_logits.float().softmax(-1)
+    return tuple(part[: len(images)].cpu().numpy() for part in parts)
 
 
 def _first_of(names: Sequence[str], shown: int = 5) -> str:

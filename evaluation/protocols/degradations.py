@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-import torch
 from datasets import Dataset
 from PIL import Image, ImageDraw, ImageFilter
 
 from checkpoints import Checkpoint
+from evaluation.embeddings.compute import embed_batch
 from evaluation.quality import face_of
 from evaluation.statistics.intervals import identity_weights, interval
 from evaluation.statistics.rates import Count, InsufficientDataError, Rate, rate, result
@@ -226,14 +226,10 @@ def _usable(quality: dict | None, row: dict, face: Image.Image, landmarks: np.nd
     return unusable_reason(evidence | vars(visibility(np.asarray(face), landmarks)), quality) is None
 
 
-@torch.inference_mode()
 def _embed(checkpoint: Checkpoint, faces: list[Image.Image], batch_size: int) -> np.ndarray:
-    parts = []
-    for start in range(0, len(faces), batch_size):
-        batch = [np.asarray(face) for face in faces[start : start + batch_size]]
-        pixels = checkpoint.processor(batch, detect=False)["pixel_values"].to(checkpoint.network.device)
-        parts.append(checkpoint.network(pixels).embedding.float().cpu().numpy())
-    return np.concatenate(parts)
+    network, processor, starts = checkpoint.network, checkpoint.processor, range(0, len(faces), batch_size)
+    batches = (faces[start : start + batch_size] for start in starts)
+    return np.concatenate([embed_batch(network, processor, batch, batch_size)[0] for batch in batches])
 
 
 def _rates(accepted: np.ndarray, among: np.ndarray, first: np.ndarray, second: np.ndarray, seed: int) -> list[Rate]:

@@ -9,14 +9,14 @@ from face_data.readers.source import Photograph, pictures_in, require
 from face_data.table import CorpusError
 
 # session A or B, F or M and the person's number, expression, angle
-KDEF_NAME = re.compile(r"([AB])([FM]\d\d)(AF|AN|DI|HA|NE|SA|SU)(FL|HL|S|HR|FR)")
+KDEF_NAME = re.compile(r"([AB])(?P<person>[FM]\d\d)(AF|AN|DI|HA|NE|SA|SU)(FL|HL|S|HR|FR)")
 KDEF_EXPRESSIONS = {
     "AF": "fear", "AN": "anger", "DI": "disgust", "HA": "happy", "NE": "neutral", "SA": "sad", "SU": "surprise",
 }  # fmt: skip
 KDEF_ANGLES = {"FL": "full left", "HL": "half left", "S": "straight", "HR": "half right", "FR": "full right"}
 
 # person, expression and its number, number of the photograph
-JAFFE_NAME = re.compile(r"([A-Z]{2})\.(AN|DI|FE|HA|NE|SA|SU)(\d)\.(\d+)")
+JAFFE_NAME = re.compile(r"\s*(?P<person>[A-Z]{2})\.(AN|DI|FE|HA|NE|SA|SU)(\d)\.(\d+)\s*")
 JAFFE_EXPRESSIONS = {
     "AN": "anger", "DI": "disgust", "FE": "fear", "HA": "happy", "NE": "neutral", "SA": "sad", "SU": "surprise",
 }  # fmt: skip
@@ -29,10 +29,7 @@ def read_kdef(source: Path) -> Iterator[Photograph]:
     person's fold, "1" to "10" (`face_data.folds`). The averaged faces of AKDEF are of nobody and are not read.
     """
     folder = next((source / name for name in ("KDEF_and_AKDEF/KDEF", "KDEF") if (source / name).is_dir()), source)
-    named = [(path, KDEF_NAME.fullmatch(path.stem.upper())) for path in pictures_in(require(folder))]
-    fold_of = person_folds(name[2] for _, name in named if name)
-    if not fold_of:
-        raise CorpusError(f"{folder} holds no photograph with a name such as AF01AFS.JPG: give KDEF's folder")
+    named, fold_of = _named(folder, KDEF_NAME, "AF01AFS.JPG: give KDEF's folder")
     for path, name in named:
         key = path.relative_to(folder).as_posix()
         if name is None:
@@ -50,13 +47,19 @@ def read_jaffe(source: Path) -> Iterator[Photograph]:
     split is the person's fold, "1" to "10": one woman each.
     """
     folder = next((source / name for name in ("jaffe", "jaffedbase") if (source / name).is_dir()), source)
-    named = [(path, JAFFE_NAME.fullmatch(path.stem.strip().upper())) for path in pictures_in(require(folder))]
-    fold_of = person_folds(name[1] for _, name in named if name)
-    if not fold_of:
-        raise CorpusError(f"{folder} holds no photograph with a name such as KA.AN1.39.tiff: give JAFFE's folder")
+    named, fold_of = _named(folder, JAFFE_NAME, "KA.AN1.39.tiff: give JAFFE's folder")
     for path, name in named:
         key = path.relative_to(folder).as_posix()
         if name is None:
             yield Photograph(key, path, refused="its name says no person and expression")
         else:
             yield Photograph(key, path, name[1], JAFFE_EXPRESSIONS[name[2]], split=fold_of[name[1]])
+
+
+def _named(folder: Path, pattern: re.Pattern, example: str) -> tuple[list[tuple[Path, re.Match | None]], dict]:
+    """Each picture with what its name says, None where that is nothing; and the fold of each person."""
+    named = [(path, pattern.fullmatch(path.stem.upper())) for path in pictures_in(require(folder))]
+    fold_of = person_folds(name["person"] for _, name in named if name)
+    if not fold_of:
+        raise CorpusError(f"{folder} holds no photograph with a name such as {example}")
+    return named, fold_of
