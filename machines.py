@@ -1,6 +1,6 @@
 """Several processes on several machines: are they connected, do all agree, who is gone, who lacks which file.
 
-    refuse_a_world_of_one()                     # before anything else: a launcher that connected nothing
+    refuse_unconnected_launch()                 # before anything else: a launcher that connected nothing
     with Watch(process, processes) as watch:    # signs of life; ends this process soon after another one is gone
         agree(seed=0, weights=digest)           # raises, naming machine and value, where one differs
         send_folder(path, lacking)              # the main process's files, to every machine that lacks them
@@ -25,7 +25,7 @@ SILENCE_IN_DOUBT = 6.0  # the same once a connection of this process broke
 GRACE = 5.0  # seconds in which the main thread may end by itself, and others may read why it does
 PIECE = 2**26  # bytes of a file that are sent at once
 FINISHED = "finished"
-AGAIN = "the same command goes on from the last checkpoint"
+RESUME_HINT = "the same command goes on from the last checkpoint"
 WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # those that Accelerate reads
 PLACES = (
     ("RANK", "WORLD_SIZE"), ("PMI_RANK", "PMI_SIZE"), ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
@@ -37,7 +37,7 @@ class MachineError(RuntimeError):
     """Machines are not connected, differ, or are gone; the message is one sentence that names them."""
 
 
-def refuse_a_world_of_one(environment: Mapping[str, str] = os.environ) -> None:
+def refuse_unconnected_launch(environment: Mapping[str, str] = os.environ) -> None:
     """Raise MachineError where a launcher was asked for several processes, but each of them runs on its own.
 
     `accelerate launch --cpu` passes on the main process's address and connects nothing; `srun` starts copies.
@@ -65,7 +65,7 @@ def place(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
     for number, of in PLACES:
         if environment.get(of):
             return int(environment.get(number) or 0), int(environment[of])
-    refuse_a_world_of_one(environment)
+    refuse_unconnected_launch(environment)
     return 0, 1
 
 
@@ -87,7 +87,7 @@ class Watch:
         self.verdict: str | None = None  # who is gone
         self._decided, self._closed = threading.Event(), threading.Event()
         self._limit = SILENCE
-        self._last_words = ""
+        self._end_reason = ""
 
     def __enter__(self) -> "Watch":
         if self.processes == 1:
@@ -117,7 +117,7 @@ class Watch:
         if self.processes == 1:
             return
         if error is None:
-            self._last_words = FINISHED
+            self._end_reason = FINISHED
             deadline = time.monotonic() + SILENCE
             # the store may be the main process's, or its launcher's: that one goes last
             while self.process == 0 and time.monotonic() < deadline and not self._all_finished():
@@ -126,7 +126,7 @@ class Watch:
             with contextlib.suppress(RuntimeError):
                 self._store.set(self._keys[self.process], self._sign(-1))
             return
-        self._last_words = self.verdict or f"{self.whom(self.process)} ended: {str(error) or kind.__name__}"
+        self._end_reason = self.verdict or f"{self.whom(self.process)} ended: {str(error) or kind.__name__}"
         time.sleep(GRACE)
         self._closed.set()
 
@@ -145,7 +145,7 @@ class Watch:
     # the threads
 
     def _sign(self, number: int) -> str:
-        return json.dumps({"number": number, "machine": this_machine(), "last_words": self._last_words})
+        return json.dumps({"number": number, "machine": this_machine(), "end_reason": self._end_reason})
 
     def _exchange(self) -> None:
         number = 0
@@ -175,7 +175,7 @@ class Watch:
             if verdict is None:
                 continue
             self.verdict = self.verdict or verdict
-            self._last_words = verdict  # others learn whom it was that ended this one
+            self._end_reason = verdict  # others learn whom it was that ended this one
             self._decided.set()
             if self._closed.wait(GRACE + SILENCE_IN_DOUBT):
                 return
@@ -184,21 +184,21 @@ class Watch:
 
     def _who_is_gone(self) -> str | None:
         signs = [json.loads(sign) for sign in self._signs]
-        words = [sign["last_words"] for sign in signs]
+        words = [sign["end_reason"] for sign in signs]
         for process, said in enumerate(words):
             if said not in ("", FINISHED) and process != self.process:
                 return said
         for process, said in enumerate(words):  # by what the store told when it last answered
             silent = self._heard[process] < self._answered - self._limit
             if silent and process != self.process and said != FINISHED:
-                return f"{self.whom(process)} is gone; {AGAIN}"
+                return f"{self.whom(process)} is gone; {RESUME_HINT}"
         if self._answered < time.monotonic() - self._limit and words[0] != FINISHED:
-            return f"{self.whom(0)}, the main process, is gone; {AGAIN}"
+            return f"{self.whom(0)}, the main process, is gone; {RESUME_HINT}"
         return None
 
     def _all_finished(self) -> bool:
         return all(
-            json.loads(sign)["last_words"] for process, sign in enumerate(self._signs) if process != self.process
+            json.loads(sign)["end_reason"] for process, sign in enumerate(self._signs) if process != self.process
         )
 
 

@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"skipped: {probe}: no such file", file=sys.stderr)
         print("no probe can be used", file=sys.stderr)
         return 2
-    from authentication.command import run  # PyTorch and the networks: what is not there is said before
+    from authentication.command import run  # imports PyTorch: a missing file was reported before
 
     return run(arguments)
 

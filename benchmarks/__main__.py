@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 2
-    import torch  # and what stands on it: what is not there is said before
+    import torch  # takes seconds: a missing file was reported before
     from huggingface_hub.errors import StrictDataclassError
 
     from benchmarks.report import machine, machine_text

@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         _require_inputs(arguments)
-        from evaluation.command import run  # PyTorch and what stands on it: what is not there is said before
+        from evaluation.command import run  # imports PyTorch: a missing file was reported before
 
         run(arguments)
     except (OSError, ValueError) as error:

@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         _require_inputs(arguments)
-        # PyTorch and what stands on it: what is not there is said before
+        # imports PyTorch: a missing file was reported before
         from datasets import disable_progress_bars
 
         from face_data import command

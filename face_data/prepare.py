@@ -50,10 +50,12 @@ def prepare(
     settings: dict | None = None,
     place: tuple[int, int] = (0, 1),
 ) -> dict | None:
-    """Write the prepared corpus and return its summary, the content of `corpus.json`; None while others are at it.
+    """Write the prepared corpus and return its summary, the content of `corpus.json`; None if shards of other processes
+    are still missing.
 
-    Several processes, on machines that share the folder of the corpus, take every so-manieth shard; the one that finds
-    all of them finished writes the summary. Which shards there are does not depend on how many processes there are.
+    Several processes may share the work, on machines that share the folder of the corpus: process i of n writes the
+    shards i, i + n, i + 2n and so on, and the process that finds all shards finished writes the summary. The shards are
+    the same for any number of processes.
 
     Args:
         photographs: in an order that is the same in every run (a resumed run counts on it).
@@ -64,7 +66,7 @@ def prepare(
         workers: processes; by default one per core.
         shard_size: photographs per shard, which is what an interruption can cost.
         settings: whatever else decides the rows (a seed, the sources); recorded with the processor's.
-        place: which of how many processes this is.
+        place: the number of this process, from 0, and how many processes there are.
 
     Raises:
         CorpusError: out holds another corpus, other settings or attributes, there are no photographs, or not all have
@@ -142,7 +144,7 @@ def _begin(out: Path, description: dict, alone: bool) -> None:
 
 def _write_where_there_is_none(out: Path, content: dict) -> None:
     """corpus.json of a new folder, written by one of several processes."""
-    if any(path.suffix not in (".tmp",) for path in out.iterdir()):
+    if any(path.suffix != ".tmp" for path in out.iterdir()):
         return
     own = out / f"corpus.{platform.node()}.{os.getpid()}.tmp"
     own.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -13,20 +13,20 @@ import os
 import sys
 
 from face_data.named import CorpusError
-from machines import MachineError, refuse_a_world_of_one
+from machines import MachineError, refuse_unconnected_launch
 from train.config import checked, parse_settings, require_corpora
 
 
 def main(argv: list[str] | None = None) -> int:
     try:
-        refuse_a_world_of_one()
+        refuse_unconnected_launch()
         parser, settings = parse_settings(argv)
         require_corpora(settings)
     except (CorpusError, MachineError) as error:
         print(f"train: {error}", file=sys.stderr)
         return 2
     config = checked(parser, settings)
-    from train.command import run  # PyTorch and what stands on it: what is wrong with the arguments is said before
+    from train.command import run  # imports PyTorch: wrong arguments were reported before
 
     return run(config)
 

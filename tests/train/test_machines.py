@@ -15,7 +15,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from machines import MachineError, refuse_a_world_of_one, this_machine
+from machines import MachineError, refuse_unconnected_launch, this_machine
 from train import command  # noqa: F401 – what takes seconds to import
 from train.__main__ import main
 
@@ -178,7 +178,7 @@ LAUNCHED = {"ACCELERATE_MIXED_PRECISION": "no"}
 )
 def test_processes_that_nobody_connected_are_refused(environment, named):
     with pytest.raises(MachineError, match=named):
-        refuse_a_world_of_one(environment)
+        refuse_unconnected_launch(environment)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_processes_that_nobody_connected_are_refused(environment, named):
     ],
 )
 def test_one_process_and_connected_ones_are_not(environment):
-    refuse_a_world_of_one(environment)
+    refuse_unconnected_launch(environment)
 
 
 def test_a_launcher_that_connects_nothing_is_named_at_once(repository, tmp_path):
