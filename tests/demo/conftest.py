@@ -41,9 +41,12 @@ def drawing_server():
         yield running
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser():
-    """Starts a headless Chromium whose webcam is a video file, or nothing."""
+    """Starts a headless Chromium whose webcam is a video file, or nothing.
+
+    Playwright keeps an event loop running in this thread: it ends with the module, so that other tests can start theirs.
+    """
     executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if executable is None:
         pytest.skip("no Chromium on this machine: apt-get install chromium")

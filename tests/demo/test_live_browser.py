@@ -68,19 +68,23 @@ def decided(page) -> tuple[str, str]:
 
 
 TOO_SLOW = "too slow to follow the face"  # and nothing is wrong with the person then
+TIME_OVER = "time was over"  # two browsers and a server on two cores may be slow without a gap in the stream
 MOST_TRIES = 4
 
 
-def unless_too_slow(once: Callable[[], list[tuple[str, str]]]) -> list[tuple[str, str]]:
+def unless_too_slow(once: Callable[[], list[tuple[str, str]]], again: tuple[str, ...] = ()) -> list[tuple[str, str]]:
     """What is decided (`decided`), by a stream that was fast enough.
 
-    A machine that is too busy for a camera's stream says so on the page; it is tried again then, and given up at last.
+    A machine that is too busy for a camera's stream says so on the page; it is tried again then, and skipped at last.
+    again: other endings that are tried again; the last one of them is returned.
     """
     for _ in range(MOST_TRIES):
         decisions = once()
-        if not any(TOO_SLOW in text for _, text in decisions):
+        if not any(sign in text for sign in (TOO_SLOW, *again) for _, text in decisions):
             return decisions
-    pytest.skip("this machine is too busy to follow a face in a browser")
+    if any(TOO_SLOW in text for _, text in decisions):
+        pytest.skip("this machine is too busy to follow a face in a browser")
+    return decisions
 
 
 def attempt(browser, address: str, reference: Path, video: Path, noise: bool = True) -> tuple[str, str]:
@@ -236,7 +240,7 @@ def test_two_people_at_once_do_not_mix(browser, server, tmp_path):
                 page.locator("#start").click()
             return list(map(decided, pages))
 
-    (first, text), (second, why) = unless_too_slow(at_once)
+    (first, text), (second, why) = unless_too_slow(at_once, again=(TIME_OVER,))
     assert (first, second) == ("card accepted", "card rejected"), (text, why)
     assert "does not match" in why
 
