@@ -31,10 +31,12 @@ demo: $(VENV)/runtime
 # Two processes of one thread each: more threads than cores wait for one another.
 test: $(VENV)/development browser transformers-tests
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/development
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 # The stamps: pip runs again only when a requirements file is newer than its stamp.
 $(VENV)/runtime: requirements.txt | $(BIN)/pip

@@ -588,9 +588,14 @@ def export_onnx(network: torch.nn.Module, examples: Sequence[torch.Tensor], outp
         warnings.simplefilter("ignore")  # of the tracer, about Python values that are the same for every input
         # The exporter without dynamo needs one second for 13 million parameters where the other needs eight
         torch.onnx.export(
-            network, (examples[0],), file, dynamo=False, input_names=["pixel_values"], output_names=list(outputs),
+            network,
+            (examples[0],),
+            file,
+            dynamo=False,
+            input_names=["pixel_values"],
+            output_names=list(outputs),
             dynamic_axes={"pixel_values": free},
-        )  # fmt: skip
+        )
     return file.getvalue()
 
 
@@ -882,8 +887,15 @@ class FaceLiveNetImageProcessor(BaseImageProcessor):
     model_input_names = ["pixel_values"]  # noqa: RUF012 – the base class's convention
 
     _settings = (
-        "size", "alignment", "margin", "min_face_size", "detection_size", "detection_threshold", "thresholds", "factor",
-    )  # fmt: skip
+        "size",
+        "alignment",
+        "margin",
+        "min_face_size",
+        "detection_size",
+        "detection_threshold",
+        "thresholds",
+        "factor",
+    )
 
     def __init__(
         self,
@@ -937,9 +949,11 @@ class FaceLiveNetImageProcessor(BaseImageProcessor):
     def to_dict(self) -> dict:
         """The settings only: neither the detector nor its lock belongs into `preprocessor_config.json`."""
         settings = {name: getattr(self, name) for name in self._settings}
-        return settings | {"image_processor_type": type(self).__name__} | (
-            {"auto_map": self.auto_map} if hasattr(self, "auto_map") else {}
-        )  # fmt: skip
+        return (
+            settings
+            | {"image_processor_type": type(self).__name__}
+            | ({"auto_map": self.auto_map} if hasattr(self, "auto_map") else {})
+        )
 
     def __getstate__(self):
         return self.__dict__ | {"_detector": None, "_detector_lock": None}

@@ -28,9 +28,12 @@ FINISHED = "finished"
 RESUME_HINT = "the same command goes on from the last checkpoint"
 WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # those that Accelerate reads
 PLACES = (
-    ("RANK", "WORLD_SIZE"), ("PMI_RANK", "PMI_SIZE"), ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
-    ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
-)  # fmt: skip
+    ("RANK", "WORLD_SIZE"),
+    ("PMI_RANK", "PMI_SIZE"),
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"),
+    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
+)
 
 
 class MachineError(RuntimeError):
@@ -236,8 +239,9 @@ def send_folder(accelerator, folder: Path, lacking: bool) -> None:
         return
     names = []
     if accelerator.is_main_process:
-        names = [(str(path.relative_to(folder)), path.stat().st_size) for path in sorted(folder.rglob("*"))
-                 if path.is_file()]  # fmt: skip
+        names = [
+            (str(path.relative_to(folder)), path.stat().st_size) for path in sorted(folder.rglob("*")) if path.is_file()
+        ]
     [names] = broadcast_object_list([names])
     writing, refused = lacking and accelerator.is_local_main_process, None
     temporary = folder.with_name(f"{folder.name}.received.tmp")

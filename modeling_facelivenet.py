@@ -170,8 +170,12 @@ class FaceLiveNetConfig(PreTrainedConfig):
         labels = {name: kwargs.pop(name) for name in ("id2label", "label2id", "num_labels") if name in kwargs}
         if "id2label" in labels or labels.get("num_labels") not in (None, len(config_dict.get("id2label") or ())):
             about = (
-                "id2label", "label2id", "challenge_expressions", "challenge_actions", "expression_class_weights",
-            )  # fmt: skip
+                "id2label",
+                "label2id",
+                "challenge_expressions",
+                "challenge_actions",
+                "expression_class_weights",
+            )
             config_dict = {name: value for name, value in config_dict.items() if name not in about} | labels
         return super().from_dict(config_dict, **kwargs)
 
@@ -202,9 +206,18 @@ class FaceLiveNetConfig(PreTrainedConfig):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie within 0..1, not {getattr(self, name)}")
         for name in (
-            "triplet_weight", "triplet_margin", "num_identities", "sampled_identities", "cosine_scale", "cosine_margin",
-            "embedding_size", "identity_weight", "teacher_size", "teacher_weight", "teacher_pairs_weight",
-        ):  # fmt: skip
+            "triplet_weight",
+            "triplet_margin",
+            "num_identities",
+            "sampled_identities",
+            "cosine_scale",
+            "cosine_margin",
+            "embedding_size",
+            "identity_weight",
+            "teacher_size",
+            "teacher_weight",
+            "teacher_pairs_weight",
+        ):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative: {getattr(self, name)}")
         if self.teacher_loss not in TEACHER_LOSSES:
@@ -976,9 +989,13 @@ class FaceLiveNetForImageClassification(FaceLiveNetPreTrainedModel):
 
     accepts_loss_kwargs = False  # the loss is the mean over the batch: Trainer divides it among accumulated batches
     _keys_to_ignore_on_load_unexpected = (
-        r"^verification\.", r"^bottleneck\.", r"^dynamic_weight_unit\.", r"^identity_head\.", r"^teacher_head\.",
+        r"^verification\.",
+        r"^bottleneck\.",
+        r"^dynamic_weight_unit\.",
+        r"^identity_head\.",
+        r"^teacher_head\.",
         r"^uncertainty\.",
-    )  # fmt: skip
+    )
 
     def __init__(self, config: FaceLiveNetConfig):
         super().__init__(config)

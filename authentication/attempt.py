@@ -92,8 +92,11 @@ class Attempt:
         """
         session = self.session
         asked, expression, passed, step = (
-            session.required_action, session.required_expression, session.passed, session.step,
-        )  # fmt: skip
+            session.required_action,
+            session.required_expression,
+            session.passed,
+            session.step,
+        )
         evidence, decision, pixels, size = None, None, b"", (0, 0)
         try:
             image = load_image(image, max_pixels=MAX_FRAME_PIXELS, formats=FRAME_FORMATS)

@@ -31,8 +31,13 @@ from pipeline_facelivenet import (
 )
 
 __all__ = [
-    "DEFAULT_MODEL", "Authenticator", "Evidence", "SeveralFacesError", "UnlikeReferencesError", "UnusableFaceError",
-]  # fmt: skip
+    "DEFAULT_MODEL",
+    "Authenticator",
+    "Evidence",
+    "SeveralFacesError",
+    "UnlikeReferencesError",
+    "UnusableFaceError",
+]
 
 
 class SeveralFacesError(ValueError):

@@ -18,9 +18,27 @@ if TYPE_CHECKING:
 FRAMES_PER_SECOND = 4
 MAX_SECONDS = 60  # of a clip; what comes later is not looked at
 CLIP_SUFFIXES = {
-    ".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".webm", ".mkv", ".avi", ".gif", ".mpg", ".mpeg", ".vob", ".ts",
-    ".mts", ".m2ts", ".wmv", ".asf", ".flv", ".ogv",
-}  # fmt: skip
+    ".mp4",
+    ".m4v",
+    ".mov",
+    ".qt",
+    ".3gp",
+    ".3g2",
+    ".webm",
+    ".mkv",
+    ".avi",
+    ".gif",
+    ".mpg",
+    ".mpeg",
+    ".vob",
+    ".ts",
+    ".mts",
+    ".m2ts",
+    ".wmv",
+    ".asf",
+    ".flv",
+    ".ogv",
+}
 STILLS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"avif", b"avis")  # brands of photographs
 CLIP_STARTS = (
     b"\x1aE\xdf\xa3",  # Matroska, WebM

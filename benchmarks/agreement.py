@@ -18,9 +18,7 @@ from benchmarks.report import table
 Pair = tuple[Evidence | None, Evidence | None]
 
 
-def agreement(
-    ours: Authenticator, plain: Authenticator, template: Template, frames: list[Image.Image]
-) -> list[dict]:
+def agreement(ours: Authenticator, plain: Authenticator, template: Template, frames: list[Image.Image]) -> list[dict]:
     """Detection against that of `plain`, and, on the frames that were tracked, against tracking and against detection
     shifted by a pixel.
 
@@ -46,9 +44,10 @@ def agreement_table(rows: list[dict]) -> str:
     def cells(row: dict) -> tuple[str, ...]:
         numbers = (row[name] for name in ("overlap_median", "overlap_lowest", "similarity_difference_median"))
         return (
-            row["faces"], f"{row['decided_alike']} of {row['frames']}",
+            row["faces"],
+            f"{row['decided_alike']} of {row['frames']}",
             *("-" if number is None else f"{number:.3f}" for number in numbers),
-        )  # fmt: skip
+        )
 
     headers = ("against detection", "decided alike", "IoU, median", "lowest", "similarity off by, median")
     return table(headers, [cells(row) for row in rows])

@@ -21,9 +21,12 @@ def add_live(command) -> None:
         "--clients", type=int, nargs="+", default=[1, 2, 4, 8], help="people at the same time (default: 1 2 4 8)"
     )
     command.add_argument(
-        "--frame-seconds", type=float, nargs="+", default=[0.0, 0.1, 0.2],
+        "--frame-seconds",
+        type=float,
+        nargs="+",
+        default=[0.0, 0.1, 0.2],
         help="seconds between the frames of each, if the server keeps up (default: 0 0.1 0.2)",
-    )  # fmt: skip
+    )
     command.add_argument("--minutes", type=float, default=0.25, help="for each row (default: %(default)g)")
 
 
@@ -42,9 +45,11 @@ def add_loss(command) -> None:
     command.add_argument("--identities", type=int, default=85742, help="centres (default 85742, MS-Celeb-1M's refined)")
     command.add_argument("--size", type=int, default=1792, help="of a feature (default 1792, the network's)")
     command.add_argument(
-        "--table-identities", type=int, default=200_000,
+        "--table-identities",
+        type=int,
+        default=200_000,
         help="for training on sampled identities: people in the tables, once as many and once half (default 200000)",
-    )  # fmt: skip
+    )
     command.add_argument("--sample", type=int, default=10_000, help="of them in one step's sample (default 10000)")
     command.add_argument("--repeats", type=int, default=5, help="timed steps, of which the median counts (default 5)")
 

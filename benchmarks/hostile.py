@@ -225,9 +225,15 @@ def pages(page: Page) -> None:
 
 
 ATTACKS = {
-    "clips": clips, "starts": starts, "frames": frames, "bodies": bodies, "poisoned names": poisoned,
-    "uploads": uploads, "slow clients": slow, "pages": pages,
-}  # fmt: skip
+    "clips": clips,
+    "starts": starts,
+    "frames": frames,
+    "bodies": bodies,
+    "poisoned names": poisoned,
+    "uploads": uploads,
+    "slow clients": slow,
+    "pages": pages,
+}
 
 
 @dataclass
@@ -290,14 +296,19 @@ def run(arguments) -> dict:
         last = f"quiet {len(ATTACKS)}"
         done("all together", _row(seen) | {"attacker": dict(together.answers), "quiet": [last, last]})
         result["crowd"] = {
-            "attempts": len(crowd), "decisions": dict(decided.decisions), "refused": decided.refused,
+            "attempts": len(crowd),
+            "decisions": dict(decided.decisions),
+            "refused": decided.refused,
             "errors": decided.errors,
-        }  # fmt: skip
+        }
         time.sleep(MINUTE)
         after = server.memory()
         result["memory_mib"] = {
-            "before": before, "during": during, "minute_after": after, "growth": after / before - 1,
-        }  # fmt: skip
+            "before": before,
+            "during": during,
+            "minute_after": after,
+            "growth": after / before - 1,
+        }
         result |= {"tracebacks": server.log().count("Traceback"), "complete": True}
     return result
 
@@ -417,30 +428,51 @@ def ratios(result: dict) -> dict[str, dict[str, float]]:
 
 def text(result: dict) -> str:
     headers = (
-        "beside", "frames", "answer ms", "95 %", "ratio", "starts", "ms", "ratio", "decided", "refused", "errors",
+        "beside",
+        "frames",
+        "answer ms",
+        "95 %",
+        "ratio",
+        "starts",
+        "ms",
+        "ratio",
+        "decided",
+        "refused",
+        "errors",
         "attacker got",
-    )  # fmt: skip
+    )
     slower, rows = ratios(result), []
     for name, row in result["rows"].items():
-        rows.append((
-            name, str(row["frames"]), f"{row['frame_ms']['p50']:.0f}", f"{row['frame_ms']['p95']:.0f}",
-            f"{slower[name]['frame']:.2f}" if name in slower else "", str(row["starts"]), f"{row['start_ms']:.0f}",
-            f"{slower[name]['start']:.2f}" if name in slower else "", str(sum(row["decisions"].values())),
-            str(row["refused"]), str(len(row["errors"])),
-            ", ".join(f"{status} {count}x" for status, count in sorted(row.get("attacker", {}).items())),
-        ))  # fmt: skip
+        rows.append(
+            (
+                name,
+                str(row["frames"]),
+                f"{row['frame_ms']['p50']:.0f}",
+                f"{row['frame_ms']['p95']:.0f}",
+                f"{slower[name]['frame']:.2f}" if name in slower else "",
+                str(row["starts"]),
+                f"{row['start_ms']:.0f}",
+                f"{slower[name]['start']:.2f}" if name in slower else "",
+                str(sum(row["decisions"].values())),
+                str(row["refused"]),
+                str(len(row["errors"])),
+                ", ".join(f"{status} {count}x" for status, count in sorted(row.get("attacker", {}).items())),
+            )
+        )
     memory, crowd = result["memory_mib"], result["crowd"]
     told = [one["frame"] for one in slower.values() if not math.isnan(one["frame"])]
     worst = max(told) if len(told) == len(slower) else float("nan")
-    return "\n".join([
-        table(headers, rows),
-        f"attempts of {crowd['attempts']} people beside all attacks, decided: {sum(crowd['decisions'].values())} "
-        f"({', '.join(f'{reason} {count}x' for reason, count in crowd['decisions'].items())}), "
-        f"refused: {crowd['refused']}, errors: {len(crowd['errors'])}",
-        f"memory: {memory['before']:.0f} MiB before all attacks together, {memory['during']:.0f} at their end, "
-        f"{memory['minute_after']:.0f} a minute later",
-        target_text("answer time of a frame beside an attack, over quiet", worst, MOST_SLOWDOWN, at_least=False),
-        target_text("growth of memory a minute after", memory["growth"], MOST_LEFT, at_least=False),
-        f"errors in the server's log: {result['tracebacks']}; load of the machine before: {result['load']:.1f}",
-        *sorted({error for row in result["rows"].values() for error in row["errors"]} | set(crowd["errors"]))[:5],
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            table(headers, rows),
+            f"attempts of {crowd['attempts']} people beside all attacks, decided: {sum(crowd['decisions'].values())} "
+            f"({', '.join(f'{reason} {count}x' for reason, count in crowd['decisions'].items())}), "
+            f"refused: {crowd['refused']}, errors: {len(crowd['errors'])}",
+            f"memory: {memory['before']:.0f} MiB before all attacks together, {memory['during']:.0f} at their end, "
+            f"{memory['minute_after']:.0f} a minute later",
+            target_text("answer time of a frame beside an attack, over quiet", worst, MOST_SLOWDOWN, at_least=False),
+            target_text("growth of memory a minute after", memory["growth"], MOST_LEFT, at_least=False),
+            f"errors in the server's log: {result['tracebacks']}; load of the machine before: {result['load']:.1f}",
+            *sorted({error for row in result["rows"].values() for error in row["errors"]} | set(crowd["errors"]))[:5],
+        ]
+    )

@@ -182,11 +182,13 @@ def _costs(ours: Authenticator, image: Image.Image, arguments) -> dict[str, floa
 def text(result: dict) -> str:
     rows = [
         (
-            row["side"], f"{row['frames_per_second']:.1f}", f"{row['ratio']:.2f}",
+            row["side"],
+            f"{row['frames_per_second']:.1f}",
+            f"{row['ratio']:.2f}",
             f"{row['faces_found']} of {result['frames']}",
         )
         for row in result["rows"]
-    ]  # fmt: skip
+    ]
     _, detected, tracked = result["rows"]
     costs = ", ".join(f"{name} {value:.1f}" for name, value in result["milliseconds_per_frame"].items())
     streams = [(str(row["streams"]), f"{row['frames_per_second']:.1f}") for row in result["streams"]]

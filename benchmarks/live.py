@@ -365,21 +365,38 @@ def _row(server: Server, clients: int, frame_seconds: float, seconds: float, peo
 
 def text(result: dict) -> str:
     headers = (
-        "clients", "frame every", "frames/s each", "answer ms", "95 %", "smile to pass s", "95 %", "accepted",
-        "rejected", "errors", "MiB",
-    )  # fmt: skip
+        "clients",
+        "frame every",
+        "frames/s each",
+        "answer ms",
+        "95 %",
+        "smile to pass s",
+        "95 %",
+        "accepted",
+        "rejected",
+        "errors",
+        "MiB",
+    )
     rows, reasons = [], Counter()
     for row in result["rows"]:
         paces, rejected = row["frames_per_second"], Counter(row["decisions"])
         accepted = rejected.pop("Accepted", 0)
         reasons += rejected
-        rows.append((
-            str(row["clients"]), f"{row['frame_seconds']:g} s", f"{min(paces):.1f}-{max(paces):.1f}",
-            f"{row['answer_ms']['p50']:.0f}", f"{row['answer_ms']['p95']:.0f}",
-            f"{row['smile_seconds']['p50']:.2f}", f"{row['smile_seconds']['p95']:.2f}",
-            str(accepted), str(rejected.total()), str(len(row["errors"])),
-            f"{row['memory_mib']['first']:.0f}-{row['memory_mib']['last']:.0f}",
-        ))  # fmt: skip
+        rows.append(
+            (
+                str(row["clients"]),
+                f"{row['frame_seconds']:g} s",
+                f"{min(paces):.1f}-{max(paces):.1f}",
+                f"{row['answer_ms']['p50']:.0f}",
+                f"{row['answer_ms']['p95']:.0f}",
+                f"{row['smile_seconds']['p50']:.2f}",
+                f"{row['smile_seconds']['p95']:.2f}",
+                str(accepted),
+                str(rejected.total()),
+                str(len(row["errors"])),
+                f"{row['memory_mib']['first']:.0f}-{row['memory_mib']['last']:.0f}",
+            )
+        )
     alone = [row for row in result["rows"] if row["clients"] == 1]
     lines = [
         f"first page after {result['seconds_to_ready']:.1f} s",
@@ -389,10 +406,12 @@ def text(result: dict) -> str:
         target_text("seconds to the first page", result["seconds_to_ready"], MOST_SECONDS_TO_READY, at_least=False),
         target_text(
             "growth of memory, last against first part of the last row",
-            result["rows"][-1]["memory_mib"]["growth"], MOST_GROWTH, at_least=False,
+            result["rows"][-1]["memory_mib"]["growth"],
+            MOST_GROWTH,
+            at_least=False,
         ),
         f"photographs left behind: {len(result['files_left'])}, errors in the server's log: {result['tracebacks']}",
-    ]  # fmt: skip
+    ]
     if alone:
         pace, smile = (
             max(max(row["frames_per_second"]) for row in alone),

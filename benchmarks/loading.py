@@ -160,10 +160,15 @@ def _rates(
     medians(measure, 1)  # starts the workers, reads the files into memory
     rates = medians(measure, arguments.repeats)
     return [
-        {"up_to": up_to, "side": side, "workers": workers, "images_per_second": value,
-         "ratio": value / rates[up_to, FOLDER]}
+        {
+            "up_to": up_to,
+            "side": side,
+            "workers": workers,
+            "images_per_second": value,
+            "ratio": value / rates[up_to, FOLDER],
+        }
         for (up_to, side), value in rates.items()
-    ]  # fmt: skip
+    ]
 
 
 def forget(faces: TrainingFaces) -> None:
@@ -201,11 +206,13 @@ def _costs(faces: TrainingFaces, kept: TrainingFaces, rows: list[int], config, a
 def text(result: dict) -> str:
     rows = [
         (
-            f"{row['up_to']}, {row['side']}", str(row["workers"]), f"{row['images_per_second']:,.0f}",
+            f"{row['up_to']}, {row['side']}",
+            str(row["workers"]),
+            f"{row['images_per_second']:,.0f}",
             f"{row['ratio']:.2f}",
         )
         for row in result["rows"]
-    ]  # fmt: skip
+    ]
     targets = [
         target_text(f"{row['up_to']}, {WARM}, {row['workers']} workers", row["ratio"], SMALLEST_GAIN, at_least=True)
         for row in result["rows"]

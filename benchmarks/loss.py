@@ -244,25 +244,36 @@ def run(arguments) -> dict:
 def text(result: dict) -> str:
     rows = [
         (
-            row["implementation"], f"{row['identities']:,}", _megabytes(row["peak_bytes"]),
-            f"{row['peak_to_centers']:.2f}", f"{row['milliseconds']:.1f}", f"{row['time_to_cdist']:.2f}",
+            row["implementation"],
+            f"{row['identities']:,}",
+            _megabytes(row["peak_bytes"]),
+            f"{row['peak_to_centers']:.2f}",
+            f"{row['milliseconds']:.1f}",
+            f"{row['time_to_cdist']:.2f}",
         )
         for row in result["rows"]
-    ]  # fmt: skip
+    ]
     computed = result["broadcast_computed_bytes"]
     rows.append(
         (
-            "broadcast, computed", f"{result['rows'][0]['identities']:,}", _megabytes(computed),
-            f"{computed / result['centers_bytes']:.2f}", "-", "-",
+            "broadcast, computed",
+            f"{result['rows'][0]['identities']:,}",
+            _megabytes(computed),
+            f"{computed / result['centers_bytes']:.2f}",
+            "-",
+            "-",
         )
-    )  # fmt: skip
+    )
     sampled = [
         (
-            f"sample of {row['sample']:,}", f"{row['identities']:,}", _megabytes(row["table_bytes"]),
-            _megabytes(row["peak_beside_tables_bytes"]), f"{row['peak_to_sample']:.2f}",
+            f"sample of {row['sample']:,}",
+            f"{row['identities']:,}",
+            _megabytes(row["table_bytes"]),
+            _megabytes(row["peak_beside_tables_bytes"]),
+            f"{row['peak_to_sample']:.2f}",
         )
         for row in result["sampled"]
-    ]  # fmt: skip
+    ]
     return "\n".join(
         [
             f"batch {result['batch']}, features of {result['size']}; peak with the centres, which are 1.00",

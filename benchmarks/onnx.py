@@ -89,14 +89,17 @@ def text(result: dict) -> str:
             ("network, one face", "ms", "/ PyTorch", "MB", *(name.replace("_", " ") for name in measures)),
             [
                 (
-                    row["side"], f"{row['milliseconds']:.1f}", f"{row['ratio']:.2f}", f"{row['megabytes']:.1f}",
+                    row["side"],
+                    f"{row['milliseconds']:.1f}",
+                    f"{row['ratio']:.2f}",
+                    f"{row['megabytes']:.1f}",
                     *(f"{row[name]:.4f}" for name in measures),
                 )
                 for row in rows
             ],
         ),
         f"largest difference between PyTorch's numbers and ONNX Runtime's, float32: {result['difference']:.1g}",
-    ]  # fmt: skip
+    ]
     if measures:
         loss = max(rows[0][name] - rows[-1][name] for name in measures)
         verdict = "within" if np.round(loss, 9) < LARGEST_LOSS else "OVER"

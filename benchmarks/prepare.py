@@ -65,9 +65,13 @@ def _plain_loop(shard: tuple[Photograph, ...], processor: FaceLiveNetImageProces
     """Seconds."""
     size = processor.size
     detector = MTCNN(
-        image_size=size, margin=44, min_face_size=processor.min_face_size, thresholds=processor.thresholds,
-        factor=processor.factor, post_process=False,
-    )  # fmt: skip
+        image_size=size,
+        margin=44,
+        min_face_size=processor.min_face_size,
+        thresholds=processor.thresholds,
+        factor=processor.factor,
+        post_process=False,
+    )
     began = time.perf_counter()
     for number, photograph in enumerate(shard):
         detector(_opened(photograph), save_path=str(Path(folder) / f"{number}.jpg"))
@@ -92,15 +96,13 @@ def _agreement(shard: tuple[Photograph, ...], processor: FaceLiveNetImageProcess
     """Our detector against facenet-pytorch's own on the same pictures."""
     noise = np.random.default_rng(0)
     kinds = {
-        "photographs": (
-            one.image() if callable(one.image) else load_image(one.image, one.key) for one in shard
-        ),
+        "photographs": (one.image() if callable(one.image) else load_image(one.image, one.key) for one in shard),
         "drawn faces": (drawn_photograph(1 + number, "neutral", 0, seed=0) for number in range(DRAWN)),
         "without a face": (
             Image.fromarray(noise.integers(0, 256, (240, 320, 3), np.uint8)).resize((80 * (1 + number % 8), 240))
             for number in range(EMPTY)
         ),
-    }  # fmt: skip
+    }
     plain = plain_processor(processor)
     return [{"pictures": kind} | _compared(processor, plain, pictures) for kind, pictures in kinds.items()]
 

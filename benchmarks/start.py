@@ -21,18 +21,21 @@ NOWHERE = "nowhere/at/all"
 ANSWERS = {  # what each command is asked
     "app.py": (["--help"], ["--nothing"], ["--model", NOWHERE]),
     "-m authentication": (
-        ["--help"], ["a.jpg", "b.jpg", "--expression", "happy", "--nothing"],
+        ["--help"],
+        ["a.jpg", "b.jpg", "--expression", "happy", "--nothing"],
         [NOWHERE, NOWHERE, "--expression", "happy"],
     ),
     "-m face_data": (["--help"], ["prepare", "--help"], ["nothing"], ["prepare", "lfw", NOWHERE, "out"]),
     "-m train": (["--help"], ["--nothing"], ["--config", NOWHERE], ["--train", NOWHERE]),
     "-m train.export": (
-        ["--help"], ["run", "out", "--challenge", "happy", "--nothing"], [NOWHERE, "out", "--challenge", "happy"],
+        ["--help"],
+        ["run", "out", "--challenge", "happy", "--nothing"],
+        [NOWHERE, "out", "--challenge", "happy"],
     ),
     "-m evaluation": (["--help"], ["all", "--help"], ["nothing"], ["all", "--model", NOWHERE, "--data", NOWHERE]),
     "-m hub_card": (["--help"], ["build", "--help"], ["nothing"], ["push", NOWHERE, "owner/name"]),
     "-m benchmarks": (["--help"], ["loss", "--help"], ["nothing"], ["loading", "--data", NOWHERE]),
-}  # fmt: skip
+}
 
 
 def run(arguments) -> dict:
@@ -49,8 +52,9 @@ def run(arguments) -> dict:
         for command in ([*torch], [*decide]):  # bytecode is written, files are in memory
             user_seconds(command)
         measured = {"import torch": torch, "a decision from two photographs": decide} | asked
-        seconds = medians({name: lambda words=words: user_seconds(words) for name, words in measured.items()},
-                          arguments.repeats)  # fmt: skip
+        seconds = medians(
+            {name: lambda words=words: user_seconds(words) for name, words in measured.items()}, arguments.repeats
+        )
     unit = seconds.pop("import torch")
     decision = seconds.pop("a decision from two photographs")
     return {
@@ -69,9 +73,12 @@ def asked_of_all() -> list[list[str]]:
 def user_seconds(words: list[str]) -> float:
     """User time of `python WORDS` in the project's folder, with one thread; its output and exit status do not count."""
     process = subprocess.Popen(
-        [sys.executable, *words], cwd=REPOSITORY, env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [sys.executable, *words],
+        cwd=REPOSITORY,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     _, _, usage = os.wait4(process.pid, 0)
     process.returncode = 0  # waited for
     return usage.ru_utime

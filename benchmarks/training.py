@@ -32,11 +32,22 @@ def run(arguments) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         # log.jsonl has one pace per log_every steps: the first is the warm-up's
         config = TrainingConfig(
-            out=str(Path(folder) / "run"), train=[arguments.data], image_size=arguments.image_size, resume=False,
-            steps=arguments.warm_up + arguments.steps, batch_size=arguments.batch, log_every=arguments.warm_up,
-            validate_every=10**9, save_every=10**9, tracker="none", workers=arguments.workers,
-            optimizer="adamw", learning_rate=1e-3, compile=arguments.compile, cpu=arguments.device == "cpu",
-        )  # fmt: skip
+            out=str(Path(folder) / "run"),
+            train=[arguments.data],
+            image_size=arguments.image_size,
+            resume=False,
+            steps=arguments.warm_up + arguments.steps,
+            batch_size=arguments.batch,
+            log_every=arguments.warm_up,
+            validate_every=10**9,
+            save_every=10**9,
+            tracker="none",
+            workers=arguments.workers,
+            optimizer="adamw",
+            learning_rate=1e-3,
+            compile=arguments.compile,
+            cpu=arguments.device == "cpu",
+        )
         faces = TrainingFaces(config.train, EXPRESSIONS)
         shape = (1, 1, config.batch_size)
         drawn = list(DrawnBatches(faces.row_weights([1.0], 0.0), config.seed, 0, config.steps, shape, 0))
@@ -117,11 +128,14 @@ def training_loop(config: TrainingConfig, warm_up: int) -> dict:
 def text(result: dict) -> str:
     rows = [
         (
-            row["loop"], str(row["workers"]), f"{row['images_per_second']:.1f}", f"{row['ratio']:.2f}",
+            row["loop"],
+            str(row["workers"]),
+            f"{row['images_per_second']:.1f}",
+            f"{row['ratio']:.2f}",
             f"{row['share_waiting_for_data']:.1%}",
         )
         for row in result["rows"]
-    ]  # fmt: skip
+    ]
     size = f"batches of {result['batch']} at {result['image_size']} pixels, {result['steps']} steps after the warm-up"
     precision = {"no": "float32"}.get(result["precision"], result["precision"])
     return "\n".join(

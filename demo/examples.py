@@ -16,9 +16,11 @@ def draw_examples(folder: Path) -> tuple[list[list[str]], list[list[str]]]:
     """Write them to a folder: rows of (reference, clip, expression) and of (reference, photograph, expression)."""
     files = {}
     for name, person, expression, number in (
-        (REFERENCE, PERSON, "neutral", 0), ("smiling.png", PERSON, "happy", 1), ("neutral.png", PERSON, "neutral", 1),
+        (REFERENCE, PERSON, "neutral", 0),
+        ("smiling.png", PERSON, "happy", 1),
+        ("neutral.png", PERSON, "neutral", 1),
         ("stranger.png", STRANGER, "happy", 1),
-    ):  # fmt: skip
+    ):
         files[name] = str(folder / name)
         _photograph(person, expression, number).save(files[name])
     clip = folder / "neutral_then_smiling.mp4"

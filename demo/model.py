@@ -130,9 +130,11 @@ def build(model: str | Path, authenticator: Authenticator) -> None:
     results = results_of(model)
     known = ", ".join(words.SHOWN.get(name, name) for name in authenticator.actions) or "–"
     about = words.MODEL_ABOUT.format(
-        name=Path(model).name, revision=authenticator.revision or "–", challenges=known,
+        name=Path(model).name,
+        revision=authenticator.revision or "–",
+        challenges=known,
         parameters=authenticator.parameters / 1e6,
-    )  # fmt: skip
+    )
     gr.HTML(f'<p class="lead">{escape(about)}</p>')
     if results is None:
         gr.HTML(f'<p class="lead">{words.NO_RESULTS}</p>')

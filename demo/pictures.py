@@ -16,17 +16,25 @@ from pipeline_facelivenet import Decision
 
 # Faces in a box of 100 x 100: brows, eyes, mouth.
 BROWS = {
-    "neutral": "M24 30 H42 M58 30 H76", "happy": "M24 29 Q33 24 42 29 M58 29 Q67 24 76 29",
-    "surprise": "M23 24 Q33 14 43 23 M57 23 Q67 14 77 24", "sad": "M24 33 L42 26 M58 26 L76 33",
-    "anger": "M24 25 L43 34 M57 34 L76 25", "fear": "M24 26 Q34 18 43 21 M57 21 Q66 18 76 26",
-    "disgust": "M24 29 L43 33 M57 33 L76 29", "contempt": "M24 30 H42 M58 27 Q67 22 76 27",
-}  # fmt: skip
+    "neutral": "M24 30 H42 M58 30 H76",
+    "happy": "M24 29 Q33 24 42 29 M58 29 Q67 24 76 29",
+    "surprise": "M23 24 Q33 14 43 23 M57 23 Q67 14 77 24",
+    "sad": "M24 33 L42 26 M58 26 L76 33",
+    "anger": "M24 25 L43 34 M57 34 L76 25",
+    "fear": "M24 26 Q34 18 43 21 M57 21 Q66 18 76 26",
+    "disgust": "M24 29 L43 33 M57 33 L76 29",
+    "contempt": "M24 30 H42 M58 27 Q67 22 76 27",
+}
 MOUTHS = {
-    "neutral": "M33 68 H67", "happy": "M28 60 Q50 90 72 60 Z", "surprise": "M50 60 a9 12 0 1 0 .1 0 Z",
-    "sad": "M32 75 Q50 57 68 75", "anger": "M34 70 H66 M38 66 V74 M50 66 V74 M62 66 V74",
-    "fear": "M32 72 Q50 60 68 72 Q50 78 32 72 Z", "disgust": "M32 73 Q41 60 50 66 Q59 60 68 73",
+    "neutral": "M33 68 H67",
+    "happy": "M28 60 Q50 90 72 60 Z",
+    "surprise": "M50 60 a9 12 0 1 0 .1 0 Z",
+    "sad": "M32 75 Q50 57 68 75",
+    "anger": "M34 70 H66 M38 66 V74 M50 66 V74 M62 66 V74",
+    "fear": "M32 72 Q50 60 68 72 Q50 78 32 72 Z",
+    "disgust": "M32 73 Q41 60 50 66 Q59 60 68 73",
     "contempt": "M34 70 Q54 70 68 60",
-}  # fmt: skip
+}
 TICK, CROSS = '<path d="M30 52 L45 67 L71 37"/>', '<path d="M35 35 L65 65 M65 35 L35 65"/>'
 RADIUS = 46
 AGAIN = (

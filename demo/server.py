@@ -41,9 +41,15 @@ MOST_JSON_BYTES = 16_000
 PAGE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 PAGE_GONE_SECONDS = 3.0  # a connection that breaks off may be there again by then
 SHOWN_AS = {
-    ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp", ".gif": "image/gif",
-    ".mp4": "video/mp4", ".webm": "video/webm", ".mov": "video/quicktime",
-}  # fmt: skip
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".webp": "image/webp",
+    ".gif": "image/gif",
+    ".mp4": "video/mp4",
+    ".webm": "video/webm",
+    ".mov": "video/quicktime",
+}
 """Files that a browser may show; any other is only handed over, for it could hold a script."""
 
 _JSON = {"methods": ("POST",), "body": MOST_JSON_BYTES}
@@ -189,9 +195,12 @@ class Application:
         kind = SHOWN_AS.get(path.suffix.lower())
         headers = {"Cache-Control": "private, no-store", "Cross-Origin-Resource-Policy": "same-origin"}
         return FileResponse(
-            path, media_type=kind or "application/octet-stream", headers=headers,
-            filename=path.name, content_disposition_type="inline" if kind else "attachment",
-        )  # fmt: skip
+            path,
+            media_type=kind or "application/octet-stream",
+            headers=headers,
+            filename=path.name,
+            content_disposition_type="inline" if kind else "attachment",
+        )
 
     def _file(self, body: dict, name: str) -> Path | None:
         """An uploaded file, from now on its page's.

@@ -48,10 +48,17 @@ HOW = {
 NEUTRAL_AGAIN = "Now a neutral face again"
 AHEAD_AGAIN = "Now look straight ahead again"
 SHOWN = {
-    "neutral": "neutral", "anger": "angry", "disgust": "disgusted", "fear": "frightened", "happy": "smile",
-    "sad": "sad", "surprise": "surprised", "contempt": "contemptuous", "turn_left": "turn left",
+    "neutral": "neutral",
+    "anger": "angry",
+    "disgust": "disgusted",
+    "fear": "frightened",
+    "happy": "smile",
+    "sad": "sad",
+    "surprise": "surprised",
+    "contempt": "contemptuous",
+    "turn_left": "turn left",
     "turn_right": "turn right",
-}  # fmt: skip
+}
 """What a step is called."""
 
 WELCOME = "Give a photograph of yourself"

@@ -17,11 +17,35 @@ from face_data.named import CorpusError, read_summary
 from machines import MachineError
 
 LAYOUTS = (  # those of face_data.readers, which takes a second to import
-    "lfw", "facial_expressions", "ferplus", "fer2013", "ckplus", "oulucasia", "ms1m", "casia_webface", "vggface2",
-    "celeba", "ytf", "london", "raf_db", "affectnet", "kdef", "jaffe", "emonet_face",
-    "lfw_bin", "cfp_fp_bin", "agedb_30_bin", "calfw_bin", "cplfw_bin",
-    "digiface", "dcface", "hsface", "folder", "unlabelled", "hub",
-)  # fmt: skip
+    "lfw",
+    "facial_expressions",
+    "ferplus",
+    "fer2013",
+    "ckplus",
+    "oulucasia",
+    "ms1m",
+    "casia_webface",
+    "vggface2",
+    "celeba",
+    "ytf",
+    "london",
+    "raf_db",
+    "affectnet",
+    "kdef",
+    "jaffe",
+    "emonet_face",
+    "lfw_bin",
+    "cfp_fp_bin",
+    "agedb_30_bin",
+    "calfw_bin",
+    "cplfw_bin",
+    "digiface",
+    "dcface",
+    "hsface",
+    "folder",
+    "unlabelled",
+    "hub",
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -64,12 +88,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("layout", choices=LAYOUTS, help="the corpus's own name")
     command.add_argument(
-        "paths", nargs="+", metavar="SOURCE… OUT",
+        "paths",
+        nargs="+",
+        metavar="SOURCE… OUT",
         help="the publisher's folder (for lfw also muxspace facial_expressions, for its labels; for ms1m also the tsv, "
         "for fer2013 the csv; for folder a folder per person, or a csv of path,identity,expression and perhaps split, "
         "its further columns being attributes; for hub and emonet_face a dataset's id on the Hub or its folder), then "
         "the corpus",
-    )  # fmt: skip
+    )
     command.add_argument("--image-column", metavar="NAME", help="hub: its column of pictures (default image)")
     command.add_argument("--identity-column", metavar="NAME", help="hub: who it is (default identity, if it is there)")
     command.add_argument(
@@ -110,9 +136,11 @@ def _add_processing(command: argparse.ArgumentParser) -> None:
     command.add_argument("--size", type=int, default=160, help="side of the face crops in pixels (default 160)")
     command.add_argument("--workers", type=int, help="processes (default: one per core)")
     command.add_argument(
-        "--shard-size", type=int, default=512,
+        "--shard-size",
+        type=int,
+        default=512,
         help="photographs per file, which is what an interruption can cost (default 512)",
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

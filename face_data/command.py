@@ -20,8 +20,14 @@ PAIRS = {"lfw": ("pairs.txt", lfw_pairs), "ytf": ("splits.txt", ytf_pairs)}  # l
 FROM_HUB = ("hub", "emonet_face")
 FILMED = ("ckplus", "oulucasia")  # their publishers ship no pairs: they are made of the sequences
 HUB_COLUMNS = (
-    "image_column", "identity_column", "expression_column", "revision", "config", "split", "expression_map",
-)  # fmt: skip
+    "image_column",
+    "identity_column",
+    "expression_column",
+    "revision",
+    "config",
+    "split",
+    "expression_map",
+)
 
 
 def prepare_photographs(arguments) -> None:
@@ -86,9 +92,16 @@ def _run(
 ) -> dict | None:
     processor = FaceLiveNetImageProcessor(size=arguments.size, alignment=arguments.alignment)
     return prepare(
-        photographs, out, layout=layout, processor=processor, total=total, workers=arguments.workers,
-        shard_size=arguments.shard_size, settings=settings, place=place(),
-    )  # fmt: skip
+        photographs,
+        out,
+        layout=layout,
+        processor=processor,
+        total=total,
+        workers=arguments.workers,
+        shard_size=arguments.shard_size,
+        settings=settings,
+        place=place(),
+    )
 
 
 def describe(arguments) -> None:

@@ -7,14 +7,27 @@ PUBLISHED = {
     "ckplus": (
         "the paper's Table 1",
         {
-            "people": 123, "neutral": 327, "anger": 135, "disgust": 177, "fear": 75, "happy": 147, "sad": 84,
-            "surprise": 249, "contempt": 54,
+            "people": 123,
+            "neutral": 327,
+            "anger": 135,
+            "disgust": 177,
+            "fear": 75,
+            "happy": 147,
+            "sad": 84,
+            "surprise": 249,
+            "contempt": 54,
         },
     ),
     "oulucasia": (
         "the paper's Table 1",
         {
-            "people": 560, "neutral": 560, "anger": 240, "disgust": 240, "fear": 240, "happy": 240, "sad": 240,
+            "people": 560,
+            "neutral": 560,
+            "anger": 240,
+            "disgust": 240,
+            "fear": 240,
+            "happy": 240,
+            "sad": 240,
             "surprise": 240,
         },
     ),
@@ -23,8 +36,14 @@ PUBLISHED = {
     "fer2013": (
         "the publisher's description",
         {
-            "photographs": 35_887, "neutral": 6_198, "anger": 4_953, "disgust": 547, "fear": 5_121, "happy": 8_989,
-            "sad": 6_077, "surprise": 4_002,
+            "photographs": 35_887,
+            "neutral": 6_198,
+            "anger": 4_953,
+            "disgust": 547,
+            "fear": 5_121,
+            "happy": 8_989,
+            "sad": 6_077,
+            "surprise": 4_002,
         },
     ),
     "vggface2": ("the publisher's description", {"photographs": 3_311_286, "people": 9_131}),
@@ -38,7 +57,7 @@ PUBLISHED = {
     "agedb_30_bin": ("InsightFace's list", {"photographs": 12_000}),
     "calfw_bin": ("InsightFace's list", {"photographs": 12_000}),
     "cplfw_bin": ("InsightFace's list", {"photographs": 12_000}),
-}  # fmt: skip
+}
 
 # (layout, what) -> the number of a complete corpus where it is not the published one, and why
 KNOWN = {
@@ -46,9 +65,10 @@ KNOWN = {
     ("ckplus", "happy"): (207, "a misprint, for 69 of the 327 sequences are happy and give three photographs each"),
     ("oulucasia", "people"): (80, "Oulu-CASIA has 80 people; the printed 560 repeats the number beside it"),
     ("oulucasia", "neutral"): (
-        480, "80 people show six expressions each, and the first frames of 480 sequences are 480",
+        480,
+        "80 people show six expressions each, and the first frames of 480 sequences are 480",
     ),
-}  # fmt: skip
+}
 
 
 def comparison(layout: str, found: Mapping[str, int]) -> list[str]:

@@ -81,9 +81,12 @@ def ytf_pairs(splits_txt: str | Path) -> list[Pair]:
         if fields == [""]:
             continue
         videos = fields[-3:-1]
-        if len(fields) not in (4, 5) or not fields[0].isdigit() or not all(map(YTF_VIDEO.fullmatch, videos)) or (
-            fields[-1] not in ("0", "1")
-        ):  # fmt: skip
+        if (
+            len(fields) not in (4, 5)
+            or not fields[0].isdigit()
+            or not all(map(YTF_VIDEO.fullmatch, videos))
+            or (fields[-1] not in ("0", "1"))
+        ):
             raise CorpusError(f"{path}, line {number}: expected `split, pair, Name/0, Name/1, 0 or 1`, found `{line}`")
         pairs.append(Pair(int(fields[0]), *videos, fields[-1] == "1"))
     return pairs

@@ -117,12 +117,15 @@ def card_data(results: Results) -> ModelCardData:
         library_name="transformers",
         pipeline_tag="image-feature-extraction",
         tags=[
-            "face-authentication", "face-verification", "facial-expression-recognition", "liveness",
+            "face-authentication",
+            "face-verification",
+            "facial-expression-recognition",
+            "liveness",
             "image-classification",
         ],
         model_name=MODEL_NAME,
         eval_results=list(_eval_results(results)),
-    )  # fmt: skip
+    )
 
 
 def _eval_results(results: Results) -> Iterator[EvalResult]:

@@ -31,9 +31,15 @@ from hub_card.folder import (
 from hub_card.space import HARDWARE, stage_space
 
 REQUIRED = (
-    "README.md", "LICENSE.md", "config.json", WEIGHTS, "preprocessor_config.json", "results.json", "training.json",
+    "README.md",
+    "LICENSE.md",
+    "config.json",
+    WEIGHTS,
+    "preprocessor_config.json",
+    "results.json",
+    "training.json",
     *CODE,
-)  # fmt: skip
+)
 ALLOWED = {*REQUIRED, *OPTIONAL_RESULTS}
 TOKEN = re.compile(rb"\bhf_[A-Za-z0-9]{30,}\b")
 ATTEMPTS = 4  # each waits twice as long as the one before: 1, 2, 4 seconds

@@ -25,9 +25,13 @@ def pictures() -> list[Image.Image]:
     noise = np.random.default_rng(0).integers(0, 256, (300, 217, 3), np.uint8)
     sizes = [(640, 480), (49, 333), (48, 48), (47, 300), (5, 5)]
     return [
-        first, both, first.crop((70, 20, 220, 220)), first.resize((100, 131)), Image.fromarray(noise),
+        first,
+        both,
+        first.crop((70, 20, 220, 220)),
+        first.resize((100, 131)),
+        Image.fromarray(noise),
         *(Image.new("RGB", size, "white") for size in sizes),
-    ]  # fmt: skip
+    ]
 
 
 def of_facenet_pytorch(processor: FaceLiveNetImageProcessor, picture: Image.Image) -> list[tuple]:

@@ -373,15 +373,24 @@ def test_skipping_goes_on_and_loses_nothing(margin, portrait, tmp_path):
     (tmp_path / "text.jpg").write_text("no picture")
     (tmp_path / "cut.jpg").write_bytes(encoded(portrait, "JPEG")[:1500])
     sources = [
-        tmp_path / "text.jpg", portrait, Image.new("RGB", (99, 99)), drawn(1), tmp_path / "cut.jpg",
-        np.full((9, 9), np.nan), None, drawn(2),
-    ]  # fmt: skip
+        tmp_path / "text.jpg",
+        portrait,
+        Image.new("RGB", (99, 99)),
+        drawn(1),
+        tmp_path / "cut.jpg",
+        np.full((9, 9), np.nan),
+        None,
+        drawn(2),
+    ]
     batch = margin(sources, on_error="skip")
     assert batch["index"].tolist() == [1, 3, 7] and batch["index"].dtype == torch.int64
     assert [(row["index"], row["source"]) for row in batch["skipped"]] == [
-        (0, str(tmp_path / "text.jpg")), (2, "image 2"), (4, str(tmp_path / "cut.jpg")), (5, "image 5"),
+        (0, str(tmp_path / "text.jpg")),
+        (2, "image 2"),
+        (4, str(tmp_path / "cut.jpg")),
+        (5, "image 5"),
         (6, "image 6"),
-    ]  # fmt: skip
+    ]
     reasons = [row["reason"] for row in batch["skipped"]]
     assert reasons[:2] == ["not a picture in any known format", "no face found"]
     assert reasons[2].startswith("damaged or incomplete: ") and "NaN" in reasons[3] and "NoneType" in reasons[4]
@@ -552,9 +561,15 @@ def test_faces_found_in_another_way_are_taken(margin, portrait):
 @pytest.mark.parametrize("alignment", ["margin", "similarity"])
 def test_saved_and_loaded_by_name(alignment, portrait, tmp_path):
     settings = {
-        "size": 96, "alignment": alignment, "margin": 0.2, "min_face_size": 40, "detection_size": 500,
-        "detection_threshold": 0.8, "thresholds": [0.5, 0.6, 0.7], "factor": 0.6,
-    }  # fmt: skip
+        "size": 96,
+        "alignment": alignment,
+        "margin": 0.2,
+        "min_face_size": 40,
+        "detection_size": 500,
+        "detection_threshold": 0.8,
+        "thresholds": [0.5, 0.6, 0.7],
+        "factor": 0.6,
+    }
     processor = FaceLiveNetImageProcessor(**settings)
     expected = processor(portrait)  # the detector is there now; it must not be saved
     processor.save_pretrained(tmp_path)
@@ -580,12 +595,23 @@ def test_saved_settings_can_be_replaced_and_are_checked(tmp_path):
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
-        ("size", 31), ("size", 160.0), ("size", "160"), ("alignment", "landmarks"), ("margin", -0.1),
-        ("margin", float("nan")), ("min_face_size", 11), ("min_face_size", 641), ("detection_size", 20),
-        ("detection_threshold", 1.1), ("thresholds", (0.6, 0.7)), ("thresholds", (0.6, 0.7, 7)), ("factor", 1.0),
-        ("factor", 0), ("sise", 160),
+        ("size", 31),
+        ("size", 160.0),
+        ("size", "160"),
+        ("alignment", "landmarks"),
+        ("margin", -0.1),
+        ("margin", float("nan")),
+        ("min_face_size", 11),
+        ("min_face_size", 641),
+        ("detection_size", 20),
+        ("detection_threshold", 1.1),
+        ("thresholds", (0.6, 0.7)),
+        ("thresholds", (0.6, 0.7, 7)),
+        ("factor", 1.0),
+        ("factor", 0),
+        ("sise", 160),
     ],
-)  # fmt: skip
+)
 def test_wrong_settings_are_named(setting, value):
     with pytest.raises(ValueError, match=setting) as error:
         FaceLiveNetImageProcessor(**{setting: value})

@@ -53,9 +53,16 @@ def white_is_zero(image: Image.Image) -> bytes:
     """A TIFF of 16 bits whose zeros are white, as scanners write it."""
     pixels = 65535 - grey16(image)
     entries = [
-        (256, 3, 1, image.width), (257, 3, 1, image.height), (258, 3, 1, 16), (259, 3, 1, 1), (262, 3, 1, 0),
-        (273, 4, 1, 8), (277, 3, 1, 1), (278, 3, 1, image.height), (279, 4, 1, pixels.nbytes),
-    ]  # fmt: skip
+        (256, 3, 1, image.width),
+        (257, 3, 1, image.height),
+        (258, 3, 1, 16),
+        (259, 3, 1, 1),
+        (262, 3, 1, 0),
+        (273, 4, 1, 8),
+        (277, 3, 1, 1),
+        (278, 3, 1, image.height),
+        (279, 4, 1, pixels.nbytes),
+    ]
     table = struct.pack("<H", len(entries)) + b"".join(
         struct.pack("<HHIHH" if kind == 3 else "<HHII", tag, kind, count, *((value, 0) if kind == 3 else (value,)))
         for tag, kind, count, value in entries
@@ -89,8 +96,10 @@ GREY = {
     "TIFF, white is zero": lambda image: encoded(image.convert("L"), "TIFF", tiffinfo={262: 0}),
     "TIFF of 16 bits, white is zero": white_is_zero,
 }
-GREY |= {f"{bits} bits in 16": lambda image, bits=bits: encoded(Image.fromarray(grey16(image, bits)), "PNG")
-         for bits in (10, 12, 14)}  # fmt: skip
+GREY |= {
+    f"{bits} bits in 16": lambda image, bits=bits: encoded(Image.fromarray(grey16(image, bits)), "PNG")
+    for bits in (10, 12, 14)
+}
 
 
 def colour16(image: Image.Image, bits: int, alpha: bool = False) -> bytes:
@@ -171,6 +180,7 @@ def test_heic_is_read_or_told_what_to_install(picture, monkeypatch):
 
 def profile(primaries: list[tuple[float, float, float]], gamma: float) -> bytes:
     """An ICC profile of three primaries (XYZ, adapted to D50) and a gamma."""
+
     def fixed(value: float) -> bytes:
         return struct.pack(">i", round(value * 65536))
 
@@ -225,12 +235,15 @@ def test_every_kind_of_source(picture, tmp_path):
     memory.seek(0, io.SEEK_END)  # as it is left after writing
     with open(tmp_path / "face.png", "rb") as file:
         sources = {
-            "open file": file, "BytesIO": memory, "base64": text,
+            "open file": file,
+            "BytesIO": memory,
+            "base64": text,
             "base64 for URLs": text.replace("+", "-").replace("/", "_"),
             "base64 in lines": "\n".join(text[start : start + 76] for start in range(0, len(text), 76)),
-            "data URI": f"data:image/png;base64,{text}", "file URI": (tmp_path / "face.png").as_uri(),
+            "data URI": f"data:image/png;base64,{text}",
+            "file URI": (tmp_path / "face.png").as_uri(),
             "bfloat16": torch.from_numpy(np.asarray(picture).copy()).bfloat16(),
-        }  # fmt: skip
+        }
         for name, source in sources.items():
             assert difference(load_image(source), picture) < 1, name
 

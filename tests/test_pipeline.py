@@ -98,9 +98,13 @@ def test_an_expression_may_be_judged_against_the_own_neutral_face(probabilities,
     assert not again(required_expression="neutral").expression_passed or probabilities["neutral"] >= 0.5
     assert not again(required_expression="smug").expression_passed
     assert decide(
-        similarity=0.8, threshold=0.5, expression_probabilities=HAPPY, required_expression="happy",
-        expression_threshold=0.5, baseline=baseline,
-    ).accepted, "what the rule sees without it, it sees with it"  # fmt: skip
+        similarity=0.8,
+        threshold=0.5,
+        expression_probabilities=HAPPY,
+        required_expression="happy",
+        expression_threshold=0.5,
+        baseline=baseline,
+    ).accepted, "what the rule sees without it, it sees with it"
 
 
 def test_margins_are_differences_of_logits():
@@ -212,9 +216,13 @@ def test_json_is_strict_and_complete(decision):
 ACCEPTED, STRANGER, WRONG = judge(), judge(similarity=0.2), judge(probabilities=NEUTRAL)
 DOUBTFUL = judge(similarity=0.4)  # a bad moment of the same person, or somebody who looks alike
 COVERED = decide(
-    similarity=0.8, threshold=0.5, expression_probabilities=HAPPY, required_expression="happy",
-    expression_threshold=0.5, unusable="eyes_covered",
-)  # fmt: skip
+    similarity=0.8,
+    threshold=0.5,
+    expression_probabilities=HAPPY,
+    required_expression="happy",
+    expression_threshold=0.5,
+    unusable="eyes_covered",
+)
 BLANK, CROWD = reject("no_face", "happy"), reject("several_faces", "happy")
 
 

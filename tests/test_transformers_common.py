@@ -130,4 +130,3 @@ class TestImageProcessor(common("test_image_processing_common").ImageProcessingT
             if torchify:
                 return [torch.tensor(photograph).permute(2, 0, 1) for photograph in photographs]
             return photographs if numpify else [Image.fromarray(photograph) for photograph in photographs]
-

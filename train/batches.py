@@ -245,10 +245,11 @@ class TrainingFaces(Dataset):
         made_of = [self._made_of(row) for row in rows]
         photographs = iter(self.photographs([source for _, sources in made_of for source in sources]))
         return [
-            next(photographs) if composite is None
+            next(photographs)
+            if composite is None
             else self._composed(composite, sources, next(photographs), next(photographs))
             for composite, sources in made_of
-        ]  # fmt: skip
+        ]
 
     def _composed(self, composite: Composite, sources: tuple[int, ...], *faces: np.ndarray | Exception):
         """What becomes of the donor's and the base's picture."""
@@ -304,9 +305,7 @@ class TrainingFaces(Dataset):
         parts = (np.searchsorted(self.start, rows, side="right") - 1).tolist()
         return parts, [int(self.rows[part][row - self.start[part]]) for part, row in zip(parts, rows, strict=True)]
 
-    def row_weights(
-        self, weights: list[float], identity_balance: float, composite_share: float = 0.0
-    ) -> np.ndarray:
+    def row_weights(self, weights: list[float], identity_balance: float, composite_share: float = 0.0) -> np.ndarray:
         """(rows,) How likely each picture is to be drawn: corpora by their weights and, within one, people by the
 
         number of their photographs to the power of 1 − balance. Of all pictures this share is of composite people,

@@ -14,9 +14,15 @@ from train.lock import FolderInUseError
 from train.loop import NonFiniteLossError, Stopped, train
 
 EXPECTED = (
-    CorpusError, CheckpointError, NonFiniteLossError, FolderInUseError, MachineError, OSError, SafetensorError,
+    CorpusError,
+    CheckpointError,
+    NonFiniteLossError,
+    FolderInUseError,
+    MachineError,
+    OSError,
+    SafetensorError,
     ValueError,
-)  # fmt: skip
+)
 
 
 def run(config: TrainingConfig) -> int:

@@ -20,9 +20,17 @@ SCHEDULES = ("steps", "cosine")
 
 # What a run that goes on may change: neither what is learnt nor in which order.
 FREE_TO_CHANGE = {
-    "out", "resume", "workers", "validate_every", "save_every", "log_every", "keep_checkpoints", "tracker", "compile",
+    "out",
+    "resume",
+    "workers",
+    "validate_every",
+    "save_every",
+    "log_every",
+    "keep_checkpoints",
+    "tracker",
+    "compile",
     "decoded_cache",
-}  # fmt: skip
+}
 
 
 def _setting(default, text: str):
@@ -142,9 +150,16 @@ class TrainingConfig:
         folds = [str(fold) for fold in range(1, FOLDS + 1)]
         check(self.fold in (None, "all", *folds), "fold", f"1 to {FOLDS} or all")
         for name in (
-            "steps", "batch_size", "accumulation", "validate_every", "save_every", "log_every", "keep_checkpoints",
-            "minimum_photographs", "shuffle_buffer",
-        ):  # fmt: skip
+            "steps",
+            "batch_size",
+            "accumulation",
+            "validate_every",
+            "save_every",
+            "log_every",
+            "keep_checkpoints",
+            "minimum_photographs",
+            "shuffle_buffer",
+        ):
             check(getattr(self, name) >= 1, name, "at least 1")
         for name in ("learning_rate", "clip_norm"):
             check(getattr(self, name) > 0, name, "positive")
@@ -153,9 +168,16 @@ class TrainingConfig:
         for name in ("identity_balance", "gray", "blur", "downscale", "erase"):
             check(0 <= getattr(self, name) <= 1, name, "within 0..1")
         for name in (
-            "crop_scale", "shift", "light", "colour", "momentum", "ema_decay", "composite_share",
-            "mixing_share", "deception_share",
-        ):  # fmt: skip
+            "crop_scale",
+            "shift",
+            "light",
+            "colour",
+            "momentum",
+            "ema_decay",
+            "composite_share",
+            "mixing_share",
+            "deception_share",
+        ):
             check(0 <= getattr(self, name) < 1, name, "at least 0 and below 1")
         check(
             len(self.train_weights) in (0, len(self.train)),

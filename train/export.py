@@ -139,13 +139,20 @@ if __name__ == "__main__":
         "--challenge", nargs="+", required=True, metavar="EXPRESSION", help="what sessions may ask for, such as happy"
     )
     parser.add_argument(
-        "--shares", nargs="+", type=float, default=(), metavar="SHARE",
+        "--shares",
+        nargs="+",
+        type=float,
+        default=(),
+        metavar="SHARE",
         help="of each MODEL in the mean (default: all alike)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--people", nargs="+", default=(), metavar="CORPUS",
+        "--people",
+        nargs="+",
+        default=(),
+        metavar="CORPUS",
         help="fit the length of the embeddings on these people, who were trained on: FOLDER:SPLIT,SPLIT",
-    )  # fmt: skip
+    )
     arguments = parser.parse_args()
     for source in arguments.sources:
         if not source.is_dir():

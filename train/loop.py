@@ -154,9 +154,13 @@ def _train(config: TrainingConfig, accelerator: Accelerator) -> dict:
         settings = {name: str(value) for name, value in asdict(config).items()}
         accelerator.init_trackers(config.tracker, settings)
     bar = tqdm(
-        total=config.steps, initial=progress.step, desc="train", unit="step", disable=not accelerator.is_main_process,
+        total=config.steps,
+        initial=progress.step,
+        desc="train",
+        unit="step",
+        disable=not accelerator.is_main_process,
         smoothing=0.1,
-    )  # fmt: skip
+    )
     model.train()
     with _stop_signals() as stop:
         progress.start_clock()
@@ -299,9 +303,15 @@ def _faces(config: TrainingConfig, expressions: tuple[str, ...]) -> TrainingFace
     if not config.streaming:
         kept = default_folder() / "decoded" if config.decoded_cache else None
         return TrainingFaces(
-            config.train, expressions, config.minimum_photographs, config.soft_labels, kept, config.composites,
-            config.seed, bool(config.teacher or config.deception_share),
-        )  # fmt: skip
+            config.train,
+            expressions,
+            config.minimum_photographs,
+            config.soft_labels,
+            kept,
+            config.composites,
+            config.seed,
+            bool(config.teacher or config.deception_share),
+        )
     if not config.train:
         raise CorpusError("no corpus to read: name at least one")
     parts = [load_corpus(*split_corpus(text), LABEL_COLUMNS) for text in config.train]
@@ -319,10 +329,17 @@ def _batches(config: TrainingConfig, faces, labels: Labels, accelerator: Acceler
     }
     if isinstance(faces, Labels):
         stream = StreamedFaces(
-            config.train, weights, labels, batch_size=config.batch_size, seed=config.seed,
-            buffer=config.shuffle_buffer, process=accelerator.process_index, processes=accelerator.num_processes,
-            first_batch=first * config.accumulation, workers=config.workers,
-        )  # fmt: skip
+            config.train,
+            weights,
+            labels,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            buffer=config.shuffle_buffer,
+            process=accelerator.process_index,
+            processes=accelerator.num_processes,
+            first_batch=first * config.accumulation,
+            workers=config.workers,
+        )
         batches = iter(DataLoader(stream, batch_size=None, **settings))
         for _ in range(stream.left_over):
             next(batches)

@@ -194,9 +194,12 @@ class Progress:
     def summary(row: dict) -> dict[str, str]:
         """What the progress bar shows."""
         return {
-            "L1": f"{row['verification_loss']:.2f}", "L2": f"{row['expression_loss']:.2f}",
-            "w1": f"{row['w1']:.2f}", "w2": f"{row['w2']:.2f}", "img/s": f"{row['images_per_second']:.0f}",
-        }  # fmt: skip
+            "L1": f"{row['verification_loss']:.2f}",
+            "L2": f"{row['expression_loss']:.2f}",
+            "w1": f"{row['w1']:.2f}",
+            "w2": f"{row['w2']:.2f}",
+            "img/s": f"{row['images_per_second']:.0f}",
+        }
 
     def validated(self, numbers: dict[str, float]) -> bool:
         """Note a validation; True where it is the best so far, by the mean of its AUCs and expression accuracies."""

@@ -21,9 +21,13 @@ from train.teacher import Teacher
 
 
 def run_record(
-    config: TrainingConfig, accelerator: Accelerator, progress: Progress, labels: Labels, model: FaceLiveNetModel,
+    config: TrainingConfig,
+    accelerator: Accelerator,
+    progress: Progress,
+    labels: Labels,
+    model: FaceLiveNetModel,
     teacher: Teacher | None = None,
-) -> dict:  # fmt: skip
+) -> dict:
     """The content of training.json as a run stands.
 
     "trained_on" is source of photographs -> splits, over this stage and all it started from; None where one of these

@@ -32,9 +32,19 @@ class StreamedFaces(TorchStream):
     """
 
     def __init__(
-        self, corpora: list[str], weights: list[float], labels: Labels, *, batch_size: int, seed: int, buffer: int,
-        process: int, processes: int, first_batch: int, workers: int,
-    ):  # fmt: skip
+        self,
+        corpora: list[str],
+        weights: list[float],
+        labels: Labels,
+        *,
+        batch_size: int,
+        seed: int,
+        buffer: int,
+        process: int,
+        processes: int,
+        first_batch: int,
+        workers: int,
+    ):
         self.labels, self.batch_size, self.seed = labels, batch_size, seed
         self.share = np.array(weights) / np.sum(weights)
         self.process, self.processes, self.buffer, self.workers = process, processes, buffer, max(workers, 1)

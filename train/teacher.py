@@ -117,7 +117,7 @@ def _dlib(path: Path) -> Teacher:
         _sha256(path),
         "about 3 million photographs of 7,485 people (FaceScrub, VGG Face, the web), people of LFW left out",
         "public domain",
-    )  # fmt: skip
+    )
     return Teacher(load_dlib_network(path), record, "dlib")
 
 

@@ -91,9 +91,12 @@ def run_over(
     own = corpus.select(range(min(first, len(corpus)), min(first + share, len(corpus))))
     faces_only = own.select_columns("image")  # reading whole rows takes many times as long
     loader = DataLoader(
-        faces_only, batch_size, collate_fn=collate, num_workers=workers,
+        faces_only,
+        batch_size,
+        collate_fn=collate,
+        num_workers=workers,
         generator=torch.Generator(),  # a loader draws from the global one, which is the training's
-    )  # fmt: skip
+    )
     embeddings, predictions = [np.zeros((0, model.config.embedding_dim), np.float32)], [np.zeros(0, np.int64)]
     for faces in tqdm(loader, desc=task, leave=False, disable=not accelerator.is_main_process):
         with accelerator.autocast():

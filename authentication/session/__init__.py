@@ -33,6 +33,16 @@ from authentication.session.movement import upper_face
 from authentication.session.turn import is_face
 
 __all__ = [
-    "MAX_STEPS", "STEP_SECONDS", "TURNS", "Challenge", "ChallengeSession", "Frame", "Progress", "draw_challenge",
-    "is_face", "number_of_orders", "upper_face", "with_pauses",
-]  # fmt: skip
+    "MAX_STEPS",
+    "STEP_SECONDS",
+    "TURNS",
+    "Challenge",
+    "ChallengeSession",
+    "Frame",
+    "Progress",
+    "draw_challenge",
+    "is_face",
+    "number_of_orders",
+    "upper_face",
+    "with_pauses",
+]

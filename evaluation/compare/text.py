@@ -25,14 +25,16 @@ def comparison_text(comparison: Comparison) -> str:
         if (part := getattr(comparison, task)) is not None:
             lines += ["", *_task_lines(part, comparison.level, width)]
     resamples = comparison.resamples
-    return "\n".join([
-        *lines,
-        "",
-        f"Differences use the same draws of people or images ({resamples:,}, seed {comparison.seed}). p is corrected "
-        f"by Holm over the rows; * is p < 0.05, and no p can be below 2 / {resamples + 1:,} times the rows.",
-        "McNemar's exact test assumes independent pairs; pairs that share a person are not: trust the bootstrap.",
-        "Intervals and p do not cover another seed of the training; where there are several, compare seed by seed.",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Differences use the same draws of people or images ({resamples:,}, seed {comparison.seed}). p is "
+            f"Holm-corrected over the rows; * is p < 0.05, and no p can be below 2 / {resamples + 1:,} times the rows.",
+            "McNemar's exact test assumes independent pairs; pairs that share a person are not: trust the bootstrap.",
+            "Intervals and p do not cover another seed of the training; where there are several, compare seed by seed.",
+        ]
+    )
 
 
 def _training_lines(models: dict[str, TrainingSummary], width: int) -> list[str]:

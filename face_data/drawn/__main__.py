@@ -1,6 +1,6 @@
 """A contact sheet of drawn people, one person per row and one expression per column.
 
-    python -m face_data.drawn faces.png
+python -m face_data.drawn faces.png
 """
 
 import sys

@@ -73,9 +73,14 @@ def read_fer2013(source: Path) -> Iterator[Photograph]:
                 about = f"no {error}" if isinstance(error, KeyError) else str(error)
                 refused = f"a damaged row: line {rows.line_num}, {about[:80]}"
             yield Photograph(
-                f"fer{number:07d}.png", image, expression=expression, split=split, enlarge=FER_ENLARGE,
-                border=CUT_BORDER, refused=refused,
-            )  # fmt: skip
+                f"fer{number:07d}.png",
+                image,
+                expression=expression,
+                split=split,
+                enlarge=FER_ENLARGE,
+                border=CUT_BORDER,
+                refused=refused,
+            )
 
 
 def read_london(source: Path) -> Iterator[Photograph]:

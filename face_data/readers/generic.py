@@ -87,10 +87,13 @@ def _table(path: Path) -> Iterator[Photograph]:
                 raise CorpusError(f"{where}: expected {len(header)} fields, the path not empty")
             named = known(row["expression"])
             yield Photograph(
-                row["path"], path.parent / row["path"], known(row["identity"]),
+                row["path"],
+                path.parent / row["path"],
+                known(row["identity"]),
                 expression_named(named, where) if named else None,
-                split=known(row.get("split")) or "all", attributes={name: known(row[name]) for name in further},
-            )  # fmt: skip
+                split=known(row.get("split")) or "all",
+                attributes={name: known(row[name]) for name in further},
+            )
 
 
 def read_hub(
@@ -166,9 +169,13 @@ def _rows(source, split, rows, image_column, identity_column, expression_column,
         elif label is not None:
             expression = expression_named(label, where)
         yield Photograph(
-            f"{split}/{number:08d}", _bytes(row[image_column], where),
-            _named(row, identity_column, features, where), expression, split=split, refused=refused,
-        )  # fmt: skip
+            f"{split}/{number:08d}",
+            _bytes(row[image_column], where),
+            _named(row, identity_column, features, where),
+            expression,
+            split=split,
+            refused=refused,
+        )
 
 
 def _named(

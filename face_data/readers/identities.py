@@ -57,8 +57,12 @@ def read_celeba(source: Path) -> Iterator[Photograph]:
     come before the aligned ones (`img_align_celeba`) where both are there.
     """
     folder = first_existing(
-        source, "img_celeba", "Img/img_celeba", "img_align_celeba", "Img/img_align_celeba",
-    )  # fmt: skip
+        source,
+        "img_celeba",
+        "Img/img_celeba",
+        "img_align_celeba",
+        "Img/img_align_celeba",
+    )
     identities = first_existing(source, "identity_CelebA.txt", "Anno/identity_CelebA.txt")
     partition = first_existing(source, "list_eval_partition.txt", "Eval/list_eval_partition.txt")
     split_of = dict(_two_words(partition))

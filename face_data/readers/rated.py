@@ -16,15 +16,30 @@ RAF_EMOTIONS = dict(enumerate(("surprise", "fear", "disgust", "happy", "sad", "a
 # The publisher's codes 0 to 7; 8 to 10 are none of these, uncertain, and no face
 AFFECTNET_EMOTIONS = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
 AFFECTNET_CODES = 11
-AFFECTNET_COLUMNS = ("subDirectory_filePath", "face_x", "face_y", "face_width", "face_height", "facial_landmarks",
-                     "expression", "valence", "arousal")  # fmt: skip
+AFFECTNET_COLUMNS = (
+    "subDirectory_filePath",
+    "face_x",
+    "face_y",
+    "face_width",
+    "face_height",
+    "facial_landmarks",
+    "expression",
+    "valence",
+    "arousal",
+)
 AFFECTNET_LISTS = {"train": "training.csv", "valid": "validation.csv"}
 
 # Of its forty categories those that are one of ours; the others are left out, and counted
 EMONET_EXPRESSIONS = {
-    "amusement": "happy", "elation": "happy", "astonishment/surprise": "surprise", "fear": "fear", "sadness": "sad",
-    "anger": "anger", "disgust": "disgust", "contempt": "contempt",
-}  # fmt: skip
+    "amusement": "happy",
+    "elation": "happy",
+    "astonishment/surprise": "surprise",
+    "fear": "fear",
+    "sadness": "sad",
+    "anger": "anger",
+    "disgust": "disgust",
+    "contempt": "contempt",
+}
 
 
 def read_raf_db(source: Path) -> Iterator[Photograph]:
@@ -34,9 +49,12 @@ def read_raf_db(source: Path) -> Iterator[Photograph]:
     (`train_00001_aligned.jpg`, 100 x 100 pixels) where both are there. split is train or test; nobody has an identity.
     """
     labels = first_existing(
-        source, "EmoLabel/list_patition_label.txt", "basic/EmoLabel/list_patition_label.txt",
-        "list_patition_label.txt", "basic/list_patition_label.txt",
-    )  # fmt: skip
+        source,
+        "EmoLabel/list_patition_label.txt",
+        "basic/EmoLabel/list_patition_label.txt",
+        "list_patition_label.txt",
+        "basic/list_patition_label.txt",
+    )
     places = ("Image/", "basic/Image/", "", "basic/")
     images = first_existing(source, *(f"{place}{kind}" for kind in ("original", "aligned") for place in places))
     suffix, cut = ("_aligned", {"enlarge": 2, "border": CUT_BORDER}) if images.name == "aligned" else ("", {})
@@ -65,9 +83,13 @@ def read_affectnet(source: Path) -> Iterator[Photograph]:
     lists = [
         (split, first)
         for split, name in AFFECTNET_LISTS.items()
-        if (first := next((source / at / name for at in ("", "Manually_Annotated_file_lists")
-                           if (source / at / name).exists()), None))
-    ]  # fmt: skip
+        if (
+            first := next(
+                (source / at / name for at in ("", "Manually_Annotated_file_lists") if (source / at / name).exists()),
+                None,
+            )
+        )
+    ]
     if not lists:
         raise CorpusError(f"{source} holds neither training.csv, validation.csv nor train_set: give AffectNet's folder")
     outer = ("", "Manually_Annotated/", "Manually_Annotated_compressed/")
@@ -123,6 +145,10 @@ def read_emonet_face(
     (EMONET_EXPRESSIONS). The other photographs are skipped, and counted with their category.
     """
     yield from read_hub(
-        source, expression_column="annotations", revision=revision, config=config, split=split,
+        source,
+        expression_column="annotations",
+        revision=revision,
+        config=config,
+        split=split,
         expression_map=",".join(f"{theirs}={ours}" for theirs, ours in EMONET_EXPRESSIONS.items()),
-    )  # fmt: skip
+    )

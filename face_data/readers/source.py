@@ -13,9 +13,25 @@ from face_data.table import EXPRESSIONS, CorpusError
 
 # Of all readers. What this installation cannot decode of them is counted among the skipped, by name and cause.
 PICTURES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif",
-    ".hif", ".jp2", ".ppm", ".pgm", ".jxl",
-)  # fmt: skip
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".png",
+    ".bmp",
+    ".webp",
+    ".gif",
+    ".tif",
+    ".tiff",
+    ".avif",
+    ".heic",
+    ".heif",
+    ".hif",
+    ".jp2",
+    ".ppm",
+    ".pgm",
+    ".jxl",
+)
 CUT_BORDER = 0.3  # of pictures that end inside the chin, for the detector to find the face
 NOT_PEOPLE = ("@eaDir", "__MACOSX", "$RECYCLE.BIN", "lost+found", "#recycle")  # folders that other systems leave
 UNKNOWN = ("", "na", "n/a", "nan", "?", "none", "null", "unknown", "-")  # how tables say that nobody knows

@@ -186,9 +186,16 @@ def as_a_program(repository, *arguments):
 
 def test_program_accepts_and_skips(repository, pictures, happy_model):
     result = as_a_program(
-        repository, pictures["good.png"], pictures["text.jpg"], pictures["good.png"],
-        "--expression", "happy", "--model", happy_model, "--json",
-    )  # fmt: skip
+        repository,
+        pictures["good.png"],
+        pictures["text.jpg"],
+        pictures["good.png"],
+        "--expression",
+        "happy",
+        "--model",
+        happy_model,
+        "--json",
+    )
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["reason"] == "accepted"
     assert result.stderr.splitlines() == [f"skipped: {pictures['text.jpg']}: not a picture in any known format"]

@@ -23,8 +23,6 @@ def photograph() -> Image.Image:
     return drawn_photograph(PERSON, "neutral", 0, seed=0)
 
 
-
-
 def test_a_good_photograph(shipped, photograph):
     template, (reference,) = examine(shipped, [photograph])
     assert template.photographs == 1
@@ -32,12 +30,15 @@ def test_a_good_photograph(shipped, photograph):
     assert reference.face.shape == (shipped.processor.size, shipped.processor.size, 3)
 
 
-@pytest.mark.parametrize("name, change", [
-    ("small", lambda picture: picture.resize((120, 120))),
-    ("dark", lambda picture: ImageEnhance.Brightness(picture).enhance(0.3)),
-    ("bright", lambda picture: Image.eval(picture, lambda value: 255 - (255 - value) // 3)),
-    ("blurred", lambda picture: picture.filter(ImageFilter.GaussianBlur(5))),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, change",
+    [
+        ("small", lambda picture: picture.resize((120, 120))),
+        ("dark", lambda picture: ImageEnhance.Brightness(picture).enhance(0.3)),
+        ("bright", lambda picture: Image.eval(picture, lambda value: 255 - (255 - value) // 3)),
+        ("blurred", lambda picture: picture.filter(ImageFilter.GaussianBlur(5))),
+    ],
+)
 def test_what_would_make_it_better(shipped, photograph, name, change):
     template, (reference,) = examine(shipped, [change(photograph)])
     if reference.problem is None:

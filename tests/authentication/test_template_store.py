@@ -82,8 +82,13 @@ def test_a_wrong_key_or_a_changed_byte_is_noticed(key, template, tmp_path):
 def record_of(template: Template, **changed) -> dict:
     content = base64.b64encode(template.embedding.tobytes()).decode()
     return {
-        "format": FORMAT, "name": "anna", "enrolled": 7, "revision": "abc123", "photographs": 1, "embedding": content,
-    } | changed  # fmt: skip
+        "format": FORMAT,
+        "name": "anna",
+        "enrolled": 7,
+        "revision": "abc123",
+        "photographs": 1,
+        "embedding": content,
+    } | changed
 
 
 def test_a_template_of_another_format_is_refused(key, template, tmp_path):
@@ -97,15 +102,28 @@ def test_a_template_of_another_format_is_refused(key, template, tmp_path):
 @pytest.mark.parametrize(
     "content",
     [
-        b"", b"7", b"[]", b"{}", b"\xff", b"[" * 100_000, {"name": None}, {"name": 7}, {"enrolled": "x"},
-        {"photographs": 0}, {"photographs": "1"}, {"photographs": True}, {"embedding": 7}, {"embedding": "no base64!"},
-        {"embedding": ""}, {"embedding": base64.b64encode(bytes(7)).decode()},
+        b"",
+        b"7",
+        b"[]",
+        b"{}",
+        b"\xff",
+        b"[" * 100_000,
+        {"name": None},
+        {"name": 7},
+        {"enrolled": "x"},
+        {"photographs": 0},
+        {"photographs": "1"},
+        {"photographs": True},
+        {"embedding": 7},
+        {"embedding": "no base64!"},
+        {"embedding": ""},
+        {"embedding": base64.b64encode(bytes(7)).decode()},
         {"embedding": base64.b64encode(np.ones(100).tobytes()).decode()},
         {"embedding": base64.b64encode(np.ones(1792).tobytes()).decode()},
         {"embedding": base64.b64encode(np.full(1792, np.nan).tobytes()).decode()},
         {"embedding": base64.b64encode(np.zeros(1792).tobytes()).decode()},
     ],
-)  # fmt: skip
+)
 def test_the_right_key_and_the_wrong_content(key, template, tmp_path, content):
     path = tmp_path / "anna.template"
     record = content if isinstance(content, bytes) else json.dumps(record_of(template, **content)).encode()

@@ -178,11 +178,22 @@ def test_pixels_that_are_not_square(tmp_path, arrow, aspect, size):
 
 
 KINDS = {  # suffix -> codec, container
-    ".mp4": ("mpeg4", None), ".m4v": ("mpeg4", "mp4"), ".mov": ("mpeg4", None), ".3gp": ("mpeg4", None),
-    ".avi": ("mpeg4", None), ".mkv": ("mpeg4", None), ".webm": ("libvpx", None), ".mpg": ("mpeg1video", None),
-    ".mpeg": ("mpeg2video", "mpeg"), ".vob": ("mpeg2video", None), ".ts": ("mpeg2video", None),
-    ".m2ts": ("mpeg2video", "mpegts"), ".wmv": ("wmv2", "asf"), ".flv": ("flv", None), ".gif": ("gif", None),
-}  # fmt: skip
+    ".mp4": ("mpeg4", None),
+    ".m4v": ("mpeg4", "mp4"),
+    ".mov": ("mpeg4", None),
+    ".3gp": ("mpeg4", None),
+    ".avi": ("mpeg4", None),
+    ".mkv": ("mpeg4", None),
+    ".webm": ("libvpx", None),
+    ".mpg": ("mpeg1video", None),
+    ".mpeg": ("mpeg2video", "mpeg"),
+    ".vob": ("mpeg2video", None),
+    ".ts": ("mpeg2video", None),
+    ".m2ts": ("mpeg2video", "mpegts"),
+    ".wmv": ("wmv2", "asf"),
+    ".flv": ("flv", None),
+    ".gif": ("gif", None),
+}
 
 
 @pytest.mark.parametrize("suffix", KINDS)

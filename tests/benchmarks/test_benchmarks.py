@@ -153,8 +153,10 @@ def test_repeats_are_interleaved_and_columns_aligned():
     measure = {name: lambda name=name: (order.append(name), next(values[name]))[1] for name in values}
     assert medians(measure, 3) == {"a": 2, "b": 8} and order == ["a", "b"] * 3
     assert table(("name", "x"), [("a", "1.50"), ("longer", "10.25")]).splitlines() == [
-        "name        x", "a        1.50", "longer  10.25",
-    ]  # fmt: skip
+        "name        x",
+        "a        1.50",
+        "longer  10.25",
+    ]
 
 
 def test_a_frame_from_picture_to_decision(tmp_path, capsys):
@@ -224,10 +226,15 @@ def test_the_page_has_the_numbers_that_were_saved(tmp_path, repository, capsys):
     attacked = row | {"frame_ms": {"p50": 45.0, "p95": 60.0}, "quiet": ["quiet 0", "quiet 1"], "attacker": {"429": 7}}
     machine = {"device": "cpu", "cpu": "a processor", "cores": 2, "threads": 1, "gpu": None, "torch": "2"}
     measured = {
-        "machine": machine, "complete": True, "minutes": 5, "rows": {"quiet 0": row, "clips": attacked, "quiet 1": row},
-        "crowd": {"attempts": 20, "decisions": {"Accepted": 19, "slow": 1}, "errors": []}, "tracebacks": 0, "load": 0.5,
+        "machine": machine,
+        "complete": True,
+        "minutes": 5,
+        "rows": {"quiet 0": row, "clips": attacked, "quiet 1": row},
+        "crowd": {"attempts": 20, "decisions": {"Accepted": 19, "slow": 1}, "errors": []},
+        "tracebacks": 0,
+        "load": 0.5,
         "memory_mib": {"before": 700, "during": 900, "minute_after": 707, "growth": 0.01},
-    }  # fmt: skip
+    }
     speed = {"machine": machine, "rows": [{"frames_per_second": 10.0 * n, "ratio": 1.0 * n} for n in (1, 2, 4)]}
     (tmp_path / "inference.json").write_text(json.dumps(speed))
     page = tmp_path / "demo.md"
@@ -262,8 +269,13 @@ def test_an_attacked_server_is_measured(tmp_path, capsys, monkeypatch):
     assert main(["hostile", "--seconds", "6", "--minutes", "0.1", "--crowd", "1", "--json", str(saved)]) == 0
     result = json.loads(saved.read_text())
     assert list(result["rows"]) == [
-        "quiet 0", "poisoned names", "quiet 1", "slow clients", "quiet 2", "all together",
-    ]  # fmt: skip
+        "quiet 0",
+        "poisoned names",
+        "quiet 1",
+        "slow clients",
+        "quiet 2",
+        "all together",
+    ]
     assert result["complete"] and result["tracebacks"] == 0
     assert sum(result["rows"]["poisoned names"]["attacker"].values()) > 0
     assert "attempts of 1 people beside all attacks" in capsys.readouterr().out

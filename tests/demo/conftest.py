@@ -45,7 +45,7 @@ def drawing_server():
 def browser():
     """Starts a headless Chromium whose webcam is a video file, or nothing.
 
-    Playwright keeps an event loop running in this thread: it ends with the module, so that other tests can start theirs.
+    Playwright keeps an event loop running in this thread. It ends with the module: other tests start their own.
     """
     executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if executable is None:

@@ -293,41 +293,96 @@ def test_a_head_has_a_limit(server, genuine):
 
 
 HEADS = (  # method, target, headers, the status or statuses
-    ("TRACE", "/", {}, 405), ("OPTIONS", "/", {}, 405), ("OPTIONS", "*", {}, 404), ("PUT", "/api/start", {}, 405),
-    ("PATCH", "/gradio_api/upload", {}, 405), ("CONNECT", "evil.example:443", {}, 404), ("get", "/", {}, 405),
-    ("GET", "http://evil.example/", {}, 404), ("PROPFIND", "/", {}, 405),
+    ("TRACE", "/", {}, 405),
+    ("OPTIONS", "/", {}, 405),
+    ("OPTIONS", "*", {}, 404),
+    ("PUT", "/api/start", {}, 405),
+    ("PATCH", "/gradio_api/upload", {}, 405),
+    ("CONNECT", "evil.example:443", {}, 404),
+    ("get", "/", {}, 405),
+    ("GET", "http://evil.example/", {}, 404),
+    ("PROPFIND", "/", {}, 405),
     *(
         ("POST", path, {}, 404)
         for path in (
-            "//api/start", "/api//start", "/api/start/", "/api/start;x", "/api/start%00", "/api/start%0a", "/API/start",
-            "/./api/start", "/x/../api/start", "/gradio_api/queue%2fjoin", "/gradio_api/run/predict", "/run/predict",
-            "/gradio_api/call/x", "/gradio_api/upload/x", "/gradio_api/upload%2f..%2frun/predict",
+            "//api/start",
+            "/api//start",
+            "/api/start/",
+            "/api/start;x",
+            "/api/start%00",
+            "/api/start%0a",
+            "/API/start",
+            "/./api/start",
+            "/x/../api/start",
+            "/gradio_api/queue%2fjoin",
+            "/gradio_api/run/predict",
+            "/run/predict",
+            "/gradio_api/call/x",
+            "/gradio_api/upload/x",
+            "/gradio_api/upload%2f..%2frun/predict",
         )
     ),
     *(
         ("GET", path, {}, 404)
         for path in (
-            "//", "//evil.example", "/%2e%2e/app.py", "/assets/../app.py", "/assets/%2e%2e/%2e%2e/routes.py",
-            "/assets/..%2f..%2froutes.py", "/assets//etc/passwd", "/assets/%5c..%5croutes.py", "/static/.env",
-            "/static/%2e/x", "/assets/x%00.js", "/gradio_api/file=/etc/passwd", "/gradio_api/file=app.py",
-            "/gradio_api/file=http://127.0.0.1/", "/gradio_api/file=..%2f..%2fetc%2fpasswd", "/file=/etc/passwd",
-            "/gradio_api/heartbeat/x", "/gradio_api/stream/x", "/login", "/logout", "/token", "/docs", "/openapi.json",
-            "/gradio_api/runs", "/gradio_api/startup-events", "/.git/config", "/app_id", "/gradio_api/app_id",
+            "//",
+            "//evil.example",
+            "/%2e%2e/app.py",
+            "/assets/../app.py",
+            "/assets/%2e%2e/%2e%2e/routes.py",
+            "/assets/..%2f..%2froutes.py",
+            "/assets//etc/passwd",
+            "/assets/%5c..%5croutes.py",
+            "/static/.env",
+            "/static/%2e/x",
+            "/assets/x%00.js",
+            "/gradio_api/file=/etc/passwd",
+            "/gradio_api/file=app.py",
+            "/gradio_api/file=http://127.0.0.1/",
+            "/gradio_api/file=..%2f..%2fetc%2fpasswd",
+            "/file=/etc/passwd",
+            "/gradio_api/heartbeat/x",
+            "/gradio_api/stream/x",
+            "/login",
+            "/logout",
+            "/token",
+            "/docs",
+            "/openapi.json",
+            "/gradio_api/runs",
+            "/gradio_api/startup-events",
+            "/.git/config",
+            "/app_id",
+            "/gradio_api/app_id",
         )
     ),
-    ("GET", "/?deep_link=..%2f..%2fx", {}, 200), ("GET", "/?page=nothing", {}, 200), ("GET", "/config?page=x", {}, 200),
-    ("GET", "/config?deep_link=x", {}, 200), ("GET", "/?__theme=dark&view=api", {}, 200),
-    ("GET", "/", {"X-Forwarded-Host": "evil.example"}, 403), ("GET", "/", {"X-Forwarded-Host": "x, evil.example"}, 403),
-    ("GET", "/config", {"Origin": "https://evil.example"}, 403), ("GET", "/", {"X-Forwarded-Proto": "x\ty"}, 200),
-    ("GET", "/api/page?page=x", {"Origin": "null"}, 403), ("GET", "/", {"Cookie": "session=1; token=2"}, 200),
-    ("GET", "/", {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Key": "x" * 22 + "==",
-                  "Sec-WebSocket-Version": "13"}, 200),
+    ("GET", "/?deep_link=..%2f..%2fx", {}, 200),
+    ("GET", "/?page=nothing", {}, 200),
+    ("GET", "/config?page=x", {}, 200),
+    ("GET", "/config?deep_link=x", {}, 200),
+    ("GET", "/?__theme=dark&view=api", {}, 200),
+    ("GET", "/", {"X-Forwarded-Host": "evil.example"}, 403),
+    ("GET", "/", {"X-Forwarded-Host": "x, evil.example"}, 403),
+    ("GET", "/config", {"Origin": "https://evil.example"}, 403),
+    ("GET", "/", {"X-Forwarded-Proto": "x\ty"}, 200),
+    ("GET", "/api/page?page=x", {"Origin": "null"}, 403),
+    ("GET", "/", {"Cookie": "session=1; token=2"}, 200),
+    (
+        "GET",
+        "/",
+        {
+            "Upgrade": "websocket",
+            "Connection": "Upgrade",
+            "Sec-WebSocket-Key": "x" * 22 + "==",
+            "Sec-WebSocket-Version": "13",
+        },
+        200,
+    ),
     ("GET", "/api/page", {"Upgrade": "websocket", "Connection": "Upgrade"}, 400),
     ("GET", "/", {"Upgrade": "h2c", "Connection": "Upgrade, HTTP2-Settings", "HTTP2-Settings": ""}, 200),
     ("POST", "/api/start", {"Transfer-Encoding": "gzip"}, (400, 501)),
     ("POST", "/api/start", {"Transfer-Encoding": "chunked", "Content-Length": "5"}, 400),
     ("POST", "/api/start", {"Content-Length": "99999999999999999999999999"}, (400, 413)),
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize(("method", "target", "headers", "status"), HEADS)
@@ -345,13 +400,22 @@ def test_odd_heads(server, method, target, headers, status):
 @pytest.mark.parametrize(
     "body",
     [
-        b"[" * 15_000, b'{"a":' * 3000, b'{"token": ' + b"9" * 15_000 + b"}", b'{"token": NaN, "photographs": [NaN]}',
-        gzip.compress(b'{"photographs": []}' * 100), b"\x00" * 100, "{}".encode("utf-16"), b'{"token": "\\ud800"}',
-        b'{"photographs": {"a": [[[]]]}}', b'{"photographs": [[["x"]]]}', b'{"page": [], "token": {}, "name": {}}',
-        b'{"reference": [], "probe": {}, "expression": []}', b'{"file": 7, "page": 1e400}',
+        b"[" * 15_000,
+        b'{"a":' * 3000,
+        b'{"token": ' + b"9" * 15_000 + b"}",
+        b'{"token": NaN, "photographs": [NaN]}',
+        gzip.compress(b'{"photographs": []}' * 100),
+        b"\x00" * 100,
+        "{}".encode("utf-16"),
+        b'{"token": "\\ud800"}',
+        b'{"photographs": {"a": [[[]]]}}',
+        b'{"photographs": [[["x"]]]}',
+        b'{"page": [], "token": {}, "name": {}}',
+        b'{"reference": [], "probe": {}, "expression": []}',
+        b'{"file": 7, "page": 1e400}',
         b"{" + b'"a":1,' * 2000 + b"}",
     ],
-)  # fmt: skip
+)
 def test_odd_bodies(server, attacker, body):
     for name in ("start", "reference", "pair", "clip", "given"):
         headers = {"Content-Encoding": "gzip"} if body[:2] == b"\x1f\x8b" else {}
@@ -363,10 +427,15 @@ def test_ranges_of_a_file(attacker):
     """Also many that overlap, and none that makes sense."""
     path = attacker.upload("a.bin", bytes(range(256)) * 4000)
     for ranges, status in (
-        ("bytes=0-9", 206), ("bytes=" + ",".join(f"{n}-" for n in range(1000)), (200, 206, 400, 416)),
-        ("x", (200, 400)), ("bytes=9-1", (400, 416)), ("bytes=-" + "9" * 5000, (200, 206, 400, 416)),
-        ("bytes=5000000-", 416), ("bytes=" + "0-," * 5000, (200, 206, 400, 416)), ("bytes=a-b", (200, 400, 416)),
-    ):  # fmt: skip
+        ("bytes=0-9", 206),
+        ("bytes=" + ",".join(f"{n}-" for n in range(1000)), (200, 206, 400, 416)),
+        ("x", (200, 400)),
+        ("bytes=9-1", (400, 416)),
+        ("bytes=-" + "9" * 5000, (200, 206, 400, 416)),
+        ("bytes=5000000-", 416),
+        ("bytes=" + "0-," * 5000, (200, 206, 400, 416)),
+        ("bytes=a-b", (200, 400, 416)),
+    ):
         answer = attacker.http.get(f"/gradio_api/file={path}", headers={"Range": ranges}, timeout=30)
         assert answer.status_code in (status if isinstance(status, tuple) else (status,)), ranges[:40]
         assert len(answer.content) <= 256 * 4000 + 1000, "not more than the file"
@@ -526,9 +595,16 @@ def test_closed_routes_stay_closed_below_a_sub_path(sub_path_server, prefix):
     for path in ("run/predict", "queue/join", "reset", "cancel", "component_server"):
         assert http.post(f"{prefix}/gradio_api/{path}", json={}).status_code == 404, path
     for path in (
-        "gradio_api/openapi.json", "gradio_api/queue/status", "gradio_api/deep_link", "gradio_api/info", "monitoring",
-        "gradio_api/proxy=http://x/", "monitoring/summary", "face/monitoring", "api/clips",
-    ):  # fmt: skip
+        "gradio_api/openapi.json",
+        "gradio_api/queue/status",
+        "gradio_api/deep_link",
+        "gradio_api/info",
+        "monitoring",
+        "gradio_api/proxy=http://x/",
+        "monitoring/summary",
+        "face/monitoring",
+        "api/clips",
+    ):
         assert http.get(f"{prefix}/{path}").status_code == 404, path
     assert http.get(f"{prefix}/").status_code == 200
     assert http.get(f"{prefix}/config").json()["root"].endswith("/face")

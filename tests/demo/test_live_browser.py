@@ -48,9 +48,7 @@ CanvasRenderingContext2D.prototype.drawImage = function (...all) {
 
 def open_page(chromium, address: str, reference: Path, size=(1280, 900), noise: bool = True):
     """A page with the reference uploaded and found good. noise: no frame is like another, as from a camera."""
-    context = chromium.new_context(
-        permissions=["camera"], viewport=dict(zip(("width", "height"), size, strict=True))
-    )  # fmt: skip
+    context = chromium.new_context(permissions=["camera"], viewport=dict(zip(("width", "height"), size, strict=True)))
     if noise:
         context.add_init_script(NOISE)
     page = context.new_page()

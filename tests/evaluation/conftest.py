@@ -40,28 +40,36 @@ def corpus(tmp_path_factory) -> Path:
                 noisy = (pattern + rng.normal(0, 10, pattern.shape)).clip(0, 255).astype(np.uint8)
                 Image.fromarray(noisy).save(encoded, "PNG")
                 keys.append((f"{person}/{person}_{number + 1:04d}.jpg", person))
-                rows.append({
-                    "image": {"bytes": encoded.getvalue(), "path": None},
-                    "key": keys[-1][0],
-                    "identity": person,
-                    "expression": expression if (fold, number) != ("10", 3) else None,
-                    "expression_votes": None,
-                    "split": fold,
-                    "source": "patterns",
-                    "box": [0.0, 0.0, 80.0, 80.0],
-                    "crop": None,
-                    "landmarks": [[20.0, 30.0], [60.0, 30.0], [40.0, 45.0], [25.0, 60.0], [55.0, 60.0]],
-                    "detection_probability": 0.99,
-                })  # fmt: skip
+                rows.append(
+                    {
+                        "image": {"bytes": encoded.getvalue(), "path": None},
+                        "key": keys[-1][0],
+                        "identity": person,
+                        "expression": expression if (fold, number) != ("10", 3) else None,
+                        "expression_votes": None,
+                        "split": fold,
+                        "source": "patterns",
+                        "box": [0.0, 0.0, 80.0, 80.0],
+                        "crop": None,
+                        "landmarks": [[20.0, 30.0], [60.0, 30.0], [40.0, 45.0], [25.0, 60.0], [55.0, 60.0]],
+                        "detection_probability": 0.99,
+                    }
+                )
         pairs += [Pair(int(fold), one[0], two[0], one[1] == two[1]) for one, two in combinations(keys, 2)]
     pairs.append(Pair(10, "person10_0/person10_0_0001.jpg", "person10_0/person10_0_0099.jpg", True))
     Dataset.from_list(rows, features=FEATURES).to_parquet(folder / "part-00000.parquet")
     write_pairs(folder, pairs)
     skipped = [{"key": "person10_0/person10_0_0099.jpg", "reason": "no face found"}]
     summary = {
-        "layout": "patterns", "options": {}, "complete": True, "photographs": 73, "prepared": 72, "several_faces": 0,
-        "skipped_by_reason": {"no face found": 1}, "skipped": skipped,
-    }  # fmt: skip
+        "layout": "patterns",
+        "options": {},
+        "complete": True,
+        "photographs": 73,
+        "prepared": 72,
+        "several_faces": 0,
+        "skipped_by_reason": {"no face found": 1},
+        "skipped": skipped,
+    }
     (folder / "corpus.json").write_text(json.dumps(summary))
     return folder
 

@@ -101,8 +101,11 @@ def test_networks_that_differ_by_their_seed_are_taken_together(noisy):
     for task, metric in (("verification", "auc"), ("verification", "accuracy"), ("expression", "macro_f1")):
         plain, better = getattr(section, task).seeds
         assert (plain.label, plain.seeds, better.label, better.seeds) == (
-            "plain", [0, 1, 2], "better", [0, 2, 5],
-        )  # fmt: skip
+            "plain",
+            [0, 1, 2],
+            "better",
+            [0, 2, 5],
+        )
         single = {label: row_of(section, task, label).cells[metric].value for label in models}
         assert plain.cells[metric].by_seed == [single[f"plain-{seed}"] for seed in range(3)]
         assert better.cells[metric].value == pytest.approx(np.mean([single[f"better-{seed}"] for seed in (0, 2, 5)]))

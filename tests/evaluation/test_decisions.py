@@ -19,19 +19,19 @@ def shown(expression, certainty=0.9):
 def people(by_hand):
     """Two look-alikes and one other; everybody's happy face is recognised, every neutral one is taken for happy."""
     vectors = {"anna": [1, 0.0], "ben": [1, 0.01], "cem": [0, 1]}
-    return by_hand([
-        (f"{person}_{label}", person, label, "10", vectors[person], shown("happy"))
-        for person in vectors
-        for label in ("happy", "neutral")
-    ])  # fmt: skip
+    return by_hand(
+        [
+            (f"{person}_{label}", person, label, "10", vectors[person], shown("happy"))
+            for person in vectors
+            for label in ("happy", "neutral")
+        ]
+    )
 
 
 def test_the_result_is_that_of_the_trials_and_not_a_product(people):
     report = evaluate_decisions(people, 0.5, 0.5, ["happy"], seed=0)
     # Each of 6 inputs has one reference of its own and one of each of two strangers.
-    assert report.trials == {
-        "ID-True Ex-True": 3, "ID-True Ex-False": 3, "ID-False Ex-True": 6, "ID-False Ex-False": 6
-    }  # fmt: skip
+    assert report.trials == {"ID-True Ex-True": 3, "ID-True Ex-False": 3, "ID-False Ex-True": 6, "ID-False Ex-False": 6}
     # Identity is wrong where Anna and Ben meet (4 of 18); "happy" is seen wrongly in every neutral input (9 of 18).
     assert report.acc_verif.value == pytest.approx(14 / 18)
     assert report.acc_live.value == pytest.approx(9 / 18)
@@ -41,8 +41,10 @@ def test_the_result_is_that_of_the_trials_and_not_a_product(people):
     assert report.acc_auth.value != pytest.approx(report.acc_verif.value * report.acc_live.value)
     assert (report.far.hits, report.far.total) == (7, 15)
     assert {kind: (accepts.hits, accepts.total) for kind, accepts in report.false_accepts.items()} == {
-        "ID-True Ex-False": (3, 3), "ID-False Ex-True": (2, 6), "ID-False Ex-False": (2, 6)
-    }  # fmt: skip
+        "ID-True Ex-False": (3, 3),
+        "ID-False Ex-True": (2, 6),
+        "ID-False Ex-False": (2, 6),
+    }
     assert (report.frr.hits, report.frr.total, report.false_rejects) == (0, 3, {})
     assert report.reject_all == pytest.approx(15 / 18)
 

@@ -26,8 +26,14 @@ def test_one_page_with_every_section(results, repository):
         assert f"<h2>{title}</h2>" in page
     judged = content["verification"]["patterns"]["single_fold"]["best_accuracy_threshold"]["accuracy"]
     assert f"{judged['value']:.3f} ({judged['hits']} of {judged['total']};" in page
-    figures = [name for one in content.values() if isinstance(one, dict) for part in one.values()
-               if isinstance(part, dict) for name in part["figures"].values()]  # fmt: skip
+    figures = [
+        name
+        for one in content.values()
+        if isinstance(one, dict)
+        for part in one.values()
+        if isinstance(part, dict)
+        for name in part["figures"].values()
+    ]
     assert len(figures) > 5 and page.count("data:image/png;base64,") == len(figures)
     for name in figures:
         assert (results / name).is_file() and (results / name).with_suffix(".svg").is_file()

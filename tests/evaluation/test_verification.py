@@ -140,9 +140,11 @@ def test_pairs_without_a_face_are_counted_and_decided_as_different(by_hand):
     flat = [1 / 3] * 3
     embeddings = by_hand([("a1", "a", None, "10", [1, 0], flat), ("a2", "a", None, "10", [1, 1], flat)])
     pairs = [
-        Pair(10, "a1", "a2", True), Pair(10, "a1", "lost", True), Pair(10, "lost", "a2", False),
+        Pair(10, "a1", "a2", True),
+        Pair(10, "a1", "lost", True),
+        Pair(10, "lost", "a2", False),
         Pair(10, "lost", "gone", True),
-    ]  # fmt: skip
+    ]
     result = score_pairs(pairs, embeddings)
     np.testing.assert_allclose(result.scores, [np.sqrt(0.5), -1, -1, -1], atol=1e-6)
     assert result.missing.tolist() == [False, True, True, True]
@@ -159,10 +161,12 @@ def test_scores_are_cosines_of_the_named_photographs(by_hand):
     embeddings = by_hand([(f"k{i}", f"p{i // 2}", None, "1", vectors[i], [1, 0, 0]) for i in range(6)])
     pairs = [Pair(1, f"k{i}", f"k{j}", i // 2 == j // 2) for i in range(6) for j in range(i)]
     expected = [
-        vectors[int(pair.first[1])] @ vectors[int(pair.second[1])]
-        / np.linalg.norm(vectors[int(pair.first[1])]) / np.linalg.norm(vectors[int(pair.second[1])])
+        vectors[int(pair.first[1])]
+        @ vectors[int(pair.second[1])]
+        / np.linalg.norm(vectors[int(pair.first[1])])
+        / np.linalg.norm(vectors[int(pair.second[1])])
         for pair in pairs
-    ]  # fmt: skip
+    ]
     np.testing.assert_allclose(score_pairs(pairs, embeddings).scores, expected, atol=1e-6)
 
 
@@ -170,17 +174,26 @@ FLAT = [1 / 3] * 3
 
 
 def test_a_video_is_the_mean_of_its_frames(by_hand):
-    embeddings = by_hand([
-        ("Anna/0/0.1.jpg", "Anna", None, "1", [1, 0, 0], FLAT), ("Anna/0/0.2.jpg", "Anna", None, "1", [0, 2, 0], FLAT),
-        ("Anna/1/1.1.jpg", "Anna", None, "1", [0, 1, 0], FLAT),
-        ("Anna/10/10.1.jpg", "Anna", None, "1", [0, 0, 1], FLAT),
-        ("Cem/0/0.7.jpg", "Cem", None, "1", [1, 0, 1], FLAT), ("Cem/1/1.7.jpg", "Cem", None, "1", [0, 1, 1], FLAT),
-        ("Cem/2/2.7.jpg", "Cem", None, "1", [1, 0, 0], FLAT), ("Cem/2/2.8.jpg", "Cem", None, "1", [-1, 0, 0], FLAT),
-    ])  # fmt: skip
+    embeddings = by_hand(
+        [
+            ("Anna/0/0.1.jpg", "Anna", None, "1", [1, 0, 0], FLAT),
+            ("Anna/0/0.2.jpg", "Anna", None, "1", [0, 2, 0], FLAT),
+            ("Anna/1/1.1.jpg", "Anna", None, "1", [0, 1, 0], FLAT),
+            ("Anna/10/10.1.jpg", "Anna", None, "1", [0, 0, 1], FLAT),
+            ("Cem/0/0.7.jpg", "Cem", None, "1", [1, 0, 1], FLAT),
+            ("Cem/1/1.7.jpg", "Cem", None, "1", [0, 1, 1], FLAT),
+            ("Cem/2/2.7.jpg", "Cem", None, "1", [1, 0, 0], FLAT),
+            ("Cem/2/2.8.jpg", "Cem", None, "1", [-1, 0, 0], FLAT),
+        ]
+    )
     pairs = [
-        Pair(1, "Anna/0", "Anna/1", True), Pair(1, "Anna/0", "Cem/0", False), Pair(1, "Cem/1", "Cem/7", True),
-        Pair(1, "Anna/1", "Anna/10", True), Pair(1, "Anna/0", "Anna/1/1.1.jpg", True), Pair(1, "Cem/2", "Cem/0", True),
-    ]  # fmt: skip
+        Pair(1, "Anna/0", "Anna/1", True),
+        Pair(1, "Anna/0", "Cem/0", False),
+        Pair(1, "Cem/1", "Cem/7", True),
+        Pair(1, "Anna/1", "Anna/10", True),
+        Pair(1, "Anna/0", "Anna/1/1.1.jpg", True),
+        Pair(1, "Cem/2", "Cem/0", True),
+    ]
     result = score_pairs(pairs, embeddings)
     # each frame counts alike, whatever its length was: the mean of Anna's first video points between its frames
     np.testing.assert_allclose(result.scores, [np.sqrt(0.5), 0.5, -1, 0, np.sqrt(0.5), 0], atol=1e-6)
@@ -246,9 +259,10 @@ def test_a_curve_says_what_it_rests_on():
     assert "2000 impostor pairs" in result.tar_at_far[-1].reason
     assert result.tar_at_far[-1].bootstrap is None
     for value, (low, high) in (
-        (result.auc, result.auc_interval), (result.eer, result.eer_interval),
+        (result.auc, result.auc_interval),
+        (result.eer, result.eer_interval),
         *((tar.value, tar.bootstrap) for tar in result.tar_at_far[:-1]),
-    ):  # fmt: skip
+    ):
         assert 0 < low < value < high < 1
     assert curve(pairs, FARS, seed=0).auc_interval == result.auc_interval
     assert [tar.far for tar in curve(pairs, FARS, seed=0).tar_at_far] == list(FARS)
@@ -261,12 +275,18 @@ def test_a_curve_that_no_draw_could_change_has_no_interval():
 
 
 def test_folds_are_marked_by_the_splits_their_photographs_are_in(by_hand):
-    rows = [(f"{person}{number}", person, None, split, [1, number], FLAT)
-            for person, split in (("a", "7"), ("b", "8"), ("c", "9")) for number in (1, 2)]  # fmt: skip
+    rows = [
+        (f"{person}{number}", person, None, split, [1, number], FLAT)
+        for person, split in (("a", "7"), ("b", "8"), ("c", "9"))
+        for number in (1, 2)
+    ]
     pairs = [
-        Pair(1, "a1", "a2", True), Pair(1, "a1", "b1", False), Pair(2, "b1", "b2", True), Pair(2, "b1", "c1", False),
+        Pair(1, "a1", "a2", True),
+        Pair(1, "a1", "b1", False),
+        Pair(2, "b1", "b2", True),
+        Pair(2, "b1", "c1", False),
         Pair(2, "c1", "lost", True),
-    ]  # fmt: skip
+    ]
     result = score_pairs(pairs, by_hand(rows))
     assert result.splits.tolist() == [["7", "7"], ["7", "8"], ["8", "8"], ["8", "9"], ["9", ""]]
     marked = {train: ten_folds(result, frozenset(train)) for train in ("1", "7", "8")}

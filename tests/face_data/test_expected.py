@@ -5,8 +5,10 @@ import pytest
 from face_data.expected import KNOWN, PUBLISHED, comparison
 from face_data.table import EXPRESSIONS
 
-WHOLE = {layout: counts | {what: KNOWN[layout, what][0] for what in counts if (layout, what) in KNOWN}
-         for layout, (_, counts) in PUBLISHED.items()}  # fmt: skip
+WHOLE = {
+    layout: counts | {what: KNOWN[layout, what][0] for what in counts if (layout, what) in KNOWN}
+    for layout, (_, counts) in PUBLISHED.items()
+}
 
 
 def test_what_is_published_is_what_is_counted():

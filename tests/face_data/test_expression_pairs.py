@@ -50,8 +50,9 @@ def test_a_person_of_one_sequence_is_compared_with_its_own_neutral_frame():
     pairs = expression_pairs(people(2, fold=1, sequences=1))
     genuine = [pair for pair in pairs if pair.same]
     assert {pair.second for pair in genuine} == {
-        "S100/001/S100_001_00000001.png", "S101/001/S101_001_00000001.png",
-    }  # fmt: skip
+        "S100/001/S100_001_00000001.png",
+        "S101/001/S101_001_00000001.png",
+    }
     assert len(genuine) == 4
 
 

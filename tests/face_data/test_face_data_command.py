@@ -124,8 +124,11 @@ def test_prepare_lfw_with_labels_and_pairs(tmp_path, capsys):
     with (out / "pairs.csv").open(newline="") as file:
         first = next(csv.DictReader(file))
     assert first == {
-        "fold": "1", "first": "Anna_Berg/Anna_Berg_0001.jpg", "second": "Anna_Berg/Anna_Berg_0002.jpg", "same": "1",
-    }  # fmt: skip
+        "fold": "1",
+        "first": "Anna_Berg/Anna_Berg_0001.jpg",
+        "second": "Anna_Berg/Anna_Berg_0002.jpg",
+        "same": "1",
+    }
     assert run("describe", out) == 0
     assert capsys.readouterr().out == report
 

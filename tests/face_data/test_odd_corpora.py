@@ -41,8 +41,10 @@ def test_an_archives_outer_folders_are_no_person(tmp_path, wrapper):
 def test_folders_of_splits_are_splits(tmp_path):
     write(*(tmp_path / "data" / name for name in ("Train/anna/0.jpg", "Train/ben/0.jpg", "test/cem/0.jpg")))
     assert people(tmp_path) == [
-        ("Train/anna/0.jpg", "anna", "train"), ("Train/ben/0.jpg", "ben", "train"), ("test/cem/0.jpg", "cem", "test"),
-    ]  # fmt: skip
+        ("Train/anna/0.jpg", "anna", "train"),
+        ("Train/ben/0.jpg", "ben", "train"),
+        ("test/cem/0.jpg", "cem", "test"),
+    ]
 
 
 def test_people_with_folders_of_sessions_stay_people(tmp_path):
@@ -53,8 +55,22 @@ def test_people_with_folders_of_sessions_stay_people(tmp_path):
 
 
 SUFFIXES = (
-    "JPG", "jpeg", "JPEG", "png", "PNG", "webp", "tif", "tiff", "bmp", "gif", "jfif", "heic", "HEIC", "avif", "jxl",
-)  # fmt: skip
+    "JPG",
+    "jpeg",
+    "JPEG",
+    "png",
+    "PNG",
+    "webp",
+    "tif",
+    "tiff",
+    "bmp",
+    "gif",
+    "jfif",
+    "heic",
+    "HEIC",
+    "avif",
+    "jxl",
+)
 
 
 def test_every_suffix_counts_in_every_reader(tmp_path):

@@ -161,9 +161,14 @@ def test_a_lost_shard_alone_is_made_again(corpus, source, tmp_path):
         load_corpus(out)
     before = {path.name: path.stat().st_mtime_ns for path in out.glob("part-*.parquet")}
     again = prepare(
-        photographs(source), out, layout="small", processor=PROCESSOR, workers=1, shard_size=3,
+        photographs(source),
+        out,
+        layout="small",
+        processor=PROCESSOR,
+        workers=1,
+        shard_size=3,
         settings={"sources": ["source"]},
-    )  # fmt: skip
+    )
     assert again == summary
     after = {path.name: path.stat().st_mtime_ns for path in out.glob("part-*.parquet")}
     assert {name: after[name] for name in before} == before and len(after) == 3

@@ -29,9 +29,11 @@ def test_a_dead_machine_costs_a_shard_and_another_number_goes_on(tmp_path, repos
 
     environment = os.environ | {"RANK": "1", "WORLD_SIZE": "2"}
     dying = subprocess.Popen(
-        [sys.executable, "-m", "face_data", *COMMAND, str(together)], cwd=repository, env=environment,
+        [sys.executable, "-m", "face_data", *COMMAND, str(together)],
+        cwd=repository,
+        env=environment,
         stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    )
     first, deadline = together / "part-00001.json", time.monotonic() + 1200
     while not first.exists():
         assert dying.poll() is None and time.monotonic() < deadline

@@ -180,8 +180,9 @@ def test_an_image_folder_with_metadata(tmp_path, dot):
         (tmp_path / split / "metadata.csv").write_text("file_name,identity,expression\n1.png,Anna,surprise\n")
     photographs = list(read_hub(tmp_path))
     assert [row(photograph) for photograph in photographs] == [
-        ("train/00000000", "Anna", "surprise", "train"), ("validation/00000000", "Anna", "surprise", "validation"),
-    ]  # fmt: skip
+        ("train/00000000", "Anna", "surprise", "train"),
+        ("validation/00000000", "Anna", "surprise", "validation"),
+    ]
     assert photographs[0].image == dot
 
 

@@ -80,8 +80,10 @@ def test_recordio_gives_the_pictures_and_not_the_tables(tmp_path):
     path = write_recordio(tmp_path, [(0, pictures[0]), ((1.0, 0.5), pictures[1]), (85_741, pictures[2])])
     photographs = list(read_recordio(path))
     assert summary(photographs) == [
-        ("0/00000001", "0", "train"), ("1/00000002", "1", "train"), ("85741/00000003", "85741", "train"),
-    ]  # fmt: skip
+        ("0/00000001", "0", "train"),
+        ("1/00000002", "1", "train"),
+        ("85741/00000003", "85741", "train"),
+    ]
     assert [photograph.image for photograph in photographs] == pictures
     for reader in (read_ms1m, read_casia_webface):
         assert list(reader(tmp_path)) == photographs
@@ -164,9 +166,10 @@ def tsv(tmp_path) -> Path:
 def test_ms1m_rows(tsv, tmp_path):
     photographs = list(read_ms1m(tsv))
     assert summary(photographs) == [
-        ("m.0107_f/1-FaceId-0.jpg", "m.0107_f", "train"), ("m.0107_f/2-FaceId-0.jpg", "m.0107_f", "train"),
+        ("m.0107_f/1-FaceId-0.jpg", "m.0107_f", "train"),
+        ("m.0107_f/2-FaceId-0.jpg", "m.0107_f", "train"),
         ("m.02/1-FaceId-3.jpg", "m.02", "train"),
-    ]  # fmt: skip
+    ]
     assert [photograph.image for photograph in photographs] == [b"one", b"two", b"picture"]
     assert list(read_ms1m(tsv.parent)) == list(read_ms1m(tmp_path)) == photographs
 
@@ -186,9 +189,10 @@ def test_ms1m_rows_that_are_malformed(tsv, line):
 def test_ms1m_in_a_folder_per_person(tmp_path):
     fill(tmp_path, "m.02/1-FaceId-3.jpg", "m.0107_f/2-FaceId-0.jpg", "m.0107_f/10-FaceId-0.jpg", "m.02/notes.txt")
     assert summary(read_ms1m(tmp_path)) == [
-        ("m.0107_f/10-FaceId-0.jpg", "m.0107_f", "train"), ("m.0107_f/2-FaceId-0.jpg", "m.0107_f", "train"),
+        ("m.0107_f/10-FaceId-0.jpg", "m.0107_f", "train"),
+        ("m.0107_f/2-FaceId-0.jpg", "m.0107_f", "train"),
         ("m.02/1-FaceId-3.jpg", "m.02", "train"),
-    ]  # fmt: skip
+    ]
     fill(tmp_path, "Anna_Berg/1.jpg")
     with pytest.raises(CorpusError, match=r"Anna_Berg is not a Freebase MID; .* take the layout `folder`"):
         list(read_ms1m(tmp_path))
@@ -203,9 +207,10 @@ def test_casia_webface(tmp_path, outer):
     fill(tmp_path, ".cache/x.jpg", "readme.jpg")
     photographs = list(read_casia_webface(tmp_path))
     assert summary(photographs) == [
-        ("0000045/001.jpg", "0000045", "train"), ("0000045/002.jpg", "0000045", "train"),
+        ("0000045/001.jpg", "0000045", "train"),
+        ("0000045/002.jpg", "0000045", "train"),
         ("0000099/001.jpg", "0000099", "train"),
-    ]  # fmt: skip
+    ]
     assert all(photograph.image.read_bytes() == b"picture" for photograph in photographs)
     fill(tmp_path / outer, "m.02/1.jpg")
     with pytest.raises(CorpusError, match=r"m\.02 is not the number of a person"):
@@ -216,9 +221,10 @@ def test_casia_webface(tmp_path, outer):
 def test_vggface2(tmp_path, outer):
     fill(tmp_path / outer, "train/n000002/0001_01.jpg", "train/n000003/0001_01.jpg", "test/n000001/0002_01.jpg")
     assert summary(read_vggface2(tmp_path)) == [
-        ("n000002/0001_01.jpg", "n000002", "train"), ("n000003/0001_01.jpg", "n000003", "train"),
+        ("n000002/0001_01.jpg", "n000002", "train"),
+        ("n000003/0001_01.jpg", "n000003", "train"),
         ("n000001/0002_01.jpg", "n000001", "test"),
-    ]  # fmt: skip
+    ]
 
 
 def test_vggface2_may_be_one_of_its_two_parts_and_no_other_folder(tmp_path):
@@ -246,8 +252,10 @@ def celeba(request, tmp_path) -> Path:
 def test_celeba(celeba):
     photographs = list(read_celeba(celeba))
     assert summary(photographs) == [
-        ("000001.jpg", "2880", "train"), ("000002.jpg", "2937", "valid"), ("000003.jpg", "2880", "test"),
-    ]  # fmt: skip
+        ("000001.jpg", "2880", "train"),
+        ("000002.jpg", "2937", "valid"),
+        ("000003.jpg", "2880", "test"),
+    ]
     assert all(photograph.image.is_file() for photograph in photographs)
 
 
@@ -293,8 +301,12 @@ def test_ytf_frames_are_in_the_folds_of_their_people(ytf):
     name = "aligned_detect_0.1.jpg" if (ytf / "aligned_images_DB").exists() else "0.1.jpg"
     assert summary(photographs)[2] == (f"Anna_Berg/1/{name}", "Anna_Berg", "1")
     assert {photograph.identity: photograph.split for photograph in photographs} == {
-        "Anna_Berg": "1", "Cem_Kaya": "1", "Dana_Li": "2", "Eve_Roy": "2", "Fay_Wu": "unpaired",
-    }  # fmt: skip
+        "Anna_Berg": "1",
+        "Cem_Kaya": "1",
+        "Dana_Li": "2",
+        "Eve_Roy": "2",
+        "Fay_Wu": "unpaired",
+    }
 
 
 @pytest.mark.parametrize("splits", [None, YTF_SPLITS + "2, 2, Anna_Berg/0, Eve_Roy/0, 0\n"])
@@ -333,8 +345,9 @@ def test_ytf_becomes_a_corpus_with_its_pairs(tmp_path, faces, capsys):
     out = tmp_path / "out"
     assert main(["prepare", "ytf", str(tmp_path / "YouTubeFaces"), str(out), "--size", "64", "--workers", "1"]) == 0
     assert [(row["key"], row["split"]) for row in load_corpus(out)] == [
-        ("Anna_Berg/0/0.1.jpg", "1"), ("Anna_Berg/1/0.1.jpg", "1"),
-    ]  # fmt: skip
+        ("Anna_Berg/0/0.1.jpg", "1"),
+        ("Anna_Berg/1/0.1.jpg", "1"),
+    ]
     assert read_pairs(out) == [Pair(1, "Anna_Berg/0", "Anna_Berg/1", True), Pair(1, "Anna_Berg/1", "Cem_Kaya/0", False)]
     printed = capsys.readouterr().out
     assert "videos: 3 here, 3,425 in the publisher's description: 3,422 missing, so the source is not" in printed

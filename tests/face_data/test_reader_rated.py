@@ -75,8 +75,9 @@ def test_affectnet_with_its_csv_files(tmp_path, header):
     assert labels(read) == expected
     assert read[0].image.exists()
     assert [(one.key, one.refused.split(":")[0]) for one in read if one.refused] == [
-        ("17/11.png", "a damaged label"), ("2/sub/11.png", "a damaged label"),
-    ]  # fmt: skip
+        ("17/11.png", "a damaged label"),
+        ("2/sub/11.png", "a damaged label"),
+    ]
     (lists / "validation.csv").write_text("2/0.jpg,1\n")
     with pytest.raises(CorpusError, match=r"validation\.csv, photograph 1: 2 columns instead of 9"):
         list(read_affectnet(tmp_path))
@@ -91,9 +92,11 @@ def test_affectnet_with_arrays(tmp_path):
     np.save(tmp_path / "train_set/annotations/12_exp.npy", np.array([{}], dtype=object))  # would need a pickle
     read = list(read_affectnet(tmp_path))
     assert labels(read) == [
-        ("train_set/0.jpg", "neutral", "train"), ("train_set/5.jpg", "contempt", "train"),
-        ("train_set/10.jpg", "surprise", "train"), ("val_set/0.jpg", "happy", "valid"),
-    ]  # fmt: skip
+        ("train_set/0.jpg", "neutral", "train"),
+        ("train_set/5.jpg", "contempt", "train"),
+        ("train_set/10.jpg", "surprise", "train"),
+        ("val_set/0.jpg", "happy", "valid"),
+    ]
     assert [one.key for one in read if one.refused] == ["train_set/11.jpg", "train_set/12.jpg"]
     assert read[0].image.exists() and read[0].border > 0
     with pytest.raises(CorpusError, match="neither training"):
@@ -108,10 +111,12 @@ def test_kdef_names(tmp_path, outer):
         fill(tmp_path, "KDEF_and_AKDEF/AKDEF/AFAFS.JPG")  # an average of many faces
     read = list(read_kdef(tmp_path))
     assert [(one.key, one.identity, one.expression, one.split) for one in read if not one.refused] == [
-        ("AF01/AF01AFS.JPG", "F01", "fear", "1"), ("AF01/AF01HAFL.JPG", "F01", "happy", "1"),
-        ("AM31/AM31NEHR.jpg", "M31", "neutral", "3"), ("BF01/BF01SUS.JPG", "F01", "surprise", "1"),
+        ("AF01/AF01AFS.JPG", "F01", "fear", "1"),
+        ("AF01/AF01HAFL.JPG", "F01", "happy", "1"),
+        ("AM31/AM31NEHR.jpg", "M31", "neutral", "3"),
+        ("BF01/BF01SUS.JPG", "F01", "surprise", "1"),
         ("BM02/BM02DIFR.JPG", "M02", "disgust", "2"),
-    ]  # fmt: skip
+    ]
     assert read[1].attributes == {"gender": "female", "angle": "full left"}
     assert [(one.key, one.attributes) for one in read if one.refused] == [
         ("AM31/AM31H.JPG", {"gender": None, "angle": None})
@@ -125,9 +130,11 @@ def test_jaffe_names(tmp_path):
     fill(tmp_path, "jaffe/README", "jaffe/.DS_Store", "jaffe/KM.SA .tiff", "jaffe/NA.SU1.214 .tiff")
     read = list(read_jaffe(tmp_path))
     assert [(one.key, one.identity, one.expression, one.split) for one in read if not one.refused] == [
-        ("KA.AN1.39.tiff", "KA", "anger", "1"), ("KA.NE2.27.tiff", "KA", "neutral", "1"),
-        ("NA.SU1.214 .tiff", "NA", "surprise", "2"), ("YM.SU3.60.tiff", "YM", "surprise", "3"),
-    ]  # fmt: skip
+        ("KA.AN1.39.tiff", "KA", "anger", "1"),
+        ("KA.NE2.27.tiff", "KA", "neutral", "1"),
+        ("NA.SU1.214 .tiff", "NA", "surprise", "2"),
+        ("YM.SU3.60.tiff", "YM", "surprise", "3"),
+    ]
     assert [one.key for one in read if one.refused] == ["KM.SA .tiff"]
 
 

@@ -18,9 +18,15 @@ def test_ckplus_is_the_papers_table_1(ckplus):
     photographs = list(read_ckplus(ckplus))
     assert len({photograph.key for photograph in photographs}) == len(photographs) == 1_308
     assert Counter(photograph.expression for photograph in photographs) == {
-        "neutral": 327, "anger": 135, "disgust": 177, "fear": 75, "happy": 207, "sad": 84, "surprise": 249,
+        "neutral": 327,
+        "anger": 135,
+        "disgust": 177,
+        "fear": 75,
+        "happy": 207,
+        "sad": 84,
+        "surprise": 249,
         "contempt": 54,
-    }  # fmt: skip
+    }
     people = {photograph.identity for photograph in photographs}
     assert len(people) == 118 and len(list((ckplus / "cohn-kanade-images").glob("S*"))) == 123
     assert {photograph.identity: photograph.split for photograph in photographs} == person_folds(people)
@@ -114,16 +120,24 @@ def test_oulucasia_has_80_people_with_one_neutral_frame_for_each_of_six_expressi
     oulucasia(tmp_path / "OriginalImg" / "NI" / "Strong", dot, people=1)
     photographs = list(read_oulucasia(tmp_path))
     assert Counter(photograph.expression for photograph in photographs) == {
-        "neutral": 480, "anger": 240, "disgust": 240, "fear": 240, "happy": 240, "sad": 240, "surprise": 240,
-    }  # fmt: skip
+        "neutral": 480,
+        "anger": 240,
+        "disgust": 240,
+        "fear": 240,
+        "happy": 240,
+        "sad": 240,
+        "surprise": 240,
+    }
     assert len({photograph.key for photograph in photographs}) == len(photographs)
     people = {photograph.identity for photograph in photographs}
     assert people == {f"P{number:03d}" for number in range(1, 81)}
     assert {photograph.identity: photograph.split for photograph in photographs} == person_folds(people)
     assert [(photograph.key, photograph.expression) for photograph in photographs[12:16]] == [
-        ("P001/Happiness/000.jpeg", "neutral"), ("P001/Happiness/002.jpeg", "happy"),
-        ("P001/Happiness/003.jpeg", "happy"), ("P001/Happiness/004.jpeg", "happy"),
-    ]  # fmt: skip
+        ("P001/Happiness/000.jpeg", "neutral"),
+        ("P001/Happiness/002.jpeg", "happy"),
+        ("P001/Happiness/003.jpeg", "happy"),
+        ("P001/Happiness/004.jpeg", "happy"),
+    ]
     assert photographs == list(read_oulucasia(tmp_path)) == list(read_oulucasia(tmp_path / "OriginalImg"))
 
 

@@ -23,9 +23,10 @@ def test_digiface_in_its_parts(tmp_path):
     fill(tmp_path, "subjects_0-1999_72_imgs/0/0.png", "subjects_0-1999_72_imgs/0/71.png")
     fill(tmp_path, "subjects_100000-133332_5_imgs/100000/4.png", "subjects_0-1999_72_imgs/.DS_Store")
     assert summary(read_digiface(tmp_path)) == [
-        ("subjects_0-1999_72_imgs/0/0.png", "0", "train"), ("subjects_0-1999_72_imgs/0/71.png", "0", "train"),
+        ("subjects_0-1999_72_imgs/0/0.png", "0", "train"),
+        ("subjects_0-1999_72_imgs/0/71.png", "0", "train"),
         ("subjects_100000-133332_5_imgs/100000/4.png", "100000", "train"),
-    ]  # fmt: skip
+    ]
     part = tmp_path / "subjects_0-1999_72_imgs"
     assert [key for key, _, _ in summary(read_digiface(part))] == ["0/0.png", "0/71.png"]
     fill(tmp_path, "subjects_2000-3999_72_imgs/0/0.png")

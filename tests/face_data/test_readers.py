@@ -174,8 +174,15 @@ def test_ferplus(ferplus, archived):
     }
     valid = [row for row in rows.values() if row.split == "valid"]
     assert [row.expression for row in sorted(valid, key=lambda row: row.key)] == [
-        "neutral", "happy", "surprise", "sad", "anger", "disgust", "fear", "contempt",
-    ]  # fmt: skip
+        "neutral",
+        "happy",
+        "surprise",
+        "sad",
+        "anger",
+        "disgust",
+        "fear",
+        "contempt",
+    ]
     for row in valid:
         assert row.votes == tuple(float(name == row.expression) for name in EXPRESSIONS)
     assert rows["fer0000000.png"].key == "FER2013Train/fer0000000.png"
@@ -213,9 +220,14 @@ def fer2013(tmp_path) -> Path:
 def test_fer2013(fer2013):
     photographs = list(read_fer2013(fer2013))
     assert [(photograph.expression, photograph.split) for photograph in photographs] == [
-        ("anger", "train"), ("disgust", "train"), ("fear", "train"), ("happy", "train"), ("sad", "train"),
-        ("surprise", "valid"), ("neutral", "test"),
-    ]  # fmt: skip
+        ("anger", "train"),
+        ("disgust", "train"),
+        ("fear", "train"),
+        ("happy", "train"),
+        ("sad", "train"),
+        ("surprise", "valid"),
+        ("neutral", "test"),
+    ]
     assert photographs[1].key == "fer0000001.png" and photographs[1].identity is None
     assert (photographs[1].enlarge, photographs[1].border) == (4, 0.3)
     shown = Image.open(io.BytesIO(photographs[1].image))
@@ -225,9 +237,17 @@ def test_fer2013(fer2013):
 
 @pytest.mark.parametrize(
     "row",
-    [f"7,{grey(1)},Training", f"-1,{grey(1)},Training", f"3,{grey(1)},Test", f"3,{grey(1)} 1,Training",
-     "3,1 2,Training", f"3,{grey(256)},Training", f"3,{grey(1)}", "happy,x,Training"],
-)  # fmt: skip
+    [
+        f"7,{grey(1)},Training",
+        f"-1,{grey(1)},Training",
+        f"3,{grey(1)},Test",
+        f"3,{grey(1)} 1,Training",
+        "3,1 2,Training",
+        f"3,{grey(256)},Training",
+        f"3,{grey(1)}",
+        "happy,x,Training",
+    ],
+)
 def test_fer2013_that_is_damaged(fer2013, row):
     with (fer2013 / "fer2013.csv").open("a") as file:
         file.write(row + "\n")
@@ -309,9 +329,15 @@ def test_real_lfw(real_data):
     assert Counter(photograph.split for photograph in photographs) == promised
     labelled = Counter(photograph.expression for photograph in photographs if photograph.expression)
     assert labelled == {
-        "neutral": 6713, "happy": 5306, "surprise": 355, "anger": 227, "sad": 124, "disgust": 12, "fear": 12,
+        "neutral": 6713,
+        "happy": 5306,
+        "surprise": 355,
+        "anger": 227,
+        "sad": 124,
+        "disgust": 12,
+        "fear": 12,
         "contempt": 9,
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.real_data

@@ -132,7 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
             ("GET", rf"{api}/tree/(?P<rev>.+)", self._tree),
             ("GET", rf"/{repo}/resolve/(?P<rev>[^/]+)/(?P<path>.+)", self._resolve),
             ("GET", r"/cdn/(?P<oid>[0-9a-f]{64})", self._cdn),
-        ):  # fmt: skip
+        ):
             match = re.fullmatch(pattern, self.path_only)
             if match and method == self.command.replace("HEAD", "GET"):
                 return act(body=body, **match.groupdict())
@@ -164,17 +164,19 @@ class _Handler(BaseHTTPRequestHandler):
         if (repository := self._writable(kind, id)) is None:
             return
         _, files = repository.files(rev)
-        self._json({
-            "files": [
-                {
-                    "path": file["path"],
-                    "uploadMode": "lfs" if file["path"].endswith(LFS) else "regular",
-                    "shouldIgnore": False,
-                    "oid": files.get(file["path"]),
-                }
-                for file in json.loads(body)["files"]
-            ]
-        })  # fmt: skip
+        self._json(
+            {
+                "files": [
+                    {
+                        "path": file["path"],
+                        "uploadMode": "lfs" if file["path"].endswith(LFS) else "regular",
+                        "shouldIgnore": False,
+                        "oid": files.get(file["path"]),
+                    }
+                    for file in json.loads(body)["files"]
+                ]
+            }
+        )
 
     def _batch(self, body, prefix, id):
         if self._writable(TYPES[prefix], id) is None:

@@ -97,9 +97,11 @@ def test_the_numbers_follow_the_results(checkpoint, tmp_path, capsys):
     speed = {
         "weights": content["model"]["sha256"][:12],
         "machine": {"gpu": None, "cpu": "Some Processor", "threads": 1, "torch": "2.99"},
-        "frames": 24, "of": "a drawn person", "milliseconds_per_frame": {"detect": 12.34},
+        "frames": 24,
+        "of": "a drawn person",
+        "milliseconds_per_frame": {"detect": 12.34},
         "rows": [{"side": "ours", "frames_per_second": 56.78, "ratio": 4.56}],
-    }  # fmt: skip
+    }
     (results / "inference.json").write_text(json.dumps(speed), encoding="utf-8")
     (results / "onnx.json").write_text('{"weights": "0123456789ab"}', encoding="utf-8")
     built = build(model / "last", results, tmp_path / "out")

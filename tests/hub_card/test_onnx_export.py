@@ -97,9 +97,7 @@ def test_what_is_no_exported_graph_is_refused(checkpoint, graph, tmp_path, monke
     proto = onnx.load(graph)
     del proto.metadata_props[:]
     onnx.save(proto, foreign)
-    with pytest.raises(
-        OSError, match=r"foreign\.onnx: not written by `python -m hub_card onnx`: it has no 'config'"
-    ):
+    with pytest.raises(OSError, match=r"foreign\.onnx: not written by `python -m hub_card onnx`: it has no 'config'"):
         Authenticator.from_pretrained(foreign)
     foreign.write_bytes(graph.read_bytes()[:1000])
     with pytest.raises(OSError, match=r"foreign\.onnx: cannot be loaded"):

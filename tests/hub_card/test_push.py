@@ -154,8 +154,11 @@ def test_a_hub_that_stays_out_of_order_is_reported(at_hub, built, capsys, monkey
 def test_an_upload_that_was_cut_off_is_repeated_without_sending_everything_again(hub, built, repository):
     weights = file_sha256(built / WEIGHTS)
     environment = os.environ | {
-        "HF_ENDPOINT": hub.url, "HF_TOKEN": "writer", "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1",
-    }  # fmt: skip
+        "HF_ENDPOINT": hub.url,
+        "HF_TOKEN": "writer",
+        "HF_HUB_DISABLE_XET": "1",
+        "NO_PROXY": "127.0.0.1",
+    }
     command = [sys.executable, "-m", "hub_card", "push", str(built), "user/faces"]
     hub.cut("PUT", weights, after=1_000_000, times=99)
     process = subprocess.Popen(command, cwd=repository, env=environment, stderr=subprocess.DEVNULL)

@@ -63,9 +63,17 @@ def test_corpora_with_and_without_attributes_are_mixed(drawn_corpus, tmp_path):
         assert (batch.identity >= 0).all() and (batch.expression.sum(1) == 1).all()
         assert SEVEN[batch.expression[0].argmax()] == EXPRESSIONS[rows[0]["expression"]]
     stream = StreamedFaces(
-        corpora, [0.5, 0.5], faces.labels, batch_size=16, seed=0, buffer=4, process=0, processes=1, first_batch=0,
+        corpora,
+        [0.5, 0.5],
+        faces.labels,
+        batch_size=16,
+        seed=0,
+        buffer=4,
+        process=0,
+        processes=1,
+        first_batch=0,
         workers=0,
-    )  # fmt: skip
+    )
     mixed = {key.startswith("told/") for key in next(iter(stream)).keys}
     assert mixed == {True, False}
 

@@ -47,10 +47,30 @@ def test_every_fold_is_run_tested_and_averaged(folded, drawn_corpus, tmp_path, c
     AcceleratorState._reset_state(reset_partial_state=True)
     others = _corpus(load_corpus(drawn_corpus, ["valid"]).to_list()[:14], tmp_path / "others", drawn_corpus)
     arguments = [
-        "--config", "train/presets/dynamic.yaml", "train/presets/drawn.yaml", "--out", str(tmp_path / "run"),
-        "--train", str(folded), "--validation", str(others), "--fold", "all", "--cpu", "true",
-        "--steps", "1", "--batch_size", "8", "--image_size", "75", "--validate_every", "1", "--tracker", "none",
-    ]  # fmt: skip
+        "--config",
+        "train/presets/dynamic.yaml",
+        "train/presets/drawn.yaml",
+        "--out",
+        str(tmp_path / "run"),
+        "--train",
+        str(folded),
+        "--validation",
+        str(others),
+        "--fold",
+        "all",
+        "--cpu",
+        "true",
+        "--steps",
+        "1",
+        "--batch_size",
+        "8",
+        "--image_size",
+        "75",
+        "--validate_every",
+        "1",
+        "--tracker",
+        "none",
+    ]
     assert main(arguments) == 0
     summary = json.loads((tmp_path / "run" / "folds.json").read_text())
     assert list(summary["folds"]) == [str(fold) for fold in range(1, 11)]

@@ -27,12 +27,38 @@ def arguments(repository: Path) -> list[str]:
     """The same on every machine, with paths on its own disk."""
     presets = repository / "train" / "presets"
     return [
-        "--config", str(presets / "dynamic.yaml"), str(presets / "drawn.yaml"), "--out", "run",
-        "--train", "corpora/drawn:train", "--validation", "corpora/drawn:valid", "--network.trunk", "test_resnet",
-        "--image_size", "96", "--steps", str(STEPS), "--batch_size", "4", "--save_every", "3", "--log_every", "1",
-        "--validate_every", str(STEPS), "--workers", "0", "--tracker", "none", "--mixed_precision", "no",
-        "--cpu", "true",
-    ]  # fmt: skip
+        "--config",
+        str(presets / "dynamic.yaml"),
+        str(presets / "drawn.yaml"),
+        "--out",
+        "run",
+        "--train",
+        "corpora/drawn:train",
+        "--validation",
+        "corpora/drawn:valid",
+        "--network.trunk",
+        "test_resnet",
+        "--image_size",
+        "96",
+        "--steps",
+        str(STEPS),
+        "--batch_size",
+        "4",
+        "--save_every",
+        "3",
+        "--log_every",
+        "1",
+        "--validate_every",
+        str(STEPS),
+        "--workers",
+        "0",
+        "--tracker",
+        "none",
+        "--mixed_precision",
+        "no",
+        "--cpu",
+        "true",
+    ]
 
 
 def descendants(process: int) -> list[int]:
@@ -50,19 +76,41 @@ class Machine:
 
     def start(self, rank: int, port: int) -> None:
         launch = [
-            sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "2",
-            "--num_processes", "2", "--machine_rank", str(rank), "--main_process_ip", "127.0.0.1",
-            "--main_process_port", str(port), "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "train",
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "accelerate.commands.launch",
+            "--multi_gpu",
+            "--num_machines",
+            "2",
+            "--num_processes",
+            "2",
+            "--machine_rank",
+            str(rank),
+            "--main_process_ip",
+            "127.0.0.1",
+            "--main_process_port",
+            str(port),
+            "--mixed_precision",
+            "no",
+            "--dynamo_backend",
+            "no",
+            "-m",
+            "train",
+        ]
         environment = os.environ | {
-            "HOME": str(self.folder / "home"), "PYTHONPATH": str(self.repository), "OMP_NUM_THREADS": "1",
-        }  # fmt: skip
+            "HOME": str(self.folder / "home"),
+            "PYTHONPATH": str(self.repository),
+            "OMP_NUM_THREADS": "1",
+        }
         self.output = self.folder / "output.txt"
         with self.output.open("w") as output:
             self.launcher = subprocess.Popen(
-                launch + arguments(self.repository), cwd=self.folder, env=environment, stdout=output,
+                launch + arguments(self.repository),
+                cwd=self.folder,
+                env=environment,
+                stdout=output,
                 stderr=subprocess.STDOUT,
-            )  # fmt: skip
+            )
 
     def kill(self) -> None:
         """As when its power fails: nobody there says anything any more."""
@@ -248,11 +296,15 @@ def test_whoever_is_gone_is_named_by_those_who_wait_and_those_who_do_not(reposit
     environment = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "3"}
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", WATCHED, "fails" if killed is None else "waits"], cwd=repository, text=True,
-            env=environment | {"RANK": str(rank)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            [sys.executable, "-c", WATCHED, "fails" if killed is None else "waits"],
+            cwd=repository,
+            text=True,
+            env=environment | {"RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         for rank in range(3)
-    ]  # fmt: skip
+    ]
     try:
         for process in started:
             assert process.stdout.readline() == "watching\n", process.communicate()[1]

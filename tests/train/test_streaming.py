@@ -41,9 +41,17 @@ def stream(
 ):
     corpora = corpora or [str(sharded)]
     faces = StreamedFaces(
-        corpora, list(weights), TrainingFaces(corpora, SEVEN).labels, batch_size=batch_size, seed=seed, buffer=20,
-        process=process, processes=processes, first_batch=first_batch, workers=workers,
-    )  # fmt: skip
+        corpora,
+        list(weights),
+        TrainingFaces(corpora, SEVEN).labels,
+        batch_size=batch_size,
+        seed=seed,
+        buffer=20,
+        process=process,
+        processes=processes,
+        first_batch=first_batch,
+        workers=workers,
+    )
     batches = iter(DataLoader(faces, batch_size=None, num_workers=workers))
     for _ in range(faces.left_over):
         next(batches)

@@ -31,9 +31,19 @@ PACE = ("images_per_second", "share_waiting_for_data")  # of log.jsonl, other in
 
 def on_drawn_faces(corpus: Path, out: Path, *more: str, preset: str = "dynamic") -> list[str]:
     return [
-        "--config", f"train/presets/{preset}.yaml", "train/presets/drawn.yaml", "--out", str(out), "--cpu", "true",
-        "--train", f"{corpus}:train", "--validation", f"{corpus}:valid", *more,
-    ]  # fmt: skip
+        "--config",
+        f"train/presets/{preset}.yaml",
+        "train/presets/drawn.yaml",
+        "--out",
+        str(out),
+        "--cpu",
+        "true",
+        "--train",
+        f"{corpus}:train",
+        "--validation",
+        f"{corpus}:valid",
+        *more,
+    ]
 
 
 def log(out: Path) -> list[dict]:
@@ -104,8 +114,13 @@ def test_identity_is_learnt_from_people_who_do_not_exist(drawn_corpus, tmp_path)
 
 
 STAGES = [
-    "single_verification", "single_expression", "dynamic", "static_1_1", "inverse_loss", "uncertainty",
-]  # fmt: skip
+    "single_verification",
+    "single_expression",
+    "dynamic",
+    "static_1_1",
+    "inverse_loss",
+    "uncertainty",
+]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -258,10 +273,32 @@ def wait_for(condition, process: subprocess.Popen) -> None:
 def test_a_killed_run_ends_bit_by_bit_as_one_that_was_not(drawn_corpus, tmp_path, repository, streaming):
     """SIGKILL at whatever step it is at, with dropout, every augmentation, the average and accumulated batches."""
     more = (
-        *SMALL, "--erase", "0.3", "--blur", "0.3", "--downscale", "0.3", "--colour", "0.2", "--gray", "0.2",
-        "--ema_decay", "0.9", "--network.dropout", "0.3", "--accumulation", "2", "--streaming", streaming,
-        "--shuffle_buffer", "50", "--identity_balance", "0", "--mixed_precision", "no",
-    )  # fmt: skip
+        *SMALL,
+        "--erase",
+        "0.3",
+        "--blur",
+        "0.3",
+        "--downscale",
+        "0.3",
+        "--colour",
+        "0.2",
+        "--gray",
+        "0.2",
+        "--ema_decay",
+        "0.9",
+        "--network.dropout",
+        "0.3",
+        "--accumulation",
+        "2",
+        "--streaming",
+        streaming,
+        "--shuffle_buffer",
+        "50",
+        "--identity_balance",
+        "0",
+        "--mixed_precision",
+        "no",
+    )
     assert main(on_drawn_faces(drawn_corpus, tmp_path / "whole", *more)) == 0
     killed = on_drawn_faces(drawn_corpus, tmp_path / "killed", *more)
     process = start(killed, repository)
@@ -384,8 +421,11 @@ def test_two_processes_train_one_network(drawn_corpus, tmp_path, repository, str
     more += ("--network.sampled_identities", "20")
     done = subprocess.run(
         [*launch, "-m", "train", *on_drawn_faces(drawn_corpus, tmp_path, *more)],
-        cwd=repository, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert record(tmp_path)["processes"] == 2 and record(tmp_path)["photographs_seen"] == 4 * 8 * 2
     assert [row["step"] for row in log(tmp_path)] == [1, 2, 3, 4]
@@ -394,9 +434,19 @@ def test_two_processes_train_one_network(drawn_corpus, tmp_path, repository, str
 
 def test_a_later_stage_starts_from_an_earlier_one(run, drawn_corpus, tmp_path, capsys):
     more = (
-        "--steps", "1", "--batch_size", "8", "--learning_rate", "1e-9", "--validate_every", "1", "--tracker", "none",
-        "--resume", "false",
-    )  # fmt: skip
+        "--steps",
+        "1",
+        "--batch_size",
+        "8",
+        "--learning_rate",
+        "1e-9",
+        "--validate_every",
+        "1",
+        "--tracker",
+        "none",
+        "--resume",
+        "false",
+    )
     small = on_drawn_faces(drawn_corpus, tmp_path, *more, "--image_size", "112", "--start_from", str(run / "last"))
     assert main(small) == 0
     printed = capsys.readouterr().out
