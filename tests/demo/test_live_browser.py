@@ -85,8 +85,13 @@ def unless_too_slow(once: Callable[[], list[tuple[str, str]]], again: tuple[str,
     return decisions
 
 
-def attempt(browser, address: str, reference: Path, video: Path, noise: bool = True) -> tuple[str, str]:
-    """Upload, press Start, wait: the decision's CSS class and its text."""
+def attempt(
+    browser, address: str, reference: Path, video: Path, noise: bool = True, genuine: bool = False
+) -> tuple[str, str]:
+    """Upload, press Start, wait: the decision's CSS class and its text.
+
+    genuine: who is expected to be accepted gets more than one chance to be in time.
+    """
 
     def once() -> list[tuple[str, str]]:
         with browser(video) as chromium:
@@ -94,7 +99,7 @@ def attempt(browser, address: str, reference: Path, video: Path, noise: bool = T
             page.locator("#start").click()
             return [decided(page)]
 
-    return unless_too_slow(once)[0]
+    return unless_too_slow(once, again=(TIME_OVER,) if genuine else ())[0]
 
 
 def smiling(person: int) -> list:
@@ -112,13 +117,14 @@ def test_the_person_is_accepted(browser, server, tmp_path):
             page.locator(".card.ask").wait_for(timeout=30_000)
             return [decided(page)]
 
-        kind, text = unless_too_slow(lambda: press("#start"))[0]
+        kind, text = unless_too_slow(lambda: press("#start"), again=(TIME_OVER,))[0]
         assert kind == "card accepted", text
         shown = page.locator("body").inner_text()
         assert "similarity" not in shown and "threshold" not in shown, "scores are for the operator"
         assert page.locator("#timeline .counted").count() >= 6
         assert page.evaluate(CAMERA_IS_OFF), "the camera's stream has stopped"
-        kind, text = unless_too_slow(lambda: press(".again"))[0]  # once more, without another upload
+        # once more, without another upload
+        kind, text = unless_too_slow(lambda: press(".again"), again=(TIME_OVER,))[0]
         assert kind == "card accepted", text
         assert page.get_by_test_id("toast-body").count() == 0, "frames that come after a decision are no error"
         uploaded = [name for name in server.files() if name.startswith("reference_")]
@@ -147,7 +153,7 @@ def test_two_photographs_that_are_exchanged(browser, server, tmp_path):
 def test_a_head_that_turns(browser, turning_server, tmp_path):
     acts = [("neutral", 0, 3), ("happy", 0, 2.5), ("neutral", 0, 2.5), ("neutral", 32, 2.5)]
     video = film(tmp_path / "cam.mjpeg", acting(PERSON, *acts))
-    kind, text = attempt(browser, turning_server.address, reference_of(tmp_path, PERSON), video)
+    kind, text = attempt(browser, turning_server.address, reference_of(tmp_path, PERSON), video, genuine=True)
     assert kind == "card accepted", text
 
 
@@ -371,7 +377,7 @@ def test_real_people(browser, server, shipped, real_data, tmp_path):
         return film(tmp_path / f"{person}.mjpeg", fading(neutral, happy, 3))
 
     for person in people:
-        kind, text = attempt(browser, server.address, london / f"{person}_neutral.jpg", filmed(person))
+        kind, text = attempt(browser, server.address, london / f"{person}_neutral.jpg", filmed(person), genuine=True)
         assert kind == "card accepted", (person, text)
     reference = london / f"{people[0]}_neutral.jpg"
     kind, text = attempt(browser, server.address, reference, filmed(LONDON_STRANGER))
