@@ -35,7 +35,7 @@ COMMANDS = {
     "folds": "a `--fold all` run: each fold evaluated by its own network, at thresholds of its validation fold",
     "compare": "several models and baselines on the same images: tables, paired tests, ROC, DET, t-SNE",
     "calibrate": "choose both thresholds on people that were not trained on, and store them in MODEL/config.json",
-    "page": "write OUT/report.html again from OUT/results.json, or with --readme the results in a Markdown page",
+    "page": "write OUT/report.html and results.md again from OUT/results.json; with --readme the Markdown pages alone",
     "schema": "print the JSON schema of results.json",
 }
 
@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         if name == "page":
             command.add_argument("--out", type=Path, required=True, help="folder of results.json")
-            text = "write the block of results in this Markdown page instead, such as README.md"
+            text = "write three rates into this page, such as README.md, and OUT/results.md"
             command.add_argument("--readme", type=Path, metavar="FILE.md", help=text)
         elif name != "schema":
             _add_inputs(command, name)

@@ -30,7 +30,7 @@ from evaluation.report.results import (
     results_schema,
     write_json,
 )
-from evaluation.report.summary import write_summary
+from evaluation.report.summary import write_headline, write_results_page
 from evaluation.report.text import calibration_text, section_text
 from evaluation.statistics.rates import to_json
 from face_data.table import column, load_corpus, split_corpus
@@ -44,7 +44,9 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.command == "schema":
         print(json.dumps(results_schema(), indent=1))
     elif arguments.command == "page" and arguments.readme:
-        write_summary(read_results(arguments.out / FILE), arguments.readme)
+        results = read_results(arguments.out / FILE)
+        write_headline(results, arguments.readme)
+        write_results_page(results, arguments.out)
         print(arguments.readme)
     elif arguments.command == "page":
         print(write_page(arguments.out))

@@ -1,8 +1,8 @@
-"""results.json and its figures -> report.html: one self-contained page, to read in a browser or to print.
+"""results.json and its figures -> report.html, one self-contained page, and results.md, its rates alone.
 
     python -m evaluation page --out results
 
-Every evaluation command writes the page; this one does so again after results.json was copied or edited.
+Every evaluation command writes both; this one does so again after results.json was copied or edited.
 """
 
 import base64
@@ -12,13 +12,14 @@ import jinja2
 
 from evaluation.report import format
 from evaluation.report.results import FILE, read_results
+from evaluation.report.summary import write_results_page
 from evaluation.report.text import hard_title
 
 TEMPLATE = "page.html.jinja"
 
 
 def write_page(out: Path) -> Path:
-    """Write OUT/report.html from OUT/results.json and the figures beside it; returns its path.
+    """Write OUT/report.html and OUT/results.md from OUT/results.json and the figures beside it; returns the first.
 
     Raises:
         ValueError: results.json does not have the format; names what is wrong. FileNotFoundError: there is none.
@@ -37,6 +38,7 @@ def write_page(out: Path) -> Path:
     page = environment.get_template(TEMPLATE).render(results=results)
     path = out / "report.html"
     path.write_text(page, encoding="utf-8")
+    write_results_page(results, out)
     return path
 
 

@@ -1,19 +1,48 @@
-"""The few numbers of README.md, taken from results.json: between two comments of the page, nothing is typed by hand.
+"""results.json as Markdown: every rate in results.md beside it, and three of them in README.md.
 
-`python -m evaluation page --out docs/results --readme README.md` calls it; a test compares the page with the results.
+Every evaluation command writes results.md; `python -m evaluation page --out docs/results --readme README.md` writes the
+three between two comments of the README. Nothing there is typed by hand: a test compares both with the results.
 """
 
 import re
 from pathlib import Path
 
 from evaluation.report.format import number, percent, rate_text, span
-from evaluation.report.results import Results
+from evaluation.report.results import FILE, Results
 
 START, END = "<!-- results -->", "<!-- end of results -->"
+Row = tuple[str, str]  # what was measured; the rate with its counts and its 95 % interval
 
 
 def summary(results: Results) -> str:
-    """A Markdown table: one row per figure, with its counts and its 95 % interval."""
+    """A Markdown table of all rates."""
+    return _table([*_verification(results), *_expression(results), *_fused(results)])
+
+
+def headline(results: Results) -> str:
+    """A Markdown table of three rates: who, which expression, and both together.
+
+    The accuracy of the expressions is that of the corpus with the most labelled photographs.
+    """
+    who = [row for row in _verification(results) if row[0].startswith("accuracy")]
+    most = max(results.sections("expression").items(), key=lambda item: item[1].report.accuracy.total, default=None)
+    which = [(f"accuracy of expressions, {most[0]}", rate_text(most[1].report.accuracy))] if most else []
+    return _table([*who[:1], *which, *_fused(results)[:1]])
+
+
+def results_page(results: Results, folder: Path) -> str:
+    """The text of results.md: all rates, and the ROC and DET curves that lie in the folder."""
+    figures = sorted(file.name for file in folder.glob("*.png") if file.name.startswith(("roc_", "det_")))
+    shown = "\n".join(f"![{name.removesuffix('.png').replace('_', ' ')}]({name})" for name in figures)
+    return (
+        "# Results\n\n"
+        f"Written by `python -m evaluation page` from [{FILE}]({FILE}).\n"
+        "[report.html](report.html) has everything (save it and open it in a browser).\n\n"
+        f"{summary(results)}\n\n{shown}\n"
+    )
+
+
+def _verification(results: Results) -> list[Row]:
     rows = []
     for name, section in results.sections("verification").items():
         if section.single_fold is not None:
@@ -27,19 +56,37 @@ def summary(results: Results) -> str:
                     rows.append((title, rate_text(rate)))
             if (shipped := pairs.shipped_threshold) is not None:
                 rows.append((f"false accepts at the shipped threshold, {name}", rate_text(shipped.far)))
+    return rows
+
+
+def _expression(results: Results) -> list[Row]:
+    rows = []
     for name, section in results.sections("expression").items():
         report = section.report
         rows.append((f"accuracy of expressions, {name}", rate_text(report.accuracy)))
         for expression in ("happy", "surprise"):
             if report.recall[expression].total:
                 rows.append((f"{expression} recognised, {name}", rate_text(report.recall[expression])))
-    for name, section in results.sections("authentication").items():
-        rows.append((f"false accepts of the fused decision, {name}", rate_text(section.report.far)))
+    return rows
+
+
+def _fused(results: Results) -> list[Row]:
+    return [
+        (f"false accepts of the fused decision, {name}", rate_text(section.report.far))
+        for name, section in results.sections("authentication").items()
+    ]
+
+
+def _table(rows: list[Row]) -> str:
     lines = "\n".join(f"| {title} | {value} |" for title, value in rows)
     return f"| | rate (cases; 95 % interval) |\n| --- | --- |\n{lines}"
 
 
-def write_summary(results: Results, page: Path) -> None:
+def write_results_page(results: Results, folder: Path) -> None:
+    (folder / "results.md").write_text(results_page(results, folder), encoding="utf-8")
+
+
+def write_headline(results: Results, page: Path) -> None:
     """Replace what stands between START and END in a Markdown page.
 
     Raises:
@@ -49,4 +96,4 @@ def write_summary(results: Results, page: Path) -> None:
     place = re.compile(f"{re.escape(START)}.*?{re.escape(END)}", re.DOTALL)
     if not place.search(text):
         raise ValueError(f"{page}: no place for the results, between {START} and {END}")
-    page.write_text(place.sub(lambda _: f"{START}\n{summary(results)}\n{END}", text, count=1), encoding="utf-8")
+    page.write_text(place.sub(lambda _: f"{START}\n{headline(results)}\n{END}", text, count=1), encoding="utf-8")

@@ -1,10 +1,9 @@
 """The app as people start it, and a real browser whose webcam plays a video."""
 
 import re
-import shutil
-from pathlib import Path
 
 import pytest
+from chromium import find_chromium, launcher
 
 from authentication.authenticator import DEFAULT_MODEL, Authenticator
 from benchmarks.live import Server
@@ -45,27 +44,11 @@ def drawing_server():
 def browser():
     """Starts a headless Chromium whose webcam is a video file, or nothing.
 
-    Playwright keeps an event loop running in this thread. It ends with the module: other tests start their own.
+    Of a module, not of the session: the event loop of Playwright has to end before other tests start their own.
     """
-    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    executable = find_chromium()
     if executable is None:
         pytest.skip("no Chromium on this machine: apt-get install chromium")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as api:
-
-        def launch(video: Path | None = None):
-            flags = [
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--disable-sync",
-                "--no-first-run",
-                "--use-fake-device-for-media-stream",
-                "--use-fake-ui-for-media-stream",
-            ]
-            if video:
-                flags.append(f"--use-file-for-fake-video-capture={video}")
-            return api.chromium.launch(executable_path=executable, args=flags)
-
+    pytest.importorskip("playwright.sync_api")
+    with launcher(executable) as launch:
         yield launch
