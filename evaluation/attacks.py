@@ -140,6 +140,7 @@ class Stage:
             required_expression=session.required_expression,
             expression_threshold=self.thresholds[1],
             baseline=session.baseline,
+            unusable=look.unusable if look else None,
         )
         if look is None:
             return Frame(decision, None, f"{number}".encode())
@@ -289,7 +290,7 @@ def attack_report(
         with_expressions = [one for one in people if one is not person and one.expressions] or [people[number - 1]]
         other = with_expressions[number % len(with_expressions)]
         actor, stranger = Actor(person, other, looks, seed), Actor(other, person, looks, seed)
-        if actor.front is None:
+        if actor.front is None or actor.front.unusable:  # refused as a reference
             continue
         template = actor.front.embedding
         ends = lambda *key, reason, who=person.name: ended[key].append((who, reason))  # noqa: E731 – a short name
@@ -389,7 +390,8 @@ def main(argv: list[str] | None = None) -> int:
                 f"{arguments.model} has no similarity_threshold: run `python -m evaluation calibrate` first"
             )
         code = b"".join(Path(inspect.getfile(one)).read_bytes() for one in (upper_face, type(authenticator.processor)))
-        name = f"{authenticator.revision}_{hashlib.sha256(code).hexdigest()[:8]}"
+        seen_by = code + json.dumps(config.quality, sort_keys=True).encode()
+        name = f"{authenticator.revision}_{hashlib.sha256(seen_by).hexdigest()[:8]}"
         looks = Looks(authenticator, name, arguments.cache)
         actions = arguments.actions or authenticator.actions
         reports = {}

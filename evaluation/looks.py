@@ -17,12 +17,16 @@ from authentication.session import upper_face
 
 @dataclass(frozen=True)
 class Look:
-    """embedding: (d,). logits: (expressions,) log probabilities. landmarks: (5, 2). band: upper_face's."""
+    """embedding: (d,). logits: (expressions,) log probabilities. landmarks: (5, 2). band: upper_face's.
+
+    unusable: why the quality gate refuses the face, see `Evidence`; None where it does not.
+    """
 
     embedding: np.ndarray
     logits: np.ndarray
     landmarks: np.ndarray
     band: np.ndarray
+    unusable: str | None = None
 
     def probabilities(self, names: tuple[str, ...]) -> dict[str, float]:
         values = np.exp(self.logits - np.logaddexp.reduce(self.logits))
@@ -30,7 +34,7 @@ class Look:
 
 
 def between(one: Look, other: Look, share: float) -> Look:
-    """What lies so far on the way from one look to the other, 0 to 1."""
+    """What lies so far on the way from one look to the other, 0 to 1; usable where the nearer one is."""
     if share <= 0:
         return one
     if share >= 1:
@@ -41,7 +45,7 @@ def between(one: Look, other: Look, share: float) -> Look:
     }
     length = (1 - share) * np.linalg.norm(one.embedding) + share * np.linalg.norm(other.embedding)
     mixed["embedding"] = mixed["embedding"] * (length / np.linalg.norm(mixed["embedding"]))
-    return Look(**mixed)
+    return Look(**mixed, unusable=(one if share < 0.5 else other).unusable)
 
 
 class Looks:
@@ -62,9 +66,10 @@ class Looks:
         if self._path and self._path.is_file():
             with np.load(self._path) as file:
                 stored = [file[field] for field in self.FIELDS]
-                for place, key in enumerate(file["keys"]):
+                for place, (key, unusable) in enumerate(zip(file["keys"], file["unusable"], strict=True)):
                     parts = [values[place].astype(np.float32) for values in stored]
-                    self._kept[str(key)] = Look(*parts) if np.isfinite(parts[0]).all() else None
+                    seen = np.isfinite(parts[0]).all()
+                    self._kept[str(key)] = Look(*parts, unusable=str(unusable) or None) if seen else None
 
     def at(self, picture: Image.Image) -> Look | None:
         """None where the picture does not show exactly one face."""
@@ -75,8 +80,8 @@ class Looks:
             self._kept[key] = None
             if evidence is not None and evidence.face_count == 1:
                 values = [max(evidence.expression_probabilities[name], 1e-9) for name in self.names]
-                band = upper_face(picture, evidence.landmarks)
-                self._kept[key] = Look(evidence.embedding, np.log(values), evidence.landmarks.astype(np.float64), band)
+                landmarks, band = evidence.landmarks.astype(np.float64), upper_face(picture, evidence.landmarks)
+                self._kept[key] = Look(evidence.embedding, np.log(values), landmarks, band, evidence.unusable)
         return self._kept[key]
 
     def save(self) -> None:
@@ -91,5 +96,6 @@ class Looks:
         arrays = {field: np.stack([getattr(look, field) for look in looks]).astype(np.float32) for field in self.FIELDS}
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.touch(mode=0o600)
-        np.savez(self._path, keys=np.array(list(self._kept)), **arrays)
+        unusable = np.array([look.unusable or "" for look in looks])
+        np.savez(self._path, keys=np.array(list(self._kept)), unusable=unusable, **arrays)
         self._new = 0

@@ -1,6 +1,7 @@
 """Attacks rendered from drawn people, judged by the shipped network and the session that ships."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from skimage.measure import label, regionprops
 from authentication.authenticator import DEFAULT_MODEL, Authenticator
 from authentication.session import TURNS
 from authentication.session.turn import TURNED_PARALLAX, parallax, shape_of
-from evaluation.attacks import DRAWN, EXPRESSION, KINDS, PLAYED, TURN, Stage, _plain, attack_report, attacks_text
+from evaluation.attacks import DRAWN, EXPRESSION, KINDS, PLAYED, TURN, Actor, Stage, _plain, attack_report, attacks_text
 from evaluation.looks import Look, Looks, between
 from evaluation.rendered_people import Person, Photograph, people_of
 from evaluation.renderings import FRAME, PRINT_HEIGHT, held, photograph_of, with_strip, with_warped_mouth
@@ -78,6 +79,7 @@ def test_looks_are_kept(looks, people, tmp_path):
         assert kept.at(empty) is None
         for field in Looks.FIELDS:
             assert np.allclose(getattr(kept.at(picture), field), getattr(look, field), atol=1e-3)
+        assert kept.at(picture).unusable == look.unusable
     finally:
         kept.authenticator.look = before
 
@@ -88,6 +90,20 @@ def test_between_two_looks(looks, people):
     assert isinstance(middle, Look) and np.linalg.norm(middle.embedding) == pytest.approx(1)
     assert between(one, other, 0) is one and between(one, other, 1) is other
     assert sum(middle.probabilities(looks.names).values()) == pytest.approx(1)
+
+
+def test_what_the_quality_gate_refuses_does_not_count(looks, people):
+    config = looks.authenticator.config
+    stage = Stage(looks, ("happy",), (config.similarity_threshold, config.expression_threshold), seed=0)
+    actor = Actor(people[0], people[1], looks, seed=0)
+    genuine = actor.genuine()
+
+    def refused(asked: str, since: float, number: int) -> Look:
+        return replace(genuine(asked, since, number), unusable="blurred")
+
+    challenge = stage.challenge(EXPRESSION, ["happy"])
+    assert stage.play(challenge, genuine, actor.front.embedding)[0] == "accepted"
+    assert stage.play(challenge, refused, actor.front.embedding)[0] == "timed_out"
 
 
 @pytest.mark.parametrize("bend", [0, 90])
