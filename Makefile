@@ -28,11 +28,12 @@ help:
 demo: $(VENV)/runtime
 	$(BIN)/python app.py $(if $(MODEL),--model "$(MODEL)")
 
-# Two processes of one thread each: more threads than cores wait for one another.
+# Two processes of one thread each: more threads than cores wait for one another. Files in the order of
+# tests/conftest.py.
 test: $(VENV)/development browser transformers-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/development
 	$(BIN)/ruff check .

@@ -3,13 +3,9 @@
 The other side is what one would write with torchvision: ImageFolder, which decodes with Pillow, and transforms for each
 picture. It reads the same photographs in the same order, written out as files in one folder per person, and does the
 same job. "decoded" is up to a batch of uint8 pictures, "augmented" up to a whitened batch the network takes.
-
-The prepared corpus decodes every time, as ImageFolder does, or with the training's --decoded_cache: "cold" while that
-fills, which is the first time a photograph is drawn, "warm" whenever it is drawn again.
 """
 
 import io
-import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,15 +19,14 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from benchmarks.report import medians, synchronize, table, target_text
+from benchmarks.report import medians, synchronize, table
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import EXPRESSIONS
 from train.augmentation import prepare
 from train.batches import Batch, TrainingFaces, decode, no_collate
 from train.config import TrainingConfig
 
-SMALLEST_GAIN = 3.0  # target: images/s over the folder's
-FOLDER, CORPUS, COLD, WARM = SIDES = ("ImageFolder", "prepared corpus", "decoded cache, cold", "decoded cache, warm")
+FOLDER, CORPUS = SIDES = ("ImageFolder", "prepared corpus")
 
 
 class Photographs(ImageFolder):
@@ -95,15 +90,12 @@ def run(arguments) -> dict:
         raise ValueError(f"--workers: numbers such as 0,2, not {arguments.workers!r}")
     config = TrainingConfig(image_size=arguments.image_size)
     faces = TrainingFaces([arguments.data], EXPRESSIONS)
-    # every photograph once, as far as they last: a cold cache is to have none of them
     order = np.resize(np.random.default_rng(0).permutation(len(faces)), (arguments.batches, arguments.batch))
     drawn = order.tolist()
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as decoded:
+    with tempfile.TemporaryDirectory() as folder:
         write_photographs(faces, sorted({row for rows in drawn for row in rows}), Path(folder))
-        kept = TrainingFaces([arguments.data], EXPRESSIONS, decoded_folder=Path(decoded))
-        sides = (Path(folder), faces, kept)
-        rows = [row for count in workers for row in _rates(*sides, drawn, config, int(count), arguments)]
-        costs = _costs(faces, kept, drawn[0], config, arguments)
+        rows = [row for count in workers for row in _rates(Path(folder), faces, drawn, config, int(count), arguments)]
+        costs = _costs(faces, drawn[0], config, arguments)
     return {
         "corpus": arguments.data,
         "batch": arguments.batch,
@@ -113,10 +105,8 @@ def run(arguments) -> dict:
     }
 
 
-def _rates(
-    folder: Path, faces: TrainingFaces, kept: TrainingFaces, drawn: list[list[int]], config, workers: int, arguments
-) -> list[dict]:
-    """Images/s of all sides with this number of workers, decoded and augmented."""
+def _rates(folder: Path, faces: TrainingFaces, drawn: list[list[int]], config, workers: int, arguments) -> list[dict]:
+    """Images/s of both sides with this number of workers, decoded and augmented."""
     device = arguments.device
     # The workers stay, and nothing is loaded ahead before a measurement begins.
     settings = {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": device == "cuda"}
@@ -127,7 +117,7 @@ def _rates(
         place = {row: index for index, row in enumerate(photographs.rows)}
         return DataLoader(photographs, batch_sampler=[[place[row] for row in rows] for rows in drawn], **settings)
 
-    corpus, cached = (DataLoader(one, batch_sampler=drawn, collate_fn=no_collate, **settings) for one in (faces, kept))
+    corpus = DataLoader(faces, batch_sampler=drawn, collate_fn=no_collate, **settings)
     pictures = of_folder(v2.PILToTensor())
     ready = of_folder(transforms_of(config))
 
@@ -140,22 +130,11 @@ def _rates(
     def ours_ready(batch: Batch) -> Tensor:
         return prepare(batch.faces.to(device, non_blocking=True), config, whiten)
 
-    def pixels(batch: Batch) -> Tensor:
-        return batch.faces
-
-    def cold(finish: Callable) -> float:
-        forget(kept)
-        return rate(cached, finish)
-
     measure = {
         ("decoded", FOLDER): lambda: rate(pictures, lambda batch: batch[0]),
-        ("decoded", CORPUS): lambda: rate(corpus, pixels),
-        ("decoded", COLD): lambda: cold(pixels),
-        ("decoded", WARM): lambda: rate(cached, pixels),  # what the one before it has filled
+        ("decoded", CORPUS): lambda: rate(corpus, lambda batch: batch.faces),
         ("augmented", FOLDER): lambda: rate(ready, lambda batch: batch[0].to(device, non_blocking=True)),
         ("augmented", CORPUS): lambda: rate(corpus, ours_ready),
-        ("augmented", COLD): lambda: cold(ours_ready),
-        ("augmented", WARM): lambda: rate(cached, ours_ready),
     }
     medians(measure, 1)  # starts the workers, reads the files into memory
     rates = medians(measure, arguments.repeats)
@@ -171,16 +150,8 @@ def _rates(
     ]
 
 
-def forget(faces: TrainingFaces) -> None:
-    """Empty the decoded photographs, also of those who have them open."""
-    for decoded in filter(None, faces.decoded):
-        size = decoded.path.stat().st_size
-        os.truncate(decoded.path, 0)
-        os.truncate(decoded.path, size)
-
-
-def _costs(faces: TrainingFaces, kept: TrainingFaces, rows: list[int], config, arguments) -> dict[str, float]:
-    """Where the time of the prepared corpus's sides goes, without workers: microseconds per photograph."""
+def _costs(faces: TrainingFaces, rows: list[int], config, arguments) -> dict[str, float]:
+    """Where the time of the prepared corpus's side goes, without workers: microseconds per photograph."""
     encoded = faces.encoded(rows)
     pictures = faces.__getitems__(rows).faces.to(arguments.device)
     whiten = FaceLiveNetImageProcessor(size=config.image_size).whiten
@@ -195,7 +166,6 @@ def _costs(faces: TrainingFaces, kept: TrainingFaces, rows: list[int], config, a
         "read": lambda: faces.encoded(rows),
         "decode": lambda: [decode(one) for one in encoded],
         "whole loader": lambda: faces.__getitems__(rows),
-        "warm loader": lambda: kept.__getitems__(rows),
         "augment and whiten": lambda: prepare(pictures, config, whiten),
     }
     measure = {name: lambda function=function: timed(function) for name, function in parts.items()}
@@ -213,18 +183,12 @@ def text(result: dict) -> str:
         )
         for row in result["rows"]
     ]
-    targets = [
-        target_text(f"{row['up_to']}, {WARM}, {row['workers']} workers", row["ratio"], SMALLEST_GAIN, at_least=True)
-        for row in result["rows"]
-        if row["side"] == WARM
-    ]
     rate = {(row["up_to"], row["side"], row["workers"]): row["images_per_second"] for row in result["rows"]}
     left = [
-        f"where a GPU augments, the CPU is left with loading: {rate['decoded', side, workers]:,.0f} images/s ({side}), "
-        f"{rate['decoded', side, workers] / rate['augmented', FOLDER, workers]:.2f} of ImageFolder augmented "
+        f"where a GPU augments, the CPU is left with loading: {rate['decoded', CORPUS, workers]:,.0f} images/s, "
+        f"{rate['decoded', CORPUS, workers] / rate['augmented', FOLDER, workers]:.2f} of ImageFolder augmented "
         f"({workers} workers; computed)"
         for workers in dict.fromkeys(row["workers"] for row in result["rows"])
-        for side in (CORPUS, WARM)
         if result["machine"]["device"] == "cpu"
     ]
     costs = [f"{name} {value:.0f}" for name, value in result["microseconds_per_image"].items()]
@@ -232,7 +196,6 @@ def text(result: dict) -> str:
         [
             f"{result['corpus']}, batches of {result['batch']}, augmented at {result['image_size']} pixels",
             table(("batches", "workers", "images/s", "/ ImageFolder"), rows),
-            *targets,
             *left,
             f"prepared corpus, microseconds per photograph: {', '.join(costs)}",
         ]

@@ -19,9 +19,10 @@ from checkpoints import WEIGHTS, load_checkpoint
 from evaluation.embeddings.compute import embed
 from evaluation.protocols.expression import expression_report
 from evaluation.protocols.pairs import generated_pairs, score_pairs
-from evaluation.statistics.curves import accuracy, best_threshold, roc
+from evaluation.statistics.curves import roc
 from face_data.pairs import pairs_of_splits
 from face_data.table import load_corpus
+from face_data.thresholds import accuracy, best_threshold
 from hub_card.onnx_export import export, quantise
 from onnx_network import OnnxNetwork
 

@@ -33,6 +33,11 @@ ANSWERS = {  # what each command is asked
         [NOWHERE, "out", "--challenge", "happy"],
     ),
     "-m evaluation": (["--help"], ["all", "--help"], ["nothing"], ["all", "--model", NOWHERE, "--data", NOWHERE]),
+    "-m evaluation.attacks": (
+        ["--help"],
+        ["--model", "m", "--data", "d", "--nothing"],
+        ["--model", NOWHERE, "--data", "d"],
+    ),
     "-m hub_card": (["--help"], ["build", "--help"], ["nothing"], ["push", NOWHERE, "owner/name"]),
     "-m benchmarks": (["--help"], ["loss", "--help"], ["nothing"], ["loading", "--data", NOWHERE]),
 }

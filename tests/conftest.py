@@ -1,9 +1,34 @@
-"""Fixtures every room's tests share."""
+"""Fixtures every room's tests share, and the order in which pytest-xdist hands out the files of tests."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
+
+# The files that take longest, the longest first. Whole files go to the two processes of `make test` in this order: one
+# that came last would leave the other process idle.
+LONGEST = (
+    "demo/test_live_browser.py",
+    "train/test_training.py",
+    "demo/test_hostile.py",
+    "train/test_machines.py",
+    "evaluation/test_evaluation_command.py",
+    "benchmarks/test_benchmarks.py",
+    "train/test_teacher.py",
+    "test_transformers_common.py",
+    "evaluation/test_attacks.py",
+    "train/test_cross_validation.py",
+    "train/test_distributed.py",
+    "face_data/test_prepare.py",
+    "hub_card/test_download.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    place = {Path(__file__).parent / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 @pytest.fixture(scope="session")
@@ -26,18 +51,46 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def drawn_corpus(tmp_path_factory) -> Path:
+def common_folder(tmp_path_factory) -> Path:
+    """A folder that all processes of pytest-xdist share."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "common"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def made_once(common_folder) -> Callable[[str, Callable[[Path], None]], Path]:
+    """Makes a folder in the first process that needs it: call with its name and what fills it. It is not to be changed.
+
+    While it is being made, other processes that need it wait.
+    """
+
+    def make(name: str, fill: Callable[[Path], None]) -> Path:
+        folder, done = common_folder / name, common_folder / f"{name}.done"
+        with FileLock(common_folder / f"{name}.lock"):
+            if not done.exists():
+                fill(folder)
+                done.touch()
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def drawn_corpus(made_once) -> Path:
     """A prepared corpus of 40 drawn people, seven expressions, three pictures each; 32 people to train on."""
     from face_data.__main__ import main
 
-    out = tmp_path_factory.mktemp("corpora") / "drawn"
-    assert main(["synthesize", str(out)]) == 0
-    return out
+    def draw(out: Path) -> None:
+        assert main(["synthesize", str(out)]) == 0
+
+    return made_once("drawn", draw)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def cache(tmp_path_factory):
-    """What tests compute stays out of the user's cache folder."""
+def cache(common_folder):
+    """What tests compute stays out of the user's cache folder; the exported networks are common to all processes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FACELIVENET_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("FACELIVENET_CACHE", str(common_folder / "cache"))
         yield

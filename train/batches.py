@@ -29,7 +29,6 @@ from face_data.table import (
 from image_processing_facelivenet import LANDMARK_TEMPLATE
 from modeling_facelivenet import IGNORE
 from train.composites import Composite, compose, draw_composites
-from train.decoded import open_decoded
 from train.teacher import Standard, Teacher, photograph_targets
 
 # Means over the crops of LFW folds 1-8, as fractions of the side: eyes, nose, corners of the mouth.
@@ -113,8 +112,7 @@ class Labels:
 class TrainingFaces(Dataset):
     """Several prepared corpora as one; asked for rows, it gives a `Batch`.
 
-    A photograph that cannot be decoded is replaced by the next one that can, and named in the batch. With
-    `decoded_folder` each is decoded once and then read from there (see `train.decoded`); the batches are the same.
+    A photograph that cannot be decoded is replaced by the next one that can, and named in the batch.
     With `composites` so many people made of others' parts follow the real ones: their photographs are further rows,
     their labels further identities, and nothing is said of their expression (see `train.composites`). With `landmarks`
     batches say where these lie.
@@ -126,7 +124,6 @@ class TrainingFaces(Dataset):
         expressions: tuple[str, ...],
         minimum_photographs: int = 1,
         soft_labels: bool = True,
-        decoded_folder: Path | None = None,
         composites: int = 0,
         seed: int = 0,
         landmarks: bool = False,
@@ -142,10 +139,6 @@ class TrainingFaces(Dataset):
         parts = [whole.select(rows) for whole, rows in zip(wholes, self.rows, strict=True)]
         # one column, undecoded: reading whole rows takes ten times as long as decoding the JPEG
         self.images = [whole.select_columns("image").cast_column("image", Image(decode=False)) for whole in wholes]
-        self.decoded = [None] * len(parts)
-        if decoded_folder is not None:
-            folders = [folder for folder, _ in named]
-            self.decoded = open_decoded(decoded_folder, list(zip(folders, self.images, self.rows, strict=True)))
         self.start = np.cumsum([0] + [len(part) for part in parts])
         self.keys = [key for part in parts for key in column(part, "key")]
         self.labels = Labels(parts, expressions, minimum_photographs, soft_labels)
@@ -271,22 +264,13 @@ class TrainingFaces(Dataset):
         return composite, composite.rows(row - int(self.composite_start[number]))
 
     def photographs(self, rows: list[int]) -> list[np.ndarray | Exception]:
-        """Photographs as `pictures` gives them.
-
-        Where decoded photographs are kept, they are read there, or left there for the next time.
-        """
-        parts, places = self._places(rows)
-        kept = [self.decoded[part] for part in parts]
-        faces = [one and one.read(place) for one, place in zip(kept, places, strict=True)]
-        missing = [index for index, face in enumerate(faces) if face is None]
-        for index, encoded in zip(missing, self.encoded([rows[index] for index in missing]), strict=True):
+        """Photographs as `pictures` gives them."""
+        faces = []
+        for encoded in self.encoded(rows):
             try:
-                faces[index] = decode(encoded)
+                faces.append(decode(encoded))
             except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises on damaged pictures
-                faces[index] = error
-                continue
-            if kept[index]:
-                kept[index].write(places[index], faces[index])
+                faces.append(error)
         return faces
 
     def encoded(self, rows: list[int]) -> list[bytes]:

@@ -29,7 +29,6 @@ FREE_TO_CHANGE = {
     "keep_checkpoints",
     "tracker",
     "compile",
-    "decoded_cache",
 }
 
 
@@ -128,11 +127,6 @@ class TrainingConfig:
     tracker: str = _setting("tensorboard", "what Accelerate reports to, such as tensorboard or wandb; none: nothing")
     resume: bool = _setting(True, "go on where the run in --out was stopped; false: remove it and begin anew")
     workers: int = _setting(2, "processes that decode photographs")
-    decoded_cache: bool = _setting(
-        False,
-        "decode each photograph once and keep its pixels, several times the size of the corpus, in decoded/ of "
-        "$FACELIVENET_CACHE (default ~/.cache/facelivenet); the batches are the same",
-    )
     mixed_precision: str = _setting("auto", "auto (bf16 where the device is built for it), no, or bf16")
     compile: bool = _setting(False, "compile the network with torch.compile: a minute once, then faster on GPUs")
     cpu: bool = _setting(False, "train on the CPU even where a GPU is")
@@ -193,7 +187,6 @@ class TrainingConfig:
         check(not (self.streaming and self.deception_share), "deception_share", "0 with --streaming")
         check(not self.mixing_share or bool(self.teacher), "mixing_share", "0 without --teacher")
         check(not self.network.get("teacher_size"), "network", "no teacher_size, which --teacher decides")
-        check(not (self.streaming and self.decoded_cache), "decoded_cache", "false with --streaming")
         self._check_network()
 
     def _check_network(self) -> None:

@@ -18,7 +18,6 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
-from face_data.cache_folder import default_folder
 from face_data.table import CorpusError, load_corpus, read_summary, split_corpus
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from machines import agree
@@ -49,7 +48,7 @@ from train.streaming import StreamedFaces
 from train.teacher import Standard, Teacher, load_teacher
 from train.validation import average_batch_norms, validate
 
-MAY_DIFFER = {"out", "workers", "tracker", "decoded_cache"}  # among the machines of one run
+MAY_DIFFER = {"out", "workers", "tracker"}  # among the machines of one run
 HEADS = ("identity_head", "teacher_head")  # for training alone: neither averaged nor saved
 
 
@@ -301,13 +300,11 @@ def present(
 def _faces(config: TrainingConfig, expressions: tuple[str, ...]) -> TrainingFaces | Labels:
     """The training photographs; of a stream, only their labels."""
     if not config.streaming:
-        kept = default_folder() / "decoded" if config.decoded_cache else None
         return TrainingFaces(
             config.train,
             expressions,
             config.minimum_photographs,
             config.soft_labels,
-            kept,
             config.composites,
             config.seed,
             bool(config.teacher or config.deception_share),

@@ -7,13 +7,14 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.metrics import roc_auc_score
 from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from face_data.pairs import Pair, generate_pairs, read_pairs
 from face_data.table import EXPRESSIONS, column, load_corpus, split_corpus
+from face_data.thresholds import accuracy, best_threshold
 from train.config import TrainingConfig
 
 GENUINE_PER_PERSON = 50  # so that the few much-photographed people do not decide
@@ -129,12 +130,10 @@ def _verification_numbers(
         return {}
     similarity = np.array([embeddings[row[pair.first]] @ embeddings[row[pair.second]] for pair in pairs])
     if threshold is None:
-        far, tar, thresholds = roc_curve(same, similarity, drop_intermediate=False)
-        right = tar * same.sum() - far * (~same).sum()
-        threshold = thresholds[1:][right[1:].argmax()]  # the first, infinite, accepts nobody
+        threshold = best_threshold(similarity, same)
     return {
-        "verification_accuracy": float(((similarity >= threshold) == same).mean()),
-        "verification_threshold": float(threshold),
+        "verification_accuracy": accuracy(similarity, same, threshold),
+        "verification_threshold": threshold,
         "verification_auc": float(roc_auc_score(same, similarity)),
     }
 

@@ -25,13 +25,13 @@ from evaluation.protocols.expression import ExpressionReport, class_mapping, exp
 from evaluation.protocols.operating_points import Curve, curve
 from evaluation.protocols.pairs import ScoredPairs, concatenate_pairs, generated_pairs, score_pairs
 from evaluation.protocols.sections import Section
-from evaluation.statistics.curves import best_threshold
 from evaluation.statistics.intervals import rate_over_people
 from evaluation.statistics.rates import InsufficientDataError, Rate, Share, rate, result
 from evaluation.training_record import summarise_training
 from face_data.folds import fold_splits
 from face_data.pairs import Pair, absent_text, pairs_of_whole_folds, read_pairs
 from face_data.table import load_corpus
+from face_data.thresholds import best_threshold
 
 
 @dataclass(frozen=True)

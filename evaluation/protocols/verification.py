@@ -15,11 +15,12 @@ from evaluation.embeddings.table import Embeddings
 from evaluation.protocols.hard_pairs import hard_kinds, hard_pairs
 from evaluation.protocols.operating_points import Curve, ThresholdResult, at_threshold, curve
 from evaluation.protocols.pairs import ScoredPairs, generated_pairs, score_pairs
-from evaluation.statistics.curves import best_threshold, threshold_at_far
+from evaluation.statistics.curves import threshold_at_far
 from evaluation.statistics.intervals import identity_bootstrap
 from evaluation.statistics.rates import Count, InsufficientDataError, Interval, Rate, Share, rate, result
 from face_data.folds import person_folds
 from face_data.pairs import Pair, absent_text
+from face_data.thresholds import best_threshold
 
 CHOOSE_FOLD, REPORT_FOLD = 9, 10
 

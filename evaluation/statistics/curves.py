@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.metrics import auc, roc_curve
 
 from evaluation.statistics.rates import Count, InsufficientDataError, Rate, Share, rate, result
+from face_data.thresholds import checked_scores
 
 
 @dataclass(frozen=True)
@@ -38,33 +39,6 @@ class TarAtFar(Rate):
     high: Share | None = None
     far: Share
     impostors: Count
-
-
-def accuracy(scores, same, threshold: float) -> float:
-    """Share of pairs decided correctly at a threshold."""
-    scores, same = _checked(scores, same)
-    return float(np.mean((scores >= threshold) == same))
-
-
-def best_threshold(scores, same, genuine_share: float | None = None) -> float:
-    """The threshold of the highest accuracy on these scores; of several equally good ones the middle.
-
-    Args:
-        genuine_share: weigh the two kinds as if this share of the pairs were genuine; by default the share of these.
-
-    Candidates lie half-way between neighbouring scores, at the lowest score (accept all) and just above the highest
-    (reject all).
-    """
-    scores, same = _checked(scores, same)
-    genuine_share = same.mean() if genuine_share is None else genuine_share
-    values = np.unique(scores)
-    candidates = np.concatenate([values[:1], (values[:-1] + values[1:]) / 2, [np.nextafter(values[-1], np.inf)]])
-    genuine, impostor = np.sort(scores[same]), np.sort(scores[~same])
-    accepted = 1 - np.searchsorted(genuine, candidates) / max(len(genuine), 1)
-    rejected = np.searchsorted(impostor, candidates) / max(len(impostor), 1)
-    correct = genuine_share * accepted + (1 - genuine_share) * rejected
-    best = np.flatnonzero(correct >= correct.max() - 1e-12)  # equal up to the rounding of the shares
-    return float(candidates[best[(len(best) - 1) // 2]])
 
 
 def roc(scores, same) -> Roc:
@@ -142,17 +116,8 @@ def _highest_rejected(impostors: np.ndarray, far: float) -> float:
     return -np.sort(-impostors)[first_over] if first_over < len(impostors) else -np.inf
 
 
-def _checked(scores, same) -> tuple[np.ndarray, np.ndarray]:
-    scores, same = np.asarray(scores, dtype=np.float64), np.asarray(same, dtype=bool)
-    if scores.shape != same.shape or scores.ndim != 1 or not len(scores):
-        raise ValueError(f"scores {scores.shape} and same {same.shape} must be two equally long, non-empty lists")
-    if not np.isfinite(scores).all():
-        raise ValueError(f"score {np.flatnonzero(~np.isfinite(scores))[0]} is not a number")
-    return scores, same
-
-
 def _both_kinds(scores, same) -> tuple[np.ndarray, np.ndarray]:
-    scores, same = _checked(scores, same)
+    scores, same = checked_scores(scores, same)
     if same.all() or not same.any():
         raise InsufficientDataError(
             f"{int(same.sum())} genuine and {int((~same).sum())} impostor pairs: both kinds are needed"

@@ -39,6 +39,7 @@ def film(faces, person=PERSON, smiling=9) -> list:
 
 
 def play(shipped, scenes, accepted=None, actions=("happy",)) -> list:
+    """The views of an attempt at these frames, which come STEP seconds apart, until it is decided."""
     template = shipped.template([drawn_photograph(PERSON, "neutral", 0, seed=0)])
     session = ChallengeSession(Challenge(actions, (0.0,) * len(actions)))
     attempt = Attempt(shipped, template, session, accepted or (lambda: None))
@@ -83,6 +84,16 @@ def test_a_head_turns_and_a_photograph_of_it_does_not(shipped, faces):
     assert views[-1].progress.passed == 0 and views[-1].progress.decision is None
 
 
+def test_a_smile_and_then_a_turn(shipped, faces):
+    """As a film in a loop shows them: each action is waited for."""
+    front, turning = faces[PERSON, "happy", 0, 0], [faces[PERSON, "happy", 0, yaw] for yaw in (12, 22, 32, 32, 32)]
+    turn = [front] * 8 + turning + turning[1::-1] + [front] * 8
+    views = play(shipped, film(faces) + turn, actions=("happy", "turn_left"))
+    assert views[-1].progress.decision.accepted
+    passed = [moment.asked for moment in views[-1].moments if moment.passed]
+    assert [asked for asked in passed if asked != "neutral"] == ["happy", "turn_left"]
+
+
 def test_a_mouth_that_is_painted_on_a_photograph_is_no_smile(shipped, faces):
     """However happy the network finds it: the eyes above it are those of the neutral photograph."""
     neutral, happy = faces[PERSON, "happy", 0, 0], faces[PERSON, "happy", 1, 0]
@@ -118,6 +129,42 @@ def test_a_stranger_is_rejected(shipped, faces):
 def test_another_person_takes_over(shipped, faces):
     views = play(shipped, [faces[PERSON, "happy", 0, 0]] * 5 + [faces[STRANGER, "happy", 1, 0]] * 9)
     assert views[-1].progress.decision.reason == "identity_switched"
+
+
+@pytest.mark.parametrize("seconds", [1.0, 3.0])
+def test_two_photographs_that_are_exchanged(shipped, faces, seconds):
+    """Neutral while that is asked for, smiling when that is: but from one frame to the next."""
+    neutral, happy = faces[PERSON, "happy", 0, 0], faces[PERSON, "happy", 1, 0]
+    count = round(seconds / STEP)
+    views = play(shipped, ([neutral] * count + [happy] * count) * 12)
+    assert views[-1].progress.decision.reason == "timed_out" and views[-1].progress.passed == 0
+
+
+def test_a_photograph_that_is_held_before_the_camera(shipped, faces):
+    views = play(shipped, [faces[PERSON, "happy", 0, 0]] * 100)
+    assert views[-1].progress.decision.reason == "timed_out"
+
+
+def test_a_film_in_the_wrong_order(shipped, faces):
+    """A smile before it is asked for is none."""
+    fading = [faces[PERSON, "happy", strength, 0] for strength in (0.75, 0.5, 0.25)]
+    views = play(shipped, [faces[PERSON, "happy", 1, 0]] * 9 + fading + [faces[PERSON, "happy", 0, 0]] * 100)
+    assert views[-1].progress.decision.reason == "timed_out"
+
+
+def test_the_face_leaves(shipped, faces):
+    empty = Image.new("RGB", (360, 360), (150, 155, 160))
+    views = play(shipped, [faces[PERSON, "happy", 0, 0]] * 5 + [empty] * 30)
+    assert views[-1].progress.decision.reason == "face_lost"
+
+
+def test_a_second_face_enters(shipped, faces):
+    side_by_side = Image.new("RGB", (720, 360), (150, 155, 160))
+    side_by_side.paste(faces[PERSON, "happy", 0, 0], (0, 0))
+    alone = side_by_side.copy()
+    side_by_side.paste(faces[STRANGER, "happy", 0, 0], (360, 0))
+    views = play(shipped, [alone] * 5 + [side_by_side] * 30)
+    assert views[-1].progress.decision.reason == "several_faces"
 
 
 def test_a_frame_that_cannot_be_read_is_a_frame_without_a_face(shipped, faces):

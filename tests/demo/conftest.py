@@ -26,14 +26,6 @@ def server():
 
 
 @pytest.fixture(scope="package")
-def turning_server():
-    """Asks everybody to smile and then to turn to the left."""
-    arguments = ("--challenge", "happy", "turn_left", "--live-only", "--step-seconds", "15")
-    with Server(str(DEFAULT_MODEL), *arguments) as running:
-        yield running
-
-
-@pytest.fixture(scope="package")
 def drawing_server():
     """As people start it: the challenge is drawn, from a smile and both turns."""
     with Server(str(DEFAULT_MODEL), "--actions", "happy", "turn_left", "turn_right", "--live-only") as running:

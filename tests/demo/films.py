@@ -1,4 +1,7 @@
-"""Videos for Chromium to play as its webcam, made of pictures: never quite still, and no frame twice.
+"""Videos for Chromium to play as its webcam, made of pictures: never quite still.
+
+The page's own noise makes each frame differ from all others (NOISE in test_live_browser.py), so a scene is made of a
+few noisy frames that are repeated: making them takes longer than everything else in a test.
 
 A film is a list of scenes, (pictures side by side, seconds), one after the other; none at all is an empty room.
 """
@@ -14,7 +17,7 @@ from face_data.drawn import drawn_frame, drawn_photograph
 
 FRAMES_PER_SECOND = 30  # at which Chromium plays the file, in a loop
 SIZE = (640, 480)
-
+DIFFERENT_FRAMES = 30  # of a scene, which are repeated
 
 CHANGE_SECONDS = 1.5  # from one expression or pose to the next: some frames on the busiest machine
 CHANGES = 12  # pictures it is made of
@@ -59,11 +62,9 @@ def film(path: Path, scenes: Sequence[tuple[Sequence[Image.Image], float]], stil
         for photographs, seconds in scenes:
             side = min(SIZE[1], SIZE[0] // max(len(photographs), 1)) - 40
             faces = [face.convert("RGB").resize((side, side), Image.Resampling.LANCZOS) for face in photographs]
-            picture = b""
-            for number in range(round(seconds * FRAMES_PER_SECOND)):
-                if still and number:
-                    video.write(picture)
-                    continue
+            encoded = []
+            count = round(seconds * FRAMES_PER_SECOND)
+            for _ in range(min(count, 1 if still else DIFFERENT_FRAMES)):
                 frame = Image.new("RGB", SIZE, (150, 155, 160))
                 for place, face in enumerate(faces):
                     left = (SIZE[0] - side * len(faces)) // 2 + place * side
@@ -72,6 +73,7 @@ def film(path: Path, scenes: Sequence[tuple[Sequence[Image.Image], float]], stil
                 noisy = np.asarray(frame, np.float32) + noise[y : y + SIZE[1], x : x + SIZE[0], None]
                 data = io.BytesIO()
                 Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(data, "JPEG", quality=80)
-                picture = data.getvalue()
-                video.write(picture)
+                encoded.append(data.getvalue())
+            for number in range(count):
+                video.write(encoded[number % len(encoded)])
     return path

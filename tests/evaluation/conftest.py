@@ -120,9 +120,12 @@ def by_hand():
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
-    """Nothing a test computes is left in the user's cache, or found there by another test."""
-    monkeypatch.setenv("FACELIVENET_CACHE", str(tmp_path_factory.mktemp("cache")))
+def own_cache(tmp_path_factory, monkeypatch, common_folder):
+    """No embedding a test computes is found by another test; the exported networks are common to all."""
+    cache, graphs = tmp_path_factory.mktemp("cache"), common_folder / "cache" / "graphs"
+    graphs.mkdir(parents=True, exist_ok=True)
+    (cache / "graphs").symlink_to(graphs)
+    monkeypatch.setenv("FACELIVENET_CACHE", str(cache))
 
 
 @pytest.fixture

@@ -11,10 +11,12 @@ from skimage.measure import label, regionprops
 from authentication.authenticator import DEFAULT_MODEL, Authenticator
 from authentication.session import TURNS
 from authentication.session.turn import TURNED_PARALLAX, parallax, shape_of
-from evaluation.attacks import DRAWN, EXPRESSION, KINDS, PLAYED, TURN, Actor, Stage, _plain, attack_report, attacks_text
-from evaluation.looks import Look, Looks, between
-from evaluation.rendered_people import Person, Photograph, people_of
-from evaluation.renderings import FRAME, PRINT_HEIGHT, held, photograph_of, with_strip, with_warped_mouth
+from evaluation.attacks.actors import KINDS, Actor
+from evaluation.attacks.command import to_plain
+from evaluation.attacks.observations import FIELDS, Observation, ObservationCache, interpolate
+from evaluation.attacks.people import Person, Photograph, people_of
+from evaluation.attacks.renderings import FRAME, PRINT_HEIGHT, hold, photograph_of, with_strip, with_warped_mouth
+from evaluation.attacks.simulation import DRAWN, EXPRESSION, PLAYED, TURN, Stage, attack_report, attacks_text
 from evaluation.statistics.rates import InsufficientDataError
 from face_data.drawn import WELL_KNOWN, drawn_frame
 
@@ -23,20 +25,21 @@ SEEN = ["strip_skin", "warp_1.5", "flat", "bent", "swap", "stranger", "half"]
 
 
 @pytest.fixture(scope="module")
-def looks(tmp_path_factory) -> Looks:
-    return Looks(Authenticator.from_pretrained(DEFAULT_MODEL), "shipped", tmp_path_factory.mktemp("looks"))
+def observations(tmp_path_factory) -> ObservationCache:
+    authenticator = Authenticator.from_pretrained(DEFAULT_MODEL)
+    return ObservationCache(authenticator, "shipped", tmp_path_factory.mktemp("observations"))
 
 
-def photograph(looks, number: int, expression: str, yaw: float) -> Photograph:
+def photograph(observations, number: int, expression: str, yaw: float) -> Photograph:
     picture = drawn_frame(number, expression, 1.0, yaw, seed=1).resize((PRINT_HEIGHT, PRINT_HEIGHT))
-    return Photograph(picture, looks.authenticator.look(picture).landmarks.astype(np.float64))
+    return Photograph(picture, observations.authenticator.look(picture).landmarks.astype(np.float64))
 
 
 @pytest.fixture(scope="module")
-def people(looks) -> list[Person]:
+def people(observations) -> list[Person]:
     shown = [("neutral", 0), ("happy", 0), ("neutral", 32), ("neutral", 1)]
     rows = [
-        (f"drawn {number}", expression, photograph(looks, number, expression, yaw))
+        (f"drawn {number}", expression, photograph(observations, number, expression, yaw))
         for number in WELL_KNOWN[:2]
         for expression, yaw in shown
     ]
@@ -50,10 +53,12 @@ def test_people_have_what_attacks_are_rendered_from(people):
         assert shape_of(person.turned.landmarks)[2, 0] > shape_of(person.neutral.landmarks)[2, 0], "to its left"
 
 
-def test_attacks_fail_where_people_pass(looks, people):
-    config = looks.authenticator.config
+def test_attacks_fail_where_people_pass(observations, people):
+    config = observations.authenticator.config
     thresholds = config.similarity_threshold, config.expression_threshold
-    report = attack_report(people, looks, ACTIONS, *thresholds, kinds=[*SEEN, "replay", "replay_same", "fade_turned"])
+    report = attack_report(
+        people, observations, ACTIONS, *thresholds, kinds=[*SEEN, "replay", "replay_same", "fade_turned"]
+    )
     for kind in SEEN:
         for mode, part in report["kinds"][kind]["challenges"].items():
             assert part["accepted"].total == 2 and part["accepted"].hits == 0, (kind, mode, part["reasons"])
@@ -62,44 +67,41 @@ def test_attacks_fail_where_people_pass(looks, people):
     replay = report["kinds"]["replay"]["challenges"][DRAWN]["accepted"]
     assert replay.total == 20 and replay.value < 0.3, "one of 22 orders"
     assert report["kinds"]["replay_same"]["challenges"][DRAWN]["accepted"].total == 2
-    json.dumps(_plain(report), allow_nan=False)
+    json.dumps(to_plain(report), allow_nan=False)
     text = attacks_text(report)
     assert f"APCER {SEEN[0]}" in text and "BPCER" in text
 
 
-def test_looks_are_kept(looks, people, tmp_path):
-    again = Looks(looks.authenticator, "again", tmp_path)
-    picture, empty = held(people[0].neutral.image), Image.new("RGB", FRAME)
-    look = again.at(picture)
-    assert again.at(empty) is None
-    again.save()
-    kept = Looks(looks.authenticator, "again", tmp_path)
-    kept.authenticator.look, before = None, kept.authenticator.look  # nothing may be looked at again
-    try:
-        assert kept.at(empty) is None
-        for field in Looks.FIELDS:
-            assert np.allclose(getattr(kept.at(picture), field), getattr(look, field), atol=1e-3)
-        assert kept.at(picture).unusable == look.unusable
-    finally:
-        kept.authenticator.look = before
+def test_observations_are_cached(observations, people, tmp_path):
+    first = ObservationCache(observations.authenticator, "again", tmp_path)
+    picture, empty = hold(people[0].neutral.image), Image.new("RGB", FRAME)
+    observation = first.observe(picture)
+    assert first.observe(empty) is None
+    first.save()
+    again = ObservationCache(observations.authenticator, "again", tmp_path)
+    again.authenticator = None  # nothing may be judged again
+    assert again.observe(empty) is None
+    for field in FIELDS:
+        assert np.allclose(getattr(again.observe(picture), field), getattr(observation, field), atol=1e-3)
+    assert again.observe(picture).unusable == observation.unusable
 
 
-def test_between_two_looks(looks, people):
-    one, other = (looks.at(held(people[0].neutral.image, yaw)) for yaw in (0, 20))
-    middle = between(one, other, 0.5)
-    assert isinstance(middle, Look) and np.linalg.norm(middle.embedding) == pytest.approx(1)
-    assert between(one, other, 0) is one and between(one, other, 1) is other
-    assert sum(middle.probabilities(looks.names).values()) == pytest.approx(1)
+def test_observations_are_interpolated(observations, people):
+    start, end = (observations.observe(hold(people[0].neutral.image, yaw)) for yaw in (0, 20))
+    middle = interpolate(start, end, 0.5)
+    assert isinstance(middle, Observation) and np.linalg.norm(middle.embedding) == pytest.approx(1)
+    assert interpolate(start, end, 0) is start and interpolate(start, end, 1) is end
+    assert sum(middle.probabilities(observations.names).values()) == pytest.approx(1)
 
 
-def test_what_the_quality_gate_refuses_does_not_count(looks, people):
-    config = looks.authenticator.config
-    stage = Stage(looks, ("happy",), (config.similarity_threshold, config.expression_threshold), seed=0)
-    actor = Actor(people[0], people[1], looks, seed=0)
+def test_what_the_quality_gate_refuses_does_not_count(observations, people):
+    config = observations.authenticator.config
+    stage = Stage(observations, ("happy",), (config.similarity_threshold, config.expression_threshold), seed=0)
+    actor = Actor(people[0], people[1], observations)
     genuine = actor.genuine()
 
-    def refused(asked: str, since: float, number: int) -> Look:
-        return replace(genuine(asked, since, number), unusable="blurred")
+    def refused(action: str, seconds: float, number: int) -> Observation:
+        return replace(genuine(action, seconds, number), unusable="blurred")
 
     challenge = stage.challenge(EXPRESSION, ["happy"])
     assert stage.play(challenge, genuine, actor.front.embedding)[0] == "accepted"
@@ -115,14 +117,14 @@ def test_a_sheet_is_seen_by_a_pinhole_camera(bend):
         sheet[y - 2 : y + 3, x - 2 : x + 3] = 0
 
     def dots(yaw: float) -> np.ndarray:
-        dark = np.asarray(held(Image.fromarray(sheet), yaw, bend).convert("L")) < 90
+        dark = np.asarray(hold(Image.fromarray(sheet), yaw, bend).convert("L")) < 90
         centres = [part.centroid[::-1] for part in regionprops(label(dark)) if part.area > 4]
         rows = sorted(sorted(centres, key=lambda one: one[1])[:2]), sorted(centres, key=lambda one: one[1])[2:3]
         return np.array([*rows[0], *rows[1], *sorted(sorted(centres, key=lambda one: one[1])[3:])])
 
     amount = parallax(shape_of(dots(0)), shape_of(dots(30)))
     assert abs(amount) < 0.02 if bend == 0 else 0.02 < amount < TURNED_PARALLAX, amount
-    assert held(Image.fromarray(sheet)).size == FRAME
+    assert hold(Image.fromarray(sheet)).size == FRAME
 
 
 def test_renderings_change_the_mouth_and_nothing_above_it(people):
@@ -144,8 +146,8 @@ def test_a_corpus_s_face_gets_its_proportions_back():
     assert matrix @ (85, 27.5, 1) == pytest.approx([0, 0]) and matrix @ (215, 222.5, 1) == pytest.approx(image.size)
 
 
-def test_what_cannot_be_rendered_is_said(looks, people):
+def test_what_cannot_be_rendered_is_said(observations, people):
     with pytest.raises(InsufficientDataError, match="two people"):
-        attack_report(people[:1], looks, ACTIONS, 0.5, 0.5)
+        attack_report(people[:1], observations, ACTIONS, 0.5, 0.5)
     assert set(PLAYED) == set(KINDS)
-    assert Stage(looks, ACTIONS, (0.5, 0.5), 0).challenge(TURN, ["happy"]) is None
+    assert Stage(observations, ACTIONS, (0.5, 0.5), 0).challenge(TURN, ["happy"]) is None

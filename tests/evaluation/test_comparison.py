@@ -12,10 +12,10 @@ from evaluation.compare.seeds import first_of_each
 from evaluation.compare.text import comparison_text
 from evaluation.protocols.pairs import ScoredPairs, generated_pairs
 from evaluation.protocols.verification import decide_out_of_fold
-from evaluation.statistics.curves import best_threshold
 from evaluation.statistics.rates import to_json
 from evaluation.training_record import TrainingSummary, summarise_training
 from face_data.pairs import generate_pairs
+from face_data.thresholds import best_threshold
 
 PEOPLE, PHOTOGRAPHS = 24, 4
 BOTH = TrainingSummary(

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score, roc_curve
 
 from evaluation.statistics.classification import classification
-from evaluation.statistics.curves import WeightedRoc, accuracy, best_threshold, roc, tar_at_far, threshold_at_far
+from evaluation.statistics.curves import WeightedRoc, roc, tar_at_far, threshold_at_far
 from evaluation.statistics.intervals import (
     identity_bootstrap,
     identity_weights,
@@ -14,6 +14,7 @@ from evaluation.statistics.intervals import (
     weighted_share,
 )
 from evaluation.statistics.rates import Rate, rate, wilson
+from face_data.thresholds import accuracy, best_threshold
 
 SCORES = np.array([0.9, 0.8, 0.4, 0.7, 0.3, 0.2])
 SAME = np.array([True, True, True, False, False, False])

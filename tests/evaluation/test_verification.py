@@ -8,9 +8,9 @@ from evaluation.protocols.pairs import ScoredPairs, score_pairs
 from evaluation.protocols.sections import VerificationSection
 from evaluation.protocols.verification import single_fold, ten_folds
 from evaluation.report.text import section_text
-from evaluation.statistics.curves import best_threshold
 from evaluation.statistics.rates import wilson
 from face_data.pairs import Pair, lfw_pairs
+from face_data.thresholds import best_threshold
 
 
 def scored(folds, scores, same, first=None, second=None) -> ScoredPairs:

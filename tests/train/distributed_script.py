@@ -1,6 +1,8 @@
-"""What one process of several does in tests/train/test_distributed.py; alone it does the work of all of them.
+"""What each process of tests/train/test_distributed.py runs; a single process does the work of all of them.
 
-torchrun --nproc_per_node 2 distributed_script.py OUT '{"weighting": "dynamic"}' ACCUMULATION PRECISION
+torchrun --nproc_per_node 2 distributed_script.py OUT '{"a": [{"weighting": "dynamic"}, ACCUMULATION, PRECISION]}'
+
+Writes OUT/RANK.pt: case -> {"losses": of each step, "state": of the network afterwards}.
 """
 
 import json
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -20,55 +23,65 @@ from train.sampled_identities import SampledIdentities
 
 BATCH, STEPS = 16, 3
 
-out, settings, accumulation, precision = Path(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-torch.set_num_threads(1)
-torch.manual_seed(0)
-accelerator = Accelerator(
-    cpu=True, mixed_precision=precision, kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)]
-)
-model = FaceLiveNetModel(FaceLiveNetConfig(image_size=75, num_identities=12, dropout=0.0, **settings))
-for norm in model.modules():  # a batch's own statistics are each process's own
-    if isinstance(norm, nn.BatchNorm2d):
-        norm.momentum = 0.0
-freeze_what_is_not_trained(model)
-plain = model
-optimizer = torch.optim.AdamW([one for one in model.parameters() if one.requires_grad], lr=1e-3, weight_decay=0.0)
-model, optimizer = accelerator.prepare(model, optimizer)
-model.train()
-for norm in model.modules():
-    if isinstance(norm, nn.BatchNorm2d):
-        norm.eval()
-plain.identity_head.batches_per_step = accumulation
-sampled = (
-    SampledIdentities(plain.identity_head, optimizer.optimizer, seed=5) if "sampled_identities" in settings else None
-)
 
-generator = torch.Generator().manual_seed(1)
-world, rank = accelerator.num_processes, accelerator.process_index
-losses = []
-for step in range(STEPS):
-    faces = torch.randn(BATCH, 3, 75, 75, generator=generator)
-    people = torch.randint(0, 12, (BATCH,), generator=generator)
-    people[torch.randint(0, BATCH, (5,), generator=generator)] = IGNORE  # unevenly over the shares
-    expressions = torch.randint(0, 7, (BATCH,), generator=generator)
-    expressions[:3] = IGNORE
-    known = {"known_identities": (people != IGNORE).sum().item() / accumulation}
-    known["known_expressions"] = (expressions != IGNORE).sum().item() / accumulation
-    shares = torch.arange(BATCH).view(accumulation, world, -1)[:, rank]
-    if sampled:
-        sampled.draw(step, gather_from_processes(people[shares.flatten()]))
-    total = 0.0
-    for number, rows in enumerate(shares):
-        with accelerator.no_sync(model) if number < accumulation - 1 else nullcontext():
-            with accelerator.autocast():
-                output = model(faces[rows], people[rows], expressions[rows], **(known if accumulation > 1 else {}))
-            accelerator.backward(output.loss / accumulation)
-        total += output.loss.item() / accumulation
-    optimizer.step()
-    optimizer.zero_grad()
-    if sampled:
-        sampled.put_back()
-    losses.append({"loss": total, "weights": output.task_weights.tolist()})
-state = {name: value for name, value in plain.state_dict().items()}
-torch.save({"losses": losses, "state": state}, out / f"{world}_{accumulation}_{rank}.pt")
-accelerator.end_training()
+def train(settings: dict, accumulation: int, precision: str) -> dict:
+    """Three steps of a network with these settings, on this process's shares of the batches."""
+    AcceleratorState._reset_state()  # the precision of the case before
+    torch.manual_seed(0)
+    accelerator = Accelerator(
+        cpu=True, mixed_precision=precision, kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)]
+    )
+    model = FaceLiveNetModel(FaceLiveNetConfig(image_size=75, num_identities=12, dropout=0.0, **settings))
+    for norm in model.modules():  # a batch's own statistics are each process's own
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.momentum = 0.0
+    freeze_what_is_not_trained(model)
+    plain = model
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-3, weight_decay=0.0)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    model.train()
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.eval()
+    plain.identity_head.batches_per_step = accumulation
+    sampled = None
+    if "sampled_identities" in settings:
+        sampled = SampledIdentities(plain.identity_head, optimizer.optimizer, seed=5)
+
+    generator = torch.Generator().manual_seed(1)
+    world, rank = accelerator.num_processes, accelerator.process_index
+    losses = []
+    for step in range(STEPS):
+        faces = torch.randn(BATCH, 3, 75, 75, generator=generator)
+        people = torch.randint(0, 12, (BATCH,), generator=generator)
+        people[torch.randint(0, BATCH, (5,), generator=generator)] = IGNORE  # unevenly over the shares
+        expressions = torch.randint(0, 7, (BATCH,), generator=generator)
+        expressions[:3] = IGNORE
+        known = {"known_identities": (people != IGNORE).sum().item() / accumulation}
+        known["known_expressions"] = (expressions != IGNORE).sum().item() / accumulation
+        shares = torch.arange(BATCH).view(accumulation, world, -1)[:, rank]
+        if sampled:
+            sampled.draw(step, gather_from_processes(people[shares.flatten()]))
+        total = 0.0
+        for number, rows in enumerate(shares):
+            with accelerator.no_sync(model) if number < accumulation - 1 else nullcontext():
+                with accelerator.autocast():
+                    output = model(faces[rows], people[rows], expressions[rows], **(known if accumulation > 1 else {}))
+                accelerator.backward(output.loss / accumulation)
+            total += output.loss.item() / accumulation
+        optimizer.step()
+        optimizer.zero_grad()
+        if sampled:
+            sampled.put_back()
+        losses.append({"loss": total, "weights": output.task_weights.tolist()})
+    return {"losses": losses, "state": plain.state_dict()}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    out, cases = Path(sys.argv[1]), json.loads(sys.argv[2])
+    results = {name: train(*case) for name, case in cases.items()}
+    accelerator = Accelerator(cpu=True)
+    torch.save(results, out / f"{accelerator.process_index}.pt")
+    accelerator.end_training()

@@ -9,36 +9,52 @@ import pytest
 import torch
 
 SCRIPT = Path(__file__).with_name("distributed_script.py")
+CASES = {  # name -> settings of the network, batches that two processes accumulate, precision, tolerance of the loss
+    "dynamic": ({"weighting": "dynamic"}, 1, "no", 1e-5),
+    "bf16": ({"weighting": "dynamic"}, 1, "bf16", 1e-4),
+    "accumulated": (
+        {"weighting": "uncertainty", "expression_class_weights": [1, 2, 1, 0.5, 1, 1, 1]},
+        2,
+        "no",
+        1e-4,
+    ),
+    "sampled": (
+        {"weighting": "dynamic", "cosine_scale": 16, "cosine_margin": 0.2, "sampled_identities": 11},
+        1,
+        "no",
+        1e-5,
+    ),
+}
 
 
-def launch(out: Path, settings: dict, processes: int, accumulation: int, precision: str = "no") -> list[dict]:
-    """What each process came to."""
-    run = [sys.executable]
-    if processes > 1:
-        run += ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--standalone"]
-    run += [str(SCRIPT), str(out), json.dumps(settings), str(accumulation), precision]
-    done = subprocess.run(run, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [torch.load(out / f"{processes}_{accumulation}_{rank}.pt") for rank in range(processes)]
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> dict[int, list[dict]]:
+    """Number of processes -> for each process its results by case. All cases share a launch: importing costs most."""
+    results = {}
+    for processes in (1, 2):
+        out = tmp_path_factory.mktemp(f"processes_{processes}")
+        cases = {
+            name: [settings, accumulation if processes > 1 else 1, precision]
+            for name, (settings, accumulation, precision, _) in CASES.items()
+        }
+        run = [sys.executable]
+        if processes > 1:
+            run += ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--standalone"]
+        run += [str(SCRIPT), str(out), json.dumps(cases)]
+        done = subprocess.run(run, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr[-3000:]
+        results[processes] = [torch.load(out / f"{rank}.pt") for rank in range(processes)]
+    return results
 
 
-@pytest.mark.parametrize(
-    ("settings", "accumulation", "precision", "tolerance"),
-    [
-        ({"weighting": "dynamic"}, 1, "no", 1e-5),
-        ({"weighting": "dynamic"}, 1, "bf16", 1e-4),
-        ({"weighting": "uncertainty", "expression_class_weights": [1, 2, 1, 0.5, 1, 1, 1]}, 2, "no", 1e-4),
-        ({"weighting": "dynamic", "cosine_scale": 16, "cosine_margin": 0.2, "sampled_identities": 11}, 1, "no", 1e-5),
-    ],
-    ids=lambda value: str(value) if not isinstance(value, dict) else value["weighting"],
-)
-def test_two_processes_come_to_what_one_comes_to(tmp_path, settings, accumulation, precision, tolerance):
-    [alone] = launch(tmp_path, settings, 1, 1, precision)
-    together = launch(tmp_path, settings, 2, accumulation, precision)
-    for one in together:
-        assert one["losses"] == together[0]["losses"]  # bit by bit, w1 and w2 too
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_come_to_what_one_comes_to(results, case):
+    tolerance = CASES[case][-1]
+    alone, together = results[1][0][case], [result[case] for result in results[2]]
+    for process in together:
+        assert process["losses"] == together[0]["losses"]  # bit by bit, w1 and w2 too
         for name, value in together[0]["state"].items():
-            assert torch.equal(value, one["state"][name]), name
+            assert torch.equal(value, process["state"][name]), name
     for step, (expected, got) in enumerate(zip(alone["losses"], together[0]["losses"], strict=True)):
         # the first step is the same network; from the second on AdamW has made much of the last digit's difference
         assert got["loss"] == pytest.approx(expected["loss"], rel=tolerance if step == 0 else 100 * tolerance)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -41,9 +42,15 @@ def own_teacher(tmp_path_factory) -> Path:
     """A small network of ours, saved as a checkpoint."""
     folder = tmp_path_factory.mktemp("teacher") / "model"
     torch.manual_seed(0)
-    FaceLiveNetModel(FaceLiveNetConfig(image_size=75, repeats=(0, 0, 0))).save_pretrained(folder)
-    FaceLiveNetImageProcessor(size=75).save_pretrained(folder)
+    FaceLiveNetModel(FaceLiveNetConfig(image_size=64, trunk="test_resnet")).save_pretrained(folder)
+    FaceLiveNetImageProcessor(size=64).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def corpus(drawn_corpus, tmp_path_factory) -> Path:
+    """A copy of the drawn corpus, since a teacher's targets are kept in the corpus."""
+    return shutil.copytree(drawn_corpus, tmp_path_factory.mktemp("taught") / "drawn")
 
 
 @pytest.fixture(autouse=True)
@@ -113,12 +120,12 @@ def test_targets_are_standardised():
     torch.testing.assert_close(Standard.of(vectors)(torch.from_numpy(vectors)), torch.from_numpy(targets))
 
 
-def test_targets_are_computed_once_kept_and_mended(own_teacher, drawn_corpus):
+def test_targets_are_computed_once_kept_and_mended(own_teacher, corpus):
     teacher, accelerator = load_teacher(str(own_teacher)), Accelerator(cpu=True)
-    faces = TrainingFaces([f"{drawn_corpus}:train"], EXPRESSIONS, landmarks=True, composites=5)
+    faces = TrainingFaces([f"{corpus}:train"], EXPRESSIONS, landmarks=True, composites=5)
     faces.learn_from(teacher, accelerator)
     first = faces.targets
-    files = sorted((drawn_corpus / "teacher").glob("*.safetensors"))
+    files = sorted((corpus / "teacher").glob("*.safetensors"))
     assert files and first.shape == (len(faces.keys), 1792)
     asked: list[int] = []
     teacher.register_forward_pre_hook(lambda _, inputs: asked.append(len(inputs[0])))
@@ -135,9 +142,9 @@ def test_targets_are_computed_once_kept_and_mended(own_teacher, drawn_corpus):
     assert batch.landmarks.shape == (2, 5, 2) and ((batch.landmarks > 0) & (batch.landmarks < 1)).all()
 
 
-def test_drawn_people_have_targets_of_their_own(own_teacher, drawn_corpus):
+def test_drawn_people_have_targets_of_their_own(own_teacher, corpus):
     """A teacher of photographs finds them all alike."""
-    faces = TrainingFaces([f"{drawn_corpus}:train"], EXPRESSIONS)
+    faces = TrainingFaces([f"{corpus}:train"], EXPRESSIONS)
     faces.learn_from(load_teacher(str(own_teacher)), Accelerator(cpu=True))
     people = np.array([key.partition("/")[0] for key in faces.keys])
     products = faces.targets @ faces.targets.T
@@ -173,8 +180,12 @@ def arguments(corpus: Path, out: Path, teacher: Path, *more: str) -> list[str]:
         "1",
         "--tracker",
         "none",
+        "--network.trunk",
+        "test_resnet",
         "--network.repeats",
-        "[0, 0, 0]",
+        "[1, 1, 0]",
+        "--image_size",
+        "64",
         "--composites",
         "20",
         "--composite_share",
@@ -187,10 +198,10 @@ def arguments(corpus: Path, out: Path, teacher: Path, *more: str) -> list[str]:
     ]
 
 
-def test_a_run_that_learns_from_a_teacher_goes_on_after_kill_9_with_the_same_bits(own_teacher, drawn_corpus, tmp_path):
+def test_a_run_that_learns_from_a_teacher_goes_on_after_kill_9_with_the_same_bits(own_teacher, corpus, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert main(arguments(drawn_corpus, whole, own_teacher)) == 0
-    command = [sys.executable, "-m", "train", *arguments(drawn_corpus, killed, own_teacher)]
+    assert main(arguments(corpus, whole, own_teacher)) == 0
+    command = [sys.executable, "-m", "train", *arguments(corpus, killed, own_teacher)]
     run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
         deadline = time.monotonic() + 240
@@ -202,7 +213,7 @@ def test_a_run_that_learns_from_a_teacher_goes_on_after_kill_9_with_the_same_bit
         run.kill()
         run.communicate()
     AcceleratorState._reset_state(reset_partial_state=True)
-    assert main(arguments(drawn_corpus, killed, own_teacher)) == 0
+    assert main(arguments(corpus, killed, own_teacher)) == 0
     for name in ("last", "checkpoints/step-00000012"):
         one, other = (load_file(folder / name / "model.safetensors") for folder in (whole, killed))
         assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
@@ -213,16 +224,16 @@ def test_a_run_that_learns_from_a_teacher_goes_on_after_kill_9_with_the_same_bit
     assert all(row["teacher_loss"] > 0 and row["teacher_pairs_loss"] > 0 for row in rows)
 
 
-def test_several_processes_share_the_teachers_work(own_teacher, drawn_corpus, tmp_path):
-    for kept in (drawn_corpus / "teacher").glob("*"):
+def test_several_processes_share_the_teachers_work(own_teacher, corpus, tmp_path):
+    for kept in (corpus / "teacher").glob("*"):
         kept.unlink()
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     launch += ["-m", "train"]
-    settings = arguments(drawn_corpus, tmp_path / "two", own_teacher, "--steps", "2", "--save_every", "2")
+    settings = arguments(corpus, tmp_path / "two", own_teacher, "--steps", "2", "--save_every", "2")
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(launch + settings, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     record = json.loads((tmp_path / "two" / "training.json").read_text())
     assert record["processes"] == 2 and record["teacher"]["sha256"]
-    assert list((drawn_corpus / "teacher").glob("*.safetensors"))
+    assert list((corpus / "teacher").glob("*.safetensors"))

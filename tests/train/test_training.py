@@ -14,18 +14,22 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from datasets import Dataset
 from facenet_pytorch import InceptionResnetV1
 from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from face_data.table import FEATURES, load_corpus
 from modeling_facelivenet import FaceLiveNetModel
 from train.__main__ import main
 from train.batches import Batch
 from train.config import TrainingConfig
 from train.progress import LOGGED, Progress
 
-SMALL = ("--steps", "12", "--batch_size", "8", "--save_every", "3", "--validate_every", "6", "--log_every", "1")
+# A third of the paper's weights, and steps in a third of the time: where a test is not about the network.
+TINY = ("--network.trunk", "test_resnet", "--network.repeats", "[1, 1, 0]", "--image_size", "64")
+SMALL = (*TINY, "--steps", "12", "--batch_size", "8", "--save_every", "3", "--validate_every", "6", "--log_every", "1")
 PACE = ("images_per_second", "share_waiting_for_data")  # of log.jsonl, other in every run
 
 
@@ -44,6 +48,16 @@ def on_drawn_faces(corpus: Path, out: Path, *more: str, preset: str = "dynamic")
         f"{corpus}:valid",
         *more,
     ]
+
+
+def few_people(corpus: Path, out: Path, people: int = 4) -> Path:
+    """A corpus of the first people of another: so few that a tiny network learns them in 100 steps."""
+    names = {f"person_{number:04d}" for number in range(people)}
+    rows = [row for row in load_corpus(corpus, ["train"]).to_list() if row["identity"] in names]
+    out.mkdir(parents=True)
+    Dataset.from_list(rows, features=FEATURES).to_parquet(out / "part-00000.parquet")
+    shutil.copy(corpus / "corpus.json", out)
+    return out
 
 
 def log(out: Path) -> list[dict]:
@@ -80,7 +94,7 @@ def fresh_accelerator():
 @pytest.fixture(scope="module")
 def pretrained(drawn_corpus, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "pretrain"
-    assert main(on_drawn_faces(drawn_corpus, out, "--steps", "120", preset="pretrain")) == 0
+    assert main(on_drawn_faces(drawn_corpus, out, *TINY, "--steps", "120", preset="pretrain")) == 0
     return out
 
 
@@ -105,7 +119,7 @@ def test_pretraining_learns_people(pretrained):
 
 def test_identity_is_learnt_from_people_who_do_not_exist(drawn_corpus, tmp_path):
     """Streamed, with a sample of the people in each step, as the preset says."""
-    more = ("--steps", "60", "--network.sampled_identities", "32", "--tracker", "none", "--ema_decay", "0")
+    more = (*TINY, "--steps", "100", "--network.sampled_identities", "32", "--tracker", "none", "--ema_decay", "0")
     assert main(on_drawn_faces(drawn_corpus, tmp_path, *more, preset="synthetic_people")) == 0
     rows = log(tmp_path)
     assert sum(row["softmax_loss"] for row in rows[-10:]) < 0.7 * sum(row["softmax_loss"] for row in rows[:10])
@@ -125,11 +139,22 @@ STAGES = [
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_each_stage_learns_from_the_pretrained_network(stage, pretrained, drawn_corpus, tmp_path, capsys):
+    """Judged on the photographs it learns from; test_both_tasks_are_learnt_from_scratch judges people it never saw."""
+    few = few_people(drawn_corpus, tmp_path / "drawn")
     transfer = "false" if stage == "single_verification" else "true"
-    steps = "140" if stage == "dynamic" else "80"  # it gives expressions the least weight
-    more = ("--steps", steps, "--start_from", str(pretrained), "--transfer_branch", transfer, "--tracker", "none")
-    assert main(on_drawn_faces(drawn_corpus, tmp_path, *more, preset=stage)) == 0
-    rows, numbers = log(tmp_path), validation(tmp_path)
+    more = (*TINY, "--steps", "100", "--batch_size", "16", "--validate_every", "100", "--tracker", "none")
+    more += (
+        "--start_from",
+        str(pretrained),
+        "--transfer_branch",
+        transfer,
+        "--train",
+        str(few),
+        "--validation",
+        str(few),
+    )
+    assert main(on_drawn_faces(drawn_corpus, tmp_path / "run", *more, preset=stage)) == 0
+    rows, numbers = log(tmp_path / "run"), validation(tmp_path / "run")
     first, last = ({name: sum(row[name] for row in part) / 10 for name in rows[0]} for part in (rows[:10], rows[-10:]))
     with capsys.disabled():
         columns = ("verification_loss", "expression_loss", "w1", "w2")
@@ -137,13 +162,12 @@ def test_each_stage_learns_from_the_pretrained_network(stage, pretrained, drawn_
         shown = ("verification_accuracy", "verification_auc", "expression_accuracy")
         print("".join(f" {name} {numbers[name]:.3f}" for name in shown if name in numbers), end=" ")
     if stage != "single_expression":
-        assert numbers["verification_auc"] > 0.95  # which the pretrained network may have reached already
-    if stage in ("single_verification", "dynamic"):
+        assert numbers["verification_auc"] > 0.95
         assert last["verification_loss"] < first["verification_loss"]
     if stage != "single_verification":
         assert last["expression_loss"] < first["expression_loss"] - 0.1
         # chance is 1 in 7; equation 5 takes most weight from expressions here, because L1 is the smaller loss
-        assert numbers["expression_accuracy"] > (0.17 if stage == "dynamic" else 0.2)
+        assert numbers["expression_accuracy"] > (0.17 if stage == "dynamic" else 0.3)
     if stage in ("dynamic", "inverse_loss"):
         assert all(row["w1"] + row["w2"] == pytest.approx(1, abs=1e-3) for row in rows)
         assert abs(last["w1"] - first["w1"]) > 0.05  # the unit has learnt
@@ -151,7 +175,7 @@ def test_each_stage_learns_from_the_pretrained_network(stage, pretrained, drawn_
 
 @pytest.mark.parametrize("stage, w2", [("static_1_1", 1), ("static_1_2", 2), ("static_1_half", 0.5)])
 def test_static_weights_are_what_the_stage_is_called(stage, w2, drawn_corpus, tmp_path):
-    more = ("--steps", "2", "--batch_size", "8", "--validate_every", "2", "--tracker", "none")
+    more = (*TINY, "--steps", "2", "--batch_size", "8", "--validate_every", "2", "--tracker", "none")
     assert main(on_drawn_faces(drawn_corpus, tmp_path, *more, preset=stage)) == 0
     for row in log(tmp_path):
         assert row["loss"] == pytest.approx(row["verification_loss"] + w2 * row["expression_loss"], rel=1e-3)
@@ -165,7 +189,7 @@ def test_the_papers_own_stages_learn(drawn_corpus, tmp_path, capsys):
         out = tmp_path / preset
         arguments = on_drawn_faces(drawn_corpus, out, "--steps", str(steps), "--tracker", "none", *more, preset=preset)
         arguments[2] = "train/presets/paper_drawn.yaml"
-        arguments += ["--milestones", str(steps * 2 // 3), str(steps * 9 // 10), "--validate_every", str(steps)]
+        arguments += [*TINY, "--milestones", str(steps * 2 // 3), str(steps * 9 // 10), "--validate_every", str(steps)]
         assert main(arguments) == 0
         return log(out), validation(out)
 
@@ -346,7 +370,7 @@ def test_a_damaged_newest_checkpoint_costs_no_more_than_its_steps(drawn_corpus, 
 
 
 def test_a_run_without_a_whole_checkpoint_is_not_overwritten(drawn_corpus, tmp_path, capsys):
-    one_step = on_drawn_faces(drawn_corpus, tmp_path, "--steps", "1", "--batch_size", "8", "--tracker", "none")
+    one_step = on_drawn_faces(drawn_corpus, tmp_path, *TINY, "--steps", "1", "--batch_size", "8", "--tracker", "none")
     assert main(one_step) == 0
     (tmp_path / "checkpoints" / "step-00000001" / "model.safetensors").write_bytes(b"")
     assert main(one_step) == 2
@@ -354,7 +378,7 @@ def test_a_run_without_a_whole_checkpoint_is_not_overwritten(drawn_corpus, tmp_p
 
 
 def test_another_run_in_the_folder_is_refused(drawn_corpus, tmp_path, capsys):
-    one_step = ("--steps", "1", "--batch_size", "8", "--tracker", "none")
+    one_step = (*TINY, "--steps", "1", "--batch_size", "8", "--tracker", "none")
     assert main(on_drawn_faces(drawn_corpus, tmp_path, *one_step)) == 0
     assert main(on_drawn_faces(drawn_corpus, tmp_path, *one_step, "--learning_rate", "0.5")) == 2
     said = capsys.readouterr().err
@@ -365,7 +389,7 @@ def test_another_run_in_the_folder_is_refused(drawn_corpus, tmp_path, capsys):
 
 
 def test_a_run_older_than_a_setting_goes_on(drawn_corpus, tmp_path, capsys):
-    settings = ("--batch_size", "8", "--tracker", "none", "--save_every", "1", "--validate_every", "2")
+    settings = (*TINY, "--batch_size", "8", "--tracker", "none", "--save_every", "1", "--validate_every", "2")
     assert main(on_drawn_faces(drawn_corpus, tmp_path, *settings, "--steps", "2")) == 0
     file = tmp_path / "run.json"
     recorded = json.loads(file.read_text())
@@ -416,7 +440,7 @@ def test_two_processes_train_one_network(drawn_corpus, tmp_path, repository, str
     # accelerate's name for torchrun is --multi_gpu; --cpu true then has it use the CPUs
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    more = ("--steps", "4", "--batch_size", "8", "--validate_every", "4", "--mixed_precision", "no")
+    more = (*TINY, "--steps", "4", "--batch_size", "8", "--validate_every", "4", "--mixed_precision", "no")
     more += ("--streaming", streaming, "--identity_balance", "0", "--save_every", "2")
     more += ("--network.sampled_identities", "20")
     done = subprocess.run(

@@ -1,8 +1,9 @@
-"""What a camera sees of a photograph that somebody holds before it: turned, bent, covered, warped or exchanged.
+"""What a camera sees of a photograph that somebody holds before it: turned, bent, covered or warped.
 
-Everything here is geometry on one picture, so an attack can be rendered from any photograph, drawn or real. The picture
-is a sheet whose vertical lines stay straight; it is flat or bent around a vertical axis, turned about that axis, and
-seen by a pinhole camera. Lengths on the sheet are in units of its width.
+Everything here is geometry on a single picture, so an attack can be rendered from any photograph, drawn or real. The
+picture is a sheet whose vertical lines stay straight; it is flat or bent around a vertical axis, turned about that
+axis, and seen by a pinhole camera. Lengths on the sheet are in units of its width. Used by `actors`; next:
+`observations`.
 """
 
 import numpy as np
@@ -35,7 +36,7 @@ def photograph_of(crop: np.ndarray, box: np.ndarray, margin: float) -> tuple[Ima
     return Image.fromarray(crop).resize(size, Image.Resampling.BICUBIC), matrix
 
 
-def held(photograph: Image.Image, yaw: float = 0.0, bend: float = 0.0, tilt: float = 0.0) -> Image.Image:
+def hold(photograph: Image.Image, yaw: float = 0.0, bend: float = 0.0, tilt: float = 0.0) -> Image.Image:
     """The sheet before the camera.
 
     Args:

@@ -1,0 +1,57 @@
+"""What `python -m evaluation.attacks` does once its arguments are read: simulates, prints tables, writes attacks.json.
+
+Next: `simulation`.
+"""
+
+import argparse
+import hashlib
+import inspect
+import json
+from pathlib import Path
+
+from authentication.authenticator import Authenticator
+from authentication.session import upper_face
+from evaluation.attacks.observations import ObservationCache
+from evaluation.attacks.people import people_in
+from evaluation.attacks.simulation import attack_report, attacks_text
+from evaluation.statistics.rates import Rate, to_json
+from face_data.table import load_corpus, read_summary, split_corpus
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Raises OSError or ValueError, naming the file or value and the cause."""
+    authenticator = Authenticator.from_pretrained(arguments.model)
+    config = authenticator.config
+    if config.similarity_threshold is None:
+        raise ValueError(f"{arguments.model} has no similarity_threshold: run `python -m evaluation calibrate` first")
+    observations = ObservationCache(authenticator, _cache_name(authenticator), arguments.cache)
+    actions = arguments.actions or authenticator.actions
+    reports = {}
+    for data in arguments.data:
+        folder, splits = split_corpus(data)
+        options = read_summary(folder).get("options", {}) if Path(folder).is_dir() else {}
+        margin = options.get("margin", authenticator.processor.margin)
+        people = people_in(load_corpus(folder, splits), margin, arguments.people)
+        thresholds = config.similarity_threshold, config.expression_threshold
+        reports[data] = attack_report(people, observations, actions, *thresholds, seed=arguments.seed)
+        observations.save()
+        print(f"{data}\n{attacks_text(reports[data])}", flush=True)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    path = arguments.out / "attacks.json"
+    content = {"model": arguments.model, "revision": authenticator.revision, "corpora": to_plain(reports)}
+    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    print(path)
+
+
+def _cache_name(authenticator: Authenticator) -> str:
+    """Of the weights, the code and the quality gate on which observations depend."""
+    code = b"".join(Path(inspect.getfile(part)).read_bytes() for part in (upper_face, type(authenticator.processor)))
+    gate = json.dumps(authenticator.config.quality, sort_keys=True).encode()
+    return f"{authenticator.revision}_{hashlib.sha256(code + gate).hexdigest()[:8]}"
+
+
+def to_plain(value):
+    """A report as JSON content: nested dictionaries with their rates converted."""
+    if isinstance(value, Rate):
+        return to_json(value)
+    return {name: to_plain(part) for name, part in value.items()} if isinstance(value, dict) else value

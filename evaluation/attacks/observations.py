@@ -1,0 +1,102 @@
+"""What the detector and the network say of rendered pictures, cached on disk so that each picture is judged once.
+
+An `Observation` holds everything of a frame that a session is shown, before the frame is judged. Observations can be
+interpolated, as the frames of a film lie between its pictures. Used by `actors`; next: `simulation`.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from authentication.authenticator import Authenticator
+from authentication.session import upper_face
+
+FIELDS = ("embedding", "logits", "landmarks", "upper_face")
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A single face in a picture.
+
+    embedding: (d,). logits: (expressions,) log probabilities. landmarks: (5, 2) pixels. upper_face: of
+    `authentication.session.upper_face`. unusable: why the quality gate refuses the face (`Evidence`), or None.
+    """
+
+    embedding: np.ndarray
+    logits: np.ndarray
+    landmarks: np.ndarray
+    upper_face: np.ndarray
+    unusable: str | None = None
+
+    def probabilities(self, names: tuple[str, ...]) -> dict[str, float]:
+        """Expression -> probability; names in the order of the logits."""
+        values = np.exp(self.logits - np.logaddexp.reduce(self.logits))
+        return dict(zip(names, values.tolist(), strict=True))
+
+
+def interpolate(start: Observation, end: Observation, share: float) -> Observation:
+    """The observation at this share, 0 to 1, of the way from start to end; usable where the nearer one is."""
+    if share <= 0:
+        return start
+    if share >= 1:
+        return end
+    mixed = {name: (1 - share) * getattr(start, name) + share * getattr(end, name) for name in FIELDS}
+    length = (1 - share) * np.linalg.norm(start.embedding) + share * np.linalg.norm(end.embedding)
+    mixed["embedding"] = mixed["embedding"] * (length / np.linalg.norm(mixed["embedding"]))
+    return Observation(**mixed, unusable=(start if share < 0.5 else end).unusable)
+
+
+class ObservationCache:
+    """Observations of pictures by their content.
+
+    Args:
+        name: of the weights and the code that the observations depend on.
+        folder: where the cache is kept, a file for each name; None keeps it in memory alone.
+    """
+
+    def __init__(self, authenticator: Authenticator, name: str, folder: Path | None):
+        self.authenticator = authenticator
+        self.names = tuple(authenticator.config.expressions)
+        self._path = folder / f"observations_{name}.npz" if folder else None
+        self._cached: dict[str, Observation | None] = {}
+        self._unsaved = 0
+        if self._path and self._path.is_file():
+            with np.load(self._path) as file:
+                stored = [file[field] for field in FIELDS]
+                for row, (key, unusable) in enumerate(zip(file["keys"], file["unusable"], strict=True)):
+                    values = [column[row].astype(np.float32) for column in stored]
+                    found = np.isfinite(values[0]).all()
+                    self._cached[str(key)] = Observation(*values, unusable=str(unusable) or None) if found else None
+
+    def observe(self, picture: Image.Image) -> Observation | None:
+        """None where the picture does not show exactly one face."""
+        key = hashlib.blake2b(picture.tobytes(), digest_size=12).hexdigest()
+        if key not in self._cached:
+            evidence = self.authenticator.look(picture)
+            self._unsaved += 1
+            self._cached[key] = None
+            if evidence is not None and evidence.face_count == 1:
+                logits = np.log([max(evidence.expression_probabilities[name], 1e-9) for name in self.names])
+                landmarks = evidence.landmarks.astype(np.float64)
+                upper = upper_face(picture, evidence.landmarks)
+                self._cached[key] = Observation(evidence.embedding, logits, landmarks, upper, evidence.unusable)
+        return self._cached[key]
+
+    def save(self) -> None:
+        """Write the cache if it has grown; readable by its owner alone, because it holds embeddings of people."""
+        if not self._path or not self._unsaved:
+            return
+        example = next((observation for observation in self._cached.values() if observation is not None), None)
+        if example is None:
+            return
+        absent = Observation(*(np.full_like(getattr(example, field), np.nan, dtype=np.float32) for field in FIELDS))
+        rows = [observation or absent for observation in self._cached.values()]
+        arrays = {field: np.stack([getattr(row, field) for row in rows]).astype(np.float32) for field in FIELDS}
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.touch(mode=0o600)
+        unusable = np.array([row.unusable or "" for row in rows])
+        np.savez(self._path, keys=np.array(list(self._cached)), unusable=unusable, **arrays)
+        self._unsaved = 0
