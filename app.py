@@ -6,8 +6,6 @@ The page is in `demo/`; what it shows is decided in `authentication/`.
 """
 
 import argparse
-import contextlib
-import ctypes
 import ipaddress
 import logging
 import math
@@ -30,7 +28,7 @@ from transformers.utils import logging as transformers_logging
 from authentication.authenticator import Authenticator
 from authentication.session import TURNS
 from authentication.template_store import TemplateStoreError
-from demo import connections, gradio_page, live, model, offline, words, zero_gpu
+from demo import connections, gradio_page, live, model, offline, priorities, words, zero_gpu
 from demo.enrolled import Enrolled
 from demo.examples import REFERENCE, draw_examples
 from demo.gate import SPACES_FRAMES
@@ -63,12 +61,6 @@ def build(live_tab: live.Live, offline_tabs: offline.Offline | None, model_name:
     return page
 
 
-def keep_memory_flat() -> None:
-    """glibc gives each thread a memory arena of its own: they fragment and memory grows, so two are allowed."""
-    with contextlib.suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL("libc.so.6").mallopt(-8, 2)  # M_ARENA_MAX
-
-
 def complaint(arguments: argparse.Namespace, authenticator: Authenticator) -> str | None:
     """Why this model cannot serve these arguments."""
     config = authenticator.config
@@ -95,7 +87,7 @@ def complaint(arguments: argparse.Namespace, authenticator: Authenticator) -> st
 
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
-    keep_memory_flat()
+    priorities.set_up_process()
     connections.allow_connections()
     logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", level=logging.WARNING)
     for name in ("authentication", "demo"):
@@ -123,7 +115,9 @@ def main(argv: list[str] | None = None) -> int:
         arguments.operator,
         enrolled,
     )
-    offline_tabs = None if arguments.live_only or enrolled else offline.Offline(authenticator, arguments.operator)
+    offline_tabs = (
+        None if arguments.live_only or enrolled else offline.Offline(authenticator, live_tab.frames, arguments.operator)
+    )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # after the server has ended: all is deleted then as well
     uploads = Uploads(os.environ.get("GRADIO_TEMP_DIR"))
     try:

@@ -7,6 +7,7 @@ from threading import Event
 import av
 from PIL import Image
 
+from demo.priorities import LiveFrames
 from image_processing_facelivenet import UnreadableImageError, load_image
 
 MOST_PHOTOGRAPH_PIXELS = 13_000_000  # 4032 x 3024 is what most phones give
@@ -15,14 +16,17 @@ MOST_CLIP_PIXELS = 4_000_000_000  # of all its frames together: 64 seconds of 19
 MOST_CLIP_FRAMES = 4000
 
 
-def photograph_reader(left: Event) -> Callable[[Path], Image.Image]:
+def photograph_reader(left: Event, frames: LiveFrames) -> Callable[[Path], Image.Image]:
     """`load_image` for uploaded photographs, as long as somebody waits for them.
 
-    left: set when the visitor has left; then the next one is an UnreadableImageError.
+    Args:
+        left: set when the visitor has left; then the next one is an UnreadableImageError.
+        frames: those of live attempts, which go first.
     """
 
     def read(path: Path) -> Image.Image:
         _check(path, left)
+        frames.let_pass()
         return load_image(path, max_pixels=MOST_PHOTOGRAPH_PIXELS)
 
     return read
@@ -49,13 +53,18 @@ def check_clip(path: Path) -> None:
         return  # broken off: judged as far as it goes, or refused by the reader
 
 
-def clip_budget(path: Path, left: Event) -> Callable[[int], None]:
-    """To be called with the pixels of every decoded frame: those may be more than the clip's header says."""
+def clip_budget(path: Path, left: Event, frames: LiveFrames) -> Callable[[int], None]:
+    """To be called with the pixels of every decoded frame: those may be more than the clip's header says.
+
+    Args:
+        left, frames: see `photograph_reader`.
+    """
     spent = 0
 
     def count(pixels: int) -> None:
         nonlocal spent
         _check(path, left)
+        frames.let_pass()
         spent += pixels
         if pixels > MOST_FRAME_PIXELS or spent > MOST_CLIP_PIXELS:
             raise UnreadableImageError(f"{path}: too long or too large a clip; a few seconds are enough")

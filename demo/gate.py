@@ -22,6 +22,8 @@ from demo.visitors import BusyError, OpenRequests
 
 SLOW_SECONDS = 10.0  # for the first bytes of a body
 LEAST_BYTES_A_SECOND = 10_000  # of a body, from then on: less than any mobile network
+MOST_BYTES_A_SECOND = 8_000_000  # of a body, after the first AT_ONCE_BYTES: reading it must not keep frames waiting
+AT_ONCE_BYTES = 3_000_000
 LOCAL_NAMES = ("localhost", "localhost.localdomain")
 SPACES_FRAMES = "https://huggingface.co https://*.huggingface.co https://*.hf.space"
 
@@ -152,6 +154,9 @@ class Gate:
             read += len(message.get("body", b""))
             if read > most:
                 raise HTTPException(413, f"more than {most} bytes", {"Connection": "close"})
+            early = began + (read - AT_ONCE_BYTES) / MOST_BYTES_A_SECOND - anyio.current_time()
+            if early > 0 and not whole:
+                await anyio.sleep(early)
             return message
 
         await self.app(scope, counted, send)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import fastapi
 import gradio as gr
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from demo import words
 from demo.gate import Route
@@ -21,6 +23,10 @@ ROUTES = (
     Route(("GET", "HEAD"), r"/(config|theme\.css|favicon\.ico|robots\.txt|manifest\.json)", each=64),
     Route(("GET", "HEAD"), r"/(assets|static)/(?:[\w@+-][\w.@+-]*/)*[\w@+-][\w.@+-]*", each=256),
 )
+
+RENDERED = ("/", "/config")  # by Gradio, anew for each request: tens of milliseconds, in which no frame is taken on
+RENDERED_FROM = ("host", "x-forwarded-host", "x-forwarded-proto", "accept-encoding")  # and from nothing else
+MOST_RENDERED = 32
 
 
 def before_building(folder: Path) -> None:
@@ -57,6 +63,38 @@ def mount(app: fastapi.FastAPI, page: gr.Blocks, root: str, style: Path, script:
         show_error=False,
         i18n=gr.I18n(en={"common.webcam": words.FROM_CAMERA}),  # Gradio's own dictionaries lack it
     )
+
+
+class RenderedPage:
+    """ASGI middleware that keeps what Gradio has rendered: the page is the same for everybody.
+
+    It holds the address under which it was asked for: there is a copy for each of the last MOST_RENDERED addresses.
+    """
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+        self._kept: dict[tuple, list[Message]] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "GET" or scope["path"] not in RENDERED:
+            return await self.app(scope, receive, send)
+        headers = Headers(scope=scope)
+        key = (scope["path"], scope["scheme"], *(headers.get(name) for name in RENDERED_FROM))
+        messages = self._kept.get(key)
+        if messages is None:
+            messages = []
+
+            async def keep(message: Message) -> None:
+                messages.append(message)
+
+            await self.app(scope, receive, keep)
+            if messages and messages[0].get("status") == 200:
+                if len(self._kept) >= MOST_RENDERED:
+                    del self._kept[next(iter(self._kept))]
+                self._kept[key] = messages
+        for message in messages:
+            # the headers are the gate's to add to
+            await send(message | ({"headers": list(message["headers"])} if "headers" in message else {}))
 
 
 def file_value(path: str | Path) -> dict:

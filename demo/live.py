@@ -22,6 +22,7 @@ from authentication.template import Template
 from demo import pictures, words
 from demo.bounded import photograph_reader
 from demo.enrolled import Enrolled
+from demo.priorities import LiveFrames
 from demo.uploads import UPLOAD_SECONDS
 
 FRAME_SECONDS = 0.1  # between the frames the browser sends, if the server keeps up
@@ -54,6 +55,7 @@ class Live:
         self.step_seconds = step_seconds
         self.operator = operator
         self.enrolled = enrolled
+        self.frames = LiveFrames()
         self.sessions = SessionRegistry()
         self.limiter = AttemptLimiter(authenticator.config.similarity_threshold)
 
@@ -98,7 +100,8 @@ class Live:
     def on_frame(self, frame: bytes, token: str) -> list:
         """Judge one frame: the token, instruction, steps, overlay, the operator's numbers, and the timeline."""
         try:
-            view = self.sessions.observe(token, frame)
+            with self.frames.judging():
+                view = self.sessions.observe(token, frame)
         except UnknownSessionError:
             return self.over()
         progress, decision = view.progress, view.progress.decision
@@ -125,7 +128,7 @@ class Live:
     def _examine(self, photographs: list[Path], left: Event) -> tuple[Template | None, str]:
         if len(photographs) > MOST_REFERENCES:
             return None, _note("bad", words.TOO_MANY_REFERENCES.format(most=MOST_REFERENCES))
-        template, references = examine(self.authenticator, photographs, photograph_reader(left))
+        template, references = examine(self.authenticator, photographs, photograph_reader(left, self.frames))
         return template, "".join(map(_about, references))
 
     def _numbers(self, view: View) -> str:

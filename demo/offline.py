@@ -17,15 +17,22 @@ from authentication.template import Template
 from authentication.video import is_clip
 from demo import gradio_page, pictures, words
 from demo.bounded import check_clip, clip_budget, photograph_reader
+from demo.priorities import LiveFrames
 from image_processing_facelivenet import UnreadableImageError
 from pipeline_facelivenet import FRAMES_TO_HOLD, Decision
 
 
 class Offline:
-    """The handlers of both tabs. operator: show scores."""
+    """The handlers of both tabs.
 
-    def __init__(self, authenticator: Authenticator, operator: bool = False):
+    Args:
+        frames: those of live attempts, which go first.
+        operator: show scores.
+    """
+
+    def __init__(self, authenticator: Authenticator, frames: LiveFrames, operator: bool = False):
         self.authenticator = authenticator
+        self.frames = frames
         self.operator = operator
 
     def on_clip(self, reference: Path | None, clip: Path | None, expression: str, left: Event) -> list[str]:
@@ -40,7 +47,7 @@ class Offline:
         try:
             if is_clip(clip):
                 check_clip(clip)
-            budget = clip_budget(clip, left)
+            budget = clip_budget(clip, left, self.frames)
             frames = list(judge_frames(self.authenticator, template, str(clip), expression, budget))
         except (UnreadableImageError, OSError) as error:
             return [_problem(str(error).replace(str(clip), clip.name)), ""]
@@ -71,7 +78,7 @@ class Offline:
         try:
             if is_clip(probe):
                 return [_problem(words.PROBE_IS_CLIP), ""]
-            picture = photograph_reader(left)(probe)
+            picture = photograph_reader(left, self.frames)(probe)
         except (UnreadableImageError, OSError) as error:
             return [_problem(str(error).replace(str(probe), probe.name)), ""]
         evidence = self.authenticator.look(picture)
@@ -83,7 +90,7 @@ class Offline:
         """The template, or what is wrong with the photograph; and its aligned face."""
         if not reference:
             return None, words.NO_REFERENCE, None
-        template, (about,) = examine(self.authenticator, [reference], photograph_reader(left))
+        template, (about,) = examine(self.authenticator, [reference], photograph_reader(left, self.frames))
         problem = words.PROBLEMS[about.problem].format(cause=about.cause) if about.problem else ""
         return template, problem, about.face
 

@@ -85,7 +85,8 @@ class Application:
     def build(self, root: str, hosts: Sequence[str], framed_by: str) -> fastapi.FastAPI:
         """The application with its gate, and without a page."""
         gate = Middleware(Gate, routes=ROUTES, root=root, hosts=hosts, framed_by=framed_by)
-        app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None, middleware=[gate])
+        middleware = [gate, Middleware(gradio_page.RenderedPage)]
+        app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None, middleware=middleware)
         posts = {"reference": self.reference, "start": self.start, "frame": self.frame, "given": self.given}
         if self.offline:
             posts |= {"clip": self.clip, "pair": self.pair}

@@ -1,13 +1,31 @@
-"""The gate in a server that is told to end."""
+"""The gate in a server of its own."""
 
 import asyncio
+import contextlib
 import socket
 import threading
+import time
+from collections.abc import Iterator
 
 import httpx
 import uvicorn
 
+from demo import gate as limits
 from demo.gate import Gate, Route
+
+
+@contextlib.contextmanager
+def running(gate: Gate) -> Iterator[tuple[uvicorn.Server, str]]:
+    """The server and its address, until the server ends."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(gate, log_config=None, timeout_graceful_shutdown=1, lifespan="off"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    try:
+        yield server, f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(50)
 
 
 def test_the_end_of_the_server_is_no_error_for_who_waits(caplog):
@@ -18,15 +36,29 @@ def test_the_end_of_the_server_is_no_error_for_who_waits(caplog):
         asked.set()
         await asyncio.sleep(60)
 
-    listening = socket.create_server(("127.0.0.1", 0))
-    gate = Gate(takes_long, [Route(("GET",), "/x")])
-    server = uvicorn.Server(uvicorn.Config(gate, log_config=None, timeout_graceful_shutdown=1, lifespan="off"))
-    running = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    running.start()
-    ends = threading.Thread(target=lambda: (asked.wait(30), setattr(server, "should_exit", True)))
-    ends.start()
-    answer = httpx.get(f"http://127.0.0.1:{listening.getsockname()[1]}/x", timeout=50)
-    for thread in (ends, running):
-        thread.join(50)
+    with running(Gate(takes_long, [Route(("GET",), "/x")])) as (server, address):
+        ends = threading.Thread(target=lambda: (asked.wait(30), setattr(server, "should_exit", True)))
+        ends.start()
+        answer = httpx.get(f"{address}/x", timeout=50)
+        ends.join(50)
     assert answer.status_code == 503
     assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_a_body_is_read_no_faster_than_allowed(monkeypatch):
+    """So that uploads leave the server time for everybody's frames. All of it arrives."""
+    monkeypatch.setattr(limits, "AT_ONCE_BYTES", 1_000_000)
+    monkeypatch.setattr(limits, "MOST_BYTES_A_SECOND", 10_000_000)
+
+    async def count(scope, receive, send):
+        read, more = 0, True
+        while more:
+            message = await receive()
+            read, more = read + len(message["body"]), message.get("more_body", False)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": str(read).encode()})
+
+    with running(Gate(count, [Route(("POST",), "/x", body=8_000_000)])) as (_, address):
+        began = time.monotonic()
+        assert httpx.post(f"{address}/x", content=bytes(8_000_000), timeout=50).text == "8000000"
+        assert time.monotonic() - began > 0.6

@@ -14,6 +14,7 @@ from authentication.authenticator import DEFAULT_MODEL
 from authentication.session import TURNS
 from demo import model, offline, pictures, words
 from demo.examples import draw_examples
+from demo.priorities import LiveFrames
 
 HERE = Event()  # of a visitor who has not left
 
@@ -30,7 +31,7 @@ def examples(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tab(shipped):
-    return offline.Offline(shipped)
+    return offline.Offline(shipped, LiveFrames())
 
 
 def test_clips(tab, examples):
@@ -50,7 +51,7 @@ def test_pairs(tab, shipped, examples):
     same, neutral, stranger = (row for _, row in outcomes)
     assert same.count("<img") == 2 and words.SAME in same and words.ACCEPTED in same
     assert words.SHOWN["neutral"] in neutral and words.NOT_SAME in stranger
-    operator = offline.Offline(shipped, operator=True)
+    operator = offline.Offline(shipped, LiveFrames(), operator=True)
     assert "threshold" in operator.on_pair(*given(examples[1][0]), HERE)[0]
 
 
