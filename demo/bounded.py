@@ -1,4 +1,8 @@
-"""What strangers upload, read within limits: photographs of any camera, clips whose work is known before it is done."""
+"""Reads uploaded photographs and clips within limits on their pixels and frames.
+
+A clip's frames are counted before any is decoded. Called by the handlers of `live` and `offline`; the limits on the
+uploaded bytes are in `uploads` and `gate`.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +20,10 @@ MOST_CLIP_FRAMES = 4000
 
 
 def photograph_reader(left: Event) -> Callable[[Path], Image.Image]:
-    """`load_image` for uploaded photographs, as long as somebody waits for them.
+    """`load_image` for uploaded photographs, with a limit on their pixels.
 
-    left: set when the visitor has left; then the next one is an UnreadableImageError.
+    Args:
+        left: set when the visitor has left; from then on every photograph raises UnreadableImageError.
     """
 
     def read(path: Path) -> Image.Image:
@@ -50,7 +55,10 @@ def check_clip(path: Path) -> None:
 
 
 def clip_budget(path: Path, left: Event) -> Callable[[int], None]:
-    """To be called with the pixels of every decoded frame: those may be more than the clip's header says."""
+    """A function to call with the pixels of every decoded frame, which may be more than the clip's header says.
+
+    It raises UnreadableImageError over the limits, or when the visitor has left.
+    """
     spent = 0
 
     def count(pixels: int) -> None:
@@ -65,4 +73,4 @@ def clip_budget(path: Path, left: Event) -> Callable[[int], None]:
 
 def _check(path: Path, left: Event) -> None:
     if left.is_set():
-        raise UnreadableImageError(f"{path}: nobody waits for it any more")
+        raise UnreadableImageError(f"{path}: the visitor has left")
