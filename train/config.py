@@ -1,4 +1,7 @@
-"""One training run: a typed config, read from YAML and overridden on the command line."""
+"""The settings of a training run: a typed config, read from YAML presets and overridden on the command line.
+
+Called by `__main__`; every other module of the room takes the config. Next: `loop`.
+"""
 
 import argparse
 import difflib
@@ -18,7 +21,7 @@ SCIENTIFIC = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 OPTIMIZERS = ("rmsprop", "adamw", "sgd")
 SCHEDULES = ("steps", "cosine")
 
-# What a run that goes on may change: neither what is learnt nor in which order.
+# Settings that may change when a run is resumed: they do not affect what is learnt.
 FREE_TO_CHANGE = {
     "out",
     "resume",

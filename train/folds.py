@@ -2,7 +2,8 @@
 
     accelerate launch -m train --config train/presets/dynamic.yaml --train corpora/ckplus --fold all
 
-Every fold is tested once, by a network that was trained on eight others and chosen on the one that remains.
+Every fold is tested once, by a network that was trained on eight others and validated on the remaining one. Called by
+`command`; each fold is a run of `loop`.
 """
 
 import json

@@ -1,4 +1,7 @@
-"""One stage of training from beginning to end: data, network, optimiser, then step after step."""
+"""A stage of training from beginning to end: data, network, optimiser, then the steps with validation and saving.
+
+Called by `command` and `folds`. Next: `batches`, `validation`, `checkpoint`.
+"""
 
 import contextlib
 import hashlib
@@ -275,9 +278,9 @@ def test(config: TrainingConfig, corpora: list[str]) -> dict[str, float]:
 def present(
     batch: Batch, config: TrainingConfig, teacher: Teacher | None, standard: Standard | None, accelerator: Accelerator
 ) -> Batch:
-    """The batch as it is learnt from, before augmentation: some faces mixed, some covered, warped, cut or turned, and
+    """The batch with mixtures and deceptions, before augmentation.
 
-    the teacher's vectors of what it has not seen before: composites and mixtures.
+    A teacher gives its vectors here for images that it has not seen before: composites and mixtures.
     """
     faces, landmarks, identity, expression = batch.faces, batch.landmarks, batch.identity, batch.expression
     targets = batch.targets

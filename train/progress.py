@@ -1,4 +1,7 @@
-"""Where a run stands and what it reports: step, clock, log.jsonl, validations."""
+"""The progress of a run: its step and clock, log.jsonl, and the numbers of validations.
+
+Kept by `loop`, saved with every training state. Next: `record`.
+"""
 
 import json
 import math

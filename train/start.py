@@ -1,4 +1,7 @@
-"""Where a stage starts from: an earlier checkpoint of ours, the Hub's, or published Inception-ResNet-v1 weights."""
+"""The weights a stage starts from: an earlier checkpoint, one on the Hub, or published Inception-ResNet-v1 weights.
+
+Called by `loop`.
+"""
 
 from pathlib import Path
 
