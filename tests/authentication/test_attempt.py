@@ -38,9 +38,9 @@ def film(faces, person=PERSON, smiling=9) -> list:
     return [faces[person, "happy", 0, 0]] * 5 + growing + [faces[person, "happy", 1, 0]] * smiling
 
 
-def play(shipped, scenes, accepted=None, actions=("happy",)) -> list:
+def play(shipped, scenes, accepted=None, actions=("happy",), reference=None) -> list:
     """The views of an attempt at these frames, which come STEP seconds apart, until it is decided."""
-    template = shipped.template([drawn_photograph(PERSON, "neutral", 0, seed=0)])
+    template = shipped.template([reference or drawn_photograph(PERSON, "neutral", 0, seed=0)])
     session = ChallengeSession(Challenge(actions, (0.0,) * len(actions)))
     attempt = Attempt(shipped, template, session, accepted or (lambda: None))
     rng = np.random.default_rng(0)
@@ -118,6 +118,29 @@ def test_a_film_of_a_man_who_begins_to_smile(shipped, real_data):
         if attempt.observe(picture, seconds).progress.decision:
             break
     assert session.decision is not None and session.decision.accepted
+
+
+@pytest.mark.real_data
+def test_real_people(shipped, real_data):
+    """Three of those whose smile the network sees in their photograph; a fade stands for the change."""
+    london, stranger = real_data / "london", "107"
+    smiles = {file.name[:3]: shipped.look(file) for file in sorted(london.glob("*_happy.jpg"))}
+    seen = [who for who, face in smiles.items() if face.expression_probabilities["happy"] > 0.9]
+    people = [who for who in seen if who != stranger][:3]
+    assert len(people) == 3, seen
+
+    def photograph(who: str, name: str) -> Image.Image:
+        return Image.open(london / f"{who}_{name}.jpg").convert("RGB").resize((440, 440))
+
+    def decision(reference: str, filmed: str):
+        neutral, happy = (photograph(filmed, name) for name in ("neutral", "happy"))
+        fade = [Image.blend(neutral, happy, share) for share in np.linspace(0, 1, 9)[1:-1]]
+        scenes = [neutral] * 15 + fade + [happy] * 15
+        return play(shipped, scenes, reference=photograph(reference, "neutral"))[-1].progress.decision
+
+    for who in people:
+        assert decision(who, who).accepted, who
+    assert decision(people[0], stranger).reason == "different_person"
 
 
 def test_a_stranger_is_rejected(shipped, faces):

@@ -44,12 +44,6 @@ def acting(person: int, *acts: tuple[str, float, float]) -> list:
     return scenes
 
 
-def fading(one: Image.Image, other: Image.Image, seconds: float) -> list:
-    """Scenes of two photographs that turn into one another and back."""
-    there = [([Image.blend(one, other, share)], CHANGE_SECONDS / CHANGES) for share in np.linspace(0, 1, CHANGES + 1)]
-    return [([one], seconds), *there, ([other], seconds), *there[::-1]]
-
-
 def film(path: Path, scenes: Sequence[tuple[Sequence[Image.Image], float]], still: bool = False) -> Path:
     """Motion JPEG, 640x480.
 
