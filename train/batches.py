@@ -155,7 +155,7 @@ class TrainingFaces(Dataset):
             self.landmarks = np.concatenate(found)
         self.tell_landmarks = landmarks
         self.targets: np.ndarray | None = None  # of the photographs, from `learn_from`
-        self.composite_start = len(self.keys) + np.cumsum([0] + [len(one) for one in self.composites])
+        self.composite_start = len(self.keys) + np.cumsum([0] + [len(composite) for composite in self.composites])
 
     def __len__(self) -> int:
         return int(self.composite_start[-1])
@@ -311,7 +311,7 @@ class TrainingFaces(Dataset):
         if not self.composites:
             return row_weight / row_weight.sum()
         each = composite_share / len(self.composites)
-        of_composites = [np.full(len(one), each / len(one)) for one in self.composites]
+        of_composites = [np.full(len(composite), each / len(composite)) for composite in self.composites]
         return np.concatenate([row_weight / row_weight.sum() * (1 - composite_share), *of_composites])
 
 

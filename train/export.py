@@ -67,10 +67,10 @@ def export(
     models = [FaceLiveNetModel.from_pretrained(source, dtype=torch.float32) for source in sources]
     model = models[0]
     if people:
-        for one in models:
-            without_embedding_length(one)
+        for averaged in models:
+            without_embedding_length(averaged)
     if len(models) > 1:
-        # a threshold of the first one's is not saved then
+        # the threshold of the first model is not saved then
         model.load_state_dict(_mean_weights(sources, models, shares))
     fitted = None
     if people:
@@ -88,7 +88,7 @@ def export(
     if others:
         record["averaged_with"] = others
         record["shares"] = [share / sum(shares) for share in shares]
-        record["trained_on"] = all_splits([one.get("trained_on") for one in (record, *others)])
+        record["trained_on"] = all_splits([other.get("trained_on") for other in (record, *others)])
     if fitted:
         record["embedding_length"] = fitted
     (out / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

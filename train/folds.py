@@ -36,9 +36,9 @@ def train_folds(config: TrainingConfig) -> dict:
     folds = range(1, FOLDS + 1) if config.fold == "all" else [int(config.fold)]
     results = {}
     for fold in folds:
-        one = fold_config(config, fold)
-        train(one)
-        results[fold] = test(one, [_with(text, fold_splits(fold)[2]) for text in config.train])
+        config_of_fold = fold_config(config, fold)
+        train(config_of_fold)
+        results[fold] = test(config_of_fold, [_with(text, fold_splits(fold)[2]) for text in config.train])
     summary = {"folds": results, "mean": {}, "standard_error": {}}
     for name in sorted(set.intersection(*(set(numbers) for numbers in results.values()))):
         values = np.array([numbers[name] for numbers in results.values()])

@@ -72,7 +72,7 @@ class PersonGuard:
             self._recent.append((now, decision.similarity, face))
         while self._recent and now - self._recent[0][0] > POOL_SECONDS:
             self._recent.popleft()
-        pooled = pooled_similarity((one[1] for one in self._recent), (one[2] for one in self._recent))
+        pooled = pooled_similarity((entry[1] for entry in self._recent), (entry[2] for entry in self._recent))
         least = threshold * TURNED_FACTOR if turning else threshold
         self.same = self.follows and decision.threshold is not None and pooled >= least
         if self._lasted("switched", not self.follows, now) >= SWITCH_SECONDS:
