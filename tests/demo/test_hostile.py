@@ -121,7 +121,7 @@ def test_many_clips_of_one_visitor_leave_room_for_others(server, genuine):
     seen = set()
 
     def ask() -> None:
-        with contextlib.closing(Page(server.address, ATTACKER)) as page:
+        with contextlib.closing(Page(server.address, ATTACKER, timeout=20)) as page:  # then it does not wait any more
             clip, face = page.upload("long.mkv", data), page.upload("me.png", photograph(PERSON))
             seen.add(status_of(page.ask, "clip", reference=face, probe=clip, expression="happy"))
 
@@ -687,21 +687,6 @@ def test_what_is_uploaded_is_no_page_of_this_server(attacker):
         assert headers["content-type"] == "application/octet-stream" and "attachment" in headers["content-disposition"]
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_nothing_is_left_when_the_server_ends_with_a_page_open(tmp_path, how):
-    with Server(str(DEFAULT_MODEL), "--live-only") as running:
-        page = Page(running.address)
-        path = Path(page.upload("me.png", photograph(PERSON)))
-        page.ask("reference", photographs=[str(path)])
-        assert path.is_file()
-        running.process.send_signal(how)
-        running.process.wait(60)
-        assert [one for one in running.uploads.rglob("*") if one.is_file() or one.name.startswith(PREFIX)] == []
-        assert "Traceback" not in running.log()
-        with contextlib.suppress(httpx.HTTPError):
-            page.close()
-
-
 def test_odd_requests_are_no_error_in_the_log(server):
     port = int(server.address.rpartition(":")[2])
     for method, path, headers in (
@@ -723,3 +708,19 @@ def test_odd_requests_are_no_error_in_the_log(server):
         assert 400 <= connection.getresponse().status < 500, (method, path[:40], headers)
         connection.close()
     assert "Traceback" not in server.log()
+
+
+@pytest.mark.parametrize(("ended", "how"), [("server", signal.SIGTERM), ("sub_path_server", signal.SIGINT)])
+def test_nothing_is_left_when_a_server_ends_with_a_page_open(request, ended, how):
+    """The last test of this file, because it ends the servers of all others."""
+    running = request.getfixturevalue(ended)
+    page = Page(running.address)
+    path = Path(page.upload("me.png", photograph(PERSON)))
+    page.ask("reference", photographs=[str(path)])
+    assert path.is_file()
+    running.process.send_signal(how)
+    running.process.wait(60)
+    assert [left for left in running.uploads.rglob("*") if left.is_file() or left.name.startswith(PREFIX)] == []
+    assert "Traceback" not in running.log()
+    with contextlib.suppress(httpx.HTTPError):
+        page.close()
