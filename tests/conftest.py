@@ -12,11 +12,11 @@ from filelock import FileLock
 LONGEST = (
     "train/test_training.py",
     "demo/test_live_browser.py",
-    "train/test_machines.py",
+    "demo/test_endpoints.py",  # shares the server of the file before, in the same process
     "demo/test_hostile.py",
+    "train/test_machines.py",
     "benchmarks/test_benchmarks.py",
     "train/test_teacher.py",
-    "demo/test_endpoints.py",
     "evaluation/test_evaluation_command.py",
     "train/test_distributed.py",
     "test_transformers_common.py",

@@ -10,7 +10,7 @@ import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
 
-from benchmarks import hostile, start
+from benchmarks import hostile
 from benchmarks.__main__ import main
 from benchmarks.loading import SIDES, Photographs, write_photographs
 from benchmarks.loss import IMPLEMENTATIONS, LARGEST_SHARE, SMALLEST_GAIN, random_batch, step
@@ -165,12 +165,10 @@ def test_a_frame_from_picture_to_decision(tmp_path, capsys):
     assert "against the plain stack" in printed and "4 frames of a drawn person" in printed and "streams" in printed
 
 
-def test_commands_are_measured_until_they_answer(tmp_path, capsys, monkeypatch):
-    asked = {command: start.ANSWERS[command][:1] for command in ("app.py", "-m authentication", "-m train")}
-    monkeypatch.setattr(start, "ANSWERS", asked)
+def test_commands_are_measured_until_they_answer(tmp_path, capsys):
     result = result_of(tmp_path, "start", "--repeats", "1")
     assert positive(result["import_torch_seconds"], result["decision_ratio"])
-    assert {row["command"].split(" --")[0] for row in result["answers"]} == {*asked}
+    assert {row["command"].split(" --")[0] for row in result["answers"]} >= {"app.py", "-m train", "-m authentication"}
     assert result["slowest_answer_ratio"] == max(row["ratio"] for row in result["answers"])
     assert "slowest answer" in capsys.readouterr().out
 
