@@ -269,6 +269,8 @@ def send_folder(accelerator, folder: Path, lacking: bool) -> None:
     except OSError as error:
         refused = error
     whom = f"process {accelerator.process_index} on {this_machine()}"
-    failed = [one for one in gather_object([refused and f"{whom} cannot write {folder} ({refused})"]) if one]
+    failed = [
+        failure for failure in gather_object([refused and f"{whom} cannot write {folder} ({refused})"]) if failure
+    ]
     if failed:
         raise MachineError(failed[0])

@@ -1,4 +1,7 @@
-"""One person before the camera: frames go in, how far the session is comes out."""
+"""An attempt: takes the frames of a camera, follows the face, judges it, and feeds the session.
+
+Kept by `registry` under a token. Next: `tracking`, `authenticator`, `session`.
+"""
 
 import hashlib
 import logging
@@ -45,7 +48,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class View:
-    """What there is to show after a frame.
+    """What the page shows after a frame.
 
     progress: how far the session is.
     evidence: of the face that was judged; None without one.
@@ -91,7 +94,7 @@ class Attempt:
             now: seconds on the server's monotonic clock.
         """
         session = self.session
-        asked, expression, passed, step = (
+        action, expression, passed, step = (
             session.required_action,
             session.required_expression,
             session.passed,
@@ -113,9 +116,9 @@ class Attempt:
             self._moments.append(
                 Moment(
                     seconds=now - self._began,
-                    asked=asked,
+                    asked=action,
                     similarity=decision.similarity,
-                    probability=decision.expression_probabilities.get(asked),
+                    probability=decision.expression_probabilities.get(action),
                     counted=progress.counted,
                     passed=progress.passed > passed or (step, progress.step) == ("neutral", "action"),
                 )
@@ -125,7 +128,7 @@ class Attempt:
         return View(progress, evidence, size, self._moments, _advice(frame, evidence))
 
     def _decided(self, progress: Progress, now: float) -> None:
-        """The log names no person and holds no number that could be turned back into a face."""
+        """Log the end, without names or numbers from which a face could be recovered."""
         frames, seconds = len(self._moments), now - self._began
         logger.info("attempt decided: %s, %d frames in %.1f s", progress.decision.reason, frames, seconds)
         if progress.decision.accepted:
@@ -133,7 +136,7 @@ class Attempt:
 
 
 def _advice(frame: Frame, evidence: Evidence | None) -> str | None:
-    """From what has been computed already, for it is asked about every frame."""
+    """Advice about the picture, from values that were computed already: it is needed for every frame."""
     if frame.upper_face is None:
         return None
     left, top, right, bottom = evidence.box

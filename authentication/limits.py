@@ -107,21 +107,21 @@ class AttemptLimiter:
         """
         with self._lock:
             self._forget(self._faces, ticket.began)
-            faces = self._known(self._project(template))
+            faces = self._similar_faces(self._project(template))
             self._wait(self._faces, faces, FREE_ATTEMPTS_PER_FACE, ticket.began)
             for face in faces:
                 self._count(self._faces, face, ticket)
             ticket.faces = faces
 
     def accepted(self, ticket: Ticket) -> None:
-        """The attempt was no failure."""
+        """The attempt succeeded: it does not count as a failure."""
         with self._lock:
             self._give_back(self._addresses, ticket.address)
             for face in ticket.faces:
                 self._give_back(self._faces, face)
 
     def withdraw(self, ticket: Ticket) -> None:
-        """The attempt did not take place: neither the face nor the address has tried."""
+        """The attempt did not take place: it counts neither for the face nor for the address."""
         with self._lock:
             for records, keys in ((self._addresses, [ticket.address]), (self._faces, ticket.faces)):
                 for key in keys:
@@ -154,18 +154,18 @@ class AttemptLimiter:
         projected = self._projection @ template.embedding.astype(np.float32)
         return (projected / np.linalg.norm(projected)).astype(np.float32)
 
-    def _known(self, face: np.ndarray) -> list[bytes]:
-        """All remembered faces that this one is alike to, for it may be the mean of several; or this one."""
+    def _similar_faces(self, face: np.ndarray) -> list[bytes]:
+        """All remembered faces similar to this one, which may be the mean of several; if there are none, this one."""
         if self._faces:
-            known = np.frombuffer(b"".join(self._faces), np.float32).reshape(len(self._faces), -1)
-            alike = np.flatnonzero(known @ face >= self.similarity)
+            remembered = np.frombuffer(b"".join(self._faces), np.float32).reshape(len(self._faces), -1)
+            alike = np.flatnonzero(remembered @ face >= self.similarity)
             if len(alike):
                 faces = list(self._faces)
                 return [faces[number] for number in alike]
         return [face.tobytes()]
 
     def _forget(self, records: OrderedDict, now: float) -> None:
-        """The old, and the oldest where there is no room for one more; the newest stand at the end."""
+        """Delete old records, and the oldest if there are MOST_REMEMBERED; the newest are at the end."""
         while records:
             oldest = next(iter(records))
             if now - records[oldest].newest <= FORGET_SECONDS and len(records) < MOST_REMEMBERED:
@@ -174,11 +174,11 @@ class AttemptLimiter:
 
 
 def visitor_of(address: str) -> str:
-    """Who counts as one visitor: the address, or the network of an IPv6 address; what is no address is itself."""
+    """The visitor of an address: itself, or the network of an IPv6 address; other text is returned unchanged."""
     try:
-        known = ipaddress.ip_address(address)
+        parsed = ipaddress.ip_address(address)
     except ValueError:
         return address
-    if known.version == 4:
-        return str(known)
-    return str(known.ipv4_mapped or ipaddress.IPv6Network((int(known), 64), strict=False))
+    if parsed.version == 4:
+        return str(parsed)
+    return str(parsed.ipv4_mapped or ipaddress.IPv6Network((int(parsed), 64), strict=False))

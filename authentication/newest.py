@@ -1,4 +1,4 @@
-"""Remembers when each person's newest template was saved, so that an older one that was put back is noticed.
+"""Remembers when each person's newest template was saved, so that an older one that was put back is detected.
 
 The file lies beside the key, not beside the templates: whoever may write these alone cannot change it. It is encrypted
 and authenticated with the same key, and is only ever raised.

@@ -1,4 +1,7 @@
-"""A probe that was photographed or filmed before: its frames judged one by one, then together."""
+"""Judges a probe, a photograph or a clip: its frames one by one, then together.
+
+Called by the command line and by `demo.offline`. Next: `video`, which reads the frames.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""What is told about reference photographs: whether each can be used, and what would make it better."""
+"""Checks reference photographs: whether each can be used, what would make it better, and their template.
+
+Called by the command line and by `demo.live`. Next: `template`.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -36,9 +39,13 @@ class Reference:
 def examine(
     authenticator: Authenticator, photographs: Sequence, load: Callable[..., Image.Image] = load_image
 ) -> tuple[Template | None, list[Reference]]:
-    """The template of a person's photographs (anything that `load` reads), and what there is to say about each.
+    """The template of a person's photographs, and the check of each.
 
-    None is the template where any photograph cannot be used, or there is none: a template is made of all or not at all.
+    Args:
+        photographs: anything that `load` reads.
+
+    Returns:
+        None as the template if a photograph cannot be used or there is none: a template is made of all photographs.
     """
     references, embeddings = [], []
     for photograph in photographs:

@@ -1,4 +1,7 @@
-"""Live attempts, kept by the server: the browser holds nothing but an unguessable token."""
+"""Open attempts, kept by the server under tokens that cannot be guessed; the browser holds the token alone.
+
+Called by `demo.live` and the examples. Next: `attempt`.
+"""
 
 import secrets
 import threading

@@ -1,4 +1,7 @@
-"""The template: what is kept of a person's reference photographs."""
+"""The template: the mean embedding of a person's reference photographs.
+
+Made by `authenticator` and `reference`, kept on disk by `template_store`.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""The face of a live stream, followed from frame to frame: a full detection every few frames, a glance in between."""
+"""Follows the face of a live stream: a full detection every few frames, a search around the last box in between.
+
+Called by `attempt`, one tracker for each; the detector is in `image_processing_facelivenet`.
+"""
 
 import numpy as np
 from PIL import Image
@@ -6,7 +9,11 @@ from PIL import Image
 from image_processing_facelivenet import SURE, Face, FaceLiveNetImageProcessor
 from pipeline_facelivenet import FRAMES_TO_HOLD
 
-GLANCES = (0.9, 1.0, 1.12)  # sides of the boxes looked at, in units of the last box: their mean is steadier than one
+SEARCH_SCALES = (
+    0.9,
+    1.0,
+    1.12,
+)  # sides of the searched boxes, in units of the last box: the mean of several is steadier than one
 CHECK_EVERY = 5  # one of so many detections that are not sure of a face looks the other ways up too
 SMALLEST_OVERLAP = 0.5  # intersection over union with the last box; a face that moves further is looked for anew
 
@@ -37,7 +44,7 @@ class FaceTracker:
         """The faces of the next frame, an upright RGB picture, as the processor's `detect` gives them."""
         self._frames += 1
         follow = self._box is not None and self._frames < self.every and image.size == self._size
-        face = self._glance(image) if follow else None
+        face = self._search_around(image) if follow else None
         if face is None:  # in doubt, too, the same frame has its detection
             self._box, self._size, self._frames = None, image.size, 0
             faces = self._detect(image)
@@ -59,10 +66,10 @@ class FaceTracker:
         self._checked = 0 if faces and faces[0].turn else CHECK_EVERY  # a turned one is told in every frame
         return faces
 
-    def _glance(self, image: Image.Image) -> Face | None:
+    def _search_around(self, image: Image.Image) -> Face | None:
         """The face close to where it was, or None where that is in doubt."""
         center, half = (self._box[:2] + self._box[2:]) / 2, (self._box[2:] - self._box[:2]) / 2
-        boxes = [np.concatenate([center - scale * half, center + scale * half]) for scale in GLANCES]
+        boxes = [np.concatenate([center - scale * half, center + scale * half]) for scale in SEARCH_SCALES]
         smallest = self.processor.detection_threshold
         faces = [face for face in self.processor.refine(image, boxes) if face.probability >= smallest]
         if not faces:
@@ -73,9 +80,9 @@ class FaceTracker:
         return Face(box, landmarks, max(face.probability for face in faces))
 
 
-def overlap(one: np.ndarray, other: np.ndarray) -> float:
+def overlap(first: np.ndarray, second: np.ndarray) -> float:
     """Intersection over union of two (4,) boxes, in [0, 1]."""
-    sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
+    sides = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
     shared = float(np.prod(np.maximum(sides, 0)))
-    union = sum(float(np.prod(box[2:] - box[:2])) for box in (one, other)) - shared
+    union = sum(float(np.prod(box[2:] - box[:2])) for box in (first, second)) - shared
     return shared / union if union > 0 else 0.0

@@ -463,7 +463,7 @@ def text(result: dict) -> str:
             )
         )
     memory, crowd = result["memory_mib"], result["crowd"]
-    told = [one["frame"] for one in slower.values() if not math.isnan(one["frame"])]
+    told = [row["frame"] for row in slower.values() if not math.isnan(row["frame"])]
     worst = max(told) if len(told) == len(slower) else float("nan")
     return "\n".join(
         [

@@ -340,11 +340,11 @@ def _row(server: Server, clients: int, frame_seconds: float, seconds: float, peo
             memory.append(server.memory())
             bar.update(1)
     minute = max(1, min(60, len(memory) // 3))
-    answers = [one for tally in tallies for one in tally.answers]
+    answers = [seconds for tally in tallies for seconds in tally.answers]
     decisions = Counter()
     for tally in tallies:
         decisions.update(tally.decisions)
-    smiles = [one for tally in tallies for one in tally.smiles]
+    smiles = [seconds for tally in tallies for seconds in tally.smiles]
     first, last = statistics.median(memory[:minute]), statistics.median(memory[-minute:])
     return {
         "clients": clients,

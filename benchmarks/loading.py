@@ -164,7 +164,7 @@ def _costs(faces: TrainingFaces, rows: list[int], config, arguments) -> dict[str
 
     parts = {
         "read": lambda: faces.encoded(rows),
-        "decode": lambda: [decode(one) for one in encoded],
+        "decode": lambda: [decode(picture) for picture in encoded],
         "whole loader": lambda: faces.__getitems__(rows),
         "augment and whiten": lambda: prepare(pictures, config, whiten),
     }

@@ -123,7 +123,7 @@ def _sampled_steps(batch: int, identities: int, sample: int, device: str) -> int
         sampled.put_back()
         for table_of_all in sampled.tables.values():
             table_of_all.mul_(1)
-    return sum(one.nbytes for one in (head.table, head.centers, *sampled.tables.values()))
+    return sum(tensor.nbytes for tensor in (head.table, head.centers, *sampled.tables.values()))
 
 
 def _held(device: str) -> int:

@@ -60,7 +60,7 @@ def hostile_table(result: dict) -> str:
     for name, ratio in slower.items():
         row = result["rows"][name]
         got = ", ".join(f"{status}: {count}" for status, count in sorted(row["attacker"].items()))
-        times = ("too few" if math.isnan(one) else f"{one:.2f}" for one in ratio.values())
+        times = ("too few" if math.isnan(value) else f"{value:.2f}" for value in ratio.values())
         rows.append((name, str(row["frames"]), f"{row['frame_ms']['p50']:.0f}", *times, got))
     headers = ("beside", "frames", "answer, ms", "over quiet", "95 % over quiet", "start over quiet", "attacker got")
     crowd, memory = result["crowd"], result["memory_mib"]

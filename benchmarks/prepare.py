@@ -35,7 +35,7 @@ def run(arguments) -> dict:
             raise ValueError(f"--{name}: at least 1, not {getattr(arguments, name)}")
     if arguments.device != "cpu":
         raise ValueError("prepare: faces are found on the CPU; give --device cpu")
-    readable = (one for one in READERS[arguments.layout](*arguments.source) if not one.refused)
+    readable = (photograph for photograph in READERS[arguments.layout](*arguments.source) if not photograph.refused)
     shard = tuple(itertools.islice(readable, arguments.photographs))
     if not shard:
         raise ValueError(f"{arguments.source[0]}: no photographs there")
@@ -96,7 +96,10 @@ def _agreement(shard: tuple[Photograph, ...], processor: FaceLiveNetImageProcess
     """Our detector against facenet-pytorch's own on the same pictures."""
     noise = np.random.default_rng(0)
     kinds = {
-        "photographs": (one.image() if callable(one.image) else load_image(one.image, one.key) for one in shard),
+        "photographs": (
+            photograph.image() if callable(photograph.image) else load_image(photograph.image, photograph.key)
+            for photograph in shard
+        ),
         "drawn faces": (drawn_photograph(1 + number, "neutral", 0, seed=0) for number in range(DRAWN)),
         "without a face": (
             Image.fromarray(noise.integers(0, 256, (240, 320, 3), np.uint8)).resize((80 * (1 + number % 8), 240))

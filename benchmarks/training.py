@@ -63,7 +63,7 @@ def run(arguments) -> dict:
                 )
             )
     rows = [
-        {name: median(one[name] for one in side) for name in ("images_per_second", "share_waiting_for_data")}
+        {name: median(row[name] for row in side) for name in ("images_per_second", "share_waiting_for_data")}
         for side in zip(*runs, strict=True)
     ]
     for row, name, workers in zip(rows, SIDES, (0, arguments.workers), strict=True):
@@ -97,7 +97,7 @@ def plain_loop(
             synchronize(device)
             began, waited = time.perf_counter(), 0.0
         asked = time.perf_counter()
-        faces_of_batch, identity, expression = (one.to(device) for one in next(batches))
+        faces_of_batch, identity, expression = (tensor.to(device) for tensor in next(batches))
         waited += time.perf_counter() - asked
         loss = model(faces_of_batch, identity, expression).loss
         optimizer.zero_grad()

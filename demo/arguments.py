@@ -1,4 +1,7 @@
-"""What can be asked of the demo, and what can be refused before seconds of imports."""
+"""The command line of `app.py`: its options, and the errors that can be reported before PyTorch is imported.
+
+Called by `app.py`; next: `server`.
+"""
 
 import argparse
 import os

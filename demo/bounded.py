@@ -1,4 +1,8 @@
-"""What strangers upload, read within limits: photographs of any camera, clips whose work is known before it is done."""
+"""Reads uploaded photographs and clips within limits on their pixels and frames.
+
+A clip's frames are counted before any is decoded. Called by the handlers of `live` and `offline`; the limits on the
+uploaded bytes are in `uploads` and `gate`.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +21,10 @@ MOST_CLIP_FRAMES = 4000
 
 
 def photograph_reader(left: Event, frames: LiveFrames) -> Callable[[Path], Image.Image]:
-    """`load_image` for uploaded photographs, as long as somebody waits for them.
+    """`load_image` for uploaded photographs, with a limit on their pixels.
 
     Args:
-        left: set when the visitor has left; then the next one is an UnreadableImageError.
+        left: set when the visitor has left; from then on every photograph raises UnreadableImageError.
         frames: those of live attempts, which go first.
     """
 
@@ -54,7 +58,9 @@ def check_clip(path: Path) -> None:
 
 
 def clip_budget(path: Path, left: Event, frames: LiveFrames) -> Callable[[int], None]:
-    """To be called with the pixels of every decoded frame: those may be more than the clip's header says.
+    """A function to call with the pixels of every decoded frame, which may be more than the clip's header says.
+
+    It raises UnreadableImageError over the limits, or when the visitor has left.
 
     Args:
         left, frames: see `photograph_reader`.
@@ -74,4 +80,4 @@ def clip_budget(path: Path, left: Event, frames: LiveFrames) -> Callable[[int], 
 
 def _check(path: Path, left: Event) -> None:
     if left.is_set():
-        raise UnreadableImageError(f"{path}: nobody waits for it any more")
+        raise UnreadableImageError(f"{path}: the visitor has left")

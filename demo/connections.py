@@ -1,6 +1,7 @@
-"""Connections with limits: who opens many, sends a head slowly or does not read what was asked for, loses them.
+"""Limits on connections: their number, the time for a request's head, and the time to read an answer.
 
-What is not a request yet is seen by no application, so that this is done in uvicorn's protocol.
+An ASGI application sees a connection only when a request's head is complete, so the limits are in uvicorn's protocol
+class. Called by `server`; limits on requests are in `gate`.
 """
 
 import asyncio
@@ -17,11 +18,11 @@ MOST_CONNECTIONS_EACH = 256  # of one visitor; a browser opens six
 MOST_CONNECTIONS = 3000  # of everybody
 MOST_HEAD_BYTES = 32_000
 HEAD_SECONDS = 15.0  # for the head of a request, from the opening of the connection or the answer before
-READ_SECONDS = 30.0  # that a client may leave unread what is sent to it
+READ_SECONDS = 30.0  # after which a client that does not read its answer is disconnected
 
 
 def allow_connections() -> None:
-    """Each takes a file of the process, of which many systems allow 256 or 1024 at first."""
+    """Raise the process's limit on open files, of which every connection takes one; many systems begin at 256."""
     with contextlib.suppress(ImportError, ValueError, OSError):  # not on Windows; or the system allows no more
         import resource  # noqa: TID251 – where it is missing, so is the limit
 
@@ -36,7 +37,7 @@ def protocol(proxies: Sequence[str]) -> type[H11Protocol]:
     """The class of the server's connections, for `uvicorn.Config(http=...)`.
 
     Args:
-        proxies: addresses and networks that speak for many visitors, and may open as many connections as there are.
+        proxies: addresses and networks of proxies, which may open MOST_CONNECTIONS each.
     """
     networks = [ipaddress.ip_network(name, strict=False) for name in proxies]
     of_visitors = OpenRequests(MOST_CONNECTIONS_EACH, MOST_CONNECTIONS)
@@ -51,8 +52,8 @@ def protocol(proxies: Sequence[str]) -> type[H11Protocol]:
 
     class Connection(H11Protocol):
         _place: contextlib.AbstractContextManager | None = None
-        _waiting: asyncio.TimerHandle | None = None  # for a head
-        _unread: asyncio.TimerHandle | None = None  # for a client to read
+        _head_timer: asyncio.TimerHandle | None = None  # runs while no request has begun
+        _read_timer: asyncio.TimerHandle | None = None  # runs while the client does not read
 
         def connection_made(self, transport: asyncio.Transport) -> None:
             super().connection_made(transport)
@@ -64,10 +65,10 @@ def protocol(proxies: Sequence[str]) -> type[H11Protocol]:
                 transport.abort()
                 return
             self._place = place
-            self._wait()
+            self._wait_for_head()
 
         def connection_lost(self, error: Exception | None) -> None:
-            for timer in (self._waiting, self._unread):
+            for timer in (self._head_timer, self._read_timer):
                 if timer:
                     timer.cancel()
             if self._place:
@@ -76,25 +77,25 @@ def protocol(proxies: Sequence[str]) -> type[H11Protocol]:
             super().connection_lost(error)
 
         def on_response_complete(self) -> None:
-            self._wait()
+            self._wait_for_head()
             super().on_response_complete()
 
         def pause_writing(self) -> None:
             super().pause_writing()
-            self._unread = self.loop.call_later(READ_SECONDS, self.transport.abort)
+            self._read_timer = self.loop.call_later(READ_SECONDS, self.transport.abort)
 
         def resume_writing(self) -> None:
             super().resume_writing()
-            if self._unread:
-                self._unread.cancel()
-                self._unread = None
+            if self._read_timer:
+                self._read_timer.cancel()
+                self._read_timer = None
 
-        def _wait(self) -> None:
-            if self._waiting:
-                self._waiting.cancel()
-            self._waiting = self.loop.call_later(HEAD_SECONDS, self._give_up)
+        def _wait_for_head(self) -> None:
+            if self._head_timer:
+                self._head_timer.cancel()
+            self._head_timer = self.loop.call_later(HEAD_SECONDS, self._abort_without_request)
 
-        def _give_up(self) -> None:
+        def _abort_without_request(self) -> None:
             if self.cycle is None or self.cycle.response_complete:  # no request has begun meanwhile
                 self.transport.abort()
 

@@ -5,6 +5,7 @@
     FACELIVENET_TEMPLATE_KEY_FILE=template.key python app.py --enrolled enrolled
 
 A visitor gives a name and no photograph, so *accepted* means "this is Anna" and not "this is like your photograph".
+Called by `live` for `--enrolled`; files are read by `authentication.template_store`.
 """
 
 import logging
@@ -39,10 +40,9 @@ class Enrolled:
             logger.info("%s: enrolled on %s", file.name, enrolled_on(file).date())
 
     def template(self, name: object) -> Template:
-        """The template of a name. For a name that nobody has it is one that nobody is like: who tries names does not
-        learn which there are."""
-        known = self._templates.get(name) if isinstance(name, str) else None
-        if known is not None:
-            return known
+        """The template of a name; for an unknown name a random one, so that nobody learns which names there are."""
+        template = self._templates.get(name) if isinstance(name, str) else None
+        if template is not None:
+            return template
         direction = np.random.default_rng().standard_normal(self._size)
         return Template.from_embeddings([direction / np.linalg.norm(direction)])

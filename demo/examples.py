@@ -1,4 +1,7 @@
-"""Examples for the offline tabs: photographs and a clip of drawn people, made when the app starts."""
+"""Examples for the offline tabs: photographs and a clip of drawn people, made when the app starts.
+
+Called by `server`; shown by `offline`.
+"""
 
 from pathlib import Path
 
@@ -9,7 +12,7 @@ from face_data.drawn import WELL_KNOWN, drawn_photograph
 SIZE = 320
 FRAMES_PER_SECOND = 8
 PERSON, STRANGER = WELL_KNOWN[:2]
-REFERENCE = "person.png"  # whose, of the person
+REFERENCE = "person.png"
 
 
 def draw_examples(folder: Path) -> tuple[list[list[str]], list[list[str]]]:

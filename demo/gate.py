@@ -1,6 +1,7 @@
-"""What is let through to the application: known routes, bodies of a known size, pages of our own, and nothing else.
+"""ASGI middleware that refuses requests to unknown routes, with too large or too slow bodies, or from foreign pages.
 
-Everything is decided from the request's head, before any of its body is read, under whatever path the page is served.
+It decides from a request's head, before any of its body is read. `server` puts it before the application; limits on
+connections are in `connections`, the order of work in `visitors`.
 """
 
 import asyncio
@@ -33,9 +34,9 @@ class Route:
     """A kind of request.
 
     path: a regular expression for the whole path, below the root.
-    body: its most bytes.
-    each: most that are open at the same time, of one visitor.
-    query: whether what follows "?" in the address means anything here; it is taken off otherwise.
+    body: largest body in bytes.
+    each: most open requests of a visitor.
+    query: whether the application is given the query string; it is removed otherwise.
     """
 
     methods: tuple[str, ...]
@@ -46,11 +47,11 @@ class Route:
 
 
 class Gate:
-    """ASGI middleware. Answers 404 and 405 for what is no route, 403 for a foreign host or page, 408, 413 and 429.
+    """Answers 404 and 405 where there is no route, 403 for a foreign host or page, 408 and 413 for a body, and 429.
 
     Args:
-        routes: those that exist; the first whose path fits decides.
-        root: path below which a proxy serves the page, such as /face; requests may come with it or without.
+        routes: all routes; of those that match a path, the first with the request's method counts.
+        root: path below which a proxy serves the page, such as /face; requests may have it or not.
         hosts: names by which the server may be called, besides addresses and this machine's own names; "*" for any.
         framed_by: origins that may show the page in a frame, besides itself.
     """
@@ -71,32 +72,33 @@ class Gate:
         if scope["type"] != "http":
             return await send({"type": "websocket.close", "code": 1008})
         path = self._below_root(scope["path"])
-        fits = [one for one in self.routes if one[1].fullmatch(path)]
-        found = next((one for one in fits if scope["method"] in one[0].methods), None)
-        refused = self._refusal(Headers(scope=scope), found[0] if found else None)
-        if found is None:
-            refused = refused or ((405, "method not allowed") if fits else (404, "not found"))
+        matching = [(route, requests) for route, pattern, requests in self.routes if pattern.fullmatch(path)]
+        allowed = [(route, requests) for route, requests in matching if scope["method"] in route.methods]
+        route, requests = allowed[0] if allowed else (None, None)
+        refusal = self._refusal(Headers(scope=scope), route)
+        if route is None:
+            refusal = refusal or ((405, "method not allowed") if matching else (404, "not found"))
         send = self._protected(send)
-        if refused:
-            return await _answer(*refused)(scope, receive, send)
+        if refusal:
+            return await _answer(*refusal)(scope, receive, send)
         scope = scope | {"path": path, "raw_path": path.encode(), "root_path": ""}
-        if not found[0].query:
+        if not route.query:
             scope["query_string"] = b""
         client = scope.get("client")
-        begun = False
+        answering = False
 
-        async def noted(message: Message) -> None:
-            nonlocal begun
-            begun = True
+        async def send_noted(message: Message) -> None:
+            nonlocal answering
+            answering = True
             await send(message)
 
         try:
-            with found[2].one_more(visitor_of(client[0] if client else "")):
-                await self._limited(scope, receive, noted, found[0].body)
+            with requests.one_more(visitor_of(client[0] if client else "")):
+                await self._limited(scope, receive, send_noted, route.body)
         except BusyError:
             await _answer(429, "too many requests at once")(scope, receive, send)
-        except asyncio.CancelledError:  # the server has been told to end, which is no error for its log
-            if not begun:
+        except asyncio.CancelledError:  # the server is shutting down, which is not an error for its log
+            if not answering:
                 await _answer(503, "the server ends")(scope, receive, send)
 
     def _below_root(self, path: str) -> str:
@@ -105,10 +107,11 @@ class Gate:
         return path
 
     def _refusal(self, headers: Headers, route: Route | None) -> tuple[int, str] | None:
+        """Status and reason for which the head is refused; None where it is not."""
         host = headers.get("host", "")
         forwarded = ",".join(headers.getlist("x-forwarded-host"))  # Gradio writes it into its page
-        for name in (host, *(one.strip() for one in forwarded.split(",") if forwarded)):
-            if not self._is_ours(name):
+        for name in (host, *(part.strip() for part in forwarded.split(",") if forwarded)):
+            if not self._is_allowed_host(name):
                 return 403, f"not served under the name {name[:100]!r}: start with --allowed-hosts NAME"
         origin = headers.get("origin")  # browsers send none when they open a page
         if origin is not None and not self._is_own_page(origin, host):
@@ -120,8 +123,8 @@ class Gate:
             return 413, f"more than {route.body} bytes"
         return None
 
-    def _is_ours(self, host: str) -> bool:
-        """An address cannot be a foreign name that was bound to this machine (DNS rebinding)."""
+    def _is_allowed_host(self, host: str) -> bool:
+        """Any address, which no DNS rebinding can forge, or a name of this machine."""
         try:
             name = urlsplit(f"//{host}").hostname or ""
             ipaddress.ip_address(name)
@@ -136,32 +139,38 @@ class Gate:
         except ValueError:
             return False
 
-    async def _limited(self, scope: Scope, receive: Receive, send: Send, most: int) -> None:
-        """The body's length may not have been announced, or be another one; and it has to arrive."""
-        read, whole, began = 0, False, anyio.current_time()
+    async def _limited(self, scope: Scope, receive: Receive, send: Send, limit: int) -> None:
+        """Call the application; count the body as it arrives, since its announced length may be missing or wrong.
 
-        async def counted() -> Message:
-            nonlocal read, whole
-            if whole:  # what comes now is that the visitor has left
+        Args:
+            limit: of the body, in bytes.
+        """
+        read, complete, began = 0, False, anyio.current_time()
+
+        async def receive_counted() -> Message:
+            nonlocal read, complete
+            if complete:  # the next message is that the visitor has left
                 return await receive()
-            late = began + SLOW_SECONDS + read / LEAST_BYTES_A_SECOND - anyio.current_time()
+            seconds_left = began + SLOW_SECONDS + read / LEAST_BYTES_A_SECOND - anyio.current_time()
             try:
-                with anyio.fail_after(max(late, 0)):
+                with anyio.fail_after(max(seconds_left, 0)):
                     message = await receive()
             except TimeoutError:
                 raise HTTPException(408, "the body does not arrive", {"Connection": "close"}) from None
-            whole = not message.get("more_body", False)
+            complete = not message.get("more_body", False)
             read += len(message.get("body", b""))
-            if read > most:
-                raise HTTPException(413, f"more than {most} bytes", {"Connection": "close"})
+            if read > limit:
+                raise HTTPException(413, f"more than {limit} bytes", {"Connection": "close"})
             early = began + (read - AT_ONCE_BYTES) / MOST_BYTES_A_SECOND - anyio.current_time()
-            if early > 0 and not whole:
+            if early > 0 and not complete:
                 await anyio.sleep(early)
             return message
 
-        await self.app(scope, counted, send)
+        await self.app(scope, receive_counted, send)
 
     def _protected(self, send: Send) -> Send:
+        """`send` with the security headers added to every response."""
+
         async def protected(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)

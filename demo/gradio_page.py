@@ -1,7 +1,7 @@
-"""All that is known of Gradio's inside: which of its routes its page needs, and what its components take.
+"""The only module that depends on Gradio's internals: the routes its page needs, and the values of its components.
 
-Gradio draws the page and nothing else. Its queue, its events on the server, its uploads and its session state are not
-used and not open: what the page does are requests of `page.js` to the routes of `server.py`.
+Gradio draws the page and nothing else. Its queue, server events, uploads and session state are neither used nor
+reachable: `page.js` sends requests to the routes of `server.py` instead. Called by `server` and `offline`.
 """
 
 import os
@@ -30,13 +30,13 @@ MOST_RENDERED = 32
 
 
 def before_building(folder: Path) -> None:
-    """Where Gradio keeps copies of the examples. It must not ask its makers for anything."""
+    """Set the folder in which Gradio keeps copies of the examples, and turn off its analytics."""
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 
 def copies(page: gr.Blocks) -> list[str]:
-    """The files of the page's own that Gradio has copied: those the page may show."""
+    """The page's files that Gradio has copied; visitors may request them."""
     return [file for block in page.blocks.values() for file in block.keep_in_cache]
 
 

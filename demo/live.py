@@ -1,7 +1,8 @@
-"""The live tab: photographs of oneself, a challenge drawn by the server, the camera, the decision.
+"""The live tab: the visitor's photographs, a challenge drawn by the server, the camera, and the decision.
 
 The browser holds a token and sends photographs and frames; template, challenge, clock and decision stay in
-`authentication/`. Frames are judged in memory and never written to disk.
+`authentication/`. Frames are judged in memory and never written to disk. Called by `server`; next:
+`authentication.registry`.
 """
 
 import json
@@ -30,11 +31,11 @@ MOST_REFERENCES = 5
 
 
 class Live:
-    """The handlers of the tab's events. Everything that counts is in the registry, under a token the server made.
+    """The handlers of the tab's requests. All state of an attempt is in the registry, under a token of the server.
 
     Args:
-        actions: expressions and turns to draw from.
-        fixed: ask for these instead, for demonstrations.
+        actions: expressions and turns from which challenges are drawn.
+        fixed: request these instead, for demonstrations.
         step_seconds: time for each step.
         operator: show scores.
         enrolled: templates by name, kept by the operator. Then a visitor gives a name and no photograph.
@@ -60,18 +61,18 @@ class Live:
         self.limiter = AttemptLimiter(authenticator.config.similarity_threshold)
 
     def on_reference(self, photographs: list[Path], left: Event) -> list:
-        """What there is to say about each photograph, with its aligned face."""
+        """HTML notes: for each photograph its aligned face and whether it can be used."""
         return [self._examine(photographs, left)[1] if photographs else ""]
 
     def on_start(self, who: list[Path] | str, token: str, address: str, left: Event) -> list:
         """Open an attempt: its token, the instruction, the steps, and the note below the photographs.
 
-        The address has tried before any photograph is looked at, so that one without a face counts as well.
+        The attempt is counted for the address before any photograph is read, so that one without a face counts too.
 
         Args:
             who: photographs, or the name of somebody enrolled.
-            token: of the attempt before, which is over now.
-            address: the visitor's.
+            token: of the visitor's attempt before, which is closed.
+            address: of the visitor.
             left: set when the visitor has left.
         """
         self.sessions.close(token)
@@ -144,7 +145,7 @@ def frame_rate(moments: list[Moment], over: float = 2.0) -> float:
 
 
 def _about(reference: Reference) -> str:
-    """A photograph's aligned face, and whether it can be used."""
+    """HTML: a photograph's aligned face and whether it can be used."""
     if reference.problem:
         return _note("bad", words.PROBLEMS[reference.problem].format(cause=reference.cause))
     advice = "; ".join(words.ADVICE[name] for name in reference.advice)
@@ -157,7 +158,7 @@ def _note(kind: str, text: str, picture: str = "") -> str:
 
 
 def build(live: Live, page: gr.Blocks) -> None:
-    """The tab's components. What they do is in `page.js`; the token is sent with every frame."""
+    """Create the tab's components; `page.js` handles their events and sends the token with every frame."""
     token = gr.Textbox(visible="hidden", elem_id="token")
     with gr.Row():
         with gr.Column(scale=2, min_width=300):

@@ -1,4 +1,7 @@
-"""The tab about the model: how well it works, read from the results that come with it, and what it cannot do."""
+"""The tab about the model: its evaluation results, read from results.json, and its limits.
+
+Called by `server`; the texts are in `words`.
+"""
 
 import json
 from collections import defaultdict
@@ -34,15 +37,15 @@ def numbers(results: dict) -> dict[str, list[tuple[str, str, str, str]]]:
             continue
         pairs, rows = section["generated"], tables[corpus]
         rows.append((words.AUC, f"{pairs['auc']:.3f}", _pairs(pairs), _interval(pairs["auc_interval"])))
-        rows += [(words.TAR.format(far=point["far"]), *_rate(point)) for point in _known(pairs["tar_at_far"])]
+        rows += [(words.TAR.format(far=point["far"]), *_rate(point)) for point in _measured(pairs["tar_at_far"])]
         rows.append((words.FAR, *_rate(pairs["shipped_threshold"]["far"])))
         rows.append((words.FRR, *_rate(pairs["shipped_threshold"]["frr"])))
     for corpus, section in results.get("expression", {}).items():
         tables[corpus].append((words.EXPRESSIONS_RIGHT, *_rate(section["report"]["accuracy"])))
     for corpus, section in results.get("authentication", {}).items():
         report = section["report"]
-        asked = " / ".join(report["required"])
-        tables[corpus].append((words.DECISIONS_RIGHT.format(asked=asked), *_rate(report["acc_auth"])))
+        required = " / ".join(report["required"])
+        tables[corpus].append((words.DECISIONS_RIGHT.format(asked=required), *_rate(report["acc_auth"])))
         tables[corpus].append((words.DECISIONS_FAR, *_rate(report["far"])))
     for corpus, section in results.get("sessions", {}).items():
         report = section["report"]
@@ -84,14 +87,15 @@ def curve(results: dict) -> str:
     """True accept rate over false accept rate, where the results hold both, with intervals."""
     sections = results.get("verification", {})
     points = {
-        corpus: _known(section["generated"]["tar_at_far"])
+        corpus: _measured(section["generated"]["tar_at_far"])
         for corpus, section in sections.items()
         if "generated" in section
     }
-    points = {corpus: own for corpus, own in points.items() if len(own) > 1}
-    if not points:
+    curves = {corpus: measured for corpus, measured in points.items() if len(measured) > 1}
+    if not curves:
         return ""
-    lowest = min(one["far"] for own in points.values() for one in own)
+    fars = sorted({point["far"] for measured in curves.values() for point in measured})
+    lowest = fars[0]
 
     def x(far: float) -> float:
         return 40 + 320 * log10(far / lowest) / -log10(lowest)
@@ -104,19 +108,19 @@ def curve(results: dict) -> str:
         f'<text x="8" y="{y(value) + 4}">{value:g}</text>'
         for value in (0, 0.5, 1)
     ]
-    ticks = sorted({one["far"] for own in points.values() for one in own} | {1.0})
+    ticks = sorted({*fars, 1.0})
     parts += [f'<text x="{x(far):.0f}" y="198" text-anchor="middle">{far:g}</text>' for far in ticks]
-    for number, own in enumerate(points.values()):
-        line = " ".join(f"{x(one['far']):.1f},{y(one['value']):.1f}" for one in own)
+    for number, measured in enumerate(curves.values()):
+        line = " ".join(f"{x(point['far']):.1f},{y(point['value']):.1f}" for point in measured)
         parts.append(f'<polyline class="series{number % 3}" points="{line}"/>')
-        for one in own:
-            low, high = _bounds(one)
+        for point in measured:
+            low, high = _bounds(point)
             parts.append(
-                f'<line class="series{number % 3}" x1="{x(one["far"]):.1f}" x2="{x(one["far"]):.1f}" '
+                f'<line class="series{number % 3}" x1="{x(point["far"]):.1f}" x2="{x(point["far"]):.1f}" '
                 f'y1="{y(low):.1f}" y2="{y(high):.1f}"/>'
             )
     keys = "".join(
-        f'<span><i class="series{number % 3}"></i>{escape(name)}</span>' for number, name in enumerate(points)
+        f'<span><i class="series{number % 3}"></i>{escape(name)}</span>' for number, name in enumerate(curves)
     )
     return (
         f'<figure class="timeline"><figcaption>{words.CURVE}</figcaption><svg viewBox="0 0 370 204" role="img" '
@@ -125,14 +129,14 @@ def curve(results: dict) -> str:
 
 
 def build(model: str | Path, authenticator: Authenticator) -> None:
-    """The tab's contents, none of which changes while the page is open."""
+    """Create the tab's contents, which do not change while the page is open."""
     gr.HTML(f"<h3>{words.MODEL_LIMITS}</h3><ul>{''.join(f'<li>{escape(line)}</li>' for line in words.LIMITS)}</ul>")
     results = results_of(model)
-    known = ", ".join(words.SHOWN.get(name, name) for name in authenticator.actions) or "–"
+    challenges = ", ".join(words.SHOWN.get(name, name) for name in authenticator.actions) or "–"
     about = words.MODEL_ABOUT.format(
         name=Path(model).name,
         revision=authenticator.revision or "–",
-        challenges=known,
+        challenges=challenges,
         parameters=authenticator.parameters / 1e6,
     )
     gr.HTML(f'<p class="lead">{escape(about)}</p>')
@@ -152,8 +156,8 @@ def build(model: str | Path, authenticator: Authenticator) -> None:
     gr.HTML(f"<h3>{words.MODEL_NUMBERS}</h3>{tables}")
 
 
-def _known(points: list[dict]) -> list[dict]:
-    """Those false accept rates that there are enough impostors for, the lowest first."""
+def _measured(points: list[dict]) -> list[dict]:
+    """The points whose false accept rate can be measured with so many impostors, the lowest rate first."""
     return sorted((point for point in points if point.get("value") is not None), key=lambda point: point["far"])
 
 
@@ -168,7 +172,7 @@ def _rate(rate: dict) -> tuple[str, str, str]:
 
 
 def _bounds(rate: dict) -> tuple[float, float]:
-    """95 %: over people where they are known, else Wilson's."""
+    """95 % interval: of the bootstrap over people where there is one, else Wilson's."""
     return rate.get("bootstrap") or (rate["low"], rate["high"])
 
 

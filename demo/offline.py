@@ -1,4 +1,7 @@
-"""The tabs for what was photographed or filmed before: a clip, and two photographs."""
+"""The tabs without a live camera: a video clip, and two photographs, checked against a reference photograph.
+
+Called by `server`; `authentication.probe` judges the frames.
+"""
 
 import json
 from collections.abc import Callable
@@ -67,7 +70,7 @@ class Offline:
         return [self._verdict(decision), timeline]
 
     def on_pair(self, reference: Path | None, probe: Path | None, expression: str, left: Event) -> list[str]:
-        """The decision about a photograph: its card, the row of what was asked and seen, and both aligned faces."""
+        """The decision about a photograph: its card, and a row with both aligned faces and the expressions."""
         if not probe:
             return [_problem(words.PROBE_FIRST), ""]
         if expression not in self.authenticator.config.expressions:
@@ -87,7 +90,7 @@ class Offline:
         return [self._verdict(decision), pair_row(decision, faces)]
 
     def _template(self, reference: Path | None, left: Event) -> tuple[Template | None, str, np.ndarray | None]:
-        """The template, or what is wrong with the photograph; and its aligned face."""
+        """The template or None, the problem of the photograph or "", and its aligned face."""
         if not reference:
             return None, words.NO_REFERENCE, None
         template, (about,) = examine(self.authenticator, [reference], photograph_reader(left, self.frames))
@@ -100,7 +103,7 @@ class Offline:
 
 
 def pair_row(decision: Decision, faces: list[np.ndarray]) -> str:
-    """A row as in the paper's Table 6: the two faces, same person or not, asked and seen expression, the decision."""
+    """A row as in the paper's Table 6: both faces, same person or not, required and seen expression, decision."""
     person = (
         words.NOT_KNOWN if decision.similarity is None else words.SAME if decision.same_identity else words.NOT_SAME
     )
@@ -144,9 +147,9 @@ def _build(
     expressions: list[str],
     examples: list[list[str]],
 ) -> None:
-    """A tab: what `media` makes, an expression and a button; beside them the card and the details.
+    """Create a tab: the components of `media`, an expression and a button; beside them the card and the details.
 
-    What they do is in `page.js`.
+    `page.js` handles their events.
 
     Args:
         name: of the route that judges, and of the elements.
@@ -166,7 +169,7 @@ def _build(
     check.click(None, None, [verdict, details], js=f"() => [{looking}, '']").then(
         None, inputs, [verdict, details], js=f"(...all) => faceLiveNet.check('{name}', ...all)"
     )
-    values = json.dumps([[*map(gradio_page.file_value, files), asked] for *files, asked in examples])
+    values = json.dumps([[*map(gradio_page.file_value, files), expression] for *files, expression in examples])
     dataset = gr.Dataset(components=inputs, samples=examples, type="index", label=words.EXAMPLES)
     dataset.click(None, dataset, inputs, js=f"(row) => faceLiveNet.example({values}[row])")
 

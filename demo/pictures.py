@@ -1,4 +1,7 @@
-"""HTML and SVG of the page, made from progress and decisions. Nothing here decides anything."""
+"""HTML and SVG of the page, made from a session's progress and decisions. Nothing here decides anything.
+
+Called by `live`, `offline` and `server`; the sentences are in `words`, the looks in `style.css`.
+"""
 
 import base64
 import io
@@ -63,6 +66,7 @@ def _face(action: str) -> str:
 
 
 def _ring(inside: str, held: float) -> str:
+    """A drawing in a circle, of which the share `held`, 0 to 1, is filled."""
     length = 2 * pi * RADIUS
     ring = (
         f'<circle class="ring" cx="50" cy="50" r="{RADIUS}" transform="rotate(-90 50 50)" '
@@ -73,21 +77,22 @@ def _ring(inside: str, held: float) -> str:
 
 
 def photograph(face: np.ndarray) -> str:
-    """An aligned face, (size, size, 3) uint8, inside the page itself, so that no file is made of it."""
+    """An aligned face, (size, size, 3) uint8, as an image inside the HTML, so that no file is written."""
     data = io.BytesIO()
     Image.fromarray(face).save(data, "JPEG", quality=90)
     return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}">'
 
 
 def card(kind: str, title: str, text: str, picture: str = "", below: str = "") -> str:
-    """The large box that says what to do, or what was decided; kind is a CSS class."""
+    """The large box with the instruction or the decision; kind is a CSS class."""
     return f'<div class="card {kind}">{picture}<div><h2>{escape(title)}</h2><p>{escape(text)}</p>{below}</div></div>'
 
 
 def coming(actions: Sequence[str]) -> str:
-    """The strip that says what will happen, before the first use, and what is given up where an action is not asked.
+    """The overview of the steps before the first attempt, with a note if no turns, or no expressions, are requested.
 
-    Args: what may be asked for.
+    Args:
+        actions: what a session may ask for.
     """
     expressions, turns = [name for name in actions if name not in TURNS], [name for name in actions if name in TURNS]
     drawn = {"neutral": "neutral", "accepted": "accepted"}
@@ -108,28 +113,28 @@ def camera_problems() -> dict[str, str]:
 
 
 def instruction(progress: Progress) -> str:
-    """What the person has to do now, or the decision with its reason; it changes only when that does."""
-    decision, asked = progress.decision, progress.required_action
+    """The card with what to do now, or with the decision; the same text until one of these changes."""
+    decision, action = progress.decision, progress.required_action
     if decision is not None:
         return verdict(decision, AGAIN)
-    title = words.ASK[asked]
+    title = words.ASK[action]
     if progress.step == "neutral" and progress.passed:
         title = words.AHEAD_AGAIN if progress.challenge[progress.passed - 1] in TURNS else words.NEUTRAL_AGAIN
-    text = words.ALLOW if progress.step == "start" else words.HOW[asked]
-    return card("ask", title, text, illustration(asked))
+    text = words.ALLOW if progress.step == "start" else words.HOW[action]
+    return card("ask", title, text, illustration(action))
 
 
 def verdict(decision: Decision, below: str = "") -> str:
-    """The banner of a decision, with its reason in words. below: HTML under these."""
+    """The card of a decision with its reason. below: HTML under the reason."""
     if decision.accepted:
         return card("accepted", words.ACCEPTED, words.ACCEPTED_HELP, _ring(TICK, 1.0), below)
     return card("rejected", words.REJECTED, decision.message, _ring(CROSS, 1.0), below)
 
 
 def steps(progress: Progress, advice: str | None = None) -> str:
-    """A ring for every action, the time left, and a hint about what is wrong at the moment.
+    """A ring for every action, the time left, and a hint about the last frame.
 
-    An action stays a question mark until its turn: what is asked for is a surprise. advice: of `View`.
+    An action is shown as a question mark until it is requested. advice: of `View`.
     """
     cells, open_ = [], progress.decision is None
     for number, name in enumerate(progress.challenge):
@@ -155,7 +160,7 @@ def steps(progress: Progress, advice: str | None = None) -> str:
 
 
 def hint_of(progress: Progress, advice: str | None = None) -> str:
-    """A sentence; where the frame does not count, what is wrong with the picture comes first."""
+    """A sentence about the last frame; if it did not count, advice about the picture comes first."""
     name = progress.hint or ""
     if advice and name != "accepted":
         return words.LIVE_ADVICE[advice]
@@ -163,7 +168,7 @@ def hint_of(progress: Progress, advice: str | None = None) -> str:
 
 
 def overlay(view: View) -> str:
-    """Over the camera's picture: where the face should be, green when the frame counts, and its landmarks."""
+    """SVG over the camera's picture: an outline for the face, green when the frame counts, and the landmarks."""
     if view.progress.decision is not None or not all(view.size):
         return ""
     width, height = view.size
@@ -179,9 +184,10 @@ def overlay(view: View) -> str:
 
 
 def scores(decision: Decision, caption: str) -> str:
-    """The operator's table, of one frame: similarity against the threshold, every expression's probability."""
-    known = decision.similarity is not None and decision.threshold is not None
-    rows = [("similarity", decision.similarity, f" (threshold {decision.threshold:.3f})")] if known else []
+    """The operator's table of a frame: similarity with its threshold, and the probability of every expression."""
+    rows = []
+    if decision.similarity is not None and decision.threshold is not None:
+        rows.append(("similarity", decision.similarity, f" (threshold {decision.threshold:.3f})"))
     rows += [(name, probability, "") for name, probability in decision.expression_probabilities.items()]
     cells = "".join(
         f'<tr><th scope="row">{escape(name)}</th><td><b style="width:{max(value, 0):.0%}"></b></td>'
@@ -195,9 +201,10 @@ WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 640, 210, 36, 20, 24  # of the timeline, and 
 
 
 def timeline(moments: list[Moment], threshold: float | None, operator: bool, title: str = words.TIMELINE) -> str:
-    """Similarity and the asked expression's probability over the seconds, with the frames that counted.
+    """Similarity and the requested expression's probability over time, with the frames that counted.
 
-    Without `operator` only what was asked for, when, and which frames counted: no score.
+    Args:
+        operator: show the scores; otherwise only the requested actions and the frames that counted.
     """
     if len(moments) < 2 or moments[-1].seconds <= 0:
         return ""
@@ -226,8 +233,8 @@ def timeline(moments: list[Moment], threshold: float | None, operator: bool, tit
             began = number + 1
     for moment in moments:
         if moment.counted:
-            far = " passed" if moment.passed else ""
-            parts.append(f'<circle class="counted{far}" cx="{x(moment.seconds):.1f}" cy="{base - 6}" r="4"/>')
+            passed = " passed" if moment.passed else ""
+            parts.append(f'<circle class="counted{passed}" cx="{x(moment.seconds):.1f}" cy="{base - 6}" r="4"/>')
     legend = [("counted", words.TIMELINE_COUNTED)]
     if operator:
         for name in ("similarity", "probability"):
@@ -254,7 +261,7 @@ def timeline(moments: list[Moment], threshold: float | None, operator: bool, tit
 
 
 def _runs(moments: list[Moment], name: str) -> list[list[tuple[float, float]]]:
-    """The stretches of moments in which a value is known; lines are not drawn across what lies between."""
+    """(seconds, value) of each run of moments that have a value; the curve is interrupted between runs."""
     runs = [[]]
     for moment in moments:
         value = getattr(moment, name)

@@ -1,7 +1,7 @@
-"""The files that visitors upload: in one folder of this process, each known by the path the server gave it.
+"""The files that visitors upload: kept in a folder of this process, each under a path that cannot be guessed.
 
-The whole folder is gone when the server ends; that of a process which was killed goes when another one starts, or is
-swept by one that runs.
+Files are deleted with their page, after UPLOAD_SECONDS, and when the server ends; the folder of a killed process is
+deleted by the next process, or by another one that runs. Called by `server`.
 """
 
 import secrets
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import BinaryIO
 
-UPLOAD_SECONDS = 600  # then a file is deleted, whether its page is still open or not
+UPLOAD_SECONDS = 600  # after which a file is deleted even if its page is open
 SWEEP_SECONDS = 20
-STALE_SECONDS = 120  # a folder that no process has touched for so long belongs to none
+STALE_SECONDS = 120  # after which a folder that no process has touched is deleted
 PREFIX = "facelivenet-uploads-"
 ALIVE = "alive"  # a file in the folder that its process touches
 MOST_FILE_BYTES = 20_000_000
@@ -37,7 +37,7 @@ class _File:
 
 
 class Uploads:
-    """Which files there are, whose they are, and when they go. Safe to share between threads.
+    """The uploaded files, their visitors and pages, and their deletion. Safe to share between threads.
 
     Args:
         base: the folder that holds the folders of all processes; by default the system's for temporary files.
@@ -51,14 +51,14 @@ class Uploads:
         self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base)).resolve()  # readable by its owner alone
         (self.folder / ALIVE).touch()
         self._files: dict[str, _File] = {}
-        self._kept: set[str] = set()
+        self._permanent: set[str] = set()
         self._clock = clock
         self._lock = threading.Lock()
         self._ended = threading.Event()
 
     def keep(self, files: Iterable[str | Path]) -> None:
-        """These are the server's own, such as examples: anybody may name them, and they stay."""
-        self._kept.update(str(Path(file)) for file in files)
+        """Register files of the server, such as examples: any visitor may name them, and they are not deleted."""
+        self._permanent.update(str(Path(file)) for file in files)
 
     def add(self, visitor: str, name: str, content: BinaryIO, size: int) -> str:
         """Write a file; returns its path, which nobody can guess.
@@ -72,11 +72,11 @@ class Uploads:
         folder = self.folder / secrets.token_urlsafe(24)
         path = folder / _safe(name)
         with self._lock:
-            own = [file.size for file in self._files.values() if file.visitor == visitor]
-            everybody = sum(file.size for file in self._files.values())
-            if len(own) >= MOST_FILES_EACH or sum(own) + size > MOST_BYTES_EACH:
+            sizes = [file.size for file in self._files.values() if file.visitor == visitor]
+            total = sum(file.size for file in self._files.values())
+            if len(sizes) >= MOST_FILES_EACH or sum(sizes) + size > MOST_BYTES_EACH:
                 raise UploadLimitError("too many files of this visitor")
-            if len(self._files) >= MOST_FILES or everybody + size > MOST_BYTES:
+            if len(self._files) >= MOST_FILES or total + size > MOST_BYTES:
                 raise UploadLimitError("too many files of all visitors")
             self._files[str(path)] = _File(visitor, size, self._clock())
         try:
@@ -89,27 +89,28 @@ class Uploads:
         return str(path)
 
     def find(self, path: object, page: str | None = None) -> Path | None:
-        """An uploaded file, or one of the server's own; None for any other path.
+        """An uploaded file, or one of the server's; None for any other path.
 
-        page: whose it is from now on, to be deleted with it.
+        Args:
+            page: the page that the file belongs to from now on; it is deleted with it.
         """
         if not isinstance(path, str):
             return None
         with self._lock:
             if file := self._files.get(path):
                 file.page = page or file.page
-            elif path not in self._kept:
+            elif path not in self._permanent:
                 return None
         return Path(path)
 
     def leave(self, page: str) -> None:
         """Delete the files of a page that was closed."""
         with self._lock:
-            own = [path for path, file in self._files.items() if file.page == page]
-        self._delete(own)
+            paths = [path for path, file in self._files.items() if file.page == page]
+        self._delete(paths)
 
     def sweep(self) -> None:
-        """Delete what is old, and what processes that are no more have left behind."""
+        """Delete files that are too old, and the folders of processes that no longer run."""
         with self._lock:
             now = self._clock()
             old = [path for path, file in self._files.items() if now - file.given > UPLOAD_SECONDS]
@@ -118,14 +119,14 @@ class Uploads:
             (self.folder / ALIVE).touch()
         for mark in self._base.glob(f"{PREFIX}*/{ALIVE}"):
             try:
-                silent = time.time() - mark.stat().st_mtime
-            except OSError:  # gone by now
+                untouched = time.time() - mark.stat().st_mtime
+            except OSError:  # deleted meanwhile
                 continue
-            if mark.parent.resolve() != self.folder and silent > STALE_SECONDS:
+            if mark.parent.resolve() != self.folder and untouched > STALE_SECONDS:
                 shutil.rmtree(mark.parent, ignore_errors=True)
 
     def sweep_regularly(self) -> None:
-        """Sweep now, and from time to time in a thread until the end."""
+        """Sweep now, and every SWEEP_SECONDS in a thread until `close`."""
         self.sweep()
 
         def again() -> None:
@@ -135,7 +136,7 @@ class Uploads:
         threading.Thread(target=again, daemon=True, name="sweep").start()
 
     def close(self) -> None:
-        """Delete everything."""
+        """Delete all uploaded files."""
         self._ended.set()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -151,7 +152,7 @@ class Uploads:
 
 
 def _safe(name: str) -> str:
-    """The last part of a file's name, short, of harmless characters, with its suffix."""
+    """The last part of a file's name, shortened, other characters replaced, with its suffix."""
     name = PurePosixPath(PureWindowsPath(str(name)).name).name
     kept = "".join(letter if letter.isalnum() or letter in "._- " else "_" for letter in name).strip(". ")
     stem, dot, suffix = kept.rpartition(".")

@@ -1,6 +1,7 @@
-"""What one visitor may ask of the server at the same time, and whose turn it is: nobody waits for another's queue.
+"""Fairness between visitors: limits on their open requests, and work handed out to waiting visitors in rotation.
 
-A visitor is an address, or for IPv6 its network (`authentication.limits.visitor_of`): all else is the client's choice.
+A visitor is an address, or for IPv6 a network (`authentication.limits.visitor_of`), since everything else is chosen by
+the client. Called by `server`, `gate` and `connections`.
 """
 
 import asyncio
@@ -15,19 +16,19 @@ from functools import partial
 
 import anyio
 
-NICENESS = 5  # more than the process's, of work that is not a live attempt's: a third of a processor that both want
+NICENESS = 5  # added for work that no live attempt waits for: it gets a third of a processor that both want
 
 
 class BusyError(RuntimeError):
-    """This visitor, or everybody together, has as many requests open as the server allows."""
+    """This visitor, or all visitors together, have as many open requests as the server allows."""
 
 
 class OpenRequests:
-    """Counts the requests that are open. Safe to share between threads.
+    """Counts open requests. Safe to share between threads.
 
     Args:
-        each: most of one visitor.
-        all: most of everybody.
+        each: largest number of a visitor.
+        all: largest number of all visitors together.
     """
 
     def __init__(self, each: int, all: int):
@@ -37,7 +38,11 @@ class OpenRequests:
 
     @contextmanager
     def one_more(self, visitor: str) -> Iterator[None]:
-        """Raises: BusyError."""
+        """Count a request as open within the context.
+
+        Raises:
+            BusyError: a limit is reached.
+        """
         with self._lock:
             if self._open[visitor] >= self.each or self._open.total() >= self.all:
                 self._open += Counter()  # drop the zeros
@@ -53,37 +58,37 @@ class OpenRequests:
 
 
 class Turns:
-    """Places for work that takes long, given to the waiting visitors in rotation. For one event loop.
+    """A thread pool whose places are given to the waiting visitors in rotation. For one event loop.
 
-    However much one visitor asks for, another waits for one piece of it at most: one alone has half of the places, if
-    there are two or more. The work is done in threads of their own.
+    A single visitor has at most half of the places, if there are two or more, so that another visitor waits for one of
+    its tasks at most, however many it has sent.
 
     Args:
-        places: how many are at work at the same time.
-        each: most that wait, of one visitor.
-        all: most that wait.
-        background: at a low priority, so that frames of live attempts go before it.
+        places: tasks that run at the same time.
+        each: most waiting tasks of a visitor.
+        all: most waiting tasks of all visitors together.
+        background: run at a low priority, after the frames of live attempts.
     """
 
     def __init__(self, places: int, each: int, all: int, background: bool = True):
         self.each, self.all = each, all
         self._free, self._most = places, max(1, places // 2)
         self._at_work: Counter[str] = Counter()
-        self._waiting: OrderedDict[str, deque[asyncio.Event]] = OrderedDict()  # whose turn is next stands first
-        self._threads = ThreadPoolExecutor(places, initializer=_step_back if background else None)
+        self._waiting: OrderedDict[str, deque[asyncio.Event]] = OrderedDict()  # the visitor whose turn is next is first
+        self._threads = ThreadPoolExecutor(places, initializer=_lower_priority if background else None)
 
     async def run(self, visitor: str, function: Callable, *arguments):
-        """The function's result, from a thread, when it is the visitor's turn.
+        """Call the function in a thread when it is the visitor's turn, and return its result.
 
         Raises:
-            BusyError: too many are waiting.
+            BusyError: too many tasks are waiting.
         """
         await self._wait(visitor)
         try:
             work = asyncio.get_running_loop().run_in_executor(self._threads, partial(function, *arguments))
             try:
                 return await asyncio.shield(work)
-            except asyncio.CancelledError:  # a thread cannot be ended: the place is taken until it returns
+            except asyncio.CancelledError:  # a thread cannot be stopped: its place is free when it returns
                 with anyio.CancelScope(shield=True):
                     await asyncio.wait([work])
                 raise
@@ -127,8 +132,8 @@ class Turns:
                 self._waiting[visitor] = queue  # at the end
 
 
-def _step_back() -> None:
-    """Lower the priority of this thread, where each has one of its own: on Linux."""
+def _lower_priority() -> None:
+    """Lower the priority of this thread; only on Linux do threads have priorities of their own."""
     if sys.platform == "linux":
         thread = threading.get_native_id()
         os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS)

@@ -1,4 +1,4 @@
-"""Every English sentence of the page, in one place."""
+"""All English text of the page, in one place. Used by `pictures`, `live`, `offline` and `model`."""
 
 TITLE = "FaceLiveNet+"
 SUBTITLE = (

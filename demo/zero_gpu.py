@@ -1,8 +1,8 @@
 """ZeroGPU, the hardware of free Gradio Spaces: a GPU is lent to a decorated function for the time of a call.
 
-The app needs none: a frame takes tens of milliseconds on the CPU, less than to be lent a GPU. But a Space there that
-decorates no function is ended, and its package waits for Gradio's `launch`, which `app.py` does not call. Elsewhere
-the package `spaces` is missing, or does nothing.
+The app does not use it: a frame takes tens of milliseconds on the CPU, less than lending a GPU takes. But a Space on
+ZeroGPU that decorates no function is stopped, and the package `spaces` waits for Gradio's `launch`, which `app.py` does
+not call. Elsewhere the package is missing, or does nothing. Called by `app.py`.
 """
 
 import torch
@@ -14,7 +14,7 @@ except ImportError:
 
 
 def lent_gpu() -> str:
-    """The name of the GPU that is lent for this call."""
+    """The name of the GPU that is lent for this call; nothing calls it, but a Space must decorate a function."""
     return torch.cuda.get_device_name()
 
 
@@ -23,7 +23,7 @@ if spaces is not None:
 
 
 def report_start() -> None:
-    """Say that the app has started, where it runs on ZeroGPU."""
+    """Report to ZeroGPU that the app has started; does nothing elsewhere."""
     startup = getattr(spaces.zero, "startup", None) if spaces is not None else None
     if startup is not None:
         startup()

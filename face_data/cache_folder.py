@@ -1,4 +1,4 @@
-"""Where what can be computed again is kept, so that it is not."""
+"""The folder of caches: everything in it can be computed again. Imports little, so that parsers can use it."""
 
 import os
 from pathlib import Path
@@ -6,5 +6,5 @@ from pathlib import Path
 
 def default_folder() -> Path:
     """$FACELIVENET_CACHE, or facelivenet in the user's cache folder."""
-    own = os.environ.get("FACELIVENET_CACHE")
-    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "facelivenet"
+    folder = os.environ.get("FACELIVENET_CACHE")
+    return Path(folder) if folder else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "facelivenet"

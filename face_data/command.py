@@ -1,4 +1,7 @@
-"""What `python -m face_data` does once its arguments are read: prepare, synthesize, pairs, describe."""
+"""What `python -m face_data` does once its arguments are read: prepare, synthesize, pairs, describe.
+
+Next: `readers`, `prepare`.
+"""
 
 import inspect
 from collections import Counter

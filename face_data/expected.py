@@ -1,4 +1,7 @@
-"""How many photographs and people a complete corpus has, as published, and what a prepared one has against that."""
+"""The published numbers of photographs and people of each corpus, and a comparison with a prepared one.
+
+Called by `python -m face_data describe`.
+"""
 
 from collections.abc import Mapping
 

@@ -47,13 +47,13 @@ def expression_pairs(photographs: Iterable[Photograph], seed: int = 0) -> list[P
         if len(references) < 2:
             continue
         for photograph in inputs:
-            own = references[photograph.identity]
+            genuine = references[photograph.identity]
             sequence = photograph.key.rpartition("/")[0]
-            own = [key for key in own if key.rpartition("/")[0] != sequence] or own
+            genuine = [key for key in genuine if key.rpartition("/")[0] != sequence] or genuine
             others = [person for person in references if person != photograph.identity]
-            theirs = references[others[rng.integers(len(others))]]
-            pairs.append(Pair(fold, photograph.key, own[rng.integers(len(own))], True))
-            pairs.append(Pair(fold, photograph.key, theirs[rng.integers(len(theirs))], False))
+            impostor = references[others[rng.integers(len(others))]]
+            pairs.append(Pair(fold, photograph.key, genuine[rng.integers(len(genuine))], True))
+            pairs.append(Pair(fold, photograph.key, impostor[rng.integers(len(impostor))], False))
     return pairs
 
 

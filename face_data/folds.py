@@ -1,7 +1,7 @@
-"""Ten folds by person, and what a run on one of them trains, validates and tests on.
+"""Ten folds by person, and the splits on which a run trains, validates and tests.
 
 The protocol the paper cites for CK+ and Oulu-CASIA (Liu et al., CVPR 2014): people in ascending order of their id,
-every tenth of them in the same fold. As ever, nobody is in two folds.
+every tenth of them in the same fold. Nobody is in two folds. Called by readers, `train.folds` and the evaluation.
 """
 
 from collections.abc import Iterable

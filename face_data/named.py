@@ -1,4 +1,7 @@
-"""What a prepared corpus is called, and whether it can be there: known without the libraries that read one."""
+"""Names of prepared corpora, and checks that can be made before the libraries that read them are imported.
+
+Called by every `__main__`; next: `table`.
+"""
 
 import json
 from pathlib import Path

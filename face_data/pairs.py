@@ -233,21 +233,21 @@ def generate_pairs(
     rng = np.random.default_rng(seed)
 
     genuine = []
-    for own in people:
-        pairs = list(itertools.combinations(own, 2))
+    for keys_of_person in people:
+        pairs = list(itertools.combinations(keys_of_person, 2))
         if genuine_per_person is not None and len(pairs) > genuine_per_person:
             pairs = [pairs[index] for index in np.sort(rng.choice(len(pairs), genuine_per_person, replace=False))]
         genuine += pairs
 
-    sizes = np.array([len(own) for own in people])
+    sizes = np.array([len(keys_of_person) for keys_of_person in people])
     available = (sizes.sum() ** 2 - (sizes**2).sum()) // 2
-    if available <= 2 * impostors:  # so few that drawing blindly would mostly repeat itself
-        strangers = [pair for one, other in itertools.combinations(people, 2) for pair in itertools.product(one, other)]
+    if available <= 2 * impostors:  # so few that random draws would mostly repeat
+        strangers = [pair for two in itertools.combinations(people, 2) for pair in itertools.product(*two)]
         strangers = [strangers[index] for index in rng.permutation(len(strangers))[:impostors]]
     else:
         drawn = {}
         while len(drawn) < impostors:
-            one, other = sorted(rng.choice(len(people), 2, replace=False, shuffle=False))
-            drawn[(people[one][rng.integers(sizes[one])], people[other][rng.integers(sizes[other])])] = None
+            first, second = sorted(rng.choice(len(people), 2, replace=False, shuffle=False))
+            drawn[(people[first][rng.integers(sizes[first])], people[second][rng.integers(sizes[second])])] = None
         strangers = list(drawn)
     return [Pair(0, *pair, True) for pair in genuine] + [Pair(0, *pair, False) for pair in strangers]

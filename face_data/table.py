@@ -1,4 +1,7 @@
-"""The prepared corpus: a folder of Parquet shards with one aligned face per row, and `corpus.json` beside them."""
+"""The prepared corpus: a folder of Parquet shards with one aligned face per row, and `corpus.json` beside them.
+
+Written by `prepare`, read by training and evaluation.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path

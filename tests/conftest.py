@@ -10,19 +10,21 @@ from filelock import FileLock
 # The files that take longest, the longest first. Whole files go to the two processes of `make test` in this order: one
 # that came last would leave the other process idle.
 LONGEST = (
-    "demo/test_live_browser.py",
     "train/test_training.py",
+    "demo/test_live_browser.py",
+    "demo/test_endpoints.py",  # shares the server of the file before, in the same process
     "demo/test_hostile.py",
     "train/test_machines.py",
-    "evaluation/test_evaluation_command.py",
     "benchmarks/test_benchmarks.py",
     "train/test_teacher.py",
-    "test_transformers_common.py",
-    "evaluation/test_attacks.py",
-    "train/test_cross_validation.py",
+    "evaluation/test_evaluation_command.py",
     "train/test_distributed.py",
-    "face_data/test_prepare.py",
+    "test_transformers_common.py",
     "hub_card/test_download.py",
+    "demo/test_enrolled.py",
+    "face_data/test_prepare.py",
+    "train/test_cross_validation.py",
+    "benchmarks/test_startup.py",
 )
 
 

@@ -1,4 +1,7 @@
-"""Augmentation of a whole batch at once, each face its own way, on whatever device it lies."""
+"""Augmentation of whole batches on their device, with random parameters for each face.
+
+Called by `loop` for every batch; its settings are in `config`. Next: `modeling_facelivenet`.
+"""
 
 import math
 from collections.abc import Callable
@@ -12,7 +15,7 @@ from torchvision.transforms.v2 import functional as tvF
 
 from train.config import TrainingConfig
 
-FEW = 8  # faces at once on CPUs: what they need fits into the cache, where whole batches wait for fresh memory
+FEW = 8  # faces processed together on CPUs: their tensors fit into the cache
 
 
 def prepare(faces: Tensor, config: TrainingConfig, whiten: Callable[[Tensor], Tensor]) -> Tensor:

@@ -1,4 +1,7 @@
-"""Prepared corpora -> batches: which photographs, with which labels, in which mixture and order."""
+"""Batches from prepared corpora: labels, images, the weights of images, and the order in which they are drawn.
+
+Called by `loop`; streams are read by `streaming`, composite people made by `composites`. Next: `augmentation`.
+"""
 
 import io
 import zlib
@@ -152,7 +155,7 @@ class TrainingFaces(Dataset):
             self.landmarks = np.concatenate(found)
         self.tell_landmarks = landmarks
         self.targets: np.ndarray | None = None  # of the photographs, from `learn_from`
-        self.composite_start = len(self.keys) + np.cumsum([0] + [len(one) for one in self.composites])
+        self.composite_start = len(self.keys) + np.cumsum([0] + [len(composite) for composite in self.composites])
 
     def __len__(self) -> int:
         return int(self.composite_start[-1])
@@ -160,12 +163,12 @@ class TrainingFaces(Dataset):
     def __getitems__(self, rows: list[int]) -> Batch:
         found = self.pictures(rows)
         faces, used, unreadable = None, [], {}
-        for place, asked in enumerate(rows):
-            row, face = asked, found[place]
+        for place, requested in enumerate(rows):
+            row, face = requested, found[place]
             while isinstance(face, Exception):
                 unreadable[self.key(row)] = str(face)
                 row = (row + 1) % len(self)
-                if row == asked:
+                if row == requested:
                     raise CorpusError("none of the training photographs can be decoded") from None
                 [face] = self.pictures([row])
             if faces is None:
@@ -226,7 +229,7 @@ class TrainingFaces(Dataset):
         return self.labels.expression[row] if composite is None else np.zeros_like(self.labels.expression[0])
 
     def key(self, row: int) -> str:
-        """Where a row's picture comes from."""
+        """The name of a row's image: its photograph's, or those of a composite's two photographs."""
         composite, sources = self._made_of(row)
         if composite is None:
             return self.keys[row]
@@ -278,9 +281,9 @@ class TrainingFaces(Dataset):
         parts, places = self._places(rows)
         encoded = [b""] * len(rows)
         for part in set(parts):
-            own = [index for index, other in enumerate(parts) if other == part]
-            images = self.images[part][[places[index] for index in own]]["image"]
-            for index, image in zip(own, images, strict=True):
+            indices = [index for index, other in enumerate(parts) if other == part]
+            images = self.images[part][[places[index] for index in indices]]["image"]
+            for index, image in zip(indices, images, strict=True):
                 encoded[index] = image["bytes"]
         return encoded
 
@@ -290,10 +293,13 @@ class TrainingFaces(Dataset):
         return parts, [int(self.rows[part][row - self.start[part]]) for part, row in zip(parts, rows, strict=True)]
 
     def row_weights(self, weights: list[float], identity_balance: float, composite_share: float = 0.0) -> np.ndarray:
-        """(rows,) How likely each picture is to be drawn: corpora by their weights and, within one, people by the
+        """(rows,) probability of each image.
 
-        number of their photographs to the power of 1 − balance. Of all pictures this share is of composite people,
-        each of them as likely.
+        Args:
+            weights: share of each corpus.
+            identity_balance: within a corpus people are drawn by the number of their photographs to the power of
+                1 − identity_balance.
+            composite_share: share of composite people together, all equally likely.
         """
         row_weight = np.ones(len(self.keys))
         identity = self.labels.identity
@@ -305,7 +311,7 @@ class TrainingFaces(Dataset):
         if not self.composites:
             return row_weight / row_weight.sum()
         each = composite_share / len(self.composites)
-        of_composites = [np.full(len(one), each / len(one)) for one in self.composites]
+        of_composites = [np.full(len(composite), each / len(composite)) for composite in self.composites]
         return np.concatenate([row_weight / row_weight.sum() * (1 - composite_share), *of_composites])
 
 

@@ -1,9 +1,11 @@
-"""What a run leaves behind: training states to go on from, and a model to use. Neither is ever half written.
+"""Saves and finds training states and models; both are written under a temporary name and renamed when complete.
 
 OUT/checkpoints/step-00000300/    everything a run needs to go on: weights, average, optimiser, schedule, centres,
                                   random states of every process, step; manifest.json, written last, holds every
                                   file's SHA-256
 OUT/best, OUT/last                the network as it is used
+
+Called by `loop`.
 """
 
 import hashlib

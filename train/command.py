@@ -1,4 +1,7 @@
-"""What `python -m train` does once its arguments are read: the stage, and a sentence for whatever ends it."""
+"""What `python -m train` does once its arguments are read: it trains, and reports expected errors in one sentence.
+
+Next: `folds`, or `loop` for a single run.
+"""
 
 import sys
 

@@ -1,9 +1,9 @@
 """Composite people: parts of one person in the face of another, made of the training photographs themselves.
 
-Somebody with another's eyes, nose or mouth is a new person to tell apart, of whom there are as many photographs as
-there are pairs of theirs. A few thousand people are few to learn faces from, and a network that knows these has to look
-at every part (Hu et al., "Frankenstein: learning deep face representations using small data", IEEE TIP 2018, arXiv
-1603.06470). `train.batches` draws them.
+A face with another person's eyes, nose or mouth is a further identity, with as many images as there are pairs of
+photographs of the two people. They add identities to a corpus of few people, and make the network use every part of a
+face (Hu et al., "Frankenstein: learning deep face representations using small data", IEEE TIP 2018, arXiv 1603.06470).
+Called by `batches`.
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ import numpy as np
 import PIL.Image
 
 PARTS = ("eyes", "nose", "mouth")
-PHOTOGRAPHS = 20  # of a person at most: more would not make their composites more of a person
-SOFT = 0.15  # width of a part's edge, as a fraction of its radius
+PHOTOGRAPHS = 20  # of a person that are used at most
+SOFT = 0.15  # width of a part's blended edge, as a fraction of its radius
 
 
 @dataclass(frozen=True)

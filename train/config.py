@@ -1,4 +1,7 @@
-"""One training run: a typed config, read from YAML and overridden on the command line."""
+"""The settings of a training run: a typed config, read from YAML presets and overridden on the command line.
+
+Called by `__main__`; every other module of the room takes the config. Next: `loop`.
+"""
 
 import argparse
 import difflib
@@ -18,7 +21,7 @@ SCIENTIFIC = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 OPTIMIZERS = ("rmsprop", "adamw", "sgd")
 SCHEDULES = ("steps", "cosine")
 
-# What a run that goes on may change: neither what is learnt nor in which order.
+# Settings that may change when a run is resumed: they do not affect what is learnt.
 FREE_TO_CHANGE = {
     "out",
     "resume",
@@ -195,7 +198,7 @@ class TrainingConfig:
 
         from modeling_facelivenet import FaceLiveNetConfig
 
-        settings = {one.name for one in fields(FaceLiveNetConfig)} | {"id2label", "label2id"}
+        settings = {setting.name for setting in fields(FaceLiveNetConfig)} | {"id2label", "label2id"}
         for name, value in self.network.items():
             if name not in settings:
                 close = ", ".join(difflib.get_close_matches(name, settings, n=3, cutoff=0))
@@ -219,7 +222,7 @@ def _typed(name: str, value, kind):
         if not isinstance(value, (list, tuple)):
             example = {list[str]: "corpora/lfw", list[int]: "1000", list[float]: "0.5"}[kind]
             raise ValueError(f"{name}: a list such as [{example}], not {value!r}")
-        return [_typed(f"{name}[{place}]", one, get_args(kind)[0]) for place, one in enumerate(value)]
+        return [_typed(f"{name}[{place}]", item, get_args(kind)[0]) for place, item in enumerate(value)]
     if kind == str | None and value is None:
         return None
     if name == "fold" and type(value) is int:
@@ -327,7 +330,7 @@ def _read(parser: argparse.ArgumentParser, file: Path, above: frozenset[Path] = 
     base = settings.pop("base", None)
     if base is not None and not isinstance(base, str):
         parser.error(f"{file}: base: the name of a preset, not {base!r}")
-    known = {one.name for one in fields(TrainingConfig)}
+    known = {setting.name for setting in fields(TrainingConfig)}
     if not isinstance(settings.get("network", {}), dict):
         parser.error(f"{file}: network: settings by name, not {settings['network']!r}")
     for key in settings:

@@ -1,20 +1,20 @@
-"""Faces as somebody would show them who wants to deceive the system, or as nobody can judge them; and mixtures.
+"""Augmentation with attacks and unusable faces (covered, warped, cut, turned, blurred), and mixtures of two faces.
 
-The training loop shows a share of each batch so. Without it a strip of paper over the mouth looks like a smile to the
-network, a photograph with raised mouth corners like another expression, and two faces with covered eyes, or two that
-lie on their side, like one person.
+`loop` applies it to a share of each batch. Without it the network takes a strip of paper over the mouth for a smile, a
+photograph with raised mouth corners for another expression, and two faces with covered eyes, or two that lie on their
+side, for one person.
 
-    kind      what is shown                                  who                       which expression
-    mouth     a strip over the mouth                         the person                none: all alike probable
-    eyes      a strip over the eyes                          nobody in particular      none
-    warp      corners of the mouth pulled away               the person                the one before
-    half      another person's face below the nose           nobody in particular      none
-    side      turned by 90, 180 or 270 degrees               nobody in particular      none
-    blur      blurred by up to 6 % of the picture's side     the person                the one before
+    kind      augmentation                                   identity target      expression target
+    mouth     a strip over the mouth                         kept                 uniform
+    eyes      a strip over the eyes                          none                 uniform
+    warp      corners of the mouth moved                     kept                 kept
+    half      another person's face below the nose           none                 uniform
+    side      turned by 90, 180 or 270 degrees               none                 uniform
+    blur      blurred by up to 6 % of the picture's side     kept                 kept
 
-"Nobody in particular" is a target of its own (`TeacherHead`): as unlike every other face as two strangers are. Mixtures
-of two people are for the teacher alone, which says what they look like ("A good teacher is patient and consistent",
-arXiv 2106.05237).
+A face without an identity target has a target of its own with a teacher (`TeacherHead`): as unlike every other face as
+two strangers are. Mixtures of two people are learnt from the teacher alone, which gives their vectors ("A good teacher
+is patient and consistent", arXiv 2106.05237).
 """
 
 import torch
@@ -31,13 +31,13 @@ MAX_BLUR = 0.06
 
 
 def mix(faces: Tensor, landmarks: Tensor, share: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Lay other faces of the batch over some of its faces.
+    """Blend some faces with other faces of the batch.
 
     Args:
         faces: (b, 3, h, w) uint8. landmarks: (b, 5, 2) fractions. share: probability that a face is mixed.
 
     Returns:
-        faces and landmarks with the mixtures in them, and (b,) bool, which these are.
+        faces and landmarks with the mixtures in place, and (b,) bool, true for mixtures.
     """
     chosen = torch.rand(len(faces), device=faces.device) < share
     rows = chosen.nonzero().squeeze(1)
@@ -54,7 +54,7 @@ def mix(faces: Tensor, landmarks: Tensor, share: float) -> tuple[Tensor, Tensor,
 def deceive(
     faces: Tensor, landmarks: Tensor, identity: Tensor, expression: Tensor, targets: Tensor | None, share: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """Show a share of the batch as the table of this module says.
+    """Apply the augmentations of this module's table to a share of the batch.
 
     Args:
         faces: (b, 3, h, w) uint8. landmarks: (b, 5, 2) fractions. identity: (b,) labels. expression: (b, n)
@@ -116,11 +116,12 @@ def cover(faces: Tensor, landmarks: Tensor, part: str) -> Tensor:
     inside = ((offset * along[:, None, None]).sum(dim=3).abs() < half_width[:, None, None]) & (
         (offset * over[:, None, None]).sum(dim=3).abs() < half_height[:, None, None]
     )
-    kind = torch.randint(0, 4, (batch, 1, 1, 1), device=faces.device)  # black, white, any colour, the face's own
+    kind = torch.randint(0, 4, (batch, 1, 1, 1), device=faces.device)  # black, white, random, mean of what it covers
     any_colour = torch.rand(batch, 3, 1, 1, device=faces.device) * 255
     pixels = inside.sum(dim=(1, 2)).clamp(min=1).view(-1, 1, 1, 1)
-    own = (faces * inside[:, None]).sum(dim=(2, 3), keepdim=True) / pixels
-    colour = torch.where(kind == 0, 15.0, torch.where(kind == 1, 240.0, torch.where(kind == 2, any_colour, own)))
+    mean_colour = (faces * inside[:, None]).sum(dim=(2, 3), keepdim=True) / pixels
+    colour = torch.where(kind == 2, any_colour, mean_colour)
+    colour = torch.where(kind == 0, 15.0, torch.where(kind == 1, 240.0, colour))
     light = 1 + 0.2 * (random[4] - 0.5).view(-1, 1, 1, 1) * torch.linspace(-1, 1, width, device=faces.device)
     noise = torch.randn(faces.shape, device=faces.device) * 4
     return torch.where(inside[:, None], colour * light + noise, faces).clamp(0, 255)

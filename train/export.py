@@ -1,12 +1,12 @@
-"""A run's model -> the checkpoint that is shipped: half precision, and links to the Python files beside it.
+"""Writes the checkpoint to be shipped from a run's model: half precision, with links to its Python files.
 
 python -m train.export runs/dynamic/last pretrained --challenge happy
 python -m train.export runs/one/last runs/other/last pretrained --challenge happy      # the mean of their weights
 python -m train.export runs/one/last pretrained --challenge happy --people corpora/lfw:1,2,3,4,5,6,7,8
 python -m evaluation calibrate --model pretrained --data corpora/lfw --splits 9 --far 0.001
 
-Runs that started from the same weights and saw other batches often lie in one basin; the mean of their weights is then
-better than each, for nothing ("Model soups", arXiv 2203.05482). Whether it is here, `evaluation compare` says.
+The mean of the weights of several runs that started from the same weights is often better than each of them, at no
+cost ("Model soups", arXiv 2203.05482); `evaluation compare` shows whether it is.
 
 With --people, embeddings of faces that resemble many strangers are made shorter (train/embedding_length.py), which
 raises the share of genuine pairs that are accepted at low false accept rates.
@@ -37,8 +37,8 @@ def export(
     Thresholds stay only where they were calibrated on the very weights that are written; else calibrate afterwards.
 
     Args:
-        sources: folders that a run saved, all of the same network; of several the mean of the weights. Config and
-            record are those of the first, but for whom they were trained on together; the other records stand in it as
+        sources: folders that runs saved, all of the same network; of several the weights are averaged. Config and
+            record are those of the first; its "trained_on" is that of all together, and the other records are its
             "averaged_with".
         challenge: the expressions a session may ask for: those that validation shows to be recognised reliably.
         shares: of each source in the mean, in their order; by default all alike.
@@ -67,10 +67,10 @@ def export(
     models = [FaceLiveNetModel.from_pretrained(source, dtype=torch.float32) for source in sources]
     model = models[0]
     if people:
-        for one in models:
-            without_embedding_length(one)
+        for averaged in models:
+            without_embedding_length(averaged)
     if len(models) > 1:
-        # a threshold of the first one's is not saved then
+        # the threshold of the first model is not saved then
         model.load_state_dict(_mean_weights(sources, models, shares))
     fitted = None
     if people:
@@ -88,7 +88,7 @@ def export(
     if others:
         record["averaged_with"] = others
         record["shares"] = [share / sum(shares) for share in shares]
-        record["trained_on"] = all_splits([one.get("trained_on") for one in (record, *others)])
+        record["trained_on"] = all_splits([other.get("trained_on") for other in (record, *others)])
     if fitted:
         record["embedding_length"] = fitted
     (out / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -2,7 +2,8 @@
 
     accelerate launch -m train --config train/presets/dynamic.yaml --train corpora/ckplus --fold all
 
-Every fold is tested once, by a network that was trained on eight others and chosen on the one that remains.
+Every fold is tested once, by a network that was trained on eight others and validated on the remaining one. Called by
+`command`; each fold is a run of `loop`.
 """
 
 import json
@@ -35,9 +36,9 @@ def train_folds(config: TrainingConfig) -> dict:
     folds = range(1, FOLDS + 1) if config.fold == "all" else [int(config.fold)]
     results = {}
     for fold in folds:
-        one = fold_config(config, fold)
-        train(one)
-        results[fold] = test(one, [_with(text, fold_splits(fold)[2]) for text in config.train])
+        config_of_fold = fold_config(config, fold)
+        train(config_of_fold)
+        results[fold] = test(config_of_fold, [_with(text, fold_splits(fold)[2]) for text in config.train])
     summary = {"folds": results, "mean": {}, "standard_error": {}}
     for name in sorted(set.intersection(*(set(numbers) for numbers in results.values()))):
         values = np.array([numbers[name] for numbers in results.values()])

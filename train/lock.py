@@ -1,4 +1,7 @@
-"""One run at a time in a folder: OUT/run.lock names the process that writes there, and is touched while it lives."""
+"""The lock of a run's folder: OUT/run.lock names the process that writes there, which touches it regularly.
+
+Taken by `loop` for the whole run.
+"""
 
 import contextlib
 import json
@@ -10,9 +13,9 @@ from pathlib import Path
 from machines import this_machine
 
 FILE = "run.lock"
-BEAT = 10.0  # seconds between two touches
+BEAT = 10.0  # seconds between two touches of the file
 SILENCE = 120.0  # seconds without one after which a lock of another machine counts as left behind
-SETTLED = 0.5  # seconds after which whoever took over a lock last has it
+SETTLED = 0.5  # seconds after a takeover in which another process may take it over too; the last one has it
 
 
 class FolderInUseError(RuntimeError):

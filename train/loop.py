@@ -1,4 +1,7 @@
-"""One stage of training from beginning to end: data, network, optimiser, then step after step."""
+"""A stage of training from beginning to end: data, network, optimiser, then the steps with validation and saving.
+
+Called by `command` and `folds`. Next: `batches`, `validation`, `checkpoint`.
+"""
 
 import contextlib
 import hashlib
@@ -275,9 +278,9 @@ def test(config: TrainingConfig, corpora: list[str]) -> dict[str, float]:
 def present(
     batch: Batch, config: TrainingConfig, teacher: Teacher | None, standard: Standard | None, accelerator: Accelerator
 ) -> Batch:
-    """The batch as it is learnt from, before augmentation: some faces mixed, some covered, warped, cut or turned, and
+    """The batch with mixtures and deceptions, before augmentation.
 
-    the teacher's vectors of what it has not seen before: composites and mixtures.
+    A teacher gives its vectors here for images that it has not seen before: composites and mixtures.
     """
     faces, landmarks, identity, expression = batch.faces, batch.landmarks, batch.identity, batch.expression
     targets = batch.targets
@@ -425,8 +428,8 @@ def _precision(config: TrainingConfig) -> str:
 def _optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
-        {"params": [one for one in trained if one.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [one for one in trained if one.ndim <= 1], "weight_decay": 0.0},
+        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
     ]
     if config.optimizer == "rmsprop":  # epsilon 1.0 as in the authors' code; with a small one 0.1 diverges at once
         return torch.optim.RMSprop(groups, config.learning_rate, momentum=config.momentum, alpha=0.9, eps=1.0)

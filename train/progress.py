@@ -1,4 +1,7 @@
-"""Where a run stands and what it reports: step, clock, log.jsonl, validations."""
+"""The progress of a run: its step and clock, log.jsonl, and the numbers of validations.
+
+Kept by `loop`, saved with every training state. Next: `record`.
+"""
 
 import json
 import math
@@ -78,12 +81,13 @@ class Progress:
         file.write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")
 
     def _compare_steps(self, before: dict, now: dict) -> None:
-        """A run may go on with other processes. With as many photographs in a step, divided in any other way, it learns
+        """Let a run be resumed with another number of processes.
 
-        the same; with more or fewer it goes on where only the number of processes changed, and says so.
+        With as many images in a step, however divided, it learns the same; with more or fewer it is resumed only if
+        the number of processes alone changed, and stderr says so.
         """
         division = ("processes", "accumulation", "batch_size")
-        was, is_ = (math.prod(one[name] for name in division) for one in (before, now))
+        was, is_ = (math.prod(run[name] for name in division) for run in (before, now))
         if was == is_:
             before.update({name: now[name] for name in division})
         elif before["processes"] != now["processes"]:

@@ -1,4 +1,7 @@
-"""training.json: what trained a checkpoint, on what, for how long. By it a report knows whom the network has seen."""
+"""The training record, training.json: the settings, data, duration and validations of a checkpoint.
+
+Made by `loop`; the evaluation and the model card read from it on whom a network was trained.
+"""
 
 import json
 import platform
@@ -52,7 +55,7 @@ def run_record(
         "photographs": len(labels.identity),
         "unreadable_photographs": progress.unreadable,
         "identities": labels.num_identities,
-        "parameters": sum(one.numel() for one in model.parameters()),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "trained_on": all_splits(parts),
         "teacher": None if teacher is None else asdict(teacher.record),
         "started_from": earlier,
@@ -80,7 +83,7 @@ def record_of(source: str) -> dict | None:
 
 
 def all_splits(parts: Sequence[Mapping[str, Sequence[str]] | None]) -> dict[str, list[str]] | None:
-    """What several trainings saw together, source -> splits; None where that of one of them is unknown."""
+    """Source -> splits that several trainings used together; None if those of one are unknown."""
     if any(part is None for part in parts):
         return None
     sources = sorted({source for part in parts for source in part})

@@ -1,7 +1,7 @@
 """Training on a sample of the identities at each step (Partial FC, arXiv 2203.15565), for millions of them.
 
-The optimiser knows the rows of the sample alone, so gradients, logits and distances have its size and not that of all
-identities; what it keeps of every row (momentum, second moments) waits in tables while the row is not in the sample.
+The optimiser updates the rows of the sample alone, so gradients, logits and distances have its size and not that of
+all identities. Its state of every other row (momentum, second moments) is kept in tables. Called by `loop`.
 """
 
 import numpy as np

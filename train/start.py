@@ -1,4 +1,7 @@
-"""Where a stage starts from: an earlier checkpoint of ours, the Hub's, or published Inception-ResNet-v1 weights."""
+"""The weights a stage starts from: an earlier checkpoint, one on the Hub, or published Inception-ResNet-v1 weights.
+
+Called by `loop`.
+"""
 
 from pathlib import Path
 
@@ -37,16 +40,16 @@ def start_from(model: FaceLiveNetModel, source: str) -> list[str]:
         weights = load_file(path)
     except SafetensorError as error:
         raise ValueError(f"--start_from {source}: {path} is damaged ({error})") from None
-    own = model.state_dict()
-    fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
+    current = model.state_dict()
+    fitting = {name: value for name, value in weights.items() if name in current and current[name].shape == value.shape}
     if not any(name.startswith("shared.") for name in fitting):
         raise ValueError(f"--start_from {source}: none of its shared layers fit this network")
     model.load_state_dict(fitting, strict=False)
-    return [name for name in own if name not in fitting]
+    return [name for name in current if name not in fitting]
 
 
 def transfer_branch(model: FaceLiveNetModel) -> None:
-    """Branch 2 begins as branch 1 is: "transferring the learning of the pretrained BRANCH 1" (section 4.2)."""
+    """Copy branch 1 to branch 2: "transferring the learning of the pretrained BRANCH 1" (section 4.2)."""
     model.expression.load_state_dict(model.verification.state_dict())
 
 
@@ -73,10 +76,10 @@ def load_inception_resnet_v1(model: FaceLiveNetModel, source: str | Path) -> Non
         weights = torch.load(source, map_location="cpu", weights_only=True)
     else:
         raise FileNotFoundError(f"{source}: no such file, and not one of {', '.join(INCEPTION_RESNET_V1_URLS)}")
-    own = {name: value for name, value in weights.items() if not name.startswith(("last_", "logits."))}
-    in_branch = {name: value for name, value in own.items() if name.startswith(("repeat_3.", "block8."))}
+    layers = {name: value for name, value in weights.items() if not name.startswith(("last_", "logits."))}
+    in_branch = {name: value for name, value in layers.items() if name.startswith(("repeat_3.", "block8."))}
     try:
-        model.shared.load_state_dict({name: value for name, value in own.items() if name not in in_branch})
+        model.shared.load_state_dict({name: value for name, value in layers.items() if name not in in_branch})
         model.verification.load_state_dict(in_branch)
         model.expression.load_state_dict(in_branch)
     except RuntimeError as error:

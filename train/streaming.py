@@ -1,4 +1,7 @@
-"""Corpora of any size as a stream: shard after shard from the disk or the Hub, never the whole of one in memory."""
+"""Corpora of any size as streams: read shard by shard from the disk or the Hub, never completely in memory.
+
+Called by `loop` with `--streaming`; labels come from `batches`.
+"""
 
 from collections.abc import Iterator
 from itertools import count

@@ -1,14 +1,14 @@
-"""A face recognition network of others, whose answers branch 1 learns to give (knowledge distillation).
+"""Knowledge distillation: branch 1 learns to give the vectors of another face recognition network, the teacher.
 
     --teacher dlib        dlib's network, from the installed package face-recognition-models (train/dlib_network.py)
     --teacher FILE.dat    the same from a file
     --teacher FILE.pt     facenet-pytorch's InceptionResnetV1, its published VGGFace2 or CASIA-WebFace weights
     --teacher MODEL       a checkpoint of this project: a folder or a Hub id
 
-The training loop calls it. A teacher sees the same crop as the network, before augmentation, and its mirror image, and
-the mean of its two vectors is the target: on the 600 pairs of LFW fold 9 dlib's accuracy rises from 0.985 to 0.990 by
-that. Targets of photographs are computed once and kept (`photograph_targets`), those of composites and mixtures on the
-fly. `TeacherHead` in modeling_facelivenet.py compares them with what the network says.
+Called by `loop` and `batches`. A teacher is given the same crop as the network, before augmentation, and its mirror
+image; the mean of its two vectors is the target, which raises dlib's accuracy on the 600 pairs of LFW fold 9 from 0.985
+to 0.990. Targets of photographs are computed once and cached (`photograph_targets`), those of composites and mixtures
+are computed in each step. `TeacherHead` in modeling_facelivenet.py compares them with the network's vectors.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ from train.geometry import moved
 DLIB_TEMPLATE = torch.tensor([[0.308, 0.322], [0.700, 0.324], [0.506, 0.499], [0.336, 0.648], [0.674, 0.649]])
 INCEPTION_SIZE = 160
 BATCH = 64
-VERSION = 1  # of how targets are computed; kept ones of another version are computed again
+VERSION = 1  # of the computation of targets; cached targets of another version are computed again
 
 
 class TeacherError(ValueError):
@@ -48,7 +48,7 @@ class TeacherError(ValueError):
 
 @dataclass(frozen=True)
 class TeacherRecord:
-    """What training.json and the model card say of a teacher."""
+    """The description of a teacher in training.json and the model card."""
 
     name: str
     sha256: str
@@ -201,10 +201,10 @@ def photograph_targets(
     paths = [Path(folder) / "teacher" / f"{Path(shard).stem}-{_key(teacher, shard)}.safetensors" for shard in shards]
     kept = {number: _read(path) for number, path in enumerate(paths)}
     missing = [number for number, vectors in kept.items() if vectors is None]
-    own = missing[accelerator.process_index :: accelerator.num_processes]
-    total = int(sum(rows[number + 1] - rows[number] for number in own))
-    with tqdm(total=total, desc=f"teacher, {Path(folder).name}", unit="face", disable=not own) as bar:
-        for number in own:
+    rows_here = missing[accelerator.process_index :: accelerator.num_processes]
+    total = int(sum(rows[number + 1] - rows[number] for number in rows_here))
+    with tqdm(total=total, desc=f"teacher, {Path(folder).name}", unit="face", disable=not rows_here) as bar:
+        for number in rows_here:
             span = range(rows[number], rows[number + 1])
             vectors = []
             for first in range(span.start, span.stop, BATCH):
@@ -214,7 +214,7 @@ def photograph_targets(
             kept[number] = np.concatenate(vectors)
             _write(paths[number], kept[number])
     accelerator.wait_for_everyone()
-    for number in set(missing) - set(own):
+    for number in set(missing) - set(rows_here):
         kept[number] = _read(paths[number])
         if kept[number] is None:
             raise TeacherError(f"{paths[number]}: another process could not write the teacher's vectors there")

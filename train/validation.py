@@ -1,4 +1,7 @@
-"""How the network does on people it does not learn from, while it learns: a few honest numbers, no tables."""
+"""Validation during training: accuracies on people that the network is not trained on.
+
+Called by `loop`, and by `export` for embeddings; the full protocols are in `evaluation`.
+"""
 
 from pathlib import Path
 
@@ -22,7 +25,7 @@ GENUINE_PER_PERSON = 50  # so that the few much-photographed people do not decid
 
 @torch.no_grad()
 def average_batch_norms(model: nn.Module) -> None:
-    """Running statistics, which every process keeps of its own photographs, become their mean, in place."""
+    """Average the running statistics of all processes, in place: each has those of its own batches."""
     if dist.is_available() and dist.is_initialized():
         for norm in model.modules():
             if isinstance(norm, nn.modules.batchnorm._BatchNorm):
@@ -89,8 +92,8 @@ def run_over(
 
     share = -(-len(corpus) // accelerator.num_processes)
     first = accelerator.process_index * share
-    own = corpus.select(range(min(first, len(corpus)), min(first + share, len(corpus))))
-    faces_only = own.select_columns("image")  # reading whole rows takes many times as long
+    rows = corpus.select(range(min(first, len(corpus)), min(first + share, len(corpus))))
+    faces_only = rows.select_columns("image")  # reading whole rows takes many times as long
     loader = DataLoader(
         faces_only,
         batch_size,
@@ -140,11 +143,11 @@ def _verification_numbers(
 
 def _expression_numbers(predictions: np.ndarray, labels: list[int | None], expressions: tuple[str, ...]) -> dict:
     names = [None if label is None else EXPRESSIONS[label] for label in labels]
-    known = [row for row, name in enumerate(names) if name in expressions]
-    if not known:
+    labelled = [row for row, name in enumerate(names) if name in expressions]
+    if not labelled:
         return {}
-    truth = np.array([expressions.index(names[row]) for row in known])
-    correct = predictions[known] == truth
+    truth = np.array([expressions.index(names[row]) for row in labelled])
+    correct = predictions[labelled] == truth
     numbers = {"expression_accuracy": float(correct.mean())}
     for index, name in enumerate(expressions):
         if (truth == index).sum() >= 20:

@@ -1,10 +1,8 @@
-"""What this face looks like at rest: everything an action is compared with.
+"""The baseline of a face at rest, with which actions are compared.
 
-A session sees the face neutral before each action, and keeps that: how far each expression's margin lies below neutral
-and how much it flickers, where the landmarks are, what the upper half of the face looks like. It is frozen before the
-action is asked for, and taken anew whenever the face was out of sight.
-
-Next: `turn` and `movement`, which compare.
+A session takes it from the neutral frames before each action: median and spread of each expression's margin over
+neutral, the landmarks, and the upper half of the face. It is fixed before the action is requested, and taken again
+after the face was out of sight. Called by `machine`; next: `turn` and `movement`, which compare.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
-"""What a session asks for: two to four actions in an order, and at moments, that nobody can foresee.
+"""The challenge of a session: two to four actions, in an order and at moments that are drawn at random.
 
-Next: `machine`, which walks through it.
+`demo.live` and the examples draw one for each attempt. Next: `machine`, which goes through it.
 """
 
 import secrets
@@ -11,23 +11,21 @@ from random import Random
 
 from modeling_facelivenet import HEAD_TURNS
 
-SYSTEM_RANDOM = secrets.SystemRandom()  # cryptographic: what it draws cannot be foreseen
+SYSTEM_RANDOM = secrets.SystemRandom()  # cryptographic: its numbers cannot be predicted
 
 TURNS = HEAD_TURNS  # the person's own left and right
 MIN_STEPS, MAX_STEPS = 2, 4
-PAUSE_SECONDS = (0.0, 1.2)  # drawn anew for each action: how much longer the neutral face before it is held
+PAUSE_SECONDS = (0.0, 1.2)  # range of an action's pause: how much longer the neutral face before it is held
 MAX_PAUSE_SECONDS = 10.0
-LEAST_ORDERS = (
-    20  # of the number of steps that is drawn, where there are enough actions: a guess is right in one of them
-)
+LEAST_ORDERS = 20  # of the drawn number of steps, if the actions allow it: a guess is right once in so many
 
 
 @dataclass(frozen=True)
 class Challenge:
-    """What a session asks for.
+    """The required actions.
 
-    actions: one after the other, each from a neutral face: names of expressions, or of TURNS; never neutral.
-    pauses: seconds, one for each: how long the neutral face before it is held beyond the time that every one is.
+    actions: in order, each after a neutral face: names of expressions, or of TURNS; never neutral.
+    pauses: seconds for each action by which the neutral face before it has to be held longer than usual.
     """
 
     actions: tuple[str, ...]
@@ -72,7 +70,7 @@ def _orders(choices: Sequence[str], count: int) -> list[tuple[str, ...]]:
     orders = [
         order
         for order in product(choices, repeat=count)
-        if (len(choices) == 1 or all(one != following for one, following in pairwise(order)))
+        if (len(choices) == 1 or all(action != following for action, following in pairwise(order)))
         and (not mixed or {name in TURNS for name in order} == {True, False})
     ]
     if not orders:

@@ -1,6 +1,6 @@
-"""What a session is shown of each frame, and what it tells of itself afterwards.
+"""The input and the output of a session: `Frame` for each frame of the camera, `Progress` after it.
 
-Next: `machine`.
+`attempt` makes frames, `demo.pictures` draws the progress. Next: `machine`.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from pipeline_facelivenet import Decision
 
 @dataclass(frozen=True)
 class Frame:
-    """What a session is shown of one frame of the camera.
+    """The evidence of one frame of the camera.
 
     decision: of the fusion rule, made for the session's `required_expression` and with its `baseline`.
     embedding: (d,) of the face; None where the picture shows no single face.
@@ -31,16 +31,16 @@ class Frame:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a session is, for whoever draws it.
+    """The state of a session, to be displayed.
 
-    challenge: the actions that are asked for, in order.
+    challenge: the required actions, in order.
     passed: how many of them have been shown.
     step: "start" (no frame yet), "neutral", "action" or "decided".
-    required_action: what has to be shown now: "neutral", an expression, or a turn.
+    required_action: the action to show now: "neutral", an expression, or a turn.
     held: how much of this step's holding is done, 0 to 1.
     seconds_left: until this step is over.
     counted: the newest frame counted.
-    hint: what is wrong at the moment, a key of the page's hints: the reason of the newest frame's decision, or
+    hint: a key of the page's hints: the reason of the newest frame's decision, or
         "turn_back", "turn_more", "other_side", "too_sudden", "mouth_only"; None where nothing is.
     frame: the decision about the newest frame, None before the first.
     decision: the decision about the session, None while it is open.

@@ -2,27 +2,29 @@
 
 A step is passed when frames have counted one after the other for a while:
 
-    neutral    the neutral face of the reference's person, looking ahead, for HOLD_SECONDS and a pause nobody knows
-    expression the asked expression, of the same person, for HOLD_SECONDS; it came gradually, and the upper half of the
-               face moved with the mouth
-    turn       the head turned to the asked side, for TURN_SECONDS, as a flat picture cannot be; it came gradually, and
-               the neutral face that follows is the way back to the front
+    neutral    the neutral face of the reference's person, looking ahead, for HOLD_SECONDS and a secret pause
+    expression the required expression, of the same person, for HOLD_SECONDS; it came gradually, and the upper half of
+               the face moved with the mouth
+    turn       the head turned to the required side, for TURN_SECONDS, as a flat picture cannot be; it came gradually,
+               and the neutral face that follows is the way back to the front
 
-What may not happen ends the session with a reason of its own:
+These end the session, each with its reason:
 
     timed_out          a step took longer than STEP_SECONDS
     different_person   not the person of the reference for STRANGER_SECONDS
     identity_switched  not the person of the frames before, and not again within SWITCH_SECONDS
     several_faces      a second face for CROWD_SECONDS
     face_lost          no face for LOST_SECONDS, after one had been seen
-    wrong_expression   another expression than the asked one for WRONG_SECONDS; one that might have been asked for, for
+    wrong_expression   another expression than the required one for WRONG_SECONDS; one of the alternatives for
                        RIVAL_SECONDS: a recording of another session shows these
-    wrong_turn         a turn that was not asked for, for RIVAL_SECONDS
+    wrong_turn         a turn that was not required, for RIVAL_SECONDS
     frozen_stream      the same picture for FROZEN_SECONDS, or frames that were shown before: a camera's never are
     slow_stream        less than MIN_FRAMES_PER_SECOND, or a gap of GAP_SECONDS, in which anything may have happened
 
-And what may be an exchange of pictures sends an action back to its neutral face, within the time the action has left:
-a face that was out of sight, and an action that was there from one frame to the next.
+A possible exchange of pictures sends an action back to its neutral face, within the time the action has left: a face
+that was out of sight, and an action that appeared from one frame to the next.
+
+`attempt` feeds it frames. Next: `stream` and `person`, the guards, then `turn` and `movement`.
 """
 
 import math
@@ -53,19 +55,19 @@ HOLD_SECONDS = 0.5
 TURN_SECONDS = 0.3  # shorter: a head that is turned far is soon turned back
 WRONG_SECONDS = 2.5
 RIVAL_SECONDS = 0.6
-SURE = 0.5  # probability from which another expression is certainly not the asked one
+SURE = 0.5  # probability from which an expression other than the required one counts as shown
 RUN_GAP_SECONDS = 1.0  # frames further apart than this do not follow one another
-NOTICE_SECONDS = 2.5  # for which a hint about what has just been refused stays
+NOTICE_SECONDS = 2.5  # for which the hint about a refused action is shown
 MOST_RUN = 60  # frames of a step that are kept: two seconds at 30 frames a second
 
 
 class ChallengeSession:
-    """One attempt. Decided once, it never changes again.
+    """The state of one attempt; final once it is decided.
 
     Args:
-        challenge: what is asked for.
-        step_seconds: for each neutral face and for each action.
-        alternatives: everything that might have been asked for instead; by default the challenge's own actions.
+        challenge: the required actions.
+        step_seconds: time for each neutral face and for each action.
+        alternatives: all actions that could have been drawn; by default those of the challenge.
     """
 
     def __init__(
@@ -80,7 +82,7 @@ class ChallengeSession:
         self._stream, self._person = StreamGuard(), PersonGuard()
         self._now = self._step_began = 0.0
         self._run: list[tuple[float, Frame]] = []  # frames of this step that count, one after the other
-        self._path: list[tuple[float, np.ndarray]] = []  # amount of the action and embedding, since it was asked for
+        self._path: list[tuple[float, np.ndarray]] = []  # amount of the action and embedding, since it is required
         self._counted: list[Frame] = []  # of the steps before: whose embeddings are pooled
         self._baseline: Baseline | None = None
         self._parallax: float | None = None  # of the newest frame; None where it is not known
@@ -88,25 +90,25 @@ class ChallengeSession:
         self._newest: Decision | None = None
         self._newest_counted = False
         self._hint: str | None = None
-        self._notice: tuple[str, float] | None = None  # a hint that stays, and until when
-        self._wrong_since: dict[str, float] = {}
+        self._notice: tuple[str, float] | None = None  # a hint, and the time until which it is shown
+        self._wrong_since: dict[str, float] = {}  # condition -> time it began
         self._sent_back = False  # from the action to its neutral face
 
     @property
     def required_action(self) -> str:
-        """What has to be shown now: "neutral", or an action of the challenge."""
+        """The action to show now: "neutral", or an action of the challenge."""
         if self.step in ("start", "neutral"):
             return "neutral"
         return self.challenge.actions[min(self.passed, len(self.challenge.actions) - 1)]
 
     @property
     def required_expression(self) -> str:
-        """What the next frame has to be judged for; while the head is turned its expression plays no part."""
+        """The expression for which the next frame is to be judged; "neutral" while a turn is required."""
         return "neutral" if self.required_action in TURNS else self.required_action
 
     @property
     def baseline(self) -> dict[str, tuple[float, float]] | None:
-        """What the next frame's expression may be compared with (`decide`): None while the face is held neutral."""
+        """The `baseline` argument of `decide` for the next frame; None while the neutral face is required."""
         return self._baseline.margins if self.step == "action" and self._baseline else None
 
     def progress(self) -> Progress:
@@ -115,7 +117,7 @@ class ChallengeSession:
             passed=self.passed,
             step=self.step,
             required_action=self.required_action,
-            held=1.0 if self.decision is not None and self.decision.accepted else self._held(),
+            held=1.0 if self.decision is not None and self.decision.accepted else self._held_share(),
             seconds_left=max(0.0, self.step_seconds - (self._now - self._step_began)),
             counted=self._newest_counted,
             hint=self._notice[0] if self._notice and self._now < self._notice[1] else self._hint,
@@ -147,7 +149,7 @@ class ChallengeSession:
         reason = (
             self._stream.check(frame.fingerprint, face is not None, now, gap)
             or self._person.check(frame.decision, face, turning, now)
-            or self._wrong_action(frame, now)
+            or self._wrong_action_reason(frame, now)
         )
         if reason is None and now - self._step_began > self.step_seconds:
             reason = "timed_out"
@@ -160,14 +162,14 @@ class ChallengeSession:
         return self.progress()
 
     def _advance(self, frame: Frame, now: float) -> None:
-        """Count the frame, or break the run; pass the step when it has been held."""
+        """Count the frame, or break the run; pass the step when it has been held for long enough."""
         decision, action = frame.decision, self.required_action
-        right = decision.required_expression == self.required_expression and self._person.same
+        judged = decision.required_expression == self.required_expression and self._person.same
         if action in TURNS:
             turned = self._is_turned(action)
-            counts = right and turned
+            counts = judged and turned
         else:
-            counts = right and decision.expression_passed and decision.reason not in UNUSABLE
+            counts = judged and decision.expression_passed and decision.reason not in UNUSABLE
             if action == "neutral":
                 counts = counts and self._looks_ahead(frame)
         if self._run and now - self._run[-1][0] > RUN_GAP_SECONDS:
@@ -175,16 +177,16 @@ class ChallengeSession:
         if counts:
             self._run = [*self._run[-MOST_RUN:], (now, frame)]
             self._hint = "accepted"
-        elif not (self._pausing() and self._person.same and not self._sure(decision)):
+        elif not (self._is_pausing() and self._person.same and not self._shows_other_expression(decision)):
             self._run = []
         self._newest_counted = counts
         if self.step == "action" and frame.embedding is not None:
             self._path.append((self._amount(frame, action), frame.embedding))
-        if counts and self._held() >= 1:
+        if counts and self._held_share() >= 1:
             self._pass(now)
 
     def _pass(self, now: float) -> None:
-        """The step was held for long enough: go on, unless it was not what it seemed to be."""
+        """Go on to the next step, unless the pooled frames of the run contradict it."""
         run, action = [frame for _, frame in self._run], self.required_action
         if action in TURNS:
             if turned_to(self._baseline.front, [shape_of(frame.landmarks) for frame in run]) != action:
@@ -219,9 +221,9 @@ class ChallengeSession:
         return _pooled([*self._counted, *run]) >= threshold and _pooled(run) >= CONTINUITY_FACTOR * threshold
 
     def _is_unnatural(self, run: list[Frame], action: str) -> bool:
-        """Whether an action was shown as pictures show it, not faces; then it does not pass, and the hint says why."""
+        """Whether the action came as in pictures and not as in a face; the hint then says why it does not pass."""
         if action not in TURNS:
-            resting, bands = self._baseline.resting, [one.upper_face for one in run if one.upper_face is not None]
+            resting, bands = self._baseline.resting, [frame.upper_face for frame in run if frame.upper_face is not None]
             if resting is None or not resting.moved(bands):
                 self._notice = "mouth_only", self._now + NOTICE_SECONDS
                 self._run = []  # to be held anew
@@ -234,13 +236,14 @@ class ChallengeSession:
         return False
 
     def _amount(self, frame: Frame, action: str) -> float:
-        """How much of the action a frame shows: its margin over neutral, or the parallax to the asked side."""
+        """How much of the action a frame shows: its margin over neutral, or the parallax to the required side."""
         if action not in TURNS:
             return margins(frame.decision.expression_probabilities).get(action, 0.0)
         amount = self._parallax or 0.0
         return amount if action == "turn_left" else -amount
 
     def _measure_turn(self, frame: Frame) -> None:
+        """Set the parallax and the turn of the newest frame."""
         front = self._baseline.front if self._baseline else None
         self._parallax = self._turn = None
         if front is not None and frame.landmarks is not None:
@@ -248,18 +251,19 @@ class ChallengeSession:
             self._parallax, self._turn = parallax(front, shape), turned_to(front, [shape])
 
     def _is_turned(self, action: str) -> bool:
+        """Whether the newest frame shows the turn; sets the hint."""
         if self._parallax is None:
             return False
-        self._hint = "different_person"  # else it counts, and that says so
+        self._hint = "different_person"  # replaced by "accepted" if the frame counts
         if self._turn != action:
             wrong_side = abs(self._parallax) > BEGUN_PARALLAX and (self._parallax > 0) != (action == "turn_left")
             self._hint = "other_side" if wrong_side else "turn_more"
         return self._turn == action
 
     def _looks_ahead(self, frame: Frame) -> bool:
-        """Straight ahead, as before the first action; before that, roughly."""
+        """Whether the head is frontal: compared with the baseline, or roughly where there is none; sets the hint."""
         if frame.landmarks is None:
-            return True  # then no turn is ever seen either
+            return True  # without landmarks no turn counts either
         if self._parallax is None:
             ahead = abs(nose_offset(shape_of(frame.landmarks))) <= LARGEST_NOSE_OFFSET
         else:
@@ -268,7 +272,8 @@ class ChallengeSession:
             self._hint = "turn_back"
         return ahead
 
-    def _held(self) -> float:
+    def _held_share(self) -> float:
+        """How much of the step's holding time is done, 0 to 1."""
         if not self._run:
             return 0.0
         seconds = TURN_SECONDS if self.required_action in TURNS else HOLD_SECONDS
@@ -276,27 +281,29 @@ class ChallengeSession:
             seconds += self.challenge.pauses[self.passed]
         return min(len(self._run) / FRAMES_TO_HOLD, (self._run[-1][0] - self._run[0][0]) / seconds, 1.0)
 
-    def _pausing(self) -> bool:
-        """The neutral face has been held, and waits for the moment the action is asked for: a frame that is less
-        clearly neutral does no harm now, one that shows the action too early does."""
+    def _is_pausing(self) -> bool:
+        """Whether the neutral face has been held and only its secret pause remains. A frame that is less clearly
+        neutral then does not break the run; one that shows an action does."""
         if self.step != "neutral" or not self._run:
             return False
         return len(self._run) >= FRAMES_TO_HOLD and self._run[-1][0] - self._run[0][0] >= HOLD_SECONDS
 
-    def _sure(self, decision: Decision) -> bool:
-        """Another expression than the asked one, and not neutral, is certainly seen."""
+    def _shows_other_expression(self, decision: Decision) -> bool:
+        """Whether an expression is clearly shown that is neither neutral nor the required one."""
         seen = decision.expression
-        others = seen is not None and seen not in ("neutral", self.required_action)
-        return others and decision.expression_probabilities[seen] >= SURE
+        if seen is None or seen in ("neutral", self.required_action):
+            return False
+        return decision.expression_probabilities[seen] >= SURE
 
-    def _wrong_action(self, frame: Frame, now: float) -> str | None:
-        """Whether something else is shown than what is asked for."""
-        asked, acting = self.required_action, self.step == "action"
-        turned = acting and self._turn is not None and self._turn != asked
-        # of a turned head the expression is anybody's guess
+    def _wrong_action_reason(self, frame: Frame, now: float) -> str | None:
+        """The reason to end if another action than the required one has been shown for too long, else None."""
+        required, acting = self.required_action, self.step == "action"
+        turned = acting and self._turn is not None and self._turn != required
+        # the expression of a turned head is not reliable
         ahead = self._parallax is None or abs(self._parallax) < BEGUN_PARALLAX
-        wrong = acting and ahead and self._sure(frame.decision) and asked not in TURNS
-        rival = acting and ahead and self._sure(frame.decision) and frame.decision.expression in self.alternatives
+        other = acting and ahead and self._shows_other_expression(frame.decision)
+        wrong = other and required not in TURNS
+        rival = other and frame.decision.expression in self.alternatives
         for name, holds, seconds, reason in (
             ("turned", turned, RIVAL_SECONDS, "wrong_turn"),
             ("rival", rival, RIVAL_SECONDS, "wrong_expression"),
@@ -314,19 +321,19 @@ class ChallengeSession:
         self._wrong_since = {}
 
     def _send_back(self) -> None:
-        """To the neutral face, whose pause is known by now: the action's clock therefore runs on, or hiding again and
-        again would be as many tries."""
+        """Require the neutral face again. The action's clock runs on: its pause is no secret any more, and hiding the
+        face must not give further tries."""
         self.step, self._run, self._path, self._sent_back = "neutral", [], [], True
         self._wrong_since = {}
 
     def _accept(self, run: list[Frame]) -> None:
-        """With the identity of all frames that counted."""
+        """End; the similarity is that of all frames that counted, pooled."""
         self._finish(decide_run([frame.decision for frame in run], _pooled(self._counted)))
 
     def _reject(self, reason: str) -> Progress:
-        """End with the newest frame's evidence, which is the operator's."""
-        asked, frame = self.required_expression, self._newest
-        self._finish(replace(frame, accepted=False, reason=reason, required_expression=asked))
+        """End with the scores of the newest frame, for the operator."""
+        required = self.required_expression
+        self._finish(replace(self._newest, accepted=False, reason=reason, required_expression=required))
         return self.progress()
 
     def _finish(self, decision: Decision) -> None:

@@ -152,8 +152,8 @@ def was_sudden(amounts: Sequence[float], embeddings: Sequence[np.ndarray], rest:
     if len(amounts) < 2:
         return True
     way = float(np.max(amounts) - amounts[0])
-    distances = [_distance(one, following) for one, following in pairwise(embeddings)]
-    far = max(_distance(rest, one) for one in embeddings)
+    distances = [_distance(embedding, following) for embedding, following in pairwise(embeddings)]
+    far = max(_distance(rest, embedding) for embedding in embeddings)
     steps = np.diff(amounts)
     return any(
         step >= SUDDEN * way and distance >= SUDDEN * far for step, distance in zip(steps, distances, strict=True)

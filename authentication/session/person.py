@@ -1,9 +1,9 @@
-"""The guard of the person: one face at a time, the reference's, never exchanged for another.
+"""Guard of the person: a single face, of the reference's person, the same from frame to frame.
 
 Identity is decided on pooled embeddings, not on single frames: the mean of several frames is more reliable than each of
-them, so one blurred frame does no harm. An exchange of faces is detected from frame to frame, within SWITCH_SECONDS.
+them, so a blurred frame does not matter. An exchange of faces is detected from frame to frame, within SWITCH_SECONDS.
 
-Next: `baseline`, what this person looks like at rest.
+Called by `machine` for every frame. Next: `baseline`, the face at rest.
 """
 
 import math
@@ -18,10 +18,10 @@ STRANGER_SECONDS = 2.0
 SWITCH_SECONDS = 0.4
 CROWD_SECONDS = 1.5
 LOST_SECONDS = 2.5
-UNSEEN_SECONDS = 0.5  # since a face alone was seen: then it may be another photograph by now
+UNSEEN_SECONDS = 0.5  # out of sight, after which the face may be another photograph
 POOL_SECONDS = 1.0  # over which the similarity of the newest frames is pooled
 CONTINUITY_FACTOR = 0.8  # times the threshold: least similarity to the face of the frame before
-TURNED_FACTOR = 0.5  # times the threshold: least similarity of a turned head to the reference, which looks ahead
+TURNED_FACTOR = 0.5  # times the threshold: least similarity of a turned head to the frontal reference
 
 
 def pooled_similarity(similarities: Iterable[float], embeddings: Iterable[np.ndarray]) -> float:
@@ -50,12 +50,15 @@ class PersonGuard:
         self._face: np.ndarray | None = None  # embedding of the last face that was the same person's
         self._recent: deque[tuple[float, float, np.ndarray]] = deque()  # time, similarity, embedding
         self._since: dict[str, float] = {}  # condition -> the time it began
-        self._seen_at = math.inf  # when a face alone was last seen
+        self._seen_at = math.inf  # time of the last frame with a single face
 
     def check(self, decision: Decision, face: np.ndarray | None, turning: bool, now: float) -> str | None:
-        """Args:
-        face: (d,) embedding of the only face of the frame, or None.
-        turning: the head is being turned on demand: then the reference is a weaker witness than the frame before.
+        """The reason to end the session because of this frame, or None.
+
+        Args:
+            face: (d,) embedding of the only face of the frame, or None.
+            turning: a turn of the head is required; its similarity to the frontal reference may then be lower.
+            now: seconds.
         """
         self.follows = self.same = False
         if self._lasted("crowd", decision.reason == "several_faces", now) >= CROWD_SECONDS:
@@ -64,7 +67,7 @@ class PersonGuard:
         if self._lasted("lost", lost, now) >= LOST_SECONDS:
             return "face_lost"
         if face is None or decision.similarity is None:
-            return None  # a stranger seen before is not forgotten by this
+            return None  # the time of a stranger seen before goes on
         threshold = 1.0 if decision.threshold is None else decision.threshold
         self.follows = self._face is None or float(self._face @ face) >= CONTINUITY_FACTOR * threshold
         if self.follows:
@@ -72,7 +75,7 @@ class PersonGuard:
             self._recent.append((now, decision.similarity, face))
         while self._recent and now - self._recent[0][0] > POOL_SECONDS:
             self._recent.popleft()
-        pooled = pooled_similarity((one[1] for one in self._recent), (one[2] for one in self._recent))
+        pooled = pooled_similarity((entry[1] for entry in self._recent), (entry[2] for entry in self._recent))
         least = threshold * TURNED_FACTOR if turning else threshold
         self.same = self.follows and decision.threshold is not None and pooled >= least
         if self._lasted("switched", not self.follows, now) >= SWITCH_SECONDS:
@@ -81,16 +84,19 @@ class PersonGuard:
             return "different_person"
         return None
 
-    def was_hidden(self, face: np.ndarray | None, now: float, most: float) -> bool:
-        """Whether the face has been out of sight for so long that it may be another photograph by now.
+    def was_hidden(self, face: np.ndarray | None, now: float, longest_gap: float) -> bool:
+        """Whether the face was out of sight for so long that it may be another photograph now.
 
-        Args: most: seconds allowed between two frames that both show it.
+        Args:
+            face: of the frame, as for `check`.
+            now: seconds.
+            longest_gap: seconds allowed between two frames that both show the face.
         """
         hidden = now - self._seen_at
         if face is None:
             return hidden >= UNSEEN_SECONDS
         self._seen_at = now
-        return hidden > most
+        return hidden > longest_gap
 
     def forget(self) -> None:
         self._face = None

@@ -1,19 +1,19 @@
-"""Guard of the stream: the frames are those of a camera, new ones, without gaps, and enough of them.
+"""Guard of the stream: the frames are new, without long gaps, and frequent enough, as those of a camera are.
 
-Next: `person`, the guard of who is seen in them.
+Called by `machine` for every frame. Next: `person`, the guard of the face in them.
 """
 
 from collections import deque
 
 FROZEN_SECONDS = 1.5
-REPEATED_FRAMES = 6  # with a face, shown before and not just now: a looped video gives dozens
+REPEATED_FRAMES = 6  # with a face, equal to an earlier frame other than the last: a looped video has dozens
 GAP_SECONDS = 3.0
 MIN_FRAMES_PER_SECOND = 1.5
 RATE_SECONDS = 5.0  # over which frames are counted for it
 
 
 class StreamGuard:
-    """Shown every frame's fingerprint; says for which reason the session has to end, if for any."""
+    """Checks every frame's fingerprint and time, and gives the reason to end the session, if there is one."""
 
     def __init__(self):
         self._times: deque[float] = deque()  # of the newest frames
@@ -26,7 +26,11 @@ class StreamGuard:
         return fingerprint not in self._seen
 
     def check(self, fingerprint: bytes, has_face: bool, now: float, gap: float) -> str | None:
-        """Args: now and gap are seconds: of this frame, and since the one before."""
+        """The reason to end the session because of this frame, or None.
+
+        Args:
+            now: seconds. gap: seconds since the frame before.
+        """
         again = fingerprint == self._last
         self._repeated += not self.is_new(fingerprint) and not again and has_face
         self._frozen_since = (now if self._frozen_since is None else self._frozen_since) if again else None

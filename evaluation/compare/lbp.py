@@ -69,5 +69,5 @@ def histograms_of(encoded: Iterable[bytes], total: int) -> np.ndarray:
 def _histograms(encoded: list[bytes]) -> np.ndarray:
     pictures = (Image.open(io.BytesIO(face)).convert("L") for face in encoded)
     return np.stack(
-        [lbp_histograms(np.asarray(one.resize((SIZE, SIZE), Image.Resampling.BILINEAR))) for one in pictures]
+        [lbp_histograms(np.asarray(picture.resize((SIZE, SIZE), Image.Resampling.BILINEAR))) for picture in pictures]
     )

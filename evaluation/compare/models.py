@@ -154,7 +154,9 @@ def _verification(
     everything = np.ones(len(judged), dtype=bool)
     accuracies = [weighted_share(hits, everything) for hits in table.correct.values()]
     accuracy_draws = paired_bootstrap(accuracies, judged.first, judged.second, **draw)
-    statistics = [partial(WeightedRoc(one.scores, one.same), fars=(far,)) for one in curves.values()]
+    statistics = [
+        partial(WeightedRoc(curve_pairs.scores, curve_pairs.same), fars=(far,)) for curve_pairs in curves.values()
+    ]
     curve_draws = paired_bootstrap(statistics, drawn.first, drawn.second, **draw)
     for index, (label, of_model) in enumerate(curves.items()):
         values = [accuracy_draws[:, index], *curve_draws[:, index].T]
@@ -188,7 +190,7 @@ def _expression(models: dict[str, Embeddings], draw: dict) -> tuple[dict, _Table
     """As `_verification`, over the images whose label all models have."""
     table = _Table()
     first = next(iter(models.values()))
-    classes = [name for name in paper_order(first.classes) if all(name in one.classes for one in models.values())]
+    classes = [name for name in paper_order(first.classes) if all(name in model.classes for model in models.values())]
     rows = [row for row, name in enumerate(first.expressions) if name in classes]
     if not rows:
         raise ValueError(f"no image is labelled with an expression that all models have ({', '.join(classes)})")

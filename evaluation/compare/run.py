@@ -81,7 +81,9 @@ def compare_checkpoints(
         raise ValueError(f"--reference {reference}: no such row; there are {', '.join(trained)}")
     for text in data:
         corpus = load_corpus(*split_corpus(text))
-        tables = {label: embed_checkpoint(one, corpus, batch_size, cache) for label, one in checkpoints.items()}
+        tables = {
+            label: embed_checkpoint(checkpoint, corpus, batch_size, cache) for label, checkpoint in checkpoints.items()
+        }
         if not is_main:
             continue
         if machine is not None:

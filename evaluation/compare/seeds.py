@@ -70,7 +70,7 @@ def rows_over_seeds(
     base = seed_of(reference)
     if base is None or len(groups[base[0]]) < 2:
         return []
-    metrics = [name for name in values[reference] if all(one[name] is not None for one in values.values())]
+    metrics = [name for name in values[reference] if all(row[name] is not None for row in values.values())]
     by_seed = {
         group: {name: {seed: values[label][name] for seed, label in sorted(labels.items())} for name in metrics}
         for group, labels in groups.items()

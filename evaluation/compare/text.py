@@ -99,8 +99,10 @@ def _seed_lines(part: TaskComparison, metrics: list[str], width: int) -> list[st
             continue
         cells = "".join(f"{_difference(row.difference[name]):<32}" for name in metrics)
         lines.append(f"  {row.label:<{width}}" + cells)
-        each = ["  ".join(_optional(one, "+.3f") for one in row.difference[name].by_seed) for name in metrics]
-        lines.append(f"  {'  seed by seed':<{width}}" + "".join(f"{one:<32}" for one in each).rstrip())
+        each = [
+            "  ".join(_optional(difference, "+.3f") for difference in row.difference[name].by_seed) for name in metrics
+        ]
+        lines.append(f"  {'  seed by seed':<{width}}" + "".join(f"{cell:<32}" for cell in each).rstrip())
     return lines
 
 

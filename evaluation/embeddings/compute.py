@@ -40,7 +40,7 @@ def embed_checkpoint(
 
 def cache_for(checkpoint: Checkpoint, folder: Path) -> EmbeddingCache:
     """The cache of this network as it is run now: by this code, at its image size, on this kind of device."""
-    code = b"".join(Path(inspect.getfile(one)).read_bytes() for one in (FaceLiveNetModel, FaceLiveNetImageProcessor))
+    code = b"".join(Path(inspect.getfile(part)).read_bytes() for part in (FaceLiveNetModel, FaceLiveNetImageProcessor))
     flip = "_flip" if checkpoint.network.config.test_time_flip else ""
     way = f"{checkpoint.processor.size}px{flip}_{checkpoint.network.device.type}"
     return EmbeddingCache(folder, f"{checkpoint.sha256[:32]}_{hashlib.sha256(code).hexdigest()[:8]}_{way}")
@@ -108,7 +108,7 @@ def _run(
             images = corpus[start : start + batch_size]["image"]
             computed[start] = embed_batch(network, processor, images, batch_size)
             progress.update(min(len(images) * state.num_processes, len(corpus) - progress.n))
-    batches = {start: parts for one in gather_object([computed]) for start, parts in one.items()}
+    batches = {start: parts for of_process in gather_object([computed]) for start, parts in of_process.items()}
     embeddings, probabilities = zip(*(batches[start] for start in starts), strict=True)
     return np.concatenate(embeddings), np.concatenate(probabilities)
 

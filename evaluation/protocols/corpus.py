@@ -102,8 +102,10 @@ def evaluate_corpus(
     corpus = load_corpus(data, splits)
     labels = {name: column(corpus, name) for name in ("key", "identity", "expression", "split")}
     published = read_pairs(data, missing_ok=True) if "verification" in protocols and not splits else []
-    skipped = [Skipped(one, reason) for one in protocols if (reason := _lacking(one, labels, bool(published)))]
-    protocols = [protocol for protocol in protocols if protocol not in {one.protocol for one in skipped}]
+    skipped = [
+        Skipped(protocol, reason) for protocol in protocols if (reason := _lacking(protocol, labels, bool(published)))
+    ]
+    protocols = [protocol for protocol in protocols if protocol not in {skip.protocol for skip in skipped}]
     splits_of = {protocol: list(splits or _default_splits(protocol, set(labels["split"]))) for protocol in protocols}
     pairs, absent = pairs_of_whole_folds(published, data, labels["key"])
     if "verification" in protocols and not published and not splits_of["verification"]:

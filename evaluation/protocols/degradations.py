@@ -207,7 +207,7 @@ def evaluate_degradations(checkpoint: Checkpoint, corpus: Dataset, seed: int, ba
         photographs=len(people),
         people=len(set(people.tolist())),
         degradations=rates,
-        above_twice=[name for name, one in rates.items() if one.false_accepts_gated.hits > most],
+        above_twice=[name for name, degradation in rates.items() if degradation.false_accepts_gated.hits > most],
     )
 
 
@@ -245,6 +245,8 @@ def _rates(accepted: np.ndarray, among: np.ndarray, first: np.ndarray, second: n
         if weights.sum()
     ]
     return [
-        replace(one, bootstrap=interval([float(draw[place]) for draw in draws])) if 0 < one.hits < one.total else one
-        for place, one in enumerate(counted)
+        replace(counted_rate, bootstrap=interval([float(draw[place]) for draw in draws]))
+        if 0 < counted_rate.hits < counted_rate.total
+        else counted_rate
+        for place, counted_rate in enumerate(counted)
     ]

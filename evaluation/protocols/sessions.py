@@ -126,30 +126,29 @@ def session_report(
         if name not in embeddings.classes:
             raise ValueError(f"sessions need {name!r}: the model knows {', '.join(embeddings.classes)}")
     stage = _Stage(embeddings, similarity_threshold, expression_threshold, challenges, seed)
-    played = [one for challenge in challenges for one in stage.play_all(challenge, challenges)]
+    played = [session for challenge in challenges for session in stage.play_all(challenge, challenges)]
     if not played:
         raise InsufficientDataError(
             "these splits cannot simulate sessions: nobody has a photograph labelled neutral, one labelled "
             f"{' or '.join(challenges)}, and a third one for reference"
         )
-    anybody = _Stage(
-        embeddings, -1.0, expression_threshold, challenges, seed
-    )  # the same sessions: the same random numbers
-    taken = [one for challenge in challenges for one in anybody.play_all(challenge, challenges)]
+    # the same sessions, by the same random numbers, in which everybody is taken for the right person
+    anybody = _Stage(embeddings, -1.0, expression_threshold, challenges, seed)
+    challenge_alone = [session for challenge in challenges for session in anybody.play_all(challenge, challenges)]
     kinds = {}
     for kind, about in KINDS.items():
-        own = [one for one in played if one.kind == kind]
+        sessions = [session for session in played if session.kind == kind]
         kinds[kind] = SessionKind(
             about=about,
-            accepted=_rate(own, True, seed),
-            challenge_passed=_rate([one for one in taken if one.kind == kind], True, seed),
-            reasons=dict(Counter(one.decision.reason for one in own).most_common()),
+            accepted=_rate(sessions, True, seed),
+            challenge_passed=_rate([session for session in challenge_alone if session.kind == kind], True, seed),
+            reasons=dict(Counter(session.decision.reason for session in sessions).most_common()),
         )
-    genuine = [one for one in played if one.kind == "genuine"]
+    genuine = [session for session in played if session.kind == "genuine"]
     rejected_at = defaultdict(Counter)
-    for one in genuine:
-        if not one.decision.accepted:
-            rejected_at[one.step][one.decision.reason] += 1
+    for session in genuine:
+        if not session.decision.accepted:
+            rejected_at[session.step][session.decision.reason] += 1
     apcer = {kind: kinds[kind].challenge_passed for kind in ATTACKS}
     shown = [kind for kind in ATTACKS if apcer[kind].total]
     return SessionsReport(
@@ -158,7 +157,7 @@ def session_report(
         challenges=list(challenges),
         frames_per_second=FRAMES_PER_SECOND,
         kinds=kinds,
-        bpcer=_rate([one for one in taken if one.kind == "genuine"], False, seed),
+        bpcer=_rate([session for session in challenge_alone if session.kind == "genuine"], False, seed),
         apcer=apcer,
         apcer_max=max(shown, key=lambda kind: apcer[kind].value),
         false_reject_rate=_rate(genuine, False, seed),
@@ -166,7 +165,7 @@ def session_report(
         iapar={kind: kinds[kind].accepted for kind in ATTACKS},
         replay_guess=_guess(apcer, len(challenges)),
         rejected_at={step: dict(reasons.most_common()) for step, reasons in rejected_at.items()},
-        people=len({one.claimed for one in genuine}),
+        people=len({session.claimed for session in genuine}),
         photographs=len(stage.used),
         one_photograph=stage.alone,
     )
@@ -174,8 +173,8 @@ def session_report(
 
 def _rate(sessions: Sequence[Played], accepted: bool, seed: int) -> Rate:
     """The rate of accepted, or of rejected, sessions."""
-    hits = np.array([one.decision.accepted is accepted for one in sessions], dtype=bool)
-    first, second = [one.claimed for one in sessions], [one.shown for one in sessions]
+    hits = np.array([session.decision.accepted is accepted for session in sessions], dtype=bool)
+    first, second = [session.claimed for session in sessions], [session.shown for session in sessions]
     return rate_over_people(hits, np.ones_like(hits), first, second, seed=seed)
 
 
@@ -183,8 +182,8 @@ def _guess(apcer: dict[str, Rate], challenges: int) -> ReplayGuess:
     """Someone replays a video of one of the challenges, picked blindly: it matches in 1 of `challenges` sessions."""
     matching, other = apcer["replay_matching"].value, apcer["replay_other"].value
     chance = 1 / challenges
-    known = challenges == 1 or other is not None
-    passed = chance * matching + (1 - chance) * (other or 0.0) if known else None
+    measured = challenges == 1 or other is not None
+    passed = chance * matching + (1 - chance) * (other or 0.0) if measured else None
     return ReplayGuess(probability=chance, apcer=passed)
 
 
@@ -228,21 +227,21 @@ class _Stage:
             others = sorted(name for name, rows in shown.items() if rows and name not in ("neutral", challenge, None))
             strangers = [other for other in people if other != person]
             for _ in range(min(SESSIONS_PER_PERSON, len(self.photographs[person]) - 2)):
-                neutral, asked = self._shuffled(shown["neutral"]), self._shuffled(shown[challenge])
-                reference = self._reference(person, neutral, asked)
+                neutral, required = self._shuffled(shown["neutral"]), self._shuffled(shown[challenge])
+                reference = self._reference(person, neutral, required)
                 neutral = [row for row in neutral if row != reference]
-                asked = [row for row in asked if row != reference]
-                self.alone += min(len(neutral), len(asked)) == 1
-                video = {"replay_reversed": (asked[0], neutral[0]), "replay_matching": (neutral[0], asked[0])}
+                required = [row for row in required if row != reference]
+                self.alone += min(len(neutral), len(required)) == 1
+                video = {"replay_reversed": (required[0], neutral[0]), "replay_matching": (neutral[0], required[0])}
                 if others:
                     video["replay_other"] = (neutral[0], self._shuffled(shown[str(self.rng.choice(others))])[0])
                 if all(shown[name] for name in challenges):
-                    turns = [asked if name == challenge else shown[name] for name in challenges]
-                    video["replay_all"] = (neutral[0], *(rows[0] for rows in turns))
+                    in_turn = [required if name == challenge else shown[name] for name in challenges]
+                    video["replay_all"] = (neutral[0], *(rows[0] for rows in in_turn))
                 scripts = {
-                    "genuine": _obliging({"neutral": neutral, challenge: asked}),
+                    "genuine": _obliging({"neutral": neutral, challenge: required}),
                     "still_neutral": lambda step, frame, row=neutral[0]: row,
-                    "still_asked": lambda step, frame, row=asked[0]: row,
+                    "still_asked": lambda step, frame, row=required[0]: row,
                 } | {kind: _video(rows, looped=kind == "replay_all") for kind, rows in video.items()}
                 played += [self._play(kind, person, person, challenge, reference, s) for kind, s in scripts.items()]
                 if strangers:
@@ -260,9 +259,9 @@ class _Stage:
     def _shuffled(self, rows: list[int]) -> list[int]:
         return [rows[place] for place in self.rng.permutation(len(rows))]
 
-    def _reference(self, person: str, neutral: list[int], asked: list[int]) -> int:
-        """Any photograph of the person that leaves one for each step."""
-        last = {rows[0] for rows in (neutral, asked) if len(rows) == 1}
+    def _reference(self, person: str, neutral: list[int], required: list[int]) -> int:
+        """A random photograph of the person that leaves one for each step."""
+        last = {rows[0] for rows in (neutral, required) if len(rows) == 1}
         return int(self.rng.choice([row for row in self.photographs[person] if row not in last]))
 
     def _play(
@@ -272,16 +271,16 @@ class _Stage:
         frame, row, before, since = 0, None, None, 0
         vectors, somebody = self.embeddings.embeddings, np.ones(1)
         while session.decision is None:
-            step, asked = session.step, session.required_expression
-            if (shown_now := script(asked, frame)) != row:
+            step, required = session.step, session.required_expression
+            if (shown_now := script(required, frame)) != row:
                 row, before, since = shown_now, shown_now if row is None else row, frame
             self.used.add(row)
             share = min((frame - since + 1) / CHANGE_FRAMES, 1.0)
             similarities = vectors[[before, row]] @ vectors[reference]
             decision = decide(
                 similarity=float(np.clip((1 - share) * similarities[0] + share * similarities[1], -1, 1)),
-                expression_probabilities=between(self.named[before], self.named[row], share),
-                required_expression=asked,
+                expression_probabilities=interpolate(self.named[before], self.named[row], share),
+                required_expression=required,
                 baseline=session.baseline,
                 **self.thresholds,
             )
@@ -292,23 +291,25 @@ class _Stage:
         return Played(kind, claimed, shown, challenge, session.decision, "neutral" if step == "start" else step)
 
 
-def between(one: dict[str, float], other: dict[str, float], share: float) -> dict[str, float]:
-    """Probabilities whose logits lie so far on the way from one to the other."""
-    logits = {name: (1 - share) * np.log(max(one[name], 1e-9)) + share * np.log(max(other[name], 1e-9)) for name in one}
-    whole = np.logaddexp.reduce(list(logits.values()))
-    return {name: float(np.exp(value - whole)) for name, value in logits.items()}
+def interpolate(start: dict[str, float], end: dict[str, float], share: float) -> dict[str, float]:
+    """Probabilities whose logits lie at this share, 0 to 1, of the way from start to end."""
+    logits = {
+        name: (1 - share) * np.log(max(start[name], 1e-9)) + share * np.log(max(end[name], 1e-9)) for name in start
+    }
+    total = np.logaddexp.reduce(list(logits.values()))
+    return {name: float(np.exp(value - total)) for name, value in logits.items()}
 
 
 def _obliging(rows: dict[str, list[int]]) -> Callable[[str, int], int]:
-    """Shows what is asked for, each photograph for a second; after the last the first again."""
-    return lambda asked, frame: rows[asked][frame // FRAMES_PER_SECOND % len(rows[asked])]
+    """Shows the required expression, each photograph for a second; after the last the first again."""
+    return lambda required, frame: rows[required][frame // FRAMES_PER_SECOND % len(rows[required])]
 
 
 def _video(rows: tuple[int, ...], looped: bool) -> Callable[[str, int], int]:
-    """Runs its time whatever is asked; then begins again, or stays at its last picture."""
+    """Plays on whatever is required; at its end it begins again, or stays at its last picture."""
     length = VIDEO_STEP_SECONDS * FRAMES_PER_SECOND
 
-    def shown(asked: str, frame: int) -> int:
+    def shown(required: str, frame: int) -> int:
         place = frame // length
         return rows[place % len(rows) if looped else min(place, len(rows) - 1)]
 

@@ -202,8 +202,8 @@ def draw_reliability(bins: Sequence[ConfidenceBin], path: Path) -> Path:
     """
     if not bins:
         raise ValueError("there is no image to draw a reliability diagram of")
-    counts = np.array([one.count for one in bins])
-    confidence, accuracy = (np.array([getattr(one, name) for one in bins]) for name in ("confidence", "accuracy"))
+    counts = np.array([bucket.count for bucket in bins])
+    confidence, accuracy = (np.array([getattr(bucket, name) for bucket in bins]) for name in ("confidence", "accuracy"))
     intervals = np.array([wilson(round(a * n), int(n)) for a, n in zip(accuracy, counts, strict=True)])
     errors = np.maximum(np.abs(intervals - accuracy[:, None]).T, 0)
     gap = float(np.average(np.abs(accuracy - confidence), weights=counts))

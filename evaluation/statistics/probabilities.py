@@ -72,7 +72,7 @@ def calibration_error(probabilities: np.ndarray, labels: Sequence[int]) -> Proba
     of_label = probabilities[np.arange(len(labels)), labels]
     truth = np.eye(probabilities.shape[1])[labels]
     return ProbabilityCalibration(
-        ece=float(sum(one.count * abs(one.accuracy - one.confidence) for one in bins) / len(labels)),
+        ece=float(sum(bucket.count * abs(bucket.accuracy - bucket.confidence) for bucket in bins) / len(labels)),
         negative_log_likelihood=float(-np.log(np.maximum(of_label, SMALLEST)).mean()),
         brier=float(((probabilities - truth) ** 2).sum(1).mean()),
         bins=bins,

@@ -1,4 +1,4 @@
-"""Who is drawn, and what the face does: the identity of a drawn person, and expressions as muscles.
+"""The identity of a drawn person, and expressions as strengths of muscles.
 
 Lengths are in units of half the height of the head; see `drawn.sheet` for the coordinates.
 """

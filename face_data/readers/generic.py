@@ -1,4 +1,4 @@
-"""Corpora that nobody published in a layout of their own: folders, tables, and datasets of the Hub."""
+"""Corpora without a publisher's layout: folders of people, csv tables, and datasets of the Hub."""
 
 import csv
 import json

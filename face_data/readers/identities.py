@@ -1,4 +1,4 @@
-"""Many photographs of many people, with no expression labelled: what face verification is trained and tested on."""
+"""Corpora of many people without labelled expressions, for training and testing face verification."""
 
 import base64
 import binascii

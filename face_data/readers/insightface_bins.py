@@ -34,7 +34,9 @@ def read_bin(source: Path) -> Iterator[Photograph]:
 def bin_pairs(source: Path) -> list[Pair]:
     """Its pairs in ten folds one after the other, as InsightFace deals them (`KFold(10)` without shuffling)."""
     _, same = _content(source)
-    return [Pair(_fold(pair, len(same)), _key(2 * pair), _key(2 * pair + 1), one) for pair, one in enumerate(same)]
+    return [
+        Pair(_fold(pair, len(same)), _key(2 * pair), _key(2 * pair + 1), is_same) for pair, is_same in enumerate(same)
+    ]
 
 
 def _key(number: int) -> str:
@@ -65,7 +67,7 @@ def _content(source: Path) -> tuple[list[bytes], list[bool]]:
     pictures, same = content if isinstance(content, (list, tuple)) and len(content) == 2 else (None, None)
     if not isinstance(pictures, list) or not isinstance(same, list):
         raise CorpusError(f"{path}: expected a list of pictures and a list of booleans")
-    if not all(type(picture) is bytes for picture in pictures) or not all(type(one) is bool for one in same):
+    if not all(type(picture) is bytes for picture in pictures) or not all(type(value) is bool for value in same):
         raise CorpusError(f"{path}: holds something else than pictures and booleans")
     if not same or len(pictures) != 2 * len(same):
         raise CorpusError(f"{path}: {len(pictures):,} pictures for {len(same):,} pairs, and each pair needs two")

@@ -1,4 +1,4 @@
-"""Expressions posed in a laboratory whose file names say everything: KDEF and JAFFE."""
+"""Expressions posed in a laboratory, with person and expression in the file names: KDEF and JAFFE."""
 
 import re
 from collections.abc import Iterator

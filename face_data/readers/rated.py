@@ -1,4 +1,4 @@
-"""Photographs of nobody in particular whose expression annotators rated: RAF-DB, AffectNet, EmoNet-Face."""
+"""Photographs without identities whose expressions annotators rated: RAF-DB, AffectNet, EmoNet-Face."""
 
 import csv
 import itertools

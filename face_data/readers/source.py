@@ -1,4 +1,4 @@
-"""What the readers share: the photograph they yield, the spellings of expressions, and files that may be damaged."""
+"""Shared by all readers: the `Photograph` they yield, names of expressions, and reading files that may be damaged."""
 
 import csv
 from collections.abc import Callable, Iterator

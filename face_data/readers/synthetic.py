@@ -1,4 +1,4 @@
-"""People who do not exist, drawn by models to train face recognition on: DigiFace-1M, DCFace, HSFace."""
+"""Synthetic people, generated for training face recognition: DigiFace-1M, DCFace, HSFace."""
 
 from collections.abc import Iterator
 from pathlib import Path

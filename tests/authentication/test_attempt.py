@@ -38,9 +38,9 @@ def film(faces, person=PERSON, smiling=9) -> list:
     return [faces[person, "happy", 0, 0]] * 5 + growing + [faces[person, "happy", 1, 0]] * smiling
 
 
-def play(shipped, scenes, accepted=None, actions=("happy",)) -> list:
+def play(shipped, scenes, accepted=None, actions=("happy",), reference=None) -> list:
     """The views of an attempt at these frames, which come STEP seconds apart, until it is decided."""
-    template = shipped.template([drawn_photograph(PERSON, "neutral", 0, seed=0)])
+    template = shipped.template([reference or drawn_photograph(PERSON, "neutral", 0, seed=0)])
     session = ChallengeSession(Challenge(actions, (0.0,) * len(actions)))
     attempt = Attempt(shipped, template, session, accepted or (lambda: None))
     rng = np.random.default_rng(0)

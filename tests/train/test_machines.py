@@ -253,67 +253,28 @@ def test_a_launcher_that_connects_nothing_is_named_at_once(repository, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-WATCHED = """
-import os, sys, time
-import torch, torch.distributed as dist
-from machines import MachineError, Watch
-
-process, failing = int(os.environ["RANK"]), sys.argv[1] == "fails"
-dist.init_process_group("gloo")
-pair = dist.new_group([0, 1])
-try:
-    with Watch(process, 3, "watched") as watch:
-        print("watching", flush=True)
-        if process == 2:  # its main thread waits for something else, and may do so for ever
-            time.sleep(600)
-        if failing and process == 1:
-            raise ValueError("no corpus here")
-        try:
-            while True:
-                dist.all_reduce(torch.ones(1), group=pair)
-                time.sleep(0.01)
-        except RuntimeError as error:
-            watch.explain(error)
-            raise
-except (MachineError, ValueError) as error:
-    print(f"said: {error}", file=sys.stderr, flush=True)
-    os._exit(2)
-"""
+@pytest.fixture(scope="module")
+def watched(repository, tmp_path_factory) -> dict[str, list]:
+    """Case -> exit status and stderr of each of three processes, see watched_processes.py."""
+    out = tmp_path_factory.mktemp("watched")
+    script = Path(__file__).with_name("watched_processes.py")
+    done = subprocess.run(
+        [sys.executable, str(script), str(out)], cwd=repository, capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads((out / "results.json").read_text())
 
 
 @pytest.mark.parametrize(
-    ("killed", "named"),
+    ("case", "named"),
     [
-        (0, "process 0 on {machine}, the main process, is gone"),
-        (1, "process 1 on {machine} is gone"),
-        (None, "process 1 on {machine} ended: no corpus here"),
+        ("0 is killed", "process 0 on {machine}, the main process, is gone"),
+        ("1 is killed", "process 1 on {machine} is gone"),
+        ("1 fails", "process 1 on {machine} ended: no corpus here"),
     ],
 )
-def test_whoever_is_gone_is_named_by_those_who_wait_and_those_who_do_not(repository, killed, named):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "3"}
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", WATCHED, "fails" if killed is None else "waits"],
-            cwd=repository,
-            text=True,
-            env=environment | {"RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        for rank in range(3)
-    ]
-    try:
-        for process in started:
-            assert process.stdout.readline() == "watching\n", process.communicate()[1]
-        if killed is not None:
-            started[killed].kill()
-        for rank, process in enumerate(started):
-            said = process.communicate(timeout=PATIENCE)[1]
-            if rank not in (killed, 1 if killed is None else None):
-                assert process.returncode == 2 and named.format(machine=this_machine()) in said, (rank, said)
-    finally:
-        for process in started:
-            process.kill()
+def test_whoever_is_gone_is_named_by_those_who_wait_and_those_who_do_not(watched, case, named):
+    gone = int(case[0])
+    for process, (status, said) in enumerate(watched[case]):
+        if process != gone:
+            assert status == 2 and named.format(machine=this_machine()) in said, (process, said)

@@ -17,12 +17,6 @@ from train.streaming import StreamedFaces, open_stream
 SHARDS, PER_SHARD = 8, 12
 
 
-@pytest.fixture(autouse=True)
-def quick_end(monkeypatch):
-    """`datasets` sleeps five seconds at the end of every pass, for threads of Arrow that outlive the interpreter."""
-    monkeypatch.setattr("datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN", 0.01)
-
-
 @pytest.fixture(scope="module")
 def sharded(drawn_corpus, tmp_path_factory):
     """96 drawn photographs in eight shards."""

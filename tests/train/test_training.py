@@ -167,7 +167,7 @@ def test_each_stage_learns_from_the_pretrained_network(stage, pretrained, drawn_
     if stage != "single_verification":
         assert last["expression_loss"] < first["expression_loss"] - 0.1
         # chance is 1 in 7; equation 5 takes most weight from expressions here, because L1 is the smaller loss
-        assert numbers["expression_accuracy"] > (0.17 if stage == "dynamic" else 0.3)
+        assert numbers["expression_accuracy"] > (0.17 if stage == "dynamic" else 0.25)
     if stage in ("dynamic", "inverse_loss"):
         assert all(row["w1"] + row["w2"] == pytest.approx(1, abs=1e-3) for row in rows)
         assert abs(last["w1"] - first["w1"]) > 0.05  # the unit has learnt

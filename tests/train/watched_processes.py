@@ -1,0 +1,96 @@
+"""Groups of three processes that watch one another with `machines.Watch`, for tests/train/test_machines.py.
+
+python watched_processes.py OUT: plays every case of CASES and writes OUT/results.json, case -> for each process its
+exit status and what it wrote to stderr. The processes are forked, because importing PyTorch takes longest.
+"""
+
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from machines import MachineError, Watch
+
+PROCESSES = 3
+CASES = {"0 is killed": 0, "1 is killed": 1, "1 fails": None}  # -> the process that is killed
+SECONDS = 1200  # for a machine that is busy with other things
+
+
+def watched(process: int, failing: bool, watching: Path) -> None:
+    """Processes 0 and 1 compute together; 2 waits for something else, and may do so for ever."""
+    dist.init_process_group("gloo", rank=process, world_size=PROCESSES)
+    pair = dist.new_group([0, 1])
+    try:
+        with Watch(process, PROCESSES, "watched") as watch:
+            watching.touch()
+            if process == 2:
+                time.sleep(SECONDS)
+            if failing and process == 1:
+                raise ValueError("no corpus here")
+            try:
+                while True:
+                    dist.all_reduce(torch.ones(1), group=pair)
+                    time.sleep(0.01)
+            except RuntimeError as error:
+                watch.explain(error)
+                raise
+    except (MachineError, ValueError) as error:
+        print(f"said: {error}", file=sys.stderr, flush=True)
+        os._exit(2)
+
+
+def play(folder: Path, killed: int | None) -> list[tuple[int, str]]:
+    """Exit status and stderr of each process; a signal's number is negative."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(probe.getsockname()[1]))
+    folder.mkdir()
+    marks = [folder / f"{process}.watching" for process in range(PROCESSES)]
+    started = []
+    for process, mark in enumerate(marks):
+        child = os.fork()
+        if child == 0:
+            os.dup2(os.open(folder / f"{process}.txt", os.O_CREAT | os.O_WRONLY), 2)
+            try:
+                watched(process, killed is None, mark)
+            finally:
+                os._exit(1)
+        started.append(child)
+    try:
+        deadline = time.monotonic() + SECONDS
+        while killed is not None and not all(mark.exists() for mark in marks):
+            if time.monotonic() > deadline or any(os.waitpid(child, os.WNOHANG)[0] for child in started):
+                raise RuntimeError("a process ended before all were watching")
+            time.sleep(0.01)
+        if killed is not None:
+            os.kill(started[killed], signal.SIGKILL)
+        statuses = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in started]
+    except BaseException:
+        for child in started:
+            os.kill(child, signal.SIGKILL)
+        raise
+    return [(status, (folder / f"{process}.txt").read_text()) for process, status in enumerate(statuses)]
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    out, players = Path(sys.argv[1]), {}
+    for name, killed in CASES.items():  # at the same time: most of it is waiting
+        if player := os.fork():
+            players[name] = player
+            continue
+        (out / f"{name}.json").write_text(json.dumps(play(out / name, killed)))
+        os._exit(0)
+    for name, player in players.items():
+        if os.waitpid(player, 0)[1]:
+            sys.exit(f"the case {name!r} could not be played")
+    results = {name: json.loads((out / f"{name}.json").read_text()) for name in CASES}
+    (out / "results.json").write_text(json.dumps(results))
