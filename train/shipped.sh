@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From prepared corpora to the weights in pretrained/, and on to those a teacher taught, which are not shipped yet.
+# From prepared corpora to the weights in pretrained/.
 #
 #   python -m face_data prepare lfw DATA/lfw DATA/facial_expressions corpora/lfw
 #   python -m face_data prepare ferplus DATA/ferplus corpora/ferplus
@@ -25,12 +25,13 @@ $composites --start_from runs/m --out runs/f --seed 5 --steps 6000 --learning_ra
   --composite_share 0.4                                                                                           # 97
 $composites --start_from runs/m --out runs/g --seed 6 --learning_rate 1e-3 --composites 10000 --composite_share 0.5 \
   --crop_scale 0.2 --shift 0.08                                                                                   # 50
-python -m train.export runs/f/last runs/g/last runs/without_teacher --challenge happy  # shipped
+python -m train.export runs/f/last runs/g/last runs/without_teacher --challenge happy  # shipped before
 
-# With dlib's network as a teacher: labelled outside data. Two of these runs were stopped by Ctrl-C, because the softmax
-# over composites outweighed the teacher (the first, at step 1,896 of 4,400), and because the machine was too slow for
-# the schedule (the third, at step 776 of 3,600); the next one starts from the weights of that moment. The third and
-# fourth learnt the teacher's answers for drawn faces too, and only the fifth the targets of their own.
+# With dlib's network as a teacher: labelled outside data. Three of these runs were stopped by Ctrl-C; the next one starts
+# from the weights of that moment. The first (at step 1,896 of 4,400), because the softmax over composites outweighed the
+# teacher; the third (776 of 3,600), because the machine was too slow for the schedule; the sixth (2,778 of 7,000), for a
+# shorter schedule. The third and fourth learnt the teacher's answers for drawn faces too, the later ones targets of
+# their own.
 distilled="python -m train --config train/presets/distilled.yaml"
 photographs="--train corpora/lfw:1,2,3,4,5,6,7,8 corpora/ferplus:train corpora/mebeauty corpora/portraits corpora/stills"
 photographs+=" --train_weights 0.44 0.45 0.06 0.01 0.04"  # the first two runs had no drawn faces
@@ -42,8 +43,14 @@ python -m train.export runs/distilled2/last runs/without_teacher runs/taught --c
 $distilled --start_from runs/taught --out runs/distilled3 --seed 8 --steps 3600                                   # 24
 $distilled --start_from runs/distilled3 --out runs/distilled4 --seed 8 --steps 1800 --warmup_steps 30 \
   --learning_rate 9e-4                                                                                            # 58
-$distilled --start_from runs/distilled4 --out runs/distilled5 --seed 8 --steps 320 --warmup_steps 10 --ema_decay 0 \
-  --learning_rate 3e-4 --train_weights 0.38 0.38 0.06 0.01 0.04 0.13                          # 6, on two cores
+drawn="--train_weights 0.38 0.38 0.06 0.01 0.04 0.13"
+$distilled $drawn --start_from runs/distilled4 --out runs/distilled5 --seed 8 --steps 320 --warmup_steps 10 \
+  --ema_decay 0 --learning_rate 3e-4                                                          # 6, on two cores
 python -m train.export runs/distilled5/last runs/taught runs/longer --challenge happy surprise --shares 0.7 0.3 \
   --people corpora/lfw:1,2,3,4,5,6,7,8
-python -m evaluation calibrate --model runs/longer --data corpora/lfw:9 corpora/ferplus:valid --far 0.001
+drawn="--train_weights 0.40 0.38 0.06 0.01 0.04 0.11"
+$distilled $drawn --start_from runs/longer --out runs/distilled6 --seed 9 --steps 7000 --warmup_steps 40          # 44
+$distilled $drawn --start_from runs/distilled6 --out runs/distilled7 --seed 10 --steps 2400 --warmup_steps 20 \
+  --learning_rate 8e-4                                                                                            # 25
+python -m train.export runs/distilled7/last pretrained --challenge happy surprise --people corpora/lfw:1,2,3,4,5,6,7,8
+python -m evaluation calibrate --model pretrained --data corpora/lfw:9 corpora/ferplus:valid --far 0.001
