@@ -6,6 +6,7 @@ Exit status: 0 accepted, 1 rejected, 2 unusable input, with the reason on stderr
 """
 
 import argparse
+import gc
 import os
 import sys
 
@@ -84,8 +85,10 @@ def main(argv: list[str] | None = None) -> int:
             print(f"skipped: {probe}: no such file", file=sys.stderr)
         print("no probe can be used", file=sys.stderr)
         return 2
+    gc.disable()  # imports make half a million objects that stay: looking for garbage among them takes as long
     from authentication.command import run  # imports PyTorch: a missing file was reported before
 
+    gc.enable()
     return run(arguments)
 
 

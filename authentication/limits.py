@@ -13,16 +13,20 @@ when the server starts and never leaves it: enough to notice the same person, us
 after FORGET_SECONDS without an attempt.
 """
 
+from __future__ import annotations
+
 import ipaddress
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from authentication.template import Template
+if TYPE_CHECKING:
+    from authentication.template import Template  # imports PyTorch, which the demo's first page does without
 
 FREE_ATTEMPTS_PER_FACE = 5  # failed ones, before the first wait
 FREE_ATTEMPTS_PER_ADDRESS = 20  # more: a family or an office has one

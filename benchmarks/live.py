@@ -6,6 +6,7 @@ Tells frames/s and answer times of each client, so that concurrency and frame ra
 long runs (--minutes 10) the server's memory in the first and the last minute, errors, and files that are left.
 """
 
+import contextlib
 import io
 import json
 import os
@@ -35,7 +36,8 @@ from face_data.drawn import WELL_KNOWN, drawn_frame, drawn_photograph
 REPOSITORY = Path(__file__).resolve().parent.parent
 MOST_GROWTH = 0.05  # target: memory of the last minute over that of the first
 LIVE_FRAMES = 25.0  # target: frames/s the server can take from one client
-MOST_SECONDS_TO_READY = 10.0  # target: from the command to the first page
+MOST_SECONDS_TO_PAGE = 2.0  # targets: from the command to the page that says that the model is being loaded,
+MOST_SECONDS_TO_READY = 10.0  # and to the demo
 MOST_SMILE_SECONDS = 1.0  # target: from an expression shown to its step passed, for one client
 SECONDS_TO_START = 300  # after which it is given up, on the busiest machine
 ATTEMPTS_PER_PAGE = 5  # then a client opens another page
@@ -107,9 +109,13 @@ def _answer(response: httpx.Response) -> list:
 
 
 class Server:
-    """`python app.py` in a process of its own, with a folder of its own for uploads."""
+    """`python app.py` in a process of its own, with a folder of its own for uploads.
 
-    def __init__(self, model: str, *arguments: str):
+    Args:
+        ready: wait until the model is loaded; otherwise only until there is a page, and `wait_until_ready` later.
+    """
+
+    def __init__(self, model: str, *arguments: str, ready: bool = True):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -123,17 +129,22 @@ class Server:
         self.process = subprocess.Popen(
             command, cwd=REPOSITORY, env=environment, stdout=self._log, stderr=subprocess.STDOUT
         )
-        self.seconds_to_ready = self._wait()
+        self.seconds_to_page = self._wait(lambda answer: True)
+        if ready:
+            self.wait_until_ready()
 
-    def _wait(self) -> float:
+    def wait_until_ready(self) -> None:
+        """Raises: RuntimeError: the server has ended instead."""
+        self.seconds_to_ready = self._wait(lambda answer: answer.is_success)
+
+    def _wait(self, enough: Callable[[httpx.Response], bool]) -> float:
         while time.monotonic() - self.began < SECONDS_TO_START:
             if self.process.poll() is not None:
                 raise RuntimeError(f"app.py ended with status {self.process.returncode}: {self.log()}")
-            try:
-                httpx.get(self.address, timeout=5).raise_for_status()
-                return time.monotonic() - self.began
-            except httpx.HTTPError:
-                time.sleep(0.1)
+            with contextlib.suppress(httpx.HTTPError):
+                if enough(httpx.get(self.address, timeout=5)):
+                    return time.monotonic() - self.began
+            time.sleep(0.1)
         self.close()
         raise RuntimeError(f"app.py did not answer within {SECONDS_TO_START} s")
 
@@ -313,13 +324,19 @@ def run(arguments) -> dict:
         for clients in arguments.clients:
             for frame_seconds in arguments.frame_seconds:
                 rows.append(_row(server, clients, frame_seconds, 60 * arguments.minutes, people))
-        ready = server.seconds_to_ready
+        page, ready = server.seconds_to_page, server.seconds_to_ready
         time.sleep(2)  # for the last pages to be closed
         left, failures = (
             [name for name in server.files() if name.startswith("reference")],
             server.log().count("Traceback"),
         )
-    return {"seconds_to_ready": ready, "rows": rows, "files_left": left, "tracebacks": failures}
+    return {
+        "seconds_to_page": page,
+        "seconds_to_ready": ready,
+        "rows": rows,
+        "files_left": left,
+        "tracebacks": failures,
+    }
 
 
 def _row(server: Server, clients: int, frame_seconds: float, seconds: float, people: list[Person]) -> dict:
@@ -399,11 +416,12 @@ def text(result: dict) -> str:
         )
     alone = [row for row in result["rows"] if row["clients"] == 1]
     lines = [
-        f"first page after {result['seconds_to_ready']:.1f} s",
+        f"a page after {result['seconds_to_page']:.1f} s, the demo after {result['seconds_to_ready']:.1f} s",
         table(headers, rows),
         *(f"rejected {number} times: {reason}" for reason, number in reasons.most_common()),
         *sorted({error for row in result["rows"] for error in row["errors"]})[:5],
-        target_text("seconds to the first page", result["seconds_to_ready"], MOST_SECONDS_TO_READY, at_least=False),
+        target_text("seconds to a page", result["seconds_to_page"], MOST_SECONDS_TO_PAGE, at_least=False),
+        target_text("seconds to the demo", result["seconds_to_ready"], MOST_SECONDS_TO_READY, at_least=False),
         target_text(
             "growth of memory, last against first part of the last row",
             result["rows"][-1]["memory_mib"]["growth"],

@@ -4,13 +4,18 @@ Called by `app.py`; next: `server`.
 """
 
 import argparse
+import ipaddress
+import math
 import os
-import sys
 from pathlib import Path
 
 from checkpoints import DEFAULT_MODEL, find_checkpoint
 
 STEP_SECONDS = 12.0  # that of authentication.session, which imports PyTorch
+
+
+class StartError(RuntimeError):
+    """Why the demo cannot start, in a sentence."""
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -77,14 +82,24 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def answer_at_once() -> None:
-    """End the process for --help, a wrong option, or a model or folder that is not there."""
-    arguments = parse_arguments(None)
+def require_usable(arguments: argparse.Namespace) -> None:
+    """Find what is wrong with the arguments as far as that is known without the model's config.
+
+    A model on the Hub is downloaded.
+
+    Raises:
+        StartError: in a sentence.
+    """
     try:
         find_checkpoint(arguments.model)
     except OSError as error:
-        sys.stderr.write(f"no usable model: {error}. Name a trained checkpoint with --model DIR\n")
-        sys.exit(2)
+        raise StartError(f"no usable model: {error}. Name a trained checkpoint with --model DIR") from None
     if arguments.enrolled and not arguments.enrolled.is_dir():
-        sys.stderr.write(f"--enrolled {arguments.enrolled}: no such folder\n")
-        sys.exit(2)
+        raise StartError(f"--enrolled {arguments.enrolled}: no such folder")
+    for proxy in arguments.proxies:
+        try:
+            ipaddress.ip_network(proxy, strict=False)
+        except ValueError:
+            raise StartError(f"--proxies {proxy}: neither an address nor a network, such as 10.0.0.0/8") from None
+    if not (math.isfinite(arguments.step_seconds) and arguments.step_seconds > 0):
+        raise StartError(f"--step-seconds {arguments.step_seconds:g}: must be a number of seconds, more than 0")

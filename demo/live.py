@@ -192,6 +192,7 @@ def build(live: Live, page: gr.Blocks) -> None:
     texts = {
         "deleted": pictures.card("idle", words.CANNOT_USE, words.DELETED),
         "busy": pictures.card("idle", words.BUSY, words.BUSY_HELP),
+        "loading": pictures.card("idle", words.LOADING, words.LOADING_HELP),
         "none": pictures.card("idle", words.NO_ANSWER, words.NO_ANSWER_HELP),
         **pictures.camera_problems(),
     }

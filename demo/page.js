@@ -21,7 +21,7 @@ const faceLiveNet = (() => {
         method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ ...body, page }),
       });
       if (answer.ok) return await answer.json();
-      return { 410: "deleted", 429: "busy" }[answer.status] ?? "none";
+      return { 410: "deleted", 429: "busy", 503: "loading" }[answer.status] ?? "none";
     } catch {
       return "none";
     }
@@ -34,7 +34,15 @@ const faceLiveNet = (() => {
     words = texts;
     const live = { instruction: "assertive", progress: "off", note: "polite" };
     for (const [id, how] of Object.entries(live)) find(id)?.setAttribute("aria-live", how);
-    new EventSource(`${base}api/page?page=${page}`); // the server takes its end for the end of the page
+    stayOpen();
+  }
+
+  // The server takes the end of this connection for the end of the page.
+  function stayOpen() {
+    const connection = new EventSource(`${base}api/page?page=${page}`);
+    connection.onerror = () => { // given up for good where a server that has just been started is not ready yet
+      if (connection.readyState === EventSource.CLOSED) setTimeout(stayOpen, 2000);
+    };
   }
 
   async function reference(photographs) {

@@ -5,24 +5,23 @@
 
 import contextlib
 import ctypes
+import os
 import sys
 import threading
 from collections.abc import Iterator
-
-import torch
 
 SWITCH_SECONDS = 0.0005  # for which one thread may keep the interpreter while another waits; Python's own are 0.005
 STEP_ASIDE_SECONDS = 0.02  # that other work waits for live frames at most, between two pieces of it
 
 
 def set_up_process() -> None:
-    """Call before a network is loaded.
+    """Call before PyTorch is imported.
 
     A frame takes the interpreter a dozen times, and each time waits for a thread that is busy with requests. Several
     frames are judged at the same time, so that each has one thread of the networks': more would wait for one another.
     """
     sys.setswitchinterval(SWITCH_SECONDS)
-    torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     with contextlib.suppress(OSError, AttributeError):  # another C library
         # glibc gives each thread a memory arena of its own: they fragment and memory grows, so two are allowed
         ctypes.CDLL("libc.so.6").mallopt(-8, 2)  # M_ARENA_MAX

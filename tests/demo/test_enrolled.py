@@ -68,10 +68,10 @@ def test_the_page_asks_for_a_name(enrolled_server, page):
 def test_a_folder_that_cannot_be_used_is_named(folder, tmp_path, capsys):
     import app
 
-    assert app.main(["--enrolled", str(tmp_path)]) == 2
+    assert app.main(["--enrolled", str(tmp_path), "--port", "0"]) == 2
     assert f"--enrolled {tmp_path}: no template" in capsys.readouterr().err
     (tmp_path / "ben.template").write_bytes((folder / "anna.template").read_bytes())
-    assert app.main(["--enrolled", str(tmp_path)]) == 2
+    assert app.main(["--enrolled", str(tmp_path), "--port", "0"]) == 2
     assert "ben.template: is the template of 'anna', under another name" in capsys.readouterr().err
 
 
@@ -84,5 +84,5 @@ def test_an_old_template_that_was_put_back_stops_the_server(shipped, folder, tmp
     old = kept.read_bytes()
     save_template(shipped.template([photograph(ANNA)]), kept, shipped.revision)
     kept.write_bytes(old)
-    assert app.main(["--enrolled", str(tmp_path)]) == 2
+    assert app.main(["--enrolled", str(tmp_path), "--port", "0"]) == 2
     assert "chris.template: of 20" in (said := capsys.readouterr().err) and "an old template was put back" in said

@@ -12,7 +12,7 @@ from PIL import Image
 import app
 from authentication.authenticator import DEFAULT_MODEL
 from authentication.session import TURNS
-from demo import model, offline, pictures, words
+from demo import model, offline, pictures, words, zero_gpu
 from demo.examples import draw_examples
 from demo.priorities import LiveFrames
 
@@ -115,7 +115,8 @@ def renamed(folder: Path, **names: str) -> str:
 @pytest.fixture
 def refused(monkeypatch, capsys):
     """What the command says when it does not serve."""
-    monkeypatch.setattr(app, "serve", lambda *_, **__: pytest.fail("it serves"))
+    monkeypatch.setenv("GRADIO_SERVER_PORT", "0")
+    monkeypatch.setattr(zero_gpu, "report_start", lambda: pytest.fail("it serves"))
 
     def refused(*arguments: str) -> str:
         assert app.main(list(arguments)) == 2

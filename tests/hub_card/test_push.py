@@ -80,7 +80,10 @@ def test_the_space_runs_the_demo_with_these_weights(at_hub, built, tmp_path):
     front = yaml.safe_load((tmp_path / "README.md").read_text(encoding="utf-8").split("---")[1])
     assert at_hub.hardware == {"user/faces": "zero-a10g"}
     assert front["sdk"] == "gradio" and front["models"] == ["user/faces"] and (tmp_path / front["app_file"]).is_file()
-    code = "import app; print(app.Authenticator.from_pretrained(app.parse_arguments([]).model).revision)"
+    code = (
+        "import app, demo.command; "
+        "print(demo.command.Authenticator.from_pretrained(app.parse_arguments([]).model).revision)"
+    )
     process = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert process.stdout.strip() == file_sha256(built / WEIGHTS)[:12], process.stderr
 

@@ -1,0 +1,79 @@
+"""The page while the model is being loaded: it is there within a second, says so, and makes way for the demo.
+
+Every request is answered with status 503, so that whoever watches the server does not take it for ready.
+"""
+
+from collections.abc import Sequence
+from html import escape
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route as Path
+
+from demo import words
+from demo.gate import Gate, Route
+from demo.uploads import MOST_FILE_BYTES
+
+LATER = {"Retry-After": "1", "Cache-Control": "no-store"}
+PAGE = f"""\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>{words.TITLE}</title>
+<style>
+  :root {{ color-scheme: light dark; }}
+  body {{ font-family: system-ui, sans-serif; max-width: 45rem; margin: 3rem auto; padding: 0 1rem; line-height: 1.5; }}
+</style>
+<noscript><meta http-equiv="refresh" content="3"></noscript>
+</head>
+<body>
+<h1>{words.TITLE}</h1>
+<p>{words.SUBTITLE}</p>
+<p id="loading" role="status"><strong>{escape(words.LOADING_HELP)}</strong></p>
+<script>
+  // While the server changes over to the demo, connections wait: one that fails has nobody to wait for.
+  async function look() {{
+    try {{
+      const answer = await fetch(location.href, {{ method: "HEAD", cache: "no-store" }});
+      if (answer.ok) return location.reload();
+    }} catch {{
+      document.getElementById("loading").textContent = "{escape(words.ENDED)}";
+    }}
+    setTimeout(look, 1000);
+  }}
+  setTimeout(look, 1000);
+</script>
+</body>
+</html>
+"""
+ROUTES = (
+    Route(("GET", "HEAD"), ".*", each=64),
+    Route(("POST",), ".*", body=MOST_FILE_BYTES + 10_000, each=12),
+)
+
+
+def application(root: str, hosts: Sequence[str], framed_by: str) -> Starlette:
+    """Behind the demo's own gate: see `Gate` for the arguments."""
+    gate = Middleware(Gate, routes=ROUTES, root=root, hosts=hosts, framed_by=framed_by)
+    routes = [
+        Path("/", _page, methods=["GET"]),
+        Path("/{path:path}", _other, methods=["GET", "POST"]),
+    ]
+    return Starlette(routes=routes, middleware=[gate])
+
+
+async def _page(request: Request) -> Response:
+    return HTMLResponse(PAGE, 503, LATER)
+
+
+async def _other(request: Request) -> Response:
+    try:
+        async for _ in request.stream():  # who is still sending reads no answer
+            pass
+    except ClientDisconnect:
+        pass
+    return JSONResponse({"error": words.LOADING_HELP}, 503, LATER)
