@@ -82,6 +82,7 @@ def serve(arguments: argparse.Namespace, uploads: Uploads, listener: socket.sock
             gc.disable()  # imports make half a million objects that stay: looking for garbage among them takes as long
             from demo import command  # imports PyTorch and Gradio
 
+            gc.freeze()
             gc.enable()
             loaded.set_result(command.load(arguments, uploads, *gate))
         except BaseException as error:

@@ -88,6 +88,7 @@ def main(argv: list[str] | None = None) -> int:
     gc.disable()  # imports make half a million objects that stay: looking for garbage among them takes as long
     from authentication.command import run  # imports PyTorch: a missing file was reported before
 
+    gc.freeze()
     gc.enable()
     return run(arguments)
 
