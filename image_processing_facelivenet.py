@@ -33,7 +33,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageCms, ImageFilter, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 from torchvision.io import ImageReadMode, decode_image
 from torchvision.ops import nms
 from torchvision.transforms.v2 import InterpolationMode
@@ -102,6 +102,7 @@ LONGEST_NAME = 1000  # characters of a source that an error message repeats
 
 SURE = 0.999  # of 122 upright photographs 96 % have it, the best wrong way up of any has 0.9983
 EYE_REACH, MOUTH_REACH = 0.2, 0.25  # half sides of what is around an eye and a mouth, as shares of the eyes' distance
+SMOOTH = 0.35  # of that area: less than a cover takes of it, more than smooth skin does
 SECOND_LOOK = 2.5  # how much larger a picture is looked at once more where no face was found
 
 # Where eyes, nose and corners of the mouth come to lie, as fractions of the crop: the proportions of the widely used
@@ -432,10 +433,11 @@ def _turned_back(face: Face, degrees: int, width: int, height: int) -> Face:
 class Visibility:
     """How well a face can be seen in its crop.
 
-    sharpness: mean absolute Laplacian of the luminance at 96 pixels, in grey levels: it falls with blur, darkness and
-        low resolution.
-    eyes, mouth: the same around both eyes and around the mouth, as a multiple of `sharpness`: near 0 where something
-        smooth covers them, such as dark glasses or a mask.
+    sharpness: mean absolute second difference of the luminance at 96 pixels, in grey levels, along the direction in
+        which it is least: it falls with blur, also by motion, with darkness and with low resolution.
+    eyes, mouth: the absolute Laplacian that SMOOTH of the pixels around both eyes and around the mouth stay below, as a
+        multiple of its mean over the face: near 0 where something smooth covers them, such as dark glasses, a bar or a
+        mask, whatever its edges are like.
     """
 
     sharpness: float
@@ -449,30 +451,43 @@ def visibility(face: np.ndarray, landmarks: np.ndarray) -> Visibility:
         face: (size, size, 3) uint8, an aligned face.
         landmarks: (5, 2) in pixels of it.
     """
-    texture = _texture(face)
-    points = np.asarray(landmarks, np.float64) * (len(texture) / len(face))
+    grey = _grey(face)
+    texture = np.abs(_second_difference(grey, 0, 1) + _second_difference(grey, 1, 0))  # the Laplacian
+    points = np.asarray(landmarks, np.float64) * (len(grey) / len(face))
     reach = float(np.linalg.norm(points[1] - points[0]))  # between the eyes
     whole = max(float(texture.mean()), 1e-6)
 
     def around(center: np.ndarray, half: float) -> float:
         low, high = np.clip([center - half, center + half], 1, len(texture) - 1).round().astype(int)
         window = texture[min(low[1], len(texture) - 2) : high[1] + 1, min(low[0], len(texture) - 2) : high[0] + 1]
-        return float(window.mean()) / whole
+        return float(np.quantile(window, SMOOTH)) / whole
 
     eyes = (around(points[0], EYE_REACH * reach) + around(points[1], EYE_REACH * reach)) / 2
-    return Visibility(float(texture.mean()), eyes, around(points[3:].mean(axis=0), MOUTH_REACH * reach))
+    return Visibility(sharpness(face), eyes, around(points[3:].mean(axis=0), MOUTH_REACH * reach))
 
 
 def sharpness(face: np.ndarray) -> float:
     """`Visibility.sharpness` of a (size, size, 3) uint8 face crop."""
-    return float(_texture(face).mean())
+    grey = _grey(face)
+    along = [_second_difference(grey, *step) for step in ((0, 1), (1, 0))]
+    along += [_second_difference(grey, *step) / 2 for step in ((1, 1), (1, -1))]  # of twice the squared distance
+    return float(min(np.abs(difference).mean() for difference in along))
 
 
-def _texture(face: np.ndarray) -> np.ndarray:
-    """(94, 94) absolute Laplacian of the luminance at 96 pixels."""
-    grey = Image.fromarray(face).convert("L").resize((96, 96), Image.Resampling.BILINEAR)
-    laplacian = grey.filter(ImageFilter.Kernel((3, 3), (0, 1, 0, 1, -4, 1, 0, 1, 0), scale=1, offset=128))
-    return np.abs(np.asarray(laplacian, np.float32)[1:-1, 1:-1] - 128)
+def _grey(face: np.ndarray) -> np.ndarray:
+    """(96, 96) float32 luminance."""
+    return np.asarray(Image.fromarray(face).convert("L").resize((96, 96), Image.Resampling.BILINEAR), np.float32)
+
+
+def _second_difference(grey: np.ndarray, down: int, right: int) -> np.ndarray:
+    """Of each inner pixel with its neighbours on both sides along a direction; (n, n) -> (n - 2, n - 2)."""
+    size = len(grey)
+
+    def shifted(steps: int) -> np.ndarray:
+        top, left = 1 + steps * down, 1 + steps * right
+        return grey[top : top + size - 2, left : left + size - 2]
+
+    return shifted(1) + shifted(-1) - 2 * shifted(0)
 
 
 # --------------------------------------------------------------------------------------------------------------------
