@@ -102,7 +102,6 @@ LONGEST_NAME = 1000  # characters of a source that an error message repeats
 
 SURE = 0.999  # of 122 upright photographs 96 % have it, the best wrong way up of any has 0.9983
 EYE_REACH, MOUTH_REACH = 0.2, 0.25  # half sides of what is around an eye and a mouth, as shares of the eyes' distance
-SMOOTH = 0.35  # of that area: less than a cover takes of it, more than smooth skin does
 SECOND_LOOK = 2.5  # how much larger a picture is looked at once more where no face was found
 
 # Where eyes, nose and corners of the mouth come to lie, as fractions of the crop: the proportions of the widely used
@@ -435,9 +434,9 @@ class Visibility:
 
     sharpness: mean absolute second difference of the luminance at 96 pixels, in grey levels, along the direction in
         which it is least: it falls with blur, also by motion, with darkness and with low resolution.
-    eyes, mouth: the absolute Laplacian that SMOOTH of the pixels around both eyes and around the mouth stay below, as a
-        multiple of its mean over the face: near 0 where something smooth covers them, such as dark glasses, a bar or a
-        mask, whatever its edges are like.
+    eyes, mouth: the median absolute Laplacian around both eyes and around the mouth, as a multiple of its mean over the
+        face: near 0 where something smooth covers them, such as dark glasses, a bar or a mask, whatever its edges are
+        like.
     """
 
     sharpness: float
@@ -460,7 +459,7 @@ def visibility(face: np.ndarray, landmarks: np.ndarray) -> Visibility:
     def around(center: np.ndarray, half: float) -> float:
         low, high = np.clip([center - half, center + half], 1, len(texture) - 1).round().astype(int)
         window = texture[min(low[1], len(texture) - 2) : high[1] + 1, min(low[0], len(texture) - 2) : high[0] + 1]
-        return float(np.quantile(window, SMOOTH)) / whole
+        return float(np.median(window)) / whole
 
     eyes = (around(points[0], EYE_REACH * reach) + around(points[1], EYE_REACH * reach)) / 2
     return Visibility(sharpness(face), eyes, around(points[3:].mean(axis=0), MOUTH_REACH * reach))

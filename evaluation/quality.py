@@ -18,7 +18,7 @@ from pipeline_facelivenet import QUALITY, QUALITY_MOST, unusable_reason
 COLUMNS = ("image", "box", "crop", "landmarks", "detection_probability")
 MARGIN = 44 / 138  # of the box, by which the preparation enlarges it
 SHARE = 0.005  # of ordinary photographs that each measure may refuse
-HEADROOM = 1.25  # of the largest values: a good camera's pictures are sharper than those of a corpus
+HEADROOM = 1.5  # of the largest values: a good camera's pictures are sharper than those of a corpus
 
 
 def face_of(row: dict) -> tuple[Image.Image, np.ndarray] | None:
