@@ -296,7 +296,7 @@ def test_uploads_of_the_other_tabs_are_deleted_on_leaving(browser, server, tmp_p
         assert set(mine) <= set(server.files())
         page.wait_for_timeout(2000)  # what is left at once, before the server has noted it, stays for ten minutes
         page.close()
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while set(mine) & set(server.files()) and time.monotonic() < until:
             time.sleep(0.1)
         assert not set(mine) & set(server.files())
