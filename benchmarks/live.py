@@ -155,7 +155,12 @@ class Server:
 
     def files(self) -> list[str]:
         """Names of the files that visitors have uploaded."""
-        return sorted(path.name for path in self.uploads.glob("*/*/*") if path.parent.name != "examples")
+        found = []
+        for folder, _, names in os.walk(self.uploads):  # which passes over what is deleted meanwhile
+            path = Path(folder)
+            if path.name != "examples" and len(path.relative_to(self.uploads).parts) == 2:
+                found += names
+        return sorted(found)
 
     def log(self) -> str:
         return Path(self._log.name).read_text(encoding="utf-8")

@@ -18,7 +18,8 @@ from pipeline_facelivenet import QUALITY, QUALITY_MOST, unusable_reason
 COLUMNS = ("image", "box", "crop", "landmarks", "detection_probability")
 MARGIN = 44 / 138  # of the box, by which the preparation enlarges it
 SHARE = 0.005  # of ordinary photographs that each measure may refuse
-HEADROOM = 1.5  # of the largest values: a good camera's pictures are sharper than those of a corpus
+# Of the largest values: a good camera's pictures are sharper than those of a corpus. Specks are sharper than both.
+HEADROOM = {"sharpness": 1.9, "eyes": 1.25, "mouth": 1.25}
 
 
 def face_of(row: dict) -> tuple[Image.Image, np.ndarray] | None:
@@ -56,7 +57,7 @@ def calibrate_quality(corpora: Sequence[Dataset], share: float = SHARE) -> tuple
     if not faces:
         return None, None
     bounds = {name: float(np.quantile(values, share)) for name, values in measured.items()}
-    bounds |= {f"most_{name}": HEADROOM * float(np.quantile(measured[name], 1 - share)) for name in QUALITY_MOST}
+    bounds |= {f"most_{name}": HEADROOM[name] * float(np.quantile(measured[name], 1 - share)) for name in QUALITY_MOST}
     rows = (dict(zip(measured, values, strict=True)) for values in zip(*measured.values(), strict=True))
     refused = sum(unusable_reason({"roll": 0.0} | row, bounds) is not None for row in rows)
     return bounds, {"share": share, "refused": refused, "photographs": faces}

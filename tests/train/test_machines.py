@@ -1,7 +1,9 @@
 """Two launchers as two machines, each with its own home and disk, on the loopback device. Real processes, over gloo."""
 
+import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -134,10 +136,17 @@ class Machine:
         return [json.loads(row)["step"] for row in (self.folder / "run" / "log.jsonl").read_text().splitlines()]
 
 
+def free_port() -> int:
+    """One below those that the system hands out itself: tests beside this one take those until it is used."""
+    while True:
+        port = random.SystemRandom().randrange(10_000, 30_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
 def start_both(machines: list[Machine]) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     for rank, machine in enumerate(machines):
         machine.start(rank, port)
 
