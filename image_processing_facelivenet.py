@@ -463,12 +463,15 @@ def visibility(face: np.ndarray, landmarks: np.ndarray) -> Visibility:
         return float(window.mean()) / whole
 
     eyes = (around(points[0], EYE_REACH * reach) + around(points[1], EYE_REACH * reach)) / 2
-    return Visibility(sharpness(face), eyes, around(points[3:].mean(axis=0), MOUTH_REACH * reach))
+    return Visibility(_sharpness(grey), eyes, around(points[3:].mean(axis=0), MOUTH_REACH * reach))
 
 
 def sharpness(face: np.ndarray) -> float:
     """`Visibility.sharpness` of a (size, size, 3) uint8 face crop."""
-    grey = _grey(face)
+    return _sharpness(_grey(face))
+
+
+def _sharpness(grey: np.ndarray) -> float:
     along = [_second_difference(grey, *step) for step in ((0, 1), (1, 0))]
     along += [_second_difference(grey, *step) / 2 for step in ((1, 1), (1, -1))]  # of twice the squared distance
     return float(min(np.abs(difference).mean() for difference in along))

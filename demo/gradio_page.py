@@ -24,8 +24,9 @@ ROUTES = (
     Route(("GET", "HEAD"), r"/(assets|static)/(?:[\w@+-][\w.@+-]*/)*[\w@+-][\w.@+-]*", each=256),
 )
 
-RENDERED = ("/", "/config")  # by Gradio, anew for each request: tens of milliseconds, in which no frame is taken on
-RENDERED_FROM = ("host", "x-forwarded-host", "x-forwarded-proto", "accept-encoding")  # and from nothing else
+# Gradio renders these for each request: tens of milliseconds, in which the server accepts no frame.
+RENDERED = ("/", "/config")
+RENDERED_FROM = ("host", "x-forwarded-host", "x-forwarded-proto", "accept-encoding")  # the headers they depend on
 MOST_RENDERED = 32
 
 
@@ -68,7 +69,7 @@ def mount(app: fastapi.FastAPI, page: gr.Blocks, root: str, style: Path, script:
 class RenderedPage:
     """ASGI middleware that keeps what Gradio has rendered: the page is the same for everybody.
 
-    It holds the address under which it was asked for: there is a copy for each of the last MOST_RENDERED addresses.
+    It contains the server's address as the visitor wrote it, so each address has a copy, MOST_RENDERED at most.
     """
 
     def __init__(self, app: ASGIApp):
@@ -93,7 +94,7 @@ class RenderedPage:
                     del self._kept[next(iter(self._kept))]
                 self._kept[key] = messages
         for message in messages:
-            # the headers are the gate's to add to
+            # a copy of the headers, because the gate adds to them
             await send(message | ({"headers": list(message["headers"])} if "headers" in message else {}))
 
 

@@ -10,15 +10,16 @@ import sys
 import threading
 from collections.abc import Iterator
 
-SWITCH_SECONDS = 0.0005  # for which one thread may keep the interpreter while another waits; Python's own are 0.005
-STEP_ASIDE_SECONDS = 0.02  # that other work waits for live frames at most, between two pieces of it
+SWITCH_SECONDS = 0.0005  # that a thread may keep the interpreter lock while another waits; Python's default is 0.005
+STEP_ASIDE_SECONDS = 0.02  # the longest wait of other work for live frames, before each photograph or decoded frame
 
 
 def set_up_process() -> None:
     """Call before PyTorch is imported.
 
-    A frame takes the interpreter a dozen times, and each time waits for a thread that is busy with requests. Several
-    frames are judged at the same time, so that each has one thread of the networks': more would wait for one another.
+    Judging a frame acquires Python's interpreter lock a dozen times, and each time it waits for the thread that has it:
+    so threads switch often. Several frames are judged at the same time, so each network computes in one thread: more
+    threads would compete for the cores.
     """
     sys.setswitchinterval(SWITCH_SECONDS)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -47,6 +48,6 @@ class LiveFrames:
                 self._changed.notify_all()
 
     def let_pass(self) -> None:
-        """Wait for a moment without any, STEP_ASIDE_SECONDS at most."""
+        """Wait until none is being judged, STEP_ASIDE_SECONDS at most."""
         with self._changed:
             self._changed.wait_for(lambda: not self._judged, STEP_ASIDE_SECONDS)

@@ -17,6 +17,7 @@ from accelerate.state import AcceleratorState
 from facenet_pytorch import InceptionResnetV1
 from make_dlib_vectors import PEOPLE, chip
 from safetensors.torch import load_file
+from test_training import TINY, on_drawn_faces
 
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import EXPRESSIONS, FaceLiveNetConfig, FaceLiveNetModel
@@ -154,18 +155,9 @@ def test_drawn_people_have_targets_of_their_own(own_teacher, corpus):
 
 
 def arguments(corpus: Path, out: Path, teacher: Path, *more: str) -> list[str]:
-    return [
-        "--config",
-        "train/presets/dynamic.yaml",
-        "train/presets/drawn.yaml",
-        "--out",
-        str(out),
-        "--cpu",
-        "true",
-        "--train",
-        f"{corpus}:train",
-        "--validation",
-        f"{corpus}:valid",
+    return on_drawn_faces(
+        corpus,
+        out,
         "--teacher",
         str(teacher),
         "--batch_size",
@@ -180,12 +172,7 @@ def arguments(corpus: Path, out: Path, teacher: Path, *more: str) -> list[str]:
         "1",
         "--tracker",
         "none",
-        "--network.trunk",
-        "test_resnet",
-        "--network.repeats",
-        "[1, 1, 0]",
-        "--image_size",
-        "64",
+        *TINY,
         "--composites",
         "20",
         "--composite_share",
@@ -195,7 +182,7 @@ def arguments(corpus: Path, out: Path, teacher: Path, *more: str) -> list[str]:
         "--deception_share",
         "0.4",
         *more,
-    ]
+    )
 
 
 def test_a_run_that_learns_from_a_teacher_goes_on_after_kill_9_with_the_same_bits(own_teacher, corpus, tmp_path):
