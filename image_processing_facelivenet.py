@@ -148,6 +148,23 @@ class Face:
         right, down = (self.landmarks[1] - self.landmarks[0]).astype(np.float64)
         return (math.degrees(math.atan2(down, right)) - self.turn + 180) % 360 - 180
 
+    @property
+    def aside(self) -> float:
+        """`aside_of` the landmarks."""
+        return aside_of(self.landmarks)
+
+
+def aside_of(landmarks: np.ndarray) -> float:
+    """How far the nose lies beside the middle of eyes and mouth, over the distance from the eyes to the mouth.
+
+    0 of a face that looks ahead, about 0.4 of a head turned by 40 degrees. landmarks: (5, 2), as `Face` has them.
+    """
+    points = landmarks.astype(np.float64)
+    eyes, mouth = points[:2].mean(axis=0), points[3:].mean(axis=0)
+    across = points[1] - points[0]
+    width = max(float(np.linalg.norm(across) * np.linalg.norm(mouth - eyes)), 1e-9)
+    return abs(float((points[2] - (eyes + mouth) / 2) @ across)) / width
+
 
 def load_image(
     source, name: str | None = None, max_pixels: int = MAX_PIXELS, formats: Sequence[str] = FORMATS
@@ -430,48 +447,13 @@ def _turned_back(face: Face, degrees: int, width: int, height: int) -> Face:
     return Face(box, corners[2:], face.probability, degrees)
 
 
-@dataclass(frozen=True)
-class Visibility:
-    """How well a face can be seen in its crop.
+def sharpness(face: np.ndarray) -> float:
+    """How sharp a (size, size, 3) uint8 face crop is, in grey levels.
 
-    sharpness: mean absolute second difference of the luminance at 96 pixels, in grey levels, along the direction in
-        which it is least: it falls with blur, also by motion, with darkness and with low resolution.
-    eyes, mouth: mean absolute Laplacian in the middle of both eyes and around the mouth, as a multiple of that of the
-        face: near 0 where something smooth covers them, such as dark glasses, a bar or a mask.
-    """
-
-    sharpness: float
-    eyes: float
-    mouth: float
-
-
-def visibility(face: np.ndarray, landmarks: np.ndarray) -> Visibility:
-    """
-    Args:
-        face: (size, size, 3) uint8, an aligned face.
-        landmarks: (5, 2) in pixels of it.
+    The mean absolute second difference of the luminance at 96 pixels, along the direction in which it is least: it
+    falls with blur, also by motion, with darkness and with low resolution.
     """
     grey = _grey(face)
-    texture = np.abs(_second_difference(grey, 0, 1) + _second_difference(grey, 1, 0))  # the Laplacian
-    points = np.asarray(landmarks, np.float64) * (len(grey) / len(face))
-    reach = float(np.linalg.norm(points[1] - points[0]))  # between the eyes
-    whole = max(float(texture.mean()), 1e-6)
-
-    def around(center: np.ndarray, half: float) -> float:
-        low, high = np.clip([center - half, center + half], 1, len(texture) - 1).round().astype(int)
-        window = texture[min(low[1], len(texture) - 2) : high[1] + 1, min(low[0], len(texture) - 2) : high[0] + 1]
-        return float(window.mean()) / whole
-
-    eyes = (around(points[0], EYE_REACH * reach) + around(points[1], EYE_REACH * reach)) / 2
-    return Visibility(_sharpness(grey), eyes, around(points[3:].mean(axis=0), MOUTH_REACH * reach))
-
-
-def sharpness(face: np.ndarray) -> float:
-    """`Visibility.sharpness` of a (size, size, 3) uint8 face crop."""
-    return _sharpness(_grey(face))
-
-
-def _sharpness(grey: np.ndarray) -> float:
     along = [_second_difference(grey, *step) for step in ((0, 1), (1, 0))]
     along += [_second_difference(grey, *step) / 2 for step in ((1, 1), (1, -1))]  # of twice the squared distance
     return float(min(np.abs(difference).mean() for difference in along))
@@ -1102,18 +1084,6 @@ class FaceLiveNetImageProcessor(BaseImageProcessor):
         left, top, right, bottom = left - grow_x, top - grow_y, right + grow_x, bottom + grow_y
         return max(left, 0), max(top, 0), min(right, image.width), min(bottom, image.height)
 
-    def landmarks_in_crop(self, image: Image.Image, face: Face) -> np.ndarray:
-        """Where `align` puts the face's landmarks: (5, 2) pixels of the crop."""
-        if self.alignment == "similarity":
-            a, b = self._similarity(face.landmarks)
-            points = (face.landmarks.astype(np.float64) @ [1, 1j] - b) / a
-            return np.stack([points.real, points.imag], axis=1)
-        left, top, right, bottom = self.margin_box(image, face)
-        points = (face.landmarks - [left, top]) * self.size / [max(right - left, 1e-6), max(bottom - top, 1e-6)]
-        for _ in range(face.turn // 90):
-            points = np.stack([points[:, 1], self.size - points[:, 0]], axis=1)
-        return points
-
     def _similarity(self, landmarks: np.ndarray) -> tuple[complex, complex]:
         """a and b of z -> a z + b, from the crop to the picture: in complex numbers that is a similarity, and its
         least-squares fit is one line each."""
@@ -1187,9 +1157,9 @@ class FaceLiveNetImageProcessor(BaseImageProcessor):
 
         Returns (n = pictures used):
             pixel_values (n, 3, size, size) float32; with detect also box (n, 4), landmarks (n, 5, 2),
-            detection_probability (n,), face_count (n,), how many faces the picture shows, turn (n,) and roll (n,), as
-            `Face` has them, sharpness (n,), eyes (n,) and mouth (n,), as `Visibility` has them; with on_error="skip"
-            also index (n,), the positions used, and skipped, a list of {"index", "source", "reason"}.
+            detection_probability (n,), face_count (n,), how many faces the picture shows, turn (n,), roll (n,) and
+            aside (n,), as `Face` has them, and sharpness (n,), see `sharpness`; with on_error="skip" also index (n,),
+            the positions used, and skipped, a list of {"index", "source", "reason"}.
 
         Raises:
             UnreadableImageError, NoFaceError: naming the picture ("image 3" where it has no path).
@@ -1199,7 +1169,7 @@ class FaceLiveNetImageProcessor(BaseImageProcessor):
         if return_tensors not in (None, "pt"):
             raise ValueError(f'return_tensors must be "pt", not {return_tensors!r}')
         images = self.listed(images)
-        crops, found, seen, used, skipped = [], [], [], [], []
+        crops, found, sharp, used, skipped = [], [], [], [], []
         for index, source in enumerate(images):
             name = name_of(source, f"image {index}")
             try:
@@ -1210,7 +1180,7 @@ class FaceLiveNetImageProcessor(BaseImageProcessor):
                         raise NoFaceError(f"{name}: no face found")
                     found.append((faces[0], len(faces)))
                     crop = self.align(image, faces[0])
-                    seen.append(visibility(crop, self.landmarks_in_crop(image, faces[0])))
+                    sharp.append(sharpness(crop))
                 else:
                     crop = np.asarray(image)
             except (UnreadableImageError, NoFaceError) as error:
@@ -1230,8 +1200,8 @@ class FaceLiveNetImageProcessor(BaseImageProcessor):
             batch["face_count"] = torch.tensor([count for _, count in found], dtype=torch.int64)
             batch["turn"] = torch.tensor([face.turn for face, _ in found], dtype=torch.int64)
             batch["roll"] = torch.tensor([face.roll for face, _ in found])
-            for name in ("sharpness", "eyes", "mouth"):
-                batch[name] = torch.tensor([getattr(one, name) for one in seen])
+            batch["aside"] = torch.tensor([face.aside for face, _ in found])
+            batch["sharpness"] = torch.tensor(sharp)
         if on_error == "skip":
             batch |= {"index": torch.tensor(used, dtype=torch.int64), "skipped": skipped}
         return BatchFeature(batch)

@@ -42,9 +42,11 @@ MOST_REPEATS = 100  # of one kind of block; the full Inception-ResNet-v1 has 10
 SMALLEST_IMAGE = 75  # below it the shared layers have no output
 TEACHER_LOSSES = ("mse", "cosine")
 # layers a decision rests on
-JUDGING = ("shared.", "verification.", "bottleneck.", "length.", "expression.", "expression_head.")
-QUALITY = ("sharpness", "eyes", "mouth", "detection_probability")  # what `config.quality` holds least values of
-MOST_QUALITY = ("most_sharpness", "most_eyes", "most_mouth")  # and, since they were calibrated too, largest values
+JUDGING = ("shared.", "verification.", "bottleneck.", "length.", "covers.", "expression.", "expression_head.")
+COVERED = ("eyes_covered", "mouth_covered")  # what `CoverDetector` tells
+# bounds that `config.quality` holds; the latter where there is a cover detector
+QUALITY = ("least_sharpness", "most_sharpness", "least_detection_probability")
+MOST_COVERED = tuple(f"most_{name}" for name in COVERED)
 CALIBRATED = ("similarity_threshold", "calibration", "quality", "calibrated_weights")  # void with other weights
 WEIGHTINGS = ("dynamic", "static", "inverse_loss", "uncertainty", "verification", "expression")
 
@@ -68,6 +70,7 @@ class FaceLiveNetConfig(PreTrainedConfig):
             "bottleneck layer"); 0 takes the features themselves.
         embedding_length: embeddings of faces that resemble many strangers are shorter (`EmbeddingLength`); else all
             have length 1.
+        cover_detector: whether the network tells covered eyes and mouths (`CoverDetector`).
         num_identities: people of the training set; 0 leaves the identity classifier and the centres out.
         sampled_identities: how many of them one step looks at, those of the batch among them, for millions of people
             (Partial FC, arXiv 2203.15565, here for the class-wise triplet loss too); 0 looks at all, as the paper does.
@@ -96,9 +99,8 @@ class FaceLiveNetConfig(PreTrainedConfig):
             ("turn_left", "turn_right", the person's own). None, and so every config from before there were turns: all
             of these expressions and both turns.
         calibration: where the thresholds come from (FAR, FRR, interval, corpus, date).
-        quality: least sharpness and so on of a face that the network can judge (QUALITY), and the largest of some
-            (MOST_QUALITY), calibrated beside the threshold; None sets none. What is worse is refused: see
-            `pipeline_facelivenet.unusable_reason`.
+        quality: least and largest values of what a face is measured by (QUALITY, MOST_COVERED), calibrated beside the
+            threshold; None sets none. Faces outside them are refused: see `pipeline_facelivenet.unusable_reason`.
         calibrated_weights: `fingerprint` of the weights they were calibrated on; with any others they do not count.
     """
 
@@ -114,6 +116,7 @@ class FaceLiveNetConfig(PreTrainedConfig):
     expression_hidden_size: int = 128
     embedding_size: int = 0
     embedding_length: bool = False
+    cover_detector: bool = False
     num_identities: int = 0
     sampled_identities: int = 0
     weighting: str = "dynamic"
@@ -246,9 +249,11 @@ class FaceLiveNetConfig(PreTrainedConfig):
                 f"expression_threshold must lie within {LEAST_THRESHOLD}..1, not {self.expression_threshold}: with a "
                 "lower one an expression would count that was not seen"
             )
-        if self.quality is not None and not {*QUALITY} <= {*self.quality} <= {*QUALITY, *MOST_QUALITY}:
+        bounds = {*QUALITY, *(MOST_COVERED if self.cover_detector else ())}
+        if self.quality is not None and {*self.quality} != bounds:
             raise ValueError(
-                f"quality must hold {', '.join(QUALITY)}, and may {', '.join(MOST_QUALITY)}, not {sorted(self.quality)}"
+                f"quality must hold {', '.join(sorted(bounds))}, not {', '.join(sorted(self.quality))}: remove it from "
+                "config.json and run `python -m evaluation calibrate`"
             )
         fewest = 1 if self.problem_type == "regression" else 2
         if sorted(self.id2label) != list(range(len(self.id2label))) or len(self.id2label) < fewest:
@@ -468,6 +473,24 @@ class EmbeddingLength(nn.Module):
         with torch.autocast(directions.device.type, enabled=False):
             crowding = F.linear(directions.float(), self.crowding.weight.float(), self.crowding.bias.float())
             return directions * crowding.clamp(min=1).rsqrt()
+
+
+class CoverDetector(nn.Module):
+    """Whether something covers the eyes or the mouth: a linear layer on the embedding's direction.
+
+    Two strangers whose eyes are covered look alike to the network, and a covered mouth may look like a smile. What the
+    cover looks like matters little: plain, patterned, a bar, glasses or a mask. `train/cover_detector.py` fits the
+    layer when everything else is trained; before that it says 0 for every face.
+    """
+
+    def __init__(self, config: FaceLiveNetConfig):
+        super().__init__()
+        self.covered = nn.Linear(config.embedding_dim, len(COVERED))
+
+    def forward(self, directions: Tensor) -> Tensor:
+        """Directions (b, embedding_dim) of length 1 -> logits (b, 2) float32 of COVERED."""
+        with torch.autocast(directions.device.type, enabled=False):
+            return F.linear(directions.float(), self.covered.weight.float(), self.covered.bias.float())
 
 
 class ExpressionHead(nn.Module):
@@ -717,6 +740,7 @@ class FaceLiveNetOutput(ModelOutput):
         embedding: (batch, embedding_dim) of length 1, or with `embedding_length` at most 1; the dot product of two is
             their similarity.
         expression_logits: (batch, expressions), in the order of `config.expressions`.
+        cover_logits: (batch, 2), of COVERED; with `cover_detector`.
         loss: what is minimised, by equation 5 L3; a scalar. This and what follows only when labels are given; in
             training over several processes they are those of the whole batch, the same everywhere.
         verification_loss: L1 = softmax_loss + α · triplet_loss, and with a teacher its two losses, each by its weight.
@@ -727,6 +751,7 @@ class FaceLiveNetOutput(ModelOutput):
     loss: Tensor | None = None
     embedding: Tensor | None = None
     expression_logits: Tensor | None = None
+    cover_logits: Tensor | None = None
     verification_loss: Tensor | None = None
     softmax_loss: Tensor | None = None
     triplet_loss: Tensor | None = None
@@ -738,7 +763,18 @@ class FaceLiveNetOutput(ModelOutput):
 
 # What the image processor says of faces beside their pixels; transformers' pipelines pass all of it on.
 PROCESSOR_OUTPUTS = frozenset(
-    ("box", "landmarks", "detection_probability", "face_count", "turn", "roll", *QUALITY, "index", "skipped")
+    (
+        "box",
+        "landmarks",
+        "detection_probability",
+        "face_count",
+        "turn",
+        "roll",
+        "aside",
+        "sharpness",
+        "index",
+        "skipped",
+    )
 )
 
 
@@ -779,6 +815,9 @@ class FaceLiveNetPreTrainedModel(PreTrainedModel):
         elif isinstance(module, EmbeddingLength):
             init.zeros_(module.crowding.weight)
             init.ones_(module.crowding.bias)
+        elif isinstance(module, CoverDetector):
+            init.zeros_(module.covered.weight)
+            init.zeros_(module.covered.bias)
         elif isinstance(module, IdentityHead):
             init.zeros_(module.centers)
             if self.config.sampled_identities:
@@ -816,6 +855,7 @@ class FaceLiveNetModel(FaceLiveNetPreTrainedModel):
         self.verification = Branch(config)
         self.bottleneck = nn.Linear(FEATURE_SIZE, config.embedding_size) if config.embedding_size else None
         self.length = EmbeddingLength(config) if config.embedding_length else None
+        self.covers = CoverDetector(config) if config.cover_detector else None
         self.expression = Branch(config)
         self.expression_head = ExpressionHead(config)
         self.dynamic_weight_unit = DynamicWeightUnit(self.shared.side(config.image_size))
@@ -886,7 +926,7 @@ class FaceLiveNetModel(FaceLiveNetPreTrainedModel):
         output = FaceLiveNetOutput()
         if "verification" in tasks:
             features = self._features(shared)  # (b, embedding_dim)
-            output.embedding = self._embedding(F.normalize(features, dim=1))
+            output.embedding, output.cover_logits = self._judge(F.normalize(features, dim=1))
         if "expression" in tasks:
             output.expression_logits = self.expression_head(self.expression(shared)).float()  # (b, expressions)
         if not labelled:
@@ -935,8 +975,10 @@ class FaceLiveNetModel(FaceLiveNetPreTrainedModel):
         with torch.autocast(features.device.type, enabled=False):
             return self.bottleneck(features.to(self.bottleneck.weight.dtype)).float()
 
-    def _embedding(self, directions: Tensor) -> Tensor:
-        return directions if self.length is None else self.length(directions)
+    def _judge(self, directions: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The embeddings of these directions, and their cover logits."""
+        embeddings = directions if self.length is None else self.length(directions)
+        return embeddings, None if self.covers is None else self.covers(directions)
 
     def _whole_batch(self, *sums: Tensor) -> Tensor:
         sums = torch.cat(sums)
@@ -968,9 +1010,9 @@ class FaceLiveNetModel(FaceLiveNetPreTrainedModel):
         shared = self.shared(torch.cat([pixel_values, pixel_values.flip(-1)]))
         both = F.normalize(self._features(shared), dim=1).unflatten(0, (2, -1))  # (2, b, embedding_dim)
         logits = self.expression_head(self.expression(shared)).float()
+        embedding, cover_logits = self._judge(F.normalize(both.mean(dim=0), dim=1))
         return FaceLiveNetOutput(
-            embedding=self._embedding(F.normalize(both.mean(dim=0), dim=1)),
-            expression_logits=mean_of_mirror_images(logits),
+            embedding=embedding, expression_logits=mean_of_mirror_images(logits), cover_logits=cover_logits
         )
 
 
@@ -991,6 +1033,8 @@ class FaceLiveNetForImageClassification(FaceLiveNetPreTrainedModel):
     _keys_to_ignore_on_load_unexpected = (
         r"^verification\.",
         r"^bottleneck\.",
+        r"^length\.",
+        r"^covers\.",
         r"^dynamic_weight_unit\.",
         r"^identity_head\.",
         r"^teacher_head\.",

@@ -15,27 +15,32 @@ import torch
 from image_processing_facelivenet import FaceLiveNetImageProcessor, OnnxGraph, onnx_graph, onnxruntime
 from modeling_facelivenet import FaceLiveNetConfig, FaceLiveNetModel
 
-OUTPUTS = ("embedding", "expression_logits")
-
 
 @dataclass(frozen=True)
 class OnnxOutput:
-    """embedding: (n, 1792) float32, of length 1 at most. expression_logits: (n, expressions) float32."""
+    """embedding: (n, 1792) float32, of length 1 at most. expression_logits: (n, expressions) float32. cover_logits:
+    (n, 2) float32, where the network has a cover detector."""
 
     embedding: torch.Tensor
     expression_logits: torch.Tensor
+    cover_logits: torch.Tensor | None = None
+
+
+def outputs_of(config: FaceLiveNetConfig) -> tuple[str, ...]:
+    """The names of a graph's outputs."""
+    return ("embedding", "expression_logits", *(["cover_logits"] if config.cover_detector else []))
 
 
 class InferenceGraph(torch.nn.Module):
-    """The network with its two outputs as a tuple, which the exporter can name."""
+    """The network with its outputs as a tuple, which the exporter can name."""
 
     def __init__(self, model: FaceLiveNetModel):
         super().__init__()
         self.model = model
 
-    def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
         output = self.model(pixel_values)
-        return output.embedding, output.expression_logits
+        return tuple(output[name] for name in outputs_of(self.model.config))
 
 
 class GraphNetwork:

@@ -21,9 +21,10 @@ from image_processing_facelivenet import Face, FaceLiveNetImageProcessor, NoFace
 from modeling_facelivenet import HEAD_TURNS, FaceLiveNetModel
 from onnx_network import OnnxNetwork, for_inference
 from pipeline_facelivenet import (
-    EVIDENCE,
+    MEASURES,
     REASONS,
     Decision,
+    cover_evidence,
     decide,
     reject,
     unlike_references,
@@ -138,12 +139,12 @@ class Authenticator:
             raise ValueError("a template needs at least one reference photograph")
         names = [name_of(reference, f"reference {number}") for number, reference in enumerate(references)]
         batch = self.processor(references)
+        embeddings, _, covers = self._run(batch["pixel_values"])
         for number, (name, count) in enumerate(zip(names, batch["face_count"].tolist(), strict=True)):
             if count > 1:
                 raise SeveralFacesError(f"{name}: shows {count} faces; a reference must show one person alone")
-            if reason := self._unusable(batch, number):
+            if reason := self._unusable(batch, number, covers[number]):
                 raise UnusableFaceError(f"{name}: {REASONS[reason]}")
-        embeddings = self._run(batch["pixel_values"])[0]
         unlike = [] if allow_unlike else unlike_references(embeddings, self.config.similarity_threshold)
         if unlike:
             raise UnlikeReferencesError(
@@ -161,8 +162,10 @@ class Authenticator:
             UnreadableImageError, NoFaceError: naming the picture.
         """
         batch = self.processor([image], find=tracker.find if tracker else None)
-        embeddings, probabilities = self._run(batch["pixel_values"])
-        turn = int(batch["turn"][0])
+        embeddings, probabilities, covers = self._run(batch["pixel_values"])
+        turn, unusable = int(batch["turn"][0]), self._unusable(batch, 0, covers[0])
+        if tracker:  # whoever sits before a camera that is not upright is told, and may be asked to turn the head
+            unusable = "turned" if turn else None if unusable == "turned_away" else unusable
         return Evidence(
             embedding=embeddings[0],
             expression_probabilities=dict(zip(self.config.expressions, probabilities[0].tolist(), strict=True)),
@@ -171,8 +174,7 @@ class Authenticator:
             detection_probability=float(batch["detection_probability"][0]),
             face_count=int(batch["face_count"][0]),
             turn=turn,
-            # a photograph is judged the right way up; whoever sits before a camera that is not is told
-            unusable="turned" if turn and tracker else self._unusable(batch, 0),
+            unusable=unusable,
         )
 
     def look(self, image, tracker: FaceTracker | None = None) -> Evidence | None:
@@ -228,14 +230,15 @@ class Authenticator:
         """
         return self.decide(template, self.look(image, tracker), required_expression)
 
-    def _unusable(self, batch: Mapping, number: int) -> str | None:
+    def _unusable(self, batch: Mapping, number: int, covers: Mapping[str, float]) -> str | None:
         """Why the network cannot judge a face of the image processor's batch; None where it can."""
-        evidence = {name: float(batch[name][number]) for name in EVIDENCE}
-        return unusable_reason(evidence, self.config.quality)
+        return unusable_reason({name: float(batch[name][number]) for name in MEASURES} | covers, self.config.quality)
 
     @torch.inference_mode()
-    def _run(self, pixel_values: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """(n, 3, H, W) -> embeddings (n, d) float32 and expression probabilities (n, classes) float64."""
+    def _run(self, pixel_values: torch.Tensor) -> tuple[np.ndarray, np.ndarray, list[dict[str, float]]]:
+        """(n, 3, H, W) -> embeddings (n, d) float32, expression probabilities (n, classes) float64, and n times what
+        the network says of covers (`cover_evidence`)."""
         output = self.model(pixel_values=pixel_values.to(self.device))
         probabilities = output.expression_logits.double().softmax(dim=-1)
-        return output.embedding.float().cpu().numpy(), probabilities.cpu().numpy()
+        covers = cover_evidence(output.cover_logits, len(pixel_values))
+        return output.embedding.float().cpu().numpy(), probabilities.cpu().numpy(), covers

@@ -11,13 +11,13 @@ from PIL import Image
 
 from authentication.authenticator import Authenticator, Evidence
 from authentication.template import Template
-from image_processing_facelivenet import UnreadableImageError, load_image, name_of, sharpness
+from image_processing_facelivenet import UnreadableImageError, aside_of, load_image, name_of, sharpness
 from pipeline_facelivenet import REASONS, unlike_references
 
 SMALL = 64  # pixels of the box's shorter side; the network sees 96
 DARK, BRIGHT = 55, 185  # mean luminance of the face, 0 to 255
 BLURRED = 1.9  # see `sharpness`: of 1,207 photographs of LFW 1 % lie below 2.5, blurred by two pixels 99 % below 1.7
-TURNED = 0.35  # how far the nose stands off the middle between the eyes, as a fraction of their distance
+TURNED = 0.3  # see `aside_of`; photographs beyond MAX_ASIDE are refused
 
 
 @dataclass(frozen=True)
@@ -77,16 +77,6 @@ def examine(
     return template, references
 
 
-def turn(landmarks: np.ndarray) -> float:
-    """How far the nose stands off the middle between the eyes, along their line and as a fraction of their distance.
-
-    0 is a frontal face. landmarks: (5, 2), eyes first, then the nose.
-    """
-    left, right, nose = landmarks[:3].astype(np.float64)
-    across = right - left
-    return abs(float((nose - (left + right) / 2) @ across / max(across @ across, 1e-9)))
-
-
 def _advice(face: np.ndarray, evidence: Evidence) -> tuple[str, ...]:
     left, top, right, bottom = evidence.box
     light = float(np.asarray(Image.fromarray(face).convert("L"), np.float32).mean())
@@ -95,6 +85,6 @@ def _advice(face: np.ndarray, evidence: Evidence) -> tuple[str, ...]:
         "dark": light < DARK,
         "bright": light > BRIGHT,
         "blurred": sharpness(face) < BLURRED,
-        "turned": turn(evidence.landmarks) > TURNED,
+        "turned": aside_of(evidence.landmarks) > TURNED,
     }
     return tuple(name for name, holds in found.items() if holds)

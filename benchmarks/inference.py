@@ -30,7 +30,7 @@ from benchmarks.agreement import agreement, agreement_table
 from benchmarks.plain import plain_authenticator
 from benchmarks.report import medians, synchronize, table, target_text
 from face_data.drawn import drawn_photograph
-from image_processing_facelivenet import load_image, visibility
+from image_processing_facelivenet import load_image, sharpness
 
 SMALLEST_GAINS = (6.0, 10.0)  # targets: frames/s over the plain stack's, without and with a tracker
 LIVE_FRAMES = 25.0  # target: frames/s of one stream
@@ -158,13 +158,13 @@ def _costs(ours: Authenticator, image: Image.Image, arguments) -> dict[str, floa
 
     file = io.BytesIO()
     image.save(file, "JPEG", quality=90)  # as a browser sends it
-    crop, landmarks = processor.align(image, face), processor.landmarks_in_crop(image, face)
+    crop = processor.align(image, face)
     parts = {
         "decode": lambda: load_image(file.getvalue()),
         "detect": lambda: processor.detect(image),
         "follow": lambda: tracker.find(image),
         "align": lambda: processor.align(image, face),
-        "quality": lambda: visibility(crop, landmarks),
+        "quality": lambda: sharpness(crop),
         "whiten": lambda: processor.whiten(torch.tensor(crop.copy()).permute(2, 0, 1)[None]),
         "network": network,
     }

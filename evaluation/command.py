@@ -182,7 +182,7 @@ def _calibrate(arguments, device, is_main: bool) -> None:
     settings = to_json(calibration) | ({"challenge_expressions": list(required)} if arguments.challenge else {})
     # the people the threshold was chosen on: other corpora, such as grey thumbnails, say nothing about cameras
     of_people = [corpus for corpus in faces if any(column(corpus, "identity"))]
-    settings["quality"], settings["calibration"]["quality"] = calibrate_quality(of_people)
+    settings["quality"], settings["calibration"]["quality"] = calibrate_quality(checkpoint, of_people)
     settings["calibrated_weights"] = checkpoint.network.fingerprint()  # with other weights none of it counts
     path = store(settings, checkpoint.path)
     print(f"{calibration_text(calibration)}\nwritten to {path}")

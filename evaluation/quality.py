@@ -1,25 +1,27 @@
-"""The least quality of a face that may be judged, chosen on the people the threshold is calibrated on.
+"""The bounds of the quality gate, chosen on the people the threshold is calibrated on.
 
-Strangers whose eyes are covered, or who are blurred, look alike to the network. Of each measure in
-`pipeline_facelivenet.QUALITY` the value is taken that all but a share of ordinary photographs reach, and of
-QUALITY_MOST the one that all but a share stay below, with HEADROOM, so what it costs genuine people is known.
+Strangers whose eyes are covered, or who are blurred, look alike to the network. Each bound of
+`pipeline_facelivenet.QUALITY` is the value that all but SHARE of ordinary photographs keep, so its cost for genuine
+people is known. `command` calls `calibrate_quality`; `protocols.degradations` measures whether the gate works.
 """
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from datasets import Dataset
 from PIL import Image
 
-from image_processing_facelivenet import visibility
-from pipeline_facelivenet import QUALITY, QUALITY_MOST, unusable_reason
+from checkpoints import Checkpoint
+from evaluation.embeddings.compute import BATCH_SIZE
+from image_processing_facelivenet import aside_of, sharpness
+from pipeline_facelivenet import QUALITY, cover_evidence, unusable_reason
 
 COLUMNS = ("image", "box", "crop", "landmarks", "detection_probability")
 MARGIN = 44 / 138  # of the box, by which the preparation enlarges it
-SHARE = 0.005  # of ordinary photographs that each measure may refuse
-# Of the largest values: a good camera's pictures are sharper than those of a corpus. Specks are sharper than both.
-HEADROOM = {"sharpness": 1.9, "eyes": 1.25, "mouth": 1.25}
+SHARE = 0.005  # of ordinary photographs that each bound may refuse
+# of the largest sharpness: a good camera's pictures are nearly twice as sharp as those of a corpus; specks are sharper
+SHARPNESS_HEADROOM = 1.9
 
 
 def face_of(row: dict) -> tuple[Image.Image, np.ndarray] | None:
@@ -35,29 +37,57 @@ def face_of(row: dict) -> tuple[Image.Image, np.ndarray] | None:
     return face, (np.array(row["landmarks"]) - [left, top]) * face.width / [right - left, bottom - top]
 
 
-def measure(corpora: Sequence[Dataset]) -> dict[str, np.ndarray]:
-    """QUALITY's measures of prepared corpora's faces: (n,) each, of those whose landmarks lie in their crops."""
-    measured: dict[str, list[float]] = {name: [] for name in QUALITY}
-    columns = (corpus.select_columns([name for name in COLUMNS if name in corpus.column_names]) for corpus in corpora)
-    for row in itertools.chain.from_iterable(columns):
-        if (found := face_of(row)) is None:
-            continue
-        face, landmarks = found
-        seen = visibility(np.asarray(face), landmarks)
-        for name in ("sharpness", "eyes", "mouth"):
-            measured[name].append(getattr(seen, name))
-        measured["detection_probability"].append(row["detection_probability"])
-    return {name: np.array(values) for name, values in measured.items()}
+@torch.inference_mode()
+def measures_of(
+    checkpoint: Checkpoint,
+    faces: Sequence[tuple[Image.Image, np.ndarray]],
+    probabilities: Sequence[float],
+    batch_size: int = BATCH_SIZE,
+) -> tuple[np.ndarray, list[dict[str, float]]]:
+    """What a checkpoint says of face crops: embeddings (n, d), and n times the evidence of `unusable_reason`.
+
+    Args:
+        faces: each a crop and its landmarks (5, 2) in pixels of it. Crops are upright: their "roll" is 0.
+        probabilities: of the detector, one for each face.
+    """
+    embeddings, covers = [], []
+    for start in range(0, len(faces), batch_size):
+        crops = [face for face, _ in faces[start : start + batch_size]]
+        pixels = checkpoint.processor(crops, detect=False)["pixel_values"].to(checkpoint.network.device)
+        output = checkpoint.network(pixels)
+        embeddings.append(output.embedding.float().cpu().numpy())
+        covers += cover_evidence(output.cover_logits, len(crops))
+    return np.concatenate(embeddings), [
+        {
+            "roll": 0.0,
+            "aside": aside_of(landmarks),
+            "sharpness": sharpness(np.asarray(face)),
+            "detection_probability": probability,
+        }
+        | covered
+        for (face, landmarks), probability, covered in zip(faces, probabilities, covers, strict=True)
+    ]
 
 
-def calibrate_quality(corpora: Sequence[Dataset], share: float = SHARE) -> tuple[dict[str, float] | None, dict | None]:
+def calibrate_quality(
+    checkpoint: Checkpoint, corpora: Sequence[Dataset], share: float = SHARE
+) -> tuple[dict[str, float] | None, dict | None]:
     """The config's `quality`, and for the record how many of these faces it refuses; None if none can be measured."""
-    measured = measure(corpora)
-    faces = len(measured["sharpness"])
-    if not faces:
+    rows = [
+        (found, row["detection_probability"])
+        for corpus in corpora
+        for row in corpus.select_columns([name for name in COLUMNS if name in corpus.column_names])
+        if (found := face_of(row)) is not None
+    ]
+    if not rows:
         return None, None
-    bounds = {name: float(np.quantile(values, share)) for name, values in measured.items()}
-    bounds |= {f"most_{name}": HEADROOM[name] * float(np.quantile(measured[name], 1 - share)) for name in QUALITY_MOST}
-    rows = (dict(zip(measured, values, strict=True)) for values in zip(*measured.values(), strict=True))
-    refused = sum(unusable_reason({"roll": 0.0} | row, bounds) is not None for row in rows)
-    return bounds, {"share": share, "refused": refused, "photographs": faces}
+    _, measured = measures_of(checkpoint, *zip(*rows, strict=True))
+    bounds = {}
+    for bound in QUALITY:
+        kind, _, measure = bound.partition("_")
+        if measure in measured[0]:
+            values = [evidence[measure] for evidence in measured]
+            bounds[bound] = float(np.quantile(values, share if kind == "least" else 1 - share))
+    bounds["most_sharpness"] *= SHARPNESS_HEADROOM
+    refused = sum(unusable_reason(evidence, bounds) is not None for evidence in measured)
+    return bounds, {"share": share, "refused": refused, "photographs": len(rows)}

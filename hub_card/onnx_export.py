@@ -22,7 +22,7 @@ from checkpoints import load_checkpoint
 from hub_card.folder import read_json
 from image_processing_facelivenet import export_onnx
 from modeling_facelivenet import CALIBRATED, FaceLiveNetModel
-from onnx_network import OUTPUTS, InferenceGraph, example_faces
+from onnx_network import InferenceGraph, example_faces, outputs_of
 
 TOLERANCE = 1e-4  # between PyTorch and ONNX Runtime, in float32
 
@@ -43,7 +43,7 @@ def export(model: str | Path, out: Path) -> float:
         if not isinstance(network, FaceLiveNetModel):
             raise ValueError(f"{model} is an exported graph already")
         faces = example_faces(network.config.image_size)
-        graph.write_bytes(export_onnx(InferenceGraph(network).eval(), faces, OUTPUTS))
+        graph.write_bytes(export_onnx(InferenceGraph(network).eval(), faces, outputs_of(network.config)))
         difference = largest_difference(network, graph)
         if not difference <= TOLERANCE:
             raise ValueError(f"{model}: the exported graph differs from the network by {difference:.2g}")
@@ -111,7 +111,7 @@ def largest_difference(network: FaceLiveNetModel, graph: Path) -> float:
         side = network.config.image_size
         faces = torch.randn(count, 3, side, side, generator=generator)
         expected = InferenceGraph(network)(faces)
-        for name, values in zip(OUTPUTS, expected, strict=True):
+        for name, values in zip(outputs_of(network.config), expected, strict=True):
             [found] = session.run([name], {"pixel_values": faces.numpy()})
             differences.append(np.abs(found - values.numpy()).max())
     return float(np.max(differences))  # np.max propagates NaN, the built-in max does not

@@ -119,9 +119,8 @@ def test_every_kind_of_input_gives_the_same_face(processor, portrait, tmp_path):
         "face_count": ((1,), torch.int64),
         "turn": ((1,), torch.int64),
         "roll": ((1,), torch.float32),
+        "aside": ((1,), torch.float32),
         "sharpness": ((1,), torch.float32),
-        "eyes": ((1,), torch.float32),
-        "mouth": ((1,), torch.float32),
     }
     for kind, source in kinds.items():
         for key, value in processor(source).items():

@@ -35,6 +35,8 @@ def trained(**settings) -> FaceLiveNetModel:
             module.running_var.uniform_(0.5, 2)
     if model.length is not None:
         nn.init.normal_(model.length.crowding.weight, 0, 5)
+    if model.covers is not None:
+        nn.init.normal_(model.covers.covered.weight, 0, 5)
     return model
 
 
@@ -44,6 +46,7 @@ def difference(one, other, pixels) -> float:
     return max(
         (one.embedding - other.embedding).abs().max().item(),
         (one.expression_logits - other.expression_logits).abs().max().item(),
+        0.0 if one.cover_logits is None else (one.cover_logits - other.cover_logits).abs().max().item(),
     )
 
 
@@ -54,6 +57,7 @@ def difference(one, other, pixels) -> float:
         {"batch_norm_scale": True},
         {"test_time_flip": True},
         {"embedding_size": 32, "embedding_length": True},
+        {"cover_detector": True},
         {"trunk": "resnet18", "image_size": 96},
     ],
 )

@@ -289,7 +289,21 @@ def test_a_face_that_cannot_be_judged_is_never_accepted():
     assert decide_probes([COVERED, ACCEPTED], "happy").accepted
 
 
-GOOD = {"roll": 0.0, "sharpness": 9.0, "eyes": 1.2, "mouth": 1.3, "detection_probability": 0.9999}
+GOOD = {
+    "roll": 0.0,
+    "aside": 0.1,
+    "sharpness": 9.0,
+    "eyes_covered": -4.0,
+    "mouth_covered": -3.0,
+    "detection_probability": 0.9999,
+}
+BOUNDS = {
+    "least_sharpness": 3.0,
+    "most_sharpness": 14.0,
+    "most_eyes_covered": 1.0,
+    "most_mouth_covered": 0.5,
+    "least_detection_probability": 0.99,
+}
 
 
 @pytest.mark.parametrize(
@@ -300,17 +314,22 @@ GOOD = {"roll": 0.0, "sharpness": 9.0, "eyes": 1.2, "mouth": 1.3, "detection_pro
         ({"roll": -36}, "turned"),
         ({"roll": 90, "sharpness": 0}, "turned"),
         ({"roll": math.nan}, "turned"),
-        ({"sharpness": 2.9, "eyes": 0}, "blurred"),
-        ({"eyes": 0.4}, "eyes_covered"),
-        ({"mouth": 0.1}, "mouth_covered"),
+        ({"aside": 0.39}, None),
+        ({"aside": 0.41}, "turned_away"),
+        ({"aside": math.nan}, "turned_away"),
+        ({"sharpness": 2.9, "eyes_covered": 2}, "blurred"),
+        ({"sharpness": 15}, "unclear"),
+        ({"eyes_covered": 1.1, "aside": 1}, "eyes_covered"),
+        ({"mouth_covered": 0.6}, "mouth_covered"),
         ({"detection_probability": 0.98}, "unclear"),
-        *(({name: math.nan}, reason) for name, reason in QUALITY.items()),
+        *(({name.partition("_")[2]: math.nan}, reason) for name, reason in QUALITY.items() if name != "most_sharpness"),
     ],
 )
 def test_why_a_face_cannot_be_judged(change, reason):
-    quality = {"sharpness": 3.0, "eyes": 0.5, "mouth": 0.3, "detection_probability": 0.99}
-    assert unusable_reason(GOOD | change, quality) == reason
-    assert unusable_reason(GOOD | change, None) == (reason if reason == "turned" else None)
+    assert unusable_reason(GOOD | change, BOUNDS) == reason
+    of_landmarks = {"turned", "turned_away"}  # what needs no calibration
+    without = unusable_reason(GOOD | change, None)
+    assert without == (reason if reason in of_landmarks else "turned_away" if change.get("aside") == 1 else None)
 
 
 def test_references_of_different_people_are_noticed():

@@ -5,8 +5,8 @@ photograph with raised mouth corners for another expression, and two faces with 
 side, for one person.
 
     kind      augmentation                                   identity target      expression target
-    mouth     a strip over the mouth                         kept                 uniform
-    eyes      a strip over the eyes                          none                 uniform
+    mouth     a strip or a mask over the mouth               kept                 uniform
+    eyes      a strip or dark glasses over the eyes          none                 uniform
     warp      corners of the mouth moved                     kept                 kept
     half      another person's face below the nose           none                 uniform
     side      turned by 90, 180 or 270 degrees               none                 uniform
@@ -97,7 +97,7 @@ def deceive(
 
 
 def cover(faces: Tensor, landmarks: Tensor, part: str) -> Tensor:
-    """Lay a strip of paper, a bar or a piece of skin over the mouth or the eyes.
+    """Cover the mouth with a strip or a mask, or the eyes with a strip or glasses, plain or patterned.
 
     Args:
         faces: (b, 3, h, w), 0..255. landmarks: (b, 5, 2) fractions. part: "mouth" or "eyes".
@@ -105,26 +105,45 @@ def cover(faces: Tensor, landmarks: Tensor, part: str) -> Tensor:
     batch, _, height, width = faces.shape
     first, second = (landmarks[:, 3], landmarks[:, 4]) if part == "mouth" else (landmarks[:, 0], landmarks[:, 1])
     across, down, length = _axes(landmarks)
-    random = torch.rand(5, batch, device=faces.device)
-    tilt = (random[0] - 0.5) * 0.5
-    along = across * tilt.cos()[:, None] + down * tilt.sin()[:, None]
-    over = down * tilt.cos()[:, None] - across * tilt.sin()[:, None]
-    center = (first + second) / 2 + (random[1, :, None] - 0.5) * 0.2 * length * down
-    offset = _positions(height, width, faces.device)[None] - center[:, None, None]  # (b, h, w, 2)
-    half_width = (second - first).norm(dim=1) * (0.6 + 0.9 * random[2])
-    half_height = length[:, 0] * (0.16 + 0.24 * random[3])
-    inside = ((offset * along[:, None, None]).sum(dim=3).abs() < half_width[:, None, None]) & (
-        (offset * over[:, None, None]).sum(dim=3).abs() < half_height[:, None, None]
-    )
+    random = torch.rand(6, batch, 1, 1, device=faces.device)
+    tilt = (random[0, :, 0] - 0.5) * 0.5
+    along, over = across * tilt.cos() + down * tilt.sin(), down * tilt.cos() - across * tilt.sin()
+    positions, length = _positions(height, width, faces.device), length[:, :, None]
+
+    def offset(center: Tensor) -> tuple[Tensor, Tensor]:  # along and over, (b, h, w) each
+        from_center = positions[None] - center[:, None, None]
+        return tuple((from_center * axis[:, None, None]).sum(dim=3) for axis in (along, over))
+
+    x, y = offset((first + second) / 2 + (random[1, :, 0] - 0.5) * 0.2 * length[:, 0] * down)
+    half_width = (second - first).norm(dim=1)[:, None, None] * (0.6 + 0.9 * random[2])
+    half_height = length * (0.16 + 0.24 * random[3])
+    if part == "mouth":  # a mask
+        shape = below(landmarks, height, width)[:, 0] & (x.abs() < 1.5 * half_width)
+    else:
+        lenses = [torch.stack(offset(eye)).square().sum(dim=0) < half_height**2 for eye in (first, second)]
+        shape = lenses[0] | lenses[1]
+    inside = torch.where(random[4] < 0.5, (x.abs() < half_width) & (y.abs() < half_height), shape)[:, None]
+
     kind = torch.randint(0, 4, (batch, 1, 1, 1), device=faces.device)  # black, white, random, mean of what it covers
-    any_colour = torch.rand(batch, 3, 1, 1, device=faces.device) * 255
-    pixels = inside.sum(dim=(1, 2)).clamp(min=1).view(-1, 1, 1, 1)
-    mean_colour = (faces * inside[:, None]).sum(dim=(2, 3), keepdim=True) / pixels
-    colour = torch.where(kind == 2, any_colour, mean_colour)
+    any_colours = torch.rand(2, batch, 3, 1, 1, device=faces.device) * 255
+    mean_colour = (faces * inside).sum(dim=(2, 3), keepdim=True) / inside.sum(dim=(2, 3), keepdim=True).clamp(min=1)
+    colour = torch.where(kind == 2, any_colours[0], mean_colour)
     colour = torch.where(kind == 0, 15.0, torch.where(kind == 1, 240.0, colour))
-    light = 1 + 0.2 * (random[4] - 0.5).view(-1, 1, 1, 1) * torch.linspace(-1, 1, width, device=faces.device)
+    colour = torch.where(_pattern(x / length, y / length)[:, None], any_colours[1], colour)
+    light = 1 + 0.2 * (random[5, :, :, :, None] - 0.5) * torch.linspace(-1, 1, width, device=faces.device)
     noise = torch.randn(faces.shape, device=faces.device) * 4
-    return torch.where(inside[:, None], colour * light + noise, faces).clamp(0, 255)
+    return torch.where(inside, colour * light + noise, faces).clamp(0, 255)
+
+
+def _pattern(x: Tensor, y: Tensor) -> Tensor:
+    """Where a cover has its second colour, (b, h, w) bool: nowhere for half of them, or stripes, checks, patches."""
+    batch, height, width = x.shape
+    kind = torch.randint(0, 6, (batch, 1, 1), device=x.device)
+    period = 0.06 + 0.3 * torch.rand(batch, 1, 1, device=x.device)
+    columns, rows = (x / period).floor().long(), (y / period).floor().long()
+    patches = F.interpolate(torch.rand(batch, 1, 12, 12, device=x.device), (height, width))[:, 0] < 0.5
+    checks = torch.where(kind == 3, rows, torch.where(kind == 4, columns + rows, patches.long())) % 2 == 1
+    return checks & (kind >= 3)
 
 
 def warp_mouth(faces: Tensor, landmarks: Tensor) -> Tensor:

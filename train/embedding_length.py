@@ -32,7 +32,8 @@ def fit_embedding_length(
 
     Args:
         model: in float32, on the CPU; left in evaluation mode.
-        corpora: prepared ones as FOLDER or FOLDER:SPLIT,SPLIT: people the network was trained on.
+        corpora: prepared ones as FOLDER or FOLDER:SPLIT,SPLIT, which the network was trained on. A photograph of
+            nobody known counts as a person of its own.
 
     Returns:
         for the training record: how many photographs and people, the mean similarity to the nearest strangers, its
@@ -75,17 +76,13 @@ def without_embedding_length(model: FaceLiveNetModel) -> None:
 
 
 def _directions(model, processor, corpora: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """(n, d) embeddings of length 1 and (n,) names of people, of the photographs whose person is known."""
+    """(n, d) embeddings of length 1 and (n,) names of people."""
     accelerator, parts, people = Accelerator(cpu=True), [], []
     for text in corpora:
         folder, splits = split_corpus(text)
         corpus = load_corpus(folder, splits, ["image", "identity", "split"])
         identities = column(corpus, "identity")
-        known = [row for row, name in enumerate(identities) if name is not None]
-        if known:
-            people += [f"{folder}/{identities[row]}" for row in known]
-            named, task = corpus.select(known), f"lengths, {folder}"
-            parts.append(run_over(model, processor.whiten, named, accelerator, BATCH, workers=0, task=task)[0])
-    if not parts:
-        raise CorpusError(f"--people {' '.join(corpora)}: nobody's name is known there")
+        people += [f"{folder}/{row if name is None else name}" for row, name in enumerate(identities)]
+        task = f"lengths, {folder}"
+        parts.append(run_over(model, processor.whiten, corpus, accelerator, BATCH, workers=0, task=task)[0])
     return np.concatenate(parts).astype(np.float64), np.array(people)

@@ -2,14 +2,16 @@
 
 python -m train.export runs/dynamic/last pretrained --challenge happy
 python -m train.export runs/one/last runs/other/last pretrained --challenge happy      # the mean of their weights
-python -m train.export runs/one/last pretrained --challenge happy --people corpora/lfw:1,2,3,4,5,6,7,8
+python -m train.export runs/one/last pretrained --challenge happy --people corpora/lfw:1,2,3,4,5,6,7,8 \\
+    --faces corpora/lfw:1,2,3,4,5,6,7,8 corpora/drawn:train
 python -m evaluation calibrate --model pretrained --data corpora/lfw --splits 9 --far 0.001
 
 The mean of the weights of several runs that started from the same weights is often better than each of them, at no
 cost ("Model soups", arXiv 2203.05482); `evaluation compare` shows whether it is.
 
 With --people, embeddings of faces that resemble many strangers are made shorter (train/embedding_length.py), which
-raises the share of genuine pairs that are accepted at low false accept rates.
+raises the share of genuine pairs that are accepted at low false accept rates. With --faces the network learns to tell
+covered eyes and mouths (train/cover_detector.py), which the quality gate refuses.
 """
 
 import argparse
@@ -30,7 +32,12 @@ if TYPE_CHECKING:
 
 
 def export(
-    sources: Sequence[Path], out: Path, challenge: list[str], shares: Sequence[float] = (), people: Sequence[str] = ()
+    sources: Sequence[Path],
+    out: Path,
+    challenge: list[str],
+    shares: Sequence[float] = (),
+    people: Sequence[str] = (),
+    faces: Sequence[str] = (),
 ) -> None:
     """Write config.json, model.safetensors (fp16), preprocessor_config.json and training.json to `out`.
 
@@ -43,9 +50,10 @@ def export(
         challenge: the expressions a session may ask for: those that validation shows to be recognised reliably.
         shares: of each source in the mean, in their order; by default all alike.
         people: corpora the network was trained on, to fit the length of the embeddings on; none leaves it as it is.
+        faces: corpora the network was trained on, to fit the cover detector on; none leaves it as it is.
 
     Raises:
-        CorpusError: no such corpus of `people`, or too few of them.
+        CorpusError: no such corpus of `people` or `faces`, or too few people.
         ValueError: the networks have other layers, or other expressions; not one positive share for each.
         StrictDataclassError: the network does not know an expression of `challenge`.
     """
@@ -58,6 +66,7 @@ def export(
     from modeling_facelivenet import FaceLiveNetModel
     from pipeline_facelivenet import CUSTOM_PIPELINES
     from train.checkpoint import RECORD
+    from train.cover_detector import fit_cover_detector, without_cover_detector
     from train.embedding_length import fit_embedding_length, without_embedding_length
     from train.record import all_splits
 
@@ -69,13 +78,15 @@ def export(
     if people:
         for averaged in models:
             without_embedding_length(averaged)
+    if faces:
+        for averaged in models:
+            without_cover_detector(averaged)
     if len(models) > 1:
         # the threshold of the first model is not saved then
         model.load_state_dict(_mean_weights(sources, models, shares))
-    fitted = None
-    if people:
-        processor = FaceLiveNetImageProcessor.from_pretrained(sources[0])
-        fitted = fit_embedding_length(model, processor, people)
+    processor = FaceLiveNetImageProcessor.from_pretrained(sources[0])
+    lengths = fit_embedding_length(model, processor, people) if people else None
+    covers = fit_cover_detector(model, processor, faces) if faces else None
     model.config.challenge_expressions = challenge
     model.config.validate()
     modules = (modeling_facelivenet, image_processing_facelivenet, pipeline_facelivenet)
@@ -89,8 +100,9 @@ def export(
         record["averaged_with"] = others
         record["shares"] = [share / sum(shares) for share in shares]
         record["trained_on"] = all_splits([other.get("trained_on") for other in (record, *others)])
-    if fitted:
-        record["embedding_length"] = fitted
+    for name, fitted in (("embedding_length", lengths), ("cover_detector", covers)):
+        if fitted:
+            record[name] = fitted
     (out / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     path = out / "config.json"
     settings = json.loads(path.read_text(encoding="utf-8"))
@@ -153,6 +165,13 @@ if __name__ == "__main__":
         metavar="CORPUS",
         help="fit the length of the embeddings on these people, who were trained on: FOLDER:SPLIT,SPLIT",
     )
+    parser.add_argument(
+        "--faces",
+        nargs="+",
+        default=(),
+        metavar="CORPUS",
+        help="fit the detector of covered eyes and mouths on these faces, which were trained on: FOLDER:SPLIT,SPLIT",
+    )
     arguments = parser.parse_args()
     for source in arguments.sources:
         if not source.is_dir():
@@ -160,6 +179,6 @@ if __name__ == "__main__":
     from huggingface_hub.errors import StrictDataclassError
 
     try:
-        export(arguments.sources, arguments.out, arguments.challenge, arguments.shares, arguments.people)
+        export(**vars(arguments))
     except (CorpusError, ValueError, OSError, StrictDataclassError) as error:
         sys.exit(f"train.export: {error}")

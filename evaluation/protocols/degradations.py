@@ -1,6 +1,7 @@
 """How many strangers pass where both photographs are degraded alike, with and without the quality gate.
 
-Each of at most MOST_FACES photographs is compared with every other, all as they are and all degraded. The gate is the
+Each of at most MOST_FACES photographs is compared with every other, all as they are and all degraded. Turned heads
+cannot be made of photographs that look ahead: they are the most turned ones of the corpus. The gate is the
 config's `quality`, calibrated on other people; a pair with a face that it refuses is not accepted. Faces are degraded
 in their crops, where the detector had found them: its probability stays that of the bare photograph, so on a camera's
 picture the gate refuses more than it does here.
@@ -15,17 +16,16 @@ from datasets import Dataset
 from PIL import Image, ImageDraw, ImageFilter
 
 from checkpoints import Checkpoint
-from evaluation.embeddings.compute import embed_batch
-from evaluation.quality import face_of
+from evaluation.quality import face_of, measures_of
 from evaluation.statistics.intervals import identity_weights, interval
 from evaluation.statistics.rates import Count, InsufficientDataError, Rate, rate, result
 from face_data.table import column
-from image_processing_facelivenet import visibility
+from image_processing_facelivenet import aside_of
 from pipeline_facelivenet import unusable_reason
 
 MARGIN = 138 / 182  # of a crop that is the face's box
 MOST_FACES, OF_ONE_PERSON = 200, 2  # 19,900 pairs, each degraded in 15 ways, are minutes on one core
-TURN = 35  # degrees, of the turned head
+TURNED = 0.25  # least `Face.aside` of a turned head, about 25 degrees
 
 Degraded = tuple[Image.Image, np.ndarray]  # the face's crop, and its landmarks (5, 2) in pixels of it
 
@@ -98,19 +98,6 @@ def _jpeg(face: Image.Image) -> Image.Image:
     return Image.open(file).convert("RGB")
 
 
-def _turned(face: Image.Image, landmarks: np.ndarray) -> Degraded:
-    """As if the face were painted on an upright cylinder that is turned by TURN degrees."""
-    half = face.width * MARGIN / 2 * 1.1  # the cylinder's radius: its edges lie just outside the face
-    middle, turn = face.width / 2, np.radians(TURN)
-    angles = np.arcsin(np.clip((np.arange(face.width) + 0.5 - middle) / half, -1, 1))
-    columns = middle + half * np.sin(np.clip(angles + turn, -np.pi / 2, np.pi / 2))
-    pixels = np.asarray(face)[:, np.clip(columns.astype(int), 0, face.width - 1)]
-    moved = landmarks.copy()
-    before = np.arcsin(np.clip((landmarks[:, 0] - middle) / half, -1, 1))
-    moved[:, 0] = middle + half * np.sin(np.clip(before - turn, -np.pi / 2, np.pi / 2))
-    return Image.fromarray(pixels), moved
-
-
 def _covering(cover: Callable[..., Image.Image], *colours) -> Callable[[Image.Image, np.ndarray], Degraded]:
     return lambda face, landmarks: (cover(face, landmarks, *colours), landmarks)
 
@@ -138,7 +125,6 @@ DEGRADATIONS: dict[str, Callable[[Image.Image, np.ndarray], Degraded]] = {
     "specks": _everywhere(_specks),
     "30 pixels wide": _everywhere(_small),
     "JPEG of quality 8": _everywhere(_jpeg),
-    f"head turned by {TURN}°": _turned,
 }
 
 
@@ -175,23 +161,59 @@ def evaluate_degradations(checkpoint: Checkpoint, corpus: Dataset, seed: int, ba
     config = checkpoint.network.config
     if config.similarity_threshold is None:
         raise InsufficientDataError("the checkpoint has no similarity_threshold")
-    chosen = corpus.select(_sample(column(corpus, "identity"), seed))
-    rows = [(row, found) for row in chosen if (found := face_of(row)) is not None]
-    people = np.array([row["identity"] for row, _ in rows])
-    if len(set(people.tolist())) < 2:
+    rows = _faces_of(corpus.select(_sample(column(corpus, "identity"), seed)))
+    people = {row["identity"] for row, _ in rows}
+    if len(people) < 2:
         raise InsufficientDataError("there are no two faces of different people with landmarks")
+    rates = _rates_under(DEGRADATIONS, checkpoint, rows, seed, batch_size)
+    turned = _most_turned(corpus)
+    if len({row["identity"] for row, _ in turned}) > 1:
+        rates |= _rates_under({"head turned": DEGRADATIONS["bare"]}, checkpoint, turned, seed, batch_size)
+    most = 2 * rates["bare"].false_accepts_gated.value
+    return DegradationsReport(
+        similarity_threshold=config.similarity_threshold,
+        photographs=len(rows),
+        people=len(people),
+        degradations=rates,
+        above_twice=[name for name, degradation in rates.items() if degradation.false_accepts_gated.value > most],
+    )
+
+
+def _faces_of(corpus: Dataset) -> list[tuple[dict, Degraded]]:
+    """The rows with their faces, of those whose landmarks are known."""
+    return [(row, found) for row in corpus if (found := face_of(row)) is not None]
+
+
+def _most_turned(corpus: Dataset) -> list[tuple[dict, Degraded]]:
+    """At most MOST_FACES rows of heads that are turned, the most turned first, with their faces."""
+    names = [name for name in ("identity", "landmarks") if name in corpus.column_names]
+    aside = np.array(
+        [
+            0.0 if row["identity"] is None or row["landmarks"] is None else aside_of(np.array(row["landmarks"]))
+            for row in corpus.select_columns(names)
+        ]
+    )
+    order = np.argsort(-aside, kind="stable")[:MOST_FACES]
+    return _faces_of(corpus.select(order[aside[order] >= TURNED]))
+
+
+def _rates_under(
+    degradations: dict[str, Callable], checkpoint: Checkpoint, rows: list[tuple[dict, Degraded]], seed: int, batch: int
+) -> dict[str, DegradedRates]:
+    """The rates of every pair of these faces, under each degradation."""
+    config, people = checkpoint.network.config, np.array([row["identity"] for row, _ in rows])
     first, second = np.triu_indices(len(people), 1)
     same = people[first] == people[second]
-    hits = {}
-    for name, degrade in DEGRADATIONS.items():
-        faces = [(row, *degrade(face.copy(), landmarks)) for row, (face, landmarks) in rows]
-        usable = np.array([_usable(config.quality, *face) for face in faces])
-        embeddings = _embed(checkpoint, [face for _, face, _ in faces], batch_size)
+    probabilities, hits = [row["detection_probability"] for row, _ in rows], {}
+    for name, degrade in degradations.items():
+        faces = [degrade(face.copy(), landmarks) for _, (face, landmarks) in rows]
+        embeddings, measures = measures_of(checkpoint, faces, probabilities, batch)
+        usable = np.array([unusable_reason(evidence, config.quality) is None for evidence in measures])
         over = (embeddings[first] * embeddings[second]).sum(axis=1) >= config.similarity_threshold
         hits[name] = (usable, over, over & usable[first] & usable[second])
     accepted = np.stack([mask for _, *masks in hits.values() for mask in masks])
     false, genuine = (_rates(accepted, among, people[first], people[second], seed) for among in (~same, same))
-    rates = {
+    return {
         name: DegradedRates(
             refused=rate(int((~usable).sum()), len(usable)),
             false_accepts=false[2 * place],
@@ -201,14 +223,6 @@ def evaluate_degradations(checkpoint: Checkpoint, corpus: Dataset, seed: int, ba
         )
         for place, (name, (usable, *_)) in enumerate(hits.items())
     }
-    most = 2 * rates["bare"].false_accepts_gated.hits
-    return DegradationsReport(
-        similarity_threshold=config.similarity_threshold,
-        photographs=len(people),
-        people=len(set(people.tolist())),
-        degradations=rates,
-        above_twice=[name for name, degradation in rates.items() if degradation.false_accepts_gated.hits > most],
-    )
 
 
 def _sample(identities: list[str | None], seed: int) -> list[int]:
@@ -219,17 +233,6 @@ def _sample(identities: list[str | None], seed: int) -> list[int]:
             rows_of.setdefault(identities[row], []).append(row)
     chosen = [row for rows in rows_of.values() for row in rows[:OF_ONE_PERSON]]
     return sorted(chosen[:MOST_FACES])
-
-
-def _usable(quality: dict | None, row: dict, face: Image.Image, landmarks: np.ndarray) -> bool:
-    evidence = {"roll": 0.0, "detection_probability": row["detection_probability"]}
-    return unusable_reason(evidence | vars(visibility(np.asarray(face), landmarks)), quality) is None
-
-
-def _embed(checkpoint: Checkpoint, faces: list[Image.Image], batch_size: int) -> np.ndarray:
-    network, processor, starts = checkpoint.network, checkpoint.processor, range(0, len(faces), batch_size)
-    batches = (faces[start : start + batch_size] for start in starts)
-    return np.concatenate([embed_batch(network, processor, batch, batch_size)[0] for batch in batches])
 
 
 def _rates(accepted: np.ndarray, among: np.ndarray, first: np.ndarray, second: np.ndarray, seed: int) -> list[Rate]:

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 
 from authentication.authenticator import DEFAULT_MODEL, Authenticator
-from authentication.reference import examine, turn
+from authentication.reference import examine
 from face_data.drawn import WELL_KNOWN, drawn_photograph
 from image_processing_facelivenet import sharpness
 from pipeline_facelivenet import REASONS
@@ -45,15 +45,6 @@ def test_what_would_make_it_better(shipped, photograph, name, change):
         assert template is not None and name in reference.advice
     else:  # so bad that the network cannot judge it
         assert template is None and reference.cause in (REASONS["blurred"], REASONS["unclear"])
-
-
-def test_a_face_that_is_turned_away():
-    frontal = np.array([[30, 40], [70, 40], [50, 60], [35, 80], [65, 80]], np.float32)
-    assert turn(frontal) == 0
-    tilted = (frontal - 50) @ np.array([[0.8, 0.6], [-0.6, 0.8]], np.float32)
-    assert turn(tilted) == pytest.approx(0, abs=1e-6)  # a tilted head still looks ahead
-    frontal[2, 0] = 64
-    assert turn(frontal) == pytest.approx(0.35)
 
 
 def test_sharpness_falls_with_blur(photograph):

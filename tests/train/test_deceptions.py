@@ -56,10 +56,24 @@ def test_a_strip_covers_its_part_and_leaves_the_other(part, other):
     shown = cover(faces.float(), landmarks, part)
     changed = ((shown - faces).abs() > 25).any(dim=1)  # (b, h, w)
     points = {"eyes": LANDMARKS[:2], "mouth": LANDMARKS[3:]}
-    middle = (points[part].mean(dim=0) * SIDE).long()
-    apart = (points[other].mean(dim=0) * SIDE).long()
-    assert changed[:, middle[1], middle[0]].float().mean() > 0.8  # a piece of its own skin may hardly be seen
-    assert changed[:, apart[1], apart[0]].float().mean() < 0.05
+    for point, (least, most) in [(p, (0.6, 1)) for p in points[part]] + [(p, (0, 0.05)) for p in points[other]]:
+        x, y = (point * SIDE).long().tolist()
+        assert least <= changed[:, y, x].float().mean() <= most  # a piece of its own skin may hardly be seen
+
+
+def test_covers_are_strips_and_other_shapes_plain_and_patterned():
+    torch.manual_seed(6)
+    faces = torch.full((300, 3, SIDE, SIDE), 120.0)
+    for part in ("mouth", "eyes"):
+        shown = cover(faces, LANDMARKS.expand(300, 5, 2), part)
+        covered = ((shown - faces).abs() > 25).any(dim=1)
+        size = covered.flatten(1).float().mean(dim=1)
+        assert size.min() < 0.05 and size.max() > (0.25 if part == "mouth" else 0.12)
+        colours = [
+            face[:, inside].std(dim=1).mean() for face, inside in zip(shown, covered, strict=True) if inside.any()
+        ]
+        patterned = torch.stack(colours) > 20
+        assert 0.15 < patterned.float().mean() < 0.6
 
 
 def test_warped_corners_move_up_and_the_eyes_stay():
