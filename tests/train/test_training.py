@@ -478,7 +478,9 @@ def test_a_later_stage_starts_from_an_earlier_one(run, drawn_corpus, tmp_path, c
     assert "shared." not in printed
     assert main(on_drawn_faces(drawn_corpus, tmp_path, *more, "--start_from", str(run))) == 0
     assert "anew: nothing" in capsys.readouterr().out  # a run's folder has the identity head too
-    assert record(tmp_path)["trained_on"] == {"drawn": ["train"]} and record(tmp_path)["started_from"]["steps"] == 240
+    assert record(tmp_path)["trained_on"] == {"drawn": ["train"]}
+    [before] = record(tmp_path)["earlier_stages"]
+    assert before["steps"] == 240 and record(tmp_path)["started_from"] == 1
     before, after = weights(max((run / "checkpoints").iterdir())), weights(tmp_path / "last")
     name = "shared.conv2d_1a.conv.weight"
     torch.testing.assert_close(before[name], after[name], rtol=0, atol=1e-6)
