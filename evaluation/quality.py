@@ -1,8 +1,9 @@
-"""The least quality of a face that may be judged, chosen on the people the threshold is calibrated on.
+"""The minimum image quality of a face, calibrated on the people the similarity threshold is calibrated on.
 
-Strangers whose eyes are covered, or who are blurred, look alike to the network. Of each measure in
-`pipeline_facelivenet.QUALITY` the value is taken that all but a share of ordinary photographs reach, and of
-QUALITY_MOST the one that all but a share stay below, with HEADROOM, so what it costs genuine people is known.
+The network confuses strangers whose eyes are covered or whose pictures are blurred. For each measure in
+`pipeline_facelivenet.QUALITY` the minimum is the value that all but a small share of ordinary photographs reach. For
+each in QUALITY_MOST the maximum is the value that all but a small share stay below, times HEADROOM. So the share of
+genuine users' photographs that the bounds refuse is known. `command` calls `calibrate_quality`.
 """
 
 import itertools
@@ -18,17 +19,17 @@ from pipeline_facelivenet import QUALITY, QUALITY_MOST, unusable_reason
 COLUMNS = ("image", "box", "crop", "landmarks", "detection_probability")
 MARGIN = 44 / 138  # of the box, by which the preparation enlarges it
 SHARE = 0.005  # of ordinary photographs that each measure may refuse
-# Of the largest values: a good camera's pictures are sharper than those of a corpus. Specks are sharper than both.
+# Factors of the maxima: a good camera's pictures are sharper than a corpus's; specks are sharper than both.
 HEADROOM = {"sharpness": 1.9, "eyes": 1.25, "mouth": 1.25}
 
 
 def face_of(row: dict) -> tuple[Image.Image, np.ndarray] | None:
-    """The face of a corpus's row, RGB, and its landmarks (5, 2) in pixels of it; None for a picture taken whole."""
+    """The face crop of a corpus's row, RGB, and its landmarks (5, 2) in the crop's pixels; None without landmarks."""
     if row["landmarks"] is None:
         return None
     face, box = row["image"].convert("RGB"), np.array(row["box"])
     crop = row.get("crop")
-    if crop is None:  # a corpus of an earlier version: the box, as the paper enlarges it
+    if crop is None:  # a corpus of an earlier version: the box with the margin of the paper
         grown = np.tile((box[2:] - box[:2]) * MARGIN / 2, 2) * [-1, -1, 1, 1]
         crop = np.maximum(box + grown, 0)
     left, top, right, bottom = crop
@@ -40,18 +41,18 @@ def measure(corpora: Sequence[Dataset]) -> dict[str, np.ndarray]:
     measured: dict[str, list[float]] = {name: [] for name in QUALITY}
     columns = (corpus.select_columns([name for name in COLUMNS if name in corpus.column_names]) for corpus in corpora)
     for row in itertools.chain.from_iterable(columns):
-        if (found := face_of(row)) is None:
+        if (crop := face_of(row)) is None:
             continue
-        face, landmarks = found
-        seen = visibility(np.asarray(face), landmarks)
+        face, landmarks = crop
+        visible = visibility(np.asarray(face), landmarks)
         for name in ("sharpness", "eyes", "mouth"):
-            measured[name].append(getattr(seen, name))
+            measured[name].append(getattr(visible, name))
         measured["detection_probability"].append(row["detection_probability"])
     return {name: np.array(values) for name, values in measured.items()}
 
 
 def calibrate_quality(corpora: Sequence[Dataset], share: float = SHARE) -> tuple[dict[str, float] | None, dict | None]:
-    """The config's `quality`, and for the record how many of these faces it refuses; None if none can be measured."""
+    """The config's `quality`, and how many of these faces it refuses, for the record; None if no face has landmarks."""
     measured = measure(corpora)
     faces = len(measured["sharpness"])
     if not faces:

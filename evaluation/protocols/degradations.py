@@ -1,9 +1,9 @@
-"""How many strangers pass where both photographs are degraded alike, with and without the quality gate.
+"""How many strangers are accepted when both photographs are degraded in the same way, with and without quality gate.
 
-Each of at most MOST_FACES photographs is compared with every other, all as they are and all degraded. The gate is the
-config's `quality`, calibrated on other people; a pair with a face that it refuses is not accepted. Faces are degraded
-in their crops, where the detector had found them: its probability stays that of the bare photograph, so on a camera's
-picture the gate refuses more than it does here.
+At most MOST_FACES photographs are compared with one another: first unchanged ("bare"), then with each degradation. The
+gate is the config's `quality`, calibrated on other people; a pair with a face that it refuses is not accepted. The face
+crops are degraded after the detection, so the detection probability stays that of the unchanged photograph. On a
+camera's picture the gate therefore refuses more than it does here. `corpus` calls `evaluate_degradations`.
 """
 
 import io
@@ -57,7 +57,7 @@ def _mask(face: Image.Image, landmarks: np.ndarray) -> Image.Image:
 
 
 def _scarf(face: Image.Image, landmarks: np.ndarray) -> Image.Image:
-    """Checked: a cover with a texture of its own."""
+    """A checked scarf: a cover that has a texture."""
     rows, columns = np.mgrid[: face.height, : face.width] * 16 // face.width
     checks = np.where(((rows + columns) % 2)[..., None], (150, 40, 50), (220, 200, 180)).astype(np.uint8)
     shape = Image.new("L", face.size)
@@ -156,8 +156,8 @@ class DegradedRates:
 
 @result
 class DegradationsReport:
-    """degradations: name -> its rates, "bare" among them. above_twice: those under which, with the gate, strangers are
-    accepted more than twice as often as bare."""
+    """degradations: name -> its rates, with "bare" for unchanged photographs. above_twice: the degradations under which
+    strangers are accepted more than twice as often as bare, both with the gate."""
 
     similarity_threshold: float
     photographs: Count
@@ -176,20 +176,20 @@ def evaluate_degradations(checkpoint: Checkpoint, corpus: Dataset, seed: int, ba
     if config.similarity_threshold is None:
         raise InsufficientDataError("the checkpoint has no similarity_threshold")
     chosen = corpus.select(_sample(column(corpus, "identity"), seed))
-    rows = [(row, found) for row in chosen if (found := face_of(row)) is not None]
+    rows = [(row, face) for row in chosen if (face := face_of(row)) is not None]
     people = np.array([row["identity"] for row, _ in rows])
     if len(set(people.tolist())) < 2:
         raise InsufficientDataError("there are no two faces of different people with landmarks")
     first, second = np.triu_indices(len(people), 1)
     same = people[first] == people[second]
-    hits = {}
+    masks_of = {}
     for name, degrade in DEGRADATIONS.items():
         faces = [(row, *degrade(face.copy(), landmarks)) for row, (face, landmarks) in rows]
         usable = np.array([_usable(config.quality, *face) for face in faces])
         embeddings = _embed(checkpoint, [face for _, face, _ in faces], batch_size)
-        over = (embeddings[first] * embeddings[second]).sum(axis=1) >= config.similarity_threshold
-        hits[name] = (usable, over, over & usable[first] & usable[second])
-    accepted = np.stack([mask for _, *masks in hits.values() for mask in masks])
+        above_threshold = (embeddings[first] * embeddings[second]).sum(axis=1) >= config.similarity_threshold
+        masks_of[name] = (usable, above_threshold, above_threshold & usable[first] & usable[second])
+    accepted = np.stack([mask for _, *masks in masks_of.values() for mask in masks])
     false, genuine = (_rates(accepted, among, people[first], people[second], seed) for among in (~same, same))
     rates = {
         name: DegradedRates(
@@ -199,15 +199,15 @@ def evaluate_degradations(checkpoint: Checkpoint, corpus: Dataset, seed: int, ba
             genuine_accepts=genuine[2 * place],
             genuine_accepts_gated=genuine[2 * place + 1],
         )
-        for place, (name, (usable, *_)) in enumerate(hits.items())
+        for place, (name, (usable, *_)) in enumerate(masks_of.items())
     }
-    most = 2 * rates["bare"].false_accepts_gated.hits
+    limit = 2 * rates["bare"].false_accepts_gated.hits
     return DegradationsReport(
         similarity_threshold=config.similarity_threshold,
         photographs=len(people),
         people=len(set(people.tolist())),
         degradations=rates,
-        above_twice=[name for name, degradation in rates.items() if degradation.false_accepts_gated.hits > most],
+        above_twice=[name for name, degradation in rates.items() if degradation.false_accepts_gated.hits > limit],
     )
 
 
@@ -238,7 +238,7 @@ def _rates(accepted: np.ndarray, among: np.ndarray, first: np.ndarray, second: n
     counted = [rate(int(row.sum()), len(row)) for row in hits]
     if not among.any():
         return counted
-    numbers = hits.astype(np.float32)  # of booleans NumPy multiplies matrices without BLAS
+    numbers = hits.astype(np.float32)  # NumPy multiplies boolean matrices without BLAS
     draws = [
         numbers @ weights.astype(np.float32) / weights.sum()
         for weights in identity_weights(*names, seed=seed)

@@ -1,4 +1,7 @@
-"""Facial expression recognition: the paper's accuracy and confusion matrix (section 5.1b), with counts."""
+"""Facial expression recognition: the paper's accuracy and confusion matrix (section 5.1b), with counts.
+
+`corpus` calls `expression_report`; `statistics.classification` and `statistics.probabilities` compute the parts.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -92,14 +95,14 @@ def expression_report(embeddings: Embeddings, seed: int, mapping: dict[str, str]
         raise InsufficientDataError(f"no labelled image to evaluate: no image is labelled {', '.join(mapping)}")
     labels = np.array([classes.index(mapping[embeddings.expressions[row]]) for row in rows])
     predictions = probabilities[rows].argmax(-1)
-    base = classification(labels, predictions, classes)
+    counted = classification(labels, predictions, classes)
     people = [embeddings.identities[row] for row in rows]
     if None not in people:
-        base = _over_people(base, labels, labels == predictions, people, seed)
+        counted = _over_people(counted, labels, labels == predictions, people, seed)
     other_labels = Counter(name for name in embeddings.expressions if name is not None and name not in mapping)
     predictable = {mapping[name] for name in embeddings.classes if name in mapping}
     return ExpressionReport(
-        **{name: getattr(base, name) for name in Classification.__dataclass_fields__},
+        **{name: getattr(counted, name) for name in Classification.__dataclass_fields__},
         unlabelled=sum(name is None for name in embeddings.expressions),
         unknown_to_model=dict(other_labels),
         mapping=mapping,
@@ -109,13 +112,13 @@ def expression_report(embeddings: Embeddings, seed: int, mapping: dict[str, str]
     )
 
 
-def _over_people(base: Classification, labels, correct, people: list[str], seed: int) -> Classification:
+def _over_people(counted: Classification, labels, correct, people: list[str], seed: int) -> Classification:
     accuracy = rate_over_people(correct, labels >= 0, people, people, seed=seed)
     recall = {
         name: rate_over_people(correct, labels == index, people, people, seed=seed)
-        for index, name in enumerate(base.classes)
+        for index, name in enumerate(counted.classes)
     }
-    return replace(base, accuracy=accuracy, recall=recall)
+    return replace(counted, accuracy=accuracy, recall=recall)
 
 
 def _votes(
