@@ -85,7 +85,7 @@ def drawn_corpus(made_once) -> Path:
     from face_data.__main__ import main
 
     def draw(out: Path) -> None:
-        assert main(["synthesize", str(out)]) == 0
+        assert main(["synthesize", str(out), "--workers", "1"]) == 0  # further processes would import PyTorch again
 
     return made_once("drawn", draw)
 

@@ -10,28 +10,13 @@ from face_data.table import CorpusError
 
 # session A or B, F or M and the person's number, expression, angle
 KDEF_NAME = re.compile(r"([AB])(?P<person>[FM]\d\d)(AF|AN|DI|HA|NE|SA|SU)(FL|HL|S|HR|FR)")
-KDEF_EXPRESSIONS = {
-    "AF": "fear",
-    "AN": "anger",
-    "DI": "disgust",
-    "HA": "happy",
-    "NE": "neutral",
-    "SA": "sad",
-    "SU": "surprise",
-}
+CODES = {"AN": "anger", "DI": "disgust", "HA": "happy", "NE": "neutral", "SA": "sad", "SU": "surprise"}  # of both
+KDEF_EXPRESSIONS = CODES | {"AF": "fear"}
 KDEF_ANGLES = {"FL": "full left", "HL": "half left", "S": "straight", "HR": "half right", "FR": "full right"}
 
 # person, expression and its number, number of the photograph
 JAFFE_NAME = re.compile(r"\s*(?P<person>[A-Z]{2})\.(AN|DI|FE|HA|NE|SA|SU)(\d)\.(\d+)\s*")
-JAFFE_EXPRESSIONS = {
-    "AN": "anger",
-    "DI": "disgust",
-    "FE": "fear",
-    "HA": "happy",
-    "NE": "neutral",
-    "SA": "sad",
-    "SU": "surprise",
-}
+JAFFE_EXPRESSIONS = CODES | {"FE": "fear"}
 
 
 def read_kdef(source: Path) -> Iterator[Photograph]:

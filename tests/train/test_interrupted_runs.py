@@ -191,7 +191,7 @@ def test_two_processes_train_one_network(drawn_corpus, tmp_path, repository):
         cwd=repository,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert record(tmp_path)["processes"] == 2 and record(tmp_path)["photographs_seen"] == 4 * 8 * 2

@@ -214,10 +214,10 @@ def test_two_processes_train_one_network_and_share_the_teachers_work(own_teacher
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     launch += ["-m", "train"]
-    more = ("--steps", "4", "--save_every", "2", "--validate_every", "4", "--network.sampled_identities", "20")
+    more = ("--steps", "4", "--save_every", "2", "--validate_every", "4", "--network.sampled_identities", "26")
     settings = arguments(corpus, tmp_path / "two", own_teacher, *more, "--mixed_precision", "no")
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(launch + settings, capture_output=True, text=True, timeout=300, env=environment)
+    done = subprocess.run(launch + settings, capture_output=True, text=True, timeout=900, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     run = record(tmp_path / "two")
     assert run["processes"] == 2 and run["photographs_seen"] == 4 * 12 * 2 and run["teacher"]["sha256"]
