@@ -19,12 +19,12 @@ from evaluation.statistics.probabilities import (
     vote_agreement,
 )
 from evaluation.statistics.rates import Count, InsufficientDataError, result
-from face_data.table import EXPRESSIONS
+from face_data.table import CORPUS_EXPRESSIONS
 
 CLASS_SETS = {  # what published results are reported on
-    "6": tuple(name for name in EXPRESSIONS if name not in ("neutral", "contempt")),  # Oulu-CASIA, Table 4b
-    "7": tuple(name for name in EXPRESSIONS if name != "contempt"),
-    "8": EXPRESSIONS,  # CK+, Figure 5; FERPlus
+    "6": tuple(name for name in CORPUS_EXPRESSIONS if name not in ("neutral", "contempt")),  # Oulu-CASIA, Table 4b
+    "7": tuple(name for name in CORPUS_EXPRESSIONS if name != "contempt"),
+    "8": CORPUS_EXPRESSIONS,  # CK+, Figure 5; FERPlus
 }
 
 
@@ -48,7 +48,9 @@ class ExpressionReport(Classification):
 
 def paper_order(classes: Sequence[str]) -> list[str]:
     """Expressions in the order of the paper's tables; names that the paper does not have come last."""
-    return [name for name in EXPRESSIONS if name in classes] + [name for name in classes if name not in EXPRESSIONS]
+    return [name for name in CORPUS_EXPRESSIONS if name in classes] + [
+        name for name in classes if name not in CORPUS_EXPRESSIONS
+    ]
 
 
 def class_mapping(classes: Sequence[str], model_classes: Sequence[str]) -> dict[str, str]:
@@ -66,9 +68,9 @@ def class_mapping(classes: Sequence[str], model_classes: Sequence[str]) -> dict[
     mapping = {name: name for name in names} | dict(text.split("=", 1) for text in classes if "=" in text)
     for name, target in mapping.items():
         for checked in (name, target):
-            if checked not in EXPRESSIONS and checked not in model_classes:
+            if checked not in CORPUS_EXPRESSIONS and checked not in model_classes:
                 raise ValueError(
-                    f"--classes: no expression {checked!r}; give 6, 7, 8 or names: {', '.join(EXPRESSIONS)}"
+                    f"--classes: no expression {checked!r}; give 6, 7, 8 or names: {', '.join(CORPUS_EXPRESSIONS)}"
                 )
         if target not in names:
             raise ValueError(f"--classes: {name}={target}, but {target} is not one of the classes {', '.join(names)}")
@@ -128,7 +130,7 @@ def _votes(
     if not rows:
         return None
     votes = np.zeros((len(rows), len(classes)))
-    for column, name in enumerate(EXPRESSIONS):
+    for column, name in enumerate(CORPUS_EXPRESSIONS):
         if name in mapping:
             votes[:, classes.index(mapping[name])] += [embeddings.votes[row][column] for row in rows]
     return vote_agreement(probabilities[rows], votes)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from face_data.readers.archives import opened_tar, pictures_of
 from face_data.readers.source import CUT_BORDER, Photograph, cell_value, opened_text, pictures_in, read_lines
-from face_data.table import EXPRESSIONS, CorpusError
+from face_data.table import CORPUS_EXPRESSIONS, CorpusError
 
 # FER's pictures have 48 pixels and end inside the chin. MTCNN finds a face in 79 % of them when they are enlarged three
 # times, in 89 % when they are enlarged four times and get a border.
@@ -44,7 +44,7 @@ def read_ferplus(source: Path) -> Iterator[Photograph]:
             yield Photograph(
                 f"{name}/{path.name}",
                 image,
-                expression=EXPRESSIONS[counts.index(highest)] if highest > sum(votes) / 2 else None,
+                expression=CORPUS_EXPRESSIONS[counts.index(highest)] if highest > sum(votes) / 2 else None,
                 votes=tuple(count / sum(counts) for count in counts),
                 split=split,
                 enlarge=FER_ENLARGE,

@@ -12,7 +12,7 @@ from typing import TextIO
 
 from PIL import Image
 
-from face_data.table import EXPRESSIONS, CorpusError
+from face_data.table import CORPUS_EXPRESSIONS, CorpusError
 
 # File types that every reader accepts. A file that this installation cannot decode is skipped and counted.
 PICTURES = (
@@ -40,7 +40,7 @@ NOT_PEOPLE = ("@eaDir", "__MACOSX", "$RECYCLE.BIN", "lost+found", "#recycle")  #
 UNKNOWN = ("", "na", "n/a", "nan", "?", "none", "null", "unknown", "-")  # how tables write a missing value
 
 # The spellings of the publishers, lower-cased.
-EXPRESSION_NAMES = {name: name for name in EXPRESSIONS} | {
+EXPRESSION_NAMES = {name: name for name in CORPUS_EXPRESSIONS} | {
     "angry": "anger",
     "disgusted": "disgust",
     "fearful": "fear",
@@ -56,8 +56,8 @@ class Photograph:
 
     key: the publisher's name of it, unique in the corpus. image: its path, its encoded bytes, or (drawn faces) a
     function that makes it, called in the process that prepares it.
-    votes: 8 probabilities in the order of EXPRESSIONS. attributes: what else the publisher records of the photograph or
-    the person, such as gender; every photograph of a corpus has the same names, with None for a missing value.
+    votes: 8 probabilities in the order of CORPUS_EXPRESSIONS. attributes: what else the publisher records of the
+    photograph or the person, such as gender; every photograph of a corpus has the same names, None for a missing value.
     refused: why the reader cannot use it (a damaged row, no person's folder); it is then counted as skipped.
     enlarge, border: for pictures that the publisher cropped too tightly for the detector. They are scaled by `enlarge`,
     then their border pixels are repeated over `border` times the side. If the detector still finds no face in a picture
