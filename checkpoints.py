@@ -159,6 +159,44 @@ def read_training_record(folder: Path) -> dict:
         raise ValueError(f"{path} is damaged ({error}); save the model again, or remove the file") from None
 
 
+def training_stages(record: dict) -> list[dict]:
+    """Every training stage that went into a model's weights, once each, in an order in which they can be trained.
+
+    The record's own stage comes last. "started_from" is the number of the stage whose weights it started from, None if
+    it started from none; "averaged_with" holds the numbers of the stages whose weights were averaged with its own. The
+    first stage has number 1. Of "validations" only the last one is kept.
+
+    Args:
+        record: the content of training.json. The earlier stages are its "earlier_stages"; records that older versions
+            wrote hold them nested instead, each whole in "started_from" or "averaged_with".
+    """
+    stages: list[dict] = []
+    add_stages(stages, record)
+    return stages
+
+
+def add_stages(stages: list[dict], record: dict) -> int:
+    """Append those stages of a training record that the list lacks; returns the number of the record's own stage."""
+    numbers: list[int] = []  # of this record's stages in `stages`
+
+    def number(reference: int | dict | None) -> int | None:
+        if isinstance(reference, dict):
+            return add_stages(stages, reference)
+        return numbers[reference - 1] if isinstance(reference, int) else None
+
+    for written in (*record.get("earlier_stages", ()), record):
+        stage = {name: value for name, value in written.items() if name != "earlier_stages"}
+        stage["started_from"] = number(stage.get("started_from"))
+        if stage.get("averaged_with"):
+            stage["averaged_with"] = [number(reference) for reference in stage["averaged_with"]]
+        if "validations" in stage:
+            stage["validations"] = stage["validations"][-1:]
+        if stage not in stages:
+            stages.append(stage)
+        numbers.append(stages.index(stage) + 1)
+    return numbers[-1]
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file, 64 hexadecimal digits."""
     with path.open("rb") as file:

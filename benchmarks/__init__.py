@@ -1,1 +1,1 @@
-"""Speed and memory, each beside what one would use instead, measured in the same run: `python -m benchmarks loss`."""
+"""Speed and memory, each compared with the usual alternative in the same run: `python -m benchmarks loss`."""

@@ -1,8 +1,9 @@
 """How ONNX Runtime, and tracking a face instead of detecting it in every frame, change boxes, similarities, decisions.
 
-The former is compared with PyTorch and facenet-pytorch's own detector, on all frames. Detection itself moves its box
-when the image is shifted by one pixel, and decisions close to a threshold change with it. That
-is measured on the same frames: tracking cannot be expected to be closer than this.
+ONNX Runtime is compared with PyTorch and facenet-pytorch's own detector, on all frames; tracking with detection, on the
+tracked frames. Detection itself moves its box when the image is shifted by one pixel, and decisions close to a
+threshold change with it. That is measured on the same frames, because tracking cannot be expected to be closer.
+`inference` calls `agreement`.
 """
 
 from dataclasses import replace
@@ -26,16 +27,16 @@ def agreement(ours: Authenticator, plain: Authenticator, template: Template, fra
     """
     tracker = FaceTracker(ours.processor)
     pairs = [(ours.look(frame), ours.look(frame, tracker)) for frame in frames]
-    # where a tracker detects, its box is equal: frames that differ were tracked
-    followed = [number for number, (one, other) in enumerate(pairs) if not _same_box(one, other)]
-    in_pytorch = [(one, plain.look(frame)) for (one, _), frame in zip(pairs, frames, strict=True)]
-    aside = [(pairs[number][0], _a_pixel_aside(ours, frames[number])) for number in followed]
+    # a tracker that detects has the same box: frames whose boxes differ were tracked
+    tracked = [number for number, (detection, tracking) in enumerate(pairs) if not _same_box(detection, tracking)]
+    in_pytorch = [(detection, plain.look(frame)) for (detection, _), frame in zip(pairs, frames, strict=True)]
+    shifted = [(pairs[number][0], _look_shifted(ours, frames[number])) for number in tracked]
     return [
         {"faces": name} | _comparison(ours, template, compared)
         for name, compared in (
             ("detected by PyTorch", in_pytorch),
-            ("followed", [pairs[number] for number in followed]),
-            ("detected a pixel aside", aside),
+            ("followed", [pairs[number] for number in tracked]),
+            ("detected a pixel aside", shifted),
         )
     ]
 
@@ -53,11 +54,13 @@ def agreement_table(rows: list[dict]) -> str:
     return table(headers, [cells(row) for row in rows])
 
 
-def _same_box(one: Evidence | None, other: Evidence | None) -> bool:
-    return one is other is None or (one is not None and other is not None and np.array_equal(one.box, other.box))
+def _same_box(first: Evidence | None, second: Evidence | None) -> bool:
+    if first is None or second is None:
+        return first is second
+    return np.array_equal(first.box, second.box)
 
 
-def _a_pixel_aside(ours: Authenticator, frame: Image.Image) -> Evidence | None:
+def _look_shifted(ours: Authenticator, frame: Image.Image) -> Evidence | None:
     moved = frame.transform(frame.size, Image.Transform.AFFINE, (1, 0, 1, 0, 1, 1))  # one to the left and one up
     evidence = ours.look(moved)
     return evidence and replace(evidence, box=evidence.box + 1)
@@ -70,13 +73,13 @@ def _comparison(ours: Authenticator, template: Template, pairs: list[Pair]) -> d
     def similarity(evidence: Evidence) -> float:
         return template.similarity(evidence.embedding)
 
-    both = [(one, other) for one, other in pairs if one and other]
-    overlaps = [overlap(one.box, other.box) for one, other in both]
-    differences = [abs(similarity(one) - similarity(other)) for one, other in both]
+    found = [(first, second) for first, second in pairs if first and second]
+    overlaps = [overlap(first.box, second.box) for first, second in found]
+    differences = [abs(similarity(first) - similarity(second)) for first, second in found]
     return {
         "frames": len(pairs),
-        "decided_alike": sum(reasons(one) == reasons(other) for one, other in pairs),
-        "overlap_median": float(np.median(overlaps)) if both else None,
+        "decided_alike": sum(reasons(first) == reasons(second) for first, second in pairs),
+        "overlap_median": float(np.median(overlaps)) if found else None,
         "overlap_lowest": min(overlaps, default=None),
-        "similarity_difference_median": float(np.median(differences)) if both else None,
+        "similarity_difference_median": float(np.median(differences)) if found else None,
     }

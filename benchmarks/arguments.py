@@ -1,4 +1,7 @@
-"""What can be asked of each benchmark: known without PyTorch and what stands on it."""
+"""The command-line arguments of each benchmark; `__main__` adds them to its parser.
+
+Neither PyTorch nor anything that needs it is imported here, so that --help and mistakes are answered at once.
+"""
 
 from pathlib import Path
 

@@ -1,12 +1,11 @@
-"""One camera frame of 640 x 480, from picture to decision, against the stack one would put together: frames/s.
+"""One camera frame of 640 x 480, from picture to decision, against the usual combination of packages: frames/s.
 
-The other side is facenet-pytorch as its README has it: MTCNN with its defaults on the full frame, InceptionResnetV1 on
-the face, and a second network (a ResNet-18 of timm's) on the same face for the expression. All sides see the same
-frames, one at a time, as a live stream gives them. Weights do not change the time: the other side's are random.
+The other side is facenet-pytorch as its README shows it: MTCNN with its defaults on the full frame, InceptionResnetV1
+on the face, and a second network (timm's ResNet-18) on the same face for the expression. All sides get the same frames,
+one at a time, as from a live stream. The other side's weights are random, which does not change the time.
 
-What ONNX Runtime changes against PyTorch and facenet-pytorch's own detector is told too, and what following the face
-instead of detecting it changes, beside what detection itself changes when the picture moves by a pixel. Last, several
-streams at once, each in its own thread and with its own tracker.
+The table of `agreement` shows how ONNX Runtime and tracking change boxes and decisions. Last, several streams are
+judged at once, each in its own thread and with its own tracker.
 """
 
 import io
@@ -63,7 +62,7 @@ def clip_frames(path: Path, count: int) -> list[Image.Image]:
 
 
 class PlainStack:
-    """What one would write first."""
+    """The obvious implementation: three published networks, one after the other."""
 
     def __init__(self, device: str):
         self.device = device
@@ -88,22 +87,22 @@ def run(arguments) -> dict:
     frames = clip_frames(clip, arguments.frames) if clip else drawn_frames(arguments.frames)
     ours = Authenticator.from_pretrained(arguments.model, arguments.device)
     plain = PlainStack(arguments.device)
-    shown = next((frame for frame in frames if len(ours.processor.detect(frame)) == 1), None)
-    if shown is None:
+    face_frame = next((frame for frame in frames if len(ours.processor.detect(frame)) == 1), None)
+    if face_frame is None:
         raise ValueError("no frame shows one face: there is nothing to measure")
-    template = ours.template([shown])
+    template = ours.template([face_frame])
 
     judge = partial(ours.judge, template, required_expression="neutral")
-    sides = {  # each makes what is shown the frames of one stream
+    sides = {  # each makes a function that judges the frames of one stream
         SIDES[0]: lambda: plain,
         SIDES[1]: lambda: judge,
         SIDES[2]: lambda: partial(judge, tracker=FaceTracker(ours.processor)),
     }
-    found = {SIDES[0]: sum(plain(frame) is not None for frame in frames)}
+    faces_found = {SIDES[0]: sum(plain(frame) is not None for frame in frames)}
     for name in SIDES[1:]:
         side = sides[name]()
-        found[name] = sum(side(frame).similarity is not None for frame in frames)
-    # and the first frames, which take longer, are over
+        faces_found[name] = sum(side(frame).similarity is not None for frame in frames)
+    # the first frames, which take longer, have been judged by now
     paces = medians(
         {name: lambda side=side: _pace([side], frames, arguments.device) for name, side in sides.items()},
         arguments.repeats,
@@ -117,29 +116,29 @@ def run(arguments) -> dict:
         "frames": len(frames),
         "of": str(clip) if clip else "a drawn person",
         "rows": [
-            {"side": name, "frames_per_second": pace, "ratio": pace / paces[SIDES[0]], "faces_found": found[name]}
+            {"side": name, "frames_per_second": pace, "ratio": pace / paces[SIDES[0]], "faces_found": faces_found[name]}
             for name, pace in paces.items()
         ],
-        "milliseconds_per_frame": _costs(ours, shown, arguments),
+        "milliseconds_per_frame": _costs(ours, face_frame, arguments),
         "agreement": agreement(ours, plain_authenticator(arguments.model, arguments.device), template, frames),
         "streams": [{"streams": count, "frames_per_second": pace} for count, pace in streams.items()],
     }
 
 
 def _pace(sides: list[Callable], frames: list[Image.Image], device: str) -> float:
-    """Frames a second, in all, when each side is shown all frames in a thread of its own."""
+    """Frames per second of all streams together; each judges all frames in its own thread."""
 
-    def watch(side: Callable) -> None:
-        see = side()
+    def judge_all(side: Callable) -> None:
+        judge = side()
         for frame in frames:
-            see(frame)
+            judge(frame)
 
     began = time.perf_counter()
     if len(sides) == 1:
-        watch(sides[0])
+        judge_all(sides[0])
     else:
         with ThreadPoolExecutor(len(sides)) as threads:
-            list(threads.map(watch, sides))
+            list(threads.map(judge_all, sides))
     synchronize(device)
     return len(sides) * len(frames) / (time.perf_counter() - began)
 
@@ -150,7 +149,7 @@ def _costs(ours: Authenticator, image: Image.Image, arguments) -> dict[str, floa
     face = processor.detect(image)[0]
     pixels = processor([image])["pixel_values"].to(arguments.device)
     tracker = FaceTracker(processor, every=10**9)
-    tracker.find(image)  # detects; from then on it follows
+    tracker.find(image)  # detects; every later call tracks
 
     @torch.inference_mode()
     def network() -> None:

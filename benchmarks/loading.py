@@ -1,6 +1,6 @@
 """Batches of photographs: a prepared corpus with augmentation of whole batches, against a folder of JPEG files.
 
-The other side is what one would write with torchvision: ImageFolder, which decodes with Pillow, and transforms for each
+The other side is the usual torchvision code: ImageFolder, which decodes with Pillow, and transforms for each
 picture. It reads the same photographs in the same order, written out as files in one folder per person, and does the
 same job. "decoded" is up to a batch of uint8 pictures, "augmented" up to a whitened batch the network takes.
 """
@@ -30,7 +30,7 @@ FOLDER, CORPUS = SIDES = ("ImageFolder", "prepared corpus")
 
 
 class Photographs(ImageFolder):
-    """The folder one would have: (picture, identity, expression), −100 for unknown."""
+    """The same photographs as an ImageFolder: (picture, identity, expression), −100 for a missing label."""
 
     def __init__(self, folder: Path, faces: TrainingFaces, transform: Callable):
         super().__init__(folder, transform)
@@ -108,14 +108,14 @@ def run(arguments) -> dict:
 def _rates(folder: Path, faces: TrainingFaces, drawn: list[list[int]], config, workers: int, arguments) -> list[dict]:
     """Images/s of both sides with this number of workers, decoded and augmented."""
     device = arguments.device
-    # The workers stay, and nothing is loaded ahead before a measurement begins.
+    # The workers are kept between measurements, and nothing is loaded before a measurement begins.
     settings = {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": device == "cuda"}
     whiten = FaceLiveNetImageProcessor(size=config.image_size).whiten
 
     def of_folder(transform: Callable) -> DataLoader:
         photographs = Photographs(folder, faces, transform)
-        place = {row: index for index, row in enumerate(photographs.rows)}
-        return DataLoader(photographs, batch_sampler=[[place[row] for row in rows] for rows in drawn], **settings)
+        index_of = {row: index for index, row in enumerate(photographs.rows)}
+        return DataLoader(photographs, batch_sampler=[[index_of[row] for row in rows] for rows in drawn], **settings)
 
     corpus = DataLoader(faces, batch_sampler=drawn, collate_fn=no_collate, **settings)
     pictures = of_folder(v2.PILToTensor())
@@ -151,7 +151,7 @@ def _rates(folder: Path, faces: TrainingFaces, drawn: list[list[int]], config, w
 
 
 def _costs(faces: TrainingFaces, rows: list[int], config, arguments) -> dict[str, float]:
-    """Where the time of the prepared corpus's side goes, without workers: microseconds per photograph."""
+    """Time of each part of loading from the prepared corpus, without workers: microseconds per photograph."""
     encoded = faces.encoded(rows)
     pictures = faces.__getitems__(rows).faces.to(arguments.device)
     whiten = FaceLiveNetImageProcessor(size=config.image_size).whiten
@@ -184,7 +184,7 @@ def text(result: dict) -> str:
         for row in result["rows"]
     ]
     rate = {(row["up_to"], row["side"], row["workers"]): row["images_per_second"] for row in result["rows"]}
-    left = [
+    loading_lines = [
         f"where a GPU augments, the CPU is left with loading: {rate['decoded', CORPUS, workers]:,.0f} images/s, "
         f"{rate['decoded', CORPUS, workers] / rate['augmented', FOLDER, workers]:.2f} of ImageFolder augmented "
         f"({workers} workers; computed)"
@@ -196,7 +196,7 @@ def text(result: dict) -> str:
         [
             f"{result['corpus']}, batches of {result['batch']}, augmented at {result['image_size']} pixels",
             table(("batches", "workers", "images/s", "/ ImageFolder"), rows),
-            *left,
+            *loading_lines,
             f"prepared corpus, microseconds per photograph: {', '.join(costs)}",
         ]
     )

@@ -1,7 +1,7 @@
-"""The class-wise triplet loss (equations 3 and 4) at the size it is meant for: its memory, and its time.
+"""The class-wise triplet loss (equations 3 and 4) with many identities: its memory, and its time.
 
-One step is what training does: the loss, the centres' move, the backward pass. Memory is the peak of a fresh process
-beyond what stood before, the centres themselves included; time is measured in turn in one process.
+One step does what a training step does: the loss, the move of the centres, the backward pass. Memory is the peak of a
+fresh process, less what it used before; it includes the centres. Time is measured in turn in one process.
 """
 
 import multiprocessing
@@ -34,7 +34,7 @@ def ours(features: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
 
 
 def by_cdist(features: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
-    """The centres move before the backward pass, which needs them as they were: hence a copy."""
+    """The centres are copied: they move before the backward pass, which needs their old values."""
     return _violations(torch.cdist(features, centers.clone()), labels)
 
 
@@ -43,8 +43,8 @@ def by_broadcast(features: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
 
 
 def _violations(distances: Tensor, labels: Tensor) -> Tensor:
-    own = distances.gather(1, labels[:, None])
-    return F.relu(own + MARGIN - distances).scatter(1, labels[:, None], 0.0).sum()
+    own_distance = distances.gather(1, labels[:, None])
+    return F.relu(own_distance + MARGIN - distances).scatter(1, labels[:, None], 0.0).sum()
 
 
 IMPLEMENTATIONS = {"class_wise_triplet_loss": ours, "torch.cdist": by_cdist, "broadcast": by_broadcast}
@@ -60,7 +60,7 @@ def step(name: str, features: Tensor, labels: Tensor, centers: Tensor) -> tuple[
 
 
 def random_batch(batch: int, identities: int, size: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Features, labels and centres, drawn in place, so that nothing of the centres' size is made on the way."""
+    """Random features, labels and centres; the centres are filled in place, so that they exist once in memory."""
     generator = torch.Generator(device).manual_seed(0)
     features = torch.randn(batch, size, generator=generator, device=device)
     labels = torch.randint(identities, (batch,), generator=generator, device=device)
@@ -71,8 +71,8 @@ def random_batch(batch: int, identities: int, size: int, device: str) -> tuple[T
 
 
 def in_fresh_process(function: Callable, *arguments):
-    """Call it in a new process: allocators keep what they had, so a second peak in one process is not its own."""
-    # a fork server imports once, and computes nothing itself; Windows has none
+    """Call it in a new process: allocators keep freed memory, which would hide a second peak in the same process."""
+    # a fork server imports once and computes nothing; Windows has none
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
     context.set_forkserver_preload(["benchmarks.__main__"])
@@ -87,8 +87,8 @@ def in_fresh_process(function: Callable, *arguments):
 
 def peak_of_step(name: str, batch: int, identities: int, size: int, device: str) -> int:
     """Bytes at the highest point of one step, the centres included."""
-    step(name, *random_batch(2, 8, size, device))  # libraries are loaded now
-    before = _held(device)
+    step(name, *random_batch(2, 8, size, device))  # loads the libraries
+    before = _memory_in_use(device)
     step(name, *random_batch(batch, identities, size, device))
     return _peak(device) - before
 
@@ -100,7 +100,7 @@ def peak_beside_tables(batch: int, identities: int, sample: int, device: str) ->
     """
     torch.manual_seed(0)
     _sampled_steps(2, 8, 4, device)
-    before = _held(device)
+    before = _memory_in_use(device)
     tables = _sampled_steps(batch, identities, sample, device)
     return _peak(device) - before - tables
 
@@ -109,15 +109,15 @@ def _sampled_steps(batch: int, identities: int, sample: int, device: str) -> int
     """Returns the bytes of all tables."""
     head = IdentityHead(FaceLiveNetConfig(num_identities=identities, sampled_identities=sample)).to(device)
     for table_of_all in (head.table, head.centers):
-        table_of_all.normal_()  # memory nobody wrote to is not resident, and would be subtracted for nothing
+        table_of_all.normal_()  # memory that was never written is not resident, but would be subtracted
     optimizer = torch.optim.SGD(head.parameters(), lr=1e-3, momentum=0.9)
     sampled = SampledIdentities(head, optimizer, seed=0)
     for number in range(3):
         features = torch.randn(batch, FEATURE_SIZE, device=device, requires_grad=True)
         labels = torch.randint(identities, (batch,), device=device)
         sampled.draw(number, labels)
-        softmax, triplet, known = head(features, labels)
-        ((softmax + 1e-4 * triplet) / known).backward()
+        softmax, triplet, labelled = head(features, labels)
+        ((softmax + 1e-4 * triplet) / labelled).backward()
         optimizer.step()
         optimizer.zero_grad()
         sampled.put_back()
@@ -126,19 +126,19 @@ def _sampled_steps(batch: int, identities: int, sample: int, device: str) -> int
     return sum(tensor.nbytes for tensor in (head.table, head.centers, *sampled.tables.values()))
 
 
-def _held(device: str) -> int:
-    """Bytes in use now; from here on a GPU's peak counts anew."""
+def _memory_in_use(device: str) -> int:
+    """Bytes in use now; resets the peak of a GPU."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()
-    return _of_status("VmRSS") or _peak(device)
+    return _proc_status("VmRSS") or _peak(device)
 
 
 def _peak(device: str) -> int:
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
-    # not getrusage on Linux: there the peak of a fresh process begins with its parent's
-    if peak := _of_status("VmHWM"):
+    # not getrusage on Linux, where the peak of a fresh process starts at its parent's
+    if peak := _proc_status("VmHWM"):
         return peak
     if sys.platform == "win32":
         return psutil.Process().memory_info().peak_wset
@@ -147,7 +147,7 @@ def _peak(device: str) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _of_status(name: str) -> int | None:
+def _proc_status(name: str) -> int | None:
     """Bytes from Linux's /proc; None elsewhere."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
@@ -176,7 +176,7 @@ def milliseconds(names: list[str], batch: int, identities: int, size: int, devic
 
 
 def largest_difference(device: str) -> float:
-    """By how much losses and gradients differ from the broadcast's, relative to its largest value, at a small size."""
+    """Largest difference of losses and gradients from the broadcast's, relative to its largest value, at small size."""
     results = {name: step(name, *random_batch(12, 60, 256, device)) for name in IMPLEMENTATIONS}
     truth = results["broadcast"]
     return max(
@@ -200,11 +200,13 @@ def run(arguments) -> dict:
             f"not {arguments.sample}"
         )
     centers = 4 * identities * size
-    fits = max(1, min(identities, BLOCK // (4 * batch * size)))
+    broadcast_identities = max(1, min(identities, BLOCK // (4 * batch * size)))
     plain = ["class_wise_triplet_loss", "torch.cdist"]
-    rows = [*((name, identities) for name in plain), *((name, fits) for name in (*plain, "broadcast"))]
+    rows = [*((name, identities) for name in plain), *((name, broadcast_identities) for name in (*plain, "broadcast"))]
     times = {identities: milliseconds(plain, batch, identities, size, device, arguments.repeats)}
-    times[fits] = milliseconds([*plain, "broadcast"], batch, fits, size, device, arguments.repeats)
+    times[broadcast_identities] = milliseconds(
+        [*plain, "broadcast"], batch, broadcast_identities, size, device, arguments.repeats
+    )
     measured = [
         {
             "implementation": name,
@@ -217,7 +219,8 @@ def run(arguments) -> dict:
     ]
     for row in measured:
         row["peak_to_centers"] = row["peak_bytes"] / (4 * row["identities"] * size)
-    broadcast = measured[-1]["peak_bytes"] / fits * identities  # every part of it has a row per identity
+    # all tensors of the broadcast grow with the number of identities
+    broadcast = measured[-1]["peak_bytes"] / broadcast_identities * identities
     sampled = [
         {
             "identities": count,

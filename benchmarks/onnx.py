@@ -1,8 +1,8 @@
 """The network alone, one face at a time, in PyTorch and in ONNX Runtime, in float32 and in 8 bits: milliseconds, size.
 
-The side "Authenticator" is what the app and the command line run on this machine. With --data the same four are
-evaluated on a split of a prepared corpus, so that the accuracy lost by 8 bits is measured beside the time: the
-published pairs at the threshold that is best for them, AUC of generated pairs, and expressions.
+The side "Authenticator" is what the app and the command line run on this machine. With --data all four sides are also
+evaluated on a split of a prepared corpus, to measure the accuracy that 8 bits lose: the published pairs at their best
+threshold, the AUC of generated pairs, and expressions.
 """
 
 import tempfile
@@ -54,8 +54,8 @@ def run(arguments) -> dict:
     if arguments.data:
         for row in rows:
             row |= _evaluate(networks[row["side"]], ours.processor, arguments.data, arguments.split)
-    about = {"weights": ours.revision, "difference": difference, "data": arguments.data, "split": arguments.split}
-    return about | {"rows": rows}
+    source = {"weights": ours.revision, "difference": difference, "data": arguments.data, "split": arguments.split}
+    return source | {"rows": rows}
 
 
 @torch.inference_mode()
@@ -69,10 +69,10 @@ def _pace(network: Callable, face: torch.Tensor, count: int) -> float:
 
 def _evaluate(network, processor, data: str, split: str) -> dict:
     embeddings = embed(network, processor, load_corpus(data, [split]))
-    everyone = generated_pairs(embeddings, seed=0)
+    generated = generated_pairs(embeddings, seed=0)
     result = {
         "photographs": len(embeddings),
-        "auc": roc(everyone.scores, everyone.same).auc,
+        "auc": roc(generated.scores, generated.same).auc,
         "expression_accuracy": expression_report(embeddings, seed=0).accuracy.value,
     }
     if published := pairs_of_splits(data, [split], embeddings.keys):

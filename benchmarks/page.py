@@ -1,4 +1,4 @@
-"""The tables of docs/demo.md, taken from what the benchmarks have saved: nothing is typed by hand.
+"""The tables of docs/demo.md, written from the numbers that the benchmarks saved: nothing is typed by hand.
 
     python -m benchmarks inference --json docs/results/inference.json
     python -m benchmarks hostile --json docs/results/hostile.json
@@ -23,7 +23,7 @@ SIDES = (
 
 
 def write(results: Path, page: Path) -> list[Path]:
-    """Bring the tables up to date. Returns the files of numbers that are not there: their tables stay as they are.
+    """Write the tables into the page. Returns the missing files of numbers, whose tables are kept.
 
     Raises:
         OSError, ValueError: no such page, no place for a table in it, or numbers of a run that was broken off.
@@ -59,9 +59,9 @@ def hostile_table(result: dict) -> str:
     slower, rows = hostile.ratios(result), []
     for name, ratio in slower.items():
         row = result["rows"][name]
-        got = ", ".join(f"{status}: {count}" for status, count in sorted(row["attacker"].items()))
+        responses = ", ".join(f"{status}: {count}" for status, count in sorted(row["attacker"].items()))
         times = ("too few" if math.isnan(value) else f"{value:.2f}" for value in ratio.values())
-        rows.append((name, str(row["frames"]), f"{row['frame_ms']['p50']:.0f}", *times, got))
+        rows.append((name, str(row["frames"]), f"{row['frame_ms']['p50']:.0f}", *times, responses))
     headers = ("beside", "frames", "answer, ms", "over quiet", "95 % over quiet", "start over quiet", "attacker got")
     crowd, memory = result["crowd"], result["memory_mib"]
     reasons = "; ".join(f"{count}: {reason}" for reason, count in crowd["decisions"].items())

@@ -1,10 +1,10 @@
 """Photographs to aligned faces in files, against facenet-pytorch's MTCNN in a loop: photographs a second and core.
 
-Seconds are those of the processor, so that other work beside it changes little.
+Time is processor time, which other load on the machine changes little.
 
-The other side is what one would write first, with our detector's settings: each photograph opened, shown to MTCNN, the
-first face cut out and saved. Beside the time it is told whether both found the same faces, on the photographs, on drawn
-ones and on pictures without a face.
+The other side is the obvious loop, with our detector's settings: each photograph is opened and given to MTCNN, which
+crops and saves the first face. Both detectors are also compared on the photographs, on drawn faces and on pictures
+without a face: they must find the same faces.
 """
 
 import io
@@ -64,7 +64,7 @@ def run(arguments) -> dict:
 
 
 def _plain_loop(shard: tuple[Photograph, ...], processor: FaceLiveNetImageProcessor, folder: str) -> float:
-    """Seconds of the processor."""
+    """Processor time, seconds."""
     size = processor.size
     detector = MTCNN(
         image_size=size,
@@ -88,7 +88,7 @@ def _opened(photograph: Photograph) -> Image.Image:
 
 
 def _ours(shard: tuple[Photograph, ...], folder: str) -> float:
-    """Seconds of the processor."""
+    """Processor time, seconds."""
     began = time.process_time()
     face_data_prepare._prepare_shard(shard, str(Path(folder) / "part"), "benchmark", sorted(shard[0].attributes))
     return time.process_time() - began
@@ -114,23 +114,23 @@ def _agreement(shard: tuple[Photograph, ...], processor: FaceLiveNetImageProcess
 
 def _compared(ours: FaceLiveNetImageProcessor, plain: FaceLiveNetImageProcessor, pictures) -> dict:
     count, alike, faces, largest = 0, 0, 0, 0.0
-    while some := list(itertools.islice(pictures, face_data_prepare.PICTURES_AT_ONCE)):
-        for found, expected in zip(ours.detect_all(some), plain.detect_all(some), strict=True):
+    while batch := list(itertools.islice(pictures, face_data_prepare.PICTURES_AT_ONCE)):
+        for found, expected in zip(ours.detect_all(batch), plain.detect_all(batch), strict=True):
             count += 1
             faces += len(expected)
             alike += len(found) == len(expected)
             if len(found) == len(expected):
-                pairs = zip(sorted(found, key=_place), sorted(expected, key=_place), strict=True)
+                pairs = zip(sorted(found, key=_position), sorted(expected, key=_position), strict=True)
                 largest = max([largest, *(_difference(*pair) for pair in pairs)])
     return {"count": count, "faces": faces, "alike": alike, "largest_difference": largest}
 
 
-def _place(face: Face) -> tuple:
+def _position(face: Face) -> tuple:
     return tuple(face.box)
 
 
-def _difference(one: Face, other: Face) -> float:
-    return float(max(np.abs(one.box - other.box).max(), np.abs(one.landmarks - other.landmarks).max()))
+def _difference(first: Face, second: Face) -> float:
+    return float(max(np.abs(first.box - second.box).max(), np.abs(first.landmarks - second.landmarks).max()))
 
 
 def text(result: dict) -> str:

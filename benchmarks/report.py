@@ -1,4 +1,7 @@
-"""What all benchmarks share: the description of the machine, medians, and tables with ratios to a baseline."""
+"""What all benchmarks share: the description of the machine, medians, and tables with ratios to a baseline.
+
+Each benchmark has `run(arguments) -> dict` and `text(result) -> str`, which `__main__` calls.
+"""
 
 import os
 import platform
@@ -48,10 +51,10 @@ def medians(measure: dict, repeats: int) -> dict:
     return {name: median(of_name) for name, of_name in values.items()}
 
 
-def target_text(what: str, value: float, target: float, at_least: bool) -> str:
+def target_text(title: str, value: float, target: float, at_least: bool) -> str:
     reached = value >= target if at_least else value <= target
     bound = "at least" if at_least else "at most"
-    return f"{what}: {value:.2f}, target {bound} {target:g}: {'reached' if reached else 'NOT REACHED'}"
+    return f"{title}: {value:.2f}, target {bound} {target:g}: {'reached' if reached else 'NOT REACHED'}"
 
 
 def synchronize(device: str) -> None:

@@ -1,8 +1,9 @@
-"""How long a command takes to say what is wrong, and to decide, in units of `import torch`: user time of processes.
+"""How long commands take to answer and to decide, in units of `import torch`: user time of processes.
 
-Every command of the project is asked for --help and given a wrong option and, where it reads any, a file that is not
-there; then a drawn person is judged from two photographs. User time, not minutes on a clock, so that a busy machine
-changes little; medians, each command in turn.
+Every command of the project is started with --help, with a wrong option and, if it reads files, with the name of a
+missing file; then a drawn person is judged from two photographs. User time is measured, which other load on the
+machine changes little, each command in turn, and the median is taken. tests/benchmarks/test_startup.py starts the same
+commands.
 """
 
 import os
@@ -18,7 +19,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 MOST_TO_ANSWER = 0.5  # targets, in times of `import torch`
 MOST_TO_DECIDE = 3.0
 NOWHERE = "nowhere/at/all"
-ANSWERS = {  # what each command is asked
+ANSWERS = {  # command -> arguments that it must answer at once
     "app.py": (["--help"], ["--nothing"], ["--model", NOWHERE]),
     "-m authentication": (
         ["--help"],
@@ -47,18 +48,19 @@ def run(arguments) -> dict:
     if arguments.repeats < 1:
         raise ValueError(f"--repeats: at least 1, not {arguments.repeats}")
     torch = ["-c", "import torch"]
-    asked = {" ".join(words): words for words in asked_of_all()}
+    answers = {" ".join(command): command for command in answering_commands()}
     with tempfile.TemporaryDirectory() as temporary:
         reference, probe = (Path(temporary) / name for name in ("reference.png", "probe.png"))
         drawn_photograph(WELL_KNOWN[0], "neutral", 0, seed=0).save(reference)
         drawn_photograph(WELL_KNOWN[0], "happy", 0, seed=0).save(probe)
         decide = ["-m", "authentication", str(reference), str(probe), "--expression", "happy"]
         decide += ["--model", arguments.model]
-        for command in ([*torch], [*decide]):  # bytecode is written, files are in memory
+        for command in ([*torch], [*decide]):  # writes bytecode and loads files into memory
             user_seconds(command)
-        measured = {"import torch": torch, "a decision from two photographs": decide} | asked
+        measured = {"import torch": torch, "a decision from two photographs": decide} | answers
         seconds = medians(
-            {name: lambda words=words: user_seconds(words) for name, words in measured.items()}, arguments.repeats
+            {name: lambda command=command: user_seconds(command) for name, command in measured.items()},
+            arguments.repeats,
         )
     unit = seconds.pop("import torch")
     decision = seconds.pop("a decision from two photographs")
@@ -70,15 +72,15 @@ def run(arguments) -> dict:
     }
 
 
-def asked_of_all() -> list[list[str]]:
-    """The words after `python`, of every question to every command."""
-    return [[*command.split(), *words] for command, questions in ANSWERS.items() for words in questions]
+def answering_commands() -> list[list[str]]:
+    """The arguments of `python` for every entry of ANSWERS."""
+    return [[*command.split(), *arguments] for command, variants in ANSWERS.items() for arguments in variants]
 
 
-def user_seconds(words: list[str]) -> float:
-    """User time of `python WORDS` in the project's folder, with one thread; its output and exit status do not count."""
+def user_seconds(arguments: list[str]) -> float:
+    """User time of `python ARGUMENTS` in the project's folder, with one thread; output and exit status are ignored."""
     process = subprocess.Popen(
-        [sys.executable, *words],
+        [sys.executable, *arguments],
         cwd=REPOSITORY,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,

@@ -1,6 +1,6 @@
 """The training loop as it runs, against a plain one over the same network: images/s, and the share waiting for data.
 
-The other side is what one would write first: eager, float32, contiguous, a DataLoader with its defaults over a folder
+The other side is a plain loop: eager, float32, contiguous, a DataLoader with its defaults over a folder
 of JPEG files, transforms for each picture. Both take the same steps of the same optimiser at the same batch size.
 """
 
@@ -30,7 +30,7 @@ def run(arguments) -> dict:
         if getattr(arguments, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')}: at least 1, not {getattr(arguments, name)}")
     with tempfile.TemporaryDirectory() as folder:
-        # log.jsonl has one pace per log_every steps: the first is the warm-up's
+        # log.jsonl has one rate per log_every steps: the first is that of the warm-up
         config = TrainingConfig(
             out=str(Path(folder) / "run"),
             train=[arguments.data],
@@ -55,7 +55,7 @@ def run(arguments) -> dict:
         photographs.mkdir()
         write_photographs(faces, sorted({row for rows in drawn for row in rows}), photographs)
         runs = []
-        for _ in range(arguments.repeats):  # in turn, so that what else the machine does hits both alike
+        for _ in range(arguments.repeats):  # in turn, so that other load on the machine affects both
             runs.append(
                 (
                     plain_loop(config, faces, photographs, drawn, arguments.warm_up, arguments.device),
@@ -85,8 +85,8 @@ def plain_loop(
     """Images/s and share waiting for data of the steps after the warm-up."""
     torch.manual_seed(config.seed)
     photographs = Photographs(folder, faces, transforms_of(config))
-    place = {row: index for index, row in enumerate(photographs.rows)}
-    loader = DataLoader(photographs, batch_sampler=[[place[row] for row in rows] for rows in drawn])
+    index_of = {row: index for index, row in enumerate(photographs.rows)}
+    loader = DataLoader(photographs, batch_sampler=[[index_of[row] for row in rows] for rows in drawn])
     network = FaceLiveNetConfig(image_size=config.image_size, num_identities=faces.labels.num_identities)
     model = FaceLiveNetModel(network).to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate)
@@ -96,9 +96,9 @@ def plain_loop(
         if number == warm_up:
             synchronize(device)
             began, waited = time.perf_counter(), 0.0
-        asked = time.perf_counter()
+        requested_at = time.perf_counter()
         faces_of_batch, identity, expression = (tensor.to(device) for tensor in next(batches))
-        waited += time.perf_counter() - asked
+        waited += time.perf_counter() - requested_at
         loss = model(faces_of_batch, identity, expression).loss
         optimizer.zero_grad()
         loss.backward()
@@ -111,13 +111,13 @@ def plain_loop(
 
 
 def training_loop(config: TrainingConfig, warm_up: int) -> dict:
-    """The same of `train.loop.train`, from its log; and the precision it chose."""
+    """Images/s and share waiting for data of `train.loop.train`, from its log, and the precision it chose."""
     with contextlib.redirect_stdout(sys.stderr):  # stdout is the table's
         precision = train(config)["precision"]
     rows = [json.loads(row) for row in (Path(config.out) / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     rows = [row for row in rows if row["step"] > warm_up]
     seconds = [config.batch_size / row["images_per_second"] for row in rows]
-    waited = sum(row["share_waiting_for_data"] * own for row, own in zip(rows, seconds, strict=True))
+    waited = sum(row["share_waiting_for_data"] * row_seconds for row, row_seconds in zip(rows, seconds, strict=True))
     return {
         "images_per_second": len(rows) * config.batch_size / sum(seconds),
         "share_waiting_for_data": waited / sum(seconds),

@@ -6,7 +6,7 @@ The similarity threshold is the lowest score at which the false accept rate on g
 FAR; pairs are generated within each corpus that has identities. The expression threshold is that of the highest
 balanced accuracy of "required expression seen" over the labelled images of all corpora, if it improves on the config's
 by at least one percentage point; a smaller gain is within the noise of a few dozen images, and the config's threshold
-then stays. Neither is ever chosen on the people of a report.
+then stays. Neither is ever chosen on the people of a report. `command` calls `calibrate` and `store`.
 """
 
 import json
@@ -118,9 +118,11 @@ def calibrate(
             threshold reaches it.
     """
     for name, embeddings in corpora.items():
-        both = sorted(set(embeddings.splits) & (embeddings.trained_splits(trained_on) or set()))
-        if both:
-            raise ValueError(f"the network was trained on {name}, split {', '.join(both)}: calibrate on other people")
+        overlap = sorted(set(embeddings.splits) & (embeddings.trained_splits(trained_on) or set()))
+        if overlap:
+            raise ValueError(
+                f"the network was trained on {name}, split {', '.join(overlap)}: calibrate on other people"
+            )
     with_people = {name: part for name, part in corpora.items() if len(set(part.identities) - {None}) > 1}
     if not with_people:
         raise InsufficientDataError(f"{', '.join(corpora)}: no identities to choose the similarity threshold on")
@@ -171,7 +173,7 @@ def choose_expression_threshold(
     people = [embeddings.identities[row] or f"unknown {row}" for row in rows]
 
     def seen(name: str, threshold: float) -> np.ndarray:
-        return np.array([_seen(named, name, threshold) for named in probabilities])
+        return np.array([_is_seen(named, name, threshold) for named in probabilities])
 
     def balanced_accuracy(threshold: float) -> float:
         sides = []
@@ -206,8 +208,8 @@ def choose_expression_threshold(
     )
 
 
-def _seen(probabilities: dict[str, float], required: str, threshold: float) -> bool:
-    """Whether the shipped rule sees the required expression; the identity is granted, it is not measured here."""
+def _is_seen(probabilities: dict[str, float], required: str, threshold: float) -> bool:
+    """Whether the shipped rule sees the required expression. The similarity is set to pass: it is not measured here."""
     decision = decide(
         similarity=1.0,
         threshold=0.0,

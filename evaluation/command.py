@@ -1,4 +1,7 @@
-"""What `python -m evaluation` does once its arguments are read."""
+"""What each command of `python -m evaluation` does, once `__main__` has read the arguments.
+
+It alone prints and writes; the protocols return dataclasses. Read `protocols.corpus` next.
+"""
 
 import argparse
 import json
@@ -55,8 +58,8 @@ def run(arguments: argparse.Namespace) -> None:
             arguments.device = "cuda" if torch.cuda.is_available() else "cpu"
         state = PartialState(cpu=arguments.device == "cpu")
         device = state.device if arguments.device == "cuda" else arguments.device  # each process its own GPU
-        act = {"calibrate": _calibrate, "compare": _compare, "folds": _folds}.get(arguments.command, _evaluate)
-        act(arguments, device, state.is_main_process)
+        handler = {"calibrate": _calibrate, "compare": _compare, "folds": _folds}.get(arguments.command, _evaluate)
+        handler(arguments, device, state.is_main_process)
 
 
 def _evaluate(arguments, device, is_main: bool) -> None:
@@ -180,10 +183,10 @@ def _calibrate(arguments, device, is_main: bool) -> None:
             f"{arguments.model}: it is not recorded which people it was trained on, possibly on these", file=sys.stderr
         )
     settings = to_json(calibration) | ({"challenge_expressions": list(required)} if arguments.challenge else {})
-    # the people the threshold was chosen on: other corpora, such as grey thumbnails, say nothing about cameras
-    of_people = [corpus for corpus in faces if any(column(corpus, "identity"))]
-    settings["quality"], settings["calibration"]["quality"] = calibrate_quality(checkpoint, of_people)
-    settings["calibrated_weights"] = checkpoint.network.fingerprint()  # with other weights none of it counts
+    # only the corpora the threshold was chosen on: others, such as grey thumbnails, are unlike a camera's pictures
+    with_identities = [corpus for corpus in faces if any(column(corpus, "identity"))]
+    settings["quality"], settings["calibration"]["quality"] = calibrate_quality(checkpoint, with_identities)
+    settings["calibrated_weights"] = checkpoint.network.fingerprint()  # the thresholds hold for no other weights
     path = store(settings, checkpoint.path)
     print(f"{calibration_text(calibration)}\nwritten to {path}")
 

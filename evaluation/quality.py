@@ -1,8 +1,9 @@
-"""The bounds of the quality gate, chosen on the people the threshold is calibrated on.
+"""The image quality that a face needs, calibrated on the people the similarity threshold is calibrated on.
 
-Strangers whose eyes are covered, or who are blurred, look alike to the network. Each bound of
-`pipeline_facelivenet.QUALITY` is the value that all but SHARE of ordinary photographs keep, so its cost for genuine
-people is known. `command` calls `calibrate_quality`; `protocols.degradations` measures whether the gate works.
+The network confuses strangers whose eyes are covered or whose pictures are blurred. Each bound of
+`pipeline_facelivenet.QUALITY` is the value that all but a small share of ordinary photographs keep, so the share of
+genuine users' photographs that it refuses is known. `command` calls `calibrate_quality`; `protocols.degradations`
+measures whether the gate works.
 """
 
 from collections.abc import Sequence
@@ -25,12 +26,12 @@ SHARPNESS_HEADROOM = 1.9
 
 
 def face_of(row: dict) -> tuple[Image.Image, np.ndarray] | None:
-    """The face of a corpus's row, RGB, and its landmarks (5, 2) in pixels of it; None for a picture taken whole."""
+    """The face crop of a corpus's row, RGB, and its landmarks (5, 2) in the crop's pixels; None without landmarks."""
     if row["landmarks"] is None:
         return None
     face, box = row["image"].convert("RGB"), np.array(row["box"])
     crop = row.get("crop")
-    if crop is None:  # a corpus of an earlier version: the box, as the paper enlarges it
+    if crop is None:  # a corpus of an earlier version: the box with the margin of the paper
         grown = np.tile((box[2:] - box[:2]) * MARGIN / 2, 2) * [-1, -1, 1, 1]
         crop = np.maximum(box + grown, 0)
     left, top, right, bottom = crop

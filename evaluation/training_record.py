@@ -1,5 +1,6 @@
 """What a checkpoint's training record says about how it was trained, for comparisons and for runs over folds."""
 
+from checkpoints import training_stages
 from evaluation.statistics.rates import result
 
 TASKS = ("verification", "expression")
@@ -35,9 +36,10 @@ def summarise_training(record: dict) -> TrainingSummary:
     """The summary of a `training.json`, empty for a model without one (then both tasks are assumed)."""
     network = record.get("config", {}).get("network", {}) | record.get("network", {})
     weighting = network.get("weighting", "dynamic") if record else None  # the default of the network's config
-    before, earlier = 0.0, record.get("started_from")
-    while isinstance(earlier, dict):
-        before, earlier = before + earlier.get("minutes", 0.0), earlier.get("started_from")
+    stages = training_stages(record)
+    before, number = 0.0, stages[-1]["started_from"]
+    while number:
+        before, number = before + stages[number - 1].get("minutes", 0.0), stages[number - 1]["started_from"]
     recorded = ("steps", "minutes", "photographs_seen", "device", "parameters", "trained_on")
     final = record.get("final", {})
     return TrainingSummary(

@@ -15,7 +15,7 @@ from face_data.pairs import Pair, lfw_pairs, write_pairs, ytf_pairs
 from face_data.prepare import prepare
 from face_data.readers import BINS, READERS, Photograph
 from face_data.readers.insightface_bins import bin_pairs
-from face_data.table import EXPRESSIONS, CorpusError, attributes_of, column, load_corpus, read_summary
+from face_data.table import CORPUS_EXPRESSIONS, CorpusError, attributes_of, column, load_corpus, read_summary
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from machines import place
 
@@ -129,12 +129,15 @@ def _report(folder: Path, summary: dict) -> None:
     print(f"  {summary['several_faces']:,} photographs show several faces; the largest and most central was taken")
     columns = {name: column(corpus, name) for name in ("split", "identity", "expression")}
     splits = sorted(set(columns["split"]), key=lambda split: (len(split), split))
-    print(f"  {'split':<8}{'faces':>8}{'people':>8}" + "".join(f"{name:>10}" for name in (*EXPRESSIONS, "no label")))
+    print(
+        f"  {'split':<8}{'faces':>8}{'people':>8}"
+        + "".join(f"{name:>10}" for name in (*CORPUS_EXPRESSIONS, "no label"))
+    )
     for split in splits:
         rows = [row for row, value in enumerate(columns["split"]) if value == split]
         people = {columns["identity"][row] for row in rows} - {None}
         count = Counter(columns["expression"][row] for row in rows)
-        cells = [count[index] for index in range(len(EXPRESSIONS))] + [count[None]]
+        cells = [count[index] for index in range(len(CORPUS_EXPRESSIONS))] + [count[None]]
         print(f"  {split:<8}{len(rows):>8,}{len(people):>8,}" + "".join(f"{cell:>10,}" for cell in cells))
     for name in attributes_of(corpus):
         print(f"  {name}: {_values_text(column(corpus, name))}")
@@ -157,7 +160,7 @@ def _values_text(values: list[str | None], most: int = 20) -> str:
 def _held(keys: list[str], columns: dict[str, list], skipped: list[dict]) -> dict[str, int]:
     """What the source held: photographs, people, videos, and photographs by expression."""
     people = {*columns["identity"], *(row.get("identity") for row in skipped)} - {None}
-    shown = Counter(EXPRESSIONS[index] for index in columns["expression"] if index is not None)
+    shown = Counter(CORPUS_EXPRESSIONS[index] for index in columns["expression"] if index is not None)
     shown += Counter(row["expression"] for row in skipped if row.get("expression"))
     videos = {key.rpartition("/")[0] for key in keys}  # of YouTube Faces, whose keys end with the frame
     return {"photographs": len(keys), "people": len(people), "videos": len(videos), **shown}

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from datasets import Dataset, disable_progress_bars
+from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from PIL import Image
 from tqdm import tqdm
 
@@ -63,7 +63,7 @@ def prepare(
         layout: the corpus's name, kept as `source` in every row.
         processor: finds and aligns the faces; its settings are recorded.
         total: how many photographs there are, for the progress bar.
-        workers: processes; by default one per core.
+        workers: processes; by default one per core. With 1 this process does the work itself.
         shard_size: photographs per shard, which is what an interruption can cost.
         settings: whatever else decides the rows (a seed, the sources); recorded with the processor's.
         place: the number of this process, from 0, and how many processes there are.
@@ -84,11 +84,10 @@ def prepare(
     process, processes = place
     _begin(out, description, alone=processes == 1)
     workers = workers or max((os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1)
-    context = multiprocessing.get_context("spawn")
     pending = set()
     with (
         tqdm(total=total, unit="photo", desc=f"prepare {layout}", smoothing=0) as progress,
-        ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(processor,)) as pool,
+        _worker_pool(workers, processor) as pool,
     ):
         whole = itertools.chain([first] if first else [], stream)
         shards = iter(lambda: tuple(itertools.islice(whole, shard_size)), ())
@@ -101,7 +100,11 @@ def prepare(
             if _is_done(out, f"part-{number:05d}", shard):
                 progress.update(len(shard))
                 continue
-            pending.add(pool.submit(_prepare_shard, shard, str(out / f"part-{number:05d}"), layout, attributes))
+            task = shard, str(out / f"part-{number:05d}"), layout, attributes
+            if pool is None:
+                progress.update(_prepare_shard(*task))
+                continue
+            pending.add(pool.submit(_prepare_shard, *task))
             if len(pending) > workers:  # never more photographs in memory than the workers need
                 pending = _collect(pending, progress)
         while pending:
@@ -146,11 +149,11 @@ def _write_where_there_is_none(out: Path, content: dict) -> None:
     """corpus.json of a new folder, written by one of several processes."""
     if any(path.suffix != ".tmp" for path in out.iterdir()):
         return
-    own = out / f"corpus.{platform.node()}.{os.getpid()}.tmp"
-    own.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary = out / f"corpus.{platform.node()}.{os.getpid()}.tmp"
+    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     with contextlib.suppress(FileExistsError):
-        os.link(own, out / "corpus.json")
-    own.unlink()
+        os.link(temporary, out / "corpus.json")
+    temporary.unlink()
 
 
 def _is_done(out: Path, name: str, shard: tuple[Photograph, ...]) -> bool:
@@ -202,6 +205,27 @@ def content_of(shard: Sequence[Photograph]) -> str:
         labels = {name: value for name, value in vars(photograph).items() if name != "image"}
         digest.update(json.dumps([labels, about], sort_keys=True, ensure_ascii=False).encode())
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _worker_pool(workers: int, processor: FaceLiveNetImageProcessor) -> Iterator[ProcessPoolExecutor | None]:
+    """The worker processes; None for one worker, which is this process: another would import PyTorch again."""
+    global _processor
+    if workers > 1:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(processor,)) as pool:
+            yield pool
+        return
+    threads, progress_bars = torch.get_num_threads(), not are_progress_bars_disabled()
+    torch.set_num_threads(1)  # as in a worker process, so that the corpus is the same to the last bit
+    disable_progress_bars()
+    _processor = processor
+    try:
+        yield None
+    finally:
+        torch.set_num_threads(threads)
+        if progress_bars:
+            enable_progress_bars()
 
 
 def _start_worker(processor: FaceLiveNetImageProcessor) -> None:

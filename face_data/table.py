@@ -14,15 +14,16 @@ from face_data.named import read_summary as read_summary
 from face_data.named import require_corpus
 from face_data.named import split_corpus as split_corpus
 
-EXPRESSIONS = ("neutral", "anger", "disgust", "fear", "happy", "sad", "surprise", "contempt")  # the paper's Table 1
+# The paper's Table 1: what corpora are labelled with. A network has `modeling_facelivenet.EXPRESSIONS` by default.
+CORPUS_EXPRESSIONS = ("neutral", "anger", "disgust", "fear", "happy", "sad", "surprise", "contempt")
 
 FEATURES = Features(
     {
         "image": Image(),  # the aligned RGB face, encoded
         "key": Value("string"),  # the publisher's name of the photograph
         "identity": Value("string"),  # null where the corpus does not say
-        "expression": ClassLabel(names=list(EXPRESSIONS)),  # null where nobody labelled it
-        "expression_votes": List(Value("float32")),  # 8 probabilities in EXPRESSIONS' order, or null
+        "expression": ClassLabel(names=list(CORPUS_EXPRESSIONS)),  # null where nobody labelled it
+        "expression_votes": List(Value("float32")),  # 8 probabilities in CORPUS_EXPRESSIONS' order, or null
         "split": Value("string"),  # the publisher's fold or split
         "source": Value("string"),  # the corpus it comes from
         "box": List(Value("float32"), length=4),  # left, top, right, bottom in the photograph, pixels

@@ -14,6 +14,7 @@ import jinja2
 import torch
 from huggingface_hub import EvalResult, ModelCardData
 
+from checkpoints import training_stages
 from evaluation.protocols.sections import Section
 from evaluation.report import format
 from evaluation.report.figures import draw_section, file_stem
@@ -50,7 +51,9 @@ def write_card(folder: Path, results_folder: Path, log: Path | None) -> None:
     results, training = read_results(folder / FILE), contents["training"]
     config = FaceLiveNetConfig.from_pretrained(folder)
     parameters = count_parameters(config)
-    runs = training_runs(training)
+    stages = training_stages(training)
+    averaged = [stages[-1], *(stages[number - 1] for number in stages[-1].get("averaged_with", ()))]
+    runs = training_runs(stages)
     context = {
         "repo": REPO_PLACEHOLDER,
         "config": config,
@@ -58,7 +61,7 @@ def write_card(folder: Path, results_folder: Path, log: Path | None) -> None:
         "training": training,
         "runs": runs,
         "teachers": list({run["teacher"]["sha256"]: run["teacher"] for run in runs if run.get("teacher")}.values()),
-        "averaged": [record["config"] for record in (training, *training.get("averaged_with", ()))],
+        "averaged": [run["config"] for run in averaged],
         "calibrated": _calibrated_rates(config),
         "speed": contents.get("inference"),
         "onnx": contents.get("onnx"),
@@ -82,18 +85,10 @@ def write_card(folder: Path, results_folder: Path, log: Path | None) -> None:
         (folder / name).write_text(re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n", encoding="utf-8")
 
 
-def training_runs(record: dict) -> list[dict]:
-    """The records of every run whose weights went into a checkpoint, once each, those others started from first.
-
-    Args:
-        record: training.json; what it started from stands in it as "started_from", the runs whose weights it is the
-            mean with as "averaged_with".
-    """
-    earlier, others = record.get("started_from"), record.get("averaged_with", ())
-    runs = [*(training_runs(earlier) if isinstance(earlier, dict) else ()), record]
-    for other in others:
-        runs += [run for run in training_runs(other) if all(run["config"] != known["config"] for known in runs)]
-    return runs
+def training_runs(stages: list[dict]) -> list[dict]:
+    """The stages without those that come again later: one whose weights were used alone, then averaged with others."""
+    configs = [stage["config"] for stage in stages]
+    return [stage for place, stage in enumerate(stages) if stage["config"] not in configs[place + 1 :]]
 
 
 def count_parameters(config: FaceLiveNetConfig) -> dict[str, int]:

@@ -15,16 +15,17 @@ LONGEST = (
     "demo/test_endpoints.py",  # shares the server of the file before, in the same process
     "demo/test_hostile.py",
     "train/test_machines.py",
+    "train/test_interrupted_runs.py",
     "benchmarks/test_benchmarks.py",
-    "train/test_teacher.py",
     "evaluation/test_evaluation_command.py",
-    "train/test_distributed.py",
-    "test_transformers_common.py",
+    "train/test_teacher.py",
     "hub_card/test_download.py",
     "demo/test_enrolled.py",
-    "face_data/test_prepare.py",
-    "train/test_cross_validation.py",
     "benchmarks/test_startup.py",
+    "test_transformers_common.py",
+    "train/test_cross_validation.py",
+    "train/test_distributed.py",
+    "face_data/test_prepare.py",
 )
 
 
@@ -85,7 +86,7 @@ def drawn_corpus(made_once) -> Path:
     from face_data.__main__ import main
 
     def draw(out: Path) -> None:
-        assert main(["synthesize", str(out)]) == 0
+        assert main(["synthesize", str(out), "--workers", "1"]) == 0  # further processes would import PyTorch again
 
     return made_once("drawn", draw)
 

@@ -20,7 +20,8 @@ def folder(tmp_path, monkeypatch, repository):
     shades[0].save(tmp_path / "clip.gif", save_all=True, append_images=shades[1:], duration=250)
     (tmp_path / "clip.gif").rename(tmp_path / "clip.mp4")  # its first bytes say what it is
     (tmp_path / "pretrained").symlink_to(repository / "pretrained")
-    assert main(["synthesize", str(tmp_path / "corpora/drawn"), "--identities", "4", "--per-expression", "2"]) == 0
+    few = ["--identities", "4", "--per-expression", "2", "--workers", "1"]
+    assert main(["synthesize", str(tmp_path / "corpora/drawn"), *few]) == 0
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

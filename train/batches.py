@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from face_data.table import (
-    EXPRESSIONS,
+    CORPUS_EXPRESSIONS,
     CorpusError,
     column,
     load_corpus,
@@ -105,9 +105,9 @@ class Labels:
 
     def target(self, row: dict) -> np.ndarray:
         """(n,) probabilities of one row, zeros where it has no label."""
-        probability = dict(zip(EXPRESSIONS, (row["expression_votes"] or []) if self.soft else [], strict=False))
+        probability = dict(zip(CORPUS_EXPRESSIONS, (row["expression_votes"] or []) if self.soft else [], strict=False))
         if not probability and row["expression"] is not None:
-            probability = {EXPRESSIONS[row["expression"]]: 1.0}
+            probability = {CORPUS_EXPRESSIONS[row["expression"]]: 1.0}
         target = np.array([probability.get(name, 0.0) for name in self.expressions], dtype=np.float32)
         return target / target.sum() if target.sum() > 0 else target
 

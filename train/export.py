@@ -45,8 +45,7 @@ def export(
 
     Args:
         sources: folders that runs saved, all of the same network; of several the weights are averaged. Config and
-            record are those of the first; its "trained_on" is that of all together, and the other records are its
-            "averaged_with".
+            record are those of the first; the record also names the others (`train.record.averaged_record`).
         challenge: the expressions a session may ask for: those that validation shows to be recognised reliably.
         shares: of each source in the mean, in their order; by default all alike.
         people: corpora the network was trained on, to fit the length of the embeddings on; none leaves it as it is.
@@ -68,7 +67,7 @@ def export(
     from train.checkpoint import RECORD
     from train.cover_detector import fit_cover_detector, without_cover_detector
     from train.embedding_length import fit_embedding_length, without_embedding_length
-    from train.record import all_splits
+    from train.record import averaged_record
 
     shares = list(shares) or [1.0] * len(sources)
     if len(shares) != len(sources) or not all(share > 0 for share in shares):
@@ -95,11 +94,10 @@ def export(
         (out / file.name).unlink(missing_ok=True)
     model.half().save_pretrained(out)
     shutil.copy(sources[0] / "preprocessor_config.json", out)
-    record, *others = (json.loads((source / RECORD).read_text(encoding="utf-8")) for source in sources)
-    if others:
-        record["averaged_with"] = others
-        record["shares"] = [share / sum(shares) for share in shares]
-        record["trained_on"] = all_splits([other.get("trained_on") for other in (record, *others)])
+    records = [json.loads((source / RECORD).read_text(encoding="utf-8")) for source in sources]
+    record = records[0]
+    if len(records) > 1:
+        record = averaged_record(records, [share / sum(shares) for share in shares])
     for name, fitted in (("embedding_length", lengths), ("cover_detector", covers)):
         if fitted:
             record[name] = fitted

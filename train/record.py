@@ -15,6 +15,7 @@ import torch
 import transformers
 from accelerate import Accelerator
 
+from checkpoints import add_stages
 from modeling_facelivenet import FaceLiveNetModel
 from train.batches import Labels
 from train.checkpoint import RECORD
@@ -34,15 +35,16 @@ def run_record(
     """The content of training.json as a run stands.
 
     "trained_on" is source of photographs -> splits, over this stage and all it started from; None where one of these
-    left no record. "started_from" is the record of the stage before.
+    left no record. "earlier_stages" are those it started from, as `checkpoints.training_stages` describes them.
     """
     cuda = accelerator.device.type == "cuda"
     cpu = f"CPU, {torch.get_num_threads()} threads, {platform.machine()}"
     seen = progress.seen
-    earlier, parts = None, [labels.splits]
+    earlier, started_from, parts = [], None, [labels.splits]
     if config.start_from:
-        earlier = record_of(config.start_from)
-        parts.append((earlier or {}).get("trained_on"))
+        source = record_of(config.start_from) or {}
+        started_from = add_stages(earlier, source) if source else None
+        parts.append(source.get("trained_on"))
     return {
         "device": torch.cuda.get_device_name() if cuda else cpu,
         "processes": accelerator.num_processes,
@@ -58,7 +60,7 @@ def run_record(
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "trained_on": all_splits(parts),
         "teacher": None if teacher is None else asdict(teacher.record),
-        "started_from": earlier,
+        "started_from": started_from,
         "config": asdict(config),
         "network": {
             name: value for name, value in model.config.to_diff_dict().items() if name != "transformers_version"
@@ -71,6 +73,7 @@ def run_record(
             "accelerate": accelerate.__version__,
             "numpy": np.__version__,
         },
+        "earlier_stages": earlier,
     }
 
 
@@ -80,6 +83,25 @@ def record_of(source: str) -> dict | None:
         if path.is_file():
             return json.loads(path.read_text(encoding="utf-8"))
     return None
+
+
+def averaged_record(records: Sequence[dict], shares: Sequence[float]) -> dict:
+    """The record of the mean of several checkpoints' weights: that of the first, with all stages of the others.
+
+    Args:
+        shares: of each checkpoint in the mean; they sum to 1.
+    """
+    stages: list[dict] = []
+    add_stages(stages, records[0])
+    first = stages.pop()  # it is the record itself
+    others = [add_stages(stages, record) for record in records[1:]]
+    return records[0] | {
+        "started_from": first["started_from"],
+        "averaged_with": others,
+        "shares": list(shares),
+        "trained_on": all_splits([record.get("trained_on") for record in records]),
+        "earlier_stages": stages,
+    }
 
 
 def all_splits(parts: Sequence[Mapping[str, Sequence[str]] | None]) -> dict[str, list[str]] | None:

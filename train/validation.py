@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from face_data.pairs import Pair, generate_pairs, read_pairs
-from face_data.table import EXPRESSIONS, column, load_corpus, split_corpus
+from face_data.table import CORPUS_EXPRESSIONS, column, load_corpus, split_corpus
 from face_data.thresholds import accuracy, best_threshold
 from train.config import TrainingConfig
 
@@ -142,7 +142,7 @@ def _verification_numbers(
 
 
 def _expression_numbers(predictions: np.ndarray, labels: list[int | None], expressions: tuple[str, ...]) -> dict:
-    names = [None if label is None else EXPRESSIONS[label] for label in labels]
+    names = [None if label is None else CORPUS_EXPRESSIONS[label] for label in labels]
     labelled = [row for row, name in enumerate(names) if name in expressions]
     if not labelled:
         return {}

@@ -1,4 +1,4 @@
-"""Other people's face features on the same images, as the same `Embeddings`, so that every protocol runs on them.
+"""Baselines: other face features of the same images, as the same `Embeddings`, so that every protocol runs on them.
 
 * LBP and SVM, trained here, the classical baseline of the paper's Table 4: histograms of local binary patterns over a
   grid of cells (Ahonen, Hadid and Pietikäinen, PAMI 2006), and a linear support vector machine for the expressions.
@@ -24,7 +24,7 @@ from tqdm import tqdm
 from evaluation.compare.lbp import histograms_of
 from evaluation.embeddings.table import Embeddings
 from evaluation.training_record import TrainingSummary
-from face_data.table import EXPRESSIONS, column, splits_by_source
+from face_data.table import CORPUS_EXPRESSIONS, column, splits_by_source
 
 PENALTIES = (0.01, 0.03, 0.1)  # C of the support vector machine, chosen on validation
 PRINCIPAL_COMPONENTS = 200  # on LFW fold 9 AUC 0.825; 0.743 without them, 0.818 with 100, 0.820 with 400
@@ -52,53 +52,58 @@ class LbpSvm:
 
 
 def train_lbp_svm(
-    train: Sequence[Dataset], validation: Sequence[Dataset], expressions: Sequence[str] = EXPRESSIONS, seed: int = 0
+    train: Sequence[Dataset],
+    validation: Sequence[Dataset],
+    expressions: Sequence[str] = CORPUS_EXPRESSIONS,
+    seed: int = 0,
 ) -> LbpSvm:
     """Fit the classical baseline; about five minutes for 32,000 labelled images on two cores.
 
     Args:
         train: prepared corpora; expressions are learnt from their labelled images, principal components from the images
-            of known people (from all where nobody is known).
+            that have an identity (from all images if none has).
         validation: labelled prepared corpora of other people, to choose the penalty on.
         expressions: those to learn, if any training image is labelled so: those of the networks it is compared with.
 
     Raises:
         ValueError: fewer than two expressions to learn, or no validation image is labelled with one of them.
     """
-    begun = time.monotonic()
-    features, labels, known = _training_set(train)
-    classes = tuple(name for name in EXPRESSIONS if name in set(labels) & set(expressions))
+    started = time.monotonic()
+    features, labels, identified = _training_set(train)
+    classes = tuple(name for name in CORPUS_EXPRESSIONS if name in set(labels) & set(expressions))
     if len(classes) < 2:
         raise ValueError(
             f"the training images have {len(classes)} expressions to learn; a classifier needs at least two"
         )
-    others, other_labels, _ = _training_set(validation)
-    judged = np.isin(other_labels, classes)
-    if not judged.any():
+    validation_features, validation_labels, _ = _training_set(validation)
+    validated = np.isin(validation_labels, classes)
+    if not validated.any():
         raise ValueError(f"no validation image is labelled {' or '.join(classes)}, to choose the penalty on")
     rows = np.isin(labels, classes)
-    accuracies, machines = {}, {}
+    accuracies, svms = {}, {}
     for penalty in tqdm(PENALTIES, desc="SVM", unit="C"):
-        machines[penalty] = LinearSVC(C=penalty, random_state=seed).fit(features[rows], labels[rows])
-        accuracies[penalty] = float(np.mean(machines[penalty].predict(others[judged]) == other_labels[judged]))
-    best = max(accuracies, key=accuracies.get)  # of several equally good ones the strongest regularisation
-    faces = features[known] if known.any() else features
+        svms[penalty] = LinearSVC(C=penalty, random_state=seed).fit(features[rows], labels[rows])
+        accuracies[penalty] = float(
+            np.mean(svms[penalty].predict(validation_features[validated]) == validation_labels[validated])
+        )
+    best = max(accuracies, key=accuracies.get)  # of equally good ones the strongest regularisation
+    faces = features[identified] if identified.any() else features
     components = min(PRINCIPAL_COMPONENTS, len(faces) - 1, faces.shape[1])
     projection = PCA(components, whiten=True, svd_solver="randomized", random_state=seed).fit(faces)
     record = TrainingSummary(
         tasks=["verification", "expression"],
         photographs_seen=len(features),
         trained_on=splits_by_source(train),
-        minutes=round((time.monotonic() - begun) / 60, 1),
+        minutes=round((time.monotonic() - started) / 60, 1),
         device=f"CPU, {os.cpu_count()} processes",
         penalty=best,
         validation_accuracy={str(penalty): accuracy for penalty, accuracy in accuracies.items()},
     )
-    return LbpSvm(projection, machines[best], classes, record)
+    return LbpSvm(projection, svms[best], classes, record)
 
 
 def _training_set(corpora: Sequence[Dataset]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Histograms (n, 2891); labels (n,), "" where there is none; whether the person is known (n,) bool."""
+    """Histograms (n, 2891); labels (n,), "" for a missing one; whether there is an identity (n,) bool."""
     features = np.concatenate([lbp_features(corpus) for corpus in corpora])
     labels = [name or "" for corpus in corpora for name in _expressions(corpus)]
     identities = [identity for corpus in corpora for identity in column(corpus, "identity")]

@@ -1,10 +1,12 @@
-"""Local binary patterns of faces (Ahonen, Hadid and Pietikäinen, PAMI 2006), in one process per core.
+"""Local binary patterns of faces (Ahonen, Hadid and Pietikäinen, PAMI 2006), in as many processes as there is work for.
 
 This file imports little, because every process imports it again. `baselines` is the only caller.
 """
 
+import contextlib
 import io
 import itertools
+import math
 import multiprocessing
 import os
 from collections.abc import Iterable
@@ -52,15 +54,16 @@ def histograms_of(encoded: Iterable[bytes], total: int) -> np.ndarray:
         import skimage.feature  # noqa: F401  # fail here, not in every process
     except ImportError as error:
         raise ImportError("LBP needs scikit-image: pip install -r requirements-dev.txt") from error
-    faces, parts, workers = iter(encoded), [], os.cpu_count() or 1
-    context = multiprocessing.get_context("spawn")  # forking a process with torch threads can hang
-    with (
-        tqdm(total=total, unit="face", desc="LBP") as progress,
-        ProcessPoolExecutor(workers, context) as pool,
-    ):
+    faces, parts = iter(encoded), []
+    workers = min(os.cpu_count() or 1, math.ceil(total / CHUNK))
+    with tqdm(total=total, unit="face", desc="LBP") as progress, contextlib.ExitStack() as stack:
+        compute = map
+        if workers > 1:
+            context = multiprocessing.get_context("spawn")  # forking a process with torch threads can hang
+            compute = stack.enter_context(ProcessPoolExecutor(workers, context)).map
         # A few chunks at a time: a map over all of them would hold every encoded face in memory.
-        while some := list(itertools.islice(iter(lambda: list(itertools.islice(faces, CHUNK)), []), 4 * workers)):
-            for part in pool.map(_histograms, some):
+        while chunks := list(itertools.islice(iter(lambda: list(itertools.islice(faces, CHUNK)), []), 4 * workers)):
+            for part in compute(_histograms, chunks):
                 parts.append(part)
                 progress.update(len(part))
     return np.concatenate(parts)

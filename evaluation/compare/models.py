@@ -77,17 +77,19 @@ def compare(
         if task not in TASKS:
             raise ValueError(f"{task!r} is not a task; there are {' and '.join(TASKS)}")
         if label not in models or task not in trained[label].tasks:
-            able = [name for name in models if task in trained[name].tasks]
-            raise ValueError(f"{label!r} cannot be the reference for {task}; trained for it are {', '.join(able)}")
-    able = {task: {n: e for n, e in models.items() if task in trained[n].tasks} for task in references}
-    draw = {"seed": seed, "resamples": resamples}
+            labels = [name for name in models if task in trained[name].tasks]
+            raise ValueError(f"{label!r} cannot be the reference for {task}; trained for it are {', '.join(labels)}")
+    trained_for = {
+        task: {name: table for name, table in models.items() if task in trained[name].tasks} for task in references
+    }
+    bootstrap = {"seed": seed, "resamples": resamples}
     sections = {}
-    if "verification" in able:
-        facts, table = _verification(able["verification"], pairs, curve_pairs or pairs, far, draw)
+    if "verification" in trained_for:
+        facts, table = _verification(trained_for["verification"], pairs, curve_pairs or pairs, far, bootstrap)
         rows = _with_differences(table, list(models), references["verification"])
         sections["verification"] = VerificationComparison(**facts, **rows)
-    if "expression" in able:
-        facts, table = _expression(able["expression"], draw)
+    if "expression" in trained_for:
+        facts, table = _expression(trained_for["expression"], bootstrap)
         rows = _with_differences(table, list(models), references["expression"])
         sections["expression"] = ExpressionComparison(**facts, **rows)
     return Comparison(
@@ -116,12 +118,12 @@ def _same_images(models: Mapping[str, Embeddings]) -> dict[str, Embeddings]:
     (first, standard), *_ = models.items()
     ordered = {}
     for label, table in models.items():
-        for some, others, name in ((standard, table, first), (table, standard, label)):
-            only = sorted(set(some.keys) - set(others.keys))
-            if only:
+        for left, right, name in ((standard, table, first), (table, standard, label)):
+            unmatched = sorted(set(left.keys) - set(right.keys))
+            if unmatched:
                 raise ValueError(
-                    f"{first} and {label} must have seen the same images: {len(only)} are only in {name}, "
-                    f"such as {only[0]}"
+                    f"{first} and {label} must have seen the same images: {len(unmatched)} are only in {name}, "
+                    f"such as {unmatched[0]}"
                 )
         row_of = {key: row for row, key in enumerate(table.keys)}
         ordered[label] = table.select([row_of[key] for key in standard.keys])
@@ -232,15 +234,16 @@ def _with_differences(table: _Table, labels: list[str], reference: str) -> dict:
             rows.append(Row(label=label, cells={}))
             continue
         cells, draws = table.cells[label], table.draws[label]
-        known = [name for name, cell in cells.items() if cell.value is not None]  # a FAR may need more impostor pairs
-        cells = cells | {name: replace(cells[name], bootstrap=interval(draws[name])) for name in known}
+        # a FAR may need more impostor pairs than there are
+        measured = [name for name, cell in cells.items() if cell.value is not None]
+        cells = cells | {name: replace(cells[name], bootstrap=interval(draws[name])) for name in measured}
         row = Row(label=label, cells=cells)
         if label != reference:
             differences = {
                 name: bootstrap_difference(
                     cells[name].value, standard[name].value, draws[name], table.draws[reference][name]
                 )
-                for name in known
+                for name in measured
             }
             test = mcnemar(table.correct[label], table.correct[reference])
             row = replace(row, difference=differences, mcnemar=test)

@@ -69,12 +69,12 @@ def compare_checkpoints(
     is_main = PartialState().is_main_process
     checkpoints = {label: load_checkpoint(name, device) for label, name in _labelled(models).items()}
     trained = {label: summarise_training(checkpoint.training) for label, checkpoint in checkpoints.items()}
-    machine = None
+    classical = None
     if lbp_svm and is_main:
         train = [load_corpus(*split_corpus(text)) for text in lbp_svm]
         validation = [load_corpus(*split_corpus(text)) for text in lbp_validation]
-        machine = baselines.train_lbp_svm(train, validation, seed=seed)
-        trained[LBP] = machine.record
+        classical = baselines.train_lbp_svm(train, validation, seed=seed)
+        trained[LBP] = classical.record
     if inception:
         trained[INCEPTION] = TrainingSummary(tasks=["verification"])
     if reference and reference not in trained and (is_main or reference != LBP):
@@ -86,8 +86,8 @@ def compare_checkpoints(
         }
         if not is_main:
             continue
-        if machine is not None:
-            tables[LBP] = baselines.embed_lbp_svm(machine, corpus)
+        if classical is not None:
+            tables[LBP] = baselines.embed_lbp_svm(classical, corpus)
         if inception:
             tables[INCEPTION] = baselines.embed_inception_resnet_v1(
                 inception, corpus, device=device, batch_size=batch_size
@@ -107,17 +107,17 @@ def _compare_on(
     labels = {"verification": first.identities, "expression": first.expressions}
     references = {}
     for task, values in labels.items():
-        able = [label for label, summary in trained.items() if task in summary.tasks]
-        if able and any(value is not None for value in values):
-            references[task] = reference if reference in able else able[0]
+        candidates = [label for label, summary in trained.items() if task in summary.tasks]
+        if candidates and any(value is not None for value in values):
+            references[task] = reference if reference in candidates else candidates[0]
     if not references:
         raise ValueError(f"{text}: it has no labels for anything these models were trained for")
     pairs, curve_pairs, curves, drawn = [], [], {}, {}
     if "verification" in references:
         pairs = pairs_of_splits(*split_corpus(text), first.keys) or balanced_pairs(first, seed)
         curve_pairs = draw_pairs(first, seed)
-        able = {label: table for label, table in tables.items() if "verification" in trained[label].tasks}
-        drawn = {label: able[label] for label in first_of_each(list(able))}
+        candidates = {label: table for label, table in tables.items() if "verification" in trained[label].tasks}
+        drawn = {label: candidates[label] for label in first_of_each(list(candidates))}
         curves = {label: score_pairs(curve_pairs, table) for label, table in drawn.items()}
     comparison = compare(tables, trained, references, pairs=pairs, curve_pairs=curve_pairs, far=far, seed=seed)
     return ComparedCorpus(text, comparison, curves, drawn)

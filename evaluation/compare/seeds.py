@@ -32,16 +32,16 @@ class SeedRow:
 
 def seed_of(label: str) -> tuple[str, int] | None:
     """`dynamic-2` -> ("dynamic", 2); None for a name without a seed."""
-    named = re.fullmatch(r"(.+)-(\d+)", label)
-    return (named[1], int(named[2])) if named else None
+    parsed = re.fullmatch(r"(.+)-(\d+)", label)
+    return (parsed[1], int(parsed[2])) if parsed else None
 
 
 def first_of_each(labels: Sequence[str]) -> list[str]:
     """The labels to draw: the first of the networks that differ by their seed alone."""
     first = {}
     for label in labels:
-        named = seed_of(label)
-        first.setdefault(named[0] if named else label, label)
+        parsed = seed_of(label)
+        first.setdefault(parsed[0] if parsed else label, label)
     return list(first.values())
 
 
@@ -65,8 +65,8 @@ def rows_over_seeds(
     """
     groups: dict[str, dict[int, str]] = {}
     for label in values:
-        if named := seed_of(label):
-            groups.setdefault(named[0], {})[named[1]] = label
+        if parsed := seed_of(label):
+            groups.setdefault(parsed[0], {})[parsed[1]] = label
     base = seed_of(reference)
     if base is None or len(groups[base[0]]) < 2:
         return []
@@ -97,14 +97,15 @@ def rows_over_seeds(
     for row in others:
         differences.append({})
         for name in metrics:
-            theirs = by_seed[standard.label][name]
+            reference_values = by_seed[standard.label][name]
             differences[-1][name] = bootstrap_difference(
                 row.cells[name].value,
                 standard.cells[name].value,
                 means[row.label][name],
                 means[standard.label][name],
                 by_seed=[
-                    value - theirs[seed] if seed in theirs else None for seed, value in by_seed[row.label][name].items()
+                    value - reference_values[seed] if seed in reference_values else None
+                    for seed, value in by_seed[row.label][name].items()
                 ],
             )
     corrections = iter(corrected(differences))

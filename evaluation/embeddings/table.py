@@ -22,8 +22,8 @@ class Embeddings:
     keys: (n,) unique names. embeddings: (n, d) float32. expression_probabilities: (n, classes) in the
     order of `classes`, the model's names. identities, expressions: (n,) the corpus's labels, None where it has none.
     sources, splits: (n,) the corpus an image comes from, and its split there. votes: (n,) the annotators' 8
-    probabilities in the order of `face_data.table.EXPRESSIONS`, or None; empty where the corpus has no such column.
-    attributes: the corpus's further columns, such as gender: (n,) each.
+    probabilities in the order of `face_data.table.CORPUS_EXPRESSIONS`, or None; empty where the corpus has no such
+    column. attributes: the corpus's further columns, such as gender: (n,) each.
     """
 
     keys: list[str]

@@ -1,4 +1,4 @@
-"""The protocols run over one corpus: which images each needs, and under which circumstances a result holds.
+"""All protocols over one corpus: which images each of them needs, and the circumstances recorded with its result.
 
 `evaluate_corpus` is what the command calls; each protocol is a module beside this one.
 """
@@ -103,41 +103,43 @@ def evaluate_corpus(
     labels = {name: column(corpus, name) for name in ("key", "identity", "expression", "split")}
     published = read_pairs(data, missing_ok=True) if "verification" in protocols and not splits else []
     skipped = [
-        Skipped(protocol, reason) for protocol in protocols if (reason := _lacking(protocol, labels, bool(published)))
+        Skipped(protocol, reason)
+        for protocol in protocols
+        if (reason := _missing_data(protocol, labels, bool(published)))
     ]
     protocols = [protocol for protocol in protocols if protocol not in {skip.protocol for skip in skipped}]
     splits_of = {protocol: list(splits or _default_splits(protocol, set(labels["split"]))) for protocol in protocols}
     pairs, absent = pairs_of_whole_folds(published, data, labels["key"])
     if "verification" in protocols and not published and not splits_of["verification"]:
         raise ValueError(f"{data}: its pairs.csv is missing; name the --splits whose people make pairs instead")
-    every = _embed(checkpoint, corpus, labels, splits_of, pairs, batch_size, cache) if protocols else None
+    embeddings = _embed(checkpoint, corpus, labels, splits_of, pairs, batch_size, cache) if protocols else None
     if not PartialState().is_main_process:
         return
     yield from skipped
-    if every is None:
+    if embeddings is None:
         return
 
     network_seconds = time.perf_counter() - began
     record = corpus_record(data)
     config = checkpoint.network.config
-    trained = every.trained_splits(checkpoint.trained_on)
+    trained = embeddings.trained_splits(checkpoint.trained_on)
     thresholds = {
         "similarity_threshold": config.similarity_threshold,
         "expression_threshold": config.expression_threshold,
     }
     required = list(required or config.challenge_expressions)
-    columns = list(every.attributes) if slices is None else slices
-    sliced_splits = sorted({split for chosen in splits_of.values() for split in chosen})
+    columns = list(embeddings.attributes) if slices is None else slices
+    sliced_splits = sorted({split for part in splits_of.values() for split in part})
     parts = [(protocol, None, splits_of[protocol]) for protocol in protocols]
     parts += [("slices", by, sliced_splits) for by in columns]
     for protocol, by, part_splits in parts:
         began, curves = time.perf_counter(), {}
-        chosen = every.of_splits(part_splits)
+        selected = embeddings.of_splits(part_splits)
         try:
             if protocol == "verification":
                 verification = evaluate_verification(
-                    every,
-                    chosen,
+                    embeddings,
+                    selected,
                     pairs,
                     absent=absent,
                     far=far,
@@ -148,21 +150,21 @@ def evaluate_corpus(
                 section_type, figures = VerificationSection, vars(verification.result)
                 curves = verification.curves
             elif protocol == "expression":
-                mapping = class_mapping(classes, chosen.classes) if classes else None
-                section_type, figures = ExpressionSection, {"report": expression_report(chosen, seed, mapping)}
+                mapping = class_mapping(classes, selected.classes) if classes else None
+                section_type, figures = ExpressionSection, {"report": expression_report(selected, seed, mapping)}
             elif protocol == "authentication":
-                report = evaluate_decisions(chosen, **thresholds, required=required, seed=seed)
+                report = evaluate_decisions(selected, **thresholds, required=required, seed=seed)
                 section_type = AuthenticationSection
                 figures = {"report": report, "calibration": config.calibration}
             elif protocol == "sessions":
-                report = session_report(chosen, **thresholds, challenges=required, seed=seed)
+                report = session_report(selected, **thresholds, challenges=required, seed=seed)
                 section_type, figures = SessionsSection, {"report": report}
             elif protocol == "degradations":
                 rows = [row for row, split in enumerate(labels["split"]) if split in part_splits]
                 report = evaluate_degradations(checkpoint, corpus.select(rows), seed, batch_size)
                 section_type, figures = DegradationsSection, {"report": report}
             else:
-                report = evaluate_slices(chosen, by, **thresholds, required=required, seed=seed)
+                report = evaluate_slices(selected, by, **thresholds, required=required, seed=seed)
                 section_type, figures = SlicesSection, {"report": report}
         except InsufficientDataError as error:
             yield Skipped(protocol, str(error))
@@ -211,21 +213,21 @@ def _embed(
     cache: Path | None,
 ) -> Embeddings:
     """One pass over the images of the protocols' splits and of the pairs, which may name videos by their folder."""
-    named = {key for pair in pairs for key in (pair.first, pair.second)}
-    wanted = {split for splits in splits_of.values() for split in splits}
+    paired = {key for pair in pairs for key in (pair.first, pair.second)}
+    wanted_splits = {split for splits in splits_of.values() for split in splits}
     rows = [
         row
         for row, (key, split) in enumerate(zip(labels["key"], labels["split"], strict=True))
-        if split in wanted or key in named or key.rpartition("/")[0] in named
+        if split in wanted_splits or key in paired or key.rpartition("/")[0] in paired
     ]
     return embed_checkpoint(checkpoint, corpus.select(rows), batch_size, cache)
 
 
-def _lacking(protocol: str, labels: Mapping[str, list], published_pairs: bool) -> str | None:
-    """What this corpus lacks for the protocol."""
+def _missing_data(protocol: str, labels: Mapping[str, list], published_pairs: bool) -> str | None:
+    """Why this corpus cannot be evaluated by the protocol; None if it can."""
     images = Counter(name for name in labels["identity"] if name is not None)
     if protocol == "verification" and published_pairs:
-        return None  # pairs say who is the same person, also where nobody is named
+        return None  # the pairs say who is the same person, also without identities
     if protocol == "degradations" and len(images) > 1:
         return None
     if protocol != "expression" and (len(images) < 2 or max(images.values()) < 2):

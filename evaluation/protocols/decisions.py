@@ -1,9 +1,10 @@
 """Face authentication as a whole: the protocol of the paper's section 5.2.
 
-A trial is what a user does at the door: an input image, the reference image of the person the user claims to be, and
-the requested expression. It must be accepted exactly where both images show one person (ID-True) *and* the input shows
+A trial is one attempt to log in: an input image, the reference image of the person the user claims to be, and the
+requested expression. It must be accepted exactly where both images show one person (ID-True) *and* the input shows
 that expression (Ex-True). Each trial is ONE decision, made by the shipped rule. Accuracies of the two tasks are
-reported beside it but never multiplied: their errors may fall on the same trials, which no product accounts for.
+reported beside it but never multiplied: their errors may fall on the same trials, which a product ignores. `corpus`
+calls `evaluate_decisions`; `folds` uses its parts.
 """
 
 from collections import Counter, defaultdict
@@ -175,11 +176,12 @@ def trials_report(
     Raises:
         InsufficientDataError: one of the four kinds of trial does not occur.
     """
-    found = {(trial.same, trial.expressed) for trial in trials}
-    if len(found) < 4:
+    kinds_present = {(trial.same, trial.expressed) for trial in trials}
+    if len(kinds_present) < 4:
         raise InsufficientDataError(
             "these splits cannot test authentication: they need people with several images, other people, and "
-            f"inputs labelled {' or '.join(required)} as well as others; of the four kinds of trial {len(found)} occur"
+            f"inputs labelled {' or '.join(required)} as well as others; "
+            f"of the four kinds of trial {len(kinds_present)} occur"
         )
     same = np.array([trial.same for trial in trials])
     expressed = np.array([trial.expressed for trial in trials])

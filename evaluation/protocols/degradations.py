@@ -1,10 +1,10 @@
-"""How many strangers pass where both photographs are degraded alike, with and without the quality gate.
+"""How many strangers are accepted when both photographs are degraded in the same way, with and without quality gate.
 
-Each of at most MOST_FACES photographs is compared with every other, all as they are and all degraded. Turned heads
-cannot be made of photographs that look ahead: they are the most turned ones of the corpus. The gate is the
-config's `quality`, calibrated on other people; a pair with a face that it refuses is not accepted. Faces are degraded
-in their crops, where the detector had found them: its probability stays that of the bare photograph, so on a camera's
-picture the gate refuses more than it does here.
+At most MOST_FACES photographs are compared with one another: first unchanged ("bare"), then with each degradation.
+Turned heads cannot be made of photographs that look ahead: they are the most turned ones of the corpus. The gate is the
+config's `quality`, calibrated on other people; a pair with a face that it refuses is not accepted. The face crops are
+degraded after the detection, so the detection probability stays that of the unchanged photograph. On a camera's picture
+the gate therefore refuses more than it does here. `corpus` calls `evaluate_degradations`.
 """
 
 import io
@@ -57,7 +57,7 @@ def _mask(face: Image.Image, landmarks: np.ndarray) -> Image.Image:
 
 
 def _scarf(face: Image.Image, landmarks: np.ndarray) -> Image.Image:
-    """Checked: a cover with a texture of its own."""
+    """A checked scarf: a cover that has a texture."""
     rows, columns = np.mgrid[: face.height, : face.width] * 16 // face.width
     checks = np.where(((rows + columns) % 2)[..., None], (150, 40, 50), (220, 200, 180)).astype(np.uint8)
     shape = Image.new("L", face.size)
@@ -142,8 +142,8 @@ class DegradedRates:
 
 @result
 class DegradationsReport:
-    """degradations: name -> its rates, "bare" among them. above_twice: those under which, with the gate, strangers are
-    accepted more than twice as often as bare."""
+    """degradations: name -> its rates, with "bare" for unchanged photographs. above_twice: the degradations under which
+    strangers are accepted more than twice as often as bare, both with the gate."""
 
     similarity_threshold: float
     photographs: Count
@@ -169,13 +169,13 @@ def evaluate_degradations(checkpoint: Checkpoint, corpus: Dataset, seed: int, ba
     turned = _most_turned(corpus)
     if len({row["identity"] for row, _ in turned}) > 1:
         rates |= _rates_under({"head turned": DEGRADATIONS["bare"]}, checkpoint, turned, seed, batch_size)
-    most = 2 * rates["bare"].false_accepts_gated.value
+    limit = 2 * rates["bare"].false_accepts_gated.value
     return DegradationsReport(
         similarity_threshold=config.similarity_threshold,
         photographs=len(rows),
         people=len(people),
         degradations=rates,
-        above_twice=[name for name, degradation in rates.items() if degradation.false_accepts_gated.value > most],
+        above_twice=[name for name, degradation in rates.items() if degradation.false_accepts_gated.value > limit],
     )
 
 
@@ -204,14 +204,14 @@ def _rates_under(
     config, people = checkpoint.network.config, np.array([row["identity"] for row, _ in rows])
     first, second = np.triu_indices(len(people), 1)
     same = people[first] == people[second]
-    probabilities, hits = [row["detection_probability"] for row, _ in rows], {}
+    probabilities, masks_of = [row["detection_probability"] for row, _ in rows], {}
     for name, degrade in degradations.items():
         faces = [degrade(face.copy(), landmarks) for _, (face, landmarks) in rows]
         embeddings, measures = measures_of(checkpoint, faces, probabilities, batch)
         usable = np.array([unusable_reason(evidence, config.quality) is None for evidence in measures])
-        over = (embeddings[first] * embeddings[second]).sum(axis=1) >= config.similarity_threshold
-        hits[name] = (usable, over, over & usable[first] & usable[second])
-    accepted = np.stack([mask for _, *masks in hits.values() for mask in masks])
+        above = (embeddings[first] * embeddings[second]).sum(axis=1) >= config.similarity_threshold
+        masks_of[name] = (usable, above, above & usable[first] & usable[second])
+    accepted = np.stack([mask for _, *masks in masks_of.values() for mask in masks])
     false, genuine = (_rates(accepted, among, people[first], people[second], seed) for among in (~same, same))
     return {
         name: DegradedRates(
@@ -221,7 +221,7 @@ def _rates_under(
             genuine_accepts=genuine[2 * place],
             genuine_accepts_gated=genuine[2 * place + 1],
         )
-        for place, (name, (usable, *_)) in enumerate(hits.items())
+        for place, (name, (usable, *_)) in enumerate(masks_of.items())
     }
 
 
@@ -241,7 +241,7 @@ def _rates(accepted: np.ndarray, among: np.ndarray, first: np.ndarray, second: n
     counted = [rate(int(row.sum()), len(row)) for row in hits]
     if not among.any():
         return counted
-    numbers = hits.astype(np.float32)  # of booleans NumPy multiplies matrices without BLAS
+    numbers = hits.astype(np.float32)  # NumPy multiplies boolean matrices without BLAS
     draws = [
         numbers @ weights.astype(np.float32) / weights.sum()
         for weights in identity_weights(*names, seed=seed)

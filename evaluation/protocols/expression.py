@@ -1,4 +1,7 @@
-"""Facial expression recognition: the paper's accuracy and confusion matrix (section 5.1b), with counts."""
+"""Facial expression recognition: the paper's accuracy and confusion matrix (section 5.1b), with counts.
+
+`corpus` calls `expression_report`; `statistics.classification` and `statistics.probabilities` compute the parts.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,12 +19,12 @@ from evaluation.statistics.probabilities import (
     vote_agreement,
 )
 from evaluation.statistics.rates import Count, InsufficientDataError, result
-from face_data.table import EXPRESSIONS
+from face_data.table import CORPUS_EXPRESSIONS
 
 CLASS_SETS = {  # what published results are reported on
-    "6": tuple(name for name in EXPRESSIONS if name not in ("neutral", "contempt")),  # Oulu-CASIA, Table 4b
-    "7": tuple(name for name in EXPRESSIONS if name != "contempt"),
-    "8": EXPRESSIONS,  # CK+, Figure 5; FERPlus
+    "6": tuple(name for name in CORPUS_EXPRESSIONS if name not in ("neutral", "contempt")),  # Oulu-CASIA, Table 4b
+    "7": tuple(name for name in CORPUS_EXPRESSIONS if name != "contempt"),
+    "8": CORPUS_EXPRESSIONS,  # CK+, Figure 5; FERPlus
 }
 
 
@@ -45,7 +48,9 @@ class ExpressionReport(Classification):
 
 def paper_order(classes: Sequence[str]) -> list[str]:
     """Expressions in the order of the paper's tables; names that the paper does not have come last."""
-    return [name for name in EXPRESSIONS if name in classes] + [name for name in classes if name not in EXPRESSIONS]
+    return [name for name in CORPUS_EXPRESSIONS if name in classes] + [
+        name for name in classes if name not in CORPUS_EXPRESSIONS
+    ]
 
 
 def class_mapping(classes: Sequence[str], model_classes: Sequence[str]) -> dict[str, str]:
@@ -63,9 +68,9 @@ def class_mapping(classes: Sequence[str], model_classes: Sequence[str]) -> dict[
     mapping = {name: name for name in names} | dict(text.split("=", 1) for text in classes if "=" in text)
     for name, target in mapping.items():
         for checked in (name, target):
-            if checked not in EXPRESSIONS and checked not in model_classes:
+            if checked not in CORPUS_EXPRESSIONS and checked not in model_classes:
                 raise ValueError(
-                    f"--classes: no expression {checked!r}; give 6, 7, 8 or names: {', '.join(EXPRESSIONS)}"
+                    f"--classes: no expression {checked!r}; give 6, 7, 8 or names: {', '.join(CORPUS_EXPRESSIONS)}"
                 )
         if target not in names:
             raise ValueError(f"--classes: {name}={target}, but {target} is not one of the classes {', '.join(names)}")
@@ -92,14 +97,14 @@ def expression_report(embeddings: Embeddings, seed: int, mapping: dict[str, str]
         raise InsufficientDataError(f"no labelled image to evaluate: no image is labelled {', '.join(mapping)}")
     labels = np.array([classes.index(mapping[embeddings.expressions[row]]) for row in rows])
     predictions = probabilities[rows].argmax(-1)
-    base = classification(labels, predictions, classes)
+    counted = classification(labels, predictions, classes)
     people = [embeddings.identities[row] for row in rows]
     if None not in people:
-        base = _over_people(base, labels, labels == predictions, people, seed)
+        counted = _over_people(counted, labels, labels == predictions, people, seed)
     other_labels = Counter(name for name in embeddings.expressions if name is not None and name not in mapping)
     predictable = {mapping[name] for name in embeddings.classes if name in mapping}
     return ExpressionReport(
-        **{name: getattr(base, name) for name in Classification.__dataclass_fields__},
+        **{name: getattr(counted, name) for name in Classification.__dataclass_fields__},
         unlabelled=sum(name is None for name in embeddings.expressions),
         unknown_to_model=dict(other_labels),
         mapping=mapping,
@@ -109,13 +114,13 @@ def expression_report(embeddings: Embeddings, seed: int, mapping: dict[str, str]
     )
 
 
-def _over_people(base: Classification, labels, correct, people: list[str], seed: int) -> Classification:
+def _over_people(counted: Classification, labels, correct, people: list[str], seed: int) -> Classification:
     accuracy = rate_over_people(correct, labels >= 0, people, people, seed=seed)
     recall = {
         name: rate_over_people(correct, labels == index, people, people, seed=seed)
-        for index, name in enumerate(base.classes)
+        for index, name in enumerate(counted.classes)
     }
-    return replace(base, accuracy=accuracy, recall=recall)
+    return replace(counted, accuracy=accuracy, recall=recall)
 
 
 def _votes(
@@ -125,7 +130,7 @@ def _votes(
     if not rows:
         return None
     votes = np.zeros((len(rows), len(classes)))
-    for column, name in enumerate(EXPRESSIONS):
+    for column, name in enumerate(CORPUS_EXPRESSIONS):
         if name in mapping:
             votes[:, classes.index(mapping[name])] += [embeddings.votes[row][column] for row in rows]
     return vote_agreement(probabilities[rows], votes)

@@ -4,7 +4,7 @@
     python -m evaluation folds --model runs/paper_dynamic --data corpora/ckplus
 
 Thresholds are chosen for each network on its validation fold and used on its test fold. Images of different folds are
-never compared, because their embeddings come from different networks.
+never compared, because their embeddings come from different networks. `command` calls `load_folds`, `evaluate_folds`.
 """
 
 import hashlib
@@ -208,16 +208,18 @@ def verification_of_folds(
     for fold in folds:
         validation, test = (_scored(part, pairs, seed) for part in (fold.validation, fold.test))
         threshold = best_threshold(validation.scores, validation.same)
-        right = (test.scores >= threshold) == test.same
-        rows.append(FoldRow(fold=fold.number, accuracy=rate(int(right.sum()), len(right)), threshold=threshold))
+        correct_here = (test.scores >= threshold) == test.same
+        rows.append(
+            FoldRow(fold=fold.number, accuracy=rate(int(correct_here.sum()), len(correct_here)), threshold=threshold)
+        )
         parts.append(test)
-        correct.append(right)
-    whole, right = concatenate_pairs(parts), np.concatenate(correct)
+        correct.append(correct_here)
+    whole, all_correct = concatenate_pairs(parts), np.concatenate(correct)
     if scored is not None:
         scored.append(whole)
     return VerificationFolds(
         **_mean(rows),
-        accuracy=rate_over_people(right, np.ones_like(right), whole.first, whole.second, seed=seed),
+        accuracy=rate_over_people(all_correct, np.ones_like(all_correct), whole.first, whole.second, seed=seed),
         folds=rows,
         curve=curve(whole, (far,), seed),
     )

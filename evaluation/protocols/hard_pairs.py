@@ -38,7 +38,7 @@ def hard_pairs(embeddings: Embeddings, kind: str, seed: int) -> ScoredPairs:
 
     Args:
         kind: "look-alike": the other is among the 5 people whose mean embedding is nearest for this very network. It
-            is the worst case of this network; another one has other look-alikes. Or a name of `embeddings.attributes`,
+            is the worst case of this network; others have other look-alikes. Or a name of `embeddings.attributes`,
             such as "gender": the other has the same value, by the majority of the images of each.
 
     Raises:
@@ -49,8 +49,8 @@ def hard_pairs(embeddings: Embeddings, kind: str, seed: int) -> ScoredPairs:
     elif kind in embeddings.attributes:
         similar = _groups(_attribute_of(embeddings, kind))
     else:
-        known = ", ".join([LOOK_ALIKE, *embeddings.attributes])
-        raise ValueError(f"{kind!r} is not a kind of hard pairs; this corpus has {known}")
+        kinds = ", ".join([LOOK_ALIKE, *embeddings.attributes])
+        raise ValueError(f"{kind!r} is not a kind of hard pairs; this corpus has {kinds}")
     if not similar:
         raise ValueError(f"no two people share {kind}: there is no hard pair to evaluate")
     genuine = generate_pairs(
@@ -101,11 +101,11 @@ def _look_alikes(embeddings: Embeddings) -> dict[str, list[str]]:
     if len(people) < 2:
         return {}
     means = np.stack([mean_embedding(embeddings.embeddings[rows[person]]) for person in people])  # (p, d)
-    nearest, most = {}, min(NEAREST, len(people) - 1)
+    nearest, count = {}, min(NEAREST, len(people) - 1)
     for start in range(0, len(people), BLOCK):
         similarity = means[start : start + BLOCK] @ means.T  # (b, p)
         diagonal = np.arange(len(similarity))
         similarity[diagonal, start + diagonal] = -np.inf
-        for row, found in enumerate(np.argpartition(-similarity, most - 1, axis=1)[:, :most]):
-            nearest[people[start + row]] = [people[index] for index in np.sort(found)]
+        for row, neighbours in enumerate(np.argpartition(-similarity, count - 1, axis=1)[:, :count]):
+            nearest[people[start + row]] = [people[index] for index in np.sort(neighbours)]
     return nearest

@@ -1,4 +1,7 @@
-"""Pairs of images or videos with the network's similarity: the publisher's pairs, and generated ones."""
+"""Pairs of images or videos with the network's similarity: the publisher's pairs, and generated ones.
+
+Every protocol that verifies identities and the calibration start here; `operating_points` evaluates the pairs.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

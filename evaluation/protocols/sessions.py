@@ -1,20 +1,18 @@
 """Whole challenge sessions, simulated: who gets in, and who does not (ISO/IEC 30107-3).
 
-Labelled photographs of people stand for what a camera would see, and are shown to the session and the rule that ship:
-neutral for a time drawn at random, then the one expression that is asked for. A person holds each photograph for a
-second and then goes over to the next one of the same expression, as somebody does who is asked to smile until it is
-seen; what the network says changes over CHANGE_FRAMES frames, as in a film.
-Frames of a second are thus the same picture, which live ones nearly are, and a session's photographs were taken on
-different days, which live ones were not: rejections of genuine users are more frequent here than before a camera. For
-the same reason photographs cannot say whether one frame follows from another, or whether the whole face moved: these
-checks, and that for repeated frames, let every frame pass here. What they stop, and turns of the head, is measured by
-`evaluation.attacks`, before a camera.
+Labelled photographs take the place of camera frames. They are shown to the shipped session and decision rule: neutral
+for a random time, then one requested expression. A simulated person shows each photograph for a second, then another
+one with the same expression. Between two photographs the network's outputs are interpolated over CHANGE_FRAMES frames.
+The photographs of a session were taken on different days, unlike the frames of a camera, so genuine users are rejected
+more often here than in front of a camera. Photographs also cannot show whether a frame follows from the one before, or
+whether the whole face moved. These checks, and the check for repeated frames, therefore pass every frame here;
+`evaluation.attacks` measures them, and turns of the head, on simulated cameras.
 
-The challenge is what detects attacks here, so BPCER (genuine sessions rejected) and APCER (attacks of one species
-accepted) are of the challenge alone: as if every face were taken for the right person's. Of the whole decision are the
-false reject rate, the false accept rate of impostors without any instrument, and IAPAR, the share of attacks of one
-species that are accepted. A network that rejects many genuine faces keeps attacks with them out: its IAPAR is low for a
-reason that is no merit.
+Attacks are detected by the challenge, so BPCER (genuine sessions rejected) and APCER (attacks of one species accepted)
+are those of the challenge alone: every face is taken for the right person's. The false reject rate, the false accept
+rate of impostors without an attack instrument, and IAPAR (attacks of one species accepted) are those of the whole
+decision. A network that rejects many genuine faces also rejects attacks that use them: a low IAPAR is then no merit.
+`corpus` calls `session_report`.
 """
 
 from collections import Counter, defaultdict
@@ -125,16 +123,16 @@ def session_report(
     for name in ("neutral", *challenges):
         if name not in embeddings.classes:
             raise ValueError(f"sessions need {name!r}: the model knows {', '.join(embeddings.classes)}")
-    stage = _Stage(embeddings, similarity_threshold, expression_threshold, challenges, seed)
-    played = [session for challenge in challenges for session in stage.play_all(challenge, challenges)]
+    simulator = _Simulator(embeddings, similarity_threshold, expression_threshold, challenges, seed)
+    played = [session for challenge in challenges for session in simulator.play_all(challenge, challenges)]
     if not played:
         raise InsufficientDataError(
             "these splits cannot simulate sessions: nobody has a photograph labelled neutral, one labelled "
             f"{' or '.join(challenges)}, and a third one for reference"
         )
-    # the same sessions, by the same random numbers, in which everybody is taken for the right person
-    anybody = _Stage(embeddings, -1.0, expression_threshold, challenges, seed)
-    challenge_alone = [session for challenge in challenges for session in anybody.play_all(challenge, challenges)]
+    # the same sessions, with the same random numbers, in which every face is taken for the right person's
+    any_identity = _Simulator(embeddings, -1.0, expression_threshold, challenges, seed)
+    challenge_alone = [session for challenge in challenges for session in any_identity.play_all(challenge, challenges)]
     kinds = {}
     for kind, about in KINDS.items():
         sessions = [session for session in played if session.kind == kind]
@@ -166,8 +164,8 @@ def session_report(
         replay_guess=_guess(apcer, len(challenges)),
         rejected_at={step: dict(reasons.most_common()) for step, reasons in rejected_at.items()},
         people=len({session.claimed for session in genuine}),
-        photographs=len(stage.used),
-        one_photograph=stage.alone,
+        photographs=len(simulator.used),
+        one_photograph=simulator.single_photograph,
     )
 
 
@@ -187,10 +185,10 @@ def _guess(apcer: dict[str, Rate], challenges: int) -> ReplayGuess:
     return ReplayGuess(probability=chance, apcer=passed)
 
 
-class _Stage:
-    """The photographs, the rule with its thresholds, and the random numbers that choose who plays what.
+class _Simulator:
+    """Simulates sessions with the photographs of a corpus, at given thresholds, with random numbers of its own.
 
-    used: rows shown in any session. alone: genuine sessions with a single photograph for some step.
+    used: rows shown in any session. single_photograph: genuine sessions with a single photograph for some step.
     """
 
     def __init__(
@@ -204,7 +202,7 @@ class _Stage:
         self.challenges = challenges
         self.embeddings, self.rng, self.pauses = embeddings, np.random.default_rng(seed), Random(seed)
         self.thresholds = {"threshold": similarity_threshold, "expression_threshold": expression_threshold}
-        self.named = [
+        self.probabilities = [
             dict(zip(embeddings.classes, row, strict=True)) for row in embeddings.expression_probabilities.tolist()
         ]
         self.photographs, self.showing = defaultdict(list), defaultdict(lambda: defaultdict(list))
@@ -213,7 +211,7 @@ class _Stage:
             if person is not None:
                 self.photographs[person].append(row)
                 self.showing[person][label].append(row)
-        self.used, self.alone, self.bands = set(), 0, {}
+        self.used, self.single_photograph, self.bands = set(), 0, {}
 
     def play_all(self, challenge: str, challenges: Sequence[str]) -> list[Played]:
         people = [
@@ -231,7 +229,7 @@ class _Stage:
                 reference = self._reference(person, neutral, required)
                 neutral = [row for row in neutral if row != reference]
                 required = [row for row in required if row != reference]
-                self.alone += min(len(neutral), len(required)) == 1
+                self.single_photograph += min(len(neutral), len(required)) == 1
                 video = {"replay_reversed": (required[0], neutral[0]), "replay_matching": (neutral[0], required[0])}
                 if others:
                     video["replay_other"] = (neutral[0], self._shuffled(shown[str(self.rng.choice(others))])[0])
@@ -239,19 +237,23 @@ class _Stage:
                     in_turn = [required if name == challenge else shown[name] for name in challenges]
                     video["replay_all"] = (neutral[0], *(rows[0] for rows in in_turn))
                 scripts = {
-                    "genuine": _obliging({"neutral": neutral, challenge: required}),
+                    "genuine": _cooperative({"neutral": neutral, challenge: required}),
                     "still_neutral": lambda step, frame, row=neutral[0]: row,
                     "still_asked": lambda step, frame, row=required[0]: row,
                 } | {kind: _video(rows, looped=kind == "replay_all") for kind, rows in video.items()}
                 played += [self._play(kind, person, person, challenge, reference, s) for kind, s in scripts.items()]
                 if strangers:
                     stranger = str(self.rng.choice(strangers))
-                    theirs = {name: self._shuffled(self.showing[stranger][name]) for name in ("neutral", challenge)}
-                    played.append(self._play("impostor", person, stranger, challenge, reference, _obliging(theirs)))
+                    photographs = {
+                        name: self._shuffled(self.showing[stranger][name]) for name in ("neutral", challenge)
+                    }
+                    played.append(
+                        self._play("impostor", person, stranger, challenge, reference, _cooperative(photographs))
+                    )
         return played
 
     def _band(self, row: int) -> np.ndarray:
-        """An upper face that no other photograph shows: two photographs always differ there."""
+        """A random upper face for each photograph, so that two photographs always differ there."""
         if row not in self.bands:
             self.bands[row] = np.random.default_rng(row).uniform(0, 255, (HEIGHT, WIDTH))
         return self.bands[row]
@@ -268,25 +270,25 @@ class _Stage:
         self, kind: str, claimed: str, shown: str, challenge: str, reference: int, script: Callable[[str, int], int]
     ) -> Played:
         session = ChallengeSession(with_pauses([challenge], self.pauses), alternatives=self.challenges)
-        frame, row, before, since = 0, None, None, 0
-        vectors, somebody = self.embeddings.embeddings, np.ones(1)
+        frame, row, previous_row, since = 0, None, None, 0
+        vectors, embedding = self.embeddings.embeddings, np.ones(1)
         while session.decision is None:
             step, required = session.step, session.required_expression
-            if (shown_now := script(required, frame)) != row:
-                row, before, since = shown_now, shown_now if row is None else row, frame
+            if (requested_row := script(required, frame)) != row:
+                row, previous_row, since = requested_row, requested_row if row is None else row, frame
             self.used.add(row)
             share = min((frame - since + 1) / CHANGE_FRAMES, 1.0)
-            similarities = vectors[[before, row]] @ vectors[reference]
+            similarities = vectors[[previous_row, row]] @ vectors[reference]
             decision = decide(
                 similarity=float(np.clip((1 - share) * similarities[0] + share * similarities[1], -1, 1)),
-                expression_probabilities=interpolate(self.named[before], self.named[row], share),
+                expression_probabilities=interpolate(self.probabilities[previous_row], self.probabilities[row], share),
                 required_expression=required,
                 baseline=session.baseline,
                 **self.thresholds,
             )
-            band = (1 - share) * self._band(before) + share * self._band(row)
-            seen = Frame(decision, somebody, f"{frame}".encode(), upper_face=band)
-            session.observe(seen, frame / FRAMES_PER_SECOND)
+            band = (1 - share) * self._band(previous_row) + share * self._band(row)
+            observed = Frame(decision, embedding, f"{frame}".encode(), upper_face=band)
+            session.observe(observed, frame / FRAMES_PER_SECOND)
             frame += 1
         return Played(kind, claimed, shown, challenge, session.decision, "neutral" if step == "start" else step)
 
@@ -300,13 +302,13 @@ def interpolate(start: dict[str, float], end: dict[str, float], share: float) ->
     return {name: float(np.exp(value - total)) for name, value in logits.items()}
 
 
-def _obliging(rows: dict[str, list[int]]) -> Callable[[str, int], int]:
-    """Shows the required expression, each photograph for a second; after the last the first again."""
+def _cooperative(rows: dict[str, list[int]]) -> Callable[[str, int], int]:
+    """Shows the required expression, each photograph for a second, and starts again after the last one."""
     return lambda required, frame: rows[required][frame // FRAMES_PER_SECOND % len(rows[required])]
 
 
 def _video(rows: tuple[int, ...], looped: bool) -> Callable[[str, int], int]:
-    """Plays on whatever is required; at its end it begins again, or stays at its last picture."""
+    """Plays on, whatever expression is required; then it starts again, or stays at its last photograph."""
     length = VIDEO_STEP_SECONDS * FRAMES_PER_SECOND
 
     def shown(required: str, frame: int) -> int:

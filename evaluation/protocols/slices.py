@@ -1,8 +1,8 @@
 """The same figures for parts of a corpus: by gender, by age, by any of its columns.
 
 A network that is good on average may be bad for some people. A slice holds the images with one value in the column;
-impostor pairs and references are of the same slice, which is the harder and the fairer question: is a woman taken for
-another woman?
+impostor pairs and references are taken from the same slice, which is harder and fairer: is a woman taken for another
+woman? `corpus` calls `evaluate_slices`.
 """
 
 from collections.abc import Sequence

@@ -88,8 +88,8 @@ class Verification:
 
 
 def evaluate_verification(
-    every: Embeddings,
-    chosen: Embeddings,
+    embeddings: Embeddings,
+    selected: Embeddings,
     pairs: Sequence[Pair],
     *,
     absent: Mapping[int, int],
@@ -101,7 +101,7 @@ def evaluate_verification(
     """Verification on the publisher's pairs and on generated ones, each where there are any.
 
     Args:
-        every: all images that `pairs` names. chosen: those whose people make generated pairs.
+        embeddings: all images that `pairs` names. selected: those whose people make generated pairs.
         absent: fold of the publisher's that is not in `pairs` -> how many of its photographs the corpus lacks.
         far: false accept rate to report TAR and thresholds at.
         trained: the corpus's splits that the network was trained on; None where that is not recorded.
@@ -113,18 +113,18 @@ def evaluate_verification(
     if absent:
         parts["ten_folds_reason"] = absent_text(absent, pairs)
     if pairs:
-        scored = score_pairs(pairs, every)
+        scored = score_pairs(pairs, embeddings)
         if not absent:
             parts["ten_folds"] = ten_folds(scored, trained, seed)
         if not absent or {CHOOSE_FOLD, REPORT_FOLD} <= set(scored.folds.tolist()):
             parts["single_fold"] = single_fold(scored, far, shipped_threshold, seed)
             curves[f"fold {REPORT_FOLD}, pairs.csv"] = scored.where(scored.folds == REPORT_FOLD)
-    if len({person for person in chosen.identities if person is not None}) > 1:
-        scored = generated_pairs(chosen, seed)
+    if len({person for person in selected.identities if person is not None}) > 1:
+        scored = generated_pairs(selected, seed)
         parts["generated"] = generated_curve(scored, far, shipped_threshold, seed)
         parts["hard"] = {
-            kind: generated_curve(hard_pairs(chosen, kind, seed), far, shipped_threshold, seed)
-            for kind in hard_kinds(chosen)
+            kind: generated_curve(hard_pairs(selected, kind, seed), far, shipped_threshold, seed)
+            for kind in hard_kinds(selected)
         }
         curves["generated pairs"] = scored
     if not curves:
@@ -227,20 +227,20 @@ def single_fold(scored: ScoredPairs, far: float, shipped_threshold: float | None
     Raises:
         ValueError: the pairs have no fold 9 or 10.
     """
-    chosen_on, judged = (scored.where(scored.folds == fold) for fold in (CHOOSE_FOLD, REPORT_FOLD))
-    if not len(chosen_on) or not len(judged):
+    choice_pairs, report_pairs = (scored.where(scored.folds == fold) for fold in (CHOOSE_FOLD, REPORT_FOLD))
+    if not len(choice_pairs) or not len(report_pairs):
         raise ValueError(f"the pairs have no fold {CHOOSE_FOLD} or {REPORT_FOLD}; they have {np.unique(scored.folds)}")
-    best = best_threshold(chosen_on.scores, chosen_on.same)
-    points = {"best_accuracy_threshold": at_threshold(judged, best, seed)}
+    best = best_threshold(choice_pairs.scores, choice_pairs.same)
+    points = {"best_accuracy_threshold": at_threshold(report_pairs, best, seed)}
     try:
-        chosen = threshold_at_far(chosen_on.scores, chosen_on.same, far)
+        chosen = threshold_at_far(choice_pairs.scores, choice_pairs.same, far)
     except ValueError as error:
         points["far_threshold_reason"] = f"fold {CHOOSE_FOLD}: {error}"
     else:
-        points["far_threshold"] = at_threshold(judged, chosen, seed)
+        points["far_threshold"] = at_threshold(report_pairs, chosen, seed)
     if shipped_threshold is not None:
-        points["shipped_threshold"] = at_threshold(judged, shipped_threshold, seed)
-    return SingleFold(**_fields(curve(judged, (far,), seed)) | points)
+        points["shipped_threshold"] = at_threshold(report_pairs, shipped_threshold, seed)
+    return SingleFold(**_fields(curve(report_pairs, (far,), seed)) | points)
 
 
 def generated_curve(scored: ScoredPairs, far: float, shipped_threshold: float | None, seed: int) -> Curve:

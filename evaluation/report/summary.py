@@ -20,14 +20,14 @@ def summary(results: Results) -> str:
 
 
 def headline(results: Results) -> str:
-    """A Markdown table of three rates: who, which expression, and both together.
+    """A Markdown table of three rates: verification, expression, and the fused decision.
 
     The accuracy of the expressions is that of the corpus with the most labelled photographs.
     """
-    who = [row for row in _verification(results) if row[0].startswith("accuracy")]
-    most = max(results.sections("expression").items(), key=lambda item: item[1].report.accuracy.total, default=None)
-    which = [(f"accuracy of expressions, {most[0]}", rate_text(most[1].report.accuracy))] if most else []
-    return _table([*who[:1], *which, *_fused(results)[:1]])
+    verification = [row for row in _verification(results) if row[0].startswith("accuracy")]
+    largest = max(results.sections("expression").items(), key=lambda item: item[1].report.accuracy.total, default=None)
+    expression = [(f"accuracy of expressions, {largest[0]}", rate_text(largest[1].report.accuracy))] if largest else []
+    return _table([*verification[:1], *expression, *_fused(results)[:1]])
 
 
 def results_page(results: Results, folder: Path) -> str:
@@ -87,7 +87,7 @@ def write_results_page(results: Results, folder: Path) -> None:
 
 
 def write_headline(results: Results, page: Path) -> None:
-    """Replace what stands between START and END in a Markdown page.
+    """Replace the text between START and END in a Markdown page.
 
     Raises:
         ValueError: the page has no such place.

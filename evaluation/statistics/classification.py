@@ -1,4 +1,7 @@
-"""Accuracy, balanced accuracy, macro-F1 and the confusion matrix of a classifier, with counts."""
+"""Accuracy, balanced accuracy, macro-F1 and the confusion matrix of a classifier, with counts.
+
+`protocols.expression` uses `classification`, `compare.models` the weighted form for its bootstrap.
+"""
 
 from collections.abc import Callable, Sequence
 

@@ -1,4 +1,7 @@
-"""Whether probabilities are calibrated, and how far they are from the annotators' votes."""
+"""Whether expression probabilities are calibrated, and how far they are from the annotators' votes.
+
+`protocols.expression` reports both.
+"""
 
 from collections.abc import Sequence
 

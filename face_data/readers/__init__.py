@@ -1,6 +1,7 @@
-"""One small function per published corpus: from the publisher's folder or archive to a stream of photographs.
+"""Readers of published corpora: each turns the publisher's folder or archive into a stream of `Photograph`s.
 
-To add a corpus, write a function that yields `Photograph`s, always in the same order, and name it in READERS.
+`face_data.command` calls them by their names in READERS and gives the stream to `face_data.prepare`. To add a corpus,
+write a function that yields `Photograph`s, always in the same order, and name it in READERS. Read `source` next.
 """
 
 from face_data.readers.expressions import read_fer2013, read_ferplus, read_london

@@ -1,4 +1,4 @@
-"""Pictures in a folder, or in the tar archive that its publisher packed it in."""
+"""The pictures of a corpus, in a folder or in the publisher's tar archive. The readers of LFW and FERPlus use it."""
 
 import tarfile
 import zlib

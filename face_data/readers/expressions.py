@@ -1,4 +1,4 @@
-"""Photographs labelled with an expression: FERPlus, FER2013, the London set."""
+"""Readers of photographs labelled with an expression: FERPlus, FER2013, the London set. `READERS` names them."""
 
 import csv
 import io
@@ -8,10 +8,11 @@ from pathlib import Path
 from PIL import Image
 
 from face_data.readers.archives import opened_tar, pictures_of
-from face_data.readers.source import CUT_BORDER, Photograph, known, opened_text, pictures_in, read_lines
-from face_data.table import EXPRESSIONS, CorpusError
+from face_data.readers.source import CUT_BORDER, Photograph, cell_value, opened_text, pictures_in, read_lines
+from face_data.table import CORPUS_EXPRESSIONS, CorpusError
 
-# FER's pictures have 48 pixels, cut inside the chin: MTCNN finds 79 % as they are at threefold size, 89 % so
+# FER's pictures have 48 pixels and end inside the chin. MTCNN finds a face in 79 % of them when they are enlarged three
+# times, in 89 % when they are enlarged four times and get a border.
 FER_ENLARGE = 4
 
 FER2013_EMOTIONS = ("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral")  # the publisher's codes 0 to 6
@@ -22,8 +23,8 @@ def read_ferplus(source: Path) -> Iterator[Photograph]:
     """FERPlus (Barsoum et al. 2016) as Microsoft's tool writes it: `FER2013Train` and `FER2013Valid`, folders or tars.
 
     Ten annotators voted among eight expressions, "unknown" and "not a face". By the publisher's rules a single vote is
-    an outlier and is dropped; `expression` is the class with more than half of what remains, otherwise null;
-    `votes` shares the expressions' votes. Pictures that most annotators could not name have neither, and are not read.
+    an outlier and is dropped; `expression` is the class with more than half of the remaining votes, otherwise null;
+    `votes` is each expression's share of them. Pictures that most annotators could not label are not read.
     """
     for split, name in (("train", "FER2013Train"), ("valid", "FER2013Valid")):
         folder = source / name
@@ -36,15 +37,15 @@ def read_ferplus(source: Path) -> Iterator[Photograph]:
             votes = [count if count > 1 else 0 for count in rows[path.name]]
             # FERPlus orders the classes its own way
             neutral, happy, surprise, sad, anger, disgust, fear, contempt, unknown, not_a_face = votes
-            named = (neutral, anger, disgust, fear, happy, sad, surprise, contempt)
-            if sum(named) == 0 or max(unknown, not_a_face) >= max(named):
+            counts = (neutral, anger, disgust, fear, happy, sad, surprise, contempt)
+            if sum(counts) == 0 or max(unknown, not_a_face) >= max(counts):
                 continue
-            top = max(named)
+            highest = max(counts)
             yield Photograph(
                 f"{name}/{path.name}",
                 image,
-                expression=EXPRESSIONS[named.index(top)] if top > sum(votes) / 2 else None,
-                votes=tuple(count / sum(named) for count in named),
+                expression=CORPUS_EXPRESSIONS[counts.index(highest)] if highest > sum(votes) / 2 else None,
+                votes=tuple(count / sum(counts) for count in counts),
                 split=split,
                 enlarge=FER_ENLARGE,
                 border=CUT_BORDER,
@@ -70,8 +71,8 @@ def read_fer2013(source: Path) -> Iterator[Photograph]:
                 split = FER2013_SPLITS[(row["Usage"] or "").strip()]
                 image = _grey_png(row["pixels"] or "")
             except (ValueError, LookupError) as error:
-                about = f"no {error}" if isinstance(error, KeyError) else str(error)
-                refused = f"a damaged row: line {rows.line_num}, {about[:80]}"
+                cause = f"no {error}" if isinstance(error, KeyError) else str(error)
+                refused = f"a damaged row: line {rows.line_num}, {cause[:80]}"
             yield Photograph(
                 f"fer{number:07d}.png",
                 image,
@@ -87,7 +88,7 @@ def read_london(source: Path) -> Iterator[Photograph]:
     """Face Research Lab London Set (DeBruine & Jones 2017): `ID_neutral.jpg` and `ID_happy.jpg`. For tests only.
 
     Attributes from the publisher's `info.csv` (face_id, age, gender, ethnicity): gender, ethnicity, and age_band, the
-    decade (18-29, 30-39, …), for ages alone would part twelve people into ones.
+    decade (18-29, 30-39, …), because groups of a single age would be too small.
     """
     with opened_text(source / "info.csv") as file:
         people = {row.get("face_id"): row for row in csv.DictReader(file)}
@@ -96,9 +97,9 @@ def read_london(source: Path) -> Iterator[Photograph]:
         try:
             row = people[person]
             attributes = {
-                "gender": known(row["gender"]),
-                "ethnicity": known(row["ethnicity"]),
-                "age_band": _age_band(known(row["age"])),
+                "gender": cell_value(row["gender"]),
+                "ethnicity": cell_value(row["ethnicity"]),
+                "age_band": _age_band(cell_value(row["age"])),
             }
         except (KeyError, ValueError) as error:
             raise CorpusError(
@@ -111,7 +112,7 @@ def _age_band(age: str | None) -> str | None:
     if age is None:
         return None
     years = float(age)
-    if not 18 <= years < 120:  # the set is of adults; neither is nan, nor are months or years of birth
+    if not 18 <= years < 120:  # the set has adults only; refuses nan, months and years of birth, too
         raise ValueError(f"age {age}")
     decade = int(years) // 10 * 10
     return "18-29" if years < 30 else f"{decade}-{decade + 9}"

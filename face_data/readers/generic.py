@@ -1,4 +1,7 @@
-"""Corpora without a publisher's layout: folders of people, csv tables, and datasets of the Hub."""
+"""Readers of corpora without a publisher's layout: folders of people, csv tables, and datasets of the Hub.
+
+`READERS` names them; `rated` reads EmoNet-Face with `read_hub`.
+"""
 
 import csv
 import json
@@ -12,9 +15,9 @@ from datasets import ClassLabel, Image, load_dataset
 from face_data.readers.source import (
     EXPRESSION_NAMES,
     Photograph,
+    cell_value,
     expression_named,
     folders_in,
-    known,
     opened_text,
     pictures_in,
     require,
@@ -55,7 +58,7 @@ def _without_wrapper(source: Path) -> Path:
 
 
 def _holds_folders_alone(folder: Path) -> bool:
-    """Whether it holds folders with pictures and no picture itself: then it is not a person."""
+    """Whether it holds folders and no picture itself: then it is not a person's folder."""
     return bool(folders_in(folder)) and not pictures_in(folder, deep=False)
 
 
@@ -73,9 +76,11 @@ def _table(path: Path) -> Iterator[Photograph]:
     with opened_text(path) as file:
         rows = csv.DictReader(file)
         header = rows.fieldnames or []
-        further = [name for name in header if name not in ("path", "identity", "expression", "split")]
-        if taken := [name for name in further if name in FEATURES or not name.strip() or header.count(name) > 1]:
-            raise CorpusError(f"{path}: {taken[0]!r} cannot be the name of a further column; rename or remove it")
+        extra_columns = [name for name in header if name not in ("path", "identity", "expression", "split")]
+        if conflicts := [
+            name for name in extra_columns if name in FEATURES or not name.strip() or header.count(name) > 1
+        ]:
+            raise CorpusError(f"{path}: {conflicts[0]!r} cannot be the name of a further column; rename or remove it")
         if not {"path", "identity", "expression"} <= set(header):
             raise CorpusError(
                 f"{path}: its first line must be path,identity,expression, with or without split; "
@@ -85,14 +90,14 @@ def _table(path: Path) -> Iterator[Photograph]:
             where = f"{path}, line {rows.line_num}"
             if None in row.values() or None in row or not row["path"]:
                 raise CorpusError(f"{where}: expected {len(header)} fields, the path not empty")
-            named = known(row["expression"])
+            expression = cell_value(row["expression"])
             yield Photograph(
                 row["path"],
                 path.parent / row["path"],
-                known(row["identity"]),
-                expression_named(named, where) if named else None,
-                split=known(row.get("split")) or "all",
-                attributes={name: known(row[name]) for name in further},
+                cell_value(row["identity"]),
+                expression_named(expression, where) if expression else None,
+                split=cell_value(row.get("split")) or "all",
+                attributes={name: cell_value(row[name]) for name in extra_columns},
             )
 
 
@@ -108,9 +113,9 @@ def read_hub(
 ) -> Iterator[Photograph]:
     """An image dataset that `datasets.load_dataset` opens, from the Hub (`user/name`) or a local folder, streamed.
 
-    Every split of it keeps its name, in the order of the names; key is `split/number of the row`. A column that is not
-    named is `identity` or `expression` where the dataset has it; a dataset with neither is read as unlabelled. A field
-    within a column, as WebDataset has them, is named with a dot: `json.identity`.
+    Splits keep their names and are read in the order of their names; key is `split/number of the row`. A column that is
+    not named is `identity` or `expression` where the dataset has it; a dataset with neither is read as unlabelled. A
+    field within a column, as WebDataset has them, is named with a dot: `json.identity`.
 
     Args:
         revision: commit, branch or tag of a dataset on the Hub.
@@ -147,7 +152,9 @@ def _expression_map(text: str | None) -> dict[str, str] | None:
     return names
 
 
-def _rows(source, split, rows, image_column, identity_column, expression_column, names) -> Iterator[Photograph]:
+def _rows(
+    source, split, rows, image_column, identity_column, expression_column, expression_map
+) -> Iterator[Photograph]:
     features = rows.features or next(({key: None for key in row} for row in rows.take(1)), {})
     identity_column = identity_column or ("identity" if "identity" in features else None)
     expression_column = expression_column or ("expression" if "expression" in features else None)
@@ -157,33 +164,34 @@ def _rows(source, split, rows, image_column, identity_column, expression_column,
             f"{source}, split {split}: no column {', '.join(missing)}; it has {', '.join(features)}; "
             "name them with --image-column, --identity-column or --expression-column"
         )
-    if isinstance(features[image_column], Image):  # its bytes as they are: the preparing processes decode them
+    if isinstance(features[image_column], Image):  # keep the encoded bytes: the worker processes decode them
         rows = rows.cast_column(image_column, Image(decode=False))
     used = dict.fromkeys(name if name in features else top for name, top in columns.items())
     for number, row in enumerate(rows.select_columns(list(used))):
         where, refused, expression = f"{source}, split {split}, row {number}", None, None
-        label = _named(row, expression_column, features, where, _rated_highest)
-        if label is not None and names is not None:
-            expression = names.get(label.strip().lower()) or EXPRESSION_NAMES.get(label.strip().lower())
+        label = _cell_text(row, expression_column, features, where, _rated_highest)
+        if label is not None and expression_map is not None:
+            expression = expression_map.get(label.strip().lower()) or EXPRESSION_NAMES.get(label.strip().lower())
             refused = None if expression else f"unknown expression {label[:40]!r}"
         elif label is not None:
             expression = expression_named(label, where)
         yield Photograph(
             f"{split}/{number:08d}",
             _bytes(row[image_column], where),
-            _named(row, identity_column, features, where),
+            _cell_text(row, identity_column, features, where),
             expression,
             split=split,
             refused=refused,
         )
 
 
-def _named(
-    row: dict, column: str | None, features: dict, where: str, of_several: Callable[[object], str | None] | None = None
+def _cell_text(
+    row: dict, column: str | None, features: dict, where: str, choose: Callable[[object], str | None] | None = None
 ) -> str | None:
-    """A cell as text; class labels by their names, nothing where there is none (-1 among class labels).
+    """The text of a cell, of a class label its name; None if the cell is empty (-1 for class labels).
 
-    of_several chooses among a cell's values, None where it cannot; without it such a cell is an error.
+    Args:
+        choose: picks one of several values in a cell, or gives None; without it such a cell is an error.
     """
     if column is None:
         return None
@@ -201,19 +209,19 @@ def _named(
         return None
     if isinstance(feature, ClassLabel):
         return feature.int2str(value) if value >= 0 else None
-    if of_several is not None and (chosen := of_several(value)) is not None:
+    if choose is not None and (chosen := choose(value)) is not None:
         return chosen
     if isinstance(value, (dict, list)):
         fields = ", ".join(f"{column}.{name}" for name in list(value)[:5]) if isinstance(value, dict) else "a list"
         raise CorpusError(f"{where}: {column} holds several values: name one of them ({fields})")
-    return known(str(value))
+    return cell_value(str(value))
 
 
 def _rated_highest(ratings: object) -> str | None:
     """The label with the highest mean among `{label: number}`, lists of these, or lists of `{emotion, intensity}`.
 
-    They may be JSON. A label may stand in its groups, `negative|Anger`. None where nothing is rated, "ambiguous" where
-    two are rated alike.
+    The ratings may be JSON text, and a label may follow its groups, as in `negative|Anger`. None if nothing is rated,
+    "ambiguous" if two labels share the highest mean.
     """
     if isinstance(ratings, str) and ratings[:1] in "[{":
         try:

@@ -1,4 +1,4 @@
-"""Corpora of many people without labelled expressions, for training and testing face verification."""
+"""Readers of corpora of many people without labelled expressions, for face verification. `READERS` names them."""
 
 import base64
 import binascii
@@ -21,7 +21,9 @@ def read_ms1m(source: Path) -> Iterator[Photograph]:
     Microsoft's `FaceImageCroppedWithAlignment.tsv` (or its folder), a folder per Freebase MID (`m.0107_f/`), or
     InsightFace's `train.rec`, where people have numbers.
     """
-    tsv = source if source.is_file() else _within(source, MS1M_TSV, "aligned_face_images", "data/aligned_face_images")
+    tsv = (
+        source if source.is_file() else _first_file(source, MS1M_TSV, "aligned_face_images", "data/aligned_face_images")
+    )
     if tsv:
         yield from _ms1m_rows(tsv)
     elif (source / "train.rec").exists():
@@ -40,7 +42,7 @@ def read_casia_webface(source: Path) -> Iterator[Photograph]:
 
 
 def read_vggface2(source: Path) -> Iterator[Photograph]:
-    """VGGFace2 (Cao et al. 2018): `train/n000002/0001_01.jpg` and `test/`, of other people; one of them is enough."""
+    """VGGFace2 (Cao et al. 2018): `train/n000002/0001_01.jpg`, and other people in `test/`; one of both is enough."""
     data = first_existing(source, "train", "test", "data", "VGG-Face2/data")
     data = data.parent if data.name in ("train", "test") else data
     if not any((data / split).is_dir() for split in ("train", "test")):
@@ -53,8 +55,8 @@ def read_vggface2(source: Path) -> Iterator[Photograph]:
 def read_celeba(source: Path) -> Iterator[Photograph]:
     """CelebA (Liu et al. 2015): `identity_CelebA.txt`, `list_eval_partition.txt`, and the pictures they name.
 
-    The texts may lie in the publisher's folders Anno and Eval, the pictures in Img. As photographed (`img_celeba`) they
-    come before the aligned ones (`img_align_celeba`) where both are there.
+    The text files may be in the publisher's folders Anno and Eval, the pictures in Img. If both the original pictures
+    (`img_celeba`) and the aligned ones (`img_align_celeba`) are there, the originals are read.
     """
     folder = first_existing(
         source,
@@ -97,16 +99,18 @@ def _ytf_folds(splits_txt: Path) -> dict[str, str]:
     return fold_of
 
 
-def _people(folder: Path, pattern: str, meant: str, split: str) -> Iterator[Photograph]:
+def _people(folder: Path, pattern: str, expected: str, split: str) -> Iterator[Photograph]:
     """A folder per person, one person's file names in memory at a time."""
     for person in folders_in(folder):
         if not re.fullmatch(pattern, person.name):
-            raise CorpusError(f"{person} is not {meant}; for a folder per person of any name take the layout `folder`")
+            raise CorpusError(
+                f"{person} is not {expected}; for a folder per person of any name take the layout `folder`"
+            )
         for path in pictures_in(person):
             yield Photograph(path.relative_to(folder).as_posix(), path, person.name, split=split)
 
 
-def _within(source: Path, name: str, *folders: str) -> Path | None:
+def _first_file(source: Path, name: str, *folders: str) -> Path | None:
     places = (source / name, *(source / folder / name for folder in folders))
     return next((place for place in places if place.is_file()), None)
 

@@ -1,7 +1,7 @@
 """The verification files that InsightFace publishes: `lfw.bin`, `cfp_fp.bin`, `agedb_30.bin`, `calfw.bin`, `cplfw.bin`.
 
-Each is a pickle of 2n encoded pictures and n booleans: pictures 0 and 1 are a pair, 2 and 3 the next. Nobody has an
-identity. A pickle may run any code of its author's, so this one may hold lists, bytes and booleans and nothing else.
+Each is a pickle of 2n encoded pictures and n booleans: pictures 0 and 1 are a pair, 2 and 3 the next. The files hold no
+identities. Unpickling can run arbitrary code, so everything but numbers, texts, bytes, lists and tuples is refused.
 """
 
 import pickle
@@ -17,7 +17,7 @@ FOLDS = 10
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Reads what needs no name from any module: numbers, texts, bytes, lists, tuples."""
+    """Refuses every object that has to be imported: numbers, texts, bytes, lists and tuples remain."""
 
     def find_class(self, module: str, name: str):
         raise pickle.UnpicklingError(f"it asks for {module}.{name}")
@@ -32,7 +32,7 @@ def read_bin(source: Path) -> Iterator[Photograph]:
 
 
 def bin_pairs(source: Path) -> list[Pair]:
-    """Its pairs in ten folds one after the other, as InsightFace deals them (`KFold(10)` without shuffling)."""
+    """Its pairs in ten consecutive folds, as InsightFace splits them (`KFold(10)` without shuffling)."""
     _, same = _content(source)
     return [
         Pair(_fold(pair, len(same)), _key(2 * pair), _key(2 * pair + 1), is_same) for pair, is_same in enumerate(same)
@@ -60,7 +60,7 @@ def _content(source: Path) -> tuple[list[bytes], list[bool]]:
     with require(path).open("rb") as file:
         try:
             content = _PlainUnpickler(file, encoding="bytes").load()  # written by Python 2, whose texts are bytes
-        except Exception as error:  # a damaged pickle raises whatever comes to it
+        except Exception as error:  # a damaged pickle can raise any exception
             raise CorpusError(
                 f"{path}: not a file of pictures and booleans as InsightFace publishes it ({str(error)[:100]})"
             ) from None
@@ -68,7 +68,7 @@ def _content(source: Path) -> tuple[list[bytes], list[bool]]:
     if not isinstance(pictures, list) or not isinstance(same, list):
         raise CorpusError(f"{path}: expected a list of pictures and a list of booleans")
     if not all(type(picture) is bytes for picture in pictures) or not all(type(value) is bool for value in same):
-        raise CorpusError(f"{path}: holds something else than pictures and booleans")
+        raise CorpusError(f"{path}: holds other things than pictures and booleans")
     if not same or len(pictures) != 2 * len(same):
         raise CorpusError(f"{path}: {len(pictures):,} pictures for {len(same):,} pairs, and each pair needs two")
     return pictures, same

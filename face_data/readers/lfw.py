@@ -1,4 +1,4 @@
-"""Labeled Faces in the Wild, and the expression labels that muxspace's `facial_expressions` gives to its people."""
+"""Readers of Labeled Faces in the Wild and of muxspace's `facial_expressions`, which labels expressions in LFW too."""
 
 import csv
 import re
@@ -9,8 +9,8 @@ from pathlib import Path
 from face_data.readers.archives import pictures_of
 from face_data.readers.source import (
     Photograph,
+    cell_value,
     expression_named,
-    known,
     opened_text,
     pictures_in,
     read_lines,
@@ -66,12 +66,12 @@ def read_facial_expressions(source: Path) -> Iterator[Photograph]:
 
 def _legend(source: Path) -> dict[str, str]:
     """File name -> expression from muxspace's `legend.csv`; files whose rows disagree are left out."""
-    named = defaultdict(set)
+    labels_of = defaultdict(set)
     with opened_text(source / "data" / "legend.csv") as file:
         for row in csv.DictReader(file):
             if not {"image", "emotion"} <= row.keys():
                 raise CorpusError(f"{file.name}: its first line must name image and emotion")
-            image, emotion = known(row["image"]), known(row["emotion"])
-            if image and emotion:  # a row that was left unfinished labels nothing
-                named[image].add(expression_named(emotion, file.name))
-    return {image: names.pop() for image, names in named.items() if len(names) == 1}
+            image, emotion = cell_value(row["image"]), cell_value(row["emotion"])
+            if image and emotion:  # an unfinished row labels nothing
+                labels_of[image].add(expression_named(emotion, file.name))
+    return {image: names.pop() for image, names in labels_of.items() if len(names) == 1}

@@ -1,4 +1,4 @@
-"""Expressions posed in a laboratory, with person and expression in the file names: KDEF and JAFFE."""
+"""Readers of expressions posed in a laboratory, KDEF and JAFFE: the file names give person and expression."""
 
 import re
 from collections.abc import Iterator
@@ -10,28 +10,13 @@ from face_data.table import CorpusError
 
 # session A or B, F or M and the person's number, expression, angle
 KDEF_NAME = re.compile(r"([AB])(?P<person>[FM]\d\d)(AF|AN|DI|HA|NE|SA|SU)(FL|HL|S|HR|FR)")
-KDEF_EXPRESSIONS = {
-    "AF": "fear",
-    "AN": "anger",
-    "DI": "disgust",
-    "HA": "happy",
-    "NE": "neutral",
-    "SA": "sad",
-    "SU": "surprise",
-}
+CODES = {"AN": "anger", "DI": "disgust", "HA": "happy", "NE": "neutral", "SA": "sad", "SU": "surprise"}  # of both
+KDEF_EXPRESSIONS = CODES | {"AF": "fear"}
 KDEF_ANGLES = {"FL": "full left", "HL": "half left", "S": "straight", "HR": "half right", "FR": "full right"}
 
 # person, expression and its number, number of the photograph
 JAFFE_NAME = re.compile(r"\s*(?P<person>[A-Z]{2})\.(AN|DI|FE|HA|NE|SA|SU)(\d)\.(\d+)\s*")
-JAFFE_EXPRESSIONS = {
-    "AN": "anger",
-    "DI": "disgust",
-    "FE": "fear",
-    "HA": "happy",
-    "NE": "neutral",
-    "SA": "sad",
-    "SU": "surprise",
-}
+JAFFE_EXPRESSIONS = CODES | {"FE": "fear"}
 
 
 def read_kdef(source: Path) -> Iterator[Photograph]:
@@ -41,8 +26,8 @@ def read_kdef(source: Path) -> Iterator[Photograph]:
     person's fold, "1" to "10" (`face_data.folds`). The averaged faces of AKDEF are of nobody and are not read.
     """
     folder = next((source / name for name in ("KDEF_and_AKDEF/KDEF", "KDEF") if (source / name).is_dir()), source)
-    named, fold_of = _named(folder, KDEF_NAME, "AF01AFS.JPG: give KDEF's folder")
-    for path, name in named:
+    matched, fold_of = _matched_names(folder, KDEF_NAME, "AF01AFS.JPG: give KDEF's folder")
+    for path, name in matched:
         key = path.relative_to(folder).as_posix()
         if name is None:
             unknown = {"gender": None, "angle": None}
@@ -59,8 +44,8 @@ def read_jaffe(source: Path) -> Iterator[Photograph]:
     split is the person's fold, "1" to "10": one woman each.
     """
     folder = next((source / name for name in ("jaffe", "jaffedbase") if (source / name).is_dir()), source)
-    named, fold_of = _named(folder, JAFFE_NAME, "KA.AN1.39.tiff: give JAFFE's folder")
-    for path, name in named:
+    matched, fold_of = _matched_names(folder, JAFFE_NAME, "KA.AN1.39.tiff: give JAFFE's folder")
+    for path, name in matched:
         key = path.relative_to(folder).as_posix()
         if name is None:
             yield Photograph(key, path, refused="its name says no person and expression")
@@ -68,10 +53,10 @@ def read_jaffe(source: Path) -> Iterator[Photograph]:
             yield Photograph(key, path, name[1], JAFFE_EXPRESSIONS[name[2]], split=fold_of[name[1]])
 
 
-def _named(folder: Path, pattern: re.Pattern, example: str) -> tuple[list[tuple[Path, re.Match | None]], dict]:
-    """Each picture with what its name says, None where that is nothing; and the fold of each person."""
-    named = [(path, pattern.fullmatch(path.stem.upper())) for path in pictures_in(require(folder))]
-    fold_of = person_folds(name["person"] for _, name in named if name)
+def _matched_names(folder: Path, pattern: re.Pattern, example: str) -> tuple[list[tuple[Path, re.Match | None]], dict]:
+    """Each picture with the match of its file name, None if the name does not match; and the fold of each person."""
+    matched = [(path, pattern.fullmatch(path.stem.upper())) for path in pictures_in(require(folder))]
+    fold_of = person_folds(name["person"] for _, name in matched if name)
     if not fold_of:
         raise CorpusError(f"{folder} holds no photograph with a name such as {example}")
-    return named, fold_of
+    return matched, fold_of

@@ -1,4 +1,4 @@
-"""Photographs without identities whose expressions annotators rated: RAF-DB, AffectNet, EmoNet-Face."""
+"""Readers of photographs whose expressions annotators rated, without identities: RAF-DB, AffectNet, EmoNet-Face."""
 
 import csv
 import itertools
@@ -29,7 +29,7 @@ AFFECTNET_COLUMNS = (
 )
 AFFECTNET_LISTS = {"train": "training.csv", "valid": "validation.csv"}
 
-# Of its forty categories those that are one of ours; the others are left out, and counted
+# Those of its forty categories that are one of our expressions; photographs of the others are skipped and counted
 EMONET_EXPRESSIONS = {
     "amusement": "happy",
     "elation": "happy",
@@ -45,8 +45,9 @@ EMONET_EXPRESSIONS = {
 def read_raf_db(source: Path) -> Iterator[Photograph]:
     """RAF-DB's basic set (Li et al. 2017): `EmoLabel/list_patition_label.txt` and `Image/original` or `Image/aligned`.
 
-    SOURCE is the folder `basic`, or the one it lies in. The originals come before the aligned pictures
-    (`train_00001_aligned.jpg`, 100 x 100 pixels) where both are there. split is train or test; nobody has an identity.
+    SOURCE is the folder `basic`, or the one it lies in. If both the originals and the aligned pictures
+    (`train_00001_aligned.jpg`, 100 x 100 pixels) are there, the originals are read. split is train or test; nobody
+    has an identity.
     """
     labels = first_existing(
         source,
@@ -81,31 +82,35 @@ def read_affectnet(source: Path) -> Iterator[Photograph]:
         yield from _affectnet_arrays(source)
         return
     lists = [
-        (split, first)
+        (split, labels)
         for split, name in AFFECTNET_LISTS.items()
         if (
-            first := next(
-                (source / at / name for at in ("", "Manually_Annotated_file_lists") if (source / at / name).exists()),
+            labels := next(
+                (
+                    source / folder / name
+                    for folder in ("", "Manually_Annotated_file_lists")
+                    if (source / folder / name).exists()
+                ),
                 None,
             )
         )
     ]
     if not lists:
         raise CorpusError(f"{source} holds neither training.csv, validation.csv nor train_set: give AffectNet's folder")
-    outer = ("", "Manually_Annotated/", "Manually_Annotated_compressed/")
-    images = first_existing(source, *(f"{at}Manually_Annotated_Images" for at in outer))
+    folders = ("", "Manually_Annotated/", "Manually_Annotated_compressed/")
+    images = first_existing(source, *(f"{folder}Manually_Annotated_Images" for folder in folders))
     for split, path in lists:
         with opened_text(path) as file:
             rows = csv.reader(file)
-            first = next(rows, [])
-            if first[:1] != ["subDirectory_filePath"]:  # validation.csv of some releases has no header
-                rows, first = itertools.chain([first], rows), list(AFFECTNET_COLUMNS)
-            if not {"subDirectory_filePath", "expression"} <= set(first):
+            header = next(rows, [])
+            if header[:1] != ["subDirectory_filePath"]:  # validation.csv of some releases has no header
+                rows, header = itertools.chain([header], rows), list(AFFECTNET_COLUMNS)
+            if not {"subDirectory_filePath", "expression"} <= set(header):
                 raise CorpusError(f"{path}: its first line must name subDirectory_filePath and expression")
-            name_at, label_at = first.index("subDirectory_filePath"), first.index("expression")
+            name_at, label_at = header.index("subDirectory_filePath"), header.index("expression")
             for number, row in enumerate(filter(None, rows), start=1):
                 if len(row) <= max(name_at, label_at):
-                    raise CorpusError(f"{path}, photograph {number:,}: {len(row)} columns instead of {len(first)}")
+                    raise CorpusError(f"{path}, photograph {number:,}: {len(row)} columns instead of {len(header)}")
                 name = row[name_at].replace("\\", "/")
                 yield from _affectnet_photograph(name, images / name, row[label_at], split)
 
@@ -139,7 +144,7 @@ def _affectnet_photograph(key: str, image: Path, code: str, split: str, border: 
 def read_emonet_face(
     source: str | Path, revision: str | None = None, config: str | None = None, split: str | None = None
 ) -> Iterator[Photograph]:
-    """EmoNet-Face (LAION 2025), drawn by models: `laion/emonet-face-hq`, `-binary` or `-big` of the Hub, or its folder.
+    """EmoNet-Face (LAION 2025), generated: `laion/emonet-face-hq`, `-binary` or `-big` of the Hub, or its folder.
 
     Annotators rated forty categories; the one rated highest is the label where it is one of ours
     (EMONET_EXPRESSIONS). The other photographs are skipped, and counted with their category.

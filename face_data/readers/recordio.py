@@ -1,12 +1,12 @@
 """MXNet's RecordIO, in which InsightFace publishes aligned faces: `train.rec`, read from its first byte to its last.
 
 A record is the number MAGIC, a word with its length (29 bits) and kind (3 bits), its bytes, and zeros up to a multiple
-of 4, all little-endian. Where MAGIC itself would stand in the bytes, at a multiple of 4, the writer leaves it out and
-splits the record in parts there: kind 1 begins such a record, 2 goes on, 3 ends it; 0 is a whole one.
+of 4, all little-endian. If the bytes of a record contain MAGIC at a multiple of 4, the writer leaves it out and splits
+the record there: the first part has kind 1, the last one kind 3, those between kind 2. An unsplit record has kind 0.
 
-The bytes of a record are the flag, the label, two ids, `flag` numbers more (then the first of them is the label, not
-the one before) and the encoded picture. In InsightFace's files record 0 has no picture, and its label is the number
-of the first of the records after the pictures, a table of people, which have none either.
+The bytes of a record are: flag, label, two ids, `flag` further numbers, the encoded picture. If there are further
+numbers, the first of them is the label instead. In InsightFace's files record 0 has no picture; its label is the
+number of records up to the last picture. The records after these are a table of people, without pictures.
 """
 
 import struct
@@ -26,16 +26,16 @@ def read_recordio(path: Path) -> Iterator[Photograph]:
     Raises:
         CorpusError: no RecordIO, damaged, or ended early; names the file and the byte.
     """
-    promised, records = 0, 0
+    expected, records = 0, 0
     for number, (position, content) in enumerate(read_records(path)):
-        label, picture = unpacked(path, position, content)
+        label, picture = unpack_record(path, position, content)
         records += 1
         if picture:
             yield Photograph(f"{label}/{number:08d}", picture, str(label), split="train")
         elif number == 0:
-            promised = label
-    if records < promised:
-        raise CorpusError(f"{path} ends after {records:,} of at least {promised:,} records; download it again")
+            expected = label
+    if records < expected:
+        raise CorpusError(f"{path} ends after {records:,} of at least {expected:,} records; download it again")
 
 
 def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -47,9 +47,9 @@ def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
                 raise CorpusError(f"{path}, byte {position:,}: no record begins here; damaged, or not a RecordIO file")
             word = int.from_bytes(head[4:], "little")
             kind, length = word >> 29, word & (1 << 29) - 1
-            filled = length + -length % 4
-            content = file.read(filled)
-            if len(head) < 8 or len(content) < filled:
+            padded = length + -length % 4
+            content = file.read(padded)
+            if len(head) < 8 or len(content) < padded:
                 raise CorpusError(f"{path}, byte {position:,}: the file ends within this record; download it again")
             if kind > 3 or bool(parts) != (kind in (2, 3)):
                 raise CorpusError(f"{path}, byte {position:,}: a part of a record out of place; download it again")
@@ -58,13 +58,13 @@ def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
             if kind in (0, 3):
                 yield begin, MAGIC.join(parts)
                 parts = []
-            position += 8 + filled
+            position += 8 + padded
     if parts:
         raise CorpusError(f"{path}, byte {begin:,}: the file ends within this record; download it again")
 
 
-def unpacked(path: Path, position: int, content: bytes) -> tuple[int, bytes]:
-    """Label and encoded picture of a record; path and position are named where it has none."""
+def unpack_record(path: Path, position: int, content: bytes) -> tuple[int, bytes]:
+    """Label and encoded picture of a record; an error names path and position."""
     try:
         flag, label, _, _ = HEADER.unpack_from(content)
         if flag:

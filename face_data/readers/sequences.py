@@ -1,4 +1,4 @@
-"""Filmed expressions, CK+ and Oulu-CASIA: sequences that begin neutral and end at the height of an expression.
+"""Readers of filmed expressions, CK+ and Oulu-CASIA: sequences from the neutral face to the full expression.
 
 The paper takes photographs from them by the protocol of Liu et al. (CVPR 2014): the first frame of a sequence is
 neutral, the last three show the expression. split is the person's fold, "1" to "10" (`face_data.folds`).
@@ -32,10 +32,10 @@ def read_ckplus(source: Path) -> Iterator[Photograph]:
     """
     images = first_existing(source, "cohn-kanade-images", "extended-cohn-kanade-images/cohn-kanade-images")
     labels = first_existing(source, "Emotion", "Emotion_labels/Emotion")
-    sequences = [  # the label's own name says whose it is, wherever it was unpacked
-        (*named.groups(), path)
-        for path in sorted(labels.rglob("*_emotion.txt"))  # macOS's ._ files do not match the pattern below
-        if (named := CKPLUS_LABEL.fullmatch(path.name))
+    sequences = [  # the label's file name gives person and sequence, whatever folder it is in
+        (*match.groups(), path)
+        for path in sorted(labels.rglob("*_emotion.txt"))  # macOS's ._ files do not match the pattern
+        if (match := CKPLUS_LABEL.fullmatch(path.name))
     ]
     fold_of = person_folds(person for person, _, _ in sequences)
     for person, number, label in sequences:
@@ -51,13 +51,13 @@ def read_ckplus(source: Path) -> Iterator[Photograph]:
 def read_oulucasia(source: Path) -> Iterator[Photograph]:
     """Oulu-CASIA NIR&VIS (Zhao et al. 2011), visible light, strong illumination: `OriginalImg/VL/Strong/P001/Anger/`.
 
-    SOURCE is the publisher's folder or any on the way to VL; the pictures as filmed are read where both they and the
-    pre-processed ones are there. 80 people, six expressions each.
+    SOURCE is the publisher's folder, or any folder between it and VL. If both the original and the pre-processed
+    pictures are there, the originals are read. 80 people, six expressions each.
     """
-    found = [folder for depth in ("", "*/", "*/*/") for folder in sorted(source.glob(f"{depth}VL*/Strong"))]
-    if not found:
+    folders = [folder for depth in ("", "*/", "*/*/") for folder in sorted(source.glob(f"{depth}VL*/Strong"))]
+    if not folders:
         raise CorpusError(f"{source} holds no VL/Strong: give Oulu-CASIA's OriginalImg, or the folder it lies in")
-    strong = next((folder for folder in found if folder.parent.parent.name.endswith("OriginalImg")), found[0])
+    strong = next((folder for folder in folders if folder.parent.parent.name.endswith("OriginalImg")), folders[0])
     people = folders_in(strong)
     fold_of = person_folds(person.name for person in people)
     for person in people:

@@ -1,4 +1,7 @@
-"""Shared by all readers: the `Photograph` they yield, names of expressions, and reading files that may be damaged."""
+"""Shared by all readers: the `Photograph` they yield, names of expressions, and reading files that may be damaged.
+
+`face_data.prepare` consumes the photographs. Read `lfw` next, a reader that uses most of this.
+"""
 
 import csv
 from collections.abc import Callable, Iterator
@@ -9,9 +12,9 @@ from typing import TextIO
 
 from PIL import Image
 
-from face_data.table import EXPRESSIONS, CorpusError
+from face_data.table import CORPUS_EXPRESSIONS, CorpusError
 
-# Of all readers. What this installation cannot decode of them is counted among the skipped, by name and cause.
+# File types that every reader accepts. A file that this installation cannot decode is skipped and counted.
 PICTURES = (
     ".jpg",
     ".jpeg",
@@ -32,12 +35,12 @@ PICTURES = (
     ".pgm",
     ".jxl",
 )
-CUT_BORDER = 0.3  # of pictures that end inside the chin, for the detector to find the face
+CUT_BORDER = 0.3  # of pictures that end inside the chin, so that the detector finds the face
 NOT_PEOPLE = ("@eaDir", "__MACOSX", "$RECYCLE.BIN", "lost+found", "#recycle")  # folders that other systems leave
-UNKNOWN = ("", "na", "n/a", "nan", "?", "none", "null", "unknown", "-")  # how tables say that nobody knows
+UNKNOWN = ("", "na", "n/a", "nan", "?", "none", "null", "unknown", "-")  # how tables write a missing value
 
 # The spellings of the publishers, lower-cased.
-EXPRESSION_NAMES = {name: name for name in EXPRESSIONS} | {
+EXPRESSION_NAMES = {name: name for name in CORPUS_EXPRESSIONS} | {
     "angry": "anger",
     "disgusted": "disgust",
     "fearful": "fear",
@@ -49,17 +52,16 @@ EXPRESSION_NAMES = {name: name for name in EXPRESSIONS} | {
 
 @dataclass(frozen=True)
 class Photograph:
-    """One photograph before anything was looked for in it.
+    """One photograph of a corpus, before faces are detected in it.
 
-    key: the publisher's name of it, unique in the corpus. image: where it lies, its encoded bytes, or (drawn faces)
-    a function that makes it, called in the process that prepares it.
-    votes: 8 probabilities in the order of EXPRESSIONS. attributes: whatever else the publisher says of it or of the
-    person, such as gender; every photograph of a corpus has the same names, with None where it is not known.
-    refused: why the reader itself cannot use it (a damaged row, a place where it belongs to nobody); such a photograph
-    is counted among the skipped.
-    enlarge, border: how a face that its publisher cut out, too tight for the detector, is shown to it: scaled by
-    `enlarge`, then its border pixels repeated over `border` times its side. With a border the whole picture is taken
-    where the detector finds nothing all the same.
+    key: the publisher's name of it, unique in the corpus. image: its path, its encoded bytes, or (drawn faces) a
+    function that makes it, called in the process that prepares it.
+    votes: 8 probabilities in the order of CORPUS_EXPRESSIONS. attributes: what else the publisher records of the
+    photograph or the person, such as gender; every photograph of a corpus has the same names, None for a missing value.
+    refused: why the reader cannot use it (a damaged row, no person's folder); it is then counted as skipped.
+    enlarge, border: for pictures that the publisher cropped too tightly for the detector. They are scaled by `enlarge`,
+    then their border pixels are repeated over `border` times the side. If the detector still finds no face in a picture
+    with a border, the whole picture is used.
     """
 
     key: str
@@ -74,8 +76,8 @@ class Photograph:
     refused: str | None = None
 
 
-def known(cell: str | None) -> str | None:
-    """A table's cell without its blanks, or None where it is one of UNKNOWN."""
+def cell_value(cell: str | None) -> str | None:
+    """A table's cell without surrounding blanks; None if it is one of UNKNOWN."""
     text = (cell or "").strip()
     return None if text.lower() in UNKNOWN else text
 
@@ -95,13 +97,13 @@ def require(path: Path) -> Path:
 
 
 def first_existing(source: Path, *names: str) -> Path:
-    """The first of these places in source, where a corpus is unpacked now with and now without its outer folders."""
+    """The first of these paths that exists in source: archives are unpacked with or without their outer folders."""
     return next((source / name for name in names if (source / name).exists()), None) or require(source / names[0])
 
 
 @contextmanager
 def opened_text(path: Path) -> Iterator[TextIO]:
-    """A text file, with or without a byte order mark; what cannot be read of it becomes an error that names it."""
+    """A text file, with or without a byte order mark; reading errors name the file."""
     try:
         with require(path).open(newline="", encoding="utf-8-sig") as file:
             yield file
@@ -117,8 +119,8 @@ def read_lines(path: Path) -> list[str]:
 
 
 def is_picture(path: PurePath) -> bool:
-    """Whether a path inside a corpus is one of its pictures: by its suffix in any case, and nothing that a system put
-    there for itself (hidden files, macOS's `._NAME.jpg`, Synology's thumbnails in `@eaDir`)."""
+    """Whether a path inside a corpus is a picture, by its suffix in upper or lower case. Files that operating systems
+    add (hidden files, macOS's `._NAME.jpg`, Synology's thumbnails in `@eaDir`) are not."""
     return path.suffix.lower() in PICTURES and not any(_is_foreign(part) for part in path.parts)
 
 

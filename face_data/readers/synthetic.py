@@ -1,13 +1,13 @@
-"""Synthetic people, generated for training face recognition: DigiFace-1M, DCFace, HSFace."""
+"""Readers of synthetic people, generated to train face recognition: DigiFace-1M, DCFace and HSFace."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from face_data.readers.recordio import read_records, unpacked
+from face_data.readers.recordio import read_records, unpack_record
 from face_data.readers.source import CUT_BORDER, Photograph, first_existing, folders_in, pictures_in, read_lines
 from face_data.table import CorpusError
 
-CUT = {"enlarge": 2, "border": CUT_BORDER}  # all three are published as crops of 112 x 112 pixels
+TIGHT_CROP = {"enlarge": 2, "border": CUT_BORDER}  # all three are published as crops of 112 x 112 pixels
 
 
 def read_digiface(source: Path) -> Iterator[Photograph]:
@@ -24,13 +24,13 @@ def read_digiface(source: Path) -> Iterator[Photograph]:
             if part_of.setdefault(person.name, part) != part:
                 raise CorpusError(f"{person}: person {person.name} is in {part_of[person.name].name} too")
             for path in pictures_in(person):
-                yield Photograph(path.relative_to(source).as_posix(), path, person.name, split="train", **CUT)
+                yield Photograph(path.relative_to(source).as_posix(), path, person.name, split="train", **TIGHT_CROP)
 
 
 def read_dcface(source: Path) -> Iterator[Photograph]:
     """DCFace (Kim et al. 2023): RecordIO with a list, `record/file.rec`, `file.idx` and `list.txt`.
 
-    The records say nobody's name; `list.txt` has `number of the record<tab>person/picture.jpg`, and `file.idx` where
+    The records hold no names; `list.txt` has `number of the record<tab>person/picture.jpg`, and `file.idx` where
     each record begins. SOURCE is `record`, or the folder it lies in.
     """
     records = first_existing(source, "file.rec", "record/file.rec")
@@ -45,7 +45,7 @@ def read_dcface(source: Path) -> Iterator[Photograph]:
         if not person:
             raise CorpusError(f"{records.with_name('list.txt')}: {name!r} lies in no person's folder")
         seen += 1
-        yield Photograph(name, unpacked(records, position, content)[1], person, split="train", **CUT)
+        yield Photograph(name, unpack_record(records, position, content)[1], person, split="train", **TIGHT_CROP)
     if seen < len(paths):
         raise CorpusError(f"{records} ends after {seen:,} of {len(paths):,} pictures; download it again")
 
@@ -76,7 +76,7 @@ def read_hsface(source: Path) -> Iterator[Photograph]:
                 if not isinstance(fields, list) or not isinstance(fields[0], bytes) or type(fields[-1]) is not int:
                     raise CorpusError(f"{path}, key {key!r}: no picture with the number of a person")
                 person = str(fields[-1])
-                yield Photograph(f"{person}/{key.decode()}", fields[0], person, split="train", **CUT)
+                yield Photograph(f"{person}/{key.decode()}", fields[0], person, split="train", **TIGHT_CROP)
     except (lmdb.Error, msgpack.UnpackException, ValueError) as error:
         if isinstance(error, CorpusError):
             raise

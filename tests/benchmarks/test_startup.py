@@ -5,24 +5,24 @@ import sys
 
 import pytest
 
-from benchmarks.start import asked_of_all, user_seconds
+from benchmarks.start import answering_commands, user_seconds
 
 HEAVY = {"torch", "transformers", "datasets", "gradio", "accelerate"}
 
 
-@pytest.mark.parametrize("words", asked_of_all(), ids=" ".join)
-def test_help_and_mistakes_are_answered_without_pytorch(words, repository):
+@pytest.mark.parametrize("arguments", answering_commands(), ids=" ".join)
+def test_help_and_mistakes_are_answered_without_pytorch(arguments, repository):
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", *words], cwd=repository, capture_output=True, text=True, timeout=240
+        [sys.executable, "-X", "importtime", *arguments], cwd=repository, capture_output=True, text=True, timeout=240
     )
     timed = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
-    said = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
+    errors = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
     assert not HEAVY & {line.rpartition("|")[2].strip() for line in timed}
-    if "--help" in words:
+    if "--help" in arguments:
         assert done.returncode == 0 and done.stdout.startswith("usage: ")
     else:
         assert done.returncode in (1, 2) and "Traceback" not in done.stderr
-        assert any("nothing" in line or "nowhere" in line or "at/all" in line for line in said)
+        assert any("nothing" in line or "nowhere" in line or "at/all" in line for line in errors)
 
 
 def test_user_time_of_a_process_is_its_own():

@@ -9,7 +9,7 @@ from sklearn.metrics import log_loss
 
 from evaluation.protocols.expression import class_mapping, expression_report
 from evaluation.statistics.probabilities import calibration_error, vote_agreement
-from face_data.table import EXPRESSIONS
+from face_data.table import CORPUS_EXPRESSIONS
 
 ORDER = ("surprise", "happy", "neutral")
 
@@ -62,7 +62,7 @@ def test_six_seven_or_eight_classes(by_hand):
     assert (seven.accuracy.total, seven.unknown_to_model) == (3, {"contempt": 1})
     merged = expression_report(faces, 0, class_mapping(["7", "contempt=neutral"], ORDER))
     assert (merged.accuracy.hits, merged.accuracy.total) == (3, 4)
-    assert merged.classes == list(EXPRESSIONS[:7])
+    assert merged.classes == list(CORPUS_EXPRESSIONS[:7])
     two = expression_report(faces, 0, class_mapping(["happy", "surprise"], ORDER))  # neutral's share goes to both
     assert two.classes == ["happy", "surprise"]
     assert two.calibration.bins[0].confidence == pytest.approx(0.8 / 0.9)
@@ -112,7 +112,7 @@ def test_votes_by_hand():
 
 def test_votes_of_a_corpus(by_hand):
     faces = by_hand(rows([("happy", "happy"), (None, "happy"), ("neutral", "happy"), (None, "neutral")]), ORDER)
-    share = dict.fromkeys(EXPRESSIONS, 0.0)
+    share = dict.fromkeys(CORPUS_EXPRESSIONS, 0.0)
     votes = [
         list((share | {"happy": 1}).values()),
         list((share | {"happy": 0.5, "contempt": 0.5}).values()),  # which the model does not know: its half is dropped

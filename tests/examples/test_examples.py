@@ -42,36 +42,39 @@ def write_film(path, image: Image.Image, seconds: float, rate: int = 10) -> None
         container.mux(stream.encode())
 
 
-def in_terminal(repository, *arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(repository / "examples/session_in_terminal.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
-
-
 def test_a_film_of_somebody_else_is_rejected_in_the_terminal(repository, faces, tmp_path):
     faces[PERSON, "neutral"].save(tmp_path / "anna.png")
     write_film(tmp_path / "film.avi", faces[STRANGER, "neutral"], seconds=4)
-    done = in_terminal(repository, tmp_path / "anna.png", tmp_path / "film.avi")
+    command = [sys.executable, str(repository / "examples/session_in_terminal.py")]
+    command += [str(tmp_path / "anna.png"), str(tmp_path / "film.avi")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1, done.stderr
     assert "please show: neutral" in done.stdout and "REJECTED" in done.stdout
 
 
-def test_unusable_input_is_named(repository, faces, tmp_path):
+def test_unusable_input_is_named(examples, faces, tmp_path, capsys):
+    from session_in_terminal import main
+
     faces[PERSON, "neutral"].save(tmp_path / "anna.png")
-    done = in_terminal(repository, tmp_path / "nobody.png", tmp_path / "film.avi")
-    assert done.returncode == 2 and "nobody.png" in done.stderr
-    done = in_terminal(repository, tmp_path / "anna.png", tmp_path / "no_camera")
-    assert done.returncode == 2 and "no_camera" in done.stderr
+    assert main([str(tmp_path / "nobody.png"), str(tmp_path / "film.avi")]) == 2
+    assert "nobody.png" in capsys.readouterr().err
+    assert main([str(tmp_path / "anna.png"), str(tmp_path / "no_camera")]) == 2
+    assert "no_camera" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
-def client(repository):
-    sys.path.insert(0, str(repository / "examples"))
-    try:
-        import login_with_fastapi
+def examples(repository):
+    """The scripts of examples/ can be imported."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(repository / "examples"))
+        yield
 
-        yield TestClient(login_with_fastapi.app)
-    finally:
-        sys.path.remove(str(repository / "examples"))
+
+@pytest.fixture(scope="module")
+def client(examples):
+    import login_with_fastapi
+
+    return TestClient(login_with_fastapi.app)
 
 
 def test_nobody_is_let_in_without_a_session(client, faces):

@@ -3,7 +3,7 @@
 import pytest
 
 from face_data.expected import KNOWN, PUBLISHED, comparison
-from face_data.table import EXPRESSIONS
+from face_data.table import CORPUS_EXPRESSIONS
 
 WHOLE = {
     layout: counts | {what: KNOWN[layout, what][0] for what in counts if (layout, what) in KNOWN}
@@ -12,11 +12,14 @@ WHOLE = {
 
 
 def test_what_is_published_is_what_is_counted():
-    names = {"photographs", "people", "videos", *EXPRESSIONS}
+    names = {"photographs", "people", "videos", *CORPUS_EXPRESSIONS}
     assert all(set(counts) <= names for _, counts in PUBLISHED.values())
     assert all(what in PUBLISHED[layout][1] for layout, what in KNOWN)
-    assert sum(WHOLE["ckplus"][name] for name in EXPRESSIONS) == 1_308
-    assert sum(WHOLE["fer2013"][name] for name in EXPRESSIONS if name != "contempt") == WHOLE["fer2013"]["photographs"]
+    assert sum(WHOLE["ckplus"][name] for name in CORPUS_EXPRESSIONS) == 1_308
+    assert (
+        sum(WHOLE["fer2013"][name] for name in CORPUS_EXPRESSIONS if name != "contempt")
+        == WHOLE["fer2013"]["photographs"]
+    )
 
 
 def test_a_complete_ckplus_differs_by_a_misprint_and_by_people_without_labels():

@@ -47,7 +47,7 @@ def wait_until(condition, seconds: float = 150) -> None:
 def test_a_killed_run_goes_on_where_it_stopped(drawn, tmp_path, repository, capsys):
     """kill -9 in the middle: the workers end too, the corpus is refused, the same command then gives the same rows."""
     out = tmp_path / "killed"
-    command = [sys.executable, "-m", "face_data", "synthesize", out, *SMALL, "--alignment", "margin"]
+    command = [sys.executable, "-m", "face_data", "synthesize", out, *SMALL, "--alignment", "margin", "--workers", "2"]
     process = subprocess.Popen(command, cwd=repository, stderr=subprocess.DEVNULL)
     try:
         wait_until(lambda: process.poll() is not None or len(list(out.glob("part-*.json"))) >= 2)

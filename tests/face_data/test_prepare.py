@@ -16,7 +16,7 @@ from face_data.drawn import draw_face, drawn_photograph
 from face_data.prepare import prepare
 from face_data.readers import Photograph
 from face_data.table import (
-    EXPRESSIONS,
+    CORPUS_EXPRESSIONS,
     FEATURES,
     CorpusError,
     attributes_of,
@@ -97,13 +97,13 @@ def test_rows_are_what_the_table_promises(corpus, source):
         assert row["image"].size == (96, 96) and row["image"].mode == "RGB" and row["source"] == "small"
         assert np.shape(row["landmarks"]) == (5, 2) and 0.9 <= row["detection_probability"] <= 1
     a, c, f = rows["a/path.png"], rows["c/drawn.png"], rows["f/group.png"]
-    assert (a["identity"], EXPRESSIONS[a["expression"]], a["expression_votes"], a["split"]) == (
+    assert (a["identity"], CORPUS_EXPRESSIONS[a["expression"]], a["expression_votes"], a["split"]) == (
         "a",
         "neutral",
         None,
         "1",
     )
-    assert (c["identity"], EXPRESSIONS[c["expression"]], c["split"]) == ("c", "happy", "2")
+    assert (c["identity"], CORPUS_EXPRESSIONS[c["expression"]], c["split"]) == ("c", "happy", "2")
     assert c["expression_votes"] == [0.75, 0, 0, 0, 0.25, 0, 0, 0]
     assert (f["identity"], f["expression"]) == (None, None)
 

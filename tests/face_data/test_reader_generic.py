@@ -10,7 +10,7 @@ from datasets import ClassLabel, Dataset, Features, Image, Value
 
 from face_data.__main__ import main
 from face_data.readers.generic import read_folder, read_hub, read_unlabelled
-from face_data.table import EXPRESSIONS, CorpusError, load_corpus, read_summary
+from face_data.table import CORPUS_EXPRESSIONS, CorpusError, load_corpus, read_summary
 
 SMALL = ["--size", "64", "--workers", "1"]
 
@@ -209,7 +209,7 @@ def test_a_table_and_a_hub_dataset_become_corpora(tmp_path, faces, capsys):
         {"key": "9.jpg", "reason": "no such file", "identity": "Cem", "expression": "sad"}
     ]
     rows = [(row["key"], row["identity"], row["expression"], row["split"]) for row in load_corpus(out)]
-    assert rows == [("0.jpg", "Anna", EXPRESSIONS.index("happy"), "all"), ("1.jpg", "Cem", None, "all")]
+    assert rows == [("0.jpg", "Anna", CORPUS_EXPRESSIONS.index("happy"), "all"), ("1.jpg", "Cem", None, "all")]
 
     shown = ClassLabel(names=["sad", "Surprised"])
     features = Features({"image": Image(), "who": Value("string"), "expression": shown})
@@ -219,8 +219,8 @@ def test_a_table_and_a_hub_dataset_become_corpora(tmp_path, faces, capsys):
     assert main(["prepare", "hub", source, str(out), "--identity-column", "who", *SMALL]) == 0
     rows = [(row["key"], row["identity"], row["expression"], row["split"]) for row in load_corpus(out)]
     assert rows == [
-        ("train/00000000", "a", EXPRESSIONS.index("surprise"), "train"),
-        ("train/00000001", "b", EXPRESSIONS.index("sad"), "train"),
+        ("train/00000000", "a", CORPUS_EXPRESSIONS.index("surprise"), "train"),
+        ("train/00000001", "b", CORPUS_EXPRESSIONS.index("sad"), "train"),
         ("train/00000002", "c", None, "train"),
     ]
     assert main(["prepare", "hub", source, str(out), *SMALL]) == 2  # without its column it is another corpus

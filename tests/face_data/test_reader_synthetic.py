@@ -134,8 +134,8 @@ class Evil:
     [
         (pickle.dumps(([Evil()], [True])), "it asks for"),
         (pickle.dumps(([np.zeros(3)], [True])), "it asks for"),
-        (pickle.dumps(([b"one", b"two"], [1])), "something else than pictures and booleans"),
-        (pickle.dumps(([b"one", "two"], [True])), "something else than pictures and booleans"),
+        (pickle.dumps(([b"one", b"two"], [1])), "other things than pictures and booleans"),
+        (pickle.dumps(([b"one", "two"], [True])), "other things than pictures and booleans"),
         (pickle.dumps(([b"one"], [True])), "1 pictures for 1 pairs"),
         (pickle.dumps([b"one"]), "expected a list of pictures"),
         (pickle.dumps(([b"one", b"two"], [True]))[:-5], "not a file of pictures and booleans"),

@@ -13,7 +13,7 @@ from PIL import Image
 from face_data.readers import BINS, READERS
 from face_data.readers.expressions import read_fer2013, read_ferplus, read_london
 from face_data.readers.lfw import lfw_folds, read_facial_expressions, read_lfw
-from face_data.table import EXPRESSIONS, CorpusError
+from face_data.table import CORPUS_EXPRESSIONS, CorpusError
 
 PICTURES = ["Anna_Berg/Anna_Berg_0001.jpg", "Anna_Berg/Anna_Berg_0002.jpg", "Cem_Kaya/Cem_Kaya_0001.jpg"]
 LEGEND = [
@@ -184,7 +184,7 @@ def test_ferplus(ferplus, archived):
         "contempt",
     ]
     for row in valid:
-        assert row.votes == tuple(float(name == row.expression) for name in EXPRESSIONS)
+        assert row.votes == tuple(float(name == row.expression) for name in CORPUS_EXPRESSIONS)
     assert rows["fer0000000.png"].key == "FER2013Train/fer0000000.png"
     assert all(row.identity is None for row in rows.values())
 

@@ -1,11 +1,16 @@
-"""What each process of tests/train/test_distributed.py runs; a single process does the work of all of them.
+"""Trains the same networks in one process and in two, for tests/train/test_distributed.py.
 
-torchrun --nproc_per_node 2 distributed_script.py OUT '{"a": [{"weighting": "dynamic"}, ACCUMULATION, PRECISION]}'
+python distributed_script.py OUT '{"a": [{"weighting": "dynamic"}, ACCUMULATION, PRECISION]}'
 
-Writes OUT/RANK.pt: case -> {"losses": of each step, "state": of the network afterwards}.
+Writes OUT/alone.pt, OUT/0.pt and OUT/1.pt: case -> {"losses": of each step, "state": of the network afterwards}. The
+process alone has the batches of both and accumulates none. All three are forked, because importing PyTorch takes
+longest.
 """
 
 import json
+import multiprocessing
+import os
+import socket
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -21,7 +26,7 @@ from modeling_facelivenet import IGNORE, FaceLiveNetConfig, FaceLiveNetModel, ga
 from train.loop import freeze_what_is_not_trained
 from train.sampled_identities import SampledIdentities
 
-BATCH, STEPS = 16, 3
+BATCH, STEPS, SIZE = 16, 3, 64
 
 
 def train(settings: dict, accumulation: int, precision: str) -> dict:
@@ -31,7 +36,8 @@ def train(settings: dict, accumulation: int, precision: str) -> dict:
     accelerator = Accelerator(
         cpu=True, mixed_precision=precision, kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)]
     )
-    model = FaceLiveNetModel(FaceLiveNetConfig(image_size=75, num_identities=12, dropout=0.0, **settings))
+    tiny = {"trunk": "test_resnet", "repeats": [1, 1, 0], "image_size": SIZE}
+    model = FaceLiveNetModel(FaceLiveNetConfig(num_identities=12, dropout=0.0, **tiny, **settings))
     for norm in model.modules():  # a batch's own statistics are each process's own
         if isinstance(norm, nn.BatchNorm2d):
             norm.momentum = 0.0
@@ -53,7 +59,7 @@ def train(settings: dict, accumulation: int, precision: str) -> dict:
     world, rank = accelerator.num_processes, accelerator.process_index
     losses = []
     for step in range(STEPS):
-        faces = torch.randn(BATCH, 3, 75, 75, generator=generator)
+        faces = torch.randn(BATCH, 3, SIZE, SIZE, generator=generator)
         people = torch.randint(0, 12, (BATCH,), generator=generator)
         people[torch.randint(0, BATCH, (5,), generator=generator)] = IGNORE  # unevenly over the shares
         expressions = torch.randint(0, 7, (BATCH,), generator=generator)
@@ -78,10 +84,33 @@ def train(settings: dict, accumulation: int, precision: str) -> dict:
     return {"losses": losses, "state": plain.state_dict()}
 
 
+def run_cases(cases: dict[str, list], environment: dict[str, str], file: Path) -> None:
+    """All cases in this process, one of those that the environment describes as torchrun would."""
+    os.environ.update(environment)
+    results = {}
+    for name, (settings, accumulation, precision) in cases.items():
+        results[name] = train(settings, accumulation if environment else 1, precision)
+    torch.save(results, file)
+    Accelerator(cpu=True).end_training()
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     out, cases = Path(sys.argv[1]), json.loads(sys.argv[2])
-    results = {name: train(*case) for name, case in cases.items()}
-    accelerator = Accelerator(cpu=True)
-    torch.save(results, out / f"{accelerator.process_index}.pt")
-    accelerator.end_training()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    together = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    environments = {"alone": {}} | {
+        str(rank): together | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)
+    }
+    fork = multiprocessing.get_context("fork")
+    processes = [
+        fork.Process(target=run_cases, args=(cases, environment, out / f"{name}.pt"))
+        for name, environment in environments.items()
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    sys.exit(any(process.exitcode for process in processes))

@@ -11,7 +11,7 @@ from datasets import Dataset
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from face_data.table import EXPRESSIONS, FEATURES, CorpusError, features_with, load_corpus
+from face_data.table import CORPUS_EXPRESSIONS, FEATURES, CorpusError, features_with, load_corpus
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import EXPRESSIONS as SEVEN
 from train.augmentation import FEW, augment, erase, prepare
@@ -33,7 +33,7 @@ def test_labels_are_those_of_the_table(drawn_corpus):
         assert batch.keys[place] == table[row]["key"]
         assert people[batch.identity[place]] == table[row]["identity"]
         target = batch.expression[place]
-        assert SEVEN[target.argmax()] == EXPRESSIONS[table[row]["expression"]] and target.sum() == 1
+        assert SEVEN[target.argmax()] == CORPUS_EXPRESSIONS[table[row]["expression"]] and target.sum() == 1
         pixels = batch.faces[place].permute(1, 2, 0).numpy()
         assert np.array_equal(np.asarray(table[row]["image"]), pixels)
 
@@ -61,7 +61,7 @@ def test_corpora_with_and_without_attributes_are_mixed(drawn_corpus, tmp_path):
         batch = faces.__getitems__(where)
         assert batch.keys == [faces.keys[row] for row in where] and batch.faces.shape == (2, 3, 160, 160)
         assert (batch.identity >= 0).all() and (batch.expression.sum(1) == 1).all()
-        assert SEVEN[batch.expression[0].argmax()] == EXPRESSIONS[rows[0]["expression"]]
+        assert SEVEN[batch.expression[0].argmax()] == CORPUS_EXPRESSIONS[rows[0]["expression"]]
     stream = StreamedFaces(
         corpora,
         [0.5, 0.5],
@@ -104,7 +104,7 @@ def test_votes_for_unknown_expressions_are_dropped(drawn_corpus):
     row = {"expression": 0, "expression_votes": votes}
     np.testing.assert_allclose(soft.target(row), [2 / 3, 0, 0, 0, 1 / 3, 0, 0], rtol=1e-6)
     np.testing.assert_allclose(hard.target(row), [1, 0, 0, 0, 0, 0, 0])
-    contempt = EXPRESSIONS.index("contempt")
+    contempt = CORPUS_EXPRESSIONS.index("contempt")
     for labels in (soft, hard):
         assert not labels.target({"expression": contempt, "expression_votes": None}).any()
         assert not labels.target({"expression": None, "expression_votes": None}).any()

@@ -60,40 +60,35 @@ def test_a_state_that_was_being_written_is_not_one(accelerator, tmp_path):
     assert sorted(one.name for one in (tmp_path / "checkpoints").iterdir()) == ["step-00000002", "step-00000004"]
 
 
-def test_a_disk_that_refuses_leaves_the_state_before(tmp_path):
-    """The kernel refuses files over a limit, as it does on a full disk: with an error in the middle of a write."""
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory) -> tuple[Path, str]:
+    """The folder and stderr of a process whose kernel refuses files over a limit, as on a full disk: in mid-write."""
+    out = tmp_path_factory.mktemp("refused")
     script = textwrap.dedent(f"""
         import resource, torch
         from accelerate import Accelerator
         from pathlib import Path
-        from train.checkpoint import newest_checkpoint, save_training_state
-        accelerator, out = Accelerator(cpu=True), Path({str(tmp_path)!r})
-        model = accelerator.prepare(torch.nn.Linear(400, 400))
-        good = save_training_state(accelerator, out, 2, 2)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
-        assert save_training_state(accelerator, out, 4, 2) is None
-        assert newest_checkpoint(out) == good
-        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        assert save_training_state(accelerator, out, 6, 2).name == "step-00000006"
-    """)
-    repository = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", script], cwd=repository, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert "step 4 could not be written" in done.stderr and "step-00000002 still stands" in done.stderr
-    assert not list((tmp_path / "checkpoints").glob("*.tmp"))
-
-
-def test_a_disk_that_refuses_a_model_leaves_the_one_before(tmp_path):
-    script = textwrap.dedent(f"""
-        import resource
-        from pathlib import Path
         from image_processing_facelivenet import FaceLiveNetImageProcessor
         from modeling_facelivenet import FaceLiveNetConfig, FaceLiveNetModel
-        from train.checkpoint import try_to_save_model
+        from train.checkpoint import newest_checkpoint, save_training_state, try_to_save_model
+
+        def limit(size):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+        accelerator, out = Accelerator(cpu=True), Path({str(out)!r})
+        accelerator.prepare(torch.nn.Linear(400, 400))
+        good = save_training_state(accelerator, out, 2, 2)
+        limit(100_000)
+        assert save_training_state(accelerator, out, 4, 2) is None
+        assert newest_checkpoint(out) == good
+        limit(resource.RLIM_INFINITY)
+        assert save_training_state(accelerator, out, 6, 2).name == "step-00000006"
+
         model, processor = FaceLiveNetModel(FaceLiveNetConfig(image_size=75)), FaceLiveNetImageProcessor(size=75)
-        best = Path({str(tmp_path)!r}) / "best"
+        best = out / "models" / "best"
+        best.parent.mkdir()
         assert try_to_save_model(model, processor, best, dict(step=1))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+        limit(100_000)
         assert not try_to_save_model(model, processor, best, dict(step=2))
         assert '"step": 1' in (best / "training.json").read_text()
         FaceLiveNetModel.from_pretrained(best)
@@ -101,8 +96,19 @@ def test_a_disk_that_refuses_a_model_leaves_the_one_before(tmp_path):
     repository = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", script], cwd=repository, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert "best could not be written" in done.stderr and "the earlier one still stands" in done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+    return out, done.stderr
+
+
+def test_a_disk_that_refuses_leaves_the_state_before(refused):
+    out, errors = refused
+    assert "step 4 could not be written" in errors and "step-00000002 still stands" in errors
+    assert not list((out / "checkpoints").glob("*.tmp"))
+
+
+def test_a_disk_that_refuses_a_model_leaves_the_one_before(refused):
+    out, errors = refused
+    assert "best could not be written" in errors and "the earlier one still stands" in errors
+    assert [path.name for path in (out / "models").iterdir()] == ["best"]
 
 
 def test_the_manifest_names_every_file(accelerator, tmp_path):

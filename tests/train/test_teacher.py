@@ -16,8 +16,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from facenet_pytorch import InceptionResnetV1
 from make_dlib_vectors import PEOPLE, chip
-from safetensors.torch import load_file
-from test_training import TINY, on_drawn_faces
+from small_runs import TINY, log, on_drawn_faces, record, validation, weights
 
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import EXPRESSIONS, FaceLiveNetConfig, FaceLiveNetModel
@@ -55,8 +54,7 @@ def corpus(drawn_corpus, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def fresh_accelerator(repository, monkeypatch):
-    AcceleratorState._reset_state(reset_partial_state=True)
+def in_repository(repository, monkeypatch):
     monkeypatch.chdir(repository)
 
 
@@ -202,25 +200,27 @@ def test_a_run_that_learns_from_a_teacher_goes_on_after_kill_9_with_the_same_bit
     AcceleratorState._reset_state(reset_partial_state=True)
     assert main(arguments(corpus, killed, own_teacher)) == 0
     for name in ("last", "checkpoints/step-00000012"):
-        one, other = (load_file(folder / name / "model.safetensors") for folder in (whole, killed))
+        one, other = (weights(folder / name) for folder in (whole, killed))
         assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
-    assert not any("teacher" in name for name in load_file(whole / "last" / "model.safetensors"))
-    record = json.loads((whole / "training.json").read_text())
-    assert record["teacher"]["name"].endswith(str(own_teacher)) and len(record["teacher"]["sha256"]) == 64
-    rows = [json.loads(row) for row in (whole / "log.jsonl").read_text().splitlines()]
-    assert all(row["teacher_loss"] > 0 and row["teacher_pairs_loss"] > 0 for row in rows)
+    assert not any("teacher" in name for name in weights(whole / "last"))
+    teacher = record(whole)["teacher"]
+    assert teacher["name"].endswith(str(own_teacher)) and len(teacher["sha256"]) == 64
+    assert all(row["teacher_loss"] > 0 and row["teacher_pairs_loss"] > 0 for row in log(whole))
 
 
-def test_several_processes_share_the_teachers_work(own_teacher, corpus, tmp_path):
+def test_two_processes_train_one_network_and_share_the_teachers_work(own_teacher, corpus, tmp_path):
     for kept in (corpus / "teacher").glob("*"):
         kept.unlink()
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     launch += ["-m", "train"]
-    settings = arguments(corpus, tmp_path / "two", own_teacher, "--steps", "2", "--save_every", "2")
+    more = ("--steps", "4", "--save_every", "2", "--validate_every", "4", "--network.sampled_identities", "26")
+    settings = arguments(corpus, tmp_path / "two", own_teacher, *more, "--mixed_precision", "no")
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(launch + settings, capture_output=True, text=True, timeout=300, env=environment)
+    done = subprocess.run(launch + settings, capture_output=True, text=True, timeout=900, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
-    record = json.loads((tmp_path / "two" / "training.json").read_text())
-    assert record["processes"] == 2 and record["teacher"]["sha256"]
+    run = record(tmp_path / "two")
+    assert run["processes"] == 2 and run["photographs_seen"] == 4 * 12 * 2 and run["teacher"]["sha256"]
+    assert [row["step"] for row in log(tmp_path / "two")] == [1, 2, 3, 4]
+    assert set(validation(tmp_path / "two")) >= {"verification_auc", "expression_accuracy"}
     assert list((corpus / "teacher").glob("*.safetensors"))

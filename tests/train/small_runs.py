@@ -1,0 +1,46 @@
+"""Short training runs on drawn faces: the arguments of `python -m train`, and what a run left behind."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+PRESETS = Path(__file__).resolve().parents[2] / "train" / "presets"
+# A third of the paper's weights, and steps in a third of the time: where a test is not about the network.
+TINY = ("--network.trunk", "test_resnet", "--network.repeats", "[1, 1, 0]", "--image_size", "64")
+SMALL = (*TINY, "--steps", "12", "--batch_size", "8", "--save_every", "3", "--validate_every", "6", "--log_every", "1")
+
+
+def on_drawn_faces(corpus: Path, out: Path, *more: str, preset: str = "dynamic", overlay: str = "drawn") -> list[str]:
+    return [
+        "--config",
+        str(PRESETS / f"{preset}.yaml"),
+        str(PRESETS / f"{overlay}.yaml"),
+        "--out",
+        str(out),
+        "--cpu",
+        "true",
+        "--train",
+        f"{corpus}:train",
+        "--validation",
+        f"{corpus}:valid",
+        *more,
+    ]
+
+
+def log(out: Path) -> list[dict]:
+    return [json.loads(row) for row in (out / "log.jsonl").read_text().splitlines()]
+
+
+def record(out: Path) -> dict:
+    return json.loads((out / "training.json").read_text())
+
+
+def validation(out: Path) -> dict:
+    """The last validation's numbers by their names without the corpus's."""
+    return {name.split("_", 1)[1]: value for name, value in record(out)["validations"][-1].items() if "_" in name}
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")

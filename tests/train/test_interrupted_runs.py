@@ -1,0 +1,199 @@
+"""A run that is killed, stopped or damaged goes on; one that cannot go on ends with a reason; processes share a run."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from accelerate import Accelerator
+from small_runs import SMALL, TINY, log, on_drawn_faces, record, validation, weights
+
+from train.__main__ import main
+from train.batches import Batch
+from train.config import TrainingConfig
+from train.progress import LOGGED, Progress
+
+PACE = ("images_per_second", "share_waiting_for_data")  # of log.jsonl, other in every run
+
+
+def start(arguments: list[str], repository: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "train", *arguments], cwd=repository, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def wait_for(condition, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 240
+    while not condition():
+        assert process.poll() is None and time.monotonic() < deadline, process.stdout.read().decode()[-2000:]
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("streaming", ["false", "true"])
+def test_a_killed_run_ends_bit_by_bit_as_one_that_was_not(drawn_corpus, tmp_path, repository, streaming):
+    """SIGKILL at whatever step it is at, with dropout, every augmentation, the average and accumulated batches."""
+    more = (
+        *SMALL,
+        "--erase",
+        "0.3",
+        "--blur",
+        "0.3",
+        "--downscale",
+        "0.3",
+        "--colour",
+        "0.2",
+        "--gray",
+        "0.2",
+        "--ema_decay",
+        "0.9",
+        "--network.dropout",
+        "0.3",
+        "--accumulation",
+        "2",
+        "--streaming",
+        streaming,
+        "--shuffle_buffer",
+        "50",
+        "--identity_balance",
+        "0",
+        "--mixed_precision",
+        "no",
+    )
+    assert main(on_drawn_faces(drawn_corpus, tmp_path / "whole", *more)) == 0
+    killed = on_drawn_faces(drawn_corpus, tmp_path / "killed", *more)
+    process = start(killed, repository)
+    wait_for(lambda: list((tmp_path / "killed" / "checkpoints").glob("step-????????")), process)
+    time.sleep(int.from_bytes(os.urandom(1)) / 255)  # a step or a save further
+    process.kill()
+    process.wait()
+    assert len(log(tmp_path / "killed")) < 12
+    assert main(killed) == 0  # without another word: to go on is the default
+    assert [row["step"] for row in log(tmp_path / "killed")] == list(range(1, 13))
+    for part in ("last", "checkpoints/step-00000012"):
+        expected, got = (weights(tmp_path / name / part) for name in ("whole", "killed"))
+        assert expected.keys() == got.keys() and any("running_mean" in name for name in got)
+        for name, value in expected.items():
+            assert torch.equal(value, got[name]), name
+    timeless = [
+        [{name: value for name, value in row.items() if name not in PACE} for row in log(tmp_path / name)]
+        for name in ("whole", "killed")
+    ]
+    assert timeless[0] == timeless[1]
+    assert record(tmp_path / "killed")["trained_on"] == {"drawn": ["train"]}
+
+
+def test_a_run_that_is_asked_to_stop_saves_first(drawn_corpus, tmp_path, repository):
+    arguments = on_drawn_faces(drawn_corpus, tmp_path, *SMALL, "--steps", "500", "--save_every", "400")
+    process = start(arguments, repository)
+    wait_for(lambda: (tmp_path / "log.jsonl").exists(), process)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=120)[0].decode()
+    assert process.returncode == 130 and "the same command goes on from" in said
+    [saved] = (tmp_path / "checkpoints").iterdir()
+    assert int(saved.name.removeprefix("step-")) == len(log(tmp_path)) < 500
+    assert record(tmp_path)["trained_on"] == {"drawn": ["train"]}, "a stage may start from here"
+
+
+def test_a_damaged_newest_checkpoint_costs_no_more_than_its_steps(drawn_corpus, tmp_path, capsys):
+    assert main(on_drawn_faces(drawn_corpus, tmp_path, *SMALL)) == 0
+    expected = weights(tmp_path / "last")
+    newest = tmp_path / "checkpoints" / "step-00000012" / "optimizer.bin"
+    newest.write_bytes(newest.read_bytes()[:-100])
+    assert main(on_drawn_faces(drawn_corpus, tmp_path, *SMALL)) == 0
+    said = capsys.readouterr()
+    assert "optimizer.bin is damaged" in said.err and "going on from" in said.out and "step-00000009" in said.out
+    assert all(torch.equal(value, weights(tmp_path / "last")[name]) for name, value in expected.items())
+
+
+def test_a_run_without_a_whole_checkpoint_is_not_overwritten(drawn_corpus, tmp_path, capsys):
+    one_step = on_drawn_faces(drawn_corpus, tmp_path, *TINY, "--steps", "1", "--batch_size", "8", "--tracker", "none")
+    assert main(one_step) == 0
+    (tmp_path / "checkpoints" / "step-00000001" / "model.safetensors").write_bytes(b"")
+    assert main(one_step) == 2
+    assert "no checkpoint in" in capsys.readouterr().err and (tmp_path / "last" / "model.safetensors").is_file()
+
+
+def test_another_run_in_the_folder_is_refused(drawn_corpus, tmp_path, capsys):
+    one_step = (*TINY, "--steps", "1", "--batch_size", "8", "--tracker", "none")
+    assert main(on_drawn_faces(drawn_corpus, tmp_path, *one_step)) == 0
+    assert main(on_drawn_faces(drawn_corpus, tmp_path, *one_step, "--learning_rate", "0.5")) == 2
+    said = capsys.readouterr().err
+    assert "learning_rate 0.001, now 0.5" in said and "--resume false" in said
+    more = ("--learning_rate", "0.5", "--resume", "false", "--warmup_steps", "0")
+    assert main(on_drawn_faces(drawn_corpus, tmp_path, *one_step, *more)) == 0
+    assert len(log(tmp_path)) == 1 and log(tmp_path)[0]["learning_rate"] == 0.5
+
+
+def test_a_run_older_than_a_setting_goes_on(drawn_corpus, tmp_path, capsys):
+    settings = (*TINY, "--batch_size", "8", "--tracker", "none", "--save_every", "1", "--validate_every", "2")
+    assert main(on_drawn_faces(drawn_corpus, tmp_path, *settings, "--steps", "2")) == 0
+    file = tmp_path / "run.json"
+    recorded = json.loads(file.read_text())
+    assert recorded.pop("composites") == 0 and recorded.pop("ema_decay") == 0
+    file.write_text(json.dumps(recorded))
+    shutil.rmtree(tmp_path / "checkpoints" / "step-00000002")
+    assert main(on_drawn_faces(drawn_corpus, tmp_path, *settings, "--steps", "2", "--ema_decay", "0.9")) == 2
+    assert "ema_decay 0.0, now 0.9" in capsys.readouterr().err
+    assert main(on_drawn_faces(drawn_corpus, tmp_path, *settings, "--steps", "2")) == 0
+    assert [row["step"] for row in log(tmp_path)] == [1, 2]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(drawn_corpus, tmp_path, capsys):
+    more = (*SMALL, "--steps", "20", "--save_every", "1")
+    assert main(on_drawn_faces(drawn_corpus, tmp_path, *more, "--learning_rate", "1e30", "--warmup_steps", "2")) == 2
+    said = capsys.readouterr().err
+    assert "the loss is not finite at step" in said and "person_00" in said
+    assert "last good checkpoint: " in said and "step-0000000" in said
+    assert not (tmp_path / "last").exists()
+
+
+def test_a_gradient_that_is_not_finite_is_found_before_anything_is_saved(tmp_path):
+    """The loss of its own step is finite: that of the next would be the first to show it."""
+    progress = Progress(TrainingConfig(out=str(tmp_path)), tmp_path, 1)
+    batch = Batch(torch.zeros(1, 3, 8, 8), torch.zeros(1), torch.zeros(1, 7), ["anna.jpg"])
+    numbers = dict.fromkeys(LOGGED, torch.tensor(1.0)) | {"task_weights": torch.tensor([0.5, 0.5])}
+    for norm in (2.0, torch.inf):
+        progress.note(SimpleNamespace(**numbers), batch, 1e-3)
+        progress.note_gradient(torch.tensor(norm))
+        progress.step += 1
+    rows, broken = progress.flush(Accelerator(cpu=True))
+    assert [(row["step"], row["gradient_norm"]) for row in rows] == [(1, 2.0)]
+    assert broken.startswith("the gradient is not finite at step 2 (loss 1, ") and "anna.jpg" in broken
+
+
+def test_missing_corpus_is_named(tmp_path, capsys):
+    assert main(["--out", str(tmp_path), "--train", str(tmp_path / "nowhere"), "--cpu", "true"]) == 2
+    assert "nowhere: no such folder" in capsys.readouterr().err
+    assert main(["--out", str(tmp_path), "--cpu", "true"]) == 2
+    assert "name at least one" in capsys.readouterr().err
+
+
+# several processes
+
+
+def test_two_processes_train_one_network(drawn_corpus, tmp_path, repository):
+    """From a stream; from a table they do so in test_teacher.py."""
+    # accelerate's name for torchrun is --multi_gpu; --cpu true then has it use the CPUs
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    more = (*TINY, "--steps", "4", "--batch_size", "8", "--validate_every", "4", "--mixed_precision", "no")
+    more += ("--streaming", "true", "--identity_balance", "0", "--save_every", "2")
+    more += ("--network.sampled_identities", "20")
+    done = subprocess.run(
+        [*launch, "-m", "train", *on_drawn_faces(drawn_corpus, tmp_path, *more)],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert record(tmp_path)["processes"] == 2 and record(tmp_path)["photographs_seen"] == 4 * 8 * 2
+    assert [row["step"] for row in log(tmp_path)] == [1, 2, 3, 4]
+    assert set(validation(tmp_path)) >= {"verification_auc", "expression_accuracy"}
