@@ -2,8 +2,8 @@
 
     python app.py [--model DIR] [--host HOST] [--port 7860] [--operator]
 
-The page is there at once and says that the model is being loaded. It is in `demo/`; what it shows is decided in
-`authentication/`.
+The page is there at once and says that the model is being downloaded or loaded. It is in `demo/`; what it shows is
+decided in `authentication/`.
 """
 
 import argparse
@@ -19,8 +19,9 @@ from concurrent.futures import Future
 
 import uvicorn
 
-from demo import connections, loading, priorities
-from demo.arguments import StartError, parse_arguments, require_usable
+from checkpoints import has_to_be_downloaded
+from demo import connections, loading, priorities, words
+from demo.arguments import StartError, parse_arguments, require_model, require_usable
 from demo.gate import SPACES_FRAMES
 from demo.uploads import Uploads
 
@@ -59,12 +60,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def serve(arguments: argparse.Namespace, uploads: Uploads, listener: socket.socket) -> None:
-    """First a page that says that the model is being loaded, then the demo, until the process is told to end.
+    """First a page that says what is being done with the model, then the demo, until the process is told to end.
 
     They are two servers that listen to the same address, one after the other: who connects in between waits.
 
     Raises:
-        StartError: see `demo.command.load`.
+        StartError: see `demo.arguments.require_model` and `demo.command.load`.
     """
     in_a_space = bool(os.environ.get("SPACE_ID"))
     root = arguments.root_path.rstrip("/")
@@ -74,11 +75,16 @@ def serve(arguments: argparse.Namespace, uploads: Uploads, listener: socket.sock
     host, port = listener.getsockname()[:2]
     print(f"* Running on http://{f'[{host}]' if ':' in host else host}:{port}{root}", flush=True)
 
-    first = server(loading.application(*gate), proxies)
+    starting = loading.application(*gate)
+    first = server(starting, proxies)
     loaded = Future()
 
     def load() -> None:
         try:
+            if has_to_be_downloaded(arguments.model):
+                starting.state.help = words.DOWNLOADING_HELP
+                require_model(arguments.model)
+                starting.state.help = words.LOADING_HELP
             gc.disable()  # imports make half a million objects that stay: looking for garbage among them takes as long
             from demo import command  # imports PyTorch and Gradio
 

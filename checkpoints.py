@@ -1,7 +1,8 @@
 """From the name of a model to the model: the only place that knows what a model may be called and how it is stored.
 
-A model is a folder, `owner/name` on the Hub, `owner/name@revision` (a branch, tag or commit), or an exported `.onnx`
-file. The app, the command line, the evaluation, `hub_card` and the benchmarks all load it with
+A model is a folder, one at an address (`s3://bucket/run/last`), `owner/name` on the Hub, `owner/name@revision` (a
+branch, tag or commit), or an exported `.onnx` file. The app, the command line, the evaluation, `hub_card` and the
+benchmarks all load it with
 
     checkpoint = load_checkpoint("pretrained", device="cpu")
     checkpoint.network, checkpoint.processor, checkpoint.revision, checkpoint.training
@@ -20,6 +21,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from addresses import is_address, local_copy
 
 if TYPE_CHECKING:
     from image_processing_facelivenet import FaceLiveNetImageProcessor
@@ -106,18 +109,18 @@ def load_checkpoint(name: str | Path, device: str = "cpu") -> Checkpoint:
 
 
 def find_checkpoint(name: str | Path) -> Path:
-    """The local folder of a model, downloaded if it is on the Hub, or its .onnx file.
+    """The local folder of a model, downloaded if it is on the Hub or at an address, or its .onnx file.
 
     A folder without a checkpoint but with exactly one .onnx file stands for that file.
 
     Raises:
         FileNotFoundError, OSError: as `load_checkpoint`.
     """
-    path = Path(name)
+    path = local_copy(name)
     if path.suffix == SUFFIX and path.is_file():
         return path
     if not path.is_dir():
-        on_hub = None if path.parent.is_dir() else HUB_ID.fullmatch(str(name))
+        on_hub = _hub_id(name)
         if on_hub is None:
             raise FileNotFoundError(
                 f"{name}: no such model folder; give a saved model's folder, an {SUFFIX} file, or owner/name on the Hub"
@@ -130,6 +133,15 @@ def find_checkpoint(name: str | Path) -> Path:
         if not (path / file).is_file():
             raise FileNotFoundError(f"{path / file} is missing: {name} is not a model folder")
     return path
+
+
+def has_to_be_downloaded(name: str | Path) -> bool:
+    """Whether this is an address or, by its form, the id of a model on the Hub."""
+    return is_address(name) or (not Path(name).exists() and _hub_id(name) is not None)
+
+
+def _hub_id(name: str | Path) -> re.Match | None:
+    return None if Path(name).parent.is_dir() else HUB_ID.fullmatch(str(name))
 
 
 def _download(repository: str, revision: str | None, name: str | Path) -> Path:

@@ -482,7 +482,7 @@ def _second_difference(grey: np.ndarray, down: int, right: int) -> np.ndarray:
 def cache_folder() -> Path:
     """Where what can be computed again is kept: $FACELIVENET_CACHE, or facelivenet in the user's cache folder.
 
-    The same as `face_data.cache_folder.default_folder`, which imports no torch.
+    The same as `addresses.cache_folder`, which imports no torch.
     """
     own = os.environ.get("FACELIVENET_CACHE")
     return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "facelivenet"
@@ -654,12 +654,15 @@ class CascadeDetector:
 
     Args:
         min_face_size, thresholds, factor: see `FaceLiveNetImageProcessor`.
+        device: of its networks. On a GPU pictures of the same size go through the first network together; on a CPU each
+            alone, since a batch leaves the cache.
     """
 
-    def __init__(self, min_face_size: int, thresholds: Sequence[float], factor: float):
+    def __init__(self, min_face_size: int, thresholds: Sequence[float], factor: float, device: str = "cpu"):
         self.min_face_size = min_face_size
         self.thresholds = thresholds
         self.factor = factor
+        self.batched = device != "cpu"
         with torch.inference_mode(False):
             mtcnn = MTCNN().eval().requires_grad_(False)
         for name, layer in list(mtcnn.named_modules()):
@@ -667,6 +670,7 @@ class CascadeDetector:
                 mtcnn.set_submodule(name, _PReLU(layer.weight.detach()))
             elif isinstance(layer, torch.nn.Softmax):
                 mtcnn.set_submodule(name, torch.nn.Identity())
+        mtcnn.to(device)
         self.pnet = _WithSoftmax(_fastest(mtcnn.pnet, [(1, 3, 33, 46), (1, 3, 25, 12)]))
         self.rnet = _WithSoftmax(_fastest(mtcnn.rnet, [(2, 3, 24, 24), (1, 3, 24, 24)]))
         self.onet = _WithSoftmax(_fastest(mtcnn.onet, [(2, 3, 48, 48), (1, 3, 48, 48)]))
@@ -675,7 +679,13 @@ class CascadeDetector:
         """(h, w, 3) uint8 pictures, of any sizes -> for each boxes (n, 4), probabilities (n,) and landmarks (n, 5, 2),
         float32, in pixels of the picture."""
         tables = [_sums(picture) for picture in pictures]
-        boxes = [_squares(self._proposals(table)) for table in tables]
+        groups = {}
+        for number, table in enumerate(tables):
+            groups.setdefault(table.shape if self.batched else number, []).append(number)
+        boxes = [np.empty((0, 4), np.float32)] * len(tables)
+        for group in groups.values():
+            for number, proposals in zip(group, self._proposals([tables[number] for number in group]), strict=True):
+                boxes[number] = _squares(proposals)
 
         refined = []
         for squares, (shifts, scores) in zip(boxes, self._see(self.rnet, 24, (4, 2), tables, boxes), strict=True):
@@ -696,29 +706,30 @@ class CascadeDetector:
             found.append((faces[kept], scores[kept], landmarks[kept]))
         return found
 
-    def _proposals(self, table: np.ndarray) -> np.ndarray:
-        """What the first network takes for faces in scaled copies of a picture: (n, 4) boxes."""
-        height, width = len(table) - 1, table.shape[2]
+    def _proposals(self, tables: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """What the first network takes for faces in scaled copies of pictures of one size: (n, 4) boxes of each."""
+        height, width = len(tables[0]) - 1, tables[0].shape[2]
         scale = 12 / self.min_face_size
         nothing = np.empty((0, 4), np.float32)
-        boxes, scores, shifts = [nothing], [nothing[:, 0]], [nothing]
+        found = [[(nothing, nothing[:, 0], nothing)] for _ in tables]
         while min(height, width) * scale >= 12:
             size = int(height * scale + 1), int(width * scale + 1)
-            copy = _averaged(table, (0, 0, width, height), size)
-            shift, score = self.pnet(_normalised(copy[None]))
-            rows, columns = np.nonzero(score[0, 1] >= self.thresholds[0])
-            cells = np.stack([columns, rows], axis=1).astype(np.float32)
-            windows = np.floor(np.concatenate([2 * cells + 1, 2 * cells + 12], axis=1) / np.float32(scale))
-            of_scale = score[0, 1, rows, columns]
-            kept = _overlapping_least(windows, of_scale, 0.5)
-            boxes.append(windows[kept])
-            scores.append(of_scale[kept])
-            shifts.append(shift[0, :, rows, columns][kept])
+            copies = np.stack([_averaged(table, (0, 0, width, height), size) for table in tables])
+            for of_picture, shift, score in zip(found, *self.pnet(_normalised(copies)), strict=True):
+                rows, columns = np.nonzero(score[1] >= self.thresholds[0])
+                cells = np.stack([columns, rows], axis=1).astype(np.float32)
+                windows = np.floor(np.concatenate([2 * cells + 1, 2 * cells + 12], axis=1) / np.float32(scale))
+                scores = score[1, rows, columns]
+                kept = _overlapping_least(windows, scores, 0.5)
+                of_picture.append((windows[kept], scores[kept], shift[:, rows, columns].T[kept]))
             scale *= self.factor
-        boxes, scores, shifts = np.concatenate(boxes), np.concatenate(scores), np.concatenate(shifts)
-        kept = _overlapping_least(boxes, scores, 0.7)
-        boxes, shifts = boxes[kept], shifts[kept]
-        return boxes + shifts * np.tile(boxes[:, 2:] - boxes[:, :2], 2)
+        proposals = []
+        for of_picture in found:
+            boxes, scores, shifts = (np.concatenate(parts) for parts in zip(*of_picture, strict=True))
+            kept = _overlapping_least(boxes, scores, 0.7)
+            boxes, shifts = boxes[kept], shifts[kept]
+            proposals.append(boxes + shifts * np.tile(boxes[:, 2:] - boxes[:, :2], 2))
+        return proposals
 
     @staticmethod
     def _see(
@@ -793,7 +804,8 @@ class _WithSoftmax:
 
 @torch.inference_mode()
 def _in_pytorch(network: torch.nn.Module, values: np.ndarray) -> list[np.ndarray]:
-    return [output.numpy() for output in network(torch.from_numpy(values))]
+    device = next(network.parameters()).device
+    return [output.cpu().numpy() for output in network(torch.from_numpy(values).to(device))]
 
 
 def _normalised(pixels: np.ndarray) -> np.ndarray:
@@ -945,6 +957,7 @@ class FaceLiveNetImageProcessor(BaseImageProcessor):
         self.detection_threshold = detection_threshold
         self.thresholds = list(thresholds)
         self.factor = factor
+        self.detector_device = "cpu"  # no setting: a matter of the machine
         self._detector = None
         self._detector_lock = threading.Lock()
 
@@ -1066,7 +1079,7 @@ class FaceLiveNetImageProcessor(BaseImageProcessor):
             )
         with self._detector_lock:
             if self._detector is None:
-                self._detector = CascadeDetector(self.min_face_size, self.thresholds, self.factor)
+                self._detector = CascadeDetector(self.min_face_size, self.thresholds, self.factor, self.detector_device)
         return self._detector
 
     def align(self, image: Image.Image, face: Face) -> np.ndarray:

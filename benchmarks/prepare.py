@@ -90,7 +90,7 @@ def _opened(photograph: Photograph) -> Image.Image:
 def _ours(shard: tuple[Photograph, ...], folder: str) -> float:
     """Processor time, seconds."""
     began = time.process_time()
-    face_data_prepare._prepare_shard(shard, str(Path(folder) / "part"), "benchmark", sorted(shard[0].attributes))
+    face_data_prepare._prepare_shard(shard, Path(folder) / "part", None, "benchmark", sorted(shard[0].attributes))
     return time.process_time() - began
 
 

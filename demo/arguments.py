@@ -9,7 +9,7 @@ import math
 import os
 from pathlib import Path
 
-from checkpoints import DEFAULT_MODEL, find_checkpoint
+from checkpoints import DEFAULT_MODEL, find_checkpoint, has_to_be_downloaded
 
 STEP_SECONDS = 12.0  # that of authentication.session, which imports PyTorch
 
@@ -82,18 +82,22 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def require_usable(arguments: argparse.Namespace) -> None:
-    """Find what is wrong with the arguments as far as that is known without the model's config.
+def require_model(name: str) -> None:
+    """Raise StartError where there is no such model. One on the Hub or at an address is downloaded."""
+    try:
+        find_checkpoint(name)
+    except OSError as error:
+        raise StartError(f"no usable model: {error}. Name a trained checkpoint with --model DIR") from None
 
-    A model on the Hub is downloaded.
+
+def require_usable(arguments: argparse.Namespace) -> None:
+    """Find what is wrong with the arguments as far as that is known without the model's config, or its download.
 
     Raises:
         StartError: in a sentence.
     """
-    try:
-        find_checkpoint(arguments.model)
-    except OSError as error:
-        raise StartError(f"no usable model: {error}. Name a trained checkpoint with --model DIR") from None
+    if not has_to_be_downloaded(arguments.model):
+        require_model(arguments.model)
     if arguments.enrolled and not arguments.enrolled.is_dir():
         raise StartError(f"--enrolled {arguments.enrolled}: no such folder")
     for proxy in arguments.proxies:

@@ -1,4 +1,5 @@
-"""The page while the model is being loaded: it is there within a second, says so, and makes way for the demo.
+"""The page while the model is being downloaded and loaded: it is there within a second, says so, and makes way for the
+demo.
 
 Every request is answered with status 503, so that whoever watches the server does not take it for ready.
 """
@@ -33,15 +34,18 @@ PAGE = f"""\
 <body>
 <h1>{words.TITLE}</h1>
 <p>{words.SUBTITLE}</p>
-<p id="loading" role="status"><strong>{escape(words.LOADING_HELP)}</strong></p>
+<p id="loading" role="status"><strong>HELP</strong></p>
 <script>
   // While the server changes over to the demo, connections wait: one that fails has nobody to wait for.
   async function look() {{
+    const loading = document.getElementById("loading");
     try {{
-      const answer = await fetch(location.href, {{ method: "HEAD", cache: "no-store" }});
+      const answer = await fetch(location.href, {{ cache: "no-store" }});
       if (answer.ok) return location.reload();
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      loading.textContent = page.getElementById("loading")?.textContent ?? loading.textContent;
     }} catch {{
-      document.getElementById("loading").textContent = "{escape(words.ENDED)}";
+      loading.textContent = "{escape(words.ENDED)}";
     }}
     setTimeout(look, 1000);
   }}
@@ -57,17 +61,19 @@ ROUTES = (
 
 
 def application(root: str, hosts: Sequence[str], framed_by: str) -> Starlette:
-    """Behind the demo's own gate: see `Gate` for the arguments."""
+    """Behind the demo's own gate: see `Gate` for the arguments. What it says is `state.help`."""
     gate = Middleware(Gate, routes=ROUTES, root=root, hosts=hosts, framed_by=framed_by)
     routes = [
         Path("/", _page, methods=["GET"]),
         Path("/{path:path}", _other, methods=["GET", "POST"]),
     ]
-    return Starlette(routes=routes, middleware=[gate])
+    starting = Starlette(routes=routes, middleware=[gate])
+    starting.state.help = words.LOADING_HELP
+    return starting
 
 
 async def _page(request: Request) -> Response:
-    return HTMLResponse(PAGE, 503, LATER)
+    return HTMLResponse(PAGE.replace("HELP", escape(request.app.state.help)), 503, LATER)
 
 
 async def _other(request: Request) -> Response:
@@ -76,4 +82,4 @@ async def _other(request: Request) -> Response:
             pass
     except ClientDisconnect:
         pass
-    return JSONResponse({"error": words.LOADING_HELP}, 503, LATER)
+    return JSONResponse({"error": request.app.state.help}, 503, LATER)

@@ -21,8 +21,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from addresses import cache_folder
 from checkpoints import find_checkpoint
-from face_data.cache_folder import default_folder
 from face_data.named import require_corpus, split_corpus
 
 COMMANDS = {
@@ -99,7 +99,7 @@ def _add_inputs(command: argparse.ArgumentParser, name: str) -> None:
     command.add_argument("--batch-size", type=int, default=64, help="faces per batch (default 64)")
     command.add_argument("--device", help="cpu or cuda (default: cuda where there is a GPU)")
     text = "directory of the embedding cache (default: %(default)s)"
-    command.add_argument("--cache", type=Path, default=default_folder(), metavar="FOLDER", help=text)
+    command.add_argument("--cache", type=Path, default=cache_folder(), metavar="FOLDER", help=text)
     command.add_argument("--no-cache", dest="cache", action="store_const", const=None, help="do not cache embeddings")
 
 

@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         help="the publisher's folder (for lfw also muxspace facial_expressions, for its labels; for ms1m also the tsv, "
         "for fer2013 the csv; for folder a folder per person, or a csv of path,identity,expression and perhaps split, "
         "its further columns being attributes; for hub and emonet_face a dataset's id on the Hub or its folder), then "
-        "the corpus",
+        "the corpus: a folder, or an address such as s3://bucket/lfw",
     )
     command.add_argument("--image-column", metavar="NAME", help="hub: its column of pictures (default image)")
     command.add_argument("--identity-column", metavar="NAME", help="hub: who it is (default identity, if it is there)")
@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_processing(command)
 
     command = commands.add_parser("synthesize", help="a prepared corpus of drawn faces, where no photographs are")
-    command.add_argument("out", type=Path)
+    command.add_argument("out", help="folder or address")
     command.add_argument("--identities", type=int, default=40, help="how many people are drawn (default 40)")
     command.add_argument("--per-expression", type=int, default=3, help="pictures per person and expression (default 3)")
     command.add_argument("--seed", type=int, default=0)
@@ -122,11 +122,11 @@ def _parser() -> argparse.ArgumentParser:
         "pairs", help="give CK+ or Oulu-CASIA the pairs of a file of the paper's authors, instead of its own"
     )
     command.add_argument("pairs_file", type=Path, help="such as IdentitySplit_3th_10fold_ckpluspairs.txt")
-    command.add_argument("corpus", type=Path, help="the prepared corpus; its pairs.csv is replaced")
+    command.add_argument("corpus", help="the prepared corpus; its pairs.csv is replaced")
     command.set_defaults(act="take_pairs")
 
     command = commands.add_parser("describe", help="what is in a prepared corpus")
-    command.add_argument("corpus", type=Path)
+    command.add_argument("corpus", help="folder or address")
     command.set_defaults(act="describe")
     return parser
 
@@ -135,6 +135,9 @@ def _add_processing(command: argparse.ArgumentParser) -> None:
     command.add_argument("--alignment", choices=("margin", "similarity"), default="margin")
     command.add_argument("--size", type=int, default=160, help="side of the face crops in pixels (default 160)")
     command.add_argument("--workers", type=int, help="processes (default: one per core)")
+    command.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="where the detector's networks run (default cpu)"
+    )
     command.add_argument(
         "--shard-size",
         type=int,

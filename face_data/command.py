@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+import torch
+
 from face_data.drawn import drawn_plan
 from face_data.expected import PUBLISHED, comparison
 from face_data.expression_pairs import authors_pairs, expression_pairs
@@ -34,7 +36,8 @@ HUB_COLUMNS = (
 
 
 def prepare_photographs(arguments) -> None:
-    *sources, out = map(Path, arguments.paths)
+    *sources, out = arguments.paths
+    sources = list(map(Path, sources))
     if not sources:
         raise CorpusError(
             "give at least one SOURCE and then OUT, for example: prepare ferplus ../data/ferplus corpora/ferplus"
@@ -91,9 +94,12 @@ def synthesize(arguments) -> None:
 
 
 def _run(
-    arguments, photographs: Iterable[Photograph], out: Path, layout: str, settings: dict, total=None
+    arguments, photographs: Iterable[Photograph], out: str, layout: str, settings: dict, total=None
 ) -> dict | None:
     processor = FaceLiveNetImageProcessor(size=arguments.size, alignment=arguments.alignment)
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: PyTorch finds no GPU here")
+    processor.detector_device = arguments.device
     return prepare(
         photographs,
         out,
@@ -111,16 +117,17 @@ def describe(arguments) -> None:
     _report(arguments.corpus, read_summary(arguments.corpus))
 
 
-def _report_if_finished(folder: Path, summary: dict | None) -> None:
+def _report_if_finished(folder: str, summary: dict | None) -> None:
     if summary is None:
         print(f"{folder}: this process's shards are finished; the last process to finish writes corpus.json")
     else:
         _report(folder, summary)
 
 
-def _report(folder: Path, summary: dict) -> None:
+def _report(folder: str, summary: dict) -> None:
     """What is in a corpus: counts by split and expression, people, and what was skipped."""
-    corpus = load_corpus(folder)  # refuses an unfinished one
+    labels = ["key", "split", "identity", "expression", *(summary.get("attributes") or ())]
+    corpus = load_corpus(folder, columns=labels)  # refuses an unfinished one
     print(f"{folder}: {summary['layout']}, {summary['prepared']:,} of {summary['photographs']:,} photographs prepared")
     for reason, count in summary["skipped_by_reason"].items():
         print(f"  skipped {count:,}: {reason} (each named in {folder}/corpus.json)")

@@ -3,8 +3,13 @@
 Called by every `__main__`; next: `table`.
 """
 
+import hashlib
 import json
 from pathlib import Path
+
+from addresses import Remote, is_address, join, local_copy
+
+SUMMARY = "corpus.json"
 
 
 class CorpusError(ValueError):
@@ -12,27 +17,54 @@ class CorpusError(ValueError):
 
 
 def split_corpus(text: str) -> tuple[str, list[str] | None]:
-    """`corpora/lfw:1,2` -> ("corpora/lfw", ["1", "2"]); without a colon, every split."""
-    folder, colon, splits = text.partition(":")
-    return folder, splits.split(",") if colon else None
+    """`corpora/lfw:1,2` -> ("corpora/lfw", ["1", "2"]); without a colon (that of `s3://` apart), every split."""
+    protocol, address, rest = text.rpartition("://")
+    folder, colon, splits = rest.partition(":")
+    return protocol + address + folder, splits.split(",") if colon else None
+
+
+def on_hub(corpus: str | Path) -> bool:
+    """Whether this is neither a folder nor an address: then it can only be the id of a dataset on the Hub."""
+    return not is_address(corpus) and not Path(corpus).is_dir()
 
 
 def require_corpus(corpus: str | Path) -> None:
-    """Raise CorpusError for what is neither a folder nor, by its form, the id of a dataset on the Hub."""
-    folder = Path(corpus)
-    on_hub = str(corpus).count("/") == 1 and not str(corpus).startswith((".", "/"))
-    if not folder.is_dir() and (folder.exists() or not on_hub):
+    """Raise CorpusError for what is neither a folder nor at an address nor, by its form, a dataset's id on the Hub."""
+    if is_address(corpus):
+        read_summary(corpus)
+        return
+    is_id = str(corpus).count("/") == 1 and not str(corpus).startswith((".", "/"))
+    if on_hub(corpus) and (Path(corpus).exists() or not is_id):
         raise CorpusError(
             f"{corpus}: no such folder; write a corpus with `python -m face_data prepare` or `synthesize`"
         )
 
 
-def read_summary(folder: str | Path) -> dict:
+def corpus_folder(corpus: str | Path) -> Path:
+    """The folder of a corpus; of one at an address, its copy on this machine. A dataset on the Hub has none.
+
+    Raises:
+        AddressError: it cannot be downloaded. CorpusError: a downloaded shard is not the one that was written.
+    """
+    return local_copy(corpus, _check_shards)
+
+
+def _check_shards(copy: Path) -> None:
+    for name, expected in read_summary(copy).get("sha256", {}).items():
+        with (copy / name).open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+                raise CorpusError(f"{name} is damaged, or belongs to another preparation: prepare the corpus again")
+
+
+def read_summary(corpus: str | Path) -> dict:
     """The `corpus.json` of a prepared corpus: layout, options, counts, and what was skipped and why."""
-    path = Path(folder) / "corpus.json"
+    path = join(corpus, SUMMARY)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = Remote(corpus).read(SUMMARY) if is_address(corpus) else Path(path).read_bytes()
+        if content is None:
+            raise FileNotFoundError
+        return json.loads(content)
     except FileNotFoundError:
-        raise CorpusError(f"{path} is missing: {folder} is not a prepared corpus") from None
-    except json.JSONDecodeError as error:
+        raise CorpusError(f"{path} is missing: {corpus} is not a prepared corpus") from None
+    except ValueError as error:
         raise CorpusError(f"{path} is damaged ({error}); prepare the corpus again") from None

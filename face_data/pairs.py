@@ -7,6 +7,7 @@ Oulu-CASIA have pairs across expressions, which `face_data.expression_pairs` mak
 """
 
 import csv
+import io
 import itertools
 import re
 from collections import defaultdict
@@ -18,8 +19,11 @@ import numpy as np
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 
+from addresses import join, write_text
+from face_data.named import corpus_folder
 from face_data.table import CorpusError, read_summary
 
+FILE = "pairs.csv"
 YTF_VIDEO = re.compile(r"[^/]+/\d+")
 HEADER = ["fold", "first", "second", "same"]
 
@@ -96,18 +100,18 @@ def _lfw_key(person: str, number: str) -> str:
     return f"{person}/{person}_{int(number):04d}.jpg"
 
 
-def write_pairs(corpus: str | Path, pairs: Iterable[Pair]) -> Path:
-    """Write `pairs.csv` into the folder of a prepared corpus; returns its path."""
-    path = Path(corpus) / "pairs.csv"
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(HEADER)
-        writer.writerows((pair.fold, pair.first, pair.second, int(pair.same)) for pair in pairs)
-    return path
+def write_pairs(corpus: str | Path, pairs: Iterable[Pair]) -> str:
+    """Write `pairs.csv` into the folder of a prepared corpus, or to its address; returns its path."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(HEADER)
+    writer.writerows((pair.fold, pair.first, pair.second, int(pair.same)) for pair in pairs)
+    write_text(corpus, FILE, text.getvalue())
+    return join(corpus, FILE)
 
 
 def read_pairs(corpus: str | Path, missing_ok: bool = False) -> list[Pair]:
-    """The pairs of a prepared corpus's pairs.csv, from a local folder or a Hub dataset id.
+    """The pairs of a prepared corpus's pairs.csv, from a folder, an address or a Hub dataset id.
 
     Args:
         missing_ok: a corpus without the file has no pairs; otherwise that is an error.
@@ -115,9 +119,10 @@ def read_pairs(corpus: str | Path, missing_ok: bool = False) -> list[Pair]:
     Raises:
         CorpusError: there is no such file, or a row cannot be read; names file and row.
     """
-    path = Path(corpus) / "pairs.csv"
-    if not Path(corpus).is_dir():
-        path = _from_hub(corpus, "pairs.csv")
+    folder = corpus_folder(corpus)
+    path = folder / FILE
+    if not folder.is_dir():
+        path = _from_hub(corpus, FILE)
         if path is None and not missing_ok:
             raise CorpusError(f"{corpus}: this corpus has no pairs.csv")
     if missing_ok and (path is None or not path.exists()):
@@ -196,7 +201,7 @@ def absent_text(absent: Mapping[int, int], whole: Collection[Pair]) -> str:
 
 def _skipped(corpus: str | Path) -> list[str]:
     """Keys of the photographs in which the preparation found no face; none where that is not recorded."""
-    folder = Path(corpus)
+    folder = corpus_folder(corpus)
     if not folder.is_dir():
         record = _from_hub(corpus, "corpus.json")
         folder = record.parent if record else folder

@@ -1,7 +1,8 @@
 """Photographs -> a prepared corpus: every face found, aligned and written to Parquet, in parallel and resumable.
 
 Shards of photographs are independent of one another: each is written under a temporary name and moved into place
-together with a note of what it skipped, so whatever ends the run, the next one goes on after the last whole shard.
+together with a note of what it skipped, so whatever ends the run, the next one goes on after the last whole shard. For
+a corpus at an address this is done in a temporary folder, from which each shard is uploaded, its note last.
 """
 
 import contextlib
@@ -13,11 +14,13 @@ import math
 import multiprocessing
 import os
 import platform
+import tempfile
 import threading
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +30,8 @@ from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars,
 from PIL import Image
 from tqdm import tqdm
 
+from addresses import Remote, is_address
+from face_data.named import SUMMARY
 from face_data.readers import Photograph
 from face_data.table import CorpusError, features_with, read_summary
 from image_processing_facelivenet import Face, FaceLiveNetImageProcessor, UnreadableImageError, load_image
@@ -53,13 +58,13 @@ def prepare(
     """Write the prepared corpus and return its summary, the content of `corpus.json`; None if shards of other processes
     are still missing.
 
-    Several processes may share the work, on machines that share the folder of the corpus: process i of n writes the
-    shards i, i + n, i + 2n and so on, and the process that finds all shards finished writes the summary. The shards are
-    the same for any number of processes.
+    Several processes may share the work, on machines that share the folder of the corpus or know its address: process i
+    of n writes the shards i, i + n, i + 2n and so on, and the process that finds all shards finished writes the
+    summary. The shards are the same for any number of processes.
 
     Args:
         photographs: in an order that is the same in every run (a resumed run counts on it).
-        out: folder; created, or gone on with if it holds the same corpus unfinished.
+        out: folder or address; created, or gone on with if it holds the same corpus unfinished.
         layout: the corpus's name, kept as `source` in every row.
         processor: finds and aligns the faces; its settings are recorded.
         total: how many photographs there are, for the progress bar.
@@ -72,7 +77,6 @@ def prepare(
         CorpusError: out holds another corpus, other settings or attributes, there are no photographs, or not all have
             attributes of the same names.
     """
-    out = Path(out)
     if shard_size < 1:
         raise ValueError(f"shard_size must be at least 1, not {shard_size}")
     options = json.loads(processor.to_json_string()) | {"shard_size": shard_size} | (settings or {})
@@ -81,39 +85,66 @@ def prepare(
     attributes = sorted(first.attributes) if first else []
     features_with(attributes)  # refuses names that cannot be columns
     description = {"layout": layout, "options": options, "attributes": attributes}
-    process, processes = place
-    _begin(out, description, alone=processes == 1)
     workers = workers or max((os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1)
-    pending = set()
-    with (
-        tqdm(total=total, unit="photo", desc=f"prepare {layout}", smoothing=0) as progress,
-        _worker_pool(workers, processor) as pool,
-    ):
-        whole = itertools.chain([first] if first else [], stream)
-        shards = iter(lambda: tuple(itertools.islice(whole, shard_size)), ())
-        shards_read = 0
-        for number, shard in enumerate(shards):
-            shards_read = number + 1
-            if number % processes != process:
-                progress.update(len(shard))
-                continue
-            if _is_done(out, f"part-{number:05d}", shard):
-                progress.update(len(shard))
-                continue
-            task = shard, str(out / f"part-{number:05d}"), layout, attributes
-            if pool is None:
-                progress.update(_prepare_shard(*task))
-                continue
-            pending.add(pool.submit(_prepare_shard, *task))
-            if len(pending) > workers:  # never more photographs in memory than the workers need
+    process, processes = place
+    with _folder_of(out) as (folder, remote):
+        _begin(folder, remote, description, alone=processes == 1)
+        address = None if remote is None else remote.address
+        pending = set()
+        with (
+            tqdm(total=total, unit="photo", desc=f"prepare {layout}", smoothing=0) as progress,
+            _worker_pool(workers, processor) as pool,
+        ):
+            whole = itertools.chain([first] if first else [], stream)
+            shards = iter(lambda: tuple(itertools.islice(whole, shard_size)), ())
+            shards_read = 0
+            for number, shard in enumerate(shards):
+                shards_read = number + 1
+                name = f"part-{number:05d}"
+                if number % processes != process or _is_done(folder, name, shard):
+                    progress.update(len(shard))
+                    continue
+                task = shard, folder / name, address, layout, attributes
+                if pool is None:
+                    progress.update(_prepare_shard(*task))
+                    continue
+                pending.add(pool.submit(_prepare_shard, *task))
+                if len(pending) > workers:  # never more photographs in memory than the workers need
+                    pending = _collect(pending, progress)
+            while pending:
                 pending = _collect(pending, progress)
-        while pending:
-            pending = _collect(pending, progress)
-    if surplus := sorted(out.glob("part-*.json"))[shards_read:]:
-        raise _changed(surplus[0], "the source holds fewer photographs than it did")
-    if not all((out / f"part-{number:05d}.json").exists() for number in range(shards_read)):
-        return None
-    return _finish(out, description)
+        if remote is not None:
+            _download_notes(remote, folder)
+        if surplus := sorted(folder.glob("part-*.json"))[shards_read:]:
+            raise _changed(surplus[0], "the source holds fewer photographs than it did")
+        if not all((folder / f"part-{number:05d}.json").exists() for number in range(shards_read)):
+            return None
+        summary = _finish(folder, description)
+        if remote is not None:
+            remote.upload(folder, [SUMMARY])
+        return summary
+
+
+@contextlib.contextmanager
+def _folder_of(out: str | Path) -> Iterator[tuple[Path, Remote | None]]:
+    """The folder to write to. For an address it is a temporary one with the notes of the finished shards."""
+    if not is_address(out):
+        yield Path(out), None
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        try:
+            yield Path(temporary), Remote(out)
+        except CorpusError as error:
+            raise CorpusError(str(error).replace(temporary, str(out).rstrip("/"))) from None
+
+
+def _download_notes(remote: Remote, out: Path) -> None:
+    """The notes of shards that others finished, and corpus.json where there is one."""
+    names = remote.files()
+    if names and SUMMARY not in names:
+        raise CorpusError(f"{out} is not empty and not a corpus; choose another folder")
+    notes = [name for name in names if fnmatch(name, "part-*.json") and not (out / name).exists()]
+    remote.download([name for name in names if name == SUMMARY] + notes, out)
 
 
 def _collect(pending: set, progress: tqdm) -> set:
@@ -123,11 +154,16 @@ def _collect(pending: set, progress: tqdm) -> set:
     return pending
 
 
-def _begin(out: Path, description: dict, alone: bool) -> None:
+def _begin(out: Path, remote: Remote | None, description: dict, alone: bool) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    if not alone:  # whoever comes first says what the folder is to hold: all others compare
-        _write_where_there_is_none(out, description | {"complete": False})
-    if (out / "corpus.json").exists():
+    unfinished = description | {"complete": False}
+    if remote is not None:
+        if not remote.files():
+            remote.create(SUMMARY, _json(unfinished))
+        _download_notes(remote, out)
+    elif not alone:  # whoever comes first says what the folder is to hold: all others compare
+        _write_where_there_is_none(out, unfinished)
+    if (out / SUMMARY).exists():
         before = read_summary(out)
         # whole shards are kept as they are: those of a run without these attributes lack their columns
         was, now = (
@@ -142,7 +178,9 @@ def _begin(out: Path, description: dict, alone: bool) -> None:
     elif out.exists() and any(out.iterdir()):
         raise CorpusError(f"{out} is not empty and not a corpus; choose another folder")
     if alone:
-        _write_json(out / "corpus.json", description | {"complete": False})
+        _write_json(out / SUMMARY, unfinished)
+        if remote is not None:
+            remote.upload(out, [SUMMARY])
 
 
 def _write_where_there_is_none(out: Path, content: dict) -> None:
@@ -150,10 +188,15 @@ def _write_where_there_is_none(out: Path, content: dict) -> None:
     if any(path.suffix != ".tmp" for path in out.iterdir()):
         return
     temporary = out / f"corpus.{platform.node()}.{os.getpid()}.tmp"
-    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    with contextlib.suppress(FileExistsError):
-        os.link(temporary, out / "corpus.json")
-    temporary.unlink()
+    temporary.write_bytes(_json(content))
+    try:
+        os.link(temporary, out / SUMMARY)  # as a whole, and only where there is none
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links, such as a mount of an object store
+        if not (out / SUMMARY).exists():
+            os.replace(temporary, out / SUMMARY)
+    temporary.unlink(missing_ok=True)
 
 
 def _is_done(out: Path, name: str, shard: tuple[Photograph, ...]) -> bool:
@@ -233,6 +276,9 @@ def _start_worker(processor: FaceLiveNetImageProcessor) -> None:
     torch.set_num_threads(1)  # the processes share the cores
     disable_progress_bars()
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    if processor.detector_device == "cuda":  # the processes share the GPUs
+        number = multiprocessing.current_process()._identity[0]
+        processor.detector_device = f"cuda:{number % torch.cuda.device_count()}"
     _processor = processor
 
 
@@ -242,7 +288,10 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _prepare_shard(shard: tuple[Photograph, ...], stem: str, layout: str, attributes: list[str]) -> int:
+def _prepare_shard(
+    shard: tuple[Photograph, ...], path: Path, address: str | None, layout: str, attributes: list[str]
+) -> int:
+    """Write the shard and its note, without a suffix at `path`, and upload both where there is an address."""
     rows, skipped, whole, crowded = [], [], [], 0
     for photograph in shard:
         if sorted(photograph.attributes) != attributes:
@@ -290,16 +339,20 @@ def _prepare_shard(shard: tuple[Photograph, ...], stem: str, layout: str, attrib
                 **photograph.attributes,
             }
         )
-    path = Path(stem)
-    temporary = path.with_suffix(".tmp")
+    shard_path, temporary = path.with_suffix(".parquet"), path.with_suffix(".tmp")
     features = features_with(attributes)
     columns = {name: [row[name] for row in rows] for name in features}  # also where all were skipped
     Dataset.from_dict(columns, features=features).to_parquet(temporary)
-    os.replace(temporary, path.with_suffix(".parquet"))
-    note = {"keys": [shard[0].key, shard[-1].key], "read": len(shard), "several_faces": crowded}
+    os.replace(temporary, shard_path)
+    with shard_path.open("rb") as file:
+        checksum = hashlib.file_digest(file, "sha256").hexdigest()
+    note = {"sha256": checksum, "keys": [shard[0].key, shard[-1].key], "read": len(shard), "several_faces": crowded}
     note |= {"all_keys": [photograph.key for photograph in shard], "contents": content_of(shard)}
     note |= {"whole_pictures": whole, "skipped": skipped}
     _write_json(path.with_suffix(".json"), note)
+    if address is not None:
+        Remote(address).upload(path.parent, [shard_path.name, f"{path.name}.json"])
+        shard_path.unlink()
     return len(shard)
 
 
@@ -344,9 +397,14 @@ def _shown_to_detector(photograph: Photograph) -> tuple[Image.Image, int]:
 
 
 def _finish(out: Path, description: dict) -> dict:
-    notes = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(out.glob("part-*.json"))]
+    paths = sorted(out.glob("part-*.json"))
+    notes = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     skipped = [row for note in notes for row in note["skipped"]]
     read = sum(note["read"] for note in notes)
+    # those of earlier versions have none
+    checksums = {
+        f"{path.stem}.parquet": note["sha256"] for path, note in zip(paths, notes, strict=True) if "sha256" in note
+    }
     if not read:
         raise CorpusError(f"There are no photographs for {out}: is the source the {description['layout']} folder?")
     summary = description | {
@@ -356,13 +414,18 @@ def _finish(out: Path, description: dict) -> dict:
         "several_faces": sum(note["several_faces"] for note in notes),
         "whole_pictures": sum(len(note.get("whole_pictures", ())) for note in notes),
         "skipped_by_reason": dict(Counter(row["reason"].split(":")[0] for row in skipped).most_common()),
+        "sha256": checksums,
         "skipped": skipped,
     }
-    _write_json(out / "corpus.json", summary)
+    _write_json(out / SUMMARY, summary)
     return summary
+
+
+def _json(content: dict) -> bytes:
+    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def _write_json(path: Path, content: dict) -> None:
     temporary = path.with_suffix(".json.tmp")
-    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.write_bytes(_json(content))
     os.replace(temporary, path)

@@ -4,16 +4,20 @@ Written by `prepare`, read by training and evaluation.
 """
 
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import ClassLabel, Dataset, Features, Image, List, Value, load_dataset
 
+from addresses import Remote, is_address, join
 from face_data.named import CorpusError as CorpusError
+from face_data.named import corpus_folder, require_corpus
 from face_data.named import read_summary as read_summary
-from face_data.named import require_corpus
 from face_data.named import split_corpus as split_corpus
 
+SHARDS = "part-*.parquet"
 # The paper's Table 1: what corpora are labelled with. A network has `modeling_facelivenet.EXPRESSIONS` by default.
 CORPUS_EXPRESSIONS = ("neutral", "anger", "disgust", "fear", "happy", "sad", "surprise", "contempt")
 
@@ -49,10 +53,11 @@ def features_with(attributes: Sequence[str]) -> Features:
 def load_corpus(
     corpus: str | Path, splits: Sequence[str] | None = None, columns: Sequence[str] | None = None
 ) -> Dataset:
-    """Open a prepared corpus, from a local folder or a Hub dataset id.
+    """Open a prepared corpus, from a folder, an address or a Hub dataset id.
 
     Args:
-        corpus: folder that `python -m face_data prepare` wrote, or `user/name` on the Hub.
+        corpus: folder or address that `python -m face_data prepare` wrote to, or `user/name` on the Hub. What lies at
+            an address is downloaded; of labels alone, their columns are read there.
         splits: keep only these of the publisher's splits (LFW: folds "1".."10"); None keeps all.
         columns: read only these, of FEATURES or the corpus's own, and no byte of the others; None reads all.
 
@@ -64,14 +69,17 @@ def load_corpus(
         CorpusError: no such corpus, an unfinished one, or a split or column it does not have.
     """
     columns = None if columns is None else list(columns)
-    folder = Path(corpus)
-    if folder.is_dir():
+    labels_alone = columns is not None and "image" not in columns
+    if is_address(corpus) and labels_alone:
+        _require_whole(corpus, read_summary(corpus))
+        remote, shards = Remote(corpus), addresses_of_shards(corpus)
+        paths = [remote.path(shard.rpartition("/")[2]) for shard in shards]
+        _require_columns(corpus, pq.read_schema(paths[0], filesystem=remote.file_system).names, columns)
+        tables = [pq.read_table(path, columns=columns, filesystem=remote.file_system) for path in paths]
+        dataset = Dataset(pa.concat_tables(tables).replace_schema_metadata(None))
+    elif (folder := corpus_folder(corpus)).is_dir():
         shards = shards_of(folder)
-        summary = read_summary(folder)
-        if not summary.get("complete"):
-            raise CorpusError(f"{corpus}: its preparation was interrupted; run the same command again to finish it")
-        if summary.get("prepared") == 0:
-            raise CorpusError(f"{corpus}: it is empty, for no photograph gave a face; {folder}/corpus.json says why")
+        _require_whole(corpus, read_summary(folder))
         _require_columns(corpus, pq.read_schema(shards[0]).names, columns)
         dataset = Dataset.from_parquet(shards, columns=columns)
     else:
@@ -81,6 +89,13 @@ def load_corpus(
         _require_columns(corpus, dataset.column_names, columns)
     dataset = _typed(dataset)
     return dataset if splits is None else dataset.select(rows_of_splits(dataset, corpus, splits))
+
+
+def _require_whole(corpus: str | Path, summary: dict) -> None:
+    if not summary.get("complete"):
+        raise CorpusError(f"{corpus}: its preparation was interrupted; run the same command again to finish it")
+    if summary.get("prepared") == 0:
+        raise CorpusError(f"{corpus}: it is empty, for no photograph gave a face; {corpus}/corpus.json says why")
 
 
 def attributes_of(corpus: Dataset) -> list[str]:
@@ -120,10 +135,18 @@ def rows_of_splits(dataset: Dataset, corpus: str | Path, splits: Sequence[str]) 
 
 def shards_of(folder: str | Path) -> list[str]:
     """Paths of a local corpus's Parquet files, in the order they were prepared in."""
-    shards = sorted(map(str, Path(folder).glob("part-*.parquet")))
+    shards = sorted(map(str, Path(folder).glob(SHARDS)))
     if not shards:
-        raise CorpusError(f"{folder}: no part-*.parquet here; write the corpus with `python -m face_data prepare`")
+        raise CorpusError(f"{folder}: no {SHARDS} here; write the corpus with `python -m face_data prepare`")
     return shards
+
+
+def addresses_of_shards(corpus: str | Path) -> list[str]:
+    """Those of the Parquet files of a corpus at an address, in the order they were prepared in."""
+    names = [name for name in Remote(corpus).files() if fnmatch(name, SHARDS)]
+    if not names:
+        raise CorpusError(f"{corpus}: no {SHARDS} here; write the corpus with `python -m face_data prepare`")
+    return [join(corpus, name) for name in sorted(names)]
 
 
 def column(corpus: Dataset, name: str) -> list:

@@ -83,6 +83,21 @@ def test_several_pictures_at_once():
     assert processor.detect_all([]) == []
 
 
+def test_pictures_of_one_size_together(monkeypatch):
+    """As on a GPU, but on the CPU: the first network, in PyTorch, sees several pictures at a time."""
+    monkeypatch.setattr(image_processing_facelivenet, "onnxruntime", None)
+    processor = FaceLiveNetImageProcessor()
+    person, other = pictures()[0], drawn_photograph(2, "happy", 0, seed=0).resize((220, 220))
+    mixed = [person, *pictures(), other]
+    alone = [processor.detect(picture) for picture in mixed]
+    processor._detector.batched = True
+    seen, network = [], processor._detector.pnet.network
+    processor._detector.pnet.network = lambda values: seen.append(len(values)) or network(values)
+    for faces, expected in zip(processor.detect_all(mixed), alone, strict=True):
+        assert_alike(faces, [(face.box, face.landmarks, face.probability) for face in expected])
+    assert max(seen) == 3
+
+
 @pytest.mark.real_data
 def test_500_real_photographs(real_data):
     """ONNX Runtime's detector against facenet-pytorch's own, of PyTorch."""

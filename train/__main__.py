@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
         refuse_unconnected_launch()
         parser, settings = parse_settings(argv)
         require_corpora(settings)
-    except (CorpusError, MachineError) as error:
+    except (CorpusError, MachineError, OSError) as error:
         print(f"train: {error}", file=sys.stderr)
         return 2
     config = checked(parser, settings)

@@ -8,7 +8,6 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -19,6 +18,7 @@ from datasets import Image
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from face_data.named import on_hub
 from face_data.table import (
     CORPUS_EXPRESSIONS,
     CorpusError,
@@ -364,8 +364,10 @@ def landmarks_in_crops(part: Corpus, folder: str) -> np.ndarray:
 
     Where the publisher cut the face out and the detector found none, those of an ordinary face stand in.
     """
-    if not Path(folder).is_dir():
-        raise CorpusError(f"{folder}: landmarks need a local corpus, whose corpus.json says how faces were cut out")
+    if on_hub(folder):
+        raise CorpusError(
+            f"{folder}: landmarks need a corpus.json, which says how faces were cut out; one on the Hub has none"
+        )
     if read_summary(folder)["options"]["alignment"] == "similarity":
         return np.broadcast_to(LANDMARK_TEMPLATE, (len(part), 5, 2))
     if "crop" not in part.column_names:

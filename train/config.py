@@ -46,8 +46,13 @@ def _setting(default, text: str):
 class TrainingConfig:
     """Defaults are the paper's section 5.1 where the paper has a number, and its way where it has a way."""
 
-    out: str = _setting("runs/dynamic", "folder for checkpoints, log.jsonl, curves and training.json")
-    train: list[str] = _setting([], "prepared corpora as FOLDER or FOLDER:SPLIT,SPLIT; for lfw the folds to train on")
+    out: str = _setting(
+        "runs/dynamic",
+        "folder or address (s3://bucket/run) for checkpoints, log.jsonl, curves and training.json",
+    )
+    train: list[str] = _setting(
+        [], "prepared corpora as FOLDER or FOLDER:SPLIT,SPLIT, folders or addresses; for lfw the folds to train on"
+    )
     train_weights: list[float] = _setting(
         [], "share of each corpus in a batch, in the order of --train (default: equal; a preset's go with its corpora)"
     )

@@ -8,11 +8,11 @@ Every fold is tested once, by a network that was trained on eight others and val
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from accelerate import PartialState
 
+from addresses import join, write_text
 from face_data.folds import FOLDS, fold_splits
 from face_data.table import CorpusError, split_corpus
 from train.config import TrainingConfig
@@ -46,7 +46,7 @@ def train_folds(config: TrainingConfig) -> dict:
         if len(values) > 1:
             summary["standard_error"][name] = float(values.std(ddof=1) / len(values) ** 0.5)
     if PartialState().is_main_process:
-        (Path(config.out) / "folds.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+        write_text(config.out, "folds.json", json.dumps(summary, indent=1) + "\n")
         print(f"{'test folds ' + ', '.join(map(str, results)):<48}{'mean':>8}{'± se':>8}")
         for name, value in summary["mean"].items():
             error = summary["standard_error"].get(name)
@@ -60,7 +60,7 @@ def fold_config(config: TrainingConfig, fold: int) -> TrainingConfig:
     return replace(
         config,
         fold=None,
-        out=str(Path(config.out) / f"fold-{fold:02d}"),
+        out=join(config.out, f"fold-{fold:02d}"),
         train=[_with(text, train_splits) for text in config.train],
         validation=[_with(text, validation_splits) for text in config.train] + config.validation,
     )

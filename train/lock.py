@@ -1,4 +1,4 @@
-"""The lock of a run's folder: OUT/run.lock names the process that writes there, which touches it regularly.
+"""The lock of a run's folder or address: OUT/run.lock names the process that writes there, which touches it regularly.
 
 Taken by `loop` for the whole run.
 """
@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+from addresses import Remote, is_address, join
 from machines import this_machine
 
 FILE = "run.lock"
@@ -29,69 +30,136 @@ class RunLock:
     where it was not touched for two minutes, by the clock of the disk. A killed run therefore needs no cleaning up.
     """
 
-    def __init__(self, folder: Path):
-        self.file = folder / FILE
+    def __init__(self, folder: str | Path):
+        """folder: or an address."""
+        self._files = _RemoteFiles(folder) if is_address(folder) else _LocalFiles(Path(folder))
+        self.file = join(folder, FILE)
+        self._folder = folder
         self._own = {"machine": this_machine(), "process": os.getpid(), "started": _start_of(os.getpid())}
         self._released = threading.Event()
 
     def __enter__(self) -> "RunLock":
-        self.file.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self._own) + "\n"
-        temporary = self.file.with_name(f"{FILE}.{self._own['machine']}.{os.getpid()}.tmp")
-        temporary.write_text(text, encoding="utf-8")
-        try:
-            try:
-                os.link(temporary, self.file)  # as a whole, and only where there is none
-            except FileExistsError:
-                self._refuse_unless_left_behind(temporary)
-                os.replace(temporary, self.file)
-                time.sleep(SETTLED)
-            except OSError:  # a file system without links
-                if self.file.exists():
-                    self._refuse_unless_left_behind(temporary)
-                os.replace(temporary, self.file)
-                time.sleep(SETTLED)
-        finally:
-            temporary.unlink(missing_ok=True)
+        if not self._files.create(text):
+            self._refuse_unless_left_behind()
+            self._files.replace(text)
+            time.sleep(SETTLED)
         if self._holder() != self._own:
             raise self._in_use(self._holder())
-        threading.Thread(target=self._touch, name="run lock", daemon=True).start()
+        self._toucher = threading.Thread(target=self._touch, name="run lock", daemon=True)
+        self._toucher.start()
         return self
 
     def __exit__(self, *error) -> None:
         self._released.set()
+        self._toucher.join()
         if self._holder() == self._own:
-            self.file.unlink(missing_ok=True)
+            self._files.remove()
 
     def _holder(self) -> dict:
         """Empty where the file is gone or damaged."""
         try:
-            return json.loads(self.file.read_text(encoding="utf-8"))
+            return json.loads(self._files.read())
         except (FileNotFoundError, ValueError):
             return {}
 
-    def _refuse_unless_left_behind(self, temporary: Path) -> None:
+    def _refuse_unless_left_behind(self) -> None:
         holder = self._holder()
         if holder.get("machine") == self._own["machine"]:
             running = _start_of(holder.get("process")) == holder.get("started")
         else:
-            now = temporary.stat().st_mtime  # just written: by the clock that dates the lock
             running = False
             with contextlib.suppress(FileNotFoundError):
-                running = now - self.file.stat().st_mtime < SILENCE
+                running = self._files.silence() < SILENCE
         if running:
             raise self._in_use(holder)
 
     def _in_use(self, holder: dict) -> FolderInUseError:
         whom = f"process {holder.get('process', '?')} on {holder.get('machine', '?')}"
         return FolderInUseError(
-            f"{self.file.parent} is in use by {whom}: give another --out, or remove {self.file} if it no longer runs"
+            f"{self._folder} is in use by {whom}: give another --out, or remove {self.file} if it no longer runs"
         )
 
     def _touch(self) -> None:
         while not self._released.wait(BEAT):
             with contextlib.suppress(OSError):  # the disk is away for a moment; or the lock, and the run is ending
-                os.utime(self.file)
+                self._files.touch()
+
+
+class _LocalFiles:
+    """The lock's file in a folder."""
+
+    def __init__(self, folder: Path):
+        self.file = folder / FILE
+        self._temporary = self.file.with_name(f"{FILE}.{this_machine()}.{os.getpid()}.tmp")
+
+    def create(self, text: str) -> bool:
+        """As a whole, and only where there is none; False where there is one, or may be."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self._temporary.write_text(text, encoding="utf-8")
+        try:
+            os.link(self._temporary, self.file)
+        except OSError:  # there is one; or it is a file system without links
+            return False
+        finally:
+            self._temporary.unlink(missing_ok=True)
+        return True
+
+    def replace(self, text: str) -> None:
+        self._temporary.write_text(text, encoding="utf-8")
+        os.replace(self._temporary, self.file)
+
+    def read(self) -> str:
+        return self.file.read_text(encoding="utf-8")
+
+    def touch(self) -> None:
+        os.utime(self.file)
+
+    def silence(self) -> float:
+        """Seconds since it was touched, by the clock that dates it."""
+        self._temporary.touch()
+        now = self._temporary.stat().st_mtime
+        self._temporary.unlink()
+        return now - self.file.stat().st_mtime
+
+    def remove(self) -> None:
+        self.file.unlink(missing_ok=True)
+
+
+class _RemoteFiles:
+    """The same at an address."""
+
+    def __init__(self, address: str | Path):
+        self.remote = Remote(address)
+        self._text = ""
+
+    def create(self, text: str) -> bool:
+        self._text = text
+        return self.remote.create(FILE, text.encode())
+
+    def replace(self, text: str) -> None:
+        self._text = text
+        self.remote.write(FILE, text.encode())
+
+    def read(self) -> str:
+        content = self.remote.read(FILE)
+        if content is None:
+            raise FileNotFoundError(FILE)
+        return content.decode()
+
+    def touch(self) -> None:
+        if self.read() == self._text:  # written anew, for there is no other way: not over that of another run
+            self.replace(self._text)
+
+    def silence(self) -> float:
+        own = f"{FILE}.{this_machine()}.{os.getpid()}.tmp"
+        self.remote.write(own, b"now")
+        now = self.remote.modified(own)
+        self.remote.remove([own])
+        return (now - self.remote.modified(FILE)).total_seconds()
+
+    def remove(self) -> None:
+        self.remote.remove([FILE])
 
 
 def _start_of(process: int | None) -> str | None:

@@ -10,7 +10,6 @@ import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -21,6 +20,8 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
+from addresses import working_folder, write_text
+from face_data.named import on_hub
 from face_data.table import CorpusError, load_corpus, read_summary, split_corpus
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from machines import agree
@@ -45,6 +46,7 @@ from train.figures import draw_curves
 from train.lock import RunLock
 from train.progress import Progress
 from train.record import run_record
+from train.remote_run import RemoteRun
 from train.sampled_identities import SampledIdentities
 from train.start import start_from, transfer_branch
 from train.streaming import StreamedFaces
@@ -77,21 +79,25 @@ def train(config: TrainingConfig) -> dict:
         cpu=config.cpu,
         mixed_precision=_precision(config),
         log_with=None if config.tracker == "none" else config.tracker,
-        project_dir=config.out,
+        project_dir=str(working_folder(config.out)),
         # the centres move alike in every process and need no broadcast; batch norms are averaged where they are used
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
     settings = {name: str(value) for name, value in asdict(config).items() if name not in MAY_DIFFER}
     agree(accelerator, **settings)
-    with RunLock(Path(config.out)) if accelerator.is_main_process else contextlib.nullcontext():
+    with RunLock(config.out) if accelerator.is_main_process else contextlib.nullcontext():
         return _train(config, accelerator)
 
 
 def _train(config: TrainingConfig, accelerator: Accelerator) -> dict:
-    device, out = accelerator.device, Path(config.out)
+    device, out = accelerator.device, working_folder(config.out)
     progress = Progress(config, out, accelerator.num_processes)
     if accelerator.is_main_process:
+        remote = RemoteRun(config.out)
+        if config.resume:
+            remote.fetch()
         progress.open_folder()
+        remote.upload()  # what cannot be written to is known now
     accelerator.wait_for_everyone()
     resumed = common_checkpoint(accelerator, out) if config.resume else None
     if config.resume and resumed is None and accelerator.is_main_process and holds_a_run(out):
@@ -238,6 +244,10 @@ def _train(config: TrainingConfig, accelerator: Accelerator) -> dict:
                     raise CheckpointError("the last training state could not be written")
                 if accelerator.is_main_process:  # a stage may start from here, and has to know whom this one has seen
                     try_to_write_record(run_record(config, accelerator, progress, labels, plain, teacher), out)
+                    with progress.paused():
+                        uploaded = remote.try_to_upload()
+                    if stopping and not uploaded:
+                        raise CheckpointError(f"the last checkpoint is in {out} alone: the same command uploads it")
             if stopping and not finished:
                 raise Stopped(f"stopped after step {progress.step}; the same command goes on from {saved}")
     bar.close()
@@ -247,6 +257,7 @@ def _train(config: TrainingConfig, accelerator: Accelerator) -> dict:
     if accelerator.is_main_process:
         try_to_write_record(record, out)
         draw_curves(out)
+        remote.upload()
     accelerator.wait_for_everyone()
     return record
 
@@ -257,7 +268,7 @@ def test(config: TrainingConfig, corpora: list[str]) -> dict[str, float]:
     Returns the numbers of `validate`, which OUT/test.json keeps.
     """
     accelerator = Accelerator(cpu=config.cpu, mixed_precision=_precision(config))
-    best = common_model(accelerator, Path(config.out) / "best")
+    best = common_model(accelerator, working_folder(config.out) / "best")
     model = FaceLiveNetModel.from_pretrained(best, dtype=torch.float32).to(accelerator.device)
     processor = FaceLiveNetImageProcessor.from_pretrained(best)
     tasks = FaceLiveNetConfig(**config.network).tasks
@@ -267,7 +278,7 @@ def test(config: TrainingConfig, corpora: list[str]) -> dict[str, float]:
     numbers = validate(model, processor.whiten, replace(config, validation=corpora), tasks, accelerator, thresholds)
     if accelerator.is_main_process:
         text = json.dumps({"corpora": corpora} | numbers, indent=1)
-        (Path(config.out) / "test.json").write_text(text + "\n", encoding="utf-8")
+        write_text(config.out, "test.json", text + "\n")
     return numbers
 
 
@@ -368,7 +379,7 @@ def _processor_of(config: TrainingConfig) -> FaceLiveNetImageProcessor:
     alignments = set()
     for text in config.train:
         folder = split_corpus(text)[0]
-        if Path(folder).is_dir():
+        if not on_hub(folder):
             alignments.add(read_summary(folder)["options"]["alignment"])
     if len(alignments) > 1:
         raise CorpusError(f"the training corpora are aligned differently ({', '.join(sorted(alignments))})")

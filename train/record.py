@@ -7,7 +7,6 @@ import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import accelerate
 import numpy as np
@@ -15,6 +14,7 @@ import torch
 import transformers
 from accelerate import Accelerator
 
+from addresses import local_copy
 from checkpoints import add_stages
 from modeling_facelivenet import FaceLiveNetModel
 from train.batches import Labels
@@ -79,7 +79,8 @@ def run_record(
 
 def record_of(source: str) -> dict | None:
     """The record of a checkpoint to start from, a saved model's or a run's; None where it left none."""
-    for path in (Path(source) / RECORD, Path(source) / "last" / RECORD):
+    folder = local_copy(source)
+    for path in (folder / RECORD, folder / "last" / RECORD):
         if path.is_file():
             return json.loads(path.read_text(encoding="utf-8"))
     return None

@@ -11,6 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from addresses import local_copy
 from modeling_facelivenet import FaceLiveNetModel
 from train.checkpoint import newest_checkpoint
 
@@ -25,8 +26,9 @@ def start_from(model: FaceLiveNetModel, source: str) -> list[str]:
 
     Args:
         source: a saved model (RUN/best, RUN/last); a run's folder, for its newest training state, which also knows the
-            training set's people (with the same corpora, their classifier and centres go on too); a Hub id; or
-            weights in facenet-pytorch's InceptionResnetV1 format: a `.pt` file, "vggface2" or "casia-webface".
+            training set's people (with the same corpora, their classifier and centres go on too), each of them at an
+            address, too; a Hub id; or weights in facenet-pytorch's InceptionResnetV1 format: a `.pt` file, "vggface2"
+            or "casia-webface".
 
     Raises:
         FileNotFoundError, ValueError: no such checkpoint, or one that has nothing in common with this network.
@@ -87,7 +89,7 @@ def load_inception_resnet_v1(model: FaceLiveNetModel, source: str | Path) -> Non
 
 
 def _safetensors_of(source: str) -> Path:
-    folder = Path(source)
+    folder = local_copy(source)
     checkpoint = newest_checkpoint(folder) or folder
     if (checkpoint / "model.safetensors").is_file():
         return checkpoint / "model.safetensors"

@@ -14,7 +14,8 @@ from datasets.distributed import split_dataset_by_node
 from torch.utils.data import IterableDataset as TorchStream
 from torch.utils.data import get_worker_info
 
-from face_data.table import CorpusError, shards_of, split_corpus
+from addresses import is_address
+from face_data.table import CorpusError, addresses_of_shards, shards_of, split_corpus
 from train.batches import LABEL_COLUMNS, Batch, Labels, decode, resized
 
 COLUMNS = ["image", "key", *LABEL_COLUMNS]
@@ -112,8 +113,10 @@ class StreamedFaces(TorchStream):
 
 
 def open_stream(corpus: str) -> IterableDataset:
-    """A prepared corpus, from a local folder or the Hub, row by row and undecoded."""
-    if Path(corpus).is_dir():
+    """A prepared corpus, from a folder, an address or the Hub, row by row and undecoded."""
+    if is_address(corpus):
+        stream = IterableDataset.from_parquet(addresses_of_shards(corpus))
+    elif Path(corpus).is_dir():
         stream = IterableDataset.from_parquet(shards_of(corpus))
     else:
         stream = load_dataset(corpus, split="train", streaming=True)

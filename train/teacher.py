@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers.utils.logging import disable_progress_bar
 
+from face_data.named import corpus_folder
 from face_data.table import shards_of
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import FaceLiveNetModel
@@ -196,14 +197,15 @@ def photograph_targets(
         folder: the corpus. table: its rows with undecoded `image`. decode: bytes of a picture -> (h, w, 3) uint8.
         landmarks: (rows, 5, 2) in the crops, as fractions of their side.
     """
+    folder = corpus_folder(folder)
     shards = shards_of(folder)
     rows = np.cumsum([0] + [_rows(shard) for shard in shards])
-    paths = [Path(folder) / "teacher" / f"{Path(shard).stem}-{_key(teacher, shard)}.safetensors" for shard in shards]
+    paths = [folder / "teacher" / f"{Path(shard).stem}-{_key(teacher, shard)}.safetensors" for shard in shards]
     kept = {number: _read(path) for number, path in enumerate(paths)}
     missing = [number for number, vectors in kept.items() if vectors is None]
     rows_here = missing[accelerator.process_index :: accelerator.num_processes]
     total = int(sum(rows[number + 1] - rows[number] for number in rows_here))
-    with tqdm(total=total, desc=f"teacher, {Path(folder).name}", unit="face", disable=not rows_here) as bar:
+    with tqdm(total=total, desc=f"teacher, {folder.name}", unit="face", disable=not rows_here) as bar:
         for number in rows_here:
             span = range(rows[number], rows[number + 1])
             vectors = []

@@ -20,8 +20,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from addresses import cache_folder
 from checkpoints import find_checkpoint
-from face_data.cache_folder import default_folder
 from face_data.named import require_corpus, split_corpus
 
 
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path("results"), help="for attacks.json (default results)")
     parser.add_argument("--seed", type=int, default=0, help="of challenges, noise and bootstrap (default %(default)s)")
     text = "directory of the network outputs for rendered pictures (default: %(default)s)"
-    parser.add_argument("--cache", type=Path, default=default_folder(), metavar="FOLDER", help=text)
+    parser.add_argument("--cache", type=Path, default=cache_folder(), metavar="FOLDER", help=text)
     parser.add_argument("--no-cache", dest="cache", action="store_const", const=None, help="neither use nor keep that")
     return parser
 

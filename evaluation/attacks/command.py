@@ -15,6 +15,7 @@ from evaluation.attacks.observations import ObservationCache
 from evaluation.attacks.people import people_in
 from evaluation.attacks.simulation import attack_report, attacks_text
 from evaluation.statistics.rates import Rate, to_json
+from face_data.named import on_hub
 from face_data.table import load_corpus, read_summary, split_corpus
 
 
@@ -29,7 +30,7 @@ def run(arguments: argparse.Namespace) -> None:
     reports = {}
     for data in arguments.data:
         folder, splits = split_corpus(data)
-        options = read_summary(folder).get("options", {}) if Path(folder).is_dir() else {}
+        options = {} if on_hub(folder) else read_summary(folder).get("options", {})
         margin = options.get("margin", authenticator.processor.margin)
         people = people_in(load_corpus(folder, splits), margin, arguments.people)
         thresholds = config.similarity_threshold, config.expression_threshold

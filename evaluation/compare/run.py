@@ -13,6 +13,7 @@ from pathlib import Path
 
 from accelerate import PartialState
 
+from addresses import local_copy
 from checkpoints import load_checkpoint
 from evaluation.compare import baselines
 from evaluation.compare.models import balanced_pairs, compare
@@ -127,8 +128,8 @@ def _labelled(models: Sequence[str]) -> dict[str, str]:
     """A label for each model's row -> its name: `runs/dynamic` and `runs/dynamic/last` are dynamic."""
     names = {}
     for model in models:
-        path = Path(model)
-        name = str(path / "last") if (path / "last").is_dir() else model
+        path, folder = Path(model), local_copy(model)
+        name = str(folder / "last") if (folder / "last").is_dir() else model
         label = (path.parent.name if path.name in ("last", "best") else path.name) or model
         if label in names:
             raise ValueError(f"{model}: another model is called {label}, too; rename one of the folders")

@@ -35,6 +35,7 @@ from evaluation.protocols.sessions import session_report
 from evaluation.protocols.slices import evaluate_slices
 from evaluation.protocols.verification import REPORT_FOLD, evaluate_verification
 from evaluation.statistics.rates import InsufficientDataError
+from face_data.named import on_hub
 from face_data.pairs import Pair, pairs_of_whole_folds, read_pairs
 from face_data.table import column, load_corpus, read_summary
 
@@ -182,7 +183,7 @@ def evaluate_corpus(
 
 def corpus_record(data: str) -> CorpusRecord:
     """The record of a prepared corpus, or of one on the Hub."""
-    if not Path(data).is_dir():
+    if on_hub(data):
         return CorpusRecord(name=data)
     summary = read_summary(data)
     counts = {key: summary[key] for key in ("photographs", "prepared", "skipped_by_reason")}

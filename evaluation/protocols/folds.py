@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from addresses import local_copy
 from checkpoints import Checkpoint, load_checkpoint
 from evaluation.calibration import calibrate
 from evaluation.embeddings.compute import BATCH_SIZE, embed_checkpoint
@@ -186,7 +187,7 @@ def fold_models(run: str | Path) -> dict[int, Path]:
     Raises:
         FileNotFoundError: no such run, or a fold whose training has not ended.
     """
-    folders = {int(path.name.removeprefix("fold-")): path / "best" for path in sorted(Path(run).glob("fold-*"))}
+    folders = {int(path.name.removeprefix("fold-")): path / "best" for path in sorted(local_copy(run).glob("fold-*"))}
     if not folders:
         raise FileNotFoundError(f"{run}: no fold-01, fold-02 … there; train with --fold all and give its --out")
     for folder in folders.values():

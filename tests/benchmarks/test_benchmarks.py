@@ -227,6 +227,13 @@ def test_the_page_has_the_numbers_that_were_saved(tmp_path, repository, capsys):
     }
     speed = {"machine": machine, "rows": [{"frames_per_second": 10.0 * n, "ratio": 1.0 * n} for n in (1, 2, 4)]}
     (tmp_path / "inference.json").write_text(json.dumps(speed))
+    slow = [(2, 10.0, 90), (4, 9.1, 280), (6, 8.8, 290), (8, 9.5, 310)]  # too few frames, too late
+    clients = [
+        {"clients": clients, "frame_seconds": 0.1, "frames_per_second": [pace], "answer_ms": {"p50": 20, "p95": late}}
+        | {"smile_seconds": {"p95": 0.5}, "decisions": {"Accepted": 3, "slow": 1}, "errors": []}
+        for clients, pace, late in slow
+    ]
+    (tmp_path / "live.json").write_text(json.dumps({"machine": machine, "rows": clients}))
     page = tmp_path / "demo.md"
     page.write_text((repository / "docs/demo.md").read_text(encoding="utf-8"), encoding="utf-8")
     command = ["page", "--results", str(tmp_path), "--page", str(page)]
@@ -239,7 +246,10 @@ def test_the_page_has_the_numbers_that_were_saved(tmp_path, repository, capsys):
     assert "| clips | 90 | 45 | 1.50 | 1.00 | 1.00 | 429: 7 |" in text
     assert "decided were 20 (19: Accepted; 1: slow), with 0 errors" in text and "900 MiB after 5 minutes" in text
     assert "as the page does | 40.0 | 4.00 |" in text
-    assert text.count("Measured on: a processor, 1 thread on 2 cores, torch 2.") == 2
+    assert "| the same, the face followed | 5.6 | 4.0 | at least 10 | `benchmarks inference` |" in text
+    assert "| 8 | 0.1 s | 9.5 to 9.5 | 20, 310 | 0.50 | 3, 1 | 0 |" in text
+    assert "of the answers under 300 ms | 4 | 4 | twice as many | `benchmarks live` |" in text
+    assert text.count("Measured on: a processor, 1 thread on 2 cores, torch 2.") == 3
 
 
 def test_the_tables_of_the_page_are_those_of_the_results(tmp_path, repository):

@@ -10,11 +10,11 @@ import pytest
 import torch
 from datasets import Dataset
 
+import addresses
 from checkpoints import load_checkpoint
 from evaluation.__main__ import main
 from evaluation.embeddings.cache import MAX_BYTES, EmbeddingCache
 from evaluation.embeddings.compute import cache_for, embed
-from face_data.cache_folder import default_folder
 from face_data.table import load_corpus
 from image_processing_facelivenet import cache_folder
 
@@ -83,10 +83,10 @@ def test_a_damaged_or_full_cache_costs_time_alone(tmp_path, monkeypatch):
 
 def test_where_it_lies(tmp_path, monkeypatch):
     monkeypatch.setenv("FACELIVENET_CACHE", str(tmp_path))
-    assert default_folder() == cache_folder() == tmp_path
+    assert addresses.cache_folder() == cache_folder() == tmp_path
     monkeypatch.delenv("FACELIVENET_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert default_folder() == cache_folder() == tmp_path / "facelivenet"
+    assert addresses.cache_folder() == cache_folder() == tmp_path / "facelivenet"
 
 
 def test_a_photograph_that_changes_is_computed_again(loaded, corpus, tmp_path):

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 
@@ -40,7 +41,7 @@ def test_damaged_lfw_files_are_refused(tmp_path, text, complaint):
 def test_written_pairs_are_read_back(tmp_path):
     (tmp_path / "pairs.txt").write_text(SMALL)
     pairs = lfw_pairs(tmp_path / "pairs.txt")
-    written = write_pairs(tmp_path, pairs).read_text()
+    written = Path(write_pairs(tmp_path, pairs)).read_text()
     assert written.startswith("fold,first,second,same\n1,Anna_Berg/Anna_Berg_0001.jpg,")
     assert read_pairs(tmp_path) == pairs
 

@@ -2,7 +2,7 @@
 
 Written to the requests of huggingface_hub's `create_repo`, `upload_folder` (its LFS protocol, which it speaks with
 HF_HUB_DISABLE_XET=1), `hf_hub_download` and `repo_info`. Errors carry the status and the X-Error-Code that the real one
-sends. `fail` and `cut` make it misbehave a given number of times.
+sends. `fail`, `cut` and `hold` make it misbehave a given number of times.
 """
 
 import base64
@@ -69,6 +69,12 @@ class LoopbackHub:
         """Close the connection of the next such requests after this many bytes of the file."""
         self._faults.append({"method": method, "path": path, "after": after, "times": times})
 
+    def hold(self, method: str, path: str) -> threading.Event:
+        """Answer the next such request when the event is set, and the others at once."""
+        event = threading.Event()
+        self._faults.append({"method": method, "path": path, "until": event, "times": 1})
+        return event
+
     def mend(self) -> None:
         """From now on everything is answered as it should be."""
         self._faults.clear()
@@ -111,6 +117,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.query = parse_qs(urlsplit(self.path).query)
         self.hub.requests.append((self.command, self.path_only))
         fault = self.hub.fault(self.command, self.path_only)
+        if "until" in fault:
+            fault["until"].wait()
         self.after = fault.get("after")
         if self.command == "PUT" and self.after is not None:
             self.rfile.read(self.after)

@@ -2,12 +2,17 @@
 
 import json
 import re
+import subprocess
+import sys
 
+import httpx
 import numpy as np
 import pytest
 import torch
 
 from authentication.authenticator import Authenticator
+from benchmarks.live import Server
+from demo import words
 from hub_card.push import push
 from modeling_facelivenet import FaceLiveNetModel
 
@@ -108,6 +113,22 @@ def test_the_app_and_the_command_line_take_a_commit(published, repository, tmp_p
     for model in (f"user/faces@{'0' * 40}", "user/nothing"):
         with pytest.raises(OSError, match=f"^{model}: cannot be loaded from the Hub"):
             Authenticator.from_pretrained(model)
+
+
+def test_the_page_is_there_while_the_model_is_downloaded(published, repository, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_ENDPOINT", published.url)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+    release = published.hold("GET", "/cdn/")
+    with Server("user/faces", ready=False) as server:
+        answer = httpx.get(server.address)
+        assert answer.status_code == 503 and words.DOWNLOADING_HELP in answer.text
+        release.set()
+        server.wait_until_ready()
+        assert "The model is loaded" in server.log()
+    command = [sys.executable, "app.py", "--model", "user/nothing", "--port", "0"]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 2 and "no usable model: user/nothing: cannot be loaded from the Hub" in done.stderr
 
 
 def test_a_download_that_breaks_off_goes_on_or_fails_without_leaving_half_a_file(published, run_python, somewhere):
