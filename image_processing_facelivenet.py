@@ -33,7 +33,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, TiffImagePlugin, UnidentifiedImageError
 from torchvision.io import ImageReadMode, decode_image
 from torchvision.ops import nms
 from torchvision.transforms.v2 import InterpolationMode
@@ -66,11 +66,15 @@ ROWS = 64  # of a picture that are scaled at once: in floats all of it would tak
 
 # Pillow knows more, and of some (icons, say) decodes all before it tells how large they are.
 Image.init()
+# grey TIFF of 16 bits in which zeros are white, of which Pillow knows the other order of bytes alone
+TiffImagePlugin.OPEN_INFO.setdefault((b"MM", 0, (1,), 1, (16,), ()), ("I;16B", "I;16B"))
 FORMATS = [
     name
     for name in ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM")
     if name in Image.OPEN  # not every build of Pillow has all
 ]
+
+RAW = "a camera's raw picture; export it as JPEG or PNG"
 
 # First bytes of what is no picture here -> what to tell whoever gave it.
 FOREIGN = {
@@ -79,9 +83,7 @@ FOREIGN = {
     ),
     re.compile(rb".{4}ftyp(avif|avis)", re.DOTALL): "an AVIF picture, which this build of Pillow cannot read",
     re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "): "a JPEG XL picture, which is not read here; save it as JPEG or PNG",
-    re.compile(rb".{4}ftypcrx |FUJIFILMCCD-RAW|IIR[OS]|IIU\0|MMOR", re.DOTALL): (
-        "a camera's raw picture; export it as JPEG or PNG"
-    ),
+    re.compile(rb".{4}ftypcrx |FUJIFILMCCD-RAW|IIR[OS]|IIU\0|MMOR|FOVb|\0MRM|II\*\0.{4}CR", re.DOTALL): RAW,
     re.compile(rb".{4}ftyp|\x1aE\xdf\xa3|RIFF.{4}AVI |FLV|\0\0\x01\xba|0&\xb2u", re.DOTALL): (
         "a video clip; one photograph is needed here"
     ),
@@ -94,11 +96,20 @@ FOREIGN = {
     re.compile(rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<svg", re.DOTALL): "an SVG drawing, no photograph",
     re.compile(rb"\s*<(!doctype )?html", re.IGNORECASE): "a web page, no picture",
     re.compile(rb"version https://git-lfs"): "a Git LFS pointer; run `git lfs pull`",
+    re.compile(
+        rb"II[*+]\0|MM\0[*+]"
+    ): "a TIFF that is damaged or of a kind that is not read here; save it as JPEG or PNG",
+    re.compile(
+        rb"\xff\xd8\xff|\x89PNG\r\n|GIF8[79]a|RIFF.{4}WEBP", re.DOTALL
+    ): "damaged: its first bytes alone are right",
 }
 
+SRGB = re.compile(r"sRGB( IEC61966.*| built-in| Profile)?\s*$")  # others, such as linear sRGB, are no sRGB
 BASE64 = re.compile(r"[\w+/\s-]{64,}={0,2}\s*")  # no name of a file is so long without a dot
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 LONGEST_NAME = 1000  # characters of a source that an error message repeats
+
+_NEW_SUBFILE_TYPE, _SUB_IFDS, _DNG_VERSION = 254, 330, 50706  # tags of a TIFF
 
 SURE = 0.999  # of 122 upright photographs 96 % have it, the best wrong way up of any has 0.9983
 # Half sides of what is looked at, as shares of the eyes' distance. Of an eye it is the middle: the edges of a bar over
@@ -313,6 +324,10 @@ def _decode(file, name: str, max_pixels: int, formats: Sequence[str]) -> Image.I
                 about = "an empty file, not a picture"
             raise UnreadableImageError(f"{name}: {about or 'not a picture in any known format'}") from error
     with image:
+        if image.format == "TIFF":
+            if _is_raw(image):
+                raise UnreadableImageError(f"{name}: {RAW}")
+            _mend_planes(image)
         deep = image.mode in ("RGB", "RGBA") and any(";16" in str(tile) for tile in image.tile)
         decoded = _to_rgb(image, name, max_pixels)
         if not deep or max(high for _, high in decoded.getextrema()) >= 64:
@@ -327,6 +342,26 @@ def _decode(file, name: str, max_pixels: int, formats: Sequence[str]) -> Image.I
             return _to_rgb(scaled, name, max_pixels)
         white = next(white for white in (3, 15, 63) if max(high for _, high in decoded.getextrema()) <= white)
         return decoded.point([min(255, round(level * 255 / white)) for level in range(256)] * 3)
+
+
+def _is_raw(image: Image.Image) -> bool:
+    """Whether a TIFF is a camera's raw picture, of which Pillow would show the thumbnail."""
+    tags = image.tag_v2
+    is_thumbnail_of_others = bool(tags.get(_NEW_SUBFILE_TYPE, 0) & 1) and _SUB_IFDS in tags
+    return is_thumbnail_of_others or _DNG_VERSION in tags
+
+
+def _mend_planes(image: Image.Image) -> None:
+    """Let Pillow read both bytes of 16 where each colour of a TIFF lies in a plane of its own, uncompressed."""
+    if image.mode not in ("RGB", "RGBA") or set(image.tag_v2.get(ExifTags.Base.BitsPerSample, ())) != {16}:
+        return
+    order = ";16B" if image.tag_v2.prefix == b"MM" else ";16L"
+    image.tile = [
+        tile._replace(args=(tile.args[0] + order, *tile.args[1:]))
+        if tile.codec_name == "raw" and len(tile.args[0]) == 1
+        else tile
+        for tile in image.tile
+    ]
 
 
 @contextmanager
@@ -360,10 +395,15 @@ def _to_rgb(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
     inverted = getattr(image, "tag_v2", {}).get(262) == 0 and image.mode.startswith("I;16")  # Pillow's 8 bits are right
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # Pillow copies an upright one too
         image = ImageOps.exif_transpose(image)
-    if image.mode == "F" or image.mode.startswith("I"):  # 16 and 32 bits: Pillow's own conversion would clip at 255
-        return _from_array(65535 - np.asarray(image) if inverted else np.asarray(image), name, max_pixels)
-    transparent = "A" in image.getbands() or "transparency" in image.info
     profile = image.info.get("icc_profile")
+    if image.mode == "F" or image.mode.startswith("I"):  # 16 and 32 bits: Pillow's own conversion would clip at 255
+        levels = _to_bytes(np.asarray(image), name)
+        image = Image.fromarray(255 - levels if inverted else levels)
+    transparent = "A" in image.getbands() or "transparency" in image.info
+    if image.mode == "LA" and profile:  # a profile of grey pictures knows nothing of transparency
+        alpha, image = image.getchannel("A"), _to_srgb(image.getchannel("L"), profile).convert("RGBA")
+        image.putalpha(alpha)
+        profile = None
     if transparent:
         image = image if image.mode == "RGBA" else image.convert("RGBA")
     elif image.mode == "P":
@@ -388,7 +428,7 @@ def _srgb_transform(profile: bytes, mode: str) -> "ImageCms.ImageCmsTransform | 
     """None where there is nothing to do, since it is sRGB already, or nothing can be done."""
     try:
         opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if ImageCms.getProfileDescription(opened).startswith("sRGB"):
+        if SRGB.match(ImageCms.getProfileDescription(opened)):
             return None
         out = "RGBA" if mode == "RGBA" else "RGB"
         intent = ImageCms.Intent.RELATIVE_COLORIMETRIC

@@ -8,6 +8,7 @@ Exit status: 0 accepted, 1 rejected, 2 unusable input, with the reason on stderr
 import argparse
 import gc
 import os
+import re
 import sys
 
 from checkpoints import DEFAULT_MODEL, find_checkpoint
@@ -34,7 +35,8 @@ exit status: 0 accepted, 1 rejected, 2 unusable input (the reason is on stderr)"
 
 
 def _may_be_there(name: str) -> bool:
-    return os.path.lexists(name) or ":" in name  # of an address or encoded data more is known when it is opened
+    # of an address or encoded data more is known when it is opened; a picture in base64 must not be printed
+    return os.path.lexists(name) or ":" in name or re.fullmatch(r"[\w+/\s=-]{64,}", name) is not None
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:

@@ -49,25 +49,34 @@ def grey16(image: Image.Image, bits: int = 16) -> np.ndarray:
     return (np.asarray(image.convert("L")).astype(np.uint16) * 257) >> (16 - bits)
 
 
-def white_is_zero(image: Image.Image) -> bytes:
-    """A TIFF of 16 bits whose zeros are white, as scanners write it."""
-    pixels = 65535 - grey16(image)
-    entries = [
-        (256, 3, 1, image.width),
-        (257, 3, 1, image.height),
-        (258, 3, 1, 16),
-        (259, 3, 1, 1),
-        (262, 3, 1, 0),
-        (273, 4, 1, 8),
-        (277, 3, 1, 1),
-        (278, 3, 1, image.height),
-        (279, 4, 1, pixels.nbytes),
-    ]
-    table = struct.pack("<H", len(entries)) + b"".join(
-        struct.pack("<HHIHH" if kind == 3 else "<HHII", tag, kind, count, *((value, 0) if kind == 3 else (value,)))
-        for tag, kind, count, value in entries
-    )
-    return struct.pack("<2sHI", b"II", 42, 8 + pixels.nbytes) + pixels.astype("<u2").tobytes() + table + bytes(4)
+def tiff(planes: list[np.ndarray], tags: dict[int, list[int]], order: str = "<") -> bytes:
+    """An uncompressed TIFF, each plane after the other. Pillow writes few of those there are."""
+    data = b"".join(plane.astype(plane.dtype.newbyteorder(order)).tobytes() for plane in planes)
+    height, width, bits = *planes[0].shape[:2], 8 * planes[0].dtype.itemsize
+    samples = sum(plane[0, 0].size for plane in planes)
+    starts = [8 + number * planes[0].nbytes for number in range(len(planes))]
+    tags = {256: [width], 257: [height], 258: [bits] * samples, 259: [1], 273: starts, 277: [samples]} | tags
+    tags |= {278: [height], 279: [planes[0].nbytes] * len(planes)}
+    table, further = struct.pack(order + "H", len(tags)), b""
+    end = 8 + len(data) + 2 + 12 * len(tags) + 4
+    for tag, values in sorted(tags.items()):
+        content = struct.pack(f"{order}{len(values)}I", *values)
+        if len(content) > 4:
+            content, further = struct.pack(order + "I", end + len(further)), further + content
+        table += struct.pack(order + "HHI", tag, 4, len(values)) + content
+    head = struct.pack(order + "2sHI", b"II" if order == "<" else b"MM", 42, 8 + len(data))
+    return head + data + table + bytes(4) + further
+
+
+def white_is_zero(image: Image.Image, bits: int = 16, order: str = "<") -> bytes:
+    """A TIFF of 16 bits, or fewer significant ones, whose zeros are white, as scanners write it."""
+    return tiff([(1 << bits) - 1 - grey16(image, bits)], {262: [0]}, order)
+
+
+def planes16(image: Image.Image, order: str = "<") -> bytes:
+    """A TIFF of 16 bits for each colour, red before green before blue."""
+    pixels = np.asarray(image).astype(np.uint16) * 257
+    return tiff(list(pixels.transpose(2, 0, 1)), {262: [2], 284: [2]}, order)
 
 
 COLOUR = {  # format -> how it is written; lossy ones within a few levels
@@ -85,6 +94,8 @@ COLOUR = {  # format -> how it is written; lossy ones within a few levels
     "GIF": lambda image: encoded(image, "GIF"),
     "BMP": lambda image: encoded(image, "BMP"),
     "TIFF": lambda image: encoded(image, "TIFF", compression="tiff_lzw"),
+    "TIFF of 16 bits in planes": planes16,
+    "TIFF of 16 bits in planes, big-endian": lambda image: planes16(image, ">"),
     "JPEG 2000": lambda image: encoded(image, "JPEG2000"),
     "PPM": lambda image: encoded(image, "PPM"),
 }
@@ -95,6 +106,8 @@ GREY = {
     "TIFF of 16 bits": lambda image: encoded(Image.fromarray(grey16(image)), "TIFF"),
     "TIFF, white is zero": lambda image: encoded(image.convert("L"), "TIFF", tiffinfo={262: 0}),
     "TIFF of 16 bits, white is zero": white_is_zero,
+    "TIFF of 16 bits, white is zero, big-endian": lambda image: white_is_zero(image, order=">"),
+    "TIFF of 12 bits in 16, white is zero": lambda image: white_is_zero(image, 12),
 }
 GREY |= {
     f"{bits} bits in 16": lambda image, bits=bits: encoded(Image.fromarray(grey16(image, bits)), "PNG")
@@ -136,6 +149,7 @@ def test_formats_in_grey(picture, format):
 
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64)
+THUMBNAIL = [np.zeros((12, 16, 3), np.uint8)]
 FOREIGN = {
     "photo.jxl": (b"\xff\x0a" + bytes(64), "a JPEG XL picture, which is not read here; save it as JPEG or PNG"),
     "boxed.jxl": (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(64), "a JPEG XL picture"),
@@ -145,6 +159,12 @@ FOREIGN = {
     "saved.jpg": (b"<!DOCTYPE html><html></html>", "a web page, no picture"),
     "pointer.jpg": (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
     "photo.cr3": (b"\0\0\0\x18ftypcrx \0\0\0\1" + bytes(64), "a camera's raw picture"),
+    "photo.dng": (tiff(THUMBNAIL, {262: [2], 50706: [1]}), "a camera's raw picture"),
+    "photo.nef": (tiff(THUMBNAIL, {254: [1], 262: [2], 330: [8]}, ">"), "a camera's raw picture"),
+    "photo.cr2": (b"II*\0\x10\0\0\0CR\2\0" + bytes(64), "a camera's raw picture"),
+    "photo.x3f": (b"FOVb" + bytes(64), "a camera's raw picture"),
+    "floats.tif": (tiff([np.zeros((4, 4, 3), np.float32)], {262: [2], 339: [3] * 3}), "a TIFF that is damaged or of a"),
+    "damaged.jpg": (b"\xff\xd8\xff\xc9" + bytes(50), "damaged: its first bytes alone are right"),
     "favicon.ico": (b"\0\0\1\0\1\0\x10\x10" + bytes(64), "an icon, texture or drawing, which is not read here"),
     "texture.dds": (b"DDS |" + bytes(64), "an icon, texture or drawing"),
     "old.pcx": (b"\n\5\1\x08" + bytes(64), "an icon, texture or drawing"),
@@ -212,6 +232,29 @@ def test_colour_profiles_are_applied(format, mode):
     assert red < 85 and abs(green - 160) < 8 and abs(blue - 85) < 8
     plain = np.asarray(load_image(encoded(Image.new(mode, (32, 32), (100, 160, 90)), format)))[16, 16].astype(int)
     assert abs(plain - [100, 160, 90]).max() < 4
+
+
+def grey_profile(gamma: float) -> bytes:
+    """An ICC profile of grey pictures."""
+    colour = profile([(0, 0, 0)] * 3, gamma)
+    return colour[:16] + b"GRAY" + colour[20:].replace(b"rTRC", b"kTRC")
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "I;16"])
+def test_profiles_of_grey_pictures_are_applied(mode):
+    """A level of 0.25 in linear light is sRGB's 0.537, 137 of 255."""
+    level = {"L": 64, "LA": (64, 255), "I;16": 64 * 257}[mode]
+    picture = Image.new(mode, (32, 32), level)
+    if mode == "I;16":
+        picture.putpixel((0, 0), 65535)
+    found = np.asarray(load_image(encoded(picture, "PNG", icc_profile=grey_profile(1.0))))[16, 16].astype(int)
+    assert abs(found - 137).max() < 4
+
+
+def test_a_profile_that_calls_itself_nearly_srgb_is_applied():
+    linear = ADOBE.replace(b"another space", b"sRGB (linear)")
+    content = encoded(Image.new("RGB", (32, 32), (100, 160, 90)), "PNG", icc_profile=linear)
+    assert np.asarray(load_image(content))[16, 16, 0] < 85
 
 
 @pytest.mark.parametrize("damage", [b"no profile", ADOBE[:200], b""])

@@ -8,7 +8,17 @@ from pathlib import Path
 from PIL import Image
 
 from face_data.readers.archives import opened_tar, pictures_of
-from face_data.readers.source import CUT_BORDER, Photograph, cell_value, opened_text, pictures_in, read_lines
+from face_data.readers.source import (
+    CUT_BORDER,
+    EXPRESSION_NAMES,
+    Photograph,
+    cell_value,
+    opened_text,
+    pictures_in,
+    read_lines,
+    stem_of,
+    table_in,
+)
 from face_data.table import CORPUS_EXPRESSIONS, CorpusError
 
 # FER's pictures have 48 pixels and end inside the chin. MTCNN finds a face in 79 % of them when they are enlarged three
@@ -30,11 +40,12 @@ def read_ferplus(source: Path) -> Iterator[Photograph]:
         folder = source / name
         rows = _labels(folder) if folder.is_dir() else _labels(source / f"{name}.tar")
         for path, image in pictures_of(source, name, suffix=".tar"):
-            if len(rows.get(path.name, ())) != 10:
+            row = rows.pop(stem_of(path), ())
+            if len(row) != 10:
                 refused = "label.csv holds no ten votes for it"
                 yield Photograph(f"{name}/{path.name}", image, split=split, refused=refused)
                 continue
-            votes = [count if count > 1 else 0 for count in rows[path.name]]
+            votes = [count if count > 1 else 0 for count in row]
             # FERPlus orders the classes its own way
             neutral, happy, surprise, sad, anger, disgust, fear, contempt, unknown, not_a_face = votes
             counts = (neutral, anger, disgust, fear, happy, sad, surprise, contempt)
@@ -50,6 +61,11 @@ def read_ferplus(source: Path) -> Iterator[Photograph]:
                 enlarge=FER_ENLARGE,
                 border=CUT_BORDER,
             )
+        for stem in rows:
+            key = f"{name}/{stem}.png"
+            yield Photograph(
+                key, source / name / f"{stem}.png", split=split, refused="label.csv names it: no such file"
+            )
 
 
 def read_fer2013(source: Path) -> Iterator[Photograph]:
@@ -59,20 +75,22 @@ def read_fer2013(source: Path) -> Iterator[Photograph]:
     valid (PublicTest) or test (PrivateTest). key is the picture's row, as in FERPlus: `fer0000000.png` is the first.
     """
     path = source / "fer2013.csv" if source.is_dir() else source
-    with opened_text(path) as file:
-        rows = csv.DictReader(file)
-        rows.fieldnames = [name.strip() for name in rows.fieldnames or ()]  # icml_face_data.csv has " pixels"
-        if not {"emotion", "pixels", "Usage"} <= set(rows.fieldnames):
+    with opened_text(path, errors="replace") as file:
+        columns = table_in(file).fieldnames  # icml_face_data.csv has " pixels"
+        if not {"emotion", "pixels", "Usage"} <= set(columns):
             raise CorpusError(f"{path}: its first line must name emotion, pixels and Usage, as in fer2013.csv")
-        for number, row in enumerate(rows):
+        # line by line: a quotation mark that is never closed must not take the following rows with it
+        lines = ((line, text) for line, text in enumerate(file, start=2) if text.strip())
+        for number, (line, text) in enumerate(lines):
             image, expression, split, refused = b"", None, None, None
             try:
-                expression = FER2013_EMOTIONS[_code(row["emotion"] or "")]
-                split = FER2013_SPLITS[(row["Usage"] or "").strip()]
-                image = _grey_png(row["pixels"] or "")
-            except (ValueError, LookupError) as error:
+                row = dict(zip(columns, next(csv.reader([text]), []), strict=False))
+                expression = FER2013_EMOTIONS[_code(row.get("emotion", ""))]
+                split = FER2013_SPLITS[row.get("Usage", "").strip()]
+                image = _grey_png(row.get("pixels", ""))
+            except (ValueError, LookupError, csv.Error) as error:
                 cause = f"no {error}" if isinstance(error, KeyError) else str(error)
-                refused = f"a damaged row: line {rows.line_num}, {cause[:80]}"
+                refused = f"a damaged row: line {line}, {cause[:80]}"
             yield Photograph(
                 f"fer{number:07d}.png",
                 image,
@@ -91,21 +109,23 @@ def read_london(source: Path) -> Iterator[Photograph]:
     decade (18-29, 30-39, …), because groups of a single age would be too small.
     """
     with opened_text(source / "info.csv") as file:
-        people = {row.get("face_id"): row for row in csv.DictReader(file)}
+        rows = table_in(file)
+        if not {"face_id", "age", "gender", "ethnicity"} <= set(rows.fieldnames):
+            raise CorpusError(f"{source / 'info.csv'}: its first line must name face_id, age, gender and ethnicity")
+        people = {(row["face_id"] or "").strip(): row for row in rows}
     for path in pictures_in(source, deep=False):
-        person, _, expression = path.stem.partition("_")
+        person, _, shown = path.stem.partition("_")
+        attributes, expression, refused = dict.fromkeys(("gender", "ethnicity", "age_band")), None, None
         try:
             row = people[person]
-            attributes = {
-                "gender": cell_value(row["gender"]),
-                "ethnicity": cell_value(row["ethnicity"]),
-                "age_band": _age_band(cell_value(row["age"])),
-            }
-        except (KeyError, ValueError) as error:
-            raise CorpusError(
-                f"{source / 'info.csv'}: no line of face_id, age, gender, ethnicity for {path.name} ({error})"
-            ) from None
-        yield Photograph(path.name, path, person, expression, split="test", attributes=attributes)
+            attributes = {"gender": cell_value(row["gender"]), "ethnicity": cell_value(row["ethnicity"])}
+            attributes["age_band"] = _age_band(cell_value(row["age"]))
+            expression = EXPRESSION_NAMES[shown.strip().lower()]
+        except KeyError as error:
+            refused = f"its name or info.csv is damaged: no {error}"
+        except ValueError as error:
+            attributes["age_band"], refused = None, f"info.csv is damaged: {error}"
+        yield Photograph(path.name, path, person, expression, split="test", attributes=attributes, refused=refused)
 
 
 def _age_band(age: str | None) -> str | None:
@@ -134,7 +154,7 @@ def _grey_png(pixels: str) -> bytes:
 
 
 def _labels(source: Path) -> dict[str, list[int]]:
-    """FERPlus `label.csv` (file, box, ten counts), from a folder or a tar: file name -> counts."""
+    """FERPlus `label.csv` (file, box, ten counts), from a folder or a tar: the file name's stem -> counts."""
     if source.is_dir():
         lines = read_lines(source / "label.csv")
     else:
@@ -143,5 +163,5 @@ def _labels(source: Path) -> dict[str, list[int]]:
             if member is None:
                 raise CorpusError(f"{source} holds no label.csv: give FERPlus as Microsoft's tool writes it")
             lines = archive.extractfile(member).read().decode("utf-8-sig").splitlines()
-    rows = {row[0]: row[2:] for row in csv.reader(lines) if row}
-    return {name: list(map(int, cells)) if all(map(str.isdigit, cells)) else [] for name, cells in rows.items()}
+    rows = {stem_of(row[0]): [cell.strip() for cell in row[2:]] for row in csv.reader(lines) if row and row[0].strip()}
+    return {stem: list(map(int, cells)) if all(map(str.isdigit, cells)) else [] for stem, cells in rows.items()}

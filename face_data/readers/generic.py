@@ -3,8 +3,8 @@
 `READERS` names them; `rated` reads EmoNet-Face with `read_hub`.
 """
 
-import csv
 import json
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,49 +17,95 @@ from face_data.readers.source import (
     Photograph,
     cell_value,
     expression_named,
+    finder,
     folders_in,
+    holds_pictures,
     opened_text,
     pictures_in,
     require,
+    table_in,
 )
 from face_data.table import FEATURES, CorpusError
 
-SPLITS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
+SPLIT = re.compile(
+    r"(train|training|val|valid|validation|dev|eval|test|testing)([ _-]?(set|data|images?|imgs?|pictures|faces))?",
+    re.IGNORECASE,
+)
 
 
 def read_folder(source: Path) -> Iterator[Photograph]:
     """A folder per person, or a csv file with the header `path,identity,expression` and, if wanted, `split`.
 
-    Folders `train`, `test`, … of such folders become splits, and an archive's outer folder is skipped. Pictures beside
-    the people's folders are skipped, and counted. Paths in the csv are relative to it; identity and expression may be
-    empty. Without a split all are in "all". Further columns become attributes of the photographs.
+    Folders `train`, `test`, … of such folders become splits, and an archive's outer folder is skipped. A person's
+    folder may hold folders of sessions. Pictures beside the people's folders are skipped, and counted. Paths in the csv
+    are relative to it; identity and expression may be empty; rows that are damaged are skipped, and counted. Without a
+    split all are in "all". Further columns become attributes of the photographs.
+
+    Raises:
+        CorpusError: the folders seem to be groups of people (`adults/NAME/…, children/NAME/…`).
     """
     if source.is_file():
         yield from _table(source)
         return
-    source = _without_wrapper(source)
-    for path in pictures_in(source, deep=False):
-        yield Photograph(path.name, path, split="all", refused="it lies in no person's folder")
-    people = [(folder, "all") for folder in folders_in(source)]
-    if people and all(folder.name.lower() in SPLITS and _holds_folders_alone(folder) for folder, _ in people):
-        people = [(person, folder.name.lower()) for folder, _ in people for person in folders_in(folder)]
-    for person, split in people:
-        for path in pictures_in(person):
-            yield Photograph(path.relative_to(source).as_posix(), path, person.name, split=split)
+    people = _without_wrapper(source)
+    folders = _folders_with_pictures(people)
+    groups = [("all", people)]
+    if folders and all(SPLIT.fullmatch(folder.name) and _folders_with_pictures(folder) for folder in folders):
+        groups = [(folder.name.lower(), _within_its_double(folder)) for folder in folders]
+    above = {place for _, group in groups for place in (group, *group.parents) if source in (place, *place.parents)}
+    for path in sorted(path for place in above for path in pictures_in(place, deep=False)):
+        yield Photograph(_key(path, people), path, split="all", refused="it lies in no person's folder")
+    for split, group in groups:
+        _require_people(group)
+        for person in folders_in(group):
+            for path in pictures_in(person):
+                yield Photograph(_key(path, people), path, person.name, split=split)
+
+
+def _key(path: Path, people: Path) -> str:
+    """Its place below the folder of the people; its name alone where it lies above."""
+    return path.relative_to(people).as_posix() if people in path.parents else path.name
 
 
 def _without_wrapper(source: Path) -> Path:
     """The folder of the people, where an archive wrapped it in further folders (`people/people/NAME/…`)."""
-    while len(inner := folders_in(source)) == 1 and not pictures_in(source, deep=False):
-        if not _holds_folders_alone(inner[0]) or inner[0].name.lower() in SPLITS:
+    while len(inner := _folders_with_pictures(source)) == 1:
+        within = _folders_with_pictures(inner[0])
+        is_one_person = len(within) < (1 if _holds_folders_alone(inner[0]) else 2)
+        if is_one_person or SPLIT.fullmatch(inner[0].name):
             break
         source = inner[0]
     return source
 
 
+def _within_its_double(split: Path) -> Path:
+    """The folder of a split's people, where it was unpacked into a folder of its own name (`train/train/NAME/…`)."""
+    while [folder.name for folder in _folders_with_pictures(split)] == [split.name]:
+        split /= split.name
+    return split
+
+
 def _holds_folders_alone(folder: Path) -> bool:
     """Whether it holds folders and no picture itself: then it is not a person's folder."""
     return bool(folders_in(folder)) and not pictures_in(folder, deep=False)
+
+
+def _folders_with_pictures(folder: Path) -> list[Path]:
+    return [inner for inner in folders_in(folder) if holds_pictures(inner)]
+
+
+def _require_people(group: Path) -> None:
+    """Refuse what would make one person of many: more names within the folders than there are folders.
+
+    Folders of sessions have the same few names in all of them (`anna/day, ben/day`).
+    """
+    outer = [folder for folder in folders_in(group) if _holds_folders_alone(folder)]
+    names = {inner.name for folder in outer for inner in _folders_with_pictures(folder)}
+    if len(names) > len(outer):
+        raise CorpusError(
+            f"{outer[0]}: holds folders alone ({', '.join(sorted(names)[:3])}, …): is it one person's, or are these "
+            "people? Give one of these folders as SOURCE, a folder per person, or a csv of path,identity,expression"
+        )
 
 
 def read_unlabelled(source: Path) -> Iterator[Photograph]:
@@ -74,8 +120,8 @@ def read_unlabelled(source: Path) -> Iterator[Photograph]:
 
 def _table(path: Path) -> Iterator[Photograph]:
     with opened_text(path) as file:
-        rows = csv.DictReader(file)
-        header = rows.fieldnames or []
+        rows, find, seen = table_in(file), finder(path.parent), set()
+        header = rows.fieldnames
         extra_columns = [name for name in header if name not in ("path", "identity", "expression", "split")]
         if conflicts := [
             name for name in extra_columns if name in FEATURES or not name.strip() or header.count(name) > 1
@@ -87,18 +133,24 @@ def _table(path: Path) -> Iterator[Photograph]:
                 f"found {','.join(header)[:80]!r}"
             )
         for row in rows:
-            where = f"{path}, line {rows.line_num}"
-            if None in row.values() or None in row or not row["path"]:
-                raise CorpusError(f"{where}: expected {len(header)} fields, the path not empty")
+            where, key, refused = f"line {rows.line_num + 1}", (row["path"] or "").strip(), None
             expression = cell_value(row["expression"])
+            if None in row.values() or None in row or not key:
+                refused = f"a damaged row: {where}, expected {len(header)} fields, the path not empty"
+            elif key in seen:
+                refused = f"named twice: {where}"
+            elif expression and expression.lower() not in EXPRESSION_NAMES:
+                refused = f"unknown expression {expression[:40]!r}"
             yield Photograph(
-                row["path"],
-                path.parent / row["path"],
+                f"{path.name}, {where}" if not key or key in seen else key,
+                find(key),
                 cell_value(row["identity"]),
-                expression_named(expression, where) if expression else None,
+                expression_named(expression, where) if expression and not refused else None,
                 split=cell_value(row.get("split")) or "all",
                 attributes={name: cell_value(row[name]) for name in extra_columns},
+                refused=refused,
             )
+            seen.add(key)
 
 
 def read_hub(
@@ -121,10 +173,10 @@ def read_hub(
         revision: commit, branch or tag of a dataset on the Hub.
         config: which of its configurations.
         split: this split alone.
-        expression_map: `their name=ours,…`, such as `joy=happy,calm=neutral`; labels that are neither in it nor known
-            are counted as skipped. Without a map a label that is not known is an error.
+        expression_map: `their name=ours,…`, such as `joy=happy,calm=neutral`. Labels that are neither in it nor known,
+            and rows that are damaged, are counted as skipped.
     """
-    names = _expression_map(expression_map)
+    names = EXPRESSION_NAMES | _expression_map(expression_map)
     try:
         splits = load_dataset(str(source), config, revision=revision, streaming=True)
         if split is not None and split not in splits:
@@ -139,12 +191,10 @@ def read_hub(
         ) from error
 
 
-def _expression_map(text: str | None) -> dict[str, str] | None:
+def _expression_map(text: str | None) -> dict[str, str]:
     """`joy=happy,calm=neutral` as their names in lower case -> ours."""
-    if text is None:
-        return None
     names = {}
-    for part in text.split(","):
+    for part in text.split(",") if text is not None else ():
         theirs, equals, ours = part.partition("=")
         if not equals or not theirs.strip():
             raise CorpusError(f"--expression-map {part!r}: expected their name=ours, such as joy=happy")
@@ -168,21 +218,23 @@ def _rows(
         rows = rows.cast_column(image_column, Image(decode=False))
     used = dict.fromkeys(name if name in features else top for name, top in columns.items())
     for number, row in enumerate(rows.select_columns(list(used))):
-        where, refused, expression = f"{source}, split {split}, row {number}", None, None
-        label = _cell_text(row, expression_column, features, where, _rated_highest)
-        if label is not None and expression_map is not None:
-            expression = expression_map.get(label.strip().lower()) or EXPRESSION_NAMES.get(label.strip().lower())
-            refused = None if expression else f"unknown expression {label[:40]!r}"
-        elif label is not None:
-            expression = expression_named(label, where)
-        yield Photograph(
-            f"{split}/{number:08d}",
-            _bytes(row[image_column], where),
-            _cell_text(row, identity_column, features, where),
-            expression,
-            split=split,
-            refused=refused,
-        )
+        where = f"{source}, split {split}, row {number}"
+        image, identity, expression, refused = b"", None, None, None
+        try:
+            identity = _cell_text(row, identity_column, features, where)
+            label = _cell_text(row, expression_column, features, where, _rated_highest)
+            image = _bytes(row[image_column], where)
+        except _DamagedRow as error:
+            refused = f"a damaged row: {error}"
+        else:
+            expression = expression_map.get(label.strip().lower()) if label is not None else None
+            if label is not None and expression is None:
+                refused = f"unknown expression {label[:40]!r}"
+        yield Photograph(f"{split}/{number:08d}", image, identity, expression, split=split, refused=refused)
+
+
+class _DamagedRow(Exception):
+    """What a row of a dataset lacks: the row is skipped."""
 
 
 def _cell_text(
@@ -200,10 +252,15 @@ def _cell_text(
     else:
         top, _, field = column.partition(".")
         value, feature = row.get(top), None
-        value = json.loads(value) if isinstance(value, (str, bytes)) else value
+        try:
+            value = json.loads(value) if isinstance(value, (str, bytes)) else value
+        except ValueError as error:
+            raise _DamagedRow(f"{top} is no JSON ({error})") from None
         for name in field.split("."):
             if value is not None and (not isinstance(value, dict) or name not in value):
-                raise CorpusError(f"{where}: {top} has no field {field}")
+                if where.endswith(" row 0"):  # perhaps mistyped; a later row without it says that nobody knows
+                    raise CorpusError(f"{where}: {top} has no field {field}")
+                value = None
             value = None if value is None else value[name]
     if value is None or value == "":
         return None
@@ -245,9 +302,14 @@ def _rated_highest(ratings: object) -> str | None:
 def _bytes(cell: dict | bytes | None, where: str) -> bytes:
     if isinstance(cell, bytes):
         return cell
-    if not isinstance(cell, dict) or not (cell.get("bytes") or cell.get("path")):
+    if cell is None or (isinstance(cell, dict) and not (cell.get("bytes") or cell.get("path"))):
+        raise _DamagedRow("no picture in its image column")
+    if not isinstance(cell, dict):
         raise CorpusError(f"{where}: no picture in its image column, but {type(cell).__name__}; is it another column?")
     if cell["bytes"]:
         return cell["bytes"]
-    with fsspec.open(cell["path"], "rb") as file:
-        return file.read()
+    try:
+        with fsspec.open(cell["path"], "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise _DamagedRow(f"no such file as {cell['path']}") from None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from face_data.pairs import ytf_pairs
 from face_data.readers.recordio import read_recordio
-from face_data.readers.source import Photograph, first_existing, folders_in, pictures_in, read_lines
+from face_data.readers.source import Photograph, finder, first_existing, folders_in, pictures_in, read_lines
 from face_data.table import CorpusError
 
 MS1M_TSV = "FaceImageCroppedWithAlignment.tsv"
@@ -64,14 +64,23 @@ def read_celeba(source: Path) -> Iterator[Photograph]:
         "Img/img_celeba",
         "img_align_celeba",
         "Img/img_align_celeba",
+        "img_align_celeba_png",
+        "Img/img_align_celeba_png",
     )
+    inner = folder / folder.name
+    find = finder(inner if inner.is_dir() else folder)  # as some archives unpack
     identities = first_existing(source, "identity_CelebA.txt", "Anno/identity_CelebA.txt")
     partition = first_existing(source, "list_eval_partition.txt", "Eval/list_eval_partition.txt")
-    split_of = dict(_two_words(partition))
-    for name, identity in _two_words(identities):
-        if split_of.get(name) not in CELEBA_SPLITS:
-            raise CorpusError(f"{partition} has no 0, 1 or 2 for {name}; download it again")
-        yield Photograph(name, folder / name, identity, split=CELEBA_SPLITS[split_of[name]])
+    split_of = {words[0]: words[1] for _, words in _words(partition) if len(words) == 2}
+    for number, words in _words(identities):
+        if len(words) != 2:
+            refused = f"a damaged row: line {number}, expected a picture and a number, found {' '.join(words)[:80]!r}"
+            yield Photograph(f"{identities.name}, line {number}", folder, refused=refused)
+            continue
+        name, identity = words
+        split = CELEBA_SPLITS.get(split_of.get(name))
+        refused = None if split else f"{partition.name} has no 0, 1 or 2 for it"
+        yield Photograph(name, find(name), identity, split=split, refused=refused)
 
 
 def read_ytf(source: Path) -> Iterator[Photograph]:
@@ -83,6 +92,8 @@ def read_ytf(source: Path) -> Iterator[Photograph]:
     folder = first_existing(source, "frame_images_DB", "aligned_images_DB")
     fold_of = _ytf_folds(source / "splits.txt")
     unnamed = "unpaired" if fold_of else "all"
+    for path in pictures_in(folder, deep=False):
+        yield Photograph(path.name, path, split=unnamed, refused="it lies in no person's folder")
     for person in folders_in(folder):
         for path in pictures_in(person):
             key = path.relative_to(folder).as_posix()
@@ -101,13 +112,18 @@ def _ytf_folds(splits_txt: Path) -> dict[str, str]:
 
 def _people(folder: Path, pattern: str, expected: str, split: str) -> Iterator[Photograph]:
     """A folder per person, one person's file names in memory at a time."""
-    for person in folders_in(folder):
-        if not re.fullmatch(pattern, person.name):
-            raise CorpusError(
-                f"{person} is not {expected}; for a folder per person of any name take the layout `folder`"
-            )
+    people = folders_in(folder)
+    if people and not any(re.fullmatch(pattern, person.name) for person in people):
+        raise CorpusError(
+            f"{people[0]} is not {expected}; for a folder per person of any name take the layout `folder`"
+        )
+    for path in pictures_in(folder, deep=False):
+        yield Photograph(path.name, path, split=split, refused="it lies in no person's folder")
+    for person in people:
+        refused = None if re.fullmatch(pattern, person.name) else f"its folder {person.name} is not {expected}"
         for path in pictures_in(person):
-            yield Photograph(path.relative_to(folder).as_posix(), path, person.name, split=split)
+            key = path.relative_to(folder).as_posix()
+            yield Photograph(key, path, None if refused else person.name, split=split, refused=refused)
 
 
 def _first_file(source: Path, name: str, *folders: str) -> Path | None:
@@ -122,22 +138,23 @@ def _ms1m_rows(tsv: Path) -> Iterator[Photograph]:
     """
     with tsv.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            fields = line.rstrip(b"\r\n").split(b"\t")
+            fields = line.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n").split(b"\t")
             try:
                 mid, rank, _, _, face, _, encoded = fields
                 name = f"{mid.decode()}/{rank.decode()}-{face.decode()}.jpg"
                 picture = base64.b64decode(encoded, validate=True)
             except (ValueError, binascii.Error) as error:
-                raise CorpusError(
-                    f"{tsv}, line {number:,}: expected 7 columns, from a Freebase MID to a picture in base64 "
-                    f"({error}); download it again"
-                ) from None
+                expected = f"expected 7 columns, from a Freebase MID to a picture in base64 ({error})"
+                if number == 1 or not line.endswith(b"\n"):  # another file, or one that ends early
+                    raise CorpusError(f"{tsv}, line {number:,}: {expected}; download it again") from None
+                refused = f"a damaged row: line {number}, {expected}"
+                yield Photograph(f"{tsv.name}, line {number}", b"", split="train", refused=refused)
+                continue
             yield Photograph(name, picture, mid.decode(), split="train")
 
 
-def _two_words(path: Path) -> Iterator[tuple[str, str]]:
+def _words(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Number and words of every line that has any."""
     for number, line in enumerate(read_lines(path), start=1):
-        words = line.split()
-        if len(words) != 2:
-            raise CorpusError(f"{path}, line {number:,}: expected a picture and a number, found {line!r}")
-        yield words[0], words[1]
+        if words := line.split():
+            yield number, words

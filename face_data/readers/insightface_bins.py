@@ -4,12 +4,13 @@ Each is a pickle of 2n encoded pictures and n booleans: pictures 0 and 1 are a p
 identities. Unpickling can run arbitrary code, so everything but numbers, texts, bytes, lists and tuples is refused.
 """
 
+import codecs
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
 from face_data.pairs import Pair
-from face_data.readers.source import CUT_BORDER, Photograph, require
+from face_data.readers.source import CUT_BORDER, Photograph, is_foreign, require
 from face_data.table import CorpusError
 
 NAMES = ("lfw", "cfp_fp", "agedb_30", "calfw", "cplfw")
@@ -17,9 +18,16 @@ FOLDS = 10
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Refuses every object that has to be imported: numbers, texts, bytes, lists and tuples remain."""
+    """Refuses every object that has to be imported: numbers, texts, bytes, lists and tuples remain.
+
+    Bytes may be as Python 3 writes them for Python 2: as a text that is to be encoded.
+    """
 
     def find_class(self, module: str, name: str):
+        if (module, name) == ("_codecs", "encode"):
+            return lambda text, encoding: codecs.latin_1_encode(text)[0]
+        if (module, name) in (("__builtin__", "bytes"), ("builtins", "bytes")):  # without content
+            return lambda: b""
         raise pickle.UnpicklingError(f"it asks for {module}.{name}")
 
 
@@ -53,7 +61,7 @@ def _fold(pair: int, pairs: int) -> int:
 def _content(source: Path) -> tuple[list[bytes], list[bool]]:
     path = source
     if source.is_dir():
-        found = sorted(source.glob("*.bin"))
+        found = sorted(path for path in source.iterdir() if path.suffix.lower() == ".bin" and not is_foreign(path.name))
         if len(found) != 1:
             raise CorpusError(f"{source} holds {len(found)} .bin files: give the one to read, such as lfw.bin")
         path = found[0]

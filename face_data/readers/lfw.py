@@ -1,6 +1,5 @@
 """Readers of Labeled Faces in the Wild and of muxspace's `facial_expressions`, which labels expressions in LFW too."""
 
-import csv
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -8,13 +7,15 @@ from pathlib import Path
 
 from face_data.readers.archives import pictures_of
 from face_data.readers.source import (
+    EXPRESSION_NAMES,
     Photograph,
     cell_value,
-    expression_named,
     opened_text,
     pictures_in,
     read_lines,
     require,
+    stem_of,
+    table_in,
 )
 from face_data.table import CorpusError
 
@@ -31,9 +32,14 @@ def read_lfw(source: Path, labels: Path | None = None) -> Iterator[Photograph]:
     expressions = _legend(labels) if labels else {}
     for path, image in pictures_of(source, "lfw-deepfunneled"):
         person, file = path.parts[-2:]
+        key = f"{person}/{path.stem}.jpg"  # the publisher's own name, by which pairs.txt knows it
         if person not in fold_of:
-            raise CorpusError(f"{source / 'people.txt'} names no {person}, who is on {path}")
-        yield Photograph(f"{person}/{file}", image, person, expressions.get(file), split=fold_of[person])
+            where = "people.txt names no such person" if len(path.parts) > 2 else "it lies in no person's folder"
+            yield Photograph(key, image, refused=where)
+            continue
+        labels_of = expressions.get(stem_of(file), ())
+        expression = next(iter(labels_of)) if len(labels_of) == 1 else None
+        yield Photograph(key, image, person, EXPRESSION_NAMES.get(expression), split=fold_of[person])
 
 
 def lfw_folds(people_txt: Path) -> dict[str, str]:
@@ -61,17 +67,27 @@ def read_facial_expressions(source: Path) -> Iterator[Photograph]:
             continue
         actor = path.stem.rpartition("_")[0]
         identity = actor if actor and "-" not in actor else None
-        yield Photograph(path.name, path, identity, expressions.get(path.name), split="train")
+        labels = expressions.get(stem_of(path), ())
+        unknown = sorted(name for name in labels if name not in EXPRESSION_NAMES)
+        yield Photograph(
+            path.name,
+            path,
+            identity,
+            EXPRESSION_NAMES.get(next(iter(labels))) if len(labels) == 1 else None,
+            split="train",
+            refused=f"unknown expression {unknown[0][:40]!r}" if unknown else None,
+        )
 
 
-def _legend(source: Path) -> dict[str, str]:
-    """File name -> expression from muxspace's `legend.csv`; files whose rows disagree are left out."""
+def _legend(source: Path) -> dict[str, set[str]]:
+    """Stem of a picture -> what muxspace's `legend.csv` calls its expression; its rows may disagree."""
     labels_of = defaultdict(set)
     with opened_text(source / "data" / "legend.csv") as file:
-        for row in csv.DictReader(file):
-            if not {"image", "emotion"} <= row.keys():
-                raise CorpusError(f"{file.name}: its first line must name image and emotion")
+        rows = table_in(file)
+        if not {"image", "emotion"} <= set(rows.fieldnames):
+            raise CorpusError(f"{file.name}: its first line must name image and emotion")
+        for row in rows:
             image, emotion = cell_value(row["image"]), cell_value(row["emotion"])
             if image and emotion:  # an unfinished row labels nothing
-                labels_of[image].add(expression_named(emotion, file.name))
-    return {image: names.pop() for image, names in labels_of.items() if len(names) == 1}
+                labels_of[stem_of(image)].add(EXPRESSION_NAMES.get(emotion.lower(), emotion.lower()))
+    return labels_of

@@ -8,7 +8,18 @@ from pathlib import Path
 import numpy as np
 
 from face_data.readers.generic import read_hub
-from face_data.readers.source import CUT_BORDER, Photograph, first_existing, opened_text, read_lines, require
+from face_data.readers.source import (
+    CUT_BORDER,
+    Photograph,
+    finder,
+    first_existing,
+    is_foreign,
+    opened_text,
+    pictures_in,
+    read_lines,
+    require,
+    stem_of,
+)
 from face_data.table import CorpusError
 
 RAF_EMOTIONS = dict(enumerate(("surprise", "fear", "disgust", "happy", "sad", "anger", "neutral"), start=1))
@@ -59,15 +70,22 @@ def read_raf_db(source: Path) -> Iterator[Photograph]:
     places = ("Image/", "basic/Image/", "", "basic/")
     images = first_existing(source, *(f"{place}{kind}" for kind in ("original", "aligned") for place in places))
     suffix, cut = ("_aligned", {"enlarge": 2, "border": CUT_BORDER}) if images.name == "aligned" else ("", {})
+    find, named = finder(images), set()
     for number, line in enumerate(read_lines(labels), start=1):
         if not (words := line.split()):
             continue
         split = words[0].partition("_")[0]
         if len(words) != 2 or split not in ("train", "test") or words[1] not in map(str, RAF_EMOTIONS):
-            raise CorpusError(f"{labels}, line {number:,}: expected `train_00001.jpg 5`, found {line[:80]!r}")
+            refused = f"a damaged row: line {number}, expected `train_00001.jpg 5`, found {line[:80]!r}"
+            yield Photograph(f"{labels.name}, line {number}", images, split="train", refused=refused, **cut)
+            continue
         name = Path(words[0])
-        path = images / f"{name.stem}{suffix}{name.suffix}"
+        path = find(f"{name.stem}{suffix}{name.suffix}")
+        named.add(path)
         yield Photograph(path.name, path, expression=RAF_EMOTIONS[int(words[1])], split=split, **cut)
+    for path in pictures_in(images, deep=False):
+        if path not in named:
+            yield Photograph(path.name, path, split="train", refused=f"{labels.name} does not name it", **cut)
 
 
 def read_affectnet(source: Path) -> Iterator[Photograph]:
@@ -107,27 +125,37 @@ def read_affectnet(source: Path) -> Iterator[Photograph]:
                 rows, header = itertools.chain([header], rows), list(AFFECTNET_COLUMNS)
             if not {"subDirectory_filePath", "expression"} <= set(header):
                 raise CorpusError(f"{path}: its first line must name subDirectory_filePath and expression")
-            name_at, label_at = header.index("subDirectory_filePath"), header.index("expression")
+            name_at, label_at, find = header.index("subDirectory_filePath"), header.index("expression"), finder(images)
             for number, row in enumerate(filter(None, rows), start=1):
                 if len(row) <= max(name_at, label_at):
-                    raise CorpusError(f"{path}, photograph {number:,}: {len(row)} columns instead of {len(header)}")
-                name = row[name_at].replace("\\", "/")
-                yield from _affectnet_photograph(name, images / name, row[label_at], split)
+                    refused = f"a damaged row: photograph {number}, {len(row)} columns instead of {len(header)}"
+                    yield Photograph(f"{path.name}, photograph {number}", images, split=split, refused=refused)
+                    continue
+                name = row[name_at].strip().replace("\\", "/")
+                yield from _affectnet_photograph(name, find(name), row[label_at], split)
 
 
 def _affectnet_arrays(source: Path) -> Iterator[Photograph]:
     for split, folder in (("train", "train_set"), ("valid", "val_set")):
         if not (source / folder).is_dir():
             continue
-        labels = require(source / folder / "annotations").glob("*_exp.npy")
+        labels = [
+            path for path in require(source / folder / "annotations").glob("*_exp.npy") if not is_foreign(path.name)
+        ]
+        images = source / folder / "images"
+        pictures = {stem_of(path): path for path in pictures_in(images, deep=False)} if images.is_dir() else {}
         for path in sorted(labels, key=lambda path: (len(path.name), path.name)):  # 2 before 10
             name = path.name.removesuffix("_exp.npy") + ".jpg"
+            image = pictures.pop(stem_of(name), images / name)
             try:
                 code = str(np.load(path, allow_pickle=False))
             except (ValueError, OSError, EOFError) as error:
                 code = f"damaged: {error}"
-            image = source / folder / "images" / name
             yield from _affectnet_photograph(f"{folder}/{name}", image, code, split, border=CUT_BORDER)
+        for path in pictures.values():
+            yield Photograph(
+                f"{folder}/{path.name}", path, split=split, refused="it has no annotation of an expression"
+            )
 
 
 def _affectnet_photograph(key: str, image: Path, code: str, split: str, border: float = 0.0) -> Iterator[Photograph]:

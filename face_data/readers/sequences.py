@@ -10,13 +10,12 @@ from pathlib import Path
 
 from face_data.folds import person_folds
 from face_data.readers.source import (
+    EXPRESSION_NAMES,
     Photograph,
-    expression_named,
     first_existing,
     folders_in,
     pictures_in,
     read_lines,
-    require,
 )
 from face_data.table import CorpusError
 
@@ -62,14 +61,21 @@ def read_oulucasia(source: Path) -> Iterator[Photograph]:
     fold_of = person_folds(person.name for person in people)
     for person in people:
         for folder in folders_in(person):
-            yield from _frames(folder, person.name, expression_named(folder.name, folder), fold_of[person.name])
+            shown = EXPRESSION_NAMES.get(folder.name.strip().lower())
+            if shown is None:
+                key, refused = f"{person.name}/{folder.name}", f"unknown expression {folder.name[:40]!r}"
+                yield Photograph(key, folder, person.name, split=fold_of[person.name], refused=refused)
+            else:
+                yield from _frames(folder, person.name, shown, fold_of[person.name])
 
 
 def _frames(folder: Path, person: str, expression: str, fold: str) -> Iterator[Photograph]:
     """The first and the last three frames of a sequence, as keys `S005/001/S005_001_00000001.png`."""
-    frames = pictures_in(require(folder))
+    frames = pictures_in(folder) if folder.is_dir() else []
     if len(frames) < 4:
-        raise CorpusError(f"{folder} holds {len(frames)} frames, and a sequence has 4 or more; unpack it again")
+        refused = f"a damaged sequence: {len(frames)} frames, and it should have 4 or more"
+        yield Photograph(f"{person}/{folder.name}", folder, person, split=fold, refused=refused)
+        return
     for frame, shown in zip([frames[0], *frames[-3:]], ["neutral", *[expression] * 3], strict=True):
         yield Photograph(f"{person}/{folder.name}/{frame.name}", frame, person, shown, split=fold)
 

@@ -4,6 +4,8 @@
 """
 
 import csv
+import os
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,12 +33,46 @@ PICTURES = (
     ".heif",
     ".hif",
     ".jp2",
+    ".j2k",
+    ".jpf",
+    ".jpx",
     ".ppm",
     ".pgm",
+    ".pbm",
+    ".pnm",
+    ".apng",
+    ".mpo",
+    ".dib",
+    # not read, but somebody's photographs
     ".jxl",
+    ".dng",
+    ".cr2",
+    ".cr3",
+    ".nef",
+    ".arw",
+    ".raf",
+    ".orf",
+    ".rw2",
+    ".psd",
+    ".tga",
 )
 CUT_BORDER = 0.3  # of pictures that end inside the chin, so that the detector finds the face
-NOT_PEOPLE = ("@eaDir", "__MACOSX", "$RECYCLE.BIN", "lost+found", "#recycle")  # folders that other systems leave
+# Folders that other systems leave, in lower case
+NOT_PEOPLE = (
+    "@eadir",
+    "@recycle",
+    "@recently-snapshot",
+    "@tmp",
+    "#recycle",
+    "#snapshot",
+    "__macosx",
+    "$recycle.bin",
+    "recycler",
+    "system volume information",
+    "network trash folder",
+    "temporary items",
+    "lost+found",
+)
 UNKNOWN = ("", "na", "n/a", "nan", "?", "none", "null", "unknown", "-")  # how tables write a missing value
 
 # The spellings of the publishers, lower-cased.
@@ -101,11 +137,19 @@ def first_existing(source: Path, *names: str) -> Path:
     return next((source / name for name in names if (source / name).exists()), None) or require(source / names[0])
 
 
+def table_in(file: TextIO) -> csv.DictReader:
+    """The rows of a table whose columns are parted by commas, semicolons or tabs, with blanks around their names."""
+    header = file.readline()
+    rows = csv.DictReader(file, delimiter=max(",;\t", key=header.count))
+    rows.fieldnames = [name.strip() for name in next(csv.reader([header], rows.reader.dialect), [])]
+    return rows
+
+
 @contextmanager
-def opened_text(path: Path) -> Iterator[TextIO]:
+def opened_text(path: Path, errors: str = "strict") -> Iterator[TextIO]:
     """A text file, with or without a byte order mark; reading errors name the file."""
     try:
-        with require(path).open(newline="", encoding="utf-8-sig") as file:
+        with require(path).open(newline="", encoding="utf-8-sig", errors=errors) as file:
             yield file
     except UnicodeDecodeError as error:
         raise CorpusError(f"{path} is not UTF-8 text ({error.reason}): damaged, or another file") from None
@@ -121,18 +165,68 @@ def read_lines(path: Path) -> list[str]:
 def is_picture(path: PurePath) -> bool:
     """Whether a path inside a corpus is a picture, by its suffix in upper or lower case. Files that operating systems
     add (hidden files, macOS's `._NAME.jpg`, Synology's thumbnails in `@eaDir`) are not."""
-    return path.suffix.lower() in PICTURES and not any(_is_foreign(part) for part in path.parts)
+    return path.suffix.lower() in PICTURES and not any(is_foreign(part) for part in path.parts)
 
 
-def _is_foreign(name: str) -> bool:
-    return name[0] == "." or name in NOT_PEOPLE
+def is_foreign(name: str) -> bool:
+    return name[0] == "." or name.lower() in NOT_PEOPLE
 
 
 def pictures_in(folder: Path, deep: bool = True) -> list[Path]:
-    """Every picture of a folder and, if deep, of the folders in it, in the order of their names."""
-    paths = folder.rglob("*") if deep else folder.iterdir()
-    return sorted(path for path in paths if is_picture(path.relative_to(folder)) and path.is_file())
+    """Every picture of a folder and, if deep, of the folders in it, in the order of their names.
+
+    Linked folders count too, a link that leads nowhere is a picture that cannot be read.
+    """
+    if not deep:
+        return sorted(path for path in folder.iterdir() if is_picture(PurePath(path.name)) and not path.is_dir())
+    return sorted(_pictures_below(folder))
+
+
+def holds_pictures(folder: Path) -> bool:
+    return next(_pictures_below(folder), None) is not None
+
+
+def _pictures_below(folder: Path) -> Iterator[Path]:
+    seen = set()
+    for place, inner, files in os.walk(folder, onerror=_raise, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:  # a link back would never end
+            inner.clear()
+            continue
+        seen.add(real)
+        inner[:] = [name for name in inner if not is_foreign(name)]
+        yield from (Path(place, name) for name in files if is_picture(PurePath(name)))
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def folders_in(folder: Path) -> list[Path]:
-    return sorted(path for path in require(folder).iterdir() if path.is_dir() and not _is_foreign(path.name))
+    return sorted(path for path in require(folder).iterdir() if path.is_dir() and not is_foreign(path.name))
+
+
+def stem_of(name: str | PurePath) -> str:
+    """A picture's name without what systems change: its suffix, capitals, how accents are composed."""
+    return unicodedata.normalize("NFC", PurePath(name).stem).lower()
+
+
+def finder(folder: Path) -> Callable[[str], Path]:
+    """Where the pictures are that a table names: with another suffix or capitals than it says, if need be.
+
+    The table may have been written on Windows, with backslashes. What is nowhere is found where the table says.
+    """
+    known_in: dict[Path, dict[str, Path]] = {}
+
+    def find(name: str) -> Path:
+        path = folder / name
+        if path.is_file():
+            return path
+        path = folder / name.replace("\\", "/")
+        if path.is_file() or not path.parent.is_dir():
+            return path
+        if path.parent not in known_in:
+            known_in[path.parent] = {stem_of(one): one for one in pictures_in(path.parent, deep=False)}
+        return known_in[path.parent].get(stem_of(path), path)
+
+    return find

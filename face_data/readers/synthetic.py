@@ -4,7 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from face_data.readers.recordio import read_records, unpack_record
-from face_data.readers.source import CUT_BORDER, Photograph, first_existing, folders_in, pictures_in, read_lines
+from face_data.readers.source import (
+    CUT_BORDER,
+    Photograph,
+    first_existing,
+    folders_in,
+    is_foreign,
+    pictures_in,
+    read_lines,
+)
 from face_data.table import CorpusError
 
 TIGHT_CROP = {"enlarge": 2, "border": CUT_BORDER}  # all three are published as crops of 112 x 112 pixels
@@ -18,9 +26,18 @@ def read_digiface(source: Path) -> Iterator[Photograph]:
     parts = [folder for folder in folders_in(source) if folder.name.startswith("subjects_")] or [source]
     part_of: dict[str, Path] = {}
     for part in parts:
-        for person in folders_in(part):
+        people = folders_in(part)
+        if people and not any(person.name.isdigit() for person in people):
+            raise CorpusError(f"{people[0]} is not the number of a person; for other names take the layout `folder`")
+        for path in pictures_in(part, deep=False):
+            key = path.relative_to(source).as_posix()
+            yield Photograph(key, path, split="train", refused="it lies in no person's folder", **TIGHT_CROP)
+        for person in people:
             if not person.name.isdigit():
-                raise CorpusError(f"{person} is not the number of a person; for other names take the layout `folder`")
+                for path in pictures_in(person):
+                    key, refused = path.relative_to(source).as_posix(), "its folder is not the number of a person"
+                    yield Photograph(key, path, split="train", refused=refused, **TIGHT_CROP)
+                continue
             if part_of.setdefault(person.name, part) != part:
                 raise CorpusError(f"{person}: person {person.name} is in {part_of[person.name].name} too")
             for path in pictures_in(person):
@@ -62,7 +79,8 @@ def read_hsface(source: Path) -> Iterator[Photograph]:
         raise CorpusError(f"HSFace is an LMDB of MessagePack: pip install lmdb msgpack ({error})") from None
     path = source
     if source.is_dir() and not (source / "data.mdb").exists():
-        path = next(iter(sorted(source.glob("*.lmdb"))), source / "data.mdb")
+        found = sorted(path for path in source.glob("*.lmdb") if not is_foreign(path.name))
+        path = found[0] if found else source / "data.mdb"
     try:
         # without its lock file nothing is written beside the publisher's file
         database = lmdb.open(str(path), subdir=path.is_dir(), readonly=True, lock=False, create=False)
@@ -71,16 +89,27 @@ def read_hsface(source: Path) -> Iterator[Photograph]:
                 raise CorpusError(f"{path}: no __keys__ in this LMDB; give HSFace as its publisher ships it")
             for key in msgpack.loads(keys):
                 key = key if isinstance(key, bytes) else key.encode()
-                value = transaction.get(key)
-                fields = msgpack.loads(value) if value is not None else None
-                if not isinstance(fields, list) or not isinstance(fields[0], bytes) or type(fields[-1]) is not int:
-                    raise CorpusError(f"{path}, key {key!r}: no picture with the number of a person")
+                fields = _unpack_fields(msgpack, transaction.get(key))
+                if fields is None:
+                    refused = "no picture with the number of a person"
+                    yield Photograph(key.decode(errors="replace"), b"", split="train", refused=refused, **TIGHT_CROP)
+                    continue
                 person = str(fields[-1])
                 yield Photograph(f"{person}/{key.decode()}", fields[0], person, split="train", **TIGHT_CROP)
     except (lmdb.Error, msgpack.UnpackException, ValueError) as error:
         if isinstance(error, CorpusError):
             raise
         raise CorpusError(f"{path}: no LMDB of pictures, or damaged ({error}); download it again") from None
+
+
+def _unpack_fields(msgpack, value: bytes | None) -> list | None:
+    """A picture first and the number of a person last; None where it is anything else."""
+    try:
+        fields = msgpack.loads(value) if value is not None else None
+    except (msgpack.UnpackException, ValueError):
+        return None
+    is_whole = isinstance(fields, list) and fields and isinstance(fields[0], bytes) and type(fields[-1]) is int
+    return fields if is_whole else None
 
 
 def _pairs_of(path: Path) -> Iterator[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """The command line: verdicts, exit status, and what it says about bad input."""
 
+import base64
 import json
 import os
 import subprocess
@@ -208,3 +209,13 @@ def test_program_without_a_model(repository, pictures, tmp_path):
     assert (result.returncode, result.stdout) == (2, "")
     assert f"{tmp_path}/config.json is missing: {tmp_path} is not a model folder" in result.stderr
     assert "--model" in result.stderr
+
+
+def test_a_picture_given_as_text_is_never_printed(run, pictures):
+    """Many programs hand pictures over in base64: what was typed is a face, and would stand in the log."""
+    text = base64.b64encode(pictures["good.png"].read_bytes()[:60_000]).decode()
+    assert len(text) > 10_000
+    for arguments in ((text, pictures["good.png"]), (pictures["good.png"], text)):
+        status, out, err = run(*arguments)
+        assert (status, out) == (2, "") and text[:64] not in err and len(err) < 500
+        assert "a base64 text: damaged or incomplete" in err

@@ -19,7 +19,16 @@ from face_data.table import CorpusError, column, load_corpus
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 
 PROCESSOR = FaceLiveNetImageProcessor(size=80)
-FOREIGN = ("._0.jpg", "@eaDir/0.jpg", "__MACOSX/0.jpg", ".thumbnails/0.jpg", "Thumbs.db")
+FOREIGN = (
+    "._0.jpg",
+    "@eaDir/0.jpg",
+    "@Recycle/0.jpg",
+    "__MACOSX/0.jpg",
+    "$Recycle.Bin/0.jpg",
+    "System Volume Information/0.jpg",
+    ".thumbnails/0.jpg",
+    "Thumbs.db",
+)
 
 
 def write(*paths: Path) -> None:
@@ -47,6 +56,41 @@ def test_folders_of_splits_are_splits(tmp_path):
     ]
 
 
+def test_splits_in_odd_folders(tmp_path):
+    """Unpacked into folders of their own name, with other names, with a picture or nothing beside."""
+    names = ("train/train/anna/0.jpg", "train/train/ben/0.jpg", "test_set/cem/day/0.jpg", "test_set/loose.png")
+    write(*(tmp_path / "data" / name for name in (*names, "cover.jpg")))
+    (tmp_path / "data" / "valid").mkdir()
+    assert people(tmp_path) == [
+        ("test_set/cem/day/0.jpg", "cem", "test_set"),
+        ("train/train/anna/0.jpg", "anna", "train"),
+        ("train/train/ben/0.jpg", "ben", "train"),
+    ]
+    refused = {one.key: one.refused for one in read_folder(tmp_path) if one.refused}
+    assert refused == dict.fromkeys(("cover.jpg", "test_set/loose.png"), "it lies in no person's folder")
+
+
+@pytest.mark.parametrize("loose", ["cover.jpg", "people/cover.jpg"])
+def test_a_picture_beside_a_wrapper_makes_no_person_of_it(tmp_path, loose):
+    write(*(tmp_path / name for name in (loose, "people/anna/0.jpg", "people/ben/0.jpg")))
+    assert people(tmp_path) == [("anna/0.jpg", "anna", "all"), ("ben/0.jpg", "ben", "all")]
+    assert [one.key for one in read_folder(tmp_path) if one.refused] == ["cover.jpg"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("adults/anna/0.jpg", "adults/ben/0.jpg", "children/cem/0.jpg"),
+        ("Faces/a/0.jpg", "Faces/b/0.jpg", "Faces/c/0.jpg", "Original/a/0.jpg", "Original/b/0.jpg"),
+        ("anna/0.jpg", "more/ben/0.jpg", "more/cem/0.jpg"),
+    ],
+)
+def test_groups_of_people_are_not_taken_for_people(tmp_path, names):
+    write(*(tmp_path / name for name in names))
+    with pytest.raises(CorpusError, match=r"holds folders alone .*: is it one person's, or are these people"):
+        list(read_folder(tmp_path))
+
+
 def test_people_with_folders_of_sessions_stay_people(tmp_path):
     write(*(tmp_path / name for name in ("anna/day/0.jpg", "anna/night/0.jpg", "ben/day/0.jpg")))
     assert [identity for _, identity, _ in people(tmp_path)] == ["anna", "anna", "ben"]
@@ -70,6 +114,8 @@ SUFFIXES = (
     "HEIC",
     "avif",
     "jxl",
+    "mpo",
+    "DNG",
 )
 
 
@@ -92,6 +138,15 @@ def test_what_other_systems_leave_behind_is_no_photograph(tmp_path):
     assert len(list(read_unlabelled(tmp_path))) == 2
 
 
+def test_linked_folders_count_and_dead_links_are_named(tmp_path):
+    write(tmp_path / "elsewhere" / "0.jpg", tmp_path / "people" / "anna" / "1.jpg")
+    people = tmp_path / "people"
+    (people / "anna" / "more").symlink_to(tmp_path / "elsewhere")
+    (people / "anna" / "back").symlink_to(people)  # would never end
+    (people / "anna" / "gone.jpg").symlink_to("/nowhere/gone.jpg")
+    assert sorted(one.key for one in read_unlabelled(people)) == ["anna/1.jpg", "anna/gone.jpg", "anna/more/0.jpg"]
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_lfw_with_capitals_foreign_files_and_spaces(tmp_path, packed):
     inner = tmp_path / "lfw-deepfunneled"
@@ -102,7 +157,8 @@ def test_lfw_with_capitals_foreign_files_and_spaces(tmp_path, packed):
         with tarfile.open(tmp_path / "lfw-deepfunneled.tgz", "w:gz") as archive:
             archive.add(inner, "./lfw-deepfunneled")
         inner.rename(tmp_path / "elsewhere")
-    assert sorted(one.identity for one in read_lfw(tmp_path)) == ["Anna_Berg", "Ben"]
+    keys = [one.key for one in read_lfw(tmp_path)]  # as pairs.txt names them
+    assert sorted(keys) == ["Anna_Berg/Anna_Berg_0001.jpg", "Ben/Ben_0001.jpg"]
     assert lfw_folds(tmp_path / "people.txt") == {"Anna_Berg": "1", "Ben": "1"}
     (tmp_path / "pairs.txt").write_text("\ufeff1 1\nBen 1 2\nAnna_Berg 1 Ben 1\n", encoding="utf-8")
     assert len(lfw_pairs(tmp_path / "pairs.txt")) == 2
@@ -113,11 +169,17 @@ def test_fer2013_as_the_challenge_published_it(tmp_path):
     path.write_text("emotion, Usage, pixels\n3,Training," + " ".join(["7"] * 2304) + "\n\n3,Training\n")
     first, short = read_fer2013(path)
     assert first.expression == "happy" and first.refused is None and "0 pixels" in short.refused
+    pixels = " ".join(["7"] * 2304).encode()
+    rows = [b'3,"7 7,Training', b"3,%s,Training\xff" % pixels, b"4,%s,Training" % pixels]  # never closed; not UTF-8
+    path.write_bytes(b"emotion,pixels,Usage\r\n" + b"\r\n".join(rows))
+    unclosed, foreign, last = read_fer2013(path)
+    assert "line 2, " in unclosed.refused and "line 3, " in foreign.refused
+    assert last.expression == "sad" and not last.refused
 
 
 def test_ferplus_photographs_without_votes_are_skipped_by_name(tmp_path):
     for name in ("FER2013Train", "FER2013Valid"):
-        write(tmp_path / name / "fer0000000.png", tmp_path / name / "fer0000001.PNG")
+        write(tmp_path / name / "fer0000000.PNG", tmp_path / name / "fer0000001.PNG")
         (tmp_path / name / "label.csv").write_text('fer0000000.png,"(0, 0, 48, 48)",0,9,1,0,0,0,0,0,0,0\n')
     found = list(read_ferplus(tmp_path))
     assert [one.refused for one in found] == [None, "label.csv holds no ten votes for it"] * 2

@@ -174,16 +174,28 @@ def test_ms1m_rows(tsv, tmp_path):
     assert list(read_ms1m(tsv.parent)) == list(read_ms1m(tmp_path)) == photographs
 
 
-@pytest.mark.parametrize(
+MALFORMED = pytest.mark.parametrize(
     "line",
     [row()[:-2], row().rsplit(b"\t", 1)[0], row() + b"\textra", b"", b"<html>", row()[:-4] + b"!!!!", b"\xff" + row()],
 )
+
+
+@MALFORMED
 def test_ms1m_rows_that_are_malformed(tsv, line):
-    tsv.write_bytes(row() + b"\n" + line + b"\n" + row())
-    read = []
-    with pytest.raises(CorpusError, match=r"Alignment\.tsv, line 2: expected 7 columns, from a Freebase MID"):
-        read.extend(read_ms1m(tsv))
-    assert len(read) <= 1
+    tsv.write_bytes(b"\xef\xbb\xbf" + row() + b"\n" + line + b"\n" + row())
+    first, skipped, last = read_ms1m(tsv)
+    assert skipped.refused.startswith("a damaged row: line 2, expected 7 columns, from a Freebase MID")
+    assert first == last and not first.refused
+
+
+@MALFORMED
+def test_ms1m_that_is_another_file_or_ends_early(tsv, line):
+    for number, content in ((1, line + b"\n" + row()), (2, row() + b"\n" + line)):
+        if number == 2 and not line:
+            continue  # it ends with a whole row
+        tsv.write_bytes(content)
+        with pytest.raises(CorpusError, match=rf"Alignment\.tsv, line {number}: expected 7 columns"):
+            list(read_ms1m(tsv))
 
 
 def test_ms1m_in_a_folder_per_person(tmp_path):
@@ -193,9 +205,13 @@ def test_ms1m_in_a_folder_per_person(tmp_path):
         ("m.0107_f/2-FaceId-0.jpg", "m.0107_f", "train"),
         ("m.02/1-FaceId-3.jpg", "m.02", "train"),
     ]
-    fill(tmp_path, "Anna_Berg/1.jpg")
+    fill(tmp_path, "Anna_Berg/1.jpg", "loose.JPG")
+    assert {one.key: one.refused for one in read_ms1m(tmp_path) if one.refused} == {
+        "loose.JPG": "it lies in no person's folder",
+        "Anna_Berg/1.jpg": "its folder Anna_Berg is not a Freebase MID",
+    }
     with pytest.raises(CorpusError, match=r"Anna_Berg is not a Freebase MID; .* take the layout `folder`"):
-        list(read_ms1m(tmp_path))
+        list(read_ms1m(fill(tmp_path / "others", "Anna_Berg/1.jpg")))
 
 
 # Folders
@@ -204,7 +220,7 @@ def test_ms1m_in_a_folder_per_person(tmp_path):
 @pytest.mark.parametrize("outer", ["", "CASIA-WebFace"])
 def test_casia_webface(tmp_path, outer):
     fill(tmp_path / outer, "0000045/001.jpg", "0000045/002.jpg", "0000099/001.jpg")
-    fill(tmp_path, ".cache/x.jpg", "readme.jpg")
+    fill(tmp_path, ".cache/x.jpg", "0000045/Thumbs.db")
     photographs = list(read_casia_webface(tmp_path))
     assert summary(photographs) == [
         ("0000045/001.jpg", "0000045", "train"),
@@ -213,8 +229,8 @@ def test_casia_webface(tmp_path, outer):
     ]
     assert all(photograph.image.read_bytes() == b"picture" for photograph in photographs)
     fill(tmp_path / outer, "m.02/1.jpg")
-    with pytest.raises(CorpusError, match=r"m\.02 is not the number of a person"):
-        list(read_casia_webface(tmp_path))
+    [refused] = [one.refused for one in read_casia_webface(tmp_path) if one.refused]
+    assert refused == "its folder m.02 is not the number of a person"
 
 
 @pytest.mark.parametrize("outer", ["", "data", "VGG-Face2/data"])
@@ -262,11 +278,14 @@ def test_celeba(celeba):
 def test_celeba_that_is_damaged(celeba):
     identities, partition = next(celeba.rglob("identity*")), next(celeba.rglob("list*"))
     partition.write_text("000001.jpg 0\n000002.jpg 7\n")
-    with pytest.raises(CorpusError, match=r"list_eval_partition\.txt has no 0, 1 or 2 for 000002\.jpg"):
-        list(read_celeba(celeba))
+    assert [one.refused for one in read_celeba(celeba)] == [
+        None,
+        *["list_eval_partition.txt has no 0, 1 or 2 for it"] * 2,
+    ]
     identities.write_text("202599\n000001.jpg 2880\n")
-    with pytest.raises(CorpusError, match=r"identity_CelebA\.txt, line 1: expected a picture and a number"):
-        list(read_celeba(celeba))
+    damaged, good = read_celeba(celeba)
+    assert damaged.refused == "a damaged row: line 1, expected a picture and a number, found '202599'"
+    assert good.identity == "2880" and not good.refused
     identities.write_bytes(b"000001.jpg \xff\n")
     with pytest.raises(CorpusError, match=r"identity_CelebA\.txt is not UTF-8 text"):
         list(read_celeba(celeba))

@@ -43,12 +43,17 @@ def test_raf_db_original_or_aligned(tmp_path, outer, kind, suffix):
     assert {(one.enlarge, one.border > 0) for one in read} == {(2, True) if kind == "aligned" else (1, False)}
 
 
-def test_raf_db_names_a_damaged_line(tmp_path):
-    fill(tmp_path, "Image/aligned/train_00001_aligned.jpg")
+def test_raf_db_skips_a_damaged_line_and_names_pictures_without_one(tmp_path):
+    fill(tmp_path, "Image/aligned/train_00002_aligned.JPG", "Image/aligned/test_0009_aligned.jpg")
     for damaged in ("train_00001.jpg 8", "train_00001.jpg", "valid_00001.jpg 3"):
-        (tmp_path / "list_patition_label.txt").write_text(f"train_00002.jpg 5\n{damaged}\n")
-        with pytest.raises(CorpusError, match=r"list_patition_label\.txt, line 2: expected"):
-            list(read_raf_db(tmp_path))
+        (tmp_path / "list_patition_label.txt").write_text(f"\ufefftrain_00002.jpg 5\n{damaged}\n", encoding="utf-8")
+        good, skipped, unnamed = read_raf_db(tmp_path)
+        assert good.image.exists() and good.expression == "sad"
+        assert skipped.refused.startswith("a damaged row: line 2, expected `train_00001.jpg 5`")
+        assert (unnamed.key, unnamed.refused) == (
+            "test_0009_aligned.jpg",
+            "list_patition_label.txt does not name it",
+        )
 
 
 AFFECTNET_SHOWN = ["neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt"]
@@ -79,8 +84,11 @@ def test_affectnet_with_its_csv_files(tmp_path, header):
         ("2/sub/11.png", "a damaged label"),
     ]
     (lists / "validation.csv").write_text("2/0.jpg,1\n")
-    with pytest.raises(CorpusError, match=r"validation\.csv, photograph 1: 2 columns instead of 9"):
-        list(read_affectnet(tmp_path))
+    *_, short = read_affectnet(tmp_path)
+    assert (short.key, short.refused) == (
+        "validation.csv, photograph 1",
+        "a damaged row: photograph 1, 2 columns instead of 9",
+    )
 
 
 def test_affectnet_with_arrays(tmp_path):
@@ -98,6 +106,11 @@ def test_affectnet_with_arrays(tmp_path):
         ("val_set/0.jpg", "happy", "valid"),
     ]
     assert [one.key for one in read if one.refused] == ["train_set/11.jpg", "train_set/12.jpg"]
+    fill(tmp_path, "train_set/images/77.jpg", "train_set/annotations/._0_exp.npy", "train_set/images/15.PNG")
+    np.save(tmp_path / "train_set/annotations/15_exp.npy", np.array("6"))
+    more = {one.key: one for one in read_affectnet(tmp_path)}
+    assert more["train_set/77.jpg"].refused == "it has no annotation of an expression"
+    assert more["train_set/15.jpg"].image.name == "15.PNG" and len(more) == len(read) + 2
     assert read[0].image.exists() and read[0].border > 0
     with pytest.raises(CorpusError, match="neither training"):
         list(read_affectnet(tmp_path / "train_set"))

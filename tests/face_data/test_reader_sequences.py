@@ -77,11 +77,11 @@ def test_ckplus_that_is_damaged(small_ckplus):
     frames = small_ckplus / "extended-cohn-kanade-images/cohn-kanade-images/S005/001"
     for number in (2, 3):
         (frames / f"S005_001_0000000{number}.png").unlink()
-    with pytest.raises(CorpusError, match="S005/001 holds 3 frames, and a sequence has 4 or more"):
-        list(read_ckplus(small_ckplus))
-    shutil.rmtree(frames)
-    with pytest.raises(CorpusError, match="S005/001 is missing"):
-        list(read_ckplus(small_ckplus))
+    for count in (3, 0):
+        [skipped] = read_ckplus(small_ckplus)
+        assert skipped.refused == f"a damaged sequence: {count} frames, and it should have 4 or more"
+        assert (skipped.key, skipped.identity) == ("S005/001", "S005")
+        shutil.rmtree(frames, ignore_errors=True)
     shutil.rmtree(small_ckplus / "Emotion_labels")
     with pytest.raises(CorpusError, match="Emotion is missing"):
         list(read_ckplus(small_ckplus))
@@ -159,9 +159,9 @@ def test_oulucasia_that_is_damaged(tmp_path, dot):
         list(read_oulucasia(tmp_path))
     strong = tmp_path / "VL" / "Strong"
     oulucasia(strong, dot, people=1, expressions=("Anger", "Bored"))
-    with pytest.raises(CorpusError, match=r"P001/Bored: unknown expression 'Bored'; known are neutral, anger"):
-        list(read_oulucasia(tmp_path))
     for frame in (0, 1):
         (strong / "P001" / "Anger" / f"00{frame}.jpeg").unlink()
-    with pytest.raises(CorpusError, match="Anger holds 3 frames"):
-        list(read_oulucasia(tmp_path))
+    assert [(one.key, one.refused) for one in read_oulucasia(tmp_path)] == [
+        ("P001/Anger", "a damaged sequence: 3 frames, and it should have 4 or more"),
+        ("P001/Bored", "unknown expression 'Bored'"),
+    ]

@@ -32,8 +32,15 @@ def test_digiface_in_its_parts(tmp_path):
     fill(tmp_path, "subjects_2000-3999_72_imgs/0/0.png")
     with pytest.raises(CorpusError, match="person 0 is in subjects_0-1999_72_imgs too"):
         list(read_digiface(tmp_path))
+    other = fill(tmp_path / "other", "anna/0.png")
     with pytest.raises(CorpusError, match="anna is not the number of a person"):
-        list(read_digiface(fill(tmp_path / "other", "anna/0.png")))
+        list(read_digiface(other))
+    fill(other, "7/0.PNG", "loose.png")
+    assert [(one.key, one.identity, one.refused) for one in read_digiface(other)] == [
+        ("loose.png", None, "it lies in no person's folder"),
+        ("7/0.PNG", "7", None),
+        ("anna/0.png", None, "its folder is not the number of a person"),
+    ]
 
 
 def write_dcface(folder: Path, pictures: dict[str, bytes]) -> Path:
@@ -89,9 +96,13 @@ def test_hsface_as_a_file_or_a_folder(tmp_path, subdir, feature):
         assert summary(read) == [("0/0", "0", "train"), ("0/1", "0", "train"), ("7/2", "7", "train")]
         assert [one.image for one in read] == [b"one", b"other", b"third"]
     assert sorted(tmp_path.rglob("*")) == before  # nothing is written beside the publisher's file
-    write_hsface(tmp_path / "odd.lmdb", [(b"one", "anna")], subdir)
-    with pytest.raises(CorpusError, match=r"odd\.lmdb, key b'0': no picture with the number of a person"):
-        list(read_hsface(tmp_path / "odd.lmdb"))
+    write_hsface(tmp_path / "odd.lmdb", [(b"one", "anna"), (), "text", (b"other", 3)], subdir)
+    assert [one.refused for one in read_hsface(tmp_path / "odd.lmdb")] == [
+        *["no picture with the number of a person"] * 3,
+        None,
+    ]
+    (tmp_path / "._hsface10k.lmdb").write_bytes(b"macOS")
+    assert len(list(read_hsface(tmp_path))) == 3
     (tmp_path / "damaged.lmdb").write_bytes(b"no database" * 1000)
     with pytest.raises(CorpusError, match=r"damaged\.lmdb: no LMDB of pictures"):
         list(read_hsface(tmp_path / "damaged.lmdb"))
@@ -107,10 +118,11 @@ def python_2_pickle(pictures: list[bytes], same: list[bool]) -> bytes:
     return b"\x80\x02](" + encoded + b"e](" + booleans + b"e\x86."
 
 
-@pytest.mark.parametrize("protocol", [2, 4, 5])
+@pytest.mark.parametrize("protocol", ["Python 2", 0, 1, 2, 3, 4, 5])
 def test_a_verification_file_of_either_python(tmp_path, protocol):
-    pictures, same = [b"%d" % number for number in range(24)], [True, False] * 6
-    content = python_2_pickle(pictures, same) if protocol == 2 else pickle.dumps((pictures, same), protocol)
+    pictures, same = [b"%d\xff" % number for number in range(24)], [True, False] * 6
+    content = python_2_pickle(pictures, same) if protocol == "Python 2" else pickle.dumps((pictures, same), protocol)
+    (tmp_path / "._lfw.bin").write_bytes(b"macOS")
     (tmp_path / "lfw.bin").write_bytes(content)
     for source in (tmp_path / "lfw.bin", tmp_path):
         read = list(read_bin(source))

@@ -119,8 +119,7 @@ def test_lfw_people_that_do_not_fit_are_refused(tmp_path, text):
 
 def test_lfw_that_is_incomplete_is_refused(lfw, labels):
     (lfw / "people.txt").write_text("1\n1\nCem_Kaya\t1\n")
-    with pytest.raises(CorpusError, match=r"people\.txt names no Anna_Berg"):
-        list(read_lfw(lfw))
+    assert {one.refused for one in read_lfw(lfw) if one.key.startswith("Anna")} == {"people.txt names no such person"}
     with pytest.raises(CorpusError, match=r"legend\.csv is missing"):
         list(read_lfw(lfw, lfw))
     (lfw / "people.txt").unlink()
@@ -152,11 +151,11 @@ def test_facial_expressions(labels):
     ]
 
 
-def test_legend_with_an_unknown_emotion_is_refused(labels):
+def test_an_unknown_emotion_of_the_legend_costs_its_photograph_alone(labels):
     with (labels / "data" / "legend.csv").open("a") as file:
         file.write("7,Roshan_3.jpg,bored\n")
-    with pytest.raises(CorpusError, match=r"legend\.csv.*bored"):
-        list(read_facial_expressions(labels))
+    refused = {row.key: row.refused for row in read_facial_expressions(labels) if row.refused}
+    assert refused == {"Roshan_3.jpg": "unknown expression 'bored'"}
 
 
 @pytest.mark.parametrize("archived", [False, True])
@@ -193,7 +192,10 @@ def test_ferplus_that_is_incomplete_is_refused(ferplus):
     label = ferplus / "FER2013Train" / "label.csv"
     label.write_text(label.read_text().replace("fer0000001.png", "other.png"))
     refused = {one.key: one.refused for one in read_ferplus(ferplus) if one.refused}
-    assert refused == {"FER2013Train/fer0000001.png": "label.csv holds no ten votes for it"}
+    assert refused == {
+        "FER2013Train/fer0000001.png": "label.csv holds no ten votes for it",
+        "FER2013Train/other.png": "label.csv names it: no such file",
+    }
     label.unlink()
     with pytest.raises(CorpusError, match=r"FER2013Train/label\.csv is missing"):
         list(read_ferplus(ferplus))
@@ -263,9 +265,6 @@ def test_fer2013_that_is_another_file(fer2013):
         path.write_bytes(content)
         with pytest.raises(CorpusError, match="its first line must name emotion, pixels and Usage"):
             list(read_fer2013(fer2013))
-    path.write_bytes(b"emotion,pixels,Usage\n3,\xff,Training\n")
-    with pytest.raises(CorpusError, match=r"fer2013\.csv is not UTF-8 text"):
-        list(read_fer2013(fer2013))
     path.unlink()
     with pytest.raises(CorpusError, match=r"fer2013\.csv is missing"):
         list(read_fer2013(fer2013))
@@ -307,10 +306,13 @@ def test_london(tmp_path):
         assert next(read_london(tmp_path)).attributes["age_band"] == band
     for age in ("17", "-1", "inf", "1980", "thirty"):
         (tmp_path / "info.csv").write_text(f"face_id,age,gender,ethnicity\n004,{age},,\n036,40,,\n")
-        with pytest.raises(CorpusError, match=rf"info\.csv: no line of .* for 004_happy\.jpg .*{age}"):
-            list(read_london(tmp_path))
+        refused = {row.key: row.refused for row in read_london(tmp_path) if row.refused}
+        assert list(refused) == ["004_happy.jpg"] and age in refused["004_happy.jpg"]
     (tmp_path / "info.csv").write_text("face_id,age,gender,ethnicity\n004,30,male,white\n")
-    with pytest.raises(CorpusError, match=r"info\.csv: no line of face_id, age, gender, ethnicity for 036_happy"):
+    refused = {row.key: row.refused for row in read_london(tmp_path) if row.refused}
+    assert refused == dict.fromkeys(("036_happy.jpg", "036_neutral.jpg"), "its name or info.csv is damaged: no '036'")
+    (tmp_path / "info.csv").write_text("face_id,gender\n004,male\n")
+    with pytest.raises(CorpusError, match=r"info\.csv: its first line must name face_id, age, gender and ethnicity"):
         list(read_london(tmp_path))
 
 
