@@ -78,16 +78,10 @@ class Machine:
         (folder / "home").mkdir(parents=True)
         shutil.copytree(corpus, folder / "corpora" / "drawn")
 
-    def start(self, rank: int, port: int, launcher: bool) -> None:
-        """launcher: by `accelerate launch`; or the process it would start, which spares another interpreter."""
-        environment = os.environ | {
-            "HOME": str(self.folder / "home"),
-            "PYTHONPATH": str(self.repository),
-            "OMP_NUM_THREADS": "1",
-        }
-        connected = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "RANK": str(rank)}
-        connected |= {"LOCAL_WORLD_SIZE": "1", "LOCAL_RANK": "0"}
+    def start(self, rank: int, port: int) -> None:
         launch = [
+            sys.executable,
+            "-m",
             "accelerate.commands.launch",
             "--multi_gpu",
             "--num_machines",
@@ -105,13 +99,19 @@ class Machine:
             "--dynamo_backend",
             "no",
             "-m",
+            "train",
         ]
+        environment = os.environ | {
+            "HOME": str(self.folder / "home"),
+            "PYTHONPATH": str(self.repository),
+            "OMP_NUM_THREADS": "1",
+        }
         self.output = self.folder / "output.txt"
         with self.output.open("w") as output:
             self.launcher = subprocess.Popen(
-                [sys.executable, "-m", *(launch if launcher else ()), "train", *arguments(self.repository)],
+                launch + arguments(self.repository),
                 cwd=self.folder,
-                env=environment | ({} if launcher else connected),
+                env=environment,
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
@@ -147,10 +147,10 @@ def free_port() -> int:
             return port
 
 
-def start_both(machines: list[Machine], launcher: bool = True) -> None:
+def start_both(machines: list[Machine]) -> None:
     port = free_port()
     for rank, machine in enumerate(machines):
-        machine.start(rank, port, launcher)
+        machine.start(rank, port)
 
 
 @pytest.fixture
@@ -218,7 +218,7 @@ def test_machines_that_differ_are_named_before_the_first_batch(machines):
     first, second = machines
     shard = second.folder / "corpora" / "drawn" / "part-00000.parquet"
     pq.write_table(pq.read_table(shard).slice(1), shard)  # a photograph less
-    start_both(machines, launcher=False)
+    start_both(machines)
     for machine in machines:
         status, said = machine.end()
         assert status != 0 and f"process 1 on {this_machine()} has photographs" in said, said[-3000:]

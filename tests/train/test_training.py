@@ -17,7 +17,7 @@ from face_data.table import FEATURES, load_corpus
 from modeling_facelivenet import FaceLiveNetModel
 from train.__main__ import main
 
-STEPS = 160  # of the run of the whole network
+STEPS = 240  # of the run of the whole network
 
 
 def few_people(corpus: Path, out: Path, people: int = 4) -> Path:
