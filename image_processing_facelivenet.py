@@ -183,9 +183,10 @@ def load_image(
     """Decode anything that holds one picture into an upright 8-bit sRGB image.
 
     Args:
-        source: a path (also of a pipe), bytes, an open binary file, a data URI or base64 text, a PIL image, a numpy
-            array or torch tensor ((h, w), (h, w, 1|3|4) or (1|3|4, h, w); uint8, uint16 or finite floats within 0..1 or
-            0..255). Arrays are RGB: OpenCV's are BGR, give `array[..., ::-1]`. EXIF orientation and colour profile are
+        source: a path (also of a pipe), bytes, an open binary file, a data URI or base64 text, a dictionary of
+            "bytes" or "path" as datasets has for a picture that is not decoded, a PIL image, a numpy array or torch
+            tensor ((h, w), (h, w, 1|3|4) or (1|3|4, h, w); uint8, uint16 or finite floats within 0..1 or 0..255).
+            Arrays are RGB: OpenCV's are BGR, give `array[..., ::-1]`. EXIF orientation and colour profile are
             applied, transparency is laid over white; of an animation it is the first frame.
         name: what error messages call it; by default what `name_of` says.
         max_pixels: width x height above which a JPEG is decoded at a smaller scale and anything else refused, before it
@@ -197,6 +198,8 @@ def load_image(
     """
     name = name or name_of(source)
     with _naming(name):
+        if isinstance(source, Mapping) and (source.get("bytes") or source.get("path")):
+            source = source.get("bytes") or source["path"]
         if isinstance(source, str):
             source = _from_text(source, name)
         if isinstance(source, os.PathLike):

@@ -38,6 +38,21 @@ CLIP_SUFFIXES = {
     ".asf",
     ".flv",
     ".ogv",
+    ".f4v",
+    ".divx",
+    ".dv",
+    ".mxf",
+    ".m2v",
+    ".rm",
+    ".rmvb",
+    ".ivf",
+    ".y4m",
+    ".h264",
+    ".264",
+    ".h265",
+    ".hevc",
+    ".mjpeg",
+    ".mjpg",
 }
 STILLS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"avif", b"avis")  # brands of photographs
 CLIP_STARTS = (
@@ -48,6 +63,10 @@ CLIP_STARTS = (
     b"0&\xb2u\x8ef\xcf\x11",  # Windows Media
     b"\0\0\x01\xba",  # MPEG program stream
     b"\0\0\x01\xb3",  # MPEG video
+    b"\x06\x0e+4\x02\x05\x01\x01",  # MXF, of television cameras
+    b".RMF",
+    b"DKIF",
+    b"YUV4MPEG2 ",
 )
 ANIMATED = ("WEBP", "PNG", "AVIF")  # formats whose further pictures are later ones; those of TIFF and MPO are not
 HEAD = 400  # first bytes that tell what a file is: two packets of an MPEG transport stream
@@ -171,6 +190,8 @@ def _shown(frame: "av.VideoFrame", pixel_aspect: float) -> Image.Image:
     if matrix is None:
         return image
     a, b, _, c, d = struct.unpack("=5i", bytes(matrix)[:20])
+    if a * d == b * c:  # it would press the picture flat: players leave it aside
+        return image
     largest = max(map(abs, (a, b, c, d))) or 1
     corners = tuple(round(value / largest) for value in (a, b, c, d))
     if corners in TURNS:

@@ -284,6 +284,8 @@ def test_every_kind_of_source(picture, tmp_path):
             "base64 for URLs": text.replace("+", "-").replace("/", "_"),
             "base64 in lines": "\n".join(text[start : start + 76] for start in range(0, len(text), 76)),
             "data URI": f"data:image/png;base64,{text}",
+            "undecoded cell of a dataset": {"bytes": content, "path": None},
+            "cell of a dataset that names a file": {"bytes": None, "path": str(tmp_path / "face.png")},
             "file URI": (tmp_path / "face.png").as_uri(),
             "bfloat16": torch.from_numpy(np.asarray(picture).copy()).bfloat16(),
         }

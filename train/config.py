@@ -5,6 +5,7 @@ Called by `__main__`; every other module of the room takes the config. Next: `lo
 
 import argparse
 import difflib
+import math
 import re
 import sys
 from contextlib import suppress
@@ -163,8 +164,10 @@ class TrainingConfig:
             "shuffle_buffer",
         ):
             check(getattr(self, name) >= 1, name, "at least 1")
+        check(0 <= self.seed < 2**32, "seed", "0 to 4294967295")
+        check(bool(self.out.strip()), "out", "the name of a folder")
         for name in ("learning_rate", "clip_norm"):
-            check(getattr(self, name) > 0, name, "positive")
+            check(0 < getattr(self, name) < math.inf, name, "positive and finite")
         for name in ("weight_decay", "rotation", "workers", "warmup_steps", "composites"):
             check(getattr(self, name) >= 0, name, "not negative")
         for name in ("identity_balance", "gray", "blur", "downscale", "erase"):
@@ -232,6 +235,8 @@ def _typed(name: str, value, kind):
         return None
     if name == "fold" and type(value) is int:
         return str(value)
+    if name == "mixed_precision" and value is False:  # YAML reads `no` so
+        return "no"
     if kind == str | None:
         kind = str
     if type(value) is not kind:  # True is an int to Python, but no number of steps

@@ -52,16 +52,17 @@ def read_dcface(source: Path) -> Iterator[Photograph]:
     """
     records = first_existing(source, "file.rec", "record/file.rec")
     paths = dict(_pairs_of(records.with_name("list.txt")))
-    number_at = {int(position): number for number, position in _pairs_of(records.with_name("file.idx"))}
+    index = _pairs_of(records.with_name("file.idx"))
+    number_at = {int(position): number for number, position in index if position.isdigit()}
     seen = 0
     for position, content in read_records(records):
         name = paths.get(number_at.get(position, ""))
-        if name is None:
-            raise CorpusError(f"{records}, byte {position:,}: list.txt and file.idx name no picture of this record")
-        person = Path(name).parent.name
+        seen += name is not None
+        person = Path(name).parent.name if name else None
         if not person:
-            raise CorpusError(f"{records.with_name('list.txt')}: {name!r} lies in no person's folder")
-        seen += 1
+            refused = "list.txt names no person's picture for it"
+            yield Photograph(f"record at byte {position}", b"", split="train", refused=refused, **TIGHT_CROP)
+            continue
         yield Photograph(name, unpack_record(records, position, content)[1], person, split="train", **TIGHT_CROP)
     if seen < len(paths):
         raise CorpusError(f"{records} ends after {seen:,} of {len(paths):,} pictures; download it again")
@@ -113,9 +114,14 @@ def _unpack_fields(msgpack, value: bytes | None) -> list | None:
 
 
 def _pairs_of(path: Path) -> Iterator[tuple[str, str]]:
-    """The two columns of a table between tabs."""
-    for number, line in enumerate(read_lines(path), start=1):
-        first, tab, second = line.partition("\t")
-        if not tab or not first.strip().isdigit():
-            raise CorpusError(f"{path}, line {number:,}: expected a number, a tab and more, found {line[:80]!r}")
-        yield first.strip(), second.strip()
+    """The two columns of a table between tabs, without the lines that are damaged.
+
+    Raises:
+        CorpusError: none is whole, so it is another file.
+    """
+    lines = read_lines(path)
+    pairs = [(first.strip(), second.strip()) for first, _, second in (line.partition("\t") for line in lines)]
+    whole = [(first, second) for first, second in pairs if first.isdigit() and second]
+    if not whole:
+        raise CorpusError(f"{path}: expected lines of a number, a tab and more, found {''.join(lines[:1])[:80]!r}")
+    return iter(whole)

@@ -164,6 +164,15 @@ def test_every_display_matrix_is_applied(tmp_path, corners):
     assert np.abs(np.asarray(found, int) - np.asarray(expected, int)).mean() < 20
 
 
+@pytest.mark.parametrize("matrix", [[0] * 9, [0x10000, 0x10000, 0, 0x10000, 0x10000, 0, 0, 0, 0x40000000]])
+def test_a_display_matrix_that_shows_nothing_is_left_aside(tmp_path, arrow, matrix):
+    path = write_clip(tmp_path / "clip.mp4", [arrow])
+    with_matrix(path, matrix)
+    ((_, found),) = read_frames(path)
+    assert found.size == arrow.size
+    assert np.abs(np.asarray(found, int) - np.asarray(arrow, int)).mean() < 20
+
+
 @pytest.mark.parametrize(("aspect", "size"), [("2:1", (128, 32)), ("1:2", (64, 64)), ("1:1", (64, 32))])
 def test_pixels_that_are_not_square(tmp_path, arrow, aspect, size):
     path = tmp_path / "clip.mkv"
@@ -193,20 +202,31 @@ KINDS = {  # suffix -> codec, container
     ".wmv": ("wmv2", "asf"),
     ".flv": ("flv", None),
     ".gif": ("gif", None),
+    ".f4v": ("mpeg4", "mp4"),
+    ".divx": ("mpeg4", "avi"),
+    ".mxf": ("mpeg2video", None),
+    ".m2v": ("mpeg2video", None),
+    ".rm": ("rv10", None),
+    ".ivf": ("libvpx", None),
+    ".y4m": ("wrapped_avframe", None),
+}
+SUFFIX_ALONE = {  # nothing in their first bytes tells what they are, or a photograph begins so too
+    ".h264": ("libx264", None),
+    ".mjpeg": ("mjpeg", None),
 }
 
 
-@pytest.mark.parametrize("suffix", KINDS)
+@pytest.mark.parametrize("suffix", [*KINDS, *SUFFIX_ALONE])
 def test_kinds_of_clips_by_suffix_and_by_content(tmp_path, arrow, suffix):
-    codec, container = KINDS[suffix]
+    codec, container = (KINDS | SUFFIX_ALONE)[suffix]
     if codec not in av.codecs_available:
         pytest.skip(f"this build of PyAV cannot write {codec}")
-    rate = 25 if codec.startswith("mpeg") else 8  # MPEG knows but a few
-    pixels = "rgb8" if codec == "gif" else "yuv420p"
+    rate = 25 if codec.startswith("mpeg") or suffix in SUFFIX_ALONE else 8  # MPEG knows but a few
+    pixels = {"gif": "rgb8", "mjpeg": "yuvj420p"}.get(codec, "yuv420p")
     path = write_clip(tmp_path / f"clip{suffix}", [arrow.resize((64, 48))] * rate, rate, container, codec, pixels)
     unnamed = tmp_path / "clip.bin"
     unnamed.write_bytes(path.read_bytes())
-    for clip in (path, unnamed):
+    for clip in (path, unnamed) if suffix in KINDS else (path,):
         frames = list(read_frames(clip))
         assert 3 <= len(frames) <= 5 and frames[0][0] == 0, clip
         assert np.asarray(frames[1][1].convert("L"))[:, :24].mean() > 180

@@ -69,8 +69,10 @@ def test_dcface_takes_people_from_its_list(tmp_path):
     with pytest.raises(CorpusError, match=r"file\.rec ends after 1 of 3 pictures"):
         list(read_dcface(folder))
     (folder / "file.rec").write_bytes(whole)
-    (folder / "list.txt").write_text("0\t0/0.jpg\n")
-    with pytest.raises(CorpusError, match="name no picture of this record"):
+    (folder / "list.txt").write_text("\ufeff0\t0/0.jpg\r\n1 0/1.jpg\r\n2\tno_folder.jpg\r\n", encoding="utf-8")
+    assert [one.refused for one in read_dcface(folder)] == [None, *["list.txt names no person's picture for it"] * 2]
+    (folder / "list.txt").write_text("<html>")
+    with pytest.raises(CorpusError, match=r"list\.txt: expected lines of a number, a tab and more, found '<html>'"):
         list(read_dcface(folder))
 
 

@@ -66,6 +66,9 @@ def test_a_presets_shares_and_validation_go_with_its_corpora(tmp_path):
         ({"base": "run.yaml"}, "run.yaml: its `base` leads back to itself"),
         ({"steps": 0}, "steps"),
         ({"learning_rate": -1.0}, "learning_rate"),
+        ({"learning_rate": float("inf")}, "learning_rate: positive and finite, not inf"),
+        ({"seed": -1}, "seed: 0 to 4294967295, not -1"),
+        ({"out": ""}, "out: the name of a folder, not ''"),
         ({"optimizer": "adam"}, "optimizer"),
         ({"gray": 1.5}, "gray"),
         ({"train": ["a", "b"], "train_weights": [1.0]}, "train_weights"),
@@ -119,7 +122,8 @@ def test_stages_differ_from_dynamic_training_in_what_they_are_about(repository):
 
 
 def test_numbers_may_be_written_as_yaml_does_not_read_them(tmp_path):
-    (tmp_path / "run.yaml").write_text("learning_rate: 1e-3\n")
+    (tmp_path / "run.yaml").write_text("learning_rate: 1e-3\nmixed_precision: no\n")
+    assert parse_config(["--config", str(tmp_path / "run.yaml")]).mixed_precision == "no"
     config = parse_config(["--config", str(tmp_path / "run.yaml"), "--network.triplet_weight", "2e-4"])
     assert config.learning_rate == 1e-3 and config.network == {"triplet_weight": 2e-4}
 
