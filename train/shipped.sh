@@ -52,5 +52,10 @@ drawn="--train_weights 0.40 0.38 0.06 0.01 0.04 0.11"
 $distilled $drawn --start_from runs/longer --out runs/distilled6 --seed 9 --steps 7000 --warmup_steps 40          # 44
 $distilled $drawn --start_from runs/distilled6 --out runs/distilled7 --seed 10 --steps 2400 --warmup_steps 20 \
   --learning_rate 8e-4                                                                                            # 25
-python -m train.export runs/distilled7/last pretrained --challenge happy surprise --people corpora/lfw:1,2,3,4,5,6,7,8
+python -m train.export runs/distilled7/last runs/longest --challenge happy surprise --people corpora/lfw:1,2,3,4,5,6,7,8
+$distilled --train_weights 0.42 0.38 0.07 0.01 0.04 0.08 --start_from runs/longest --out runs/distilled8 --seed 11 \
+  --steps 4800 --warmup_steps 40 --mixing_share 0.33 --composite_share 0.3 --network.identity_weight 0.03         # 75
+python -m train.export runs/distilled8/last pretrained --challenge happy surprise \
+  --people corpora/lfw:1,2,3,4,5,6,7,8 corpora/mebeauty corpora/portraits \
+  --faces corpora/lfw:1,2,3,4,5,6,7,8 corpora/drawn:train corpora/mebeauty corpora/stills
 python -m evaluation calibrate --model pretrained --data corpora/lfw:9 corpora/ferplus:valid --far 0.001
