@@ -15,11 +15,12 @@ STEP_ASIDE_SECONDS = 0.02  # the longest wait of other work for live frames, bef
 
 
 def set_up_process() -> None:
-    """Call before PyTorch is imported.
+    """Call before NumPy and PyTorch are imported: they read the number of threads then.
 
     Judging a frame acquires Python's interpreter lock a dozen times, and each time it waits for the thread that has it:
-    so threads switch often. Several frames are judged at the same time, so each network computes in one thread: more
-    threads would compete for the cores.
+    so threads switch often. Several frames are judged at the same time, so each network, and each of NumPy's matrix
+    products, computes in one thread: more threads would compete for the cores, and NumPy's wait for one another in a
+    loop that takes a core of its own.
     """
     sys.setswitchinterval(SWITCH_SECONDS)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
