@@ -108,7 +108,6 @@ def server(app, proxies: Sequence[str]) -> uvicorn.Server:
         app,
         http=connections.protocol(proxies),
         ws="none",
-        h11_max_incomplete_event_size=connections.MOST_HEAD_BYTES,
         log_level="warning",
         server_header=False,
         proxy_headers=bool(proxies),

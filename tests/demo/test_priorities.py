@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import app
 from demo import priorities
@@ -35,6 +36,18 @@ def test_other_work_waits_no_longer_than_it_must(monkeypatch):
     other.start()
     other.join(30)
     assert not other.is_alive()
+
+
+def test_other_work_pauses_while_live_frames_come_and_go(monkeypatch):
+    monkeypatch.setattr(priorities, "PRESENT_SECONDS", 1e9)
+    frames = LiveFrames()
+    monkeypatch.setattr(priorities, "PRESENT_SECONDS", 60)
+    began = time.monotonic()
+    frames.let_pass(worked=1e9)  # there was none for long
+    with frames.judging():
+        pass
+    frames.let_pass(worked=0.1)
+    assert time.monotonic() - began >= 0.2
 
 
 def test_every_library_of_the_server_computes_in_one_thread(repository):
