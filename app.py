@@ -114,7 +114,6 @@ def server(app, proxies: Sequence[str]) -> uvicorn.Server:
         app,
         http=connections.protocol(proxies),
         ws="none",
-        h11_max_incomplete_event_size=connections.MOST_HEAD_BYTES,
         log_level="warning",
         server_header=False,
         proxy_headers=bool(proxies),
@@ -133,11 +132,15 @@ def listen(host: str, port: str) -> socket.socket:
     if not port.isdecimal() or int(port) > 65535:
         raise StartError(f"--port {port}: a number from 0 to 65535 is expected")
     try:
-        return socket.create_server((host, int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        listener = socket.create_server((host, int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         raise StartError(
             f"cannot listen on {host}, port {port}: {error.strerror}. Choose another one with --host or --port"
         ) from None
+    # Its connections inherit this. An answer is written in two parts, and the second one would wait for the client to
+    # confirm the first, which takes it up to 40 ms.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 if __name__ == "__main__":

@@ -60,6 +60,7 @@ else:
 # Decoded, such a picture takes 260 MB, turned upright twice that. A phone of 64 megapixels stays below (9248 x 6944); a
 # larger JPEG is decoded at half, a quarter or an eighth of its size, anything else is refused.
 MAX_PIXELS = 64_500_000
+MOST_SCANS = 200  # of a JPEG; a progressive one has about ten. Each takes 34 bytes and goes over the whole picture
 MAX_PIPE_BYTES = 2**28  # read from a pipe, which does not say how much it holds
 
 ROWS = 64  # of a picture that are scaled at once: in floats all of it would take eight times its memory
@@ -326,6 +327,12 @@ def _decode(file, name: str, max_pixels: int, formats: Sequence[str]) -> Image.I
             if about is None and not head:
                 about = "an empty file, not a picture"
             raise UnreadableImageError(f"{name}: {about or 'not a picture in any known format'}") from error
+    if image.format in ("JPEG", "MPO"):
+        file.seek(0)
+        scans = file.read().count(b"\xff\xda")  # the marker before each, which does not occur within one
+        file.seek(0)
+        if scans > MOST_SCANS:
+            raise UnreadableImageError(f"{name}: {scans} scans of the picture, over the limit of {MOST_SCANS}")
     with image:
         if image.format == "TIFF":
             if _is_raw(image):
@@ -859,11 +866,10 @@ def _normalised(pixels: np.ndarray) -> np.ndarray:
 def _sums(picture: np.ndarray) -> np.ndarray:
     """(h, w, 3) uint8 -> (h + 1, 3, w) uint32: the sum of all pixels above."""
     height, width = picture.shape[:2]
-    table = np.empty((height + 1, 3, width), np.uint32)
-    table[0] = 0
-    for row, pixels in enumerate(np.ascontiguousarray(picture.transpose(0, 2, 1))):
-        np.add(table[row], pixels, out=table[row + 1])  # six times as fast as np.cumsum
-    return table
+    table = np.zeros((height + 1, 3, width), np.uint32)
+    table[1:] = picture.transpose(0, 2, 1)
+    # in one call: each one acquires the interpreter lock again, for which other threads make it wait
+    return np.add.accumulate(table, axis=0, out=table)  # in place it takes half of np.cumsum's time
 
 
 def _averaged(table: np.ndarray, box: Sequence[int], size: tuple[int, int]) -> np.ndarray:

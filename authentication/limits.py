@@ -21,12 +21,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:  # the demo's first page does without PyTorch, and sets NumPy's threads before that is imported
+    import numpy as np
 
-if TYPE_CHECKING:
-    from authentication.template import Template  # imports PyTorch, which the demo's first page does without
+    from authentication.template import Template
 
 FREE_ATTEMPTS_PER_FACE = 5  # failed ones, before the first wait
 FREE_ATTEMPTS_PER_ADDRESS = 20  # more: a family or an office has one
@@ -152,6 +153,8 @@ class AttemptLimiter:
             records[key] = replace(records[key], failed=records[key].failed - 1)
 
     def _project(self, template: Template) -> np.ndarray:
+        import numpy as np
+
         if self._projection is None:
             size = (PROJECTED_SIZE, len(template.embedding))
             self._projection = np.random.default_rng().standard_normal(size).astype(np.float32)
@@ -160,6 +163,8 @@ class AttemptLimiter:
 
     def _similar_faces(self, face: np.ndarray) -> list[bytes]:
         """All remembered faces similar to this one, which may be the mean of several; if there are none, this one."""
+        import numpy as np
+
         if self._faces:
             remembered = np.frombuffer(b"".join(self._faces), np.float32).reshape(len(self._faces), -1)
             alike = np.flatnonzero(remembered @ face >= self.similarity)
@@ -177,6 +182,7 @@ class AttemptLimiter:
             del records[oldest]
 
 
+@lru_cache(maxsize=4096)  # it is asked several times for each request
 def visitor_of(address: str) -> str:
     """The visitor of an address: itself, or the network of an IPv6 address; other text is returned unchanged."""
     try:

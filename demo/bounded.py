@@ -7,6 +7,7 @@ uploaded bytes are in `uploads` and `gate`.
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
+from time import monotonic
 
 import av
 from PIL import Image
@@ -28,9 +29,14 @@ def photograph_reader(left: Event, frames: LiveFrames) -> Callable[[Path], Image
         frames: those of live attempts, which go first.
     """
 
+    last = None
+
     def read(path: Path) -> Image.Image:
+        nonlocal last
         _check(path, left)
-        frames.let_pass()
+        if last is not None:  # who gives one photograph waits before the camera too
+            frames.let_pass(monotonic() - last)
+        last = monotonic()
         return load_image(path, max_pixels=MOST_PHOTOGRAPH_PIXELS)
 
     return read
@@ -65,12 +71,13 @@ def clip_budget(path: Path, left: Event, frames: LiveFrames) -> Callable[[int], 
     Args:
         left, frames: see `photograph_reader`.
     """
-    spent = 0
+    spent, last = 0, monotonic()
 
     def count(pixels: int) -> None:
-        nonlocal spent
+        nonlocal spent, last
         _check(path, left)
-        frames.let_pass()
+        frames.let_pass(monotonic() - last)
+        last = monotonic()
         spent += pixels
         if pixels > MOST_FRAME_PIXELS or spent > MOST_CLIP_PIXELS:
             raise UnreadableImageError(f"{path}: too long or too large a clip; a few seconds are enough")

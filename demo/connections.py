@@ -9,6 +9,7 @@ import contextlib
 import ipaddress
 from collections.abc import Sequence
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from authentication.limits import visitor_of
@@ -33,6 +34,17 @@ def allow_connections() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
+class _WithoutChunks(h11.Connection):
+    """Refuses bodies in chunks, which browsers do not send: those of one byte take a second for each 250 kB, in which
+    nobody is answered."""
+
+    def next_event(self):
+        event = super().next_event()
+        if isinstance(event, h11.Request) and any(name == b"transfer-encoding" for name, _ in event.headers):
+            raise h11.RemoteProtocolError("a body without a length")
+        return event
+
+
 def protocol(proxies: Sequence[str]) -> type[H11Protocol]:
     """The class of the server's connections, for `uvicorn.Config(http=...)`.
 
@@ -51,6 +63,10 @@ def protocol(proxies: Sequence[str]) -> type[H11Protocol]:
         return of_proxies if any(peer in network for network in networks) else of_visitors
 
     class Connection(H11Protocol):
+        def __init__(self, *arguments, **named):
+            super().__init__(*arguments, **named)
+            self.conn = _WithoutChunks(h11.SERVER, MOST_HEAD_BYTES)
+
         _place: contextlib.AbstractContextManager | None = None
         _head_timer: asyncio.TimerHandle | None = None  # runs while no request has begun
         _read_timer: asyncio.TimerHandle | None = None  # runs while the client does not read

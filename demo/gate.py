@@ -19,12 +19,15 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from authentication.limits import visitor_of
-from demo.visitors import BusyError, OpenRequests
+from demo.visitors import BusyError, OpenRequests, Pace
 
 SLOW_SECONDS = 10.0  # for the first bytes of a body
 LEAST_BYTES_A_SECOND = 10_000  # of a body, from then on: less than any mobile network
-MOST_BYTES_A_SECOND = 8_000_000  # of a body, after the first AT_ONCE_BYTES: reading it must not keep frames waiting
+MOST_BYTES_A_SECOND = 8_000_000  # of a visitor's bodies, after the first AT_ONCE_BYTES: frames must not wait for them
 AT_ONCE_BYTES = 3_000_000
+MOST_A_SECOND = 100  # requests of a visitor, after the first AT_ONCE; opening the page takes 90
+AT_ONCE = 1000
+HOST = re.compile(r"([\w.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?", re.ASCII | re.IGNORECASE)  # it is written into the page
 LOCAL_NAMES = ("localhost", "localhost.localdomain")
 SPACES_FRAMES = "https://huggingface.co https://*.huggingface.co https://*.hf.space"
 
@@ -37,6 +40,7 @@ class Route:
     body: largest body in bytes.
     each: most open requests of a visitor.
     query: whether the application is given the query string; it is removed otherwise.
+    paced: whether a visitor's requests, and the bytes of their bodies, count towards its pace.
     """
 
     methods: tuple[str, ...]
@@ -44,22 +48,33 @@ class Route:
     body: int = 0
     each: int = 32
     query: bool = False
+    paced: bool = True
 
 
 class Gate:
     """Answers 404 and 405 where there is no route, 403 for a foreign host or page, 408 and 413 for a body, and 429.
+
+    Requests beyond a visitor's pace, refused ones too, are answered later: who waits sends no others.
 
     Args:
         routes: all routes; of those that match a path, the first with the request's method counts.
         root: path below which a proxy serves the page, such as /face; requests may have it or not.
         hosts: names by which the server may be called, besides addresses and this machine's own names; "*" for any.
         framed_by: origins that may show the page in a frame, besides itself.
+        pace: of visitors' requests; `default_pace` if None.
     """
 
     def __init__(
-        self, app: ASGIApp, routes: Sequence[Route], root: str = "", hosts: Sequence[str] = (), framed_by: str = ""
+        self,
+        app: ASGIApp,
+        routes: Sequence[Route],
+        root: str = "",
+        hosts: Sequence[str] = (),
+        framed_by: str = "",
+        pace: Pace | None = None,
     ):
         self.app = app
+        self.pace, self.pace_of_bytes = pace or default_pace(), Pace(MOST_BYTES_A_SECOND, AT_ONCE_BYTES)
         self.routes = [(route, re.compile(route.path), OpenRequests(route.each, 8 * route.each)) for route in routes]
         self.root = root.rstrip("/")
         self.hosts = {name.lower() for name in (*LOCAL_NAMES, socket.gethostname(), socket.getfqdn(), *hosts)}
@@ -79,12 +94,18 @@ class Gate:
         if route is None:
             refusal = refusal or ((405, "method not allowed") if matching else (404, "not found"))
         send = self._protected(send)
+        client = scope.get("client")
+        visitor = visitor_of(client[0] if client else "")
+        if refusal or route.paced:
+            try:
+                await self.pace.take(visitor)
+            except BusyError:
+                refusal = 429, "too many requests"
         if refusal:
             return await _answer(*refusal)(scope, receive, send)
         scope = scope | {"path": path, "raw_path": path.encode(), "root_path": ""}
         if not route.query:
             scope["query_string"] = b""
-        client = scope.get("client")
         answering = False
 
         async def send_noted(message: Message) -> None:
@@ -93,8 +114,8 @@ class Gate:
             await send(message)
 
         try:
-            with requests.one_more(visitor_of(client[0] if client else "")):
-                await self._limited(scope, receive, send_noted, route.body)
+            with requests.one_more(visitor):
+                await self._limited(scope, receive, send_noted, route, visitor)
         except BusyError:
             await _answer(429, "too many requests at once")(scope, receive, send)
         except asyncio.CancelledError:  # the server is shutting down, which is not an error for its log
@@ -125,12 +146,14 @@ class Gate:
 
     def _is_allowed_host(self, host: str) -> bool:
         """Any address, which no DNS rebinding can forge, or a name of this machine."""
+        if not HOST.fullmatch(host):
+            return False
         try:
             name = urlsplit(f"//{host}").hostname or ""
             ipaddress.ip_address(name)
             return True
         except ValueError:
-            return bool(host) and "@" not in host and (name in self.hosts or "*" in self.hosts)
+            return name in self.hosts or "*" in self.hosts
 
     def _is_own_page(self, origin: str, host: str) -> bool:
         try:
@@ -139,12 +162,8 @@ class Gate:
         except ValueError:
             return False
 
-    async def _limited(self, scope: Scope, receive: Receive, send: Send, limit: int) -> None:
-        """Call the application; count the body as it arrives, since its announced length may be missing or wrong.
-
-        Args:
-            limit: of the body, in bytes.
-        """
+    async def _limited(self, scope: Scope, receive: Receive, send: Send, route: Route, visitor: str) -> None:
+        """Call the application; count the body as it arrives, since its announced length may be missing or wrong."""
         read, complete, began = 0, False, anyio.current_time()
 
         async def receive_counted() -> Message:
@@ -159,11 +178,10 @@ class Gate:
                 raise HTTPException(408, "the body does not arrive", {"Connection": "close"}) from None
             complete = not message.get("more_body", False)
             read += len(message.get("body", b""))
-            if read > limit:
-                raise HTTPException(413, f"more than {limit} bytes", {"Connection": "close"})
-            early = began + (read - AT_ONCE_BYTES) / MOST_BYTES_A_SECOND - anyio.current_time()
-            if early > 0 and not complete:
-                await anyio.sleep(early)
+            if read > route.body:
+                raise HTTPException(413, f"more than {route.body} bytes", {"Connection": "close"})
+            if route.paced and message.get("body"):
+                await self.pace_of_bytes.take(visitor, len(message["body"]))
             return message
 
         await self.app(scope, receive_counted, send)
@@ -182,6 +200,11 @@ class Gate:
             await send(message)
 
         return protected
+
+
+def default_pace() -> Pace:
+    """Of a visitor's requests."""
+    return Pace(MOST_A_SECOND, AT_ONCE)
 
 
 def _answer(status: int, text: str) -> JSONResponse:

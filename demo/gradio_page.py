@@ -4,12 +4,14 @@ Gradio draws the page and nothing else. Its queue, server events, uploads and se
 reachable: `page.js` sends requests to the routes of `server.py` instead. Called by `server` and `offline`.
 """
 
+import asyncio
 import os
+import re
 from pathlib import Path
 
 import fastapi
 import gradio as gr
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from demo import words
@@ -23,11 +25,11 @@ ROUTES = (
     Route(("GET", "HEAD"), r"/(config|theme\.css|favicon\.ico|robots\.txt|manifest\.json)", each=64),
     Route(("GET", "HEAD"), r"/(assets|static)/(?:[\w@+-][\w.@+-]*/)*[\w@+-][\w.@+-]*", each=256),
 )
+PAGE = re.compile("|".join(f"(?:{route.path})" for route in ROUTES))
 
-# Gradio renders these for each request: tens of milliseconds, in which the server accepts no frame.
+# These contain the server's address as the visitor wrote it; Gradio renders them anew for each request.
 RENDERED = ("/", "/config")
-RENDERED_FROM = ("host", "x-forwarded-host", "x-forwarded-proto", "accept-encoding")  # the headers they depend on
-MOST_RENDERED = 32
+ORIGIN = "http://address.invalid"  # as which Gradio writes it, before each visitor's own takes its place
 
 
 def before_building(folder: Path) -> None:
@@ -66,36 +68,60 @@ def mount(app: fastapi.FastAPI, page: gr.Blocks, root: str, style: Path, script:
     )
 
 
-class RenderedPage:
-    """ASGI middleware that keeps what Gradio has rendered: the page is the same for everybody.
+class KeptPage:
+    """ASGI middleware that keeps all that Gradio answers to GET and HEAD: it is the same for everybody.
 
-    It contains the server's address as the visitor wrote it, so each address has a copy, MOST_RENDERED at most.
+    Gradio renders the page, and compresses its scripts, for each request: up to a tenth of a second, in which the
+    server accepts no frame. Of a visitor's headers it gets the encoding alone: any other could change what the next
+    visitor sees. Only existing files are kept, so there is an end to them: about 40 MB.
     """
 
     def __init__(self, app: ASGIApp):
         self.app = app
-        self._kept: dict[tuple, list[Message]] = {}
+        self._kept: dict[tuple[str, str], list[Message]] = {}
+        self._asking = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "GET" or scope["path"] not in RENDERED:
+        if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD") or not PAGE.fullmatch(scope["path"]):
             return await self.app(scope, receive, send)
         headers = Headers(scope=scope)
-        key = (scope["path"], scope["scheme"], *(headers.get(name) for name in RENDERED_FROM))
-        messages = self._kept.get(key)
-        if messages is None:
-            messages = []
-
-            async def keep(message: Message) -> None:
-                messages.append(message)
-
-            await self.app(scope, receive, keep)
-            if messages and messages[0].get("status") == 200:
-                if len(self._kept) >= MOST_RENDERED:
-                    del self._kept[next(iter(self._kept))]
+        accepted = headers.get("accept-encoding", "")
+        key = scope["path"], next((name for name in ("br", "gzip") if name in accepted), "identity")
+        if key not in self._kept:
+            async with self._asking:  # those who ask for the same file meanwhile wait for this answer
+                messages = self._kept.get(key) or await self._ask(scope, receive, key[1])
+            if messages[0].get("status") == 200:
                 self._kept[key] = messages
+        else:
+            messages = self._kept[key]
+        if scope["path"] in RENDERED:
+            messages = _with_address(messages, _address(headers, scope["scheme"]))
         for message in messages:
-            # a copy of the headers, because the gate adds to them
+            # a copy of the headers, because the gate adds to them; the server leaves out the body of HEAD
             await send(message | ({"headers": list(message["headers"])} if "headers" in message else {}))
+
+    async def _ask(self, scope: Scope, receive: Receive, encoding: str) -> list[Message]:
+        messages: list[Message] = []
+
+        async def keep(message: Message) -> None:
+            messages.append(message)
+
+        headers = [(b"host", ORIGIN.removeprefix("http://").encode()), (b"accept-encoding", encoding.encode())]
+        await self.app(scope | {"method": "GET", "scheme": "http", "headers": headers}, receive, keep)
+        return messages
+
+
+def _address(headers: Headers, scheme: str) -> str:
+    """Scheme and host under which a visitor reaches the server; a proxy may say so. The gate has checked the host."""
+    forwarded = [headers.get(f"x-forwarded-{name}", "").partition(",")[0].strip() for name in ("host", "proto")]
+    return f"{'https' if forwarded[1] == 'https' else scheme}://{forwarded[0] or headers.get('host', '')}"
+
+
+def _with_address(messages: list[Message], address: str) -> list[Message]:
+    body = b"".join(message.get("body", b"") for message in messages).replace(ORIGIN.encode(), address.encode())
+    headers = MutableHeaders(raw=list(messages[0].get("headers", ())))
+    headers["content-length"] = str(len(body))
+    return [messages[0] | {"headers": headers.raw}, {"type": "http.response.body", "body": body}]
 
 
 def file_value(path: str | Path) -> dict:

@@ -32,9 +32,9 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 
 from authentication.limits import visitor_of
 from demo import gradio_page, live, offline
-from demo.gate import Gate, Route
+from demo.gate import Gate, Route, default_pace
 from demo.uploads import MOST_FILE_BYTES, UploadLimitError, Uploads
-from demo.visitors import BusyError, Turns
+from demo.visitors import BusyError, Present, Turns
 
 MOST_FRAME_BYTES = 3_000_000  # of one frame as the browser encodes it; 1280 x 720 takes 300,000
 MOST_JSON_BYTES = 16_000
@@ -56,7 +56,7 @@ _JSON = {"methods": ("POST",), "body": MOST_JSON_BYTES}
 ROUTES = (
     Route(path="/api/(reference|start|clip|pair)", each=12, **_JSON),
     Route(path="/api/given", **_JSON),
-    Route(("POST",), "/api/frame", body=MOST_FRAME_BYTES, each=48),
+    Route(("POST",), "/api/frame", body=MOST_FRAME_BYTES, each=48, paced=False),
     Route(("GET",), "/api/page", each=64, query=True),
     Route(("POST",), gradio_page.UPLOAD, body=MOST_FILE_BYTES + 10_000, each=6),
     Route(("GET",), gradio_page.UPLOAD_PROGRESS),
@@ -74,9 +74,11 @@ class Application:
 
     def __init__(self, live_tab: live.Live, offline_tabs: offline.Offline | None, uploads: Uploads):
         self.live, self.offline, self.uploads = live_tab, offline_tabs, uploads
-        self._short = Turns(places=2, each=8, all=64)  # a second or two each
-        self._clips = Turns(places=1, each=1, all=32)  # up to a minute
-        self._frames = Turns(places=max(2, os.cpu_count() or 1), each=48, all=400, background=False)
+        present, cores = Present(), max(2, os.cpu_count() or 1)
+        self._short = Turns(places=2, each=8, all=64, present=present, share=0.25)  # a second or two each
+        self._clips = Turns(places=1, each=1, all=32, present=present, share=0.25, at_once=60, background=True)
+        self._frames = Turns(places=cores, each=48, all=400, present=present, share=cores / 6)
+        self._pace = default_pace()
         self._judged: set[str] = set()  # tokens of attempts whose frame is being judged
         self._pages: Counter[str] = Counter()
         self._leaving: set[asyncio.Task] = set()
@@ -84,8 +86,8 @@ class Application:
 
     def build(self, root: str, hosts: Sequence[str], framed_by: str) -> fastapi.FastAPI:
         """The application with its gate, and without a page."""
-        gate = Middleware(Gate, routes=ROUTES, root=root, hosts=hosts, framed_by=framed_by)
-        middleware = [gate, Middleware(gradio_page.RenderedPage)]
+        gate = Middleware(Gate, routes=ROUTES, root=root, hosts=hosts, framed_by=framed_by, pace=self._pace)
+        middleware = [gate, Middleware(gradio_page.KeptPage)]
         app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None, middleware=middleware)
         posts = {"reference": self.reference, "start": self.start, "frame": self.frame, "given": self.given}
         if self.offline:
@@ -124,15 +126,20 @@ class Application:
         return JSONResponse([])
 
     async def frame(self, request: Request) -> Response:
-        """A frame that comes while another of its attempt is judged is refused: the newest one counts."""
-        token = request.headers.get("x-attempt", "")
+        """A frame that comes while another of its attempt is judged is refused: the newest one counts.
+
+        Frames that are judged wait for their turn; all others count towards their visitor's pace.
+        """
+        token, visitor = request.headers.get("x-attempt", ""), _visitor(request)
         if not self.live.sessions.knows(token):
+            await self._paced(visitor)
             return JSONResponse(self.live.over())
         if token in self._judged:
+            await self._paced(visitor)
             raise HTTPException(429, "a frame of this attempt is being judged")
         self._judged.add(token)
         try:
-            picture, visitor = await request.body(), _visitor(request)
+            picture = await request.body()
             return JSONResponse(await self._frames.run(visitor, self.live.on_frame, picture, token))
         except ClientDisconnect:
             return Response(status_code=400)
@@ -140,6 +147,12 @@ class Application:
             raise HTTPException(429, "too many frames at once") from None
         finally:
             self._judged.discard(token)
+
+    async def _paced(self, visitor: str) -> None:
+        try:
+            await self._pace.take(visitor)
+        except BusyError:
+            raise HTTPException(429, "too many requests") from None
 
     async def page(self, request: Request) -> Response:
         """Open for as long as the page is; then its files are deleted."""

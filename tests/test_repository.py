@@ -122,7 +122,7 @@ def test_every_imported_package_is_declared(repository):
         declared |= {
             re.split(r"[<>=~ \[]", line)[0].lower().replace("_", "-") for line in lines if line and line[0].isalpha()
         }
-    declared |= {"starlette", "fastapi", "uvicorn", "anyio"}  # part of Gradio's exact release
+    declared |= {"starlette", "fastapi", "uvicorn", "anyio", "h11"}  # part of Gradio's exact release
     distributions = metadata.packages_distributions()
     local = {path.stem for path in repository.rglob("*.py")} | {path.name for path in repository.iterdir()}
     for file in repository.rglob("*.py"):

@@ -275,6 +275,7 @@ def test_an_attacked_server_is_measured(tmp_path, capsys, monkeypatch):
         "slow clients",
         "quiet 2",
         "all together",
+        "quiet 3",
     ]
     assert result["complete"] and result["tracebacks"] == 0
     assert sum(result["rows"]["poisoned names"]["attacker"].values()) > 0

@@ -62,3 +62,20 @@ def test_a_body_is_read_no_faster_than_allowed(monkeypatch):
         began = time.monotonic()
         assert httpx.post(f"{address}/x", content=bytes(8_000_000), timeout=50).text == "8000000"
         assert time.monotonic() - began > 0.6
+
+
+def test_a_visitor_s_requests_beyond_its_pace_wait(monkeypatch):
+    """Also those that are refused, on a connection or on many. None is lost."""
+    monkeypatch.setattr(limits, "MOST_A_SECOND", 20)
+    monkeypatch.setattr(limits, "AT_ONCE", 10)
+
+    async def answer(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body"})
+
+    routes = [Route(("GET",), "/x"), Route(("GET",), "/frame", paced=False)]
+    with running(Gate(answer, routes)) as (_, address), httpx.Client(timeout=50) as client:
+        for path, status, least in (("/x", 200, 1.0), ("/nothing", 404, 1.5), ("/frame", 200, 0.0)):
+            began = time.monotonic()
+            assert [client.get(f"{address}{path}").status_code for _ in range(30)] == [status] * 30
+            assert time.monotonic() - began >= 0.9 * least, path

@@ -1,27 +1,32 @@
-"""The page that Gradio renders is kept, for each address under which it is asked for."""
+"""What Gradio answers is kept: the page with each visitor's own address, and all that it loads."""
 
 import asyncio
 
 import httpx
 
-from demo.gradio_page import MOST_RENDERED, RenderedPage
+from demo.gradio_page import ORIGIN, KeptPage
+
+HOST = ORIGIN.removeprefix("http://")
 
 
 class Renderer:
     """An application that renders what it is asked for, and counts how often."""
 
     def __init__(self, status: int = 200):
-        self.status, self.rendered = status, 0
+        self.status, self.rendered, self.headers = status, 0, []
 
     async def __call__(self, scope, receive, send):
         self.rendered += 1
-        await send({"type": "http.response.start", "status": self.status, "headers": [(b"x-number", b"1")]})
-        host = dict(scope["headers"]).get(b"host", b"")
-        await send({"type": "http.response.body", "body": scope["path"].encode() + b" of " + host})
+        self.headers = dict(scope["headers"])
+        assert scope["method"] == "GET"
+        await send({"type": "http.response.start", "status": self.status, "headers": [(b"content-length", b"1")]})
+        await send({"type": "http.response.body", "body": b"a page of ", "more_body": True})
+        await send({"type": "http.response.body", "body": f"http://{HOST}{scope['path']}".encode()})
 
 
-def ask(page: RenderedPage, path: str = "/", host: str = "a", method: str = "GET") -> bytes:
-    scope = {"type": "http", "method": method, "path": path, "scheme": "http", "headers": [(b"host", host.encode())]}
+def ask(page: KeptPage, path: str = "/", method: str = "GET", scheme: str = "http", **headers: str) -> bytes:
+    given = [(name.replace("_", "-").encode(), value.encode()) for name, value in ({"host": "a"} | headers).items()]
+    scope = {"type": "http", "method": method, "path": path, "scheme": scheme, "headers": given}
     sent = []
 
     async def send(message):
@@ -31,43 +36,47 @@ def ask(page: RenderedPage, path: str = "/", host: str = "a", method: str = "GET
 
     asyncio.run(page(scope, None, send))
     assert sent[0]["headers"].count((b"x-gate", b"1")) == 1
-    return sent[1]["body"]
+    return b"".join(message.get("body", b"") for message in sent)
 
 
-def test_it_is_rendered_once_for_each_address():
+def test_it_is_rendered_once_for_everybody():
     renderer = Renderer()
-    page = RenderedPage(renderer)
-    for _ in range(3):
-        assert ask(page) == b"/ of a" and ask(page, host="b") == b"/ of b"
-        assert ask(page, "/config") == b"/config of a"
-    assert renderer.rendered == 3
+    page = KeptPage(renderer)
+    for number in range(100):
+        assert ask(page, host=f"192.0.2.{number}:7") == f"a page of http://192.0.2.{number}:7/".encode()
+    assert ask(page, method="HEAD", scheme="https") == b"a page of https://a/"
+    assert ask(page, x_forwarded_host="b, c", x_forwarded_proto="https") == b"a page of https://b/"
+    assert ask(page, x_forwarded_proto="javascript") == b"a page of http://a/"
+    assert renderer.rendered == 1
+    for _ in range(2):
+        assert ask(page, "/config") == b"a page of http://a/config"
+        ask(page, "/assets/x.js")
+        ask(page, "/assets/x.js", accept_encoding="gzip, deflate, br")
+        ask(page, "/assets/x.js", accept_encoding="x, br;q=1")
+    assert renderer.rendered == 4
+
+
+def test_no_header_of_a_visitor_reaches_what_others_see():
+    renderer = Renderer()
+    ask(KeptPage(renderer), x_gradio_server="http://evil.example", cookie="x", range="bytes=0-1", accept_encoding="br")
+    assert renderer.headers == {b"host": HOST.encode(), b"accept-encoding": b"br"}
 
 
 def test_nothing_else_is_kept():
-    renderer, failing = Renderer(), Renderer(500)
-    pages = RenderedPage(renderer), RenderedPage(failing)
+    renderer, failing = Renderer(), Renderer(404)
+    pages = KeptPage(renderer), KeptPage(failing)
     for _ in range(2):
-        ask(pages[0], "/theme.css")
-        ask(pages[0], method="HEAD")
+        ask(pages[0], "/gradio_api/file=x")
+        ask(pages[0], "/api/page")
         ask(pages[1])
     assert (renderer.rendered, failing.rendered) == (4, 2)
-
-
-def test_the_oldest_address_gives_way():
-    renderer = Renderer()
-    page = RenderedPage(renderer)
-    for number in range(MOST_RENDERED + 1):
-        ask(page, host=f"192.0.2.{number}")
-    before = renderer.rendered
-    ask(page, host=f"192.0.2.{MOST_RENDERED}")
-    assert renderer.rendered == before
-    ask(page, host="192.0.2.0")
-    assert renderer.rendered == before + 1
 
 
 def test_the_server_s_page_names_the_address_it_was_asked_under(server):
     first = httpx.get(f"{server.address}/")
     other = httpx.get(f"{server.address}/", headers={"Host": "192.0.2.77"})
+    poisoned = {"X-Gradio-Server": "http://evil.example", "X-Forwarded-Proto": "https"}
+    assert "evil.example" not in httpx.get(f"{server.address}/", headers=poisoned).text
     again = httpx.get(f"{server.address}/")
     assert "192.0.2.77" in other.text and "192.0.2.77" not in again.text and first.text == again.text
     assert again.headers["x-content-type-options"] == "nosniff"

@@ -25,6 +25,7 @@ import httpx
 import numpy as np
 import pytest
 import uvicorn
+from PIL import Image
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -150,6 +151,53 @@ def test_references_of_many_megapixels_block_nobody(server, genuine):
     page.close()
 
 
+def many_scans(side: int, scans: int) -> bytes:
+    """A progressive JPEG whose last scan, of 40 bytes, is repeated: each is decoded over the whole picture."""
+    data = io.BytesIO()
+    Image.new("L", (side, side), 90).save(data, "JPEG", progressive=True, quality=50)
+    whole = data.getvalue()
+    last = whole[whole.rindex(b"\xff\xc4", 0, whole.rindex(b"\xff\xda")) : -2]  # with its Huffman table
+    return whole[:-2] + last * scans + b"\xff\xd9"
+
+
+def test_a_picture_of_many_scans_is_refused_before_it_is_decoded(attacker):
+    """It would take half an hour as a photograph, and half a minute as a frame."""
+    photo, frame = many_scans(3600, 380_000), many_scans(1100, 80_000)
+    assert len(photo) < 20 * MEGABYTE and len(frame) < 3 * MEGABYTE
+    assert "scans of the picture" in attacker.ask("reference", photographs=[attacker.upload("a.jpg", photo)])[0]
+    person = next(people)
+    token = attacker.start([attacker.upload("me.png", photograph(person))])[0]
+    assert attacker.frame(frame, token)[0] == token, "a frame without a face"
+    assert "card ask" in attacker.frame(frames_of(person, "neutral")[0], token)[1]
+
+
+def test_requests_of_one_visitor_have_a_pace(server, attacker, genuine):
+    """Those that are refused, and frames of no attempt, count as all others do."""
+    began = time.monotonic()
+    for number in range(gate.AT_ONCE // 4 + 100):
+        assert attacker.http.get("/robots.txt").status_code in (200, 404)
+        assert attacker.http.post("/gradio_api/queue/join", content=b"{}").status_code == 404
+        assert attacker.http.post("/api/frame", content=b"", headers={"X-Attempt": "none"}).json()[0] == ""
+        assert attacker.http.get("/", headers={"Host": f"192.0.2.{number % 250}"}).status_code == 200
+    assert time.monotonic() - began >= 0.9 * 400 / gate.MOST_A_SECOND
+    attempt_goes_on(genuine)
+
+
+def test_scripts_of_the_page_are_compressed_once(attacker):
+    """The largest one takes a tenth of a second, in which no frame is answered."""
+    from gradio import routes
+
+    folder = Path(routes.__file__).parent / "templates" / "frontend" / "assets"
+    largest = max(folder.glob("*.js"), key=lambda file: file.stat().st_size)
+    answers = []
+    for accepted in ("br", "gzip, deflate, br", "gzip", "identity", "br"):
+        answer = attacker.http.get(f"/assets/{largest.name}", headers={"Accept-Encoding": accepted})
+        assert answer.status_code == 200 and answer.content == largest.read_bytes(), accepted
+        answers.append(answer.headers.get("content-encoding"))
+    assert answers == ["br", "br", "gzip", None, "br"]
+    assert attacker.http.head(f"/assets/{largest.name}").content == b""
+
+
 def test_starts_count_before_a_photograph_is_looked_at(server):
     page = Page(server.address, "127.0.0.67")
     file = page.upload("nobody.png", bomb_picture(300))
@@ -161,14 +209,24 @@ def test_starts_count_before_a_photograph_is_looked_at(server):
 @pytest.mark.parametrize("path", ["/api/start", "/api/reference", "/api/clip", "/api/pair", "/api/given", "/api/frame"])
 @pytest.mark.parametrize("announced", [True, False])
 def test_bodies_have_a_limit(attacker, genuine, path, announced):
-    """21 MB of empty lists; in pieces, their length is not known before."""
+    """21 MB of empty lists; in chunks, their length is not known before, and none is read."""
     token = attacker.start([attacker.upload("me.png", photograph(PERSON))])[0] if path == "/api/frame" else ""
     body = b'{"photographs": [' + b"[]," * (7 * MEGABYTE) + b"[]]}"
     content = body if announced else (body[at : at + MEGABYTE] for at in range(0, len(body), MEGABYTE))
     # the server may close the connection instead of reading on
     with contextlib.suppress(httpx.NetworkError, httpx.RemoteProtocolError):
-        assert attacker.http.post(path, content=content, headers={"X-Attempt": token}).status_code == 413
+        status = attacker.http.post(path, content=content, headers={"X-Attempt": token}).status_code
+        assert status == (413 if announced else 400)
     assert genuine.http.get("/config", timeout=30).status_code == 200
+
+
+def test_bodies_in_chunks_are_not_read(server, genuine):
+    """Of one byte each, or with 20 kB of what a chunk may say of itself: they would take seconds to read."""
+    for chunks in (b"1\r\na\r\n" * 1_000_000, (b"1;" + b"x" * 20_000 + b"\r\na\r\n") * 300):
+        head = b"POST /gradio_api/upload HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+        with opened(server, ATTACKER, head + chunks) as connection:
+            assert ended(connection)[:13] in (b"HTTP/1.1 400 ", b"")
+    attempt_goes_on(genuine)
 
 
 def test_a_page_has_a_short_name(attacker):
@@ -394,6 +452,9 @@ HEADS = (  # method, target, headers, the status or statuses
     ("GET", "/?__theme=dark&view=api", {}, 200),
     ("GET", "/", {"X-Forwarded-Host": "evil.example"}, 403),
     ("GET", "/", {"X-Forwarded-Host": "x, evil.example"}, 403),
+    ("GET", "/", {"X-Forwarded-Host": "127.0.0.1:1/evil"}, 403),
+    ("GET", "/", {"X-Gradio-Server": "http://evil.example"}, 200),
+    ("GET", "/config", {"X-Gradio-Server": "http://evil.example", "X-Forwarded-Proto": "evil"}, 200),
     ("GET", "/config", {"Origin": "https://evil.example"}, 403),
     ("GET", "/", {"X-Forwarded-Proto": "x\ty"}, 200),
     ("GET", "/api/page?page=x", {"Origin": "null"}, 403),
@@ -671,7 +732,8 @@ def test_pages_of_others_and_foreign_names_are_refused(server, attacker):
         assert attacker.http.post("/gradio_api/upload", files=files, headers=headers).status_code == 403, origin
         assert attacker.http.post("/api/start", json={}, headers=headers).status_code == 403, origin
     assert attacker.http.post("/api/start", json={}, headers={"Origin": server.address}).status_code == 200
-    for host in ("evil.example", "evil.example:7860", "127.0.0.1.evil.example", "x@127.0.0.1x", ""):
+    odd = ('127.0.0.1:"><script>', "127.0.0.1:x", "127.0.0.1/x", "127.0.0.1:1?x", "localhost\\x", "[::1]x")
+    for host in ("evil.example", "evil.example:7860", "127.0.0.1.evil.example", "x@127.0.0.1x", "", *odd):
         assert attacker.http.get("/", headers={"Host": host}).status_code in (400, 403), host
     for host in ("localhost", "LOCALHOST:7", "[::1]:7860", "192.0.2.1"):
         assert attacker.http.get("/", headers={"Host": host}).status_code == 200, host

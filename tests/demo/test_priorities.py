@@ -1,7 +1,13 @@
 """Frames of live attempts go before other work."""
 
+import os
+import socket
+import subprocess
+import sys
 import threading
+import time
 
+import app
 from demo import priorities
 from demo.priorities import LiveFrames
 
@@ -30,3 +36,38 @@ def test_other_work_waits_no_longer_than_it_must(monkeypatch):
     other.start()
     other.join(30)
     assert not other.is_alive()
+
+
+def test_other_work_pauses_while_live_frames_come_and_go(monkeypatch):
+    monkeypatch.setattr(priorities, "PRESENT_SECONDS", 1e9)
+    frames = LiveFrames()
+    monkeypatch.setattr(priorities, "PRESENT_SECONDS", 60)
+    began = time.monotonic()
+    frames.let_pass(worked=1e9)  # there was none for long
+    with frames.judging():
+        pass
+    frames.let_pass(worked=0.1)
+    assert time.monotonic() - began >= 0.2
+
+
+def test_every_library_of_the_server_computes_in_one_thread(repository):
+    """NumPy's second thread would take a core of its own while it waits for work."""
+    code = (
+        "import app; app.priorities.set_up_process(); "
+        "import numpy, threadpoolctl, torch; "
+        "print(torch.get_num_threads(), *(pool['num_threads'] for pool in threadpoolctl.threadpool_info()))"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=repository, env=environment, capture_output=True, text=True, timeout=240
+    )
+    threads = done.stdout.split()
+    assert len(threads) > 1 and set(threads) == {"1"}, done.stdout + done.stderr
+
+
+def test_the_second_part_of_an_answer_does_not_wait_for_the_first():
+    """Else the client's confirmation of the head, which takes up to 40 ms, would delay every answer."""
+    with app.listen("127.0.0.1", "0") as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

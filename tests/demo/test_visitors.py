@@ -1,12 +1,14 @@
 """Whose turn it is: visitors in rotation, however much one of them asks for."""
 
 import asyncio
+import os
+import sys
 import threading
 import time
 
 import pytest
 
-from demo.visitors import BusyError, OpenRequests, Turns
+from demo.visitors import BusyError, OpenRequests, Pace, Present, Turns
 
 
 def order_of(places: int, asked: list[str], each: int = 20) -> list[str]:
@@ -18,7 +20,7 @@ def order_of(places: int, asked: list[str], each: int = 20) -> list[str]:
         done.append(visitor)
 
     async def ask() -> None:
-        turns = Turns(places, each, all=100, background=False)
+        turns = Turns(places, each, all=100, present=Present(), share=60)
         waiting = []
         for visitor in asked:
             waiting.append(asyncio.create_task(turns.run(visitor, work, visitor)))
@@ -37,7 +39,7 @@ def test_a_visitor_waits_for_one_piece_of_another_s_work_at_most():
 
 def test_one_visitor_does_not_take_every_place():
     async def ask() -> list[str]:
-        turns, end, began = Turns(4, 20, all=100, background=False), threading.Event(), []
+        turns, end, began = Turns(4, 20, all=100, present=Present(), share=60), threading.Event(), []
 
         def work(visitor: str) -> None:
             began.append(visitor)
@@ -62,7 +64,7 @@ def test_too_much_is_refused_and_what_was_given_up_is_not_done():
     done = []
 
     async def leave() -> None:
-        turns, begin = Turns(1, 10, all=100), threading.Event()
+        turns, begin = Turns(1, 10, all=100, present=Present(), share=60), threading.Event()
         first = asyncio.create_task(turns.run("a", begin.wait, 30))
         await asyncio.sleep(0)
         gone = [asyncio.create_task(turns.run(visitor, done.append, visitor)) for visitor in "abb"]
@@ -86,3 +88,58 @@ def test_open_requests_are_given_back():
                 pass
     with requests.one_more("c"), requests.one_more("a"):
         pass
+
+
+def work(seconds: float) -> int:
+    """Take that much processor time; the priority of the thread."""
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
+        pass
+    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) if sys.platform == "linux" else 0
+
+
+def test_who_goes_on_and_on_pauses_for_others_alone():
+    """A share of a hundredth of a second of work a second: only the last task of "a" finds another visitor there."""
+
+    async def ask() -> tuple[list[float], list[int]]:
+        turns, ended, priorities = Turns(2, 20, all=100, present=Present(), share=0.01, at_once=0.02), [], []
+        for visitor in ("a", "a", "a", "b", "a"):
+            before = time.monotonic()
+            priorities.append(await turns.run(visitor, work, 0.02))
+            ended.append(time.monotonic() - before)
+        return ended, priorities
+
+    ended, priorities = asyncio.run(ask())
+    # what "a" had is made up for after seconds; it waits until "b" has gone
+    assert ended[4] > 1.5, ended
+    if sys.platform == "linux":
+        assert priorities[0] == priorities[3] < priorities[1] == priorities[2] == priorities[4]
+
+
+def test_a_pace_delays_what_is_too_much():
+    async def take() -> float:
+        pace, began = Pace(a_second=100, at_once=10), time.monotonic()
+        for _ in range(10):
+            await pace.take("a")
+            await pace.take("b")
+        await asyncio.gather(*(pace.take("a") for _ in range(50)))
+        assert pace.used("b") < 10
+        return time.monotonic() - began
+
+    assert asyncio.run(take()) >= 0.49
+
+
+def test_a_pace_refuses_who_would_wait_for_long_and_forgets_who_is_even():
+    async def take() -> None:
+        pace = Pace(a_second=1000, at_once=10)
+        pace.add("a", 12_000)
+        with pytest.raises(BusyError):
+            await pace.take("a")
+        for number in range(2000):
+            await pace.take(str(number))
+        await asyncio.sleep(0.01)
+        for _ in range(2000):
+            pace.add("b", 0.001)
+        assert len(pace._even) < 10
+
+    asyncio.run(take())
