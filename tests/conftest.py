@@ -15,6 +15,7 @@ LONGEST = (
     "demo/test_endpoints.py",  # shares the server of the file before, in the same process
     "demo/test_hostile.py",
     "train/test_machines.py",
+    "test_addresses.py",
     "benchmarks/test_benchmarks.py",
     "train/test_teacher.py",
     "evaluation/test_evaluation_command.py",
