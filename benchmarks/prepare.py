@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from facenet_pytorch import MTCNN
 from PIL import Image
+from threadpoolctl import threadpool_limits
 
 from benchmarks.plain import plain_processor
 from benchmarks.report import medians, table, target_text
@@ -46,7 +47,7 @@ def run(arguments) -> dict:
     try:
         torch.set_num_threads(1)
         face_data_prepare._processor = processor
-        with tempfile.TemporaryDirectory() as folder:
+        with threadpool_limits(1), tempfile.TemporaryDirectory() as folder:
             sides = {SIDES[0]: lambda: _plain_loop(shard, processor, folder), SIDES[1]: lambda: _ours(shard, folder)}
             _ours(shard[:8], folder)  # the first exports the networks
             seconds = medians(sides, arguments.repeats)

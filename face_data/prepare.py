@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 import torch
 from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from PIL import Image
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from addresses import Remote, is_address
@@ -274,6 +275,7 @@ def _worker_pool(workers: int, processor: FaceLiveNetImageProcessor) -> Iterator
 def _start_worker(processor: FaceLiveNetImageProcessor) -> None:
     global _processor
     torch.set_num_threads(1)  # the processes share the cores
+    threadpool_limits(1)  # of NumPy's matrix products too
     disable_progress_bars()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if processor.detector_device == "cuda":  # the processes share the GPUs

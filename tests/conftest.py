@@ -16,6 +16,7 @@ LONGEST = (
     "demo/test_hostile.py",
     "train/test_machines.py",
     "train/test_interrupted_runs.py",
+    "test_addresses.py",
     "benchmarks/test_benchmarks.py",
     "evaluation/test_evaluation_command.py",
     "train/test_teacher.py",

@@ -226,6 +226,7 @@ def test_the_page_has_the_numbers_that_were_saved(tmp_path, repository, capsys):
         "memory_mib": {"before": 700, "during": 900, "minute_after": 707, "growth": 0.01},
     }
     speed = {"machine": machine, "rows": [{"frames_per_second": 10.0 * n, "ratio": 1.0 * n} for n in (1, 2, 4)]}
+    speed["milliseconds_per_frame"] = {"detect": 20.04, "network": 7.0}
     (tmp_path / "inference.json").write_text(json.dumps(speed))
     slow = [(2, 10.0, 90), (4, 9.1, 280), (6, 8.8, 290), (8, 9.5, 310)]  # too few frames, too late
     clients = [
@@ -245,7 +246,7 @@ def test_the_page_has_the_numbers_that_were_saved(tmp_path, repository, capsys):
     text = page.read_text(encoding="utf-8")
     assert "| clips | 90 | 45 | 1.50 | 1.00 | 1.00 | 429: 7 |" in text
     assert "decided were 20 (19: Accepted; 1: slow), with 0 errors" in text and "900 MiB after 5 minutes" in text
-    assert "as the page does | 40.0 | 4.00 |" in text
+    assert "as the page does | 40.0 | 4.00 |" in text and "measured alone: detect 20.0, network 7.0." in text
     assert "| the same, the face followed | 5.6 | 4.0 | at least 10 | `benchmarks inference` |" in text
     assert "| 8 | 0.1 s | 9.5 to 9.5 | 20, 310 | 0.50 | 3, 1 | 0 |" in text
     assert "of the answers under 300 ms | 4 | 4 | twice as many | `benchmarks live` |" in text
