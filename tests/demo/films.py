@@ -17,7 +17,7 @@ from face_data.drawn import drawn_frame, drawn_photograph
 
 FRAMES_PER_SECOND = 30  # at which Chromium plays the file, in a loop
 SIZE = (640, 480)
-DIFFERENT_FRAMES = 30  # of a scene, which are repeated
+DIFFERENT_FRAMES = 120  # of a scene, which are repeated: more than any session is shown of one
 
 CHANGE_SECONDS = 1.5  # from one expression or pose to the next: some frames on the busiest machine
 CHANGES = 12  # pictures it is made of

@@ -34,7 +34,7 @@ def main(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         reference = Path(scratch) / "anna.png"
         drawn_photograph(PERSON, "neutral", 0, seed=0).save(reference)
-        video = film(Path(scratch) / "cam.mjpeg", acting(PERSON, *ACTS))
+        video = film(Path(scratch) / "cam.mjpeg", acting(PERSON, *ACTS * 4))  # longer than a session: no frame twice
         arguments = ("--challenge", "happy", "turn_left", "--live-only", "--step-seconds", "15")
         with (
             Server(str(DEFAULT_MODEL), *arguments) as server,
@@ -71,7 +71,8 @@ def _session(page) -> tuple[list[tuple[float, Image.Image]], Image.Image]:
             smiling = frames[-1][1]
     frames.append((time.monotonic() - start, Image.open(io.BytesIO(page.screenshot())).convert("RGB")))
     if not page.locator(".card.accepted").count() or smiling is None:
-        raise SystemExit("screenshots: the drawn person was not accepted; is the machine busy?")
+        ending = page.locator(".card").first.inner_text()
+        raise SystemExit(f"screenshots: the drawn person was not accepted: {ending!r}; is the machine busy?")
     return frames, smiling
 
 
