@@ -115,7 +115,7 @@ def test_stages_differ_from_dynamic_training_in_what_they_are_about(repository):
             static = parse_config(["--config", str(presets / f"{prefix}static_{name}.yaml")])
             assert static.network.pop("static_weights") == weights and static.network.pop("weighting") == "static"
             assert static.out == f"runs/{prefix}static_{name}"
-            assert replace(static, out="", network={}) == replace(dynamic, out="", network={})
+            assert replace(static, out="runs", network={}) == replace(dynamic, out="runs", network={})
             assert static.network == {name: value for name, value in dynamic.network.items() if name != "weighting"}
     for name in ("inverse_loss", "uncertainty"):
         assert parse_config(["--config", str(presets / f"{name}.yaml")]).network["weighting"] == name
