@@ -42,6 +42,7 @@ MOST_SMILE_SECONDS = 1.0  # target: from an expression shown to its step passed,
 SECONDS_TO_START = 300  # after which it is given up, on the busiest machine
 ATTEMPTS_PER_PAGE = 5  # then a client opens another page
 WIDTH, HEIGHT = 640, 480
+LEAVE_SECONDS = 10  # the server waits three for a page that is loaded again
 DIFFERENT_FRAMES = 200  # of a face at rest: more than an attempt takes
 ACTIONS = {  # what the page says -> the expression and the degrees a head is turned by
     "Now smile": ("happy", 0.0),
@@ -330,11 +331,7 @@ def run(arguments) -> dict:
             for frame_seconds in arguments.frame_seconds:
                 rows.append(_row(server, clients, frame_seconds, 60 * arguments.minutes, people))
         page, ready = server.seconds_to_page, server.seconds_to_ready
-        time.sleep(2)  # for the last pages to be closed
-        left, failures = (
-            [name for name in server.files() if name.startswith("reference")],
-            server.log().count("Traceback"),
-        )
+        left, failures = _files_left(server), server.log().count("Traceback")
     return {
         "seconds_to_page": page,
         "seconds_to_ready": ready,
@@ -342,6 +339,14 @@ def run(arguments) -> dict:
         "files_left": left,
         "tracebacks": failures,
     }
+
+
+def _files_left(server: Server) -> list[str]:
+    """The visitors' photographs that are still there LEAVE_SECONDS after the last page was closed."""
+    until = time.monotonic() + LEAVE_SECONDS
+    while (left := [name for name in server.files() if name.startswith("reference")]) and time.monotonic() < until:
+        time.sleep(0.5)
+    return left
 
 
 def _row(server: Server, clients: int, frame_seconds: float, seconds: float, people: list[Person]) -> dict:
