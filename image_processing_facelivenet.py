@@ -1146,17 +1146,14 @@ class FaceLiveNetImageProcessor(BaseImageProcessor):
         left, top, right, bottom = left - grow_x, top - grow_y, right + grow_x, bottom + grow_y
         return max(left, 0), max(top, 0), min(right, image.width), min(bottom, image.height)
 
-    def _similarity(self, landmarks: np.ndarray) -> tuple[complex, complex]:
-        """a and b of z -> a z + b, from the crop to the picture: in complex numbers that is a similarity, and its
-        least-squares fit is one line each."""
+    def _align_by_landmarks(self, image: Image.Image, landmarks: np.ndarray) -> np.ndarray:
+        # z -> a z + b from the crop to the picture: in complex numbers that is a similarity transform, and its
+        # least-squares fit is one line for a and one for b
         crop_points = (LANDMARK_TEMPLATE * self.size) @ [1, 1j]
         source_points = landmarks.astype(np.float64) @ [1, 1j]
         centered = crop_points - crop_points.mean()
         a = np.vdot(centered, source_points - source_points.mean()) / np.vdot(centered, centered)
-        return a, source_points.mean() - a * crop_points.mean()
-
-    def _align_by_landmarks(self, image: Image.Image, landmarks: np.ndarray) -> np.ndarray:
-        a, b = self._similarity(landmarks)
+        b = source_points.mean() - a * crop_points.mean()
 
         # Cut out the part of the picture the crop covers, repeating the border where it reaches beyond.
         corners = a * np.array([0, self.size, self.size * 1j, self.size * (1 + 1j)]) + b

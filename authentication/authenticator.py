@@ -164,8 +164,10 @@ class Authenticator:
         batch = self.processor([image], find=tracker.find if tracker else None)
         embeddings, probabilities, covers = self._run(batch["pixel_values"])
         turn, unusable = int(batch["turn"][0]), self._unusable(batch, 0, covers[0])
-        if tracker:  # whoever sits before a camera that is not upright is told, and may be asked to turn the head
-            unusable = "turned" if turn else None if unusable == "turned_away" else unusable
+        if tracker and turn:  # a photograph is judged the right way up; in a live session the camera has to be upright
+            unusable = "turned"
+        elif tracker and unusable == "turned_away":  # a live session asks for turns of the head
+            unusable = None
         return Evidence(
             embedding=embeddings[0],
             expression_probabilities=dict(zip(self.config.expressions, probabilities[0].tolist(), strict=True)),

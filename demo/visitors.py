@@ -129,8 +129,8 @@ class Turns:
     """A thread pool whose places are given to the waiting visitors in rotation. For one event loop.
 
     A single visitor has at most half of the places, if there are two or more, so that another visitor waits for one of
-    its tasks at most, however many it has sent. Who always has another task leaves most of the processor to the others:
-    half-way to its share its tasks get a low priority, and beyond it they pause while others are present.
+    its tasks at most, however many it has sent. A visitor that sends task after task has a share of the processor: past
+    half of it its tasks run at a low priority, and past all of it they pause while other visitors are present.
 
     Args:
         places: tasks that run at the same time.
@@ -178,8 +178,8 @@ class Turns:
                 spent.append(time.thread_time() - began)
 
         try:
-            goes_on = self._pace.used(visitor) > self._pace.at_once / 2
-            work = asyncio.get_running_loop().run_in_executor(self._lower if goes_on else self._threads, timed)
+            past_half = self._pace.used(visitor) > self._pace.at_once / 2
+            work = asyncio.get_running_loop().run_in_executor(self._lower if past_half else self._threads, timed)
             try:
                 return await asyncio.shield(work)
             except asyncio.CancelledError:  # a thread cannot be stopped: its place is free when it returns

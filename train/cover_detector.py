@@ -71,7 +71,7 @@ def fit_cover_detector(
 
 
 def without_cover_detector(model: FaceLiveNetModel) -> None:
-    """The network tells no covers."""
+    """Remove the network's `CoverDetector`, and the quality bounds that were calibrated with it."""
     model.covers, model.config.cover_detector, model.config.quality = None, False, None
 
 

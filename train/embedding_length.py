@@ -32,8 +32,8 @@ def fit_embedding_length(
 
     Args:
         model: in float32, on the CPU; left in evaluation mode.
-        corpora: prepared ones as FOLDER or FOLDER:SPLIT,SPLIT, which the network was trained on. A photograph of
-            nobody known counts as a person of its own.
+        corpora: prepared ones as FOLDER or FOLDER:SPLIT,SPLIT, which the network was trained on. Each photograph
+            without a name counts as one more person.
 
     Returns:
         for the training record: how many photographs and people, the mean similarity to the nearest strangers, its

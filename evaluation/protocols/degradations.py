@@ -24,7 +24,7 @@ from image_processing_facelivenet import aside_of
 from pipeline_facelivenet import unusable_reason
 
 MARGIN = 138 / 182  # of a crop that is the face's box
-MOST_FACES, OF_ONE_PERSON = 200, 2  # 19,900 pairs, each degraded in 15 ways, are minutes on one core
+MOST_FACES, OF_ONE_PERSON = 200, 2  # 19,900 pairs, each degraded in 14 ways, are minutes on one core
 TURNED = 0.25  # least `Face.aside` of a turned head, about 25 degrees
 
 Degraded = tuple[Image.Image, np.ndarray]  # the face's crop, and its landmarks (5, 2) in pixels of it
@@ -186,11 +186,10 @@ def _faces_of(corpus: Dataset) -> list[tuple[dict, Degraded]]:
 
 def _most_turned(corpus: Dataset) -> list[tuple[dict, Degraded]]:
     """At most MOST_FACES rows of heads that are turned, the most turned first, with their faces."""
-    names = [name for name in ("identity", "landmarks") if name in corpus.column_names]
     aside = np.array(
         [
             0.0 if row["identity"] is None or row["landmarks"] is None else aside_of(np.array(row["landmarks"]))
-            for row in corpus.select_columns(names)
+            for row in corpus.select_columns(["identity", "landmarks"])
         ]
     )
     order = np.argsort(-aside, kind="stable")[:MOST_FACES]
