@@ -116,9 +116,9 @@ const faceLiveNet = (() => {
     canvas.toBlob(done, "image/jpeg", 0.9);
   });
 
-  // Sends frames until the attempt is decided, or another one has begun.
+  // Sends frames until the attempt is decided, or another one has begun. The camera is off before a decision is shown.
   async function send(video, token, own) {
-    while (token && own === run) {
+    while (own === run) {
       const due = performance.now() + frameMilliseconds;
       try {
         const frame = await picture(video);
@@ -128,15 +128,15 @@ const faceLiveNet = (() => {
         if (own !== run) return;
         if (answer.ok) {
           const values = await answer.json();
-          show(values);
           token = values[0];
+          if (!token) stop();
+          show(values);
         }
       } catch {
         await new Promise((done) => setTimeout(done, 500)); // the network is away: the next frame says if it is back
       }
       await new Promise((done) => setTimeout(done, Math.max(0, due - performance.now())));
     }
-    if (own === run) stop();
   }
 
   function show(values) {
