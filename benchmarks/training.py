@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from benchmarks.loading import Photographs, transforms_of, write_photographs
 from benchmarks.report import synchronize, table
 from modeling_facelivenet import EXPRESSIONS, FaceLiveNetConfig, FaceLiveNetModel
-from train.batches import DrawnBatches, TrainingFaces
+from train.batches import DrawnBatches, TrainingFaces, row_weights
 from train.config import TrainingConfig
 from train.loop import train
 
@@ -50,7 +50,7 @@ def run(arguments) -> dict:
         )
         faces = TrainingFaces(config.train, EXPRESSIONS)
         shape = (1, 1, config.batch_size)
-        drawn = list(DrawnBatches(faces.row_weights([1.0], 0.0), config.seed, 0, config.steps, shape, 0))
+        drawn = list(DrawnBatches(row_weights(faces, [1.0], 0.0), config.seed, 0, config.steps, shape, 0))
         photographs = Path(folder) / "photographs"
         photographs.mkdir()
         write_photographs(faces, sorted({row for rows in drawn for row in rows}), photographs)

@@ -27,7 +27,7 @@ from image_processing_facelivenet import FaceLiveNetImageProcessor
 from machines import agree
 from modeling_facelivenet import EXPRESSIONS, IGNORE, FaceLiveNetConfig, FaceLiveNetModel, gather_from_processes
 from train.augmentation import prepare
-from train.batches import LABEL_COLUMNS, Batch, DrawnBatches, Labels, TrainingFaces, no_collate
+from train.batches import Batch, DrawnBatches, TrainingFaces, no_collate, row_weights
 from train.checkpoint import (
     CheckpointError,
     anybody,
@@ -43,6 +43,7 @@ from train.checkpoint import (
 from train.config import TrainingConfig
 from train.deceptions import deceive, mix
 from train.figures import draw_curves
+from train.labels import LABEL_COLUMNS, Labels
 from train.lock import RunLock
 from train.progress import Progress
 from train.record import run_record
@@ -112,7 +113,7 @@ def _train(config: TrainingConfig, accelerator: Accelerator) -> dict:
     teacher, standard = None, None
     if config.teacher:
         teacher = load_teacher(config.teacher).to(device)
-        standard = faces.learn_from(teacher, accelerator)
+        standard = faces.photographs.learn_from(teacher, accelerator)
         accelerator.print(f"learning from {teacher.record.name}")
 
     # network
@@ -356,8 +357,8 @@ def _batches(config: TrainingConfig, faces, labels: Labels, accelerator: Acceler
             next(batches)
         return batches
     shape = (config.accumulation, accelerator.num_processes, config.batch_size)
-    row_weights = faces.row_weights(weights, config.identity_balance, config.composite_share)
-    sampler = DrawnBatches(row_weights, config.seed, first, config.steps, shape, accelerator.process_index)
+    probabilities = row_weights(faces, weights, config.identity_balance, config.composite_share)
+    sampler = DrawnBatches(probabilities, config.seed, first, config.steps, shape, accelerator.process_index)
     return iter(DataLoader(faces, batch_sampler=sampler, **settings))
 
 
