@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers.utils.logging import disable_progress_bar
 
+from atomic import replacement
 from face_data.named import corpus_folder
 from face_data.table import shards_of
 from image_processing_facelivenet import FaceLiveNetImageProcessor
@@ -260,10 +261,9 @@ def _read(path: Path) -> np.ndarray | None:
 
 
 def _write(path: Path, vectors: np.ndarray) -> None:
-    temporary = path.with_suffix(".tmp")
     try:
         path.parent.mkdir(exist_ok=True)
-        save_file({"vectors": vectors}, temporary, {"sha256": hashlib.sha256(vectors.tobytes()).hexdigest()})
-        temporary.replace(path)
+        with replacement(path, shared=True) as temporary:
+            save_file({"vectors": vectors}, temporary, {"sha256": hashlib.sha256(vectors.tobytes()).hexdigest()})
     except (OSError, SafetensorError) as error:
         print(f"train: {path} cannot be written ({error}); the next run computes it again", file=sys.stderr)
