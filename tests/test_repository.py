@@ -60,6 +60,7 @@ ROOMS = {  # room -> what it may import of the project
         "onnx_network",
         "evaluation",
     },
+    "demo": {"image_processing_facelivenet", "pipeline_facelivenet", "authentication", "face_data", "checkpoints"},
     "benchmarks": {
         "modeling_facelivenet",
         "image_processing_facelivenet",
@@ -68,10 +69,10 @@ ROOMS = {  # room -> what it may import of the project
         "train",
         "evaluation",
         "hub_card",
+        "demo",
         "checkpoints",
         "onnx_network",
     },
-    "demo": {"image_processing_facelivenet", "pipeline_facelivenet", "authentication", "face_data", "checkpoints"},
     "app": {"demo", "checkpoints"},
 }
 
