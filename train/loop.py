@@ -21,6 +21,7 @@ from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
 from addresses import working_folder, write_text
+from checkpoints import load_checkpoint
 from face_data.named import on_hub
 from face_data.table import CorpusError, load_corpus, read_summary, split_corpus
 from image_processing_facelivenet import FaceLiveNetImageProcessor
@@ -269,9 +270,8 @@ def test(config: TrainingConfig, corpora: list[str]) -> dict[str, float]:
     Returns the numbers of `validate`, which OUT/test.json keeps.
     """
     accelerator = Accelerator(cpu=config.cpu, mixed_precision=_precision(config))
-    best = common_model(accelerator, working_folder(config.out) / "best")
-    model = FaceLiveNetModel.from_pretrained(best, dtype=torch.float32).to(accelerator.device)
-    processor = FaceLiveNetImageProcessor.from_pretrained(best)
+    best = load_checkpoint(common_model(accelerator, working_folder(config.out) / "best"), accelerator.device)
+    model, processor = best.network, best.processor
     tasks = FaceLiveNetConfig(**config.network).tasks
     validation = validate(model, processor.whiten, config, tasks, accelerator)
     end = "_verification_threshold"

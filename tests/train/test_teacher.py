@@ -76,12 +76,16 @@ def test_what_is_not_a_teacher_is_refused_in_a_sentence(tmp_path, dlib_file, mon
     cut.write_bytes(dlib_file.read_bytes()[:2_000_000])
     weights = tmp_path / "weights.pt"
     torch.save({"a": torch.zeros(1)}, weights)
+    graph = tmp_path / "graph" / "network.onnx"
+    graph.parent.mkdir()
+    graph.touch()
     for source, cause in (
         (str(wrong), "not dlib's face recognition network"),
         (str(cut), "cut short|missing"),
         (str(tmp_path / "none.dat"), "no such file"),
         (str(weights), "not the weights of facenet-pytorch"),
-        (str(tmp_path), "."),
+        (str(tmp_path), "config.json is missing"),
+        (str(graph), "an exported graph cannot teach"),
     ):
         with pytest.raises(TeacherError, match=cause) as refused:
             load_teacher(source)
