@@ -14,6 +14,7 @@ from dataclasses import asdict, replace
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import set_seed
+from timm.optim import param_groups_weight_decay
 from timm.utils import ModelEmaV3
 from torch import nn
 from torch.utils.data import DataLoader
@@ -438,11 +439,8 @@ def _precision(config: TrainingConfig) -> str:
 
 
 def _optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
-    ]
+    # what decays comes first, as in training states of earlier versions
+    groups = param_groups_weight_decay(model, config.weight_decay)[::-1]
     if config.optimizer == "rmsprop":  # epsilon 1.0 as in the authors' code; with a small one 0.1 diverges at once
         return torch.optim.RMSprop(groups, config.learning_rate, momentum=config.momentum, alpha=0.9, eps=1.0)
     if config.optimizer == "sgd":
