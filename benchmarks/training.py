@@ -19,7 +19,7 @@ from benchmarks.loading import Photographs, transforms_of, write_photographs
 from benchmarks.report import synchronize, table
 from modeling_facelivenet import EXPRESSIONS, FaceLiveNetConfig, FaceLiveNetModel
 from train.batches import DrawnBatches, TrainingFaces, row_weights
-from train.config import TrainingConfig
+from train.config import CLIP_NORM, TrainingConfig
 from train.loop import train
 
 SIDES = ("plain loop", "python -m train")
@@ -102,7 +102,7 @@ def plain_loop(
         loss = model(faces_of_batch, identity, expression).loss
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
         optimizer.step()
     synchronize(device)
     seconds = time.perf_counter() - began

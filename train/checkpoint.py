@@ -133,7 +133,7 @@ def save_model(model: FaceLiveNetModel, processor: FaceLiveNetImageProcessor, fo
     Writes config.json, model.safetensors, preprocessor_config.json, training.json and the Python files the Hub needs,
     in a folder that takes the place of the earlier one when it is whole.
     """
-    network = without_identities(model.config, model.state_dict(), weighting="dynamic", expression_class_weights=None)
+    network = without_identities(model.config, model.state_dict(), weighting="dynamic")
     with folder_replacement(folder) as temporary:
         network.save_pretrained(temporary)
         processor.save_pretrained(temporary)

@@ -42,7 +42,7 @@ from train.checkpoint import (
     try_to_write_record,
     without_identities,
 )
-from train.config import TrainingConfig
+from train.config import CLIP_NORM, KEEP_CHECKPOINTS, SHUFFLE_BUFFER, TrainingConfig
 from train.deceptions import deceive, mix
 from train.figures import draw_curves
 from train.labels import LABEL_COLUMNS, Labels
@@ -198,7 +198,7 @@ def _train(config: TrainingConfig, accelerator: Accelerator) -> dict:
                         )
                     accelerator.backward(output.loss / config.accumulation)
                 progress.note(output, batch, rate)
-            progress.note_gradient(accelerator.clip_grad_norm_(model.parameters(), config.clip_norm))
+            progress.note_gradient(accelerator.clip_grad_norm_(model.parameters(), CLIP_NORM))
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
@@ -242,7 +242,7 @@ def _train(config: TrainingConfig, accelerator: Accelerator) -> dict:
                     # a run that goes on has the main process's statistics everywhere: let one that was not stopped, too
                     for network in filter(None, (plain, average and average.module)):
                         average_batch_norms(network)
-                    saved = save_training_state(accelerator, out, progress.step, config.keep_checkpoints)
+                    saved = save_training_state(accelerator, out, progress.step, KEEP_CHECKPOINTS)
                 if (finished or stopping) and saved is None:
                     raise CheckpointError("the last training state could not be written")
                 if accelerator.is_main_process:  # a stage may start from here, and has to know whom this one has seen
@@ -347,7 +347,7 @@ def _batches(config: TrainingConfig, faces, labels: Labels, accelerator: Acceler
             labels,
             batch_size=config.batch_size,
             seed=config.seed,
-            buffer=config.shuffle_buffer,
+            buffer=SHUFFLE_BUFFER,
             process=accelerator.process_index,
             processes=accelerator.num_processes,
             first_batch=first * config.accumulation,
@@ -422,7 +422,7 @@ def freeze_what_is_not_trained(model: FaceLiveNetModel) -> None:
     config = model.config
     trained = {"shared", *config.tasks}
     trained |= {"expression_head"} if "expression" in config.tasks else set()
-    trained |= {"bottleneck", *HEADS} if "verification" in config.tasks else set()
+    trained |= set(HEADS) if "verification" in config.tasks else set()
     trained |= {"dynamic_weight_unit"} if config.weighting in ("dynamic", "inverse_loss") else set()
     trained |= {"uncertainty"} if config.weighting == "uncertainty" else set()
     for name, part in model.named_children():
