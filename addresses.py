@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 
+from atomic import replacement, write
+
 AT_ONCE = 16  # files that are downloaded together
 
 
@@ -48,7 +50,7 @@ def write_text(folder: str | Path, name: str, text: str) -> None:
     if is_address(folder):
         Remote(folder).write(name, text.encode())
     else:
-        (Path(folder) / name).write_text(text, encoding="utf-8", newline="\n")
+        write(Path(folder) / name, text.encode())
 
 
 def working_folder(name: str | Path) -> Path:
@@ -178,13 +180,11 @@ class Remote:
         """Into a local folder; each file gets its name when it is whole."""
         folder.mkdir(parents=True, exist_ok=True)
         for some in _batches(names, AT_ONCE):
-            temporary = [folder / f"{name}.tmp" for name in some]
-            for path in temporary:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            with self._named():
+            for name in some:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.ExitStack() as files, self._named():
+                temporary = [files.enter_context(replacement(folder / name)) for name in some]
                 self.file_system.get([self.path(name) for name in some], [str(path) for path in temporary])
-            for path, name in zip(temporary, some, strict=True):
-                os.replace(path, folder / name)
 
     def remove(self, names: Iterable[str]) -> None:
         """Files that are gone already are no error."""

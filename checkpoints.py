@@ -1,8 +1,8 @@
 """From the name of a model to the model: the only place that knows what a model may be called and how it is stored.
 
 A model is a folder, one at an address (`s3://bucket/run/last`), `owner/name` on the Hub, `owner/name@revision` (a
-branch, tag or commit), or an exported `.onnx` file. The app, the command line, the evaluation, `hub_card` and the
-benchmarks all load it with
+branch, tag or commit), or an exported `.onnx` file. The app, the command line, the training, the evaluation, `hub_card`
+and the benchmarks all load it with
 
     checkpoint = load_checkpoint("pretrained", device="cpu")
     checkpoint.network, checkpoint.processor, checkpoint.revision, checkpoint.training
@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING
 from addresses import is_address, local_copy
 
 if TYPE_CHECKING:
+    import torch
+
     from image_processing_facelivenet import FaceLiveNetImageProcessor
     from modeling_facelivenet import FaceLiveNetModel
     from onnx_network import OnnxNetwork
@@ -76,7 +78,7 @@ class Checkpoint:
         return self.training.get("trained_on")
 
 
-def load_checkpoint(name: str | Path, device: str = "cpu") -> Checkpoint:
+def load_checkpoint(name: str | Path, device: str | torch.device = "cpu") -> Checkpoint:
     """Load network and image processor.
 
     Raises:

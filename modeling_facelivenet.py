@@ -40,9 +40,20 @@ IGNORE = -100  # the label of what nobody labelled, as everywhere in PyTorch
 LEAST_THRESHOLD = 0.05  # of similarity and of an expression: of strangers, half are more alike than 0
 MOST_REPEATS = 100  # of one kind of block; the full Inception-ResNet-v1 has 10
 SMALLEST_IMAGE = 75  # below it the shared layers have no output
+BATCH_NORM_EPS = 1e-3  # TensorFlow's
+EXPRESSION_HIDDEN_SIZE = 128  # of branch 2's "one more fully connected layer"
+CENTER_DECAY = 0.95  # a of c −= (1 − a) · mean(c − x): how much of a class centre one batch leaves in place
+# Settings that earlier versions saved, with the value that is always used now. Another value of the former would be
+# another network; the latter matter in training alone.
+REMOVED_FROM_NETWORK = {
+    "batch_norm_eps": BATCH_NORM_EPS,
+    "expression_hidden_size": EXPRESSION_HIDDEN_SIZE,
+    "embedding_size": 0,
+}
+REMOVED_FROM_LOSSES = {"center_decay": CENTER_DECAY, "expression_class_weights": None}
 TEACHER_LOSSES = ("mse", "cosine")
 # layers a decision rests on
-JUDGING = ("shared.", "verification.", "bottleneck.", "length.", "covers.", "expression.", "expression_head.")
+JUDGING = ("shared.", "verification.", "length.", "covers.", "expression.", "expression_head.")
 COVERED = ("eyes_covered", "mouth_covered")  # what `CoverDetector` tells
 # bounds that `config.quality` holds; the latter where there is a cover detector
 QUALITY = ("least_sharpness", "most_sharpness", "least_detection_probability")
@@ -63,11 +74,8 @@ class FaceLiveNetConfig(PreTrainedConfig):
         repeats: how many Block35, Block17 and Block8. (1, 1, 1) is the paper's network of 13 million parameters,
             (5, 10, 5) the full Inception-ResNet-v1.
         batch_norm_scale: whether batch norms learn a scale (TensorFlow's default, and the paper's count, has none).
-        batch_norm_momentum, batch_norm_eps: 1 − TensorFlow's decay of 0.995, and its epsilon.
+        batch_norm_momentum: 1 − TensorFlow's decay of 0.995.
         dropout: before both classifiers.
-        expression_hidden_size: branch 2's "one more fully connected layer".
-        embedding_size: size of the embedding, made of branch 1's 1792 pooled features by a linear layer (the paper's
-            "bottleneck layer"); 0 takes the features themselves.
         embedding_length: embeddings of faces that resemble many strangers are shorter (`EmbeddingLength`); else all
             have length 1.
         cover_detector: whether the network tells covered eyes and mouths (`CoverDetector`).
@@ -79,9 +87,7 @@ class FaceLiveNetConfig(PreTrainedConfig):
             next paper, arXiv 1911.03281). "uncertainty": e^-s1 L1 + e^-s2 L2 + (s1 + s2) / 2 with learnt s (Kendall,
             arXiv 1705.07115). "verification" and "expression": one task alone (section 4.2).
         static_weights: w1 and w2 of the "static" weighting.
-        expression_class_weights: factor of each expression in L2, against classes of unequal size; None for none.
         triplet_weight, triplet_margin: α of equation 1 and β0 of equation 3.
-        center_decay: a of c −= (1 − a) · mean(c − x), how much of a class centre one batch leaves in place.
         cosine_scale, cosine_margin: s and m of a margin softmax, s (cos θ − m) for the own identity and s cos θ for the
             others (CosFace, arXiv 1801.09414), in place of equation 2's plain logits; a scale of 0 keeps the paper's.
         identity_weight: factor of equation 1's losses over identities in L1, beside a teacher's.
@@ -111,20 +117,15 @@ class FaceLiveNetConfig(PreTrainedConfig):
     repeats: list[int] | tuple[int, ...] = (1, 1, 1)
     batch_norm_scale: bool = False
     batch_norm_momentum: float = 0.005
-    batch_norm_eps: float = 1e-3
     dropout: float | int = 0.5
-    expression_hidden_size: int = 128
-    embedding_size: int = 0
     embedding_length: bool = False
     cover_detector: bool = False
     num_identities: int = 0
     sampled_identities: int = 0
     weighting: str = "dynamic"
     static_weights: list[float | int] | tuple[float | int, ...] = (1.0, 1.0)
-    expression_class_weights: list[float | int] | None = None
     triplet_weight: float | int = 1e-4
     triplet_margin: float | int = 10.0
-    center_decay: float | int = 0.95
     cosine_scale: float | int = 0
     cosine_margin: float | int = 0
     identity_weight: float | int = 1.0
@@ -142,6 +143,10 @@ class FaceLiveNetConfig(PreTrainedConfig):
     calibrated_weights: str | None = None
 
     def __post_init__(self, **kwargs):
+        for name, value in REMOVED_FROM_NETWORK.items():
+            if kwargs.pop(name, value) != value:
+                raise ValueError(f"{name} was removed: every network has {value}")
+        kwargs = {name: value for name, value in kwargs.items() if name not in REMOVED_FROM_LOSSES}
         for name in kwargs:
             close = difflib.get_close_matches(name, self.__dataclass_fields__, n=1, cutoff=0.85)
             if (
@@ -164,21 +169,14 @@ class FaceLiveNetConfig(PreTrainedConfig):
         if before and value and set(before.values()) != set(value.values()):
             asked = getattr(self, "challenge_expressions", None) or ()
             super().__setattr__("challenge_expressions", [label for label in asked if label in value.values()])
-            super().__setattr__("expression_class_weights", None)
 
     @classmethod
     def from_dict(cls, config_dict: dict, **kwargs):
         """Labels given by name (`id2label`, or `num_labels` of another count) replace the saved expressions, and with
-        them what was said about those: which may be asked for, and their factors in the loss."""
+        them which of those may be asked for."""
         labels = {name: kwargs.pop(name) for name in ("id2label", "label2id", "num_labels") if name in kwargs}
         if "id2label" in labels or labels.get("num_labels") not in (None, len(config_dict.get("id2label") or ())):
-            about = (
-                "id2label",
-                "label2id",
-                "challenge_expressions",
-                "challenge_actions",
-                "expression_class_weights",
-            )
+            about = ("id2label", "label2id", "challenge_expressions", "challenge_actions")
             config_dict = {name: value for name, value in config_dict.items() if name not in about} | labels
         return super().from_dict(config_dict, **kwargs)
 
@@ -190,7 +188,7 @@ class FaceLiveNetConfig(PreTrainedConfig):
     @property
     def embedding_dim(self) -> int:
         """Length of the embedding."""
-        return self.embedding_size or FEATURE_SIZE
+        return FEATURE_SIZE
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -205,9 +203,8 @@ class FaceLiveNetConfig(PreTrainedConfig):
             raise ValueError(f"repeats must be three counts (Block35, Block17, Block8), not {self.repeats}")
         if max(self.repeats) > MOST_REPEATS:
             raise ValueError(f"repeats must be at most {MOST_REPEATS} each, not {self.repeats}")
-        for name in ("dropout", "center_decay"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie within 0..1, not {getattr(self, name)}")
+        if not 0 <= self.dropout <= 1:
+            raise ValueError(f"dropout must lie within 0..1, not {self.dropout}")
         for name in (
             "triplet_weight",
             "triplet_margin",
@@ -215,7 +212,6 @@ class FaceLiveNetConfig(PreTrainedConfig):
             "sampled_identities",
             "cosine_scale",
             "cosine_margin",
-            "embedding_size",
             "identity_weight",
             "teacher_size",
             "teacher_weight",
@@ -229,16 +225,8 @@ class FaceLiveNetConfig(PreTrainedConfig):
             raise ValueError(f"weighting must be one of {', '.join(WEIGHTINGS)}, not {self.weighting!r}")
         if len(self.static_weights) != 2 or not min(self.static_weights) >= 0:
             raise ValueError(f"static_weights must be w1 and w2, not negative: {self.static_weights}")
-        if self.expression_class_weights is not None and (
-            len(self.expression_class_weights) != len(self.id2label) or not min(self.expression_class_weights) >= 0
-        ):
-            raise ValueError(
-                f"expression_class_weights must be a factor for each of {len(self.id2label)} expressions, "
-                f"not {self.expression_class_weights}"
-            )
-        for name in ("batch_norm_momentum", "batch_norm_eps", "expression_hidden_size"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
+        if not self.batch_norm_momentum > 0:
+            raise ValueError(f"batch_norm_momentum must be positive, not {self.batch_norm_momentum}")
         if self.similarity_threshold is not None and not LEAST_THRESHOLD <= self.similarity_threshold <= 1:
             raise ValueError(
                 f"similarity_threshold must lie within {LEAST_THRESHOLD}..1, not {self.similarity_threshold}: with a "
@@ -277,7 +265,7 @@ class BatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation that, like TensorFlow's default, learns a shift and only on demand a scale."""
 
     def __init__(self, channels: int, config: FaceLiveNetConfig):
-        super().__init__(channels, eps=config.batch_norm_eps, momentum=config.batch_norm_momentum)
+        super().__init__(channels, eps=BATCH_NORM_EPS, momentum=config.batch_norm_momentum)
         if not config.batch_norm_scale:
             self.weight = None
 
@@ -499,8 +487,8 @@ class ExpressionHead(nn.Module):
     def __init__(self, config: FaceLiveNetConfig):
         super().__init__()
         self.dropout = nn.Dropout(config.dropout)
-        self.hidden = nn.Linear(FEATURE_SIZE, config.expression_hidden_size)
-        self.classifier = nn.Linear(config.expression_hidden_size, len(config.id2label))
+        self.hidden = nn.Linear(FEATURE_SIZE, EXPRESSION_HIDDEN_SIZE)
+        self.classifier = nn.Linear(EXPRESSION_HIDDEN_SIZE, len(config.id2label))
 
     def forward(self, features: Tensor) -> Tensor:
         return self.classifier(F.relu(self.hidden(self.dropout(features))))
@@ -658,7 +646,7 @@ class IdentityHead(nn.Module):
         self.seen.append((gather_from_processes(features), gather_from_processes(labels)))
         if len(self.seen) >= self.batches_per_step:
             features, labels = map(torch.cat, zip(*self.seen, strict=True))
-            move_centers(self.centers, features, labels, self.config.center_decay)
+            move_centers(self.centers, features, labels, CENTER_DECAY)
             self.seen.clear()
 
 
@@ -696,20 +684,18 @@ class TeacherHead(nn.Module):
         return torch.stack([vector_losses.sum(), known.sum(), pair_losses.sum(), pairs.sum()])
 
 
-def expression_loss(logits: Tensor, labels: Tensor, class_weights: list[float] | None = None) -> Tensor:
+def expression_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """L2: (2,), the sum of the cross-entropies over the samples with a label, and how many they are.
 
     Args:
         logits: (m, n). labels: (m,) class indices with −100 for unknown, or (m, n) probabilities with rows of zeros.
-        class_weights: n factors of the classes.
     """
-    weight = None if class_weights is None else torch.tensor(class_weights, dtype=logits.dtype, device=logits.device)
     if labels.is_floating_point():  # a row of zeros contributes 0
         known = labels.sum(dim=1) > 0
-        total = F.cross_entropy(logits, labels.to(logits.dtype), weight, reduction="sum")
+        total = F.cross_entropy(logits, labels.to(logits.dtype), reduction="sum")
     else:
         known = labels != IGNORE
-        total = F.cross_entropy(logits, labels, weight, reduction="sum", ignore_index=IGNORE)
+        total = F.cross_entropy(logits, labels, reduction="sum", ignore_index=IGNORE)
     return torch.stack([total, known.sum().to(total.dtype)])
 
 
@@ -853,7 +839,6 @@ class FaceLiveNetModel(FaceLiveNetPreTrainedModel):
         super().__init__(config)
         self.shared = TimmTrunk(config) if config.trunk else SharedLayers(config)
         self.verification = Branch(config)
-        self.bottleneck = nn.Linear(FEATURE_SIZE, config.embedding_size) if config.embedding_size else None
         self.length = EmbeddingLength(config) if config.embedding_length else None
         self.covers = CoverDetector(config) if config.cover_detector else None
         self.expression = Branch(config)
@@ -948,8 +933,7 @@ class FaceLiveNetModel(FaceLiveNetPreTrainedModel):
                     )
                 of_teacher = self.teacher_head(features, teacher_targets)
             if expression_labels is not None and "expression" in tasks:
-                weights = self.config.expression_class_weights
-                of_expressions = expression_loss(output.expression_logits, expression_labels, weights)
+                of_expressions = expression_loss(output.expression_logits, expression_labels)
             sums = self._whole_batch(of_identities, of_expressions, of_teacher)
             softmax, triplet, identities, expressions, known, vector, vectors, pair, pairs = sums
             identities = identities.clamp(min=1) if known_identities is None else max(known_identities, 1)
@@ -969,11 +953,7 @@ class FaceLiveNetModel(FaceLiveNetPreTrainedModel):
 
     def _features(self, shared: Tensor) -> Tensor:
         """(batch, embedding_dim) in float32: losses and cosines need more digits than bf16 has."""
-        features = self.verification(shared).float()
-        if self.bottleneck is None:
-            return features
-        with torch.autocast(features.device.type, enabled=False):
-            return self.bottleneck(features.to(self.bottleneck.weight.dtype)).float()
+        return self.verification(shared).float()
 
     def _judge(self, directions: Tensor) -> tuple[Tensor, Tensor | None]:
         """The embeddings of these directions, and their cover logits."""
@@ -1032,7 +1012,6 @@ class FaceLiveNetForImageClassification(FaceLiveNetPreTrainedModel):
     accepts_loss_kwargs = False  # the loss is the mean over the batch: Trainer divides it among accumulated batches
     _keys_to_ignore_on_load_unexpected = (
         r"^verification\.",
-        r"^bottleneck\.",
         r"^length\.",
         r"^covers\.",
         r"^dynamic_weight_unit\.",
@@ -1074,7 +1053,7 @@ class FaceLiveNetForImageClassification(FaceLiveNetPreTrainedModel):
         elif labels is not None and self.config.problem_type == "regression":
             loss = F.mse_loss(logits, labels.to(logits.dtype).reshape(logits.shape))
         elif labels is not None:
-            total, known = expression_loss(logits, labels, self.config.expression_class_weights)
+            total, known = expression_loss(logits, labels)
             loss = total / known.clamp(min=1)
         return ImageClassifierOutputWithNoAttention(loss=loss, logits=logits)
 

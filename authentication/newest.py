@@ -6,11 +6,12 @@ and authenticated with the same key, and is only ever raised.
 
 import json
 import os
-import tempfile
 from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken
 from filelock import FileLock
+
+from atomic import replacement
 
 SUFFIX = ".newest"  # after the name of the key's file
 
@@ -71,13 +72,7 @@ class Newest:
 
 def write_private(path: Path, content: bytes) -> None:
     """Write a file that its owner alone may read, as a whole or not at all."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mode 600
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with replacement(path, shared=True, private=True) as temporary, temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

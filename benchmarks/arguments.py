@@ -7,6 +7,7 @@ from pathlib import Path
 
 from checkpoints import DEFAULT_MODEL
 from face_data.__main__ import LAYOUTS
+from face_data.protocol import LFW
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -75,7 +76,8 @@ def add_onnx(command) -> None:
     command.add_argument("--faces", type=int, default=30, help="faces per measurement (default 30)")
     command.add_argument("--repeats", type=int, default=5, help="measurements, of which the median counts (default 5)")
     command.add_argument("--data", metavar="CORPUS", help="measure the accuracy too, on this prepared corpus")
-    command.add_argument("--split", default="9", help="its split (default 9, the fold for choices)")
+    text = "its split (default %(default)s, the fold for choices)"
+    command.add_argument("--split", default=LFW.choices[0], help=text)
 
 
 def add_training(command) -> None:

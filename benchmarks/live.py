@@ -31,7 +31,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from benchmarks.report import table, target_text
-from face_data.drawn import WELL_KNOWN, drawn_frame, drawn_photograph
+from demo.examples import WELL_KNOWN
+from face_data.drawn import drawn_frame, drawn_photograph
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MOST_GROWTH = 0.05  # target: memory of the last minute over that of the first

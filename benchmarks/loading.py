@@ -23,8 +23,9 @@ from benchmarks.report import medians, synchronize, table
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import EXPRESSIONS
 from train.augmentation import prepare
-from train.batches import Batch, TrainingFaces, decode, no_collate
+from train.batches import Batch, TrainingFaces, no_collate
 from train.config import TrainingConfig
+from train.photographs import decode
 
 FOLDER, CORPUS = SIDES = ("ImageFolder", "prepared corpus")
 
@@ -46,7 +47,7 @@ class Photographs(ImageFolder):
 
 def write_photographs(faces: TrainingFaces, rows: list[int], folder: Path) -> None:
     """One folder per person, one JPEG file per row, named after it; stored JPEGs are written as they are."""
-    for row, encoded in zip(rows, faces.encoded(rows), strict=True):
+    for row, encoded in zip(rows, faces.photographs.encoded(rows), strict=True):
         person = folder / f"person_{faces.labels.identity[row]}"
         person.mkdir(exist_ok=True)
         with PIL.Image.open(io.BytesIO(encoded)) as image:
@@ -152,7 +153,7 @@ def _rates(folder: Path, faces: TrainingFaces, drawn: list[list[int]], config, w
 
 def _costs(faces: TrainingFaces, rows: list[int], config, arguments) -> dict[str, float]:
     """Time of each part of loading from the prepared corpus, without workers: microseconds per photograph."""
-    encoded = faces.encoded(rows)
+    encoded = faces.photographs.encoded(rows)
     pictures = faces.__getitems__(rows).faces.to(arguments.device)
     whiten = FaceLiveNetImageProcessor(size=config.image_size).whiten
 
@@ -163,7 +164,7 @@ def _costs(faces: TrainingFaces, rows: list[int], config, arguments) -> dict[str
         return 1e6 * (time.perf_counter() - began) / len(rows)
 
     parts = {
-        "read": lambda: faces.encoded(rows),
+        "read": lambda: faces.photographs.encoded(rows),
         "decode": lambda: [decode(picture) for picture in encoded],
         "whole loader": lambda: faces.__getitems__(rows),
         "augment and whiten": lambda: prepare(pictures, config, whiten),

@@ -18,10 +18,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.report import medians, synchronize, table, target_text
-from modeling_facelivenet import FEATURE_SIZE, FaceLiveNetConfig, IdentityHead, class_wise_triplet_loss, move_centers
+from modeling_facelivenet import (
+    CENTER_DECAY,
+    FEATURE_SIZE,
+    FaceLiveNetConfig,
+    IdentityHead,
+    class_wise_triplet_loss,
+    move_centers,
+)
 from train.sampled_identities import SampledIdentities
 
-MARGIN, DECAY = 10.0, 0.95  # β0 and a of the paper
+MARGIN = 10.0  # β0 of the paper
 BLOCK = 2**28  # bytes of the broadcast's (m, k, d) differences where it is measured; it holds several of them
 LARGEST_SHARE, SMALLEST_GAIN = 3.0, 20.0  # targets: peak / centres, and the broadcast's peak / this one's
 
@@ -54,7 +61,7 @@ def step(name: str, features: Tensor, labels: Tensor, centers: Tensor) -> tuple[
     """Loss, the centres' move, backward; returns the loss and its gradient by the features."""
     features = features.detach().requires_grad_()
     loss = IMPLEMENTATIONS[name](features, labels, centers)
-    move_centers(centers, features, labels, DECAY)
+    move_centers(centers, features, labels, CENTER_DECAY)
     loss.backward()
     return loss.detach(), features.grad
 

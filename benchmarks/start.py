@@ -13,7 +13,8 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.report import medians, table, target_text
-from face_data.drawn import WELL_KNOWN, drawn_photograph
+from demo.examples import WELL_KNOWN
+from face_data.drawn import drawn_photograph
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MOST_TO_ANSWER = 0.5  # targets, in times of `import torch`

@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader
 from benchmarks.loading import Photographs, transforms_of, write_photographs
 from benchmarks.report import synchronize, table
 from modeling_facelivenet import EXPRESSIONS, FaceLiveNetConfig, FaceLiveNetModel
-from train.batches import DrawnBatches, TrainingFaces
-from train.config import TrainingConfig
+from train.batches import DrawnBatches, TrainingFaces, row_weights
+from train.config import CLIP_NORM, TrainingConfig
 from train.loop import train
 
 SIDES = ("plain loop", "python -m train")
@@ -50,7 +50,7 @@ def run(arguments) -> dict:
         )
         faces = TrainingFaces(config.train, EXPRESSIONS)
         shape = (1, 1, config.batch_size)
-        drawn = list(DrawnBatches(faces.row_weights([1.0], 0.0), config.seed, 0, config.steps, shape, 0))
+        drawn = list(DrawnBatches(row_weights(faces, [1.0], 0.0), config.seed, 0, config.steps, shape, 0))
         photographs = Path(folder) / "photographs"
         photographs.mkdir()
         write_photographs(faces, sorted({row for rows in drawn for row in rows}), photographs)
@@ -102,7 +102,7 @@ def plain_loop(
         loss = model(faces_of_batch, identity, expression).loss
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
         optimizer.step()
     synchronize(device)
     seconds = time.perf_counter() - began

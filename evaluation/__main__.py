@@ -24,6 +24,7 @@ from pathlib import Path
 from addresses import cache_folder
 from checkpoints import find_checkpoint
 from face_data.named import require_corpus, split_corpus
+from face_data.protocol import LFW
 
 COMMANDS = {
     "verification": "LFW View 2 in ten folds, fold 10 with thresholds from fold 9, generated and hard pairs",
@@ -125,7 +126,8 @@ def _add_protocol(command: argparse.ArgumentParser) -> None:
 
 
 def _add_calibration(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--splits", nargs="+", default=["9"], help="of corpora named without splits (default 9)")
+    text = f"of corpora named without splits (default {' '.join(LFW.choices)})"
+    command.add_argument("--splits", nargs="+", default=LFW.choices, help=text)
     text = "expressions a session may request; stored in the config (default: the config's challenge_expressions)"
     command.add_argument("--challenge", nargs="+", metavar="EXPRESSION", help=text)
 

@@ -10,13 +10,13 @@ then stays. Neither is ever chosen on the people of a report. `command` calls `c
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
 import numpy as np
 
+import atomic
 from evaluation.embeddings.table import Embeddings, concatenate
 from evaluation.protocols.operating_points import at_threshold
 from evaluation.protocols.pairs import GENUINE_PER_PERSON, concatenate_pairs, generated_pairs
@@ -228,7 +228,5 @@ def store(settings: dict, folder: Path) -> Path:
     path = folder / "config.json"
     merged = json.loads(path.read_text(encoding="utf-8")) | settings
     FaceLiveNetConfig.from_dict(merged)
-    temporary = path.with_suffix(".json.tmp")
-    temporary.write_text(json.dumps(merged, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    atomic.write(path, (json.dumps(merged, indent=2, ensure_ascii=False) + "\n").encode())
     return path

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from face_data.folds import FOLDS
 from face_data.pairs import Pair
+from face_data.protocol import FOLDS
 from face_data.readers import Photograph
 from face_data.table import CorpusError
 

@@ -13,7 +13,6 @@ import json
 import math
 import multiprocessing
 import os
-import platform
 import tempfile
 import threading
 import zlib
@@ -31,6 +30,7 @@ from PIL import Image
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+import atomic
 from addresses import Remote, is_address
 from face_data.named import SUMMARY
 from face_data.readers import Photograph
@@ -179,7 +179,7 @@ def _begin(out: Path, remote: Remote | None, description: dict, alone: bool) -> 
     elif out.exists() and any(out.iterdir()):
         raise CorpusError(f"{out} is not empty and not a corpus; choose another folder")
     if alone:
-        _write_json(out / SUMMARY, unfinished)
+        atomic.write(out / SUMMARY, _json(unfinished))
         if remote is not None:
             remote.upload(out, [SUMMARY])
 
@@ -188,16 +188,8 @@ def _write_where_there_is_none(out: Path, content: dict) -> None:
     """corpus.json of a new folder, written by one of several processes."""
     if any(path.suffix != ".tmp" for path in out.iterdir()):
         return
-    temporary = out / f"corpus.{platform.node()}.{os.getpid()}.tmp"
-    temporary.write_bytes(_json(content))
-    try:
-        os.link(temporary, out / SUMMARY)  # as a whole, and only where there is none
-    except FileExistsError:
-        pass
-    except OSError:  # a file system without links, such as a mount of an object store
-        if not (out / SUMMARY).exists():
-            os.replace(temporary, out / SUMMARY)
-    temporary.unlink(missing_ok=True)
+    if not atomic.create(out / SUMMARY, _json(content)) and not (out / SUMMARY).exists():
+        atomic.write(out / SUMMARY, _json(content), shared=True)
 
 
 def _is_done(out: Path, name: str, shard: tuple[Photograph, ...]) -> bool:
@@ -341,17 +333,17 @@ def _prepare_shard(
                 **photograph.attributes,
             }
         )
-    shard_path, temporary = path.with_suffix(".parquet"), path.with_suffix(".tmp")
+    shard_path = path.with_suffix(".parquet")
     features = features_with(attributes)
     columns = {name: [row[name] for row in rows] for name in features}  # also where all were skipped
-    Dataset.from_dict(columns, features=features).to_parquet(temporary)
-    os.replace(temporary, shard_path)
+    with atomic.replacement(shard_path) as temporary:
+        Dataset.from_dict(columns, features=features).to_parquet(temporary)
     with shard_path.open("rb") as file:
         checksum = hashlib.file_digest(file, "sha256").hexdigest()
     note = {"sha256": checksum, "keys": [shard[0].key, shard[-1].key], "read": len(shard), "several_faces": crowded}
     note |= {"all_keys": [photograph.key for photograph in shard], "contents": content_of(shard)}
     note |= {"whole_pictures": whole, "skipped": skipped}
-    _write_json(path.with_suffix(".json"), note)
+    atomic.write(path.with_suffix(".json"), _json(note))
     if address is not None:
         Remote(address).upload(path.parent, [shard_path.name, f"{path.name}.json"])
         shard_path.unlink()
@@ -419,15 +411,9 @@ def _finish(out: Path, description: dict) -> dict:
         "sha256": checksums,
         "skipped": skipped,
     }
-    _write_json(out / SUMMARY, summary)
+    atomic.write(out / SUMMARY, _json(summary))
     return summary
 
 
 def _json(content: dict) -> bytes:
     return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
-
-
-def _write_json(path: Path, content: dict) -> None:
-    temporary = path.with_suffix(".json.tmp")
-    temporary.write_bytes(_json(content))
-    os.replace(temporary, path)

@@ -6,8 +6,6 @@ faces. Config, image processor settings and the revision of the weights travel i
 
 import json
 import logging
-import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +16,7 @@ import onnxruntime
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
+from atomic import replacement
 from checkpoints import load_checkpoint
 from hub_card.folder import read_json
 from image_processing_facelivenet import export_onnx
@@ -90,10 +89,8 @@ def _replacing(out: Path) -> Iterator[Path]:
     if out.suffix != ".onnx":
         raise ValueError(f"{out}: the file's name must end in .onnx")
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
-        graph = Path(temporary) / out.name
+    with replacement(out, shared=True) as graph:
         yield graph
-        os.replace(graph, out)
 
 
 def _write_metadata(graph: Path, about: dict[str, str]) -> None:

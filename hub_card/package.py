@@ -10,9 +10,9 @@ results.json, training.json             what its numbers are read from; inferenc
 import json
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
+from atomic import folder_replacement
 from checkpoints import TRAINING_RECORD, WEIGHTS, file_sha256, find_checkpoint
 from hub_card.card import write_card
 from hub_card.folder import CODE, OPTIONAL_RESULTS, REPOSITORY, check_results, is_built, read_json
@@ -54,10 +54,7 @@ def build(model: str | Path, results: Path, out: Path) -> Path:
     if out.exists() and any(out.iterdir()) and not is_built(out):
         raise ValueError(f"{out} holds something that this command did not write; choose another --out")
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
-        folder = Path(temporary) / "folder"
-        folder.mkdir()
+    with folder_replacement(out, shared=True) as folder:
         shutil.copyfile(model / WEIGHTS, folder / WEIGHTS)
         # Whoever loads without naming a dtype gets the one the processor's faces have.
         config = read_json(model / "config.json") | {"auto_map": AUTO_MAP, "custom_pipelines": CUSTOM_PIPELINES}
@@ -74,9 +71,6 @@ def build(model: str | Path, results: Path, out: Path) -> Path:
             elif path.is_file():
                 print(f"hub_card: {path} is left out: it was measured with other weights", file=sys.stderr)
         write_card(folder, results, log=_log_of(model))
-        if out.exists():
-            shutil.rmtree(out)
-        folder.rename(out)
     return out
 
 

@@ -5,8 +5,9 @@ import re
 import pytest
 from PIL import Image
 
+from demo.examples import WELL_KNOWN
 from face_data.__main__ import main
-from face_data.drawn import WELL_KNOWN, drawn_photograph
+from face_data.drawn import drawn_photograph
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The network's numbers, and every loss against a naive loop over its equation."""
 
+import json
 import math
 import os
 import subprocess
@@ -13,6 +14,7 @@ from transformers import AutoConfig, AutoModel
 
 from modeling_facelivenet import (
     EXPRESSIONS,
+    FEATURE_SIZE,
     BatchNorm2d,
     FaceLiveNetConfig,
     FaceLiveNetForImageClassification,
@@ -138,7 +140,6 @@ def test_auto_classes_load_the_saved_folder(model, tmp_path):
         ({"repeats": (1, -1, 1)}, "repeats"),
         ({"triplet_weight": -1.0}, "triplet_weight"),
         ({"triplet_margin": float("nan")}, "triplet_margin"),
-        ({"center_decay": 1.1}, "center_decay"),
         ({"similarity_threshold": 3.0}, "similarity_threshold"),
         ({"similarity_threshold": -1.0}, "similarity_threshold must lie within 0.05..1, not -1"),
         ({"similarity_threshold": 0}, "nearly everybody would be the same person"),
@@ -147,7 +148,7 @@ def test_auto_classes_load_the_saved_folder(model, tmp_path):
         ({"expression_threshold": -0.1}, "expression_threshold"),
         ({"expression_threshold": 0}, "expression_threshold must lie within 0.05..1, not 0"),
         ({"repeats": [100_000, 1, 1]}, "repeats must be at most 100 each"),
-        ({"batch_norm_eps": 0.0}, "batch_norm_eps"),
+        ({"batch_norm_momentum": 0.0}, "batch_norm_momentum"),
         ({"id2label": {0: "happy"}}, "id2label"),
         ({"id2label": {0: "happy", 2: "sad"}}, "id2label"),
         ({"challenge_expressions": ["happy", "merry"]}, "merry"),
@@ -157,14 +158,28 @@ def test_auto_classes_load_the_saved_folder(model, tmp_path):
         ({"weighting": "equal"}, "weighting must be one of dynamic, static"),
         ({"static_weights": (1.0,)}, "static_weights"),
         ({"static_weights": (1.0, -1.0)}, "static_weights"),
-        ({"expression_class_weights": [1.0, 1.0]}, "each of 7 expressions"),
         ({"sampled_identities": -1}, "sampled_identities"),
         ({"dropuot": 0.5}, "did you mean 'dropout'"),
+        ({"embedding_size": 64}, "embedding_size was removed: every network has 0"),
     ],
 )
 def test_config_refuses_wrong_values_by_name(settings, named):
     with pytest.raises((ValueError, StrictDataclassError), match=named):
         FaceLiveNetConfig(**settings)
+
+
+def test_a_config_of_an_earlier_version_loads(tmp_path):
+    """With settings that were removed since: those of the network at the value it has, those of the losses at any."""
+    FaceLiveNetConfig(dropout=0.25).save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    removed = {"batch_norm_eps": 0.001, "expression_hidden_size": 128, "embedding_size": 0}
+    removed |= {"center_decay": 0.9, "expression_class_weights": [2.0] * 7}
+    path.write_text(json.dumps(json.loads(path.read_text()) | removed))
+    config = FaceLiveNetConfig.from_pretrained(tmp_path)
+    assert config.dropout == 0.25 and not removed.keys() & config.to_dict().keys()
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"expression_hidden_size": 64}))
+    with pytest.raises((ValueError, StrictDataclassError), match="expression_hidden_size was removed"):
+        FaceLiveNetConfig.from_pretrained(tmp_path)
 
 
 # the losses, against naive loops over their equations
@@ -392,17 +407,6 @@ def test_a_single_task_trains_its_branch_alone(task):
     assert both.embedding is not None and both.expression_logits is not None
 
 
-def test_class_weights_multiply_their_classes():
-    torch.manual_seed(8)
-    logits, labels = torch.randn(4, 3), torch.tensor([0, 2, -100, 2])
-    got = expression_loss(logits, labels, [1.0, 5.0, 0.5])
-    single = [F.cross_entropy(logits[[row]], labels[[row]]) for row in (0, 1, 3)]
-    torch.testing.assert_close(got[0], single[0] + 0.5 * single[1] + 0.5 * single[2])
-    assert got[1] == 3
-    soft = torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, 0, 0], [0, 0, 1]])
-    torch.testing.assert_close(expression_loss(logits, soft, [1.0, 5.0, 0.5]), got)
-
-
 def test_losses_of_shares_with_known_counts_average_to_the_whole(model):
     model.eval()
     faces = torch.randn(4, 3, 80, 80)
@@ -492,9 +496,7 @@ def test_the_classifier_says_of_expressions_what_the_whole_network_says(tmp_path
 
 
 def test_a_head_of_other_classes_starts_from_any_checkpoint(tmp_path):
-    FaceLiveNetModel(FaceLiveNetConfig(image_size=80, expression_class_weights=[1.0] * 7)).save_pretrained(
-        tmp_path / "a"
-    )
+    FaceLiveNetModel(FaceLiveNetConfig(image_size=80)).save_pretrained(tmp_path / "a")
     names = {"id2label": {0: "open", 1: "shut"}, "label2id": {"open": 0, "shut": 1}}
     for settings, labels in (({"num_labels": 3}, ("LABEL_0", "LABEL_1", "LABEL_2")), (names, ("open", "shut"))):
         head = FaceLiveNetForImageClassification.from_pretrained(
@@ -503,7 +505,7 @@ def test_a_head_of_other_classes_starts_from_any_checkpoint(tmp_path):
         head.save_pretrained(tmp_path / "b")
         again = FaceLiveNetForImageClassification.from_pretrained(tmp_path / "b")
         assert again.config.expressions == labels and again.config.label2id[labels[1]] == 1
-        assert not again.config.challenge_expressions and again.config.expression_class_weights is None
+        assert not again.config.challenge_expressions
         assert again(torch.randn(2, 3, 80, 80)).logits.shape == (2, len(labels))
     kept = FaceLiveNetConfig.from_pretrained(tmp_path / "a", num_labels=7)
     assert kept.expressions == EXPRESSIONS and list(kept.challenge_expressions) == ["happy", "surprise"]
@@ -523,7 +525,7 @@ def test_the_classifiers_loss_is_the_mean_over_the_labelled():
 
 @pytest.mark.parametrize("change", [{"num_labels": 3}, {"id2label": {0: "calm", 1: "loud"}}])
 def test_a_config_whose_labels_are_changed_can_be_saved(tmp_path, change):
-    FaceLiveNetModel(FaceLiveNetConfig(image_size=75, expression_class_weights=[1.0] * 7)).save_pretrained(tmp_path)
+    FaceLiveNetModel(FaceLiveNetConfig(image_size=75)).save_pretrained(tmp_path)
     config = FaceLiveNetConfig.from_pretrained(tmp_path)
     for name, value in change.items():
         setattr(config, name, value)
@@ -631,18 +633,20 @@ def naive_teacher_loss(head, features, targets) -> tuple[float, float]:
 
 def test_what_is_learnt_from_a_teacher_is_what_naive_loops_say():
     torch.manual_seed(0)
-    head = TeacherHead(FaceLiveNetConfig(teacher_size=16, embedding_size=32))
-    features, targets = torch.randn(7, 32), torch.randn(7, 16) / 4
+    head = TeacherHead(FaceLiveNetConfig(teacher_size=16))
+    features, targets = torch.randn(7, FEATURE_SIZE), torch.randn(7, 16) / 4
     targets[[2, 5]] = torch.nan  # nobody in particular
     vectors, known, pairs, count = head(features, targets).tolist()
     expected = naive_teacher_loss(head, features, targets)
     assert (vectors, pairs) == (pytest.approx(expected[0], rel=1e-4), pytest.approx(expected[1], rel=1e-4))
     assert (known, count) == (5, 42)
-    alike = TeacherHead(FaceLiveNetConfig(teacher_size=16, embedding_size=16, teacher_loss="cosine"))
+    alike = TeacherHead(FaceLiveNetConfig(teacher_size=FEATURE_SIZE, teacher_loss="cosine"))
     with torch.no_grad():
-        alike.projection.weight.copy_(torch.eye(16))
+        alike.projection.weight.copy_(torch.eye(FEATURE_SIZE))
         alike.projection.bias.zero_()
-    assert alike(targets[:2] * 3, targets[:2])[0].item() == pytest.approx(0, abs=1e-5)
+    assert alike(features[:2] * 3, features[:2])[0].item() == pytest.approx(0, abs=1e-5)
+    with pytest.raises(StrictDataclassError, match="teacher_loss must be one of"):
+        FaceLiveNetConfig(teacher_loss="l3")
 
 
 def test_a_teacher_is_part_of_l1_by_its_weights():
@@ -659,13 +663,3 @@ def test_a_teacher_is_part_of_l1_by_its_weights():
     assert model.teacher_head.projection.weight.grad.abs().sum() > 0
     with pytest.raises(ValueError, match="set teacher_size"):
         FaceLiveNetModel(FaceLiveNetConfig(image_size=75))(faces, teacher_targets=targets, expression_labels=people)
-
-
-def test_an_embedding_may_have_a_bottleneck():
-    model = FaceLiveNetModel(FaceLiveNetConfig(image_size=75, embedding_size=64, num_identities=3)).eval()
-    embedding = model(torch.randn(2, 3, 75, 75)).embedding
-    assert embedding.shape == (2, 64) and model.config.embedding_dim == 64
-    torch.testing.assert_close(embedding.norm(dim=1), torch.ones(2))
-    assert model.identity_head.centers.shape == (3, 64)
-    with pytest.raises(Exception, match="teacher_loss must be one of"):
-        FaceLiveNetConfig(teacher_loss="l3")

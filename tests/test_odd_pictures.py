@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from authentication.authenticator import DEFAULT_MODEL
-from face_data.drawn import WELL_KNOWN, draw_face, drawn_photograph
+from demo.examples import WELL_KNOWN
+from face_data.drawn import draw_face, drawn_photograph
 from image_processing_facelivenet import (
     MAX_PIXELS,
     SURE,

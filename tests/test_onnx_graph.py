@@ -56,7 +56,7 @@ def difference(one, other, pixels) -> float:
         {"repeats": [1, 1, 1]},
         {"batch_norm_scale": True},
         {"test_time_flip": True},
-        {"embedding_size": 32, "embedding_length": True},
+        {"embedding_length": True},
         {"cover_detector": True},
         {"trunk": "resnet18", "image_size": 96},
     ],

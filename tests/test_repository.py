@@ -13,10 +13,12 @@ ROOMS = {  # room -> what it may import of the project
     "modeling_facelivenet": set(),
     "image_processing_facelivenet": set(),
     "pipeline_facelivenet": set(),
-    "addresses": set(),
+    "atomic": set(),
+    "addresses": {"atomic"},
     "onnx_network": {"modeling_facelivenet", "image_processing_facelivenet"},
     "checkpoints": {"addresses", "modeling_facelivenet", "image_processing_facelivenet", "onnx_network"},
     "authentication": {
+        "atomic",
         "modeling_facelivenet",
         "image_processing_facelivenet",
         "pipeline_facelivenet",
@@ -24,9 +26,10 @@ ROOMS = {  # room -> what it may import of the project
         "onnx_network",
     },
     "machines": set(),
-    "face_data": {"addresses", "image_processing_facelivenet", "machines"},
+    "face_data": {"atomic", "addresses", "image_processing_facelivenet", "machines"},
     "figure_style": set(),
     "train": {
+        "atomic",
         "addresses",
         "modeling_facelivenet",
         "image_processing_facelivenet",
@@ -37,6 +40,7 @@ ROOMS = {  # room -> what it may import of the project
         "machines",
     },
     "evaluation": {
+        "atomic",
         "addresses",
         "modeling_facelivenet",
         "image_processing_facelivenet",
@@ -48,6 +52,7 @@ ROOMS = {  # room -> what it may import of the project
         "onnx_network",
     },
     "hub_card": {
+        "atomic",
         "modeling_facelivenet",
         "image_processing_facelivenet",
         "figure_style",
@@ -55,6 +60,7 @@ ROOMS = {  # room -> what it may import of the project
         "onnx_network",
         "evaluation",
     },
+    "demo": {"image_processing_facelivenet", "pipeline_facelivenet", "authentication", "face_data", "checkpoints"},
     "benchmarks": {
         "modeling_facelivenet",
         "image_processing_facelivenet",
@@ -63,10 +69,10 @@ ROOMS = {  # room -> what it may import of the project
         "train",
         "evaluation",
         "hub_card",
+        "demo",
         "checkpoints",
         "onnx_network",
     },
-    "demo": {"image_processing_facelivenet", "pipeline_facelivenet", "authentication", "face_data", "checkpoints"},
     "app": {"demo", "checkpoints"},
 }
 

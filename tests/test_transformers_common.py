@@ -17,7 +17,8 @@ import torch
 import transformers
 from PIL import Image
 
-from face_data.drawn import WELL_KNOWN, drawn_photograph
+from demo.examples import WELL_KNOWN
+from face_data.drawn import drawn_photograph
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import FaceLiveNetConfig, FaceLiveNetForImageClassification, FaceLiveNetModel
 

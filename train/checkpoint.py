@@ -20,6 +20,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 
+from atomic import folder_replacement, write
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from machines import agree, send_folder
 from modeling_facelivenet import FaceLiveNetConfig, FaceLiveNetModel
@@ -132,27 +133,18 @@ def save_model(model: FaceLiveNetModel, processor: FaceLiveNetImageProcessor, fo
     Writes config.json, model.safetensors, preprocessor_config.json, training.json and the Python files the Hub needs,
     in a folder that takes the place of the earlier one when it is whole.
     """
-    network = without_identities(model.config, model.state_dict(), weighting="dynamic", expression_class_weights=None)
-    temporary, old = folder.with_name(folder.name + ".tmp"), folder.with_name(folder.name + ".old")
-    shutil.rmtree(temporary, ignore_errors=True)
-    network.save_pretrained(temporary)
-    processor.save_pretrained(temporary)
-    (temporary / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(temporary, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    network = without_identities(model.config, model.state_dict(), weighting="dynamic")
+    with folder_replacement(folder) as temporary:
+        network.save_pretrained(temporary)
+        processor.save_pretrained(temporary)
+        (temporary / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def try_to_write_record(record: dict, out: Path) -> None:
     """Write OUT/training.json. If the write fails, the earlier file is kept and stderr gives the error."""
-    temporary = out / f"{RECORD}.tmp"
     try:
-        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, out / RECORD)
+        write(out / RECORD, (json.dumps(record, indent=1) + "\n").encode())
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         print(f"train: {out / RECORD} could not be written ({error})", file=sys.stderr)
 
 
@@ -167,10 +159,6 @@ def try_to_save_model(
     try:
         save_model(model, processor, folder, record)
     except Exception as error:  # safetensors raises kinds of its own where the disk is full
-        shutil.rmtree(folder.with_name(folder.name + ".tmp"), ignore_errors=True)
-        old = folder.with_name(folder.name + ".old")
-        if old.exists() and not folder.exists():
-            os.replace(old, folder)
         standing = "the earlier one still stands" if folder.exists() else "there is no earlier one"
         print(f"train: {folder} could not be written ({error}); {standing}", file=sys.stderr)
         return False

@@ -3,13 +3,15 @@
 A face with another person's eyes, nose or mouth is a further identity, with as many images as there are pairs of
 photographs of the two people. They add identities to a corpus of few people, and make the network use every part of a
 face (Hu et al., "Frankenstein: learning deep face representations using small data", IEEE TIP 2018, arXiv 1603.06470).
-Called by `batches`.
+Called by `batches`. Next: `photographs`.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 import PIL.Image
+
+from train.photographs import Photographs
 
 PARTS = ("eyes", "nose", "mouth")
 PHOTOGRAPHS = 20  # of a person that are used at most
@@ -34,6 +36,73 @@ class Composite:
         """The donor's and the base's photograph that make the composite's."""
         base, donor = divmod(photograph, len(self.donor_rows))
         return int(self.donor_rows[donor]), int(self.base_rows[base])
+
+
+class Composites:
+    """The pictures of all composite people as one list, person after person; a row is a place in this list.
+
+    Args:
+        photographs: with landmarks where there are to be composites.
+        count: of people, 0 for none. seed: who is drawn is a function of it.
+
+    Attributes:
+        people: the composite people, labelled from `photographs.labels.num_identities` on.
+        counts: (people,) pictures of each.
+    """
+
+    def __init__(self, photographs: Photographs, count: int, seed: int):
+        self.photographs = photographs
+        self.people = draw_composites(photographs.labels.identity, count, seed) if count else []
+        self.counts = np.array([len(person) for person in self.people], dtype=int)
+        self._ends = np.cumsum(self.counts)
+
+    def __len__(self) -> int:
+        return int(self.counts.sum())
+
+    def _made_of(self, row: int) -> tuple[Composite, int, int]:
+        """The person of a row, and the rows of the donor's and the base's photograph."""
+        number = int(np.searchsorted(self._ends, row, side="right"))
+        person = self.people[number]
+        return person, *person.rows(row - int(self._ends[number] - self.counts[number]))
+
+    def pictures(self, rows: list[int]) -> list[np.ndarray | Exception]:
+        """The composed pictures, as `Photographs.pictures` gives them."""
+        made_of = [self._made_of(row) for row in rows]
+        sources = [source for _, donor, base in made_of for source in (donor, base)]
+        pictures = iter(zip(sources, self.photographs.pictures(sources), strict=True))
+        return [self._composed(person, next(pictures), next(pictures)) for person, _, _ in made_of]
+
+    def _composed(self, person: Composite, donor: tuple, base: tuple) -> np.ndarray | Exception:
+        """donor, base: the row of a photograph, and its picture or why it cannot be decoded."""
+        for _, picture in (donor, base):
+            if isinstance(picture, Exception):
+                return picture
+        (donor_picture, from_donor), (base_picture, from_base) = (
+            (picture, self.photographs.landmarks[row] * [picture.shape[1], picture.shape[0]])
+            for row, picture in (donor, base)
+        )
+        return compose(base_picture, from_base, donor_picture, from_donor, person.parts)
+
+    def key(self, row: int) -> str:
+        """The parts, and the names of the two photographs."""
+        person, donor, base = self._made_of(row)
+        return f"{self.photographs.keys[base]} with the {' and '.join(person.parts)} of {self.photographs.keys[donor]}"
+
+    def identity(self, row: int) -> int:
+        return self._made_of(row)[0].label
+
+    def expression(self, row: int) -> np.ndarray:
+        """(n,) zeros: the parts of two photographs show no expression that is known."""
+        return np.zeros_like(self.photographs.labels.expression[0])
+
+    def landmarks_of(self, row: int) -> np.ndarray:
+        """(5, 2) of the base's photograph, as fractions of the side."""
+        _, _, base = self._made_of(row)
+        return self.photographs.landmarks[base]
+
+    def target(self, row: int) -> np.ndarray:
+        """(d,) NaN: the teacher has not seen the picture."""
+        return np.full_like(self.photographs.targets[0], np.nan)
 
 
 def draw_composites(identity: np.ndarray, count: int, seed: int) -> list[Composite]:

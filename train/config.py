@@ -15,8 +15,8 @@ from typing import get_args, get_origin, get_type_hints
 
 import yaml
 
-from face_data.folds import FOLDS
 from face_data.named import require_corpus, split_corpus
+from face_data.protocol import FOLDS
 
 SCIENTIFIC = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 OPTIMIZERS = ("rmsprop", "adamw", "sgd")
@@ -30,9 +30,21 @@ FREE_TO_CHANGE = {
     "validate_every",
     "save_every",
     "log_every",
-    "keep_checkpoints",
     "tracker",
     "compile",
+}
+
+CLIP_NORM = 5.0  # largest norm of the whole gradient
+SHUFFLE_BUFFER = 4096  # of a stream: how many photographs are mixed, beside the order of the shards
+KEEP_CHECKPOINTS = 2  # training states
+# Settings of earlier versions, with the value that is always used now.
+REMOVED = {
+    "clip_norm": CLIP_NORM,
+    "shuffle_buffer": SHUFFLE_BUFFER,
+    "keep_checkpoints": KEEP_CHECKPOINTS,
+    "exchange_share": 0.0,
+    "expression_balance": 0.0,
+    "decoded_cache": False,
 }
 
 
@@ -102,7 +114,6 @@ class TrainingConfig:
     streaming: bool = _setting(
         False, "read the corpora as a stream, shard by shard: for those larger than memory and disk"
     )
-    shuffle_buffer: int = _setting(4096, "of a stream: how many photographs are mixed, beside the order of the shards")
 
     steps: int = _setting(100_000, "how many steps of the optimiser")
     batch_size: int = _setting(90, "photographs per batch and process")
@@ -114,7 +125,6 @@ class TrainingConfig:
     warmup_steps: int = _setting(0, "of the cosine schedule")
     momentum: float = _setting(0.99, "of rmsprop and sgd")
     weight_decay: float = _setting(5e-5, "on weights, not on biases and batch norms")
-    clip_norm: float = _setting(5.0, "largest norm of the whole gradient")
     ema_decay: float = _setting(
         0.0, "use an average of the weights that forgets at this rate, such as 0.999; 0: do not"
     )
@@ -131,7 +141,6 @@ class TrainingConfig:
 
     validate_every: int = _setting(1000, "steps")
     save_every: int = _setting(1000, "steps between checkpoints of the whole training state")
-    keep_checkpoints: int = _setting(2, "how many of them stay")
     log_every: int = _setting(10, "steps after which log.jsonl and the tracker are written; every step has its row")
     tracker: str = _setting("tensorboard", "what Accelerate reports to, such as tensorboard or wandb; none: nothing")
     resume: bool = _setting(True, "go on where the run in --out was stopped; false: remove it and begin anew")
@@ -159,15 +168,12 @@ class TrainingConfig:
             "validate_every",
             "save_every",
             "log_every",
-            "keep_checkpoints",
             "minimum_photographs",
-            "shuffle_buffer",
         ):
             check(getattr(self, name) >= 1, name, "at least 1")
         check(0 <= self.seed < 2**32, "seed", "0 to 4294967295")
         check(bool(self.out.strip()), "out", "the name of a folder")
-        for name in ("learning_rate", "clip_norm"):
-            check(0 < getattr(self, name) < math.inf, name, "positive and finite")
+        check(0 < self.learning_rate < math.inf, "learning_rate", "positive and finite")
         for name in ("weight_decay", "rotation", "workers", "warmup_steps", "composites"):
             check(getattr(self, name) >= 0, name, "not negative")
         for name in ("identity_balance", "gray", "blur", "downscale", "erase"):
@@ -204,10 +210,13 @@ class TrainingConfig:
         # PyTorch is imported here: mistakes that are known without it are said before
         from huggingface_hub.errors import StrictDataclassError
 
-        from modeling_facelivenet import FaceLiveNetConfig
+        from modeling_facelivenet import REMOVED_FROM_LOSSES, REMOVED_FROM_NETWORK, FaceLiveNetConfig
 
+        removed = REMOVED_FROM_NETWORK | REMOVED_FROM_LOSSES
         settings = {setting.name for setting in fields(FaceLiveNetConfig)} | {"id2label", "label2id"}
         for name, value in self.network.items():
+            if name in removed:
+                raise ValueError(removal(f"network.{name}", removed[name]))
             if name not in settings:
                 close = ", ".join(difflib.get_close_matches(name, settings, n=3, cutoff=0))
                 raise ValueError(f"network.{name}: there is no such setting; close are {close}")
@@ -217,6 +226,11 @@ class TrainingConfig:
             FaceLiveNetConfig(**{"image_size": self.image_size} | self.network)
         except StrictDataclassError as error:
             raise ValueError(f"network: {error}") from None
+
+
+def removal(name: str, value) -> str:
+    """The sentence about a setting of an earlier version."""
+    return f"{name} was removed: every run has {value}"
 
 
 def _typed(name: str, value, kind):
@@ -344,6 +358,8 @@ def _read(parser: argparse.ArgumentParser, file: Path, above: frozenset[Path] = 
     if not isinstance(settings.get("network", {}), dict):
         parser.error(f"{file}: network: settings by name, not {settings['network']!r}")
     for key in settings:
+        if key in REMOVED:
+            parser.error(f"{file}: {removal(key, REMOVED[key])}")
         if key not in known:
             parser.error(f"{file}: unknown key {key!r}; known are {', '.join(sorted(known))}")
     return _over(_read(parser, file.parent / base, above | {file.resolve()}), settings) if base else settings
@@ -368,6 +384,9 @@ def _network_settings(parser: argparse.ArgumentParser, argv: list[str] | None) -
     rest, network = [], {}
     arguments = iter(sys.argv[1:] if argv is None else argv)
     for argument in arguments:
+        setting = argument.removeprefix("--").partition("=")[0]
+        if argument.startswith("--") and setting in REMOVED:
+            parser.error(removal(setting, REMOVED[setting]))
         if not argument.startswith("--network."):
             rest.append(argument)
             continue

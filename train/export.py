@@ -83,7 +83,7 @@ def export(
     if len(models) > 1:
         # the threshold of the first model is not saved then
         model.load_state_dict(_mean_weights(sources, models, shares))
-    processor = FaceLiveNetImageProcessor.from_pretrained(sources[0])
+    processor = FaceLiveNetImageProcessor.from_pretrained(sources[0]) if people or faces else None
     lengths = fit_embedding_length(model, processor, people) if people else None
     covers = fit_cover_detector(model, processor, faces) if faces else None
     model.config.challenge_expressions = challenge

@@ -13,7 +13,7 @@ import numpy as np
 from accelerate import PartialState
 
 from addresses import join, write_text
-from face_data.folds import FOLDS, fold_splits
+from face_data.protocol import FOLDS, fold_protocol
 from face_data.table import CorpusError, split_corpus
 from train.config import TrainingConfig
 from train.loop import test, train
@@ -38,7 +38,7 @@ def train_folds(config: TrainingConfig) -> dict:
     for fold in folds:
         config_of_fold = fold_config(config, fold)
         train(config_of_fold)
-        results[fold] = test(config_of_fold, [_with(text, fold_splits(fold)[2]) for text in config.train])
+        results[fold] = test(config_of_fold, [_with(text, fold_protocol(fold).test) for text in config.train])
     summary = {"folds": results, "mean": {}, "standard_error": {}}
     for name in sorted(set.intersection(*(set(numbers) for numbers in results.values()))):
         values = np.array([numbers[name] for numbers in results.values()])
@@ -56,15 +56,15 @@ def train_folds(config: TrainingConfig) -> dict:
 
 def fold_config(config: TrainingConfig, fold: int) -> TrainingConfig:
     """The stage whose test fold is `fold`: trained on eight others, validated on the one that remains."""
-    train_splits, validation_splits, _ = fold_splits(fold)
+    protocol = fold_protocol(fold)
     return replace(
         config,
         fold=None,
         out=join(config.out, f"fold-{fold:02d}"),
-        train=[_with(text, train_splits) for text in config.train],
-        validation=[_with(text, validation_splits) for text in config.train] + config.validation,
+        train=[_with(text, protocol.training) for text in config.train],
+        validation=[_with(text, protocol.choices) for text in config.train] + config.validation,
     )
 
 
-def _with(corpus: str, splits: list[str]) -> str:
+def _with(corpus: str, splits: tuple[str, ...]) -> str:
     return f"{corpus}:{','.join(splits)}"

@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+import atomic
 from addresses import Remote, is_address, join
 from machines import this_machine
 
@@ -91,23 +92,14 @@ class _LocalFiles:
 
     def __init__(self, folder: Path):
         self.file = folder / FILE
-        self._temporary = self.file.with_name(f"{FILE}.{this_machine()}.{os.getpid()}.tmp")
 
     def create(self, text: str) -> bool:
         """As a whole, and only where there is none; False where there is one, or may be."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        self._temporary.write_text(text, encoding="utf-8")
-        try:
-            os.link(self._temporary, self.file)
-        except OSError:  # there is one; or it is a file system without links
-            return False
-        finally:
-            self._temporary.unlink(missing_ok=True)
-        return True
+        return atomic.create(self.file, text.encode())
 
     def replace(self, text: str) -> None:
-        self._temporary.write_text(text, encoding="utf-8")
-        os.replace(self._temporary, self.file)
+        atomic.write(self.file, text.encode(), shared=True)
 
     def read(self) -> str:
         return self.file.read_text(encoding="utf-8")
@@ -117,9 +109,10 @@ class _LocalFiles:
 
     def silence(self) -> float:
         """Seconds since it was touched, by the clock that dates it."""
-        self._temporary.touch()
-        now = self._temporary.stat().st_mtime
-        self._temporary.unlink()
+        own = self.file.with_name(f"{FILE}.{this_machine()}.{os.getpid()}.tmp")
+        own.touch()
+        now = own.stat().st_mtime
+        own.unlink()
         return now - self.file.stat().st_mtime
 
     def remove(self) -> None:

@@ -14,6 +14,7 @@ from dataclasses import asdict, replace
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import set_seed
+from timm.optim import param_groups_weight_decay
 from timm.utils import ModelEmaV3
 from torch import nn
 from torch.utils.data import DataLoader
@@ -21,13 +22,14 @@ from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
 from addresses import working_folder, write_text
+from checkpoints import load_checkpoint
 from face_data.named import on_hub
 from face_data.table import CorpusError, load_corpus, read_summary, split_corpus
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from machines import agree
 from modeling_facelivenet import EXPRESSIONS, IGNORE, FaceLiveNetConfig, FaceLiveNetModel, gather_from_processes
 from train.augmentation import prepare
-from train.batches import LABEL_COLUMNS, Batch, DrawnBatches, Labels, TrainingFaces, no_collate
+from train.batches import Batch, DrawnBatches, TrainingFaces, no_collate, row_weights
 from train.checkpoint import (
     CheckpointError,
     anybody,
@@ -40,9 +42,10 @@ from train.checkpoint import (
     try_to_write_record,
     without_identities,
 )
-from train.config import TrainingConfig
+from train.config import CLIP_NORM, KEEP_CHECKPOINTS, SHUFFLE_BUFFER, TrainingConfig
 from train.deceptions import deceive, mix
 from train.figures import draw_curves
+from train.labels import LABEL_COLUMNS, Labels
 from train.lock import RunLock
 from train.progress import Progress
 from train.record import run_record
@@ -112,7 +115,7 @@ def _train(config: TrainingConfig, accelerator: Accelerator) -> dict:
     teacher, standard = None, None
     if config.teacher:
         teacher = load_teacher(config.teacher).to(device)
-        standard = faces.learn_from(teacher, accelerator)
+        standard = faces.photographs.learn_from(teacher, accelerator)
         accelerator.print(f"learning from {teacher.record.name}")
 
     # network
@@ -195,7 +198,7 @@ def _train(config: TrainingConfig, accelerator: Accelerator) -> dict:
                         )
                     accelerator.backward(output.loss / config.accumulation)
                 progress.note(output, batch, rate)
-            progress.note_gradient(accelerator.clip_grad_norm_(model.parameters(), config.clip_norm))
+            progress.note_gradient(accelerator.clip_grad_norm_(model.parameters(), CLIP_NORM))
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
@@ -239,7 +242,7 @@ def _train(config: TrainingConfig, accelerator: Accelerator) -> dict:
                     # a run that goes on has the main process's statistics everywhere: let one that was not stopped, too
                     for network in filter(None, (plain, average and average.module)):
                         average_batch_norms(network)
-                    saved = save_training_state(accelerator, out, progress.step, config.keep_checkpoints)
+                    saved = save_training_state(accelerator, out, progress.step, KEEP_CHECKPOINTS)
                 if (finished or stopping) and saved is None:
                     raise CheckpointError("the last training state could not be written")
                 if accelerator.is_main_process:  # a stage may start from here, and has to know whom this one has seen
@@ -268,9 +271,8 @@ def test(config: TrainingConfig, corpora: list[str]) -> dict[str, float]:
     Returns the numbers of `validate`, which OUT/test.json keeps.
     """
     accelerator = Accelerator(cpu=config.cpu, mixed_precision=_precision(config))
-    best = common_model(accelerator, working_folder(config.out) / "best")
-    model = FaceLiveNetModel.from_pretrained(best, dtype=torch.float32).to(accelerator.device)
-    processor = FaceLiveNetImageProcessor.from_pretrained(best)
+    best = load_checkpoint(common_model(accelerator, working_folder(config.out) / "best"), accelerator.device)
+    model, processor = best.network, best.processor
     tasks = FaceLiveNetConfig(**config.network).tasks
     validation = validate(model, processor.whiten, config, tasks, accelerator)
     end = "_verification_threshold"
@@ -345,7 +347,7 @@ def _batches(config: TrainingConfig, faces, labels: Labels, accelerator: Acceler
             labels,
             batch_size=config.batch_size,
             seed=config.seed,
-            buffer=config.shuffle_buffer,
+            buffer=SHUFFLE_BUFFER,
             process=accelerator.process_index,
             processes=accelerator.num_processes,
             first_batch=first * config.accumulation,
@@ -356,8 +358,8 @@ def _batches(config: TrainingConfig, faces, labels: Labels, accelerator: Acceler
             next(batches)
         return batches
     shape = (config.accumulation, accelerator.num_processes, config.batch_size)
-    row_weights = faces.row_weights(weights, config.identity_balance, config.composite_share)
-    sampler = DrawnBatches(row_weights, config.seed, first, config.steps, shape, accelerator.process_index)
+    probabilities = row_weights(faces, weights, config.identity_balance, config.composite_share)
+    sampler = DrawnBatches(probabilities, config.seed, first, config.steps, shape, accelerator.process_index)
     return iter(DataLoader(faces, batch_sampler=sampler, **settings))
 
 
@@ -420,7 +422,7 @@ def freeze_what_is_not_trained(model: FaceLiveNetModel) -> None:
     config = model.config
     trained = {"shared", *config.tasks}
     trained |= {"expression_head"} if "expression" in config.tasks else set()
-    trained |= {"bottleneck", *HEADS} if "verification" in config.tasks else set()
+    trained |= set(HEADS) if "verification" in config.tasks else set()
     trained |= {"dynamic_weight_unit"} if config.weighting in ("dynamic", "inverse_loss") else set()
     trained |= {"uncertainty"} if config.weighting == "uncertainty" else set()
     for name, part in model.named_children():
@@ -437,11 +439,8 @@ def _precision(config: TrainingConfig) -> str:
 
 
 def _optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
-    ]
+    # what decays comes first, as in training states of earlier versions
+    groups = param_groups_weight_decay(model, config.weight_decay)[::-1]
     if config.optimizer == "rmsprop":  # epsilon 1.0 as in the authors' code; with a small one 0.1 diverges at once
         return torch.optim.RMSprop(groups, config.learning_rate, momentum=config.momentum, alpha=0.9, eps=1.0)
     if config.optimizer == "sgd":

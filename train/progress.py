@@ -17,7 +17,7 @@ from accelerate import Accelerator
 
 from train.batches import Batch
 from train.checkpoint import RECORD, holds_a_run
-from train.config import FREE_TO_CHANGE, TrainingConfig
+from train.config import FREE_TO_CHANGE, REMOVED, TrainingConfig
 
 LOGGED = (
     "loss",
@@ -57,8 +57,9 @@ class Progress:
         now = deciding(self.config) | {"processes": self.processes}
         if self.config.resume and holds_a_run(self.out):
             before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else now
-            # a setting that is younger than the run had its default; one that is gone was off
-            before = deciding(TrainingConfig()) | {key: value for key, value in before.items() if key in now or value}
+            # a setting that is younger than the run had its default; one that is gone was off, or what it always is now
+            gone = {key for key, value in before.items() if key not in now and (not value or value == REMOVED.get(key))}
+            before = deciding(TrainingConfig()) | {key: value for key, value in before.items() if key not in gone}
             before.setdefault("processes", self.processes)
             self._compare_steps(before, now)
             changed = [

@@ -17,9 +17,9 @@ from accelerate import Accelerator
 from addresses import local_copy
 from checkpoints import add_stages
 from modeling_facelivenet import FaceLiveNetModel
-from train.batches import Labels
 from train.checkpoint import RECORD
 from train.config import TrainingConfig
+from train.labels import Labels
 from train.progress import Progress
 from train.teacher import Teacher
 

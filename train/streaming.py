@@ -1,6 +1,6 @@
 """Corpora of any size as streams: read shard by shard from the disk or the Hub, never completely in memory.
 
-Called by `loop` with `--streaming`; labels come from `batches`.
+Called by `loop` with `--streaming`; labels come from `labels`.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,9 @@ from torch.utils.data import get_worker_info
 
 from addresses import is_address
 from face_data.table import CorpusError, addresses_of_shards, shards_of, split_corpus
-from train.batches import LABEL_COLUMNS, Batch, Labels, decode, resized
+from train.batches import Batch
+from train.labels import LABEL_COLUMNS, Labels
+from train.photographs import decode, resized
 
 COLUMNS = ["image", "key", *LABEL_COLUMNS]
 

@@ -3,9 +3,9 @@
     --teacher dlib        dlib's network, from the installed package face-recognition-models (train/dlib_network.py)
     --teacher FILE.dat    the same from a file
     --teacher FILE.pt     facenet-pytorch's InceptionResnetV1, its published VGGFace2 or CASIA-WebFace weights
-    --teacher MODEL       a checkpoint of this project: a folder or a Hub id
+    --teacher MODEL       a checkpoint of this project: a folder, an address, or owner/name on the Hub
 
-Called by `loop` and `batches`. A teacher is given the same crop as the network, before augmentation, and its mirror
+Called by `loop` and `photographs`. A teacher is given the same crop as the network, before augmentation, and its mirror
 image; the mean of its two vectors is the target, which raises dlib's accuracy on the 600 pairs of LFW fold 9 from 0.985
 to 0.990. Targets of photographs are computed once and cached (`photograph_targets`), those of composites and mixtures
 are computed in each step. `TeacherHead` in modeling_facelivenet.py compares them with the network's vectors.
@@ -28,10 +28,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers.utils.logging import disable_progress_bar
 
+from atomic import replacement
+from checkpoints import SUFFIX, find_checkpoint, load_checkpoint
 from face_data.named import corpus_folder
 from face_data.table import shards_of
-from image_processing_facelivenet import FaceLiveNetImageProcessor
-from modeling_facelivenet import FaceLiveNetModel
 from train.dlib_network import CHIP_SIZE, find_dlib_file, load_dlib_network
 from train.geometry import moved
 
@@ -141,15 +141,16 @@ def _inception(path: Path) -> Teacher:
 
 def _own(source: str) -> Teacher:
     disable_progress_bar()
-    model = FaceLiveNetModel.from_pretrained(source, dtype=torch.float32)
-    processor = FaceLiveNetImageProcessor.from_pretrained(source)
+    if find_checkpoint(source).suffix == SUFFIX:
+        raise TeacherError(f"--teacher {source}: an exported graph cannot teach; give the model it was exported from")
+    checkpoint = load_checkpoint(source)
     digest = hashlib.sha256()
-    for value in model.state_dict().values():
+    for value in checkpoint.network.state_dict().values():
         digest.update(value.contiguous().numpy().tobytes())
     record = TeacherRecord(
         f"FaceLiveNet+, {source}", digest.hexdigest(), "see its own training.json", "those of its training data"
     )
-    return Teacher(model, record, "own", processor)
+    return Teacher(checkpoint.network, record, "own", checkpoint.processor)
 
 
 def _sha256(path: Path) -> str:
@@ -260,10 +261,9 @@ def _read(path: Path) -> np.ndarray | None:
 
 
 def _write(path: Path, vectors: np.ndarray) -> None:
-    temporary = path.with_suffix(".tmp")
     try:
         path.parent.mkdir(exist_ok=True)
-        save_file({"vectors": vectors}, temporary, {"sha256": hashlib.sha256(vectors.tobytes()).hexdigest()})
-        temporary.replace(path)
+        with replacement(path, shared=True) as temporary:
+            save_file({"vectors": vectors}, temporary, {"sha256": hashlib.sha256(vectors.tobytes()).hexdigest()})
     except (OSError, SafetensorError) as error:
         print(f"train: {path} cannot be written ({error}); the next run computes it again", file=sys.stderr)

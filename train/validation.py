@@ -11,6 +11,7 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from sklearn.metrics import roc_auc_score
+from timm.utils import distribute_bn
 from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -27,11 +28,7 @@ GENUINE_PER_PERSON = 50  # so that the few much-photographed people do not decid
 def average_batch_norms(model: nn.Module) -> None:
     """Average the running statistics of all processes, in place: each has those of its own batches."""
     if dist.is_available() and dist.is_initialized():
-        for norm in model.modules():
-            if isinstance(norm, nn.modules.batchnorm._BatchNorm):
-                for statistic in (norm.running_mean, norm.running_var):
-                    dist.all_reduce(statistic)
-                    statistic /= dist.get_world_size()
+        distribute_bn(model, dist.get_world_size(), reduce=True)
 
 
 @torch.inference_mode()

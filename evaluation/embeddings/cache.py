@@ -7,12 +7,13 @@ them; the oldest files are removed when all of them together exceed MAX_BYTES. `
 """
 
 import hashlib
-import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+
+from atomic import replacement
 
 MAX_BYTES = 4 * 2**30  # about 560,000 images at 1,792 float32 each
 
@@ -59,10 +60,8 @@ class EmbeddingCache:
         added = np.array([list(digests[row]) for row in new], dtype=np.uint8), embeddings[new], probabilities[new]
         arrays = [np.concatenate(pair) for pair in zip(before, added, strict=True)] if existing else added
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        with replacement(self.path, shared=True, private=True) as temporary, temporary.open("wb") as file:
             np.savez(file, digests=arrays[0], embeddings=arrays[1], probabilities=arrays[2])
-        os.replace(temporary, self.path)
         self._remove_oldest()
 
     def _load(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -33,19 +33,20 @@ from evaluation.protocols.sections import (
 )
 from evaluation.protocols.sessions import session_report
 from evaluation.protocols.slices import evaluate_slices
-from evaluation.protocols.verification import REPORT_FOLD, evaluate_verification
+from evaluation.protocols.verification import evaluate_verification
 from evaluation.statistics.rates import InsufficientDataError
 from face_data.named import on_hub
 from face_data.pairs import Pair, pairs_of_whole_folds, read_pairs
+from face_data.protocol import LFW, NAMED
 from face_data.table import column, load_corpus, read_summary
 
 PROTOCOLS = ("verification", "expression", "authentication", "sessions", "degradations")
 DEFAULT_SPLITS = {  # the first group of which the corpus has any is evaluated
-    "verification": ((str(REPORT_FOLD),), ("test",)),  # of its generated pairs; View 2 has its own folds
-    "expression": (("9", "10"), ("valid", "test")),
-    "authentication": (("10",), ("valid", "test")),
-    "sessions": (("9", "10"), ("valid", "test")),
-    "degradations": (("10",), ("valid", "test")),
+    "verification": (LFW.test, NAMED.test),  # of its generated pairs; View 2 has its own folds
+    "expression": (LFW.held_out, NAMED.held_out),
+    "authentication": (LFW.test, NAMED.held_out),
+    "sessions": (LFW.held_out, NAMED.held_out),
+    "degradations": (LFW.test, NAMED.held_out),
 }
 PACKAGES = ("torch", "torchvision", "transformers", "datasets", "scikit-learn", "numpy", "pillow")
 

@@ -29,8 +29,8 @@ from evaluation.protocols.sections import Section
 from evaluation.statistics.intervals import rate_over_people
 from evaluation.statistics.rates import InsufficientDataError, Rate, Share, rate, result
 from evaluation.training_record import summarise_training
-from face_data.folds import fold_splits
 from face_data.pairs import Pair, absent_text, pairs_of_whole_folds, read_pairs
+from face_data.protocol import fold_protocol
 from face_data.table import load_corpus
 from face_data.thresholds import best_threshold
 
@@ -124,7 +124,7 @@ def load_folds(
     folds = []
     for number, folder in fold_models(run).items():
         checkpoint = load_checkpoint(folder, device)
-        _, *parts = fold_splits(number)
+        parts = fold_protocol(number).choices, fold_protocol(number).test
         outputs = [embed_checkpoint(checkpoint, load_corpus(data, splits), batch_size, cache) for splits in parts]
         folds.append(Fold(number, checkpoint, *outputs))
     return folds

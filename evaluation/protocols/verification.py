@@ -18,11 +18,11 @@ from evaluation.protocols.pairs import ScoredPairs, generated_pairs, score_pairs
 from evaluation.statistics.curves import threshold_at_far
 from evaluation.statistics.intervals import identity_bootstrap
 from evaluation.statistics.rates import Count, InsufficientDataError, Interval, Rate, Share, rate, result
-from face_data.folds import person_folds
 from face_data.pairs import Pair, absent_text
+from face_data.protocol import LFW, person_folds
 from face_data.thresholds import best_threshold
 
-CHOOSE_FOLD, REPORT_FOLD = 9, 10
+[CHOOSE_FOLD], [REPORT_FOLD] = map(int, LFW.choices), map(int, LFW.test)  # pairs.csv has their numbers
 
 
 @result

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jinja2
 
+from evaluation.protocols.verification import CHOOSE_FOLD, REPORT_FOLD
 from evaluation.report import format
 from evaluation.report.results import FILE, read_results
 from evaluation.report.summary import write_results_page
@@ -34,6 +35,7 @@ def write_page(out: Path) -> Path:
     )
     environment.filters |= {name: getattr(format, name) for name in ("number", "percent", "span", "rate_text")}
     environment.filters["hard_title"] = hard_title
+    environment.globals |= {"choose_fold": CHOOSE_FOLD, "report_fold": REPORT_FOLD}
     environment.globals["picture"] = lambda name: _picture(out / name)
     page = environment.get_template(TEMPLATE).render(results=results)
     path = out / "report.html"

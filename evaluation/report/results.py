@@ -3,13 +3,13 @@
 The format is that of `Results` and of the classes it names; `python -m evaluation schema` prints it as a JSON schema.
 """
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+import atomic
 from evaluation.protocols.folds import FoldsSection
 from evaluation.protocols.sections import (
     AuthenticationSection,
@@ -112,7 +112,5 @@ def write_json(path: Path, content) -> Path:
     """Write a result as a JSON file, atomically; returns its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = TypeAdapter(type(content)).dump_json(content, indent=1, exclude_defaults=True)
-    temporary = path.with_suffix(".json.tmp")
-    temporary.write_bytes(text + b"\n")
-    os.replace(temporary, path)
+    atomic.write(path, text + b"\n")
     return path

@@ -7,6 +7,7 @@ three between two comments of the README. Nothing there is typed by hand: a test
 import re
 from pathlib import Path
 
+from evaluation.protocols.verification import CHOOSE_FOLD, REPORT_FOLD
 from evaluation.report.format import number, percent, rate_text, span
 from evaluation.report.results import FILE, Results
 
@@ -47,7 +48,8 @@ def _verification(results: Results) -> list[Row]:
     for name, section in results.sections("verification").items():
         if section.single_fold is not None:
             accuracy = section.single_fold.best_accuracy_threshold.accuracy
-            rows.append((f"accuracy on the pairs of {name}, fold 10, threshold of fold 9", rate_text(accuracy)))
+            title = f"accuracy on the pairs of {name}, fold {REPORT_FOLD}, threshold of fold {CHOOSE_FOLD}"
+            rows.append((title, rate_text(accuracy)))
         if (pairs := section.generated) is not None:
             rows.append((f"AUC, {name}", f"{number(pairs.auc)} ({span(pairs.auc_interval)})"))
             for rate in pairs.tar_at_far:

@@ -16,12 +16,12 @@ from evaluation.protocols.sections import (
     VerificationSection,
 )
 from evaluation.protocols.slices import Slice, slice_rates
-from evaluation.protocols.verification import REPORT_FOLD, TenFolds
+from evaluation.protocols.verification import CHOOSE_FOLD, REPORT_FOLD, TenFolds
 from evaluation.report.format import number, percent, rate_text, span
 
 THRESHOLDS = {  # field of a curve -> its title
-    "best_accuracy_threshold": "threshold of fold 9's best accuracy",
-    "far_threshold": "threshold of the requested FAR on fold 9",
+    "best_accuracy_threshold": f"threshold of fold {CHOOSE_FOLD}'s best accuracy",
+    "far_threshold": f"threshold of the requested FAR on fold {CHOOSE_FOLD}",
     "shipped_threshold": "threshold of the checkpoint",
 }
 
@@ -80,7 +80,8 @@ def _verification(section: VerificationSection) -> list[str]:
     elif section.ten_folds_reason is not None:
         lines.append(f"No ten folds: {section.ten_folds_reason}")
     if section.single_fold is not None:
-        lines += [f"Fold {REPORT_FOLD}, evaluated once, thresholds from fold 9", *curve_lines(section.single_fold)]
+        lines.append(f"Fold {REPORT_FOLD}, evaluated once, thresholds from fold {CHOOSE_FOLD}")
+        lines += curve_lines(section.single_fold)
     if section.generated is not None:
         lines += [
             f"Generated pairs among the people of split {', '.join(section.splits)}",

@@ -25,11 +25,6 @@ from face_data.drawn.parts import (
 from face_data.drawn.person import EXPRESSION_MUSCLES, Person, muscles_of
 from face_data.drawn.sheet import SUPERSAMPLING, Sheet, rgb
 
-# People (seed 0) that the shipped network tells apart and whose neutral and happy faces it recognises, for the demo's
-# examples, its tests and its benchmark; the first two are a person and an impostor. They depend on the weights:
-# tests/face_data/test_well_known.py checks them.
-WELL_KNOWN = (656, 606, 729, 613, 648, 632)
-
 
 def muted(rng: np.random.Generator, colourful: float) -> np.ndarray:
     """A random colour, grey where `colourful` is 0."""

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from face_data.pairs import Pair
+from face_data.protocol import FOLDS
 from face_data.readers.source import CUT_BORDER, Photograph, is_foreign, require
 from face_data.table import CorpusError
 
 NAMES = ("lfw", "cfp_fp", "agedb_30", "calfw", "cplfw")
-FOLDS = 10
 
 
 class _PlainUnpickler(pickle.Unpickler):

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from face_data.folds import person_folds
+from face_data.protocol import person_folds
 from face_data.readers.source import Photograph, pictures_in, require
 from face_data.table import CorpusError
 
@@ -23,7 +23,7 @@ def read_kdef(source: Path) -> Iterator[Photograph]:
     """The Karolinska Directed Emotional Faces (Lundqvist et al. 1998): `KDEF/AF01/AF01AFS.JPG`, from five angles.
 
     Both sessions of a person, A and B, have one identity (`F01`). gender and angle are attributes; split is the
-    person's fold, "1" to "10" (`face_data.folds`). The averaged faces of AKDEF are of nobody and are not read.
+    person's fold, "1" to "10" (`face_data.protocol`). The averaged faces of AKDEF are of nobody and are not read.
     """
     folder = next((source / name for name in ("KDEF_and_AKDEF/KDEF", "KDEF") if (source / name).is_dir()), source)
     matched, fold_of = _matched_names(folder, KDEF_NAME, "AF01AFS.JPG: give KDEF's folder")

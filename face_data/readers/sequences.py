@@ -1,14 +1,14 @@
 """Readers of filmed expressions, CK+ and Oulu-CASIA: sequences from the neutral face to the full expression.
 
 The paper takes photographs from them by the protocol of Liu et al. (CVPR 2014): the first frame of a sequence is
-neutral, the last three show the expression. split is the person's fold, "1" to "10" (`face_data.folds`).
+neutral, the last three show the expression. split is the person's fold, "1" to "10" (`face_data.protocol`).
 """
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from face_data.folds import person_folds
+from face_data.protocol import person_folds
 from face_data.readers.source import (
     EXPRESSION_NAMES,
     Photograph,

@@ -11,7 +11,8 @@ from PIL import Image
 from authentication.attempt import Attempt
 from authentication.authenticator import DEFAULT_MODEL, Authenticator
 from authentication.session import Challenge, ChallengeSession
-from face_data.drawn import WELL_KNOWN, drawn_frame, drawn_photograph
+from demo.examples import WELL_KNOWN
+from face_data.drawn import drawn_frame, drawn_photograph
 
 PERSON, STRANGER = WELL_KNOWN[:2]
 STEP = 0.2

@@ -6,7 +6,8 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from authentication.authenticator import DEFAULT_MODEL, Authenticator
 from authentication.reference import examine
-from face_data.drawn import WELL_KNOWN, drawn_photograph
+from demo.examples import WELL_KNOWN
+from face_data.drawn import drawn_photograph
 from image_processing_facelivenet import sharpness
 from pipeline_facelivenet import REASONS
 

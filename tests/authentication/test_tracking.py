@@ -6,7 +6,8 @@ from PIL import Image
 
 from authentication.authenticator import DEFAULT_MODEL, Authenticator
 from authentication.tracking import FaceTracker, overlap
-from face_data.drawn import WELL_KNOWN, drawn_photograph
+from demo.examples import WELL_KNOWN
+from face_data.drawn import drawn_photograph
 from image_processing_facelivenet import Face, FaceLiveNetImageProcessor
 from pipeline_facelivenet import FRAMES_TO_HOLD
 

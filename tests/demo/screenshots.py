@@ -18,7 +18,8 @@ from PIL import Image
 
 from authentication.authenticator import DEFAULT_MODEL
 from benchmarks.live import Server
-from face_data.drawn import WELL_KNOWN, drawn_photograph
+from demo.examples import WELL_KNOWN
+from face_data.drawn import drawn_photograph
 
 PERSON = WELL_KNOWN[0]
 ACTS = (("neutral", 0, 3), ("happy", 0, 2.5), ("neutral", 0, 2.5), ("neutral", 32, 2.5))

@@ -15,8 +15,9 @@ from PIL import Image
 from benchmarks.live import Page, Person, RefusedError, Tally, attempt, frames_of, source_of
 from benchmarks.live import photograph as photograph_of
 from demo import live, words
+from demo.examples import WELL_KNOWN
 from demo.server import MOST_FRAME_BYTES
-from face_data.drawn import WELL_KNOWN, drawn_photograph
+from face_data.drawn import drawn_photograph
 
 PERSON = WELL_KNOWN[5]  # nobody else's failures count for this face
 OVER = "This attempt is over"

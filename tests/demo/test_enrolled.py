@@ -8,7 +8,7 @@ from authentication.authenticator import DEFAULT_MODEL
 from authentication.template_store import KEY, KEY_FILE, new_key_file, save_template
 from benchmarks.live import Page, Server, frames_of, photograph
 from demo import words
-from face_data.drawn import WELL_KNOWN
+from demo.examples import WELL_KNOWN
 
 ANNA, STRANGER = WELL_KNOWN[:2]
 

@@ -37,8 +37,8 @@ from benchmarks.hostile import bomb_clip, bomb_picture
 from benchmarks.live import Page, RefusedError, Server, frames_of, photograph
 from demo import connections, gate, uploads
 from demo.connections import MOST_CONNECTIONS_EACH
+from demo.examples import WELL_KNOWN
 from demo.uploads import ALIVE, PREFIX, STALE_SECONDS, UPLOAD_SECONDS, UploadLimitError, Uploads
-from face_data.drawn import WELL_KNOWN
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="several addresses of one machine need Linux")
 ATTACKER = "127.0.0.66"

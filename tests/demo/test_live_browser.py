@@ -13,7 +13,8 @@ from films import acting, drawn, fading, film
 from PIL import Image
 
 from demo import words
-from face_data.drawn import WELL_KNOWN, drawn_photograph
+from demo.examples import WELL_KNOWN
+from face_data.drawn import drawn_photograph
 
 pytestmark = pytest.mark.browser
 

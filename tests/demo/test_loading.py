@@ -14,7 +14,7 @@ from authentication.authenticator import DEFAULT_MODEL
 from authentication.template_store import KEY, KEY_FILE, new_key_file, save_template
 from benchmarks.live import Page, RefusedError, Server, photograph
 from demo import words
-from face_data.drawn import WELL_KNOWN
+from demo.examples import WELL_KNOWN
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are needed")
 

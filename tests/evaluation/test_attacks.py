@@ -11,6 +11,7 @@ from skimage.measure import label, regionprops
 from authentication.authenticator import DEFAULT_MODEL, Authenticator
 from authentication.session import TURNS
 from authentication.session.turn import TURNED_PARALLAX, parallax, shape_of
+from demo.examples import WELL_KNOWN
 from evaluation.attacks.actors import KINDS, Actor
 from evaluation.attacks.command import to_plain
 from evaluation.attacks.observations import FIELDS, Observation, ObservationCache, interpolate
@@ -18,7 +19,7 @@ from evaluation.attacks.people import Person, Photograph, people_of
 from evaluation.attacks.renderings import FRAME, PRINT_HEIGHT, hold, photograph_of, with_strip, with_warped_mouth
 from evaluation.attacks.simulation import DRAWN, EXPRESSION, PLAYED, TURN, Stage, attack_report, attacks_text
 from evaluation.statistics.rates import InsufficientDataError
-from face_data.drawn import WELL_KNOWN, drawn_frame
+from face_data.drawn import drawn_frame
 
 ACTIONS = ("happy", *TURNS)
 SEEN = ["strip_skin", "warp_1.5", "flat", "bent", "swap", "stranger", "half"]

@@ -10,7 +10,8 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from face_data.drawn import WELL_KNOWN, drawn_photograph
+from demo.examples import WELL_KNOWN
+from face_data.drawn import drawn_photograph
 
 PERSON, STRANGER = WELL_KNOWN[:2]
 

@@ -154,8 +154,8 @@ def test_a_lost_shard_alone_is_made_again(corpus, source, tmp_path):
     out = tmp_path / "small"
     shutil.copytree(whole, out)
     (out / "part-00001.json").unlink()
-    (out / "part-00001.parquet").rename(out / "part-00001.tmp")
-    (out / "part-00001.tmp").write_bytes(b"PAR1 half a shard")
+    (out / "part-00001.parquet").rename(out / "part-00001.parquet.tmp")
+    (out / "part-00001.parquet.tmp").write_bytes(b"PAR1 half a shard")
     (out / "corpus.json").write_text(json.dumps(read_summary(whole) | {"complete": False}))
     with pytest.raises(CorpusError, match="interrupted; run the same command again"):
         load_corpus(out)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from face_data.__main__ import main
-from face_data.folds import person_folds
+from face_data.protocol import person_folds
 from face_data.readers.sequences import read_ckplus, read_oulucasia
 from face_data.table import CorpusError
 

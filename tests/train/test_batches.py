@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, Image
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
@@ -15,8 +15,9 @@ from face_data.table import CORPUS_EXPRESSIONS, FEATURES, CorpusError, features_
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import EXPRESSIONS as SEVEN
 from train.augmentation import FEW, augment, erase, prepare
-from train.batches import DrawnBatches, TrainingFaces
+from train.batches import DrawnBatches, TrainingFaces, row_weights
 from train.config import TrainingConfig
+from train.photographs import Photographs
 from train.streaming import StreamedFaces
 
 
@@ -38,6 +39,16 @@ def test_labels_are_those_of_the_table(drawn_corpus):
         assert np.array_equal(np.asarray(table[row]["image"]), pixels)
 
 
+def test_images_of_several_corpora_are_looked_up_together(drawn_corpus):
+    photographs = Photographs([f"{drawn_corpus}:valid", str(drawn_corpus)], SEVEN)
+    table = load_corpus(drawn_corpus).cast_column("image", Image(decode=False))
+    stored = dict(zip(table["key"][:], table["image"][:], strict=True))
+    rows = [len(photographs) - 1, 0, photographs.counts[0], 5, photographs.counts[0] - 1, 0]
+    assert photographs.encoded(rows) == [stored[photographs.keys[row]]["bytes"] for row in rows]
+    assert photographs.keys[0] == load_corpus(drawn_corpus, ["valid"])[0]["key"]
+    assert photographs.counts[1] == len(table) and photographs.encoded([]) == []
+
+
 def test_splits_keep_people_apart(drawn_corpus):
     train, valid = (load_corpus(drawn_corpus, [split]) for split in ("train", "valid"))
     assert not set(train["identity"][:]) & set(valid["identity"][:])
@@ -57,9 +68,10 @@ def test_corpora_with_and_without_attributes_are_mixed(drawn_corpus, tmp_path):
     told = load_corpus(out)["key"][:]
     for order in (corpora, corpora[::-1]):
         faces = TrainingFaces(order, SEVEN)
-        where = [faces.keys.index(told[0]), faces.keys.index(load_corpus(drawn_corpus, ["train"])["key"][3])]
+        keys = faces.photographs.keys
+        where = [keys.index(told[0]), keys.index(load_corpus(drawn_corpus, ["train"])["key"][3])]
         batch = faces.__getitems__(where)
-        assert batch.keys == [faces.keys[row] for row in where] and batch.faces.shape == (2, 3, 160, 160)
+        assert batch.keys == [keys[row] for row in where] and batch.faces.shape == (2, 3, 160, 160)
         assert (batch.identity >= 0).all() and (batch.expression.sum(1) == 1).all()
         assert SEVEN[batch.expression[0].argmax()] == CORPUS_EXPRESSIONS[rows[0]["expression"]]
     stream = StreamedFaces(
@@ -112,10 +124,11 @@ def test_votes_for_unknown_expressions_are_dropped(drawn_corpus):
 
 def test_corpora_are_drawn_by_their_weights(drawn_corpus):
     faces = TrainingFaces([f"{drawn_corpus}:train", f"{drawn_corpus}:valid"], SEVEN)
-    weights = faces.row_weights([3.0, 1.0], 0.0)
-    assert len(set(weights[: faces.start[1]])) == 1
+    weights = row_weights(faces, [3.0, 1.0], 0.0)
+    first_corpus = faces.photographs.counts[0]
+    assert len(set(weights[:first_corpus])) == 1
     rows = [row for batch in DrawnBatches(weights, 0, 0, 100, (1, 1, 40), 0) for row in batch]
-    assert np.mean(np.array(rows) < faces.start[1]) == pytest.approx(0.75, abs=0.03)
+    assert np.mean(np.array(rows) < first_corpus) == pytest.approx(0.75, abs=0.03)
 
 
 @pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
@@ -123,7 +136,7 @@ def test_people_are_balanced_by_their_photographs(drawn_corpus, balance):
     faces = TrainingFaces([f"{drawn_corpus}:train"], SEVEN)
     faces.labels.identity = np.where(np.arange(len(faces)) < len(faces) - 4, 0, 1)  # one person nearly everywhere
     faces.labels.num_identities = 2
-    weights = faces.row_weights([1.0], balance)
+    weights = row_weights(faces, [1.0], balance)
     drawn = Counter(
         faces.labels.identity[list(row for b in DrawnBatches(weights, 0, 0, 200, (1, 1, 200), 0) for row in b)]
     )
@@ -147,10 +160,10 @@ def test_a_step_holds_the_same_photographs_however_it_is_shared():
 
 def test_the_loader_gives_the_batches_of_the_sampler(drawn_corpus):
     faces = TrainingFaces([str(drawn_corpus)], SEVEN)
-    sampler = DrawnBatches(faces.row_weights([1.0], 0.0), 0, 0, 6, (1, 1, 5), 0)
+    sampler = DrawnBatches(row_weights(faces, [1.0], 0.0), 0, 0, 6, (1, 1, 5), 0)
     for workers in (0, 2):
         loader = DataLoader(faces, batch_sampler=sampler, num_workers=workers, collate_fn=lambda batch: batch)
-        assert [batch.keys for batch in loader] == [[faces.keys[row] for row in rows] for rows in sampler]
+        assert [batch.keys for batch in loader] == [[faces.photographs.keys[row] for row in rows] for rows in sampler]
 
 
 def damaged_copy(corpus, out, rows):
@@ -168,7 +181,7 @@ def test_photographs_that_cannot_be_decoded_are_replaced_and_named(drawn_corpus,
     damaged = damaged_copy(drawn_corpus, tmp_path / "damaged", [4, 5])
     faces = TrainingFaces([str(tmp_path / "damaged")], SEVEN)
     batch = faces.__getitems__([3, 4, 5])
-    assert batch.keys == [faces.keys[row] for row in (3, 6, 6)]
+    assert batch.keys == [faces.photographs.keys[row] for row in (3, 6, 6)]
     assert set(batch.unreadable) == set(damaged) and "truncated" in str(batch.unreadable)
     assert torch.equal(batch.faces[1], batch.faces[2]) and batch.identity[1] == faces.labels.identity[6]
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from face_data.table import CorpusError, load_corpus, read_summary
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import EXPRESSIONS
-from train.batches import ORDINARY_LANDMARKS, DrawnBatches, TrainingFaces, landmarks_in_crops, no_collate
+from train.batches import DrawnBatches, TrainingFaces, no_collate, row_weights
 from train.composites import (
     PARTS,
     PHOTOGRAPHS,
@@ -22,6 +22,7 @@ from train.composites import (
     draw_composites,
     part_mask,
 )
+from train.photographs import ORDINARY_LANDMARKS, landmarks_in_crops
 
 LANDMARKS = np.array([[55.0, 65.0], [100.0, 62.0], [79.0, 90.0], [60.0, 112.0], [98.0, 110.0]])
 IDENTITY = np.repeat([0, 1, 2, -100], [3, 40, 2, 9])
@@ -128,14 +129,16 @@ def test_composites_are_further_identities_of_a_batch(drawn_corpus):
     plain = TrainingFaces([str(drawn_corpus)], EXPRESSIONS)
     faces = TrainingFaces([str(drawn_corpus)], EXPRESSIONS, composites=20, seed=3)
     assert faces.num_identities == plain.labels.num_identities + 20 and plain.num_identities < faces.num_identities
-    assert len(plain) == len(faces.keys) and len(faces) == len(plain) + sum(map(len, faces.composites))
+    assert len(plain) == len(faces.photographs) and len(faces) == len(plain) + sum(map(len, faces.composites.people))
     last = len(faces) - 1
     batch = faces.__getitems__([0, len(plain), last])
-    assert batch.identity.tolist() == [plain.identity(0), plain.num_identities, faces.num_identities - 1]
+    assert batch.identity.tolist() == [plain.photographs.identity(0), plain.num_identities, faces.num_identities - 1]
     assert batch.identity.dtype == torch.int64
     assert batch.expression.sum(dim=1).tolist() == [1, 0, 0]
-    donor, base = faces.composites[-1].rows(len(faces.composites[-1]) - 1)
-    assert batch.keys[2].startswith(faces.keys[base]) and batch.keys[2].endswith(faces.keys[donor])
+    last_person = faces.composites.people[-1]
+    donor, base = last_person.rows(len(last_person) - 1)
+    keys = faces.photographs.keys
+    assert batch.keys[2].startswith(keys[base]) and batch.keys[2].endswith(keys[donor])
     alone = plain.__getitems__([0, base])
     assert torch.equal(batch.faces[0], alone.faces[0]) and batch.keys[0] == alone.keys[0]
     assert (batch.faces[2] == alone.faces[1]).all(dim=0).float().mean() > 0.5  # the rest is the base's
@@ -144,10 +147,10 @@ def test_composites_are_further_identities_of_a_batch(drawn_corpus):
 
 def test_composites_take_their_share_of_the_batches(drawn_corpus):
     faces = TrainingFaces([str(drawn_corpus)], EXPRESSIONS, composites=20)
-    weights = faces.row_weights([1.0], 0.0, composite_share=0.4)
-    assert weights.sum() == pytest.approx(1) and weights[len(faces.keys) :].sum() == pytest.approx(0.4)
-    starts = faces.composite_start
-    each = [weights[first:last].sum() for first, last in itertools.pairwise(starts)]
+    weights = row_weights(faces, [1.0], 0.0, composite_share=0.4)
+    assert weights.sum() == pytest.approx(1) and weights[len(faces.photographs) :].sum() == pytest.approx(0.4)
+    ends = len(faces.photographs) + np.cumsum([0, *faces.composites.counts])
+    each = [weights[first:last].sum() for first, last in itertools.pairwise(ends)]
     assert np.allclose(each, 0.02)
     sampler = DrawnBatches(weights, 0, 0, 6, (1, 1, 32), 0)
     settings = {"batch_sampler": sampler, "collate_fn": no_collate}
@@ -160,8 +163,8 @@ def test_composites_take_their_share_of_the_batches(drawn_corpus):
 
 def test_a_composite_of_a_damaged_photograph_is_replaced_and_named(drawn_corpus, tmp_path):
     faces = TrainingFaces([str(drawn_corpus)], EXPRESSIONS, composites=5)
-    row = len(faces.keys)
-    donor, _ = faces.composites[0].rows(0)
+    row = len(faces.photographs)
+    donor, _ = faces.composites.people[0].rows(0)
     corpus = tmp_path / "damaged"
     [damaged] = damaged_copy(drawn_corpus, corpus, [donor])
     batch = TrainingFaces([str(corpus)], EXPRESSIONS, composites=5).__getitems__([row])

@@ -85,6 +85,8 @@ def test_a_presets_shares_and_validation_go_with_its_corpora(tmp_path):
         ({"network": {"dropout": "half"}}, "dropout"),
         ({"image_size": 60}, "image_size"),
         ({"validation": ["one/lfw:9", "other/lfw"]}, "validation: corpora in folders of different names"),
+        ({"clip_norm": 1.0}, "run.yaml: clip_norm was removed: every run has 5.0"),
+        ({"network": {"center_decay": 0.9}}, "network.center_decay was removed: every run has 0.95"),
     ],
 )
 def test_mistakes_are_named(tmp_path, capsys, settings, named):
@@ -93,6 +95,13 @@ def test_mistakes_are_named(tmp_path, capsys, settings, named):
     with pytest.raises(SystemExit) as stop:
         parse_config(["--config", str(file)])
     assert stop.value.code == 2 and named in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", [["--clip_norm", "1"], ["--clip_norm=1"]])
+def test_a_setting_that_was_removed_is_named_on_the_command_line_too(capsys, given):
+    with pytest.raises(SystemExit) as stop:
+        parse_config(given)
+    assert stop.value.code == 2 and "clip_norm was removed: every run has 5.0" in capsys.readouterr().err
 
 
 def test_a_preset_stands_on_its_base(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from accelerate.state import AcceleratorState
 from datasets import Dataset
 
-from face_data.folds import person_folds
+from face_data.protocol import person_folds
 from face_data.table import FEATURES, load_corpus
 from train.__main__ import main
 from train.config import TrainingConfig

@@ -59,8 +59,6 @@ def test_a_killed_run_ends_bit_by_bit_as_one_that_was_not(drawn_corpus, tmp_path
         "2",
         "--streaming",
         streaming,
-        "--shuffle_buffer",
-        "50",
         "--identity_balance",
         "0",
         "--mixed_precision",
@@ -137,8 +135,11 @@ def test_a_run_older_than_a_setting_goes_on(drawn_corpus, tmp_path, capsys):
     file = tmp_path / "run.json"
     recorded = json.loads(file.read_text())
     assert recorded.pop("composites") == 0 and recorded.pop("ema_decay") == 0
-    file.write_text(json.dumps(recorded))
+    file.write_text(json.dumps(recorded | {"clip_norm": 1.0}))
     shutil.rmtree(tmp_path / "checkpoints" / "step-00000002")
+    assert main(on_drawn_faces(drawn_corpus, tmp_path, *settings, "--steps", "2")) == 2
+    assert "clip_norm 1.0, now None" in capsys.readouterr().err
+    file.write_text(json.dumps(recorded | {"clip_norm": 5.0, "exchange_share": 0.0}))  # as every run has them now
     assert main(on_drawn_faces(drawn_corpus, tmp_path, *settings, "--steps", "2", "--ema_decay", "0.9")) == 2
     assert "ema_decay 0.0, now 0.9" in capsys.readouterr().err
     assert main(on_drawn_faces(drawn_corpus, tmp_path, *settings, "--steps", "2")) == 0

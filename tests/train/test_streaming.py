@@ -91,7 +91,7 @@ def test_a_stream_goes_on_where_it_was(sharded, workers):
 def test_labels_and_pictures_are_those_of_the_table(sharded):
     batch = next(stream(sharded))
     faces = TrainingFaces([str(sharded)], SEVEN)
-    rows = [faces.keys.index(key) for key in batch.keys]
+    rows = [faces.photographs.keys.index(key) for key in batch.keys]
     same = faces.__getitems__(rows)
     for name in ("faces", "identity", "expression"):
         assert torch.equal(getattr(batch, name), getattr(same, name))

@@ -22,8 +22,9 @@ from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import EXPRESSIONS, FaceLiveNetConfig, FaceLiveNetModel
 from train import dlib_network
 from train.__main__ import main
-from train.batches import TrainingFaces, vector_of_drawn_person
+from train.batches import TrainingFaces
 from train.dlib_network import find_dlib_file, load_dlib_network
+from train.photographs import vector_of_drawn_person
 from train.teacher import Standard, TeacherError, load_teacher
 
 HERE = Path(__file__).parent
@@ -75,12 +76,16 @@ def test_what_is_not_a_teacher_is_refused_in_a_sentence(tmp_path, dlib_file, mon
     cut.write_bytes(dlib_file.read_bytes()[:2_000_000])
     weights = tmp_path / "weights.pt"
     torch.save({"a": torch.zeros(1)}, weights)
+    graph = tmp_path / "graph" / "network.onnx"
+    graph.parent.mkdir()
+    graph.touch()
     for source, cause in (
         (str(wrong), "not dlib's face recognition network"),
         (str(cut), "cut short|missing"),
         (str(tmp_path / "none.dat"), "no such file"),
         (str(weights), "not the weights of facenet-pytorch"),
-        (str(tmp_path), "."),
+        (str(tmp_path), "config.json is missing"),
+        (str(graph), "an exported graph cannot teach"),
     ):
         with pytest.raises(TeacherError, match=cause) as refused:
             load_teacher(source)
@@ -122,19 +127,19 @@ def test_targets_are_standardised():
 def test_targets_are_computed_once_kept_and_mended(own_teacher, corpus):
     teacher, accelerator = load_teacher(str(own_teacher)), Accelerator(cpu=True)
     faces = TrainingFaces([f"{corpus}:train"], EXPRESSIONS, landmarks=True, composites=5)
-    faces.learn_from(teacher, accelerator)
-    first = faces.targets
+    faces.photographs.learn_from(teacher, accelerator)
+    first = faces.photographs.targets
     files = sorted((corpus / "teacher").glob("*.safetensors"))
-    assert files and first.shape == (len(faces.keys), 1792)
+    assert files and first.shape == (len(faces.photographs.keys), 1792)
     asked: list[int] = []
     teacher.register_forward_pre_hook(lambda _, inputs: asked.append(len(inputs[0])))
-    faces.learn_from(teacher, accelerator)
-    assert not asked and np.array_equal(faces.targets, first)
+    faces.photographs.learn_from(teacher, accelerator)
+    assert not asked and np.array_equal(faces.photographs.targets, first)
     whole = files[0].read_bytes()
     content = bytearray(whole)
     content[-3] ^= 1
     files[0].write_bytes(content)
-    faces.learn_from(teacher, accelerator)
+    faces.photographs.learn_from(teacher, accelerator)
     assert sum(asked) > 0 and files[0].read_bytes() == whole
     batch = faces.__getitems__([0, len(faces) - 1])  # a photograph and a composite
     assert torch.equal(batch.targets[0], torch.from_numpy(first[0])) and batch.targets[1].isnan().all()
@@ -144,12 +149,12 @@ def test_targets_are_computed_once_kept_and_mended(own_teacher, corpus):
 def test_drawn_people_have_targets_of_their_own(own_teacher, corpus):
     """A teacher of photographs finds them all alike."""
     faces = TrainingFaces([f"{corpus}:train"], EXPRESSIONS)
-    faces.learn_from(load_teacher(str(own_teacher)), Accelerator(cpu=True))
-    people = np.array([key.partition("/")[0] for key in faces.keys])
-    products = faces.targets @ faces.targets.T
+    faces.photographs.learn_from(load_teacher(str(own_teacher)), Accelerator(cpu=True))
+    people = np.array([key.partition("/")[0] for key in faces.photographs.keys])
+    products = faces.photographs.targets @ faces.photographs.targets.T
     same = people[:, None] == people[None]
     assert np.allclose(products[same], 1, atol=1e-5) and np.abs(products[~same]).max() < 0.2
-    assert np.array_equal(faces.targets[0], vector_of_drawn_person(people[0], 1792))
+    assert np.array_equal(faces.photographs.targets[0], vector_of_drawn_person(people[0], 1792))
 
 
 def arguments(corpus: Path, out: Path, teacher: Path, *more: str) -> list[str]:

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from face_data.folds import fold_splits, person_folds
+from face_data.protocol import LFW, NAMED, Protocol, fold_protocol, person_folds
 
 PEOPLE = [f"S{number:03d}" for number in range(5, 123)]  # 118 of them, as CK+'s labelled people are
 
@@ -28,17 +28,17 @@ def test_validation_is_apart_from_test_and_both_from_training(folds):
     every = [str(fold) for fold in range(1, folds + 1)]
     validated, tested = [], []
     for fold in range(1, folds + 1):
-        train, validation, test = fold_splits(fold, folds)
-        assert sorted(train + validation + test, key=int) == every
-        assert test == [str(fold)] and len(validation) == 1
-        validated += validation
-        tested += test
+        protocol = fold_protocol(fold, folds)
+        assert sorted(protocol.training + protocol.choices + protocol.test, key=int) == every
+        assert protocol.test == (str(fold),) and len(protocol.choices) == 1
+        validated += protocol.choices
+        tested += protocol.test
     assert sorted(validated, key=int) == tested == every  # each is validated on once, too
 
 
 def test_validation_is_the_next_fold():
-    assert fold_splits(3) == (["1", "2", "5", "6", "7", "8", "9", "10"], ["4"], ["3"])
-    assert fold_splits(10)[1:] == (["1"], ["10"])
+    assert fold_protocol(3) == Protocol(("1", "2", "5", "6", "7", "8", "9", "10"), ("4",), ("3",))
+    assert fold_protocol(10).held_out == ("1", "10")
 
 
 @pytest.mark.parametrize(
@@ -46,4 +46,11 @@ def test_validation_is_the_next_fold():
 )
 def test_folds_that_do_not_exist(arguments, complaint):
     with pytest.raises(ValueError, match=complaint):
-        fold_splits(*arguments)
+        fold_protocol(*arguments)
+
+
+def test_nobody_is_in_two_splits_of_a_protocol():
+    for protocol in (LFW, NAMED):
+        splits = protocol.training + protocol.held_out
+        assert len(set(splits)) == len(splits)
+    assert sorted(LFW.training + LFW.held_out, key=int) == [str(fold) for fold in range(1, 11)]

@@ -3,7 +3,8 @@
 from itertools import combinations
 
 from authentication.authenticator import DEFAULT_MODEL, Authenticator
-from face_data.drawn import WELL_KNOWN, drawn_photograph
+from demo.examples import WELL_KNOWN
+from face_data.drawn import drawn_photograph
 
 MARGIN = 0.05  # a frame of a video differs from the photograph it is made of
 
