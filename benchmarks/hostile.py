@@ -3,7 +3,8 @@
 Starts `python app.py` in a process of its own. Genuine visitors do what people do (`python -m benchmarks live`) all the
 time, alone and beside each attack in turn: the ratio is that of their answer times to those of the quiet phases before
 and after, so that other load of the machine counts on both sides. Then all attacks together, with a crowd of twenty
-people whose attempts all have to be decided, and the server's memory before, at the end and a minute after. Attackers
+people whose attempts all have to be decided, as they were on the quiet server, and the server's memory before, at the
+end and a minute after. Attackers
 are processes of their own that end with their phase, whatever they wait for. Linux: they come from other addresses.
 
 A line for each phase goes to stderr as it ends, and with --json FILE what is known so far to FILE.
@@ -297,19 +298,14 @@ def run(arguments) -> dict:
             around = [f"quiet {number}", f"quiet {number + 1}"]
             done(name, _row(seen) | {"attacker": dict(attacker.answers), "quiet": around})
             quiet(number + 1)
+        result["quiet_crowd"] = _crowd(server, crowd)
         before = server.memory()
         with together:
             seen = genuine.during(60 * arguments.minutes)
             during = server.memory()
-            decided = _crowd(server, crowd)
+            result["crowd"] = _crowd(server, crowd)
         around = [f"quiet {len(ATTACKS)}", f"quiet {len(ATTACKS) + 1}"]
         done("all together", _row(seen) | {"attacker": dict(together.answers), "quiet": around})
-        result["crowd"] = {
-            "attempts": len(crowd),
-            "decisions": dict(decided.decisions),
-            "refused": decided.refused,
-            "errors": decided.errors,
-        }
         done(around[1], _row(genuine.during(MINUTE)))
         after = server.memory()
         result["memory_mib"] = {
@@ -389,8 +385,8 @@ class _Genuine:
         return seen
 
 
-def _crowd(server: Server, people: list[Person]) -> _Seen:
-    """An attempt of each at the same time, from an address of its own, until all are decided."""
+def _crowd(server: Server, people: list[Person]) -> dict:
+    """An attempt of each at the same time, from an address of its own, until all are decided: `_row` and `attempts`."""
     tallies, until = [Tally() for _ in people], time.monotonic() + CROWD_SECONDS
 
     def one(number: int, person: Person, tally: Tally) -> None:
@@ -411,7 +407,7 @@ def _crowd(server: Server, people: list[Person]) -> _Seen:
         thread.start()
     for thread in threads:
         thread.join()
-    return _together(tallies)
+    return {"attempts": len(people)} | _row(_together(tallies))
 
 
 def _together(tallies: list[Tally]) -> _Seen:
@@ -500,9 +496,13 @@ def text(result: dict) -> str:
     return "\n".join(
         [
             table(headers, rows),
-            f"attempts of {crowd['attempts']} people beside all attacks, decided: {sum(crowd['decisions'].values())} "
-            f"({', '.join(f'{reason} {count}x' for reason, count in crowd['decisions'].items())}), "
-            f"refused: {crowd['refused']}, errors: {len(crowd['errors'])}",
+            *(
+                f"attempts of {crowd['attempts']} people {beside}, decided: {sum(crowd['decisions'].values())} "
+                f"({', '.join(f'{reason} {count}x' for reason, count in crowd['decisions'].items())}), "
+                f"refused: {crowd['refused']}, errors: {len(crowd['errors'])}, "
+                f"answers within {crowd['frame_ms']['p95']:.0f} ms (95 %)"
+                for beside, crowd in (("before the attacks", result["quiet_crowd"]), ("beside all attacks", crowd))
+            ),
             f"memory: {memory['before']:.0f} MiB before all attacks together, {memory['during']:.0f} at their end, "
             f"{memory['minute_after']:.0f} a minute later",
             target_text("answer time of a frame beside an attack, over quiet", worst, MOST_SLOWDOWN, at_least=False),

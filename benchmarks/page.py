@@ -145,16 +145,24 @@ def hostile_table(result: dict) -> str:
         times = ("too few" if math.isnan(value) else f"{value:.2f}" for value in ratio.values())
         rows.append((name, str(row["frames"]), f"{row['frame_ms']['p50']:.0f}", *times, responses))
     headers = ("beside", "frames", "answer, ms", "over quiet", "95 % over quiet", "start over quiet", "attacker got")
-    crowd, memory = result["crowd"], result["memory_mib"]
-    reasons = "; ".join(f"{count}: {reason}" for reason, count in crowd["decisions"].items())
+    memory = result["memory_mib"]
+    quiet, attacked = (_decided(result[crowd]) for crowd in ("quiet_crowd", "crowd"))
     sentences = (
-        f"Beside all of them together {crowd['attempts']} more people tried at the same time; decided were "
-        f"{sum(crowd['decisions'].values())} ({reasons}), with {len(crowd['errors'])} errors. The server's memory "
-        f"was {memory['before']:.0f} MiB before, {memory['during']:.0f} MiB after {result['minutes']:g} minutes of all "
-        f"attacks, and {memory['minute_after']:.0f} MiB a minute later ({100 * memory['growth']:+.0f} %). Tracebacks "
-        f"in its log: {result['tracebacks']}. The machine's load before: {result['load']:.1f}."
+        f"{result['crowd']['attempts']} more people tried at the same time. On the quiet server {quiet}. Beside all "
+        f"attacks together {attacked}. The server's memory was {memory['before']:.0f} MiB before, "
+        f"{memory['during']:.0f} MiB after {result['minutes']:g} minutes of all attacks, and "
+        f"{memory['minute_after']:.0f} MiB a minute later ({100 * memory['growth']:+.0f} %). Tracebacks in its log: "
+        f"{result['tracebacks']}. The machine's load before: {result['load']:.1f}."
     )
     return f"{_markdown(headers, rows)}\n\n{sentences}{_measured(result)}"
+
+
+def _decided(crowd: dict) -> str:
+    reasons = "; ".join(f"{count}: {reason.rstrip('.')}" for reason, count in crowd["decisions"].items())
+    return (
+        f"{sum(crowd['decisions'].values())} attempts were decided ({reasons}), {crowd['refused']} were told to wait, "
+        f"with {len(crowd['errors'])} errors and 95 % of the answers within {crowd['frame_ms']['p95']:.0f} ms"
+    )
 
 
 def _markdown(headers: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

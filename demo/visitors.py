@@ -1,4 +1,4 @@
-"""Fairness between visitors: limits on their open requests, their pace, and work handed out to them in rotation.
+"""Fairness between visitors: limits on their open requests, their pace, and the order in which their work is done.
 
 A visitor is an address, or for IPv6 a network (`authentication.limits.visitor_of`), since everything else is chosen by
 the client. Called by `server`, `gate` and `connections`.
@@ -126,10 +126,11 @@ class Present:
 
 
 class Turns:
-    """A thread pool whose places are given to the waiting visitors in rotation. For one event loop.
+    """A thread pool whose places are given to the waiting visitors by the time they have used. For one event loop.
 
-    A single visitor has at most half of the places, if there are two or more, so that another visitor waits for one of
-    its tasks at most, however many it has sent. A visitor that sends task after task has a share of the processor: past
+    The visitor who has used least processor time lately goes first, and those with the same time take turns. A single
+    visitor has at most half of the places, if there are two or more, so that another visitor waits for one of its tasks
+    at most, however many it has sent. A visitor that sends task after task has a share of the processor: past
     half of it its tasks run at a low priority, and past all of it they pause while other visitors are present.
 
     Args:
@@ -215,7 +216,7 @@ class Turns:
         self._next()
 
     def _next(self) -> None:
-        for visitor in list(self._waiting):
+        for visitor in sorted(self._waiting, key=self._pace.used):  # stable: whose turn is next stays first
             if not self._free:
                 return
             if self._at_work[visitor] >= self._most or self._pauses(visitor):

@@ -220,7 +220,8 @@ def test_the_page_has_the_numbers_that_were_saved(tmp_path, repository, capsys):
         "complete": True,
         "minutes": 5,
         "rows": {"quiet 0": row, "clips": attacked, "quiet 1": row},
-        "crowd": {"attempts": 20, "decisions": {"Accepted": 19, "slow": 1}, "errors": []},
+        "quiet_crowd": row | {"attempts": 20, "decisions": {"Accepted": 20}, "refused": 0, "errors": []},
+        "crowd": row | {"attempts": 20, "decisions": {"Accepted": 18, "slow": 1}, "refused": 1, "errors": []},
         "tracebacks": 0,
         "load": 0.5,
         "memory_mib": {"before": 700, "during": 900, "minute_after": 707, "growth": 0.01},
@@ -245,7 +246,8 @@ def test_the_page_has_the_numbers_that_were_saved(tmp_path, repository, capsys):
     assert main(command) == 0
     text = page.read_text(encoding="utf-8")
     assert "| clips | 90 | 45 | 1.50 | 1.00 | 1.00 | 429: 7 |" in text
-    assert "decided were 20 (19: Accepted; 1: slow), with 0 errors" in text and "900 MiB after 5 minutes" in text
+    assert "19 attempts were decided (18: Accepted; 1: slow), 1 were told to wait, with 0 errors" in text
+    assert "20 attempts were decided (20: Accepted)" in text and "900 MiB after 5 minutes" in text
     assert "as the page does | 40.0 | 4.00 |" in text and "measured alone: detect 20.0, network 7.0." in text
     assert "| the same, the face followed | 5.6 | 4.0 | at least 10 | `benchmarks inference` |" in text
     assert "| 8 | 0.1 s | 9.5 to 9.5 | 20, 310 | 0.50 | 3, 1 | 0 |" in text

@@ -1,4 +1,4 @@
-"""Whose turn it is: visitors in rotation, however much one of them asks for."""
+"""Whose turn it is: visitors by the time they have used, then in rotation, however much one of them asks for."""
 
 import asyncio
 import os
@@ -35,6 +35,23 @@ def order_of(places: int, asked: list[str], each: int = 20) -> list[str]:
 def test_a_visitor_waits_for_one_piece_of_another_s_work_at_most():
     assert order_of(1, [*"aaaaaaaa", "b", "c"])[:4] == ["a", "a", "b", "c"]
     assert order_of(1, [*"aaaa", *"bbbb"]) == [*"aababab", "b"]
+
+
+def test_who_has_used_less_time_goes_first():
+    async def ask() -> list[str]:
+        turns, begin, done = Turns(1, 20, all=100, present=Present(), share=0.5, at_once=60), threading.Event(), []
+        await turns.run("expensive", work, 0.2)
+        tasks = [turns.run("cheap", begin.wait, 30)]
+        tasks += [turns.run(visitor, done.append, visitor) for visitor in ("expensive", "cheap", "new")]
+        waiting = []
+        for task in tasks:
+            waiting.append(asyncio.create_task(task))
+            await asyncio.sleep(0)
+        begin.set()
+        await asyncio.gather(*waiting)
+        return done
+
+    assert asyncio.run(ask())[-1] == "expensive"
 
 
 def test_one_visitor_does_not_take_every_place():
