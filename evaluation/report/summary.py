@@ -1,7 +1,7 @@
-"""results.json as Markdown: every rate in results.md beside it, and three of them in README.md.
+"""Writes rates of results.json as Markdown: all of them into results.md, and three into README.md.
 
-Every evaluation command writes results.md; `python -m evaluation page --out docs/results --readme README.md` writes the
-three between two comments of the README. Nothing there is typed by hand: a test compares both with the results.
+Every evaluation command writes results.md. `python -m evaluation page --out docs/results --readme README.md` writes the
+three rates between two comments of the README. A test checks that both files agree with results.json.
 """
 
 import re
@@ -22,7 +22,7 @@ def summary(results: Results) -> str:
 def headline(results: Results) -> str:
     """A Markdown table of three rates: verification, expression, and the fused decision.
 
-    The accuracy of the expressions is that of the corpus with the most labelled photographs.
+    The accuracy of expressions is that on the corpus with the most labelled images.
     """
     verification = [row for row in _verification(results) if row[0].startswith("accuracy")]
     largest = max(results.sections("expression").items(), key=lambda item: item[1].report.accuracy.total, default=None)
@@ -31,14 +31,14 @@ def headline(results: Results) -> str:
 
 
 def results_page(results: Results, folder: Path) -> str:
-    """The text of results.md: all rates, and the ROC and DET curves that lie in the folder."""
-    figures = sorted(file.name for file in folder.glob("*.png") if file.name.startswith(("roc_", "det_")))
-    shown = "\n".join(f"![{name.removesuffix('.png').replace('_', ' ')}]({name})" for name in figures)
+    """The text of results.md: all rates, and the ROC and DET curves in the folder."""
+    figure_names = sorted(file.name for file in folder.glob("*.png") if file.name.startswith(("roc_", "det_")))
+    figure_lines = "\n".join(f"![{name.removesuffix('.png').replace('_', ' ')}]({name})" for name in figure_names)
     return (
         "# Results\n\n"
         f"Written by `python -m evaluation page` from [{FILE}]({FILE}).\n"
         "[report.html](report.html) has everything (save it and open it in a browser).\n\n"
-        f"{summary(results)}\n\n{shown}\n"
+        f"{summary(results)}\n\n{figure_lines}\n"
     )
 
 
@@ -90,10 +90,10 @@ def write_headline(results: Results, page: Path) -> None:
     """Replace the text between START and END in a Markdown page.
 
     Raises:
-        ValueError: the page has no such place.
+        ValueError: the page does not contain both.
     """
     text = page.read_text(encoding="utf-8")
     place = re.compile(f"{re.escape(START)}.*?{re.escape(END)}", re.DOTALL)
     if not place.search(text):
-        raise ValueError(f"{page}: no place for the results, between {START} and {END}")
+        raise ValueError(f"{page}: lacks {START} or {END}, between which the results are written")
     page.write_text(place.sub(lambda _: f"{START}\n{headline(results)}\n{END}", text, count=1), encoding="utf-8")

@@ -12,10 +12,10 @@ from authentication.authenticator import DEFAULT_MODEL, Authenticator
 from authentication.session import TURNS
 from authentication.session.turn import TURNED_PARALLAX, parallax, shape_of
 from evaluation.attacks.actors import KINDS, Actor
-from evaluation.attacks.command import to_plain
+from evaluation.attacks.command import report_to_json
 from evaluation.attacks.observations import FIELDS, Observation, ObservationCache, interpolate
-from evaluation.attacks.people import Person, Photograph, people_of
-from evaluation.attacks.renderings import FRAME, PRINT_HEIGHT, hold, photograph_of, with_strip, with_warped_mouth
+from evaluation.attacks.people import Person, Photograph, group_by_person
+from evaluation.attacks.renderings import FRAME, PRINT_HEIGHT, hold, restore_proportions, with_strip, with_warped_mouth
 from evaluation.attacks.simulation import DRAWN, EXPRESSION, PLAYED, TURN, Stage, attack_report, attacks_text
 from evaluation.statistics.rates import InsufficientDataError
 from face_data.drawn import WELL_KNOWN, drawn_frame
@@ -43,7 +43,7 @@ def people(observations) -> list[Person]:
         for number in WELL_KNOWN[:2]
         for expression, yaw in shown
     ]
-    return people_of(rows)
+    return group_by_person(rows)
 
 
 def test_people_have_what_attacks_are_rendered_from(people):
@@ -67,7 +67,7 @@ def test_attacks_fail_where_people_pass(observations, people):
     replay = report["kinds"]["replay"]["challenges"][DRAWN]["accepted"]
     assert replay.total == 20 and replay.value < 0.3, "one of 22 orders"
     assert report["kinds"]["replay_same"]["challenges"][DRAWN]["accepted"].total == 2
-    json.dumps(to_plain(report), allow_nan=False)
+    json.dumps(report_to_json(report), allow_nan=False)
     text = attacks_text(report)
     assert f"APCER {SEEN[0]}" in text and "BPCER" in text
 
@@ -92,7 +92,7 @@ def test_observations_are_interpolated(observations, people):
     lengths = [np.linalg.norm(one.embedding) for one in (start, end)]
     assert isinstance(middle, Observation) and np.linalg.norm(middle.embedding) == pytest.approx(np.mean(lengths))
     assert interpolate(start, end, 0) is start and interpolate(start, end, 1) is end
-    assert sum(middle.probabilities(observations.names).values()) == pytest.approx(1)
+    assert sum(middle.probabilities(observations.expressions).values()) == pytest.approx(1)
 
 
 def test_what_the_quality_gate_refuses_does_not_count(observations, people):
@@ -142,7 +142,7 @@ def test_renderings_change_the_mouth_and_nothing_above_it(people):
 
 def test_a_corpus_s_face_gets_its_proportions_back():
     crop = np.zeros((160, 160, 3), np.uint8)
-    image, matrix = photograph_of(crop, np.array([100, 50, 200, 200]), margin=0.3)
+    image, matrix = restore_proportions(crop, np.array([100, 50, 200, 200]), margin=0.3)
     assert image.height == PRINT_HEIGHT and image.width / image.height == pytest.approx(130 / 195, abs=0.01)
     assert matrix @ (85, 27.5, 1) == pytest.approx([0, 0]) and matrix @ (215, 222.5, 1) == pytest.approx(image.size)
 
