@@ -15,7 +15,7 @@ from PIL import Image
 
 from checkpoints import Checkpoint
 from evaluation.embeddings.compute import BATCH_SIZE
-from image_processing_facelivenet import aside_of, sharpness
+from image_processing_facelivenet import nose_offset, sharpness
 from pipeline_facelivenet import QUALITY, cover_evidence, unusable_reason
 
 COLUMNS = ("image", "box", "crop", "landmarks", "detection_probability")
@@ -62,7 +62,7 @@ def measure_faces(
     return np.concatenate(embeddings), [
         {
             "roll": 0.0,
-            "aside": aside_of(landmarks),
+            "aside": abs(nose_offset(landmarks)),
             "sharpness": sharpness(np.asarray(face)),
             "detection_probability": probability,
         }

@@ -76,7 +76,7 @@ class ObservationCache:
         """The observation of a frame; None where it does not show exactly one face."""
         key = hashlib.blake2b(frame.tobytes(), digest_size=12).hexdigest()
         if key not in self._cached:
-            evidence = self.authenticator.look(frame)
+            evidence = self.authenticator.evidence(frame)
             self._unsaved += 1
             self._cached[key] = None
             if evidence is not None and evidence.face_count == 1:

@@ -11,9 +11,10 @@ import numpy as np
 from datasets import Dataset
 from PIL import Image, ImageOps
 
-from authentication.session.turn import is_face, nose_offset, shape_of
+from authentication.session.turn import is_face
 from evaluation.attacks.renderings import restore_proportions
 from face_data.table import column
+from image_processing_facelivenet import nose_offset
 
 TURNED_OFFSET = 0.25  # a photograph with a larger `nose_offset` than this, to either side, shows a turned head
 MAX_PHOTOGRAPHS = 60  # photographs of one person that are read
@@ -50,7 +51,7 @@ def group_by_person(photographs: Iterable[tuple[str, str | None, Photograph]]) -
     """
     by_person = defaultdict(list)
     for name, expression, photograph in photographs:
-        by_person[name].append((expression, photograph, nose_offset(shape_of(photograph.landmarks))))
+        by_person[name].append((expression, photograph, nose_offset(photograph.landmarks)))
     people = []
     for name, rows in sorted(by_person.items()):
         rows.sort(key=lambda row: abs(row[2]))  # the most frontal photograph of each expression is taken

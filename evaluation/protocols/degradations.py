@@ -21,7 +21,7 @@ from evaluation.quality import face_and_landmarks, measure_faces
 from evaluation.statistics.intervals import identity_weights, interval
 from evaluation.statistics.rates import Count, InsufficientDataError, Rate, rate, result
 from face_data.table import column
-from image_processing_facelivenet import aside_of
+from image_processing_facelivenet import nose_offset
 from pipeline_facelivenet import unusable_reason
 
 FACE_SHARE = 138 / 182  # width of the face's box in units of the crop's width
@@ -190,7 +190,7 @@ def _most_turned(corpus: Dataset) -> list[tuple[dict, Degraded]]:
     """At most MAX_FACES rows with turned heads, the most turned first, with their faces."""
     aside = np.array(
         [
-            0.0 if row["identity"] is None or row["landmarks"] is None else aside_of(np.array(row["landmarks"]))
+            0.0 if row["identity"] is None or row["landmarks"] is None else abs(nose_offset(np.array(row["landmarks"])))
             for row in corpus.select_columns(["identity", "landmarks"])
         ]
     )

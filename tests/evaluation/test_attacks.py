@@ -10,7 +10,7 @@ from skimage.measure import label, regionprops
 
 from authentication.authenticator import DEFAULT_MODEL, Authenticator
 from authentication.session import TURNS
-from authentication.session.turn import TURNED_PARALLAX, parallax, shape_of
+from authentication.session.turn import TURNED_PARALLAX, face_shape, parallax
 from evaluation.attacks.actors import KINDS, Actor
 from evaluation.attacks.command import report_to_json
 from evaluation.attacks.observations import FIELDS, Observation, ObservationCache, interpolate
@@ -32,7 +32,7 @@ def observations(tmp_path_factory) -> ObservationCache:
 
 def photograph(observations, number: int, expression: str, yaw: float) -> Photograph:
     picture = drawn_frame(number, expression, 1.0, yaw, seed=1).resize((PRINT_HEIGHT, PRINT_HEIGHT))
-    return Photograph(picture, observations.authenticator.look(picture).landmarks.astype(np.float64))
+    return Photograph(picture, observations.authenticator.evidence(picture).landmarks.astype(np.float64))
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_people_have_what_attacks_are_rendered_from(people):
     assert [person.name for person in people] == sorted(f"drawn {number}" for number in WELL_KNOWN[:2])
     for person in people:
         assert list(person.expressions) == ["happy"] and person.turned is not None and person.reference is not None
-        assert shape_of(person.turned.landmarks)[2, 0] > shape_of(person.neutral.landmarks)[2, 0], "to its left"
+        assert face_shape(person.turned.landmarks)[2, 0] > face_shape(person.neutral.landmarks)[2, 0], "to its left"
 
 
 def test_attacks_fail_where_people_pass(observations, people):
@@ -123,7 +123,7 @@ def test_a_sheet_is_seen_by_a_pinhole_camera(bend):
         rows = sorted(sorted(centres, key=lambda one: one[1])[:2]), sorted(centres, key=lambda one: one[1])[2:3]
         return np.array([*rows[0], *rows[1], *sorted(sorted(centres, key=lambda one: one[1])[3:])])
 
-    amount = parallax(shape_of(dots(0)), shape_of(dots(30)))
+    amount = parallax(face_shape(dots(0)), face_shape(dots(30)))
     assert abs(amount) < 0.02 if bend == 0 else 0.02 < amount < TURNED_PARALLAX, amount
     assert hold(Image.fromarray(sheet)).size == FRAME
 

@@ -136,7 +136,7 @@ def test_a_network_has_no_cell_for_a_task_it_was_not_trained_for(noisy):
     pairs = balanced_pairs(models["plain"], seed=0)
     section = compare(models, trained, REFERENCES, pairs=pairs, far=0.05, resamples=50)
     assert section.warnings == [
-        "faces: UNKNOWN: it is not recorded which people the network was trained on, possibly on these",
+        "faces: UNKNOWN: it is not recorded on which people the network was trained; these may be among them",
         "moods: OPTIMISTIC: the network was trained on split 9",
     ]
     assert "  moods: OPTIMISTIC: the network was trained on split 9\n" in comparison_text(section)

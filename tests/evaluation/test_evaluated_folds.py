@@ -76,7 +76,7 @@ def test_the_command(corpus, tmp_path, capsys):
     assert len(set(thresholds)) == 2
     assert section["warnings"] == [
         "fold 8: OPTIMISTIC: the network was trained on split 8",
-        "fold 9: UNKNOWN: it is not recorded which people the network was trained on, possibly on these",
+        "fold 9: UNKNOWN: it is not recorded on which people the network was trained; these may be among them",
     ]
     assert "Ten folds" in (out / "report.html").read_text()
 
@@ -92,5 +92,5 @@ def test_the_command(corpus, tmp_path, capsys):
     shutil.rmtree(run / "fold-09" / "best")
     assert main(command) == 2
     assert "fold-09/best is missing" in capsys.readouterr().err
-    with pytest.raises(FileNotFoundError, match="train with --fold all"):
+    with pytest.raises(FileNotFoundError, match="a training with --fold all"):
         fold_models(tmp_path / "nothing")

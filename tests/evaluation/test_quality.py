@@ -9,7 +9,7 @@ from checkpoints import load_checkpoint
 from evaluation.protocols.degradations import DEGRADATIONS
 from evaluation.quality import calibrate_quality, face_and_landmarks, measure_faces
 from face_data.table import load_corpus
-from image_processing_facelivenet import aside_of
+from image_processing_facelivenet import nose_offset
 from pipeline_facelivenet import QUALITY, unusable_reason
 
 FACES = 24
@@ -89,7 +89,7 @@ def test_the_nose_beside_the_middle_tells_a_turned_head(degrees):
     turned = []
     for yaw in np.radians([0, 10, 20, 30, 40]):
         seen = head[:, :2] * [np.cos(yaw), 1] + np.outer(head[:, 2] * np.sin(yaw), [1, 0])
-        turned.append(aside_of(seen @ [[np.cos(roll), np.sin(roll)], [-np.sin(roll), np.cos(roll)]] * 30 + 100))
+        turned.append(abs(nose_offset(seen @ [[np.cos(roll), np.sin(roll)], [-np.sin(roll), np.cos(roll)]] * 30 + 100)))
     assert turned[0] == pytest.approx(0, abs=1e-9)
     assert all(later > earlier + 0.05 for earlier, later in itertools.pairwise(turned))
-    assert aside_of(np.zeros((5, 2))) == 0
+    assert nose_offset(np.zeros((5, 2))) == 0

@@ -28,5 +28,5 @@ def test_a_page_without_a_place_for_results_is_refused(repository, tmp_path):
     write_headline(results, page)
     assert headline(results) in page.read_text() and "stale" not in page.read_text()
     page.write_text("nothing here")
-    with pytest.raises(ValueError, match="no place for the results"):
+    with pytest.raises(ValueError, match="lacks <!-- results -->"):
         write_headline(results, page)
