@@ -37,7 +37,7 @@ COMMANDS = {
     "folds": "a `--fold all` run: each fold evaluated by its own network, at thresholds of its validation fold",
     "compare": "several models and baselines on the same images: tables, paired tests, ROC, DET, t-SNE",
     "calibrate": "choose both thresholds on people not used for training, and store them in MODEL/config.json",
-    "page": "write OUT/report.html and results.md from OUT/results.json; with --readme only the Markdown pages",
+    "page": "write OUT/report.html and results.md from OUT/results.json; with --pages only the Markdown pages",
     "schema": "print the JSON schema of results.json",
 }
 
@@ -77,8 +77,8 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         if name == "page":
             command.add_argument("--out", type=Path, required=True, help="folder of results.json")
-            text = "write three rates into this page, such as README.md, and OUT/results.md"
-            command.add_argument("--readme", type=Path, metavar="FILE.md", help=text)
+            text = "write the tables that these pages have a place for, and OUT/results.md"
+            command.add_argument("--pages", type=Path, nargs="+", metavar="FILE.md", help=text)
         elif name != "schema":
             _add_inputs(command, name)
             {"calibrate": _add_calibration, "compare": _add_comparison}.get(name, _add_protocol)(command)

@@ -34,7 +34,7 @@ from evaluation.report.results import (
     results_so_far,
     write_json,
 )
-from evaluation.report.summary import write_headline, write_results_page
+from evaluation.report.summary import write_results_page, write_tables
 from evaluation.report.text import calibration_text, section_text
 from evaluation.statistics.rates import to_json
 from face_data.table import column, load_corpus, split_corpus
@@ -51,11 +51,11 @@ def run(arguments: argparse.Namespace) -> None:
     logging.disable_progress_bar()
     if arguments.command == "schema":
         print(json.dumps(results_schema(), indent=1))
-    elif arguments.command == "page" and arguments.readme:
-        results = read_results(arguments.out / FILE)
-        write_headline(results, arguments.readme)
-        write_results_page(results, arguments.out)
-        print(arguments.readme)
+    elif arguments.command == "page" and arguments.pages:
+        write_results_page(read_results(arguments.out / FILE), arguments.out)
+        for page in arguments.pages:
+            write_tables(page, arguments.out)
+            print(page)
     elif arguments.command == "page":
         print(write_page(arguments.out))
     else:
