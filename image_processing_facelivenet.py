@@ -162,20 +162,21 @@ class Face:
 
     @property
     def aside(self) -> float:
-        """`aside_of` the landmarks."""
-        return aside_of(self.landmarks)
+        """The size of `nose_offset`, whichever side the head is turned to."""
+        return abs(nose_offset(self.landmarks))
 
 
-def aside_of(landmarks: np.ndarray) -> float:
-    """How far the nose lies beside the middle of eyes and mouth, over the distance from the eyes to the mouth.
+def nose_offset(landmarks: np.ndarray) -> float:
+    """Offset of the nose from the middle of eyes and mouth, along the line of the eyes; positive to the right as seen.
 
-    0 of a face that looks ahead, about 0.4 of a head turned by 40 degrees. landmarks: (5, 2), as `Face` has them.
+    In units of the distance from the eyes to the mouth: 0 for a frontal face, about 0.4 for a head turned by 40
+    degrees. landmarks: (5, 2), as in `Face`.
     """
     points = landmarks.astype(np.float64)
     eyes, mouth = points[:2].mean(axis=0), points[3:].mean(axis=0)
     across = points[1] - points[0]
     width = max(float(np.linalg.norm(across) * np.linalg.norm(mouth - eyes)), 1e-9)
-    return abs(float((points[2] - (eyes + mouth) / 2) @ across)) / width
+    return float((points[2] - (eyes + mouth) / 2) @ across) / width
 
 
 def load_image(

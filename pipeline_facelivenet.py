@@ -1,24 +1,24 @@
-"""The fusion rule of FaceLiveNet+: who is accepted, and why not.
+"""The decision rule of FaceLiveNet+: who is accepted, and the reason of every rejection.
 
-One network gives, in one pass, the similarity of a face to the reference and the probability of every expression.
-`decide` is the only place where these become a decision; the command line, the session, the app and the evaluation all
-call it:
+The network gives the embedding of a face and the probability of every expression. `decide` is the only function that
+turns similarity and probabilities into a decision. The command line, the session, the app and the evaluation call it:
 
     accepted  <=>  similarity >= threshold
-              and  the required expression is the most probable one, alone
+              and  the required expression is more probable than every other one
               and  its probability >= expression_threshold
 
-A live session has just seen the same face neutral. There the last two lines may also hold relative to that: the
-expression's logit margin over neutral has risen by RISE, further than any other's (`has_risen`).
+A live session has seen the same face neutral just before. There the last two conditions may instead be relative to the
+neutral face: the expression's logit margin over neutral has risen by RISE, and more than that of any other expression
+(`has_risen`).
 
-Everything else is a rejection with a reason, and so is every error: a NaN, a missing number or an unknown expression
-never accepts. `decide_frames` and `decide_probes` carry the same rule to clips and to several probes, and
-`FaceAuthenticationPipeline` brings it to transformers:
+Everything else is a rejection with a reason, and so is every error: a NaN, a missing number or an unknown expression is
+never accepted. `decide_frames` and `decide_probes` apply the rule to clips and to several probes.
+`FaceAuthenticationPipeline` is the pipeline for transformers:
 
     authenticate = pipeline("face-authentication", model="owner/name", trust_remote_code=True)
     authenticate("anna_passport.jpg", "anna_now.jpg", "happy")["accepted"]
 
-This file imports nothing of the project, so that the Hub can ship it as it is.
+This file imports nothing of the project, because the Hub serves it as a single file.
 """
 
 import json
@@ -33,74 +33,74 @@ from transformers import Pipeline
 from transformers.dynamic_module_utils import custom_object_save
 
 REASONS = {
-    "accepted": "Accepted: the same person, showing the expression that was asked for.",
+    "accepted": "Accepted: the same person, with the requested expression.",
     "different_person": "The face does not match the reference photograph.",
-    "turned": "The face lies on its side or upside down. Turn the picture or the camera upright.",
+    "turned": "The face is on its side or upside down. Turn the image or the camera upright.",
     "turned_away": "The head is turned to the side. Look into the camera.",
     "eyes_covered": "The eyes cannot be seen: something covers them.",
     "mouth_covered": "The mouth cannot be seen: something covers it.",
-    "unclear": "The face cannot be seen clearly: something covers part of it, or it is turned away.",
-    "blurred": "The picture of the face is too blurred, too dark or too small to judge.",
-    "wrong_expression": "The face matches, but the expression that was asked for was not seen.",
-    "wrong_turn": "The head was turned another way than was asked for, or turned when it was not asked for.",
-    "different_person_and_wrong_expression": "Neither does the face match, nor was the asked expression seen.",
+    "unclear": "The face cannot be seen clearly: something covers a part of it, or it is turned away.",
+    "blurred": "The image of the face is too blurred, too dark or too small.",
+    "wrong_expression": "The face matches, but the requested expression was not seen.",
+    "wrong_turn": "The head was turned to another side than requested, or turned without a request.",
+    "different_person_and_wrong_expression": "The face does not match, and the requested expression was not seen.",
     "not_held": "The expression was seen with the right face, but was not held long enough.",
     "no_face": "No face was found.",
-    "several_faces": "More than one face was seen. Only the person to be checked may be in the picture.",
-    "no_frames": "There was no picture to judge.",
-    "timed_out": "The time was over before everything that was asked for had been seen.",
-    "face_lost": "The face left the picture.",
+    "several_faces": "More than one face was seen. Nobody else may be visible.",
+    "no_frames": "There was no image that could be read.",
+    "timed_out": "The time was over before all requested actions were seen.",
+    "face_lost": "The face was no longer visible.",
     "identity_switched": "Another face took the place of the first one.",
-    "frozen_stream": "The camera's picture stood still or repeated itself.",
+    "frozen_stream": "The camera's image did not change, or was repeated.",
     "slow_stream": "The connection was interrupted, or too slow to follow the face.",
-    "uncalibrated": "This model carries no usable threshold, so nobody can be accepted with it.",
-    "unknown_expression": "The model does not know the expression that was asked for.",
-    "invalid_evidence": "The model gave no usable numbers for this picture.",
+    "uncalibrated": "This model has no usable threshold, so nobody can be accepted.",
+    "unknown_expression": "The model does not know the requested expression.",
+    "invalid_evidence": "The model gave no usable numbers for this image.",
 }
-"""Reason code -> one sentence for people."""
+"""Reason code -> a sentence for users."""
 
 RISE = 4.0
-"""By how much an expression's logit margin over neutral has to rise above that of the own neutral face. On 90 private
-pairs of a neutral and a smiling photograph of one person, an earlier checkpoint saw 72 % of the smiles without this
-rule and 92 % with it."""
+"""An expression's logit margin over neutral must rise by this much above the margin of the same person's neutral face.
+On 90 private pairs of a neutral and a smiling photograph of one person, an earlier checkpoint saw 72 % of the smiles
+without this rule and 92 % with it."""
 
 RISE_SPREADS = 5.0
-"""And by how many times the spread of that margin while the face was held neutral."""
+"""It must also rise by this many times the spread of the margin while the face was neutral."""
 
-LEAST_MARGIN = -1.0
-"""And from which margin on: an expression that the network thinks three times less likely than neutral is none."""
+MIN_MARGIN = -1.0
+"""And it must reach this margin: an expression with less than a third of the probability of neutral is not seen."""
 
 MAX_ROLL = 35.0
-"""Degrees by which the line of the eyes may be off the horizontal: what is tilted further, the network cannot judge."""
+"""Largest angle in degrees between the eyes and the horizontal. The network cannot judge faces that are tilted more."""
 
 MAX_ASIDE = 0.4
-"""How far the nose may lie beside the middle of a face (`Face.aside`), about 40 degrees of a turned head. Strangers who
-are both turned further than that are accepted seven times as often as others (LFW folds 9 and 10)."""
+"""Largest offset of the nose from the middle of a face (`Face.aside`); about 40 degrees of a turned head. Strangers who
+are both turned further are accepted seven times as often as others (LFW folds 9 and 10)."""
 
-UNLIKE = 0.5
-"""Share of the threshold below which a face is clearly somebody else's, not the same person's on a bad photograph."""
+STRANGER_SHARE = 0.5
+"""A similarity below this share of the threshold is clearly that of another person, not of a bad photograph."""
 
 FRAMES_TO_HOLD = 3
-"""Consecutive sampled frames that must be accepted one by one before a clip, or a step of a live session, is."""
+"""A clip, or a step of a live session, needs this many consecutive sampled frames that are accepted."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What was decided about a picture, a clip or a session, with the evidence for it.
+    """The decision about a photograph, a frame, a clip or a session, with its evidence.
 
     Attributes:
-        accepted: True exactly where `reason` is "accepted", and only with `same_identity` and `expression_passed`;
-            anything else cannot be constructed.
+        accepted: True if and only if `reason` is "accepted". This needs `same_identity` and `expression_passed`; other
+            combinations raise an error.
         reason: a key of `REASONS`.
-        same_identity: the similarity reached the threshold.
-        similarity: dot product of embedding and template, in [-1, 1]; None where there was none or it was not a number.
-        threshold: the calibrated similarity threshold in [-1, 1]; None where the model has none.
-        required_expression: the expression that was asked for.
-        expression: the most probable expression; None where there was no face.
-        expression_probabilities: expression -> probability in [0, 1], summing to 1; empty where there was no face.
-        expression_passed: the required expression is the most probable one and probable enough.
-        frames: evidence of each frame, for the operator who asked for it.
-        model_revision: which weights judged.
+        same_identity: whether the similarity reached the threshold.
+        similarity: dot product of embedding and template, in [-1, 1]; None without a face, or if it was not a number.
+        threshold: the calibrated similarity threshold in [-1, 1]; None if the model has none.
+        required_expression: the requested expression.
+        expression: the most probable expression; None without a face.
+        expression_probabilities: expression -> probability in [0, 1], summing to 1; empty without a face.
+        expression_passed: whether the required expression is the most probable one, and probable enough.
+        frames: evidence of each frame, if it was requested.
+        model_revision: identifies the weights.
     """
 
     accepted: bool
@@ -127,7 +127,7 @@ class Decision:
 
     @property
     def message(self) -> str:
-        """The reason as one sentence for people; it contains no score."""
+        """The reason as a sentence for users; it contains no score."""
         return REASONS[self.reason]
 
     def to_dict(self) -> dict:
@@ -140,7 +140,7 @@ class Decision:
 def reject(
     reason: str, required_expression: str, *, threshold: float | None = None, model_revision: str | None = None
 ) -> Decision:
-    """The rejection where there is no evidence to judge: no face, several faces, no frames, time over."""
+    """A rejection without evidence: no face, several faces, no frames, or the time was over."""
     return Decision(
         accepted=False,
         reason=reason,
@@ -170,42 +170,48 @@ def decide(
 
     Args:
         similarity: dot product of the face's embedding and the template, in [-1, 1].
-        threshold: least similarity of the same person, in [-1, 1]; None (not calibrated) rejects.
+        threshold: smallest similarity of the same person, in [-1, 1]; None (not calibrated) rejects.
         expression_probabilities: expression -> probability, summing to 1 (the softmax of the expression branch).
-        required_expression: the name that was asked for, one of `expression_probabilities`.
-        expression_threshold: least probability of the required expression, in [0, 1].
-        model_revision: passed on to the decision.
-        baseline: only where the same face has just been seen neutral, without a gap since then: expression -> median
-            and spread of `margins` there.
-        unusable: why the picture of the face cannot be judged (`unusable_reason`), which rejects; None where it can.
+        required_expression: the requested expression, a key of `expression_probabilities`.
+        expression_threshold: smallest probability of the required expression, in [0, 1].
+        model_revision: copied into the decision.
+        baseline: expression -> median and spread of `margins` of the neutral face. Only if the same face was neutral
+            just before, without a gap.
+        unusable: why the network cannot judge the face (`unusable_reason`), which rejects it; None if it can.
 
     Returns:
-        The decision. Unusable values (NaN, None, out of range, no number at all) do not raise: they reject.
+        The decision. Unusable values (NaN, None, out of range, not a number) raise no error but are rejected.
     """
     least_similarity, least_probability = _number(threshold, -1, 1), _number(expression_threshold, 0, 1)
-    product, probabilities = _number(similarity, -1, 1), _distribution(expression_probabilities)
+    checked_similarity, probabilities = _number(similarity, -1, 1), _distribution(expression_probabilities)
     expression = max(probabilities, key=probabilities.__getitem__, default=None)
-    same = product is not None and least_similarity is not None and product >= least_similarity
-    asked = probabilities.get(required_expression) if isinstance(required_expression, str) else None
-    passed = (
-        asked is not None
-        and least_probability is not None
-        and asked >= least_probability
-        and all(asked > value for name, value in probabilities.items() if name != required_expression)
+    same_identity = (
+        checked_similarity is not None and least_similarity is not None and checked_similarity >= least_similarity
     )
-    if baseline and asked is not None and least_probability is not None and not passed:
+    required_probability = probabilities.get(required_expression) if isinstance(required_expression, str) else None
+    passed = (
+        required_probability is not None
+        and least_probability is not None
+        and required_probability >= least_probability
+        and all(
+            required_probability > probability
+            for name, probability in probabilities.items()
+            if name != required_expression
+        )
+    )
+    if baseline and required_probability is not None and least_probability is not None and not passed:
         passed = has_risen(probabilities, required_expression, baseline)
-    if product is None or not probabilities:
+    if checked_similarity is None or not probabilities:
         reason = "invalid_evidence"
     elif least_similarity is None or least_probability is None:
         reason = "uncalibrated"
-    elif asked is None:
+    elif required_probability is None:
         reason = "unknown_expression"
     elif unusable is not None:
         reason = unusable
-    elif same and passed:
+    elif same_identity and passed:
         reason = "accepted"
-    elif same:
+    elif same_identity:
         reason = "wrong_expression"
     elif passed:
         reason = "different_person"
@@ -214,8 +220,8 @@ def decide(
     return Decision(
         accepted=reason == "accepted",
         reason=reason,
-        same_identity=same,
-        similarity=product,
+        same_identity=same_identity,
+        similarity=checked_similarity,
         threshold=least_similarity,
         required_expression=required_expression,
         expression=expression,
@@ -226,50 +232,63 @@ def decide(
 
 
 def margins(probabilities: Mapping[str, float]) -> dict[str, float]:
-    """Expression -> log(its probability / that of neutral): the difference of the two logits. Empty without neutral."""
+    """Expression -> log(its probability / that of neutral), the difference of both logits. Empty without neutral."""
     if "neutral" not in probabilities:
         return {}
     neutral = max(probabilities["neutral"], 1e-9)
-    return {name: math.log(max(value, 1e-9) / neutral) for name, value in probabilities.items() if name != "neutral"}
+    return {
+        name: math.log(max(probability, 1e-9) / neutral)
+        for name, probability in probabilities.items()
+        if name != "neutral"
+    }
 
 
 def has_risen(
     probabilities: Mapping[str, float], required_expression: str, baseline: Mapping[str, tuple[float, float]]
 ) -> bool:
-    """Whether the required expression stands out from this person's own neutral face.
+    """Whether the required expression has risen above this person's neutral face.
 
     Args:
-        baseline: expression -> median and spread of its margin while the face was neutral. One that lacks an expression
-            proves nothing.
+        baseline: expression -> median and spread of its margin while the face was neutral. False if it lacks an
+            expression.
     """
-    now = margins(probabilities)
-    if required_expression not in now or not all(name in baseline for name in now):
+    current_margins = margins(probabilities)
+    if required_expression not in current_margins or not all(name in baseline for name in current_margins):
         return False
-    rises = {name: margin - baseline[name][0] for name, margin in now.items()}
+    rises = {name: margin - baseline[name][0] for name, margin in current_margins.items()}
     rise, spread = rises.pop(required_expression), baseline[required_expression][1]
-    return (  # NaN fails every comparison
+    return (  # comparisons with NaN are False
         rise >= RISE
         and rise >= RISE_SPREADS * spread
-        and now[required_expression] >= LEAST_MARGIN
-        and all(rise > other for other in rises.values())
+        and current_margins[required_expression] >= MIN_MARGIN
+        and all(rise > other_rise for other_rise in rises.values())
     )
 
 
 def decide_run(decisions: Sequence[Decision], similarity: float) -> Decision:
-    """The decision for frames of one person, one after the other, that all showed the required expression.
+    """The decision for consecutive frames of one person with the required expression.
 
     Args:
-        decisions: of the frames, each by `decide`.
-        similarity: of their pooled embedding to the template, in [-1, 1].
+        decisions: of the frames, each from `decide`.
+        similarity: of the pooled embedding to the template, in [-1, 1].
     """
-    weakest = min(decisions, key=lambda one: one.expression_probabilities.get(one.required_expression, 0.0))
-    product = _number(similarity, -1, 1)
-    same = product is not None and weakest.threshold is not None and product >= weakest.threshold
-    passed = all(one.expression_passed for one in decisions)
-    reason = "accepted" if same and passed else "wrong_expression" if same else "different_person"
+    weakest = min(
+        decisions, key=lambda decision: decision.expression_probabilities.get(decision.required_expression, 0.0)
+    )
+    checked_similarity = _number(similarity, -1, 1)
+    same_identity = (
+        checked_similarity is not None and weakest.threshold is not None and checked_similarity >= weakest.threshold
+    )
+    passed = all(decision.expression_passed for decision in decisions)
+    reason = "accepted" if same_identity and passed else "wrong_expression" if same_identity else "different_person"
     accepted = reason == "accepted"
     return replace(
-        weakest, accepted=accepted, reason=reason, similarity=product, same_identity=same, expression_passed=passed
+        weakest,
+        accepted=accepted,
+        reason=reason,
+        similarity=checked_similarity,
+        same_identity=same_identity,
+        expression_passed=passed,
     )
 
 
@@ -280,22 +299,22 @@ QUALITY = {
     "most_sharpness": "unclear",
     "least_detection_probability": "unclear",
 }
-"""A bound of `config.quality` on a measure of a face -> the reason of a face outside it. Sharpness has both: noise
-is sharper than any face."""
+"""A bound of `config.quality` on a measure of a face -> the reason for faces outside it. Sharpness has two bounds,
+because noise is sharper than any face."""
 
 UNUSABLE = frozenset({"turned", "turned_away", *QUALITY.values()})
-"""The reasons of `unusable_reason`: a frame with one of them shows no expression, whatever the network says of it."""
+"""The reasons of `unusable_reason`. A frame with one of them shows no expression, whatever its probabilities are."""
 
 
 def unusable_reason(evidence: Mapping[str, float], quality: Mapping[str, float] | None) -> str | None:
-    """Why the network cannot judge this face, a key of `REASONS`; None where it can.
+    """Why the network cannot judge this face, a key of `REASONS`; None if it can.
 
-    Two strangers whose eyes are covered, or who are blurred, look alike to it: what raises false accepts is refused.
+    The embeddings of two strangers are similar if both have covered eyes or both are blurred. Such faces are refused.
 
     Args:
-        evidence: "roll" in degrees, "aside", "sharpness" and "detection_probability", as the image processor gives
-            them, and the network's logits "eyes_covered" and "mouth_covered", where it has a cover detector.
-        quality: the bounds, calibrated beside the threshold (`config.quality`); None sets none.
+        evidence: "roll" in degrees, "aside", "sharpness" and "detection_probability" from the image processor, and the
+            network's logits "eyes_covered" and "mouth_covered" if it has a cover detector.
+        quality: the bounds, calibrated together with the threshold (`config.quality`); None means no bounds.
     """
     if not abs(evidence["roll"]) <= MAX_ROLL:
         return "turned"
@@ -303,7 +322,7 @@ def unusable_reason(evidence: Mapping[str, float], quality: Mapping[str, float] 
         if quality and bound in quality:
             kind, _, measure = bound.partition("_")
             value, limit = evidence[measure], quality[bound]
-            if not (value >= limit if kind == "least" else value <= limit):  # NaN is outside every bound
+            if not (value >= limit if kind == "least" else value <= limit):  # NaN is outside of every bound
                 return reason
     return None if evidence["aside"] <= MAX_ASIDE else "turned_away"
 
@@ -311,7 +330,7 @@ def unusable_reason(evidence: Mapping[str, float], quality: Mapping[str, float] 
 def mean_embedding(embeddings: np.ndarray) -> np.ndarray:
     """(n, d) embeddings of one person, at least one -> (d,) float64: their mean direction, at their mean length.
 
-    Zeros, which resemble nobody, where they cancel each other out.
+    Zeros, which are similar to nobody, if they cancel each other out.
     """
     embeddings = np.asarray(embeddings, np.float64)
     mean, length = embeddings.mean(axis=0), np.linalg.norm(embeddings, axis=1).mean()
@@ -319,27 +338,27 @@ def mean_embedding(embeddings: np.ndarray) -> np.ndarray:
 
 
 def unlike_references(embeddings, threshold: float | None) -> list[int]:
-    """Which of a person's reference photographs seem to show somebody else than the others: their positions.
+    """Positions of the reference photographs that seem to show another person than the rest.
 
     Args:
-        embeddings: (n, d). One photograph alone is like itself.
-        threshold: the calibrated similarity threshold; without one nothing is known, and nobody is unlike.
+        embeddings: (n, d); with n = 1 there are none.
+        threshold: the calibrated similarity threshold; with None there are none.
     """
     embeddings = np.asarray(embeddings, np.float64)
     if len(embeddings) < 2 or threshold is None:
         return []
-    others = [mean_embedding(np.delete(embeddings, row, axis=0)) for row in range(len(embeddings))]
-    return [row for row, other in enumerate(others) if embeddings[row] @ other < UNLIKE * threshold]
+    means_of_others = [mean_embedding(np.delete(embeddings, row, axis=0)) for row in range(len(embeddings))]
+    return [row for row, mean in enumerate(means_of_others) if embeddings[row] @ mean < STRANGER_SHARE * threshold]
 
 
 def decide_frames(decisions: Sequence[Decision], required_expression: str, hold: int = FRAMES_TO_HOLD) -> Decision:
     """The decision for one probe: the sampled frames of a clip (hold = `FRAMES_TO_HOLD`), or one photograph (hold = 1).
 
-    Accepted if `hold` consecutive frames are accepted, no frame at all shows a second face, and the frames do not show
-    somebody else: at least half of the faces match, and no `hold` of them in a row are clearly another person's (below
-    `UNLIKE` of the threshold; frames without a face between them do not count). The evidence reported is that of the
-    first accepted run's frame with the lowest similarity. A rejection reports the frame that came nearest, one for
-    somebody else the frame that was least like the reference.
+    Accepted if `hold` consecutive frames are accepted, no frame shows a second face, and the frames do not show another
+    person: at least half of the faces match, and no `hold` faces in a row are clearly of another person (below
+    STRANGER_SHARE of the threshold; frames without a face are skipped). The decision has the evidence of one frame: if
+    accepted, the frame with the lowest similarity in the first accepted run; if another person was seen, the frame with
+    the lowest similarity; otherwise the frame that was closest to acceptance.
     """
     if not decisions:
         return reject("no_frames", required_expression)
@@ -360,7 +379,7 @@ def decide_frames(decisions: Sequence[Decision], required_expression: str, hold:
 
 
 def _first_run(decisions: Sequence[Decision], required_expression: str, hold: int) -> list[Decision]:
-    """The first `hold` frames in a row that were accepted; empty where there are none."""
+    """The first `hold` consecutive accepted frames; empty if there are none."""
     run: list[Decision] = []
     for decision in decisions:
         run = [*run, decision] if decision.accepted and decision.required_expression == required_expression else []
@@ -372,15 +391,15 @@ def _first_run(decisions: Sequence[Decision], required_expression: str, hold: in
 def _shows_somebody_else(faces: Sequence[Decision], hold: int) -> bool:
     if 2 * sum(face.same_identity for face in faces) < len(faces):
         return True
-    unlike = [not face.same_identity and face.similarity < UNLIKE * face.threshold for face in faces]
-    return any(all(unlike[start : start + hold]) for start in range(len(unlike) - hold + 1))
+    is_stranger = [not face.same_identity and face.similarity < STRANGER_SHARE * face.threshold for face in faces]
+    return any(all(is_stranger[start : start + hold]) for start in range(len(is_stranger) - hold + 1))
 
 
 def decide_probes(probes: Sequence[Decision], required_expression: str) -> Decision:
-    """The decision for several probes (photographs and clips), each already judged by `decide_frames`.
+    """The decision for several probes (photographs and clips), each decided by `decide_frames`.
 
-    Accepted if at least one probe is accepted, every probe with a face is of the same person, and none shows a second
-    face. Probes without a face count only where no other is there.
+    Accepted if at least one probe is accepted, every probe with a face shows the same person, and no probe shows a
+    second face. Probes without a face count only if there are no others.
     """
     if not probes:
         return reject("no_frames", required_expression)
@@ -398,9 +417,9 @@ def _nearness(decision: Decision) -> tuple:
 
 
 def _number(value, low: float, high: float) -> float | None:
-    """A real number in [low, high] as a float, else None. Rounding may take it just past its range."""
+    """A real number in [low, high] as a float, else None. A rounding error outside of the range is allowed."""
     if not isinstance(value, Real) or isinstance(value, bool) or not low - 1e-4 <= value <= high + 1e-4:
-        return None  # NaN fails every comparison
+        return None  # also for NaN, whose comparisons are False
     return float(min(max(value, low), high))
 
 
@@ -414,7 +433,7 @@ def _distribution(probabilities) -> dict[str, float]:
     return numbers if abs(sum(numbers.values()) - 1) <= 1e-3 else {}
 
 
-MEASURES = ("roll", "aside", "sharpness", "detection_probability")  # that the image processor takes of a face
+MEASURES = ("roll", "aside", "sharpness", "detection_probability")  # of a face, made by the image processor
 
 CUSTOM_PIPELINES = {
     "face-authentication": {
@@ -423,17 +442,17 @@ CUSTOM_PIPELINES = {
         "type": "image",
     }
 }
-"""What a config.json says for `transformers.pipeline` to find this file."""
+"""The entry of config.json by which `transformers.pipeline` finds this file."""
 
 
 class FaceAuthenticationPipeline(Pipeline):
-    """Reference and probe photographs and the expression that was asked for -> the decision, as a dict."""
+    """Takes reference photographs, probe photographs and the requested expression; returns the decision as a dict."""
 
     _load_image_processor = True
     _load_processor = _load_tokenizer = _load_feature_extractor = _load_video_processor = False
 
     def save_pretrained(self, save_directory, **kwargs) -> None:
-        """As everywhere in transformers, with the code that `pipeline(…, trust_remote_code=True)` loads it by."""
+        """Save as usual in transformers, with the code that `pipeline(…, trust_remote_code=True)` loads."""
         self.model.config.custom_pipelines = CUSTOM_PIPELINES
         super().save_pretrained(save_directory, **kwargs)
         custom_object_save(self, save_directory)
@@ -441,26 +460,26 @@ class FaceAuthenticationPipeline(Pipeline):
     def __call__(self, reference, probe, expression: str, **kwargs) -> dict:
         """
         Args:
-            reference: a photograph of one person alone, or several of the same person (a list, a generator, a column of
-                a dataset); anything the image processor reads: a path, bytes, an open file, a PIL image, an RGB array.
-            probe: the photograph to be judged, or several, as `decide_probes` judges them.
-            expression: the expression that was asked for, one of the model's.
-            detect: False where every photograph is an aligned face; then no face detector is needed.
-            allow_unlike: True takes references that seem to be of different people; by default they are refused.
+            reference: a photograph of one person, or several of the same person (a list, a generator, a column of a
+                dataset); anything the image processor reads: a path, bytes, an open file, a PIL image, an RGB array.
+            probe: the photograph to judge, or several, which `decide_probes` judges together.
+            expression: the requested expression, one of the model's.
+            detect: False if every photograph is an aligned face; then no face detector is needed.
+            allow_unlike: True accepts references that seem to be of different people; by default they are refused.
 
-        The network judges in evaluation mode, whatever mode it is in, and is left in that mode.
+        The network runs in evaluation mode; its modules are then set back to their previous mode.
 
         Returns:
             `Decision.to_dict()`: accepted, reason, message, similarity, threshold, expression_probabilities, …
 
         Raises:
             ValueError: the model does not know the expression, a photograph cannot be read, there is no reference, or
-                the references show no face, several, one that cannot be judged, or different people. A probe without a
-                face is a rejection.
+                the references show no face, several faces, a face that cannot be judged, or different people. A probe
+                without a face is rejected without an error.
         """
-        known = list(self.model.config.id2label.values())
-        if expression not in known:
-            raise ValueError(f"expression {expression!r}: this model knows {', '.join(known)}")
+        expressions = list(self.model.config.id2label.values())
+        if expression not in expressions:
+            raise ValueError(f"expression {expression!r}: this model knows {', '.join(expressions)}")
         return super().__call__({"reference": reference, "probe": probe, "expression": expression}, **kwargs)
 
     def _sanitize_parameters(self, detect: bool | None = None, allow_unlike: bool | None = None):
@@ -468,27 +487,27 @@ class FaceAuthenticationPipeline(Pipeline):
         return {} if detect is None else {"detect": detect}, {}, judging
 
     def preprocess(self, inputs: dict, detect: bool = True) -> dict:
-        """pixel_values (references + probes with a face, 3, side, side), and of each reference and probe how many faces
-        it shows and its measures."""
+        """pixel_values (references + probes with a face, 3, side, side), and the number of faces and the measures of
+        each reference and probe."""
         batch = self.image_processor(inputs["reference"], detect=detect)
-        references = _measured(batch, detect)
+        references = _faces_and_measures(batch, detect)
         if not references:
             raise ValueError("no reference photograph: at least one is needed")
         for position, (count, _) in enumerate(references):
             if count > 1:
-                raise ValueError(f"reference {position} shows {count} faces; it must show one person alone")
+                raise ValueError(f"reference {position} shows {count} faces; it must show one person only")
         pixel_values, probes = [batch["pixel_values"]], []
-        # one by one: a probe without a face is a rejection, not an error
+        # one by one, because a probe without a face is a rejection and not an error
         for position, probe in enumerate(self.image_processor.listed(inputs["probe"])):
             try:
                 batch = self.image_processor([probe], detect=detect)
             except ValueError as error:
-                if type(error).__name__ != "NoFaceError":  # its module has another name wherever it is loaded from
+                if type(error).__name__ != "NoFaceError":  # its module has a different name for every way of loading it
                     raise type(error)(str(error).replace("image 0", f"probe {position}", 1)) from error
                 probes.append((0, None))
                 continue
             pixel_values.append(batch["pixel_values"])
-            probes += _measured(batch, detect)
+            probes += _faces_and_measures(batch, detect)
         return {
             "pixel_values": torch.cat(pixel_values),
             "references": references,
@@ -498,7 +517,7 @@ class FaceAuthenticationPipeline(Pipeline):
 
     def _forward(self, inputs: dict) -> dict:
         modes = {module: module.training for module in self.model.modules()}
-        self.model.eval()  # by a batch's own statistics the answers would be wrong, and move the network's for good
+        self.model.eval()  # with batch statistics the output would be wrong, and the running statistics would change
         try:
             output = self.model(pixel_values=inputs.pop("pixel_values").to(self.model.dtype))
         finally:
@@ -514,21 +533,21 @@ class FaceAuthenticationPipeline(Pipeline):
         embeddings = outputs["embeddings"].double().cpu().numpy()  # (n, 1792)
         probabilities = outputs["logits"].double().softmax(dim=-1)  # (n, expressions)
         config, decisions = self.model.config, []
-        covers = iter(outputs["covers"])  # of the references, then of the probes that show a face
+        covers = iter(outputs["covers"])  # first of the references, then of the probes that show a face
 
         def unusable(measures: dict | None) -> str | None:
-            covered = next(covers)
-            return None if measures is None else unusable_reason(measures | covered, config.quality)
+            face_covers = next(covers)
+            return None if measures is None else unusable_reason(measures | face_covers, config.quality)
 
         for position, (_, measures) in enumerate(outputs["references"]):
             if reason := unusable(measures):
                 raise ValueError(f"reference {position} cannot be used: {REASONS[reason]}")
         row = len(outputs["references"])
-        threshold = self.model.calibrated_threshold  # of these weights, not of those the config was written for
-        if not allow_unlike and (unlike := unlike_references(embeddings[:row], threshold)):
+        threshold = self.model.calibrated_threshold  # None unless it was calibrated on these weights
+        if not allow_unlike and (outliers := unlike_references(embeddings[:row], threshold)):
             raise ValueError(
-                f"reference {' and '.join(map(str, unlike))} of {row} seems to show somebody else than the others; "
-                "allow_unlike=True takes them all the same"
+                f"reference {' and '.join(map(str, outliers))} of {row} seems to show another person than the others; "
+                "allow_unlike=True accepts them"
             )
         template = mean_embedding(embeddings[:row])
         revision = getattr(config, "_commit_hash", None)
@@ -555,15 +574,16 @@ class FaceAuthenticationPipeline(Pipeline):
 
 
 def cover_evidence(cover_logits: torch.Tensor | None, faces: int) -> list[dict[str, float]]:
-    """The network's part of `unusable_reason`'s evidence, a dict for each face; empty ones without a cover detector."""
+    """The network's part of the evidence for `unusable_reason`, a dict for each face; empty without a cover
+    detector."""
     if cover_logits is None:
         return [{}] * faces
     return [{"eyes_covered": eyes, "mouth_covered": mouth} for eyes, mouth in cover_logits.float().tolist()]
 
 
-def _measured(batch: Mapping, detected: bool) -> list[tuple[int, dict[str, float] | None]]:
-    """Of each picture of the batch how many faces it shows, and the measures of the one that is judged."""
-    if not detected:  # aligned faces: whoever aligned them answers for them
+def _faces_and_measures(batch: Mapping, detected: bool) -> list[tuple[int, dict[str, float] | None]]:
+    """For each image of the batch: its number of faces, and the measures of the face that is judged."""
+    if not detected:  # aligned faces are not checked
         return [(1, None)] * len(batch["pixel_values"])
     rows = zip(batch["face_count"].tolist(), *(batch[name].tolist() for name in MEASURES), strict=True)
     return [(count, dict(zip(MEASURES, values, strict=True))) for count, *values in rows]

@@ -1,1 +1,5 @@
-"""From a reference photograph and a probe to a decision: templates, evidence, live sessions, and the command line."""
+"""Decides whether a probe or a live session shows the person of a reference photograph and the requested actions.
+
+Used by the demo, the examples and the evaluation, and as the command `python -m authentication`. Read `authenticator`
+first, then `attempt` and `session` for live sessions.
+"""

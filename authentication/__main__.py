@@ -1,8 +1,8 @@
-"""Is the person on the probe the person on the reference, showing the expression that was asked for?
+"""The command line: does a probe show the person of the reference, with the requested expression?
 
     python -m authentication REFERENCE PROBE… --expression happy
 
-Exit status: 0 accepted, 1 rejected, 2 unusable input, with the reason on stderr.
+Exit status: 0 accepted, 1 rejected, 2 unusable input, with the reason on stderr. Read `command` next.
 """
 
 import argparse
@@ -13,17 +13,17 @@ import sys
 
 from checkpoints import DEFAULT_MODEL, find_checkpoint
 
-FRAMES_TO_HOLD = 3  # that of pipeline_facelivenet, which takes seconds to import
+FRAMES_TO_HOLD = 3  # as in pipeline_facelivenet, which takes seconds to import
 DESCRIPTION = f"""\
-Accepts or rejects a person: same face as on the reference photograph, and showing the expression that was asked for.
+Accepts a person whose face matches the reference photograph and shows the requested expression; rejects all others.
 
-REFERENCE is a photograph of one person alone, or the encrypted template that --save-template kept of one.
+REFERENCE is a photograph of one person, with nobody else on it, or an encrypted template (--save-template).
 Each PROBE is a photograph or a video clip.
   A photograph is accepted if its face matches and shows the expression.
-  A clip is accepted if {FRAMES_TO_HOLD} consecutive sampled frames (four a second) do, and it shows nobody else:
-  at least half of its faces match, and no {FRAMES_TO_HOLD} of them in a row are clearly another person's.
-  Several probes are accepted if at least one of them is and all of them show the same person.
-  Whatever shows a second face is rejected. Probes that cannot be read are reported and skipped."""
+  A clip is accepted if {FRAMES_TO_HOLD} consecutive sampled frames (four a second) are accepted and it shows nobody
+  else: at least half of its faces match, and no {FRAMES_TO_HOLD} faces in a row are clearly of another person.
+  Several probes are accepted if at least one is accepted and all of them show the same person.
+  A probe with a second face is rejected. Probes that cannot be read are reported and skipped."""
 
 EXAMPLES = """\
 examples:
@@ -34,8 +34,8 @@ examples:
 exit status: 0 accepted, 1 rejected, 2 unusable input (the reason is on stderr)"""
 
 
-def _may_be_there(name: str) -> bool:
-    # of an address or encoded data more is known when it is opened; a picture in base64 must not be printed
+def _may_exist(name: str) -> bool:
+    # Addresses and encoded data are checked when they are opened. An image in base64 must not be printed.
     return os.path.lexists(name) or ":" in name or re.fullmatch(r"[\w+/\s=-]{64,}", name) is not None
 
 
@@ -46,14 +46,14 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("first_reference", metavar="REFERENCE", help="photograph of the person, alone on it")
-    parser.add_argument("probes", metavar="PROBE", nargs="+", help="photograph or clip to be checked")
-    parser.add_argument("--expression", required=True, help="the expression that was asked for, such as happy")
+    parser.add_argument("first_reference", metavar="REFERENCE", help="photograph of the person, with nobody else on it")
+    parser.add_argument("probes", metavar="PROBE", nargs="+", help="photograph or clip to check")
+    parser.add_argument("--expression", required=True, help="the requested expression, such as happy")
     parser.add_argument(
         "--reference", metavar="MORE", action="append", default=[], help="a further reference photograph (repeatable)"
     )
     parser.add_argument(
-        "--allow-unlike", action="store_true", help="take references that seem to be of different people all the same"
+        "--allow-unlike", action="store_true", help="accept references that seem to be of different people"
     )
     parser.add_argument(
         "--model",
@@ -64,9 +64,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--save-template",
         metavar="FILE",
-        help="keep the references as an encrypted template, named ….template; see `authentication.template_store`",
+        help="save the references as an encrypted template, NAME.template; see `authentication.template_store`",
     )
-    parser.add_argument("--show-frames", action="store_true", help="add the evidence of every judged frame")
+    parser.add_argument("--show-frames", action="store_true", help="also print the evidence of every frame")
     return parser.parse_args(argv)
 
 
@@ -79,15 +79,15 @@ def main(argv: list[str] | None = None) -> int:
         print(f"no usable model: {error}. Name a trained checkpoint with --model DIR", file=sys.stderr)
         return 2
     for reference in (arguments.first_reference, *arguments.reference):
-        if not _may_be_there(reference):
+        if not _may_exist(reference):
             print(f"the reference cannot be used: {reference}: no such file", file=sys.stderr)
             return 2
-    if not any(map(_may_be_there, arguments.probes)):
+    if not any(map(_may_exist, arguments.probes)):
         for probe in arguments.probes:
             print(f"skipped: {probe}: no such file", file=sys.stderr)
         print("no probe can be used", file=sys.stderr)
         return 2
-    gc.disable()  # imports make half a million objects that stay: looking for garbage among them takes as long
+    gc.disable()  # imports create half a million permanent objects; collecting garbage among them is slow
     from authentication.command import run  # imports PyTorch: a missing file was reported before
 
     gc.freeze()

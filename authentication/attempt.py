@@ -1,6 +1,6 @@
-"""An attempt: takes the frames of a camera, follows the face, judges it, and feeds the session.
+"""An attempt: takes the frames of a camera, tracks and judges the face, and passes the result to the session.
 
-Kept by `registry` under a token. Next: `tracking`, `authenticator`, `session`.
+`registry` keeps attempts under tokens. Read `tracking`, `authenticator` and `session` next.
 """
 
 import hashlib
@@ -18,10 +18,10 @@ from authentication.tracking import FaceTracker
 from image_processing_facelivenet import UnreadableImageError, load_image
 from pipeline_facelivenet import Decision, reject
 
-MAX_MOMENTS = 2000  # of the timeline: over a minute at 30 frames a second
-MAX_FRAME_PIXELS = 1280 * 960  # above it a JPEG is decoded at a smaller scale: a session needs no more
-BRIGHT_SKIN = 225  # mean luminance of eyes and cheeks, 0 to 255: the lightest skin in good light stays below
-FRAME_FORMATS = ("JPEG", "PNG", "WEBP")  # as which a browser encodes them
+MAX_MOMENTS = 2000  # in the timeline; more than a minute at 30 frames a second
+MAX_FRAME_PIXELS = 1280 * 960  # a larger JPEG is decoded at a smaller scale, which is enough for a session
+BRIGHT_SKIN = 225  # mean luminance of eyes and cheeks, 0 to 255; the lightest skin in good light is below it
+FRAME_FORMATS = ("JPEG", "PNG", "WEBP")  # in which browsers encode frames
 
 logger = logging.getLogger(__name__)
 
@@ -30,12 +30,12 @@ logger = logging.getLogger(__name__)
 class Moment:
     """One frame in the timeline of an attempt.
 
-    seconds: since its first frame.
-    asked: the action that was asked for: "neutral", an expression, or a turn of the head.
-    similarity: to the template, in [-1, 1]; None where no single face was seen.
-    probability: of the asked expression, in [0, 1]; None likewise, and while a turn is asked for.
-    counted: the frame counted for its step.
-    passed: it was the last one the step needed.
+    seconds: since the first frame of the attempt.
+    asked: the requested action: "neutral", an expression, or a turn of the head.
+    similarity: to the template, in [-1, 1]; None unless the frame shows exactly one face.
+    probability: of the requested expression, in [0, 1]; None likewise, and while a turn is requested.
+    counted: whether the frame counted for its step.
+    passed: whether its step was passed with this frame.
     """
 
     seconds: float
@@ -48,13 +48,13 @@ class Moment:
 
 @dataclass(frozen=True)
 class View:
-    """What the page shows after a frame.
+    """What a page can show after a frame.
 
-    progress: how far the session is.
-    evidence: of the face that was judged; None without one.
-    size: width and height of the frame in pixels, (0, 0) where it could not be read.
-    moments: the timeline so far, which goes on growing.
-    advice: what would make the picture of the face better: "small", "dark", "bright", or None.
+    progress: of the session.
+    evidence: of the face; None without a face.
+    size: width and height of the frame in pixels, (0, 0) if it could not be read.
+    moments: the timeline so far; the same list grows with further frames.
+    advice: what is wrong with the image of the face: it is "small", "dark" or "bright"; or None.
     """
 
     progress: Progress
@@ -65,10 +65,10 @@ class View:
 
 
 class Attempt:
-    """A session, the template it is about, and what follows the face from frame to frame. One thread at a time.
+    """A session with its template and its face tracker. Only one thread may use it at a time.
 
     Args:
-        on_accepted: called once, when the session is decided so.
+        on_accepted: called once, when the session ends with an acceptance.
     """
 
     def __init__(
@@ -84,13 +84,13 @@ class Attempt:
         self._on_accepted = on_accepted
         self._tracker = FaceTracker(authenticator.processor)
         self._moments: list[Moment] = []
-        self._began: float | None = None
+        self._start: float | None = None
 
     def observe(self, image: Image.Image, now: float) -> View:
-        """Judge one frame for what the session asks for at this moment.
+        """Judge one frame for the action that the session requests now.
 
         Args:
-            image: anything `load_image` reads. One that cannot be read is a frame without a face.
+            image: anything `load_image` reads. An unreadable image counts as a frame without a face.
             now: seconds on the server's monotonic clock.
         """
         session = self.session
@@ -104,18 +104,18 @@ class Attempt:
         try:
             image = load_image(image, max_pixels=MAX_FRAME_PIXELS, formats=FRAME_FORMATS)
             size, pixels = image.size, image.tobytes()
-            evidence = self._authenticator.look(image, self._tracker)
+            evidence = self._authenticator.evidence(image, self._tracker)
         except UnreadableImageError:
             decision = reject("no_frames", expression)
         decision = decision or self._authenticator.decide(self._template, evidence, expression, session.baseline)
         fingerprint = hashlib.blake2b(pixels, digest_size=8).digest()
-        frame = frame_of(decision, evidence, image, fingerprint)
+        frame = session_frame(decision, evidence, image, fingerprint)
         progress = session.observe(frame, now)
-        self._began = now if self._began is None else self._began
+        self._start = now if self._start is None else self._start
         if len(self._moments) < MAX_MOMENTS:
             self._moments.append(
                 Moment(
-                    seconds=now - self._began,
+                    seconds=now - self._start,
                     asked=action,
                     similarity=decision.similarity,
                     probability=decision.expression_probabilities.get(action),
@@ -124,19 +124,19 @@ class Attempt:
                 )
             )
         if progress.decision is not None:
-            self._decided(progress, now)
+            self._finish(progress, now)
         return View(progress, evidence, size, self._moments, _advice(frame, evidence))
 
-    def _decided(self, progress: Progress, now: float) -> None:
-        """Log the end, without names or numbers from which a face could be recovered."""
-        frames, seconds = len(self._moments), now - self._began
+    def _finish(self, progress: Progress, now: float) -> None:
+        """Log the decision, without names and without numbers from which a face could be recovered."""
+        frames, seconds = len(self._moments), now - self._start
         logger.info("attempt decided: %s, %d frames in %.1f s", progress.decision.reason, frames, seconds)
         if progress.decision.accepted:
             self._on_accepted()
 
 
 def _advice(frame: Frame, evidence: Evidence | None) -> str | None:
-    """Advice about the picture, from values that were computed already: it is needed for every frame."""
+    """Advice about the image, from values that exist already, because it is computed for every frame."""
     if frame.upper_face is None:
         return None
     left, top, right, bottom = evidence.box
@@ -146,12 +146,12 @@ def _advice(frame: Frame, evidence: Evidence | None) -> str | None:
     return "dark" if light < DARK else "bright" if light > BRIGHT_SKIN else None
 
 
-def frame_of(decision: Decision, evidence: Evidence | None, image: Image.Image, fingerprint: bytes) -> Frame:
-    """What a session is shown of a picture and what was seen in it.
+def session_frame(decision: Decision, evidence: Evidence | None, image: Image.Image, fingerprint: bytes) -> Frame:
+    """The input of a session for one frame.
 
     Args:
         evidence: None without a face.
-        image: the upright RGB picture that the evidence is about.
+        image: the upright RGB image to which the evidence belongs.
     """
     if evidence is None or evidence.face_count != 1:
         return Frame(decision, None, fingerprint)

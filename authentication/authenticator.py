@@ -1,4 +1,7 @@
-"""The network and its image processor together: a picture in, evidence and decisions out.
+"""The network and its image processor: turns photographs and frames into templates, evidence and decisions.
+
+In this package *evidence* is what network and detector say about a face, to *decide* is to turn evidence into a
+decision, and to *judge* is to do both. Used by everything that authenticates. Read `pipeline_facelivenet.decide` next.
 
 authenticator = Authenticator.from_pretrained("pretrained")
 template = authenticator.template(["anna.jpg"])
@@ -42,11 +45,11 @@ __all__ = [
 
 
 class SeveralFacesError(ValueError):
-    """A reference photograph shows more than one face, so whose template it would be is anybody's guess."""
+    """A reference photograph shows more than one face, so it is unknown of whom the template should be made."""
 
 
 class UnusableFaceError(ValueError):
-    """The face on a reference photograph lies on its side, is covered or blurred: the network cannot judge it."""
+    """The network cannot judge the face on a reference photograph, for example because it is covered or blurred."""
 
 
 class UnlikeReferencesError(ValueError):
@@ -55,17 +58,17 @@ class UnlikeReferencesError(ValueError):
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the network and the detector say about the foremost face of one picture.
+    """What the network and the detector say about the main face of one image.
 
     embedding: (1792,) float32, of length 1 at most.
     expression_probabilities: expression -> probability, summing to 1.
-    box: (4,) float32, left, top, right, bottom in pixels of the upright picture.
+    box: (4,) float32, left, top, right, bottom in pixels of the upright image.
     landmarks: (5, 2) float32 pixels: eyes, nose, corners of the mouth.
     detection_probability: the detector's, in [0, 1].
-    face_count: how many faces the picture shows.
-    turn: by how many degrees counterclockwise the picture was turned to set the face upright; box and landmarks are in
-        pixels of the picture as it is.
-    unusable: why the network cannot judge the face, a key of `pipeline_facelivenet.REASONS`; None where it can.
+    face_count: number of faces on the image.
+    turn: degrees counterclockwise by which the image was turned to make the face upright; box and landmarks are in
+        pixels of the image before that turn.
+    unusable: why the network cannot judge the face, a key of `pipeline_facelivenet.REASONS`; None if it can.
     """
 
     embedding: np.ndarray
@@ -79,14 +82,14 @@ class Evidence:
 
 
 class Authenticator:
-    """Turns pictures into templates, evidence and decisions. Safe to share between threads.
+    """Turns images into templates, evidence and decisions. Threads may share it.
 
     Args:
-        model: with a similarity threshold that was calibrated on its very weights, or nobody is ever accepted. A copy
-            of it in ONNX Runtime is used where possible (`onnx_network.for_inference`); an exported graph as it is.
-        processor: finds and aligns the face.
-        device: where the network runs; detection stays on the CPU.
-        revision: which weights these are, for the decisions' `model_revision`.
+        model: nobody is accepted unless its similarity threshold was calibrated on its weights. If possible, a copy in
+            ONNX Runtime is used (`onnx_network.for_inference`); an exported graph is used directly.
+        processor: detects and aligns the face.
+        device: of the network; the detector always runs on the CPU.
+        revision: identifies the weights, for `model_revision` of the decisions.
     """
 
     def __init__(
@@ -95,7 +98,7 @@ class Authenticator:
         model = model.to(device)
         self.parameters = model.num_parameters()
         self.config = copy.copy(model.config)
-        self.config.similarity_threshold = model.calibrated_threshold  # a graph does not know it
+        self.config.similarity_threshold = model.calibrated_threshold  # None if it is of other weights
         self.model = model if isinstance(model, OnnxNetwork) else for_inference(model, processor.size)
         self.processor = processor
         self.device = device
@@ -106,7 +109,7 @@ class Authenticator:
         """Load a model folder, a model on the Hub or an exported .onnx file, see `checkpoints.load_checkpoint`.
 
         Raises:
-            FileNotFoundError: there is no such folder, or it holds no checkpoint.
+            FileNotFoundError: there is no such folder, or no checkpoint in it.
             OSError: the checkpoint is damaged, incomplete or cannot be downloaded. Every message names the model.
         """
         checkpoint = load_checkpoint(model, device)
@@ -114,13 +117,13 @@ class Authenticator:
 
     @property
     def challenges(self) -> tuple[str, ...]:
-        """The expressions a live session may ask for: those the checkpoint is known to recognise reliably."""
+        """The expressions that a live session may request: those that the checkpoint recognises reliably."""
         names = self.config.challenge_expressions
         return tuple(name for name in names if name in self.config.expressions and name != "neutral")
 
     @property
     def actions(self) -> tuple[str, ...]:
-        """Everything a live session may ask for: some of these expressions, and turns of the head."""
+        """All actions that a live session may request: expressions and turns of the head."""
         chosen = self.config.challenge_actions
         return (*self.challenges, *HEAD_TURNS) if chosen is None else tuple(chosen)
 
@@ -128,11 +131,11 @@ class Authenticator:
         """The template of one person from one or more reference photographs (anything `load_image` reads).
 
         Args:
-            allow_unlike: take photographs that seem to be of different people.
+            allow_unlike: accept photographs that seem to be of different people.
 
         Raises:
-            UnreadableImageError, NoFaceError, SeveralFacesError, UnusableFaceError, UnlikeReferencesError: naming the
-                photograph.
+            UnreadableImageError, NoFaceError, SeveralFacesError, UnusableFaceError, UnlikeReferencesError: the message
+                names the photograph.
         """
         references = self.processor.listed(references)
         if not references:
@@ -142,31 +145,35 @@ class Authenticator:
         embeddings, _, covers = self._run(batch["pixel_values"])
         for number, (name, count) in enumerate(zip(names, batch["face_count"].tolist(), strict=True)):
             if count > 1:
-                raise SeveralFacesError(f"{name}: shows {count} faces; a reference must show one person alone")
+                raise SeveralFacesError(f"{name}: shows {count} faces; a reference must show one person only")
             if reason := self._unusable(batch, number, covers[number]):
                 raise UnusableFaceError(f"{name}: {REASONS[reason]}")
-        unlike = [] if allow_unlike else unlike_references(embeddings, self.config.similarity_threshold)
-        if unlike:
+        outliers = [] if allow_unlike else unlike_references(embeddings, self.config.similarity_threshold)
+        if outliers:
             raise UnlikeReferencesError(
-                f"{' and '.join(names[number] for number in unlike)}: seems to show somebody else than the other "
-                "references"
+                f"{' and '.join(names[number] for number in outliers)}: seems to show another person than the "
+                "other references"
             )
         return Template.from_embeddings(embeddings)
 
-    def evidence(self, image, tracker: FaceTracker | None = None) -> Evidence:
-        """The evidence of one photograph or frame (anything `load_image` reads).
+    def evidence(self, image, tracker: FaceTracker | None = None) -> Evidence | None:
+        """The evidence of one photograph or frame (anything `load_image` reads); None if it shows no face.
 
-        With the tracker of the live stream that the frame belongs to, this takes half the time.
+        Args:
+            tracker: of the live stream to which the frame belongs; halves the time.
 
         Raises:
-            UnreadableImageError, NoFaceError: naming the picture.
+            UnreadableImageError: the message names the image.
         """
-        batch = self.processor([image], find=tracker.find if tracker else None)
+        try:
+            batch = self.processor([image], find=tracker.find if tracker else None)
+        except NoFaceError:
+            return None
         embeddings, probabilities, covers = self._run(batch["pixel_values"])
         turn, unusable = int(batch["turn"][0]), self._unusable(batch, 0, covers[0])
-        if tracker and turn:  # a photograph is judged the right way up; in a live session the camera has to be upright
+        if tracker and turn:  # a photograph may be turned upright; the camera of a live session must be upright
             unusable = "turned"
-        elif tracker and unusable == "turned_away":  # a live session asks for turns of the head
+        elif tracker and unusable == "turned_away":  # a live session requests turns of the head
             unusable = None
         return Evidence(
             embedding=embeddings[0],
@@ -179,19 +186,8 @@ class Authenticator:
             unusable=unusable,
         )
 
-    def look(self, image, tracker: FaceTracker | None = None) -> Evidence | None:
-        """`evidence`, or None where the picture shows no face.
-
-        Raises:
-            UnreadableImageError: naming the picture.
-        """
-        try:
-            return self.evidence(image, tracker)
-        except NoFaceError:
-            return None
-
     def crop(self, image: Image.Image, evidence: Evidence) -> np.ndarray:
-        """The face that was judged in an RGB picture, (size, size, 3) uint8, as the network saw it."""
+        """The aligned face of an RGB image, (size, size, 3) uint8, as the network gets it."""
         face = Face(evidence.box, evidence.landmarks, evidence.detection_probability, evidence.turn)
         return self.processor.align(image, face)
 
@@ -202,10 +198,10 @@ class Authenticator:
         required_expression: str,
         baseline: Mapping[str, tuple[float, float]] | None = None,
     ) -> Decision:
-        """The decision about one face; no evidence (no face) and several faces are rejections.
+        """The decision about one face; None as evidence (no face) and several faces are rejected.
 
         Args:
-            baseline: of the same face at rest, from a live session (`pipeline_facelivenet.decide`).
+            baseline: of the same face at rest in a live session (`pipeline_facelivenet.decide`).
         """
         if evidence is None or evidence.face_count != 1:
             reason = "several_faces" if evidence else "no_face"
@@ -225,21 +221,21 @@ class Authenticator:
     def judge(
         self, template: Template, image, required_expression: str, tracker: FaceTracker | None = None
     ) -> Decision:
-        """`evidence` and `decide` for one photograph or frame; a picture without a face is a rejection.
+        """`evidence` and `decide` for one photograph or frame; an image without a face is rejected.
 
         Raises:
-            UnreadableImageError: naming the picture.
+            UnreadableImageError: the message names the image.
         """
-        return self.decide(template, self.look(image, tracker), required_expression)
+        return self.decide(template, self.evidence(image, tracker), required_expression)
 
     def _unusable(self, batch: Mapping, number: int, covers: Mapping[str, float]) -> str | None:
-        """Why the network cannot judge a face of the image processor's batch; None where it can."""
+        """Why the network cannot judge a face of the image processor's batch; None if it can."""
         return unusable_reason({name: float(batch[name][number]) for name in MEASURES} | covers, self.config.quality)
 
     @torch.inference_mode()
     def _run(self, pixel_values: torch.Tensor) -> tuple[np.ndarray, np.ndarray, list[dict[str, float]]]:
-        """(n, 3, H, W) -> embeddings (n, d) float32, expression probabilities (n, classes) float64, and n times what
-        the network says of covers (`cover_evidence`)."""
+        """(n, 3, H, W) -> embeddings (n, d) float32, expression probabilities (n, classes) float64, and n dicts of
+        `cover_evidence`."""
         output = self.model(pixel_values=pixel_values.to(self.device))
         probabilities = output.expression_logits.double().softmax(dim=-1)
         covers = cover_evidence(output.cover_logits, len(pixel_values))

@@ -1,4 +1,7 @@
-"""What `python -m authentication` does once its arguments are read: references and probes in, the decision out."""
+"""The command `python -m authentication`: judges probes against references and prints the decision.
+
+`__main__` calls `run` after it has parsed the arguments. Read `authenticator` and `probe` next.
+"""
 
 import argparse
 import logging
@@ -18,19 +21,19 @@ BAR_WIDTH = 30
 
 
 def reference_template(authenticator: Authenticator, references: list[str], allow_unlike: bool) -> Template:
-    """The template of the reference photographs, or the one that was kept in a file.
+    """The template of the reference photographs, or a saved template.
 
     Raises:
-        ValueError, OSError: naming the file and the cause.
+        ValueError, OSError: the message names the file and the cause.
     """
     if any(name.endswith(SUFFIX) for name in references):
         if len(references) > 1:
-            raise ValueError(f"a kept template ({SUFFIX}) stands alone, without further references")
+            raise ValueError(f"a saved template ({SUFFIX}) must be the only reference")
         return load_template(references[0], authenticator.revision, authenticator.config.embedding_dim)
     try:
         return authenticator.template(references, allow_unlike)
     except UnlikeReferencesError as error:
-        raise ValueError(f"{error}; --allow-unlike takes them all the same") from error
+        raise ValueError(f"{error}; --allow-unlike accepts them") from error
 
 
 def judge_probe(
@@ -39,7 +42,7 @@ def judge_probe(
     """The decision about one photograph or clip, and the evidence of each of its frames.
 
     Raises:
-        UnreadableImageError: naming the file and the cause.
+        UnreadableImageError: the message names the file and the cause.
     """
     frames = list(judge_frames(authenticator, template, path, expression))
     records = []
@@ -64,22 +67,22 @@ def judge_probe(
 
 
 def describe(decision: Decision) -> str:
-    """The decision for people who run the command: verdict, reason, similarity, expressions as bars, frames."""
+    """The text of a decision: verdict, reason, similarity, expression probabilities as bars, frames."""
     lines = [f"{'ACCEPTED' if decision.accepted else 'REJECTED'}: {decision.message.removeprefix('Accepted: ')}"]
     if decision.similarity is not None:
         threshold = "not calibrated" if decision.threshold is None else f"threshold {decision.threshold:.3f}"
         lines.append(f"similarity {decision.similarity:.3f} ({threshold})")
     if decision.expression is not None:
-        lines.append(f"expression asked {decision.required_expression}, seen {decision.expression}")
+        lines.append(f"expression requested {decision.required_expression}, seen {decision.expression}")
     width = max(map(len, decision.expression_probabilities), default=0)
     for name, probability in decision.expression_probabilities.items():
         bar = "#" * round(probability * BAR_WIDTH)
-        asked = "  <- asked" if name == decision.required_expression else ""
-        lines.append(f"  {name:{width}} {probability:.2f} {bar:{BAR_WIDTH}}{asked}".rstrip())
+        mark = "  <- requested" if name == decision.required_expression else ""
+        lines.append(f"  {name:{width}} {probability:.2f} {bar:{BAR_WIDTH}}{mark}".rstrip())
     for record in decision.frames or ():
-        when = "" if record["seconds"] is None else f" {record['seconds']:.2f} s"
+        time = "" if record["seconds"] is None else f" {record['seconds']:.2f} s"
         similarity = "" if record["similarity"] is None else f", similarity {record['similarity']:.3f}"
-        lines.append(f"  {record['source']}{when}: {record['reason']}{similarity}")
+        lines.append(f"  {record['source']}{time}: {record['reason']}{similarity}")
     return "\n".join(lines)
 
 
@@ -90,33 +93,34 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         authenticator = Authenticator.from_pretrained(arguments.model)
     except OSError as error:
-        return complain(f"no usable model: {error}. Name a trained checkpoint with --model DIR")
+        return report_error(f"no usable model: {error}. Name a trained checkpoint with --model DIR")
     if authenticator.config.similarity_threshold is None:
-        print(f"{arguments.model}: no threshold was calibrated on its weights, so nobody is accepted", file=sys.stderr)
-    known = authenticator.config.expressions
-    if arguments.expression not in known:
-        return complain(f"--expression {arguments.expression}: this model knows {', '.join(known)}")
+        text = "it has no threshold that was calibrated on its weights, so nobody is accepted"
+        print(f"{arguments.model}: {text}", file=sys.stderr)
+    expressions = authenticator.config.expressions
+    if arguments.expression not in expressions:
+        return report_error(f"--expression {arguments.expression}: this model knows {', '.join(expressions)}")
     try:
         references = [arguments.first_reference, *arguments.reference]
         template = reference_template(authenticator, references, arguments.allow_unlike)
         if arguments.save_template:
             if not arguments.save_template.endswith(SUFFIX):
-                return complain(f"--save-template {arguments.save_template}: the name must end in {SUFFIX}")
+                return report_error(f"--save-template {arguments.save_template}: the name must end in {SUFFIX}")
             save_template(template, arguments.save_template, authenticator.revision)
-    except (ValueError, OSError) as error:  # unreadable, no face, several faces, no usable embedding, no key
-        return complain(f"the reference cannot be used: {error}")
+    except (ValueError, OSError) as error:  # such as no face, several faces, or no key
+        return report_error(f"the reference cannot be used: {error}")
 
     decisions, records = [], []
     for path in arguments.probes:
         try:
             decision, frames = judge_probe(authenticator, template, path, arguments.expression)
         except (UnreadableImageError, OSError) as error:
-            complain(f"skipped: {error}")
+            report_error(f"skipped: {error}")
             continue
         decisions.append(decision)
         records.extend(frames)
     if not decisions:
-        return complain("no probe can be used")
+        return report_error("no probe can be used")
     decision = decide_probes(decisions, arguments.expression)
     if arguments.show_frames:
         decision = replace(decision, frames=tuple(records))
@@ -124,6 +128,6 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if decision.accepted else 1
 
 
-def complain(message: str) -> int:
+def report_error(message: str) -> int:
     print(message, file=sys.stderr)
     return 2

@@ -1,16 +1,17 @@
-"""How often somebody may try: failed attempts are counted by address and by face, and make the next wait longer.
+"""Limits attempts: failed attempts are counted by address and by face, and each one makes the next wait longer.
 
-An attempt counts as failed from the moment it is asked for until it is accepted: for its address before any photograph
-is looked at, for the face as soon as that is known. Who breaks off because the challenge does not suit a prepared video
-has therefore tried once, as has who was rejected. A success takes back its own attempt and no other: a reference that
-is the mean of two faces must not clear one person's record with the other's success.
+An attempt counts as failed from its start until it is accepted. It is counted for the address before any photograph is
+read, and for the face as soon as the face is known. So an attacker who aborts an attempt, because a prepared video does
+not fit the challenge, has used one attempt. A success removes only its own attempt from the count. Otherwise a
+reference that is the mean of two faces could clear the record of one person with the success of the other.
 
-An address stands for whoever has it. A customer of IPv6 is given a network of at least 2**64 addresses, so all of those
-count as one.
+A customer of IPv6 has a network of at least 2**64 addresses, so all addresses of such a network count as one.
 
-Faces are compared by a short random projection of their templates (Johnson and Lindenstrauss), whose matrix is drawn
-when the server starts and never leaves it: enough to notice the same person, useless for anything else, and forgotten
-after FORGET_SECONDS without an attempt.
+Faces are compared by a short random projection of their templates (Johnson and Lindenstrauss). Its matrix is drawn when
+the server starts and stays in memory. The projection is enough to recognise the same person, and useless for anything
+else. It is deleted after FORGET_SECONDS without an attempt.
+
+`demo.live` and the examples call `AttemptLimiter`.
 """
 
 from __future__ import annotations
@@ -24,22 +25,22 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # the demo's first page does without PyTorch, and sets NumPy's threads before that is imported
+if TYPE_CHECKING:  # the demo's first page needs no PyTorch, and sets the number of threads before NumPy is imported
     import numpy as np
 
     from authentication.template import Template
 
-FREE_ATTEMPTS_PER_FACE = 5  # failed ones, before the first wait
-FREE_ATTEMPTS_PER_ADDRESS = 20  # more: a family or an office has one
-FIRST_WAIT_SECONDS = 10.0  # doubled by every further failed attempt
+FREE_ATTEMPTS_PER_FACE = 5  # failed attempts before the first wait
+FREE_ATTEMPTS_PER_ADDRESS = 20  # more, because a family or an office shares an address
+FIRST_WAIT_SECONDS = 10.0  # every further failed attempt doubles it
 LONGEST_WAIT_SECONDS = 600.0
 FORGET_SECONDS = 3600.0
-MOST_REMEMBERED = 2000  # faces, and addresses; then the one that tried longest ago is forgotten
-PROJECTED_SIZE = 512  # cosines are kept to about 0.04
+MAX_REMEMBERED = 2000  # faces, and also addresses; beyond that the one with the oldest attempt is deleted
+PROJECTED_SIZE = 512  # keeps cosines to about 0.04
 
 
 class TooManyAttemptsError(RuntimeError):
-    """This address or this face has failed too often; `seconds` until it may try again."""
+    """This address or this face has failed too often. seconds: until the next attempt is allowed."""
 
     def __init__(self, seconds: float):
         super().__init__(f"too many failed attempts; the next one in {seconds:.0f} s")
@@ -49,36 +50,36 @@ class TooManyAttemptsError(RuntimeError):
 @dataclass(frozen=True)
 class _Record:
     failed: int = 0
-    newest: float = 0.0  # seconds of the newest attempt
+    newest: float = 0.0  # time of the newest attempt in seconds
 
     def wait(self, free: int, now: float) -> float:
-        """Seconds until the next attempt; 0 or less: now."""
-        over = self.failed - free
-        if over < 0:
+        """Seconds until the next attempt is allowed; 0 or less if it is allowed now."""
+        excess = self.failed - free
+        if excess < 0:
             return 0.0
-        return self.newest + min(FIRST_WAIT_SECONDS * 2 ** min(over, 30), LONGEST_WAIT_SECONDS) - now
+        return self.newest + min(FIRST_WAIT_SECONDS * 2 ** min(excess, 30), LONGEST_WAIT_SECONDS) - now
 
 
 @dataclass
 class Ticket:
-    """One attempt, as it was counted; given back when it was accepted or did not take place.
+    """One counted attempt. It is removed from the count when it was accepted or did not take place.
 
-    address: the visitor that tried, and began: seconds at which.
-    faces: the records it counts for, once its face is known.
-    before: of each record, when it was tried before.
+    address: of the visitor. started: time in seconds.
+    faces: keys of the face records for which it counts; empty until the face is known.
+    previous: key of a record -> time of its attempt before this one.
     """
 
     address: str
-    began: float
+    started: float
     faces: list[bytes] = field(default_factory=list)
-    before: dict[str | bytes, float] = field(default_factory=dict)
+    previous: dict[str | bytes, float] = field(default_factory=dict)
 
 
 class AttemptLimiter:
-    """Counts failed attempts, in memory. Safe to share between threads.
+    """Counts failed attempts in memory. Threads may share it.
 
     Args:
-        similarity: cosine from which two templates count as the same face: the checkpoint's threshold.
+        similarity: templates with at least this cosine count as the same face; the checkpoint's threshold.
         clock: monotonic seconds.
     """
 
@@ -91,48 +92,48 @@ class AttemptLimiter:
         self._lock = threading.Lock()
 
     def begin(self, address: str) -> Ticket:
-        """Count an attempt of this address, whose face is not known yet.
+        """Count an attempt of this address. Its face is not known yet.
 
         Raises:
-            TooManyAttemptsError: it has to wait; nothing is counted then.
+            TooManyAttemptsError: the address has to wait; nothing is counted.
         """
         with self._lock:
             ticket = Ticket(visitor_of(address), self._clock())
-            self._forget(self._addresses, ticket.began)
-            self._wait(self._addresses, [ticket.address], FREE_ATTEMPTS_PER_ADDRESS, ticket.began)
+            self._forget(self._addresses, ticket.started)
+            self._wait(self._addresses, [ticket.address], FREE_ATTEMPTS_PER_ADDRESS, ticket.started)
             self._count(self._addresses, ticket.address, ticket)
             return ticket
 
     def name_face(self, ticket: Ticket, template: Template) -> None:
-        """Count it for the face as well, under whatever photographs that has been tried before.
+        """Count the attempt for the face as well, together with earlier attempts with other photographs of this face.
 
         Raises:
-            TooManyAttemptsError: this face has to wait. The attempt counts for the address alone then: looking for a
-                face has cost the server its time.
+            TooManyAttemptsError: this face has to wait. The attempt still counts for the address, because finding the
+                face has used the server's time.
         """
         with self._lock:
-            self._forget(self._faces, ticket.began)
+            self._forget(self._faces, ticket.started)
             faces = self._similar_faces(self._project(template))
-            self._wait(self._faces, faces, FREE_ATTEMPTS_PER_FACE, ticket.began)
+            self._wait(self._faces, faces, FREE_ATTEMPTS_PER_FACE, ticket.started)
             for face in faces:
                 self._count(self._faces, face, ticket)
             ticket.faces = faces
 
     def accepted(self, ticket: Ticket) -> None:
-        """The attempt succeeded: it does not count as a failure."""
+        """The attempt succeeded, so it does not count as failed."""
         with self._lock:
             self._give_back(self._addresses, ticket.address)
             for face in ticket.faces:
                 self._give_back(self._faces, face)
 
     def withdraw(self, ticket: Ticket) -> None:
-        """The attempt did not take place: it counts neither for the face nor for the address."""
+        """The attempt did not take place, so it counts neither for the face nor for the address."""
         with self._lock:
             for records, keys in ((self._addresses, [ticket.address]), (self._faces, ticket.faces)):
                 for key in keys:
                     self._give_back(records, key)
-                    if key in records and records[key].newest == ticket.began:
-                        records[key] = replace(records[key], newest=ticket.before[key])
+                    if key in records and records[key].newest == ticket.started:
+                        records[key] = replace(records[key], newest=ticket.previous[key])
 
     @staticmethod
     def _wait(records: OrderedDict, keys: list, free: int, now: float) -> None:
@@ -143,8 +144,8 @@ class AttemptLimiter:
     @staticmethod
     def _count(records: OrderedDict, key: str | bytes, ticket: Ticket) -> None:
         record = records.get(key, _Record())
-        ticket.before[key] = record.newest
-        records[key] = _Record(record.failed + 1, ticket.began)
+        ticket.previous[key] = record.newest
+        records[key] = _Record(record.failed + 1, ticket.started)
         records.move_to_end(key)
 
     @staticmethod
@@ -162,7 +163,7 @@ class AttemptLimiter:
         return (projected / np.linalg.norm(projected)).astype(np.float32)
 
     def _similar_faces(self, face: np.ndarray) -> list[bytes]:
-        """All remembered faces similar to this one, which may be the mean of several; if there are none, this one."""
+        """All remembered faces that are similar to this one, which may be a mean of several; else only this one."""
         import numpy as np
 
         if self._faces:
@@ -174,17 +175,17 @@ class AttemptLimiter:
         return [face.tobytes()]
 
     def _forget(self, records: OrderedDict, now: float) -> None:
-        """Delete old records, and the oldest if there are MOST_REMEMBERED; the newest are at the end."""
+        """Delete old records, and the oldest one if there are MAX_REMEMBERED. The newest are at the end."""
         while records:
             oldest = next(iter(records))
-            if now - records[oldest].newest <= FORGET_SECONDS and len(records) < MOST_REMEMBERED:
+            if now - records[oldest].newest <= FORGET_SECONDS and len(records) < MAX_REMEMBERED:
                 return
             del records[oldest]
 
 
-@lru_cache(maxsize=4096)  # it is asked several times for each request
+@lru_cache(maxsize=4096)  # called several times for each request
 def visitor_of(address: str) -> str:
-    """The visitor of an address: itself, or the network of an IPv6 address; other text is returned unchanged."""
+    """The key of a visitor: the address, or the network of an IPv6 address; other text is returned unchanged."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

@@ -1,7 +1,7 @@
-"""Remembers when each person's newest template was saved, so that an older one that was put back is detected.
+"""Records when each person's newest template was saved, to detect when a file is replaced by an older template.
 
-The file lies beside the key, not beside the templates: whoever may write these alone cannot change it. It is encrypted
-and authenticated with the same key, and is only ever raised.
+The record is in the folder of the key. An attacker who can only write the folder of the templates cannot change it. It
+is encrypted and authenticated with the same key, and its times only increase. `template_store` uses it.
 """
 
 import json
@@ -13,45 +13,49 @@ from filelock import FileLock
 
 from atomic import replacement
 
-SUFFIX = ".newest"  # after the name of the key's file
+SUFFIX = ".newest"  # appended to the name of the key file
 
 
 class NewestError(ValueError):
-    """The file cannot be read or written, or is not of this key; the message names it."""
+    """The file cannot be read or written, or belongs to another key; the message names the file."""
 
 
 class Newest:
-    """The newest template of each name, in a file that several processes may use.
+    """The time of the newest template of each name, in a file that several processes may use.
 
     Args:
-        path: need not exist: then nothing is known yet.
-        fernet: of the templates' key.
+        path: of the file; it is empty if it does not exist.
+        fernet: made with the templates' key.
     """
 
     def __init__(self, path: Path, fernet: Fernet):
         self.path = path
         self._fernet = fernet
 
-    def next(self, name: str, now: int) -> int:
-        """The seconds since 1970 to save a template under: now, or later than all that were, for clocks are set back.
+    def next_time(self, name: str, now: int) -> int:
+        """The time to write into a new template, in seconds since 1970: now, but later than the recorded time.
+
+        The clock may have been set back. Every method raises NewestError.
 
         Raises:
-            NewestError: as do all of these.
+            NewestError: the file cannot be used.
         """
         return max(now, self._read().get(name, 0) + 1)
 
-    def raise_to(self, name: str, enrolled: int) -> int:
-        """Note that there is a template of this time. Returns the newest, which is that or a later one."""
-        known = self._read().get(name, 0)
-        if known >= enrolled:
-            return known
+    def record_time(self, name: str, enrolled: int) -> int:
+        """Record a template of this time, if it is the newest. Returns the time of the newest template."""
+        recorded = self._read().get(name, 0)
+        if recorded >= enrolled:
+            return recorded
         try:
             with FileLock(f"{self.path}.lock", mode=0o600):
                 times = self._read()
                 times[name] = max(enrolled, times.get(name, 0))
                 write_private(self.path, self._fernet.encrypt(json.dumps(times).encode()))
         except OSError as error:
-            raise NewestError(f"{self.path}: cannot be written: {error.strerror}. It lies beside the key") from None
+            raise NewestError(
+                f"{self.path}: cannot be written: {error.strerror}. It is in the folder of the key"
+            ) from None
         return times[name]
 
     def _read(self) -> dict[str, int]:
@@ -66,12 +70,12 @@ class Newest:
         except (InvalidToken, ValueError, RecursionError):
             times = None
         if not isinstance(times, dict) or any(type(time) is not int for time in times.values()):
-            raise NewestError(f"{self.path}: not encrypted with the key beside it, or changed since")
+            raise NewestError(f"{self.path}: not encrypted with the key in this folder, or changed since")
         return times
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a file that its owner alone may read, as a whole or not at all."""
+    """Write a file atomically, readable by its owner only."""
     with replacement(path, shared=True, private=True) as temporary, temporary.open("wb") as file:
         file.write(content)
         file.flush()

@@ -1,6 +1,6 @@
-"""Judges a probe, a photograph or a clip: its frames one by one, then together.
+"""Judges a probe, which is a photograph or a clip: each frame, then all frames together.
 
-Called by the command line and by `demo.offline`. Next: `video`, which reads the frames.
+The command line and `demo.offline` call it. Read `video` next, which reads the frames.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from pipeline_facelivenet import FRAMES_TO_HOLD, Decision, decide_frames
 
 @dataclass(frozen=True)
 class JudgedFrame:
-    """seconds: from the clip's start, None for a photograph. evidence: None where there was no face."""
+    """seconds: from the start of the clip; None for a photograph. evidence: None without a face."""
 
     seconds: float | None
     decision: Decision
@@ -28,18 +28,18 @@ def judge_frames(
     expression: str,
     on_decoded: Callable[[int], None] = lambda pixels: None,
 ) -> Iterator[JudgedFrame]:
-    """Every frame of a photograph or clip that is looked at. on_decoded: see `read_frames`.
+    """Judge a photograph or the sampled frames of a clip. on_decoded: see `read_frames`.
 
     Raises:
-        UnreadableImageError: naming the file and the cause.
+        UnreadableImageError: the message names the file and the cause.
     """
     for seconds, image in read_frames(path, on_decoded=on_decoded):
-        evidence = authenticator.look(image)
+        evidence = authenticator.evidence(image)
         yield JudgedFrame(seconds, authenticator.decide(template, evidence, expression), evidence)
 
 
 def decide_probe(frames: list[JudgedFrame], expression: str) -> Decision:
-    """The decision for one probe from all of its frames."""
-    photograph = len(frames) == 1 and frames[0].seconds is None
-    hold = 1 if photograph else FRAMES_TO_HOLD
+    """The decision for one probe, from all of its judged frames."""
+    is_photograph = len(frames) == 1 and frames[0].seconds is None
+    hold = 1 if is_photograph else FRAMES_TO_HOLD
     return decide_frames([frame.decision for frame in frames], expression, hold)

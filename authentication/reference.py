@@ -1,6 +1,6 @@
-"""Checks reference photographs: whether each can be used, what would make it better, and their template.
+"""Checks reference photographs: says which can be used and how to improve them, and makes their template.
 
-Called by the command line and by `demo.live`. Next: `template`.
+`demo.live` and `demo.offline` call `examine`. Read `template` next.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,23 +11,25 @@ from PIL import Image
 
 from authentication.authenticator import Authenticator, Evidence
 from authentication.template import Template
-from image_processing_facelivenet import UnreadableImageError, aside_of, load_image, name_of, sharpness
+from image_processing_facelivenet import UnreadableImageError, load_image, name_of, nose_offset, sharpness
 from pipeline_facelivenet import REASONS, unlike_references
 
-SMALL = 64  # pixels of the box's shorter side; the network sees 96
+SMALL = 64  # pixels of the box's shorter side; the network gets 96
 DARK, BRIGHT = 55, 185  # mean luminance of the face, 0 to 255
-BLURRED = 1.9  # see `sharpness`: of 1,207 photographs of LFW 1 % lie below 2.5, blurred by two pixels 99 % below 1.7
-TURNED = 0.3  # see `aside_of`; photographs beyond MAX_ASIDE are refused
+BLURRED = (
+    1.9  # for `sharpness`; 1 % of 1,207 photographs of LFW are below 2.5, and 99 % below 1.7 if blurred by 2 pixels
+)
+TURNED = 0.3  # for the size of `nose_offset`; photographs with more than MAX_ASIDE are refused
 
 
 @dataclass(frozen=True)
 class Reference:
-    """One photograph a template may be made of.
+    """The check of one photograph for a template.
 
-    face: (size, size, 3) uint8, the aligned face as the network sees it; None where there is no single face.
-    problem: why it cannot be used: "unreadable", "no_face", "several_faces", or None.
-    cause: of an unreadable one, and of a face that cannot be judged, in words.
-    advice: what would make it better: "small", "dark", "bright", "blurred", "turned", "unlike".
+    face: (size, size, 3) uint8, the aligned face as the network gets it; None unless there is exactly one face.
+    problem: why the photograph cannot be used: "unreadable", "no_face", "several_faces", or None.
+    cause: a sentence about why the photograph is unreadable or its face cannot be judged.
+    advice: what could be better: "small", "dark", "bright", "blurred", "turned", "unlike".
     """
 
     face: np.ndarray | None = None
@@ -45,13 +47,13 @@ def examine(
         photographs: anything that `load` reads.
 
     Returns:
-        None as the template if a photograph cannot be used or there is none: a template is made of all photographs.
+        The template is None if there is no photograph or if any of them cannot be used.
     """
     references, embeddings = [], []
     for photograph in photographs:
         try:
             image = load(photograph)
-            evidence = authenticator.look(image)
+            evidence = authenticator.evidence(image)
         except UnreadableImageError as error:
             cause = str(error).removeprefix(f"{name_of(photograph)}: ")
             references.append(Reference(problem="unreadable", cause=cause))
@@ -60,7 +62,7 @@ def examine(
             references.append(Reference(problem="several_faces" if evidence else "no_face"))
             continue
         face = authenticator.crop(image, evidence)
-        if evidence.unusable:  # also a kind of unreadable: the picture is there, the network cannot judge it
+        if evidence.unusable:  # treated like an unreadable photograph
             references.append(Reference(face, problem="unreadable", cause=REASONS[evidence.unusable]))
             continue
         embeddings.append(evidence.embedding)
@@ -72,19 +74,19 @@ def examine(
     except ValueError:  # NaN, or faces that cancel each other out
         return None, [Reference(problem="unreadable", cause="the network gives no usable numbers for it")]
     for number in unlike_references(np.stack(embeddings), authenticator.config.similarity_threshold):
-        found = references[number]
-        references[number] = Reference(found.face, advice=(*found.advice, "unlike"))
+        reference = references[number]
+        references[number] = Reference(reference.face, advice=(*reference.advice, "unlike"))
     return template, references
 
 
 def _advice(face: np.ndarray, evidence: Evidence) -> tuple[str, ...]:
     left, top, right, bottom = evidence.box
     light = float(np.asarray(Image.fromarray(face).convert("L"), np.float32).mean())
-    found = {
+    advice = {
         "small": min(right - left, bottom - top) < SMALL,
         "dark": light < DARK,
         "bright": light > BRIGHT,
         "blurred": sharpness(face) < BLURRED,
-        "turned": aside_of(evidence.landmarks) > TURNED,
+        "turned": abs(nose_offset(evidence.landmarks)) > TURNED,
     }
-    return tuple(name for name, holds in found.items() if holds)
+    return tuple(name for name, holds in advice.items() if holds)

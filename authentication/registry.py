@@ -1,6 +1,6 @@
-"""Open attempts, kept by the server under tokens that cannot be guessed; the browser holds the token alone.
+"""Keeps the open attempts of a server under tokens that cannot be guessed. The browser only gets the token.
 
-Called by `demo.live` and the examples. Next: `attempt`.
+`demo.live` and the examples call it. Read `attempt` next.
 """
 
 import secrets
@@ -15,11 +15,11 @@ from authentication.attempt import Attempt, View
 
 
 class UnknownSessionError(LookupError):
-    """No open attempt has this token: never issued, expired, closed, or decided already."""
+    """No open attempt has this token: it was never issued, or the attempt has expired, was closed or is decided."""
 
 
 class RegistryFullError(RuntimeError):
-    """As many attempts as this server allows are open."""
+    """The server does not allow more open attempts."""
 
 
 @dataclass
@@ -28,21 +28,20 @@ class _Entry:
     opened: float
     timer: threading.Timer
     on_unused: Callable[[], None]
-    used: bool = False  # a picture has been seen
+    had_frame: bool = False  # a readable frame has arrived
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class SessionRegistry:
-    """Open attempts by token: bounded in number, expiring, each good for one decision.
+    """Open attempts by token. Their number is limited, they expire, and each ends with one decision.
 
-    Template and challenge stay here, and the clock is the server's. When the registry is full a new attempt is refused;
-    nobody can push out those of others.
+    Template and challenge stay on the server, and its clock counts. When the registry is full, new attempts are
+    refused, so nobody can remove the attempts of others.
 
     Args:
-        limit: most attempts open at once.
-        lifetime: seconds from opening after which an attempt and its template are gone, decided or not, whether
-            anybody comes by or not.
-        clock: monotonic seconds.
+        limit: largest number of open attempts.
+        lifetime: seconds after which an attempt and its template are deleted in any case.
+        clock: monotonic time in seconds.
     """
 
     def __init__(self, limit: int = 100, lifetime: float = 180.0, clock: Callable[[], float] = time.monotonic):
@@ -56,7 +55,7 @@ class SessionRegistry:
         """Register an attempt and return its token.
 
         Args:
-            on_unused: called when the attempt ends without a single picture: the camera was refused, say.
+            on_unused: called if the attempt ends without a readable frame, for example because the camera was refused.
 
         Raises:
             RegistryFullError: `limit` attempts are open.
@@ -67,36 +66,36 @@ class SessionRegistry:
                 raise RegistryFullError(f"{self.limit} attempts are open already")
             token = secrets.token_urlsafe(32)
             timer = threading.Timer(self.lifetime, self.close, (token,))
-            timer.daemon = True  # a server that ends does not wait for it
+            timer.daemon = True  # it does not keep a process running that ends
             timer.start()
             self._entries[token] = _Entry(attempt, self._clock(), timer, on_unused)
             return token
 
     def observe(self, token: str, image: Image.Image) -> View:
-        """Show an attempt one frame.
+        """Pass a frame to an attempt.
 
-        The attempt that is decided by it is removed: its token is worth nothing from then on. Frames of one attempt are
-        judged one after the other, those of different attempts at the same time.
+        If it decides the attempt, the attempt is removed and its token becomes invalid. Frames of one attempt are
+        judged one after the other, frames of different attempts concurrently.
 
         Raises:
-            UnknownSessionError: the token is unknown, expired or used.
+            UnknownSessionError: no open attempt has this token.
         """
         entry = self._find(token)
         with entry.lock:
-            self._find(token)  # decided, closed or expired while this frame waited
+            self._find(token)  # the attempt may have ended while this frame waited
             view = entry.attempt.observe(image, self._clock())
-            entry.used = entry.used or view.size != (0, 0)
+            entry.had_frame = entry.had_frame or view.size != (0, 0)
             if view.progress.decision is not None:
                 self.close(token)
             return view
 
     def close(self, token: str) -> None:
-        """Forget an attempt and its template, if it is still open."""
+        """Delete an attempt and its template, if it is still open."""
         with self._lock:
             entry = self._entries.pop(token, None) if isinstance(token, str) else None
         if entry is not None:
             entry.timer.cancel()
-            if not entry.used:
+            if not entry.had_frame:
                 entry.on_unused()
 
     def knows(self, token: str) -> bool:
@@ -122,5 +121,5 @@ class SessionRegistry:
         for token in [token for token, entry in self._entries.items() if now - entry.opened > self.lifetime]:
             entry = self._entries.pop(token)
             entry.timer.cancel()
-            if not entry.used:
+            if not entry.had_frame:
                 entry.on_unused()

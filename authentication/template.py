@@ -1,6 +1,6 @@
 """The template: the mean embedding of a person's reference photographs.
 
-Made by `authenticator` and `reference`, kept on disk by `template_store`.
+`authenticator` and `reference` make templates, `template_store` saves them. Read `template_store` next.
 """
 
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from pipeline_facelivenet import mean_embedding
 
 @dataclass(frozen=True)
 class Template:
-    """The mean of the reference photographs' embeddings. On disk it lies encrypted or not at all.
+    """The mean of the embeddings of reference photographs. It must only be saved encrypted.
 
-    embedding: (d,) float64, `mean_embedding` of theirs.
-    photographs: how many references it was made of.
+    embedding: (d,) float64, from `mean_embedding`.
+    photographs: number of reference photographs.
     """
 
     embedding: np.ndarray
@@ -27,17 +27,17 @@ class Template:
         """Args: one or more (d,) embeddings of the same person.
 
         Raises:
-            ValueError: none given, NaN among them, or embeddings that cancel each other out.
+            ValueError: there is no embedding, one is not finite, or they cancel each other out.
         """
         if not len(embeddings):
             raise ValueError("a template needs at least one reference photograph")
         if not np.isfinite(embeddings).all():
-            raise ValueError(f"a number in the {len(embeddings)} reference embeddings is not finite: no template")
+            raise ValueError(f"no template: a number in the {len(embeddings)} reference embeddings is not finite")
         mean = mean_embedding(embeddings)
         if not np.linalg.norm(mean) > 1e-3:
-            raise ValueError(f"the {len(embeddings)} reference embeddings cancel each other out: no template")
+            raise ValueError(f"no template: the {len(embeddings)} reference embeddings cancel each other out")
         return cls(mean, len(embeddings))
 
     def similarity(self, embedding: np.ndarray) -> float:
-        """Dot product of the template and a (d,) embedding, in [-1, 1]; NaN where that holds NaN."""
+        """Dot product of the template and a (d,) embedding, in [-1, 1]; NaN if the embedding contains NaN."""
         return float(self.embedding @ np.asarray(embedding, dtype=np.float64))

@@ -1,16 +1,20 @@
-"""Templates on disk: encrypted, and bound to the weights they were made with.
+"""Templates on disk: encrypted, and bound to the weights that made them.
 
-    python -m authentication.template_store template.key          # a new key, readable by its owner alone
+    python -m authentication.template_store template.key          # a new key file, readable by its owner only
     FACELIVENET_TEMPLATE_KEY_FILE=template.key python -m authentication anna.jpg now.jpg --expression happy \\
         --save-template anna.template
     FACELIVENET_TEMPLATE_KEY_FILE=template.key python -m authentication anna.template later.jpg --expression happy
 
-A template identifies a person for as long as the face lasts, so nothing of it is written in the clear. The file is one
-Fernet token (AES-128 in CBC mode with HMAC-SHA256, github.com/fernet/spec): whoever changes a byte of it is noticed.
-Inside are the revision of the weights, since another network's numbers mean nothing here, and the name of the file:
-Ben's template renamed to Anna's is refused. The time of enrolment is there too (`enrolled_on`). A file beside the key's
-(`newest.py`) remembers the newest one of each name: an old template that was put back in the place of a newer one, or
-of one that was revoked, is refused. With a key in the environment itself there is no such file, and none is noticed.
+A template identifies a person for life, so it is never written without encryption. The file is one Fernet token
+(AES-128 in CBC mode with HMAC-SHA256, github.com/fernet/spec), so any change of it is detected. The token contains:
+
+* the revision of the weights, because the embeddings of other weights cannot be compared with it;
+* the name of the file: Ben's template is refused if the file is renamed to Anna's;
+* the time of enrolment (`enrolled_on`). A second file in the key's folder (`newest`) records the newest time for each
+  name. A template that was replaced or revoked is therefore refused if somebody restores the old file. If the key
+  itself is in an environment variable, this file does not exist and restored templates are not detected.
+
+Called by the command line, `demo.enrolled` and the examples of docs/api.md. Read `newest` next.
 
     FACELIVENET_TEMPLATE_KEY_FILE=template.key python -m authentication.template_store --revoke anna.template
 """
@@ -34,38 +38,38 @@ from authentication.newest import SUFFIX as NEWEST_SUFFIX
 from authentication.newest import Newest, NewestError, write_private
 from authentication.template import Template
 
-FORMAT = 2  # 1 held no name
+FORMAT = 2  # format 1 had no name
 SUFFIX = ".template"
 KEY, KEY_FILE = "FACELIVENET_TEMPLATE_KEY", "FACELIVENET_TEMPLATE_KEY_FILE"  # environment variables
 
 
 class TemplateStoreError(ValueError):
-    """No key, a wrong one, or a template that cannot be used; the message names the file and says what to do."""
+    """No key, a wrong key, or a template that cannot be used; the message names the file and says what to do."""
 
 
 def save_template(
     template: Template, path: Path, revision: str | None, key: bytes | None = None, newest: Path | None = None
 ) -> None:
-    """Write an encrypted template, readable by its owner alone, as a whole or not at all.
+    """Write an encrypted template atomically, readable by its owner only.
 
     Args:
-        path: its name without the suffix is the person's, and belongs to the template: a renamed file is refused.
-        revision: of the weights that made it (`Authenticator.revision`).
-        key: by default the one of the environment (`read_key`).
-        newest: the file that remembers the newest templates; by default the one beside the environment's key file,
-            none with a `key`.
+        path: its name without the suffix is the person's name, which is stored inside; a renamed file is refused.
+        revision: of the weights that made the template (`Authenticator.revision`).
+        key: by default that of the environment (`read_key`).
+        newest: file that records the newest templates; by default in the folder of the environment's key file. With
+            `key` and without `newest` there is no such file.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
         TemplateStoreError: no key, no revision, or a `newest` that cannot be used.
     """
     if not revision:
         raise TemplateStoreError(f"{path}: the model has no revision to bind the template to")
     path, name, enrolled = Path(path), _name(path), int(time.time())
-    fernet, known = _open(key, newest)
-    if known:
+    fernet, newest_times = _open_store(key, newest)
+    if newest_times:
         with _store_errors():
-            enrolled = known.next(name, enrolled)
+            enrolled = newest_times.next_time(name, enrolled)
     record = {
         "format": FORMAT,
         "name": name,
@@ -75,9 +79,9 @@ def save_template(
         "embedding": base64.b64encode(template.embedding.astype("<f8").tobytes()).decode(),
     }
     write_private(path, fernet.encrypt(json.dumps(record).encode()))
-    if known:
+    if newest_times:
         with _store_errors():
-            known.raise_to(name, enrolled)
+            newest_times.record_time(name, enrolled)
 
 
 def load_template(
@@ -91,59 +95,59 @@ def load_template(
 
     Raises:
         OSError: there is no such file.
-        TemplateStoreError: another key or changed bytes, another revision, name or format, no template inside, or an
-            older one than was known under this name.
+        TemplateStoreError: another key, changed bytes, another revision, name or format, no template inside, or not the
+            newest template of this name.
     """
-    fernet, known = _open(key, newest)
+    fernet, newest_times = _open_store(key, newest)
     record = _read(path, fernet)
     if record["revision"] != revision:
         raise TemplateStoreError(
-            f"{path}: made by weights {record['revision']}, these are {revision}: enrol the person again"
+            f"{path}: made by weights {record['revision']}, but the model has {revision}: enrol the person again"
         )
     embedding, photographs = record["embedding"], record["photographs"]
     if len(embedding) != size or not 0 < np.linalg.norm(embedding) < 1 + 1e-4 or photographs < 1:
         raise TemplateStoreError(
-            f"{path}: holds no embedding of {size} numbers and length 1 at most: enrol the person again"
+            f"{path}: contains no embedding of {size} numbers and length 1 or less: enrol the person again"
         )
-    if known:
+    if newest_times:
         with _store_errors():
-            latest = known.raise_to(record["name"], record["enrolled"])
+            latest = newest_times.record_time(record["name"], record["enrolled"])
         if latest > record["enrolled"]:
             raise TemplateStoreError(
-                f"{path}: of {_date(record['enrolled'])}, but {record['name']!r} was enrolled again or revoked on "
-                f"{_date(latest)}: an old template was put back"
+                f"{path}: saved on {_date(record['enrolled'])}, but {record['name']!r} was enrolled again or revoked "
+                f"on {_date(latest)}: an old template was restored"
             )
     return Template(embedding, photographs)
 
 
 def enrolled_on(path: Path, key: bytes | None = None) -> datetime:
-    """When a template was saved, by the clock of the machine that did it. Raises as `load_template` does."""
-    return _date(_read(path, _open(key, None)[0])["enrolled"])
+    """When a template was saved, by the clock of that machine. Raises the errors of `load_template`."""
+    return _date(_read(path, _open_store(key, None)[0])["enrolled"])
 
 
 def revoke_template(path: Path, key: bytes | None = None, newest: Path | None = None) -> None:
-    """Delete a template, if it is there, and refuse all that were saved under its name before: copies of it, say.
+    """Delete a template if the file exists, and refuse all earlier templates of its name, such as copies.
 
     Args:
         key, newest: as for `save_template`.
 
     Raises:
-        OSError: it cannot be deleted.
-        TemplateStoreError: no key, or nothing that could remember it.
+        OSError: the file cannot be deleted.
+        TemplateStoreError: no key, or no file that could record the revocation.
     """
     path, name = Path(path), _name(path)
-    fernet, known = _open(key, newest)
-    if known is None:
-        raise TemplateStoreError(f"{path}: nothing would remember it: keep the key in a file, named by {KEY_FILE}")
+    fernet, newest_times = _open_store(key, newest)
+    if newest_times is None:
+        raise TemplateStoreError(f"{path}: cannot record the revocation: keep the key in a file, named by {KEY_FILE}")
     with _store_errors():
-        with contextlib.suppress(OSError, TemplateStoreError):  # a clock that is ahead may have saved it
-            known.raise_to(name, _read(path, fernet)["enrolled"])
-        known.raise_to(name, known.next(name, int(time.time())))
+        with contextlib.suppress(OSError, TemplateStoreError):  # it may have been saved by a clock that is ahead
+            newest_times.record_time(name, _read(path, fernet)["enrolled"])
+        newest_times.record_time(name, newest_times.next_time(name, int(time.time())))
     path.unlink(missing_ok=True)
 
 
-def _open(key: bytes | None, newest: Path | None) -> tuple[Fernet, Newest | None]:
-    """What decrypts, and what remembers the newest."""
+def _open_store(key: bytes | None, newest: Path | None) -> tuple[Fernet, Newest | None]:
+    """The cipher, and the record of the newest templates if there is one."""
     fernet = _fernet(read_key() if key is None else key)
     if key is None and newest is None and not os.environ.get(KEY):
         newest = Path(os.environ[KEY_FILE] + NEWEST_SUFFIX)
@@ -166,28 +170,30 @@ def _date(seconds: int) -> datetime:
 
 
 def _read(path: Path, fernet: Fernet) -> dict:
-    """What is inside, with the embedding as (d,) float64."""
+    """The content of a template file, with the embedding as (d,) float64."""
     token = Path(path).read_bytes()
     try:
         record = json.loads(fernet.decrypt(token))
-        found = record["format"]
+        format_number = record["format"]
     except InvalidToken:
         raise TemplateStoreError(f"{path}: not encrypted with this key, or changed since") from None
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise TemplateStoreError(f"{path}: holds no template: enrol the person again") from None
-    if found != FORMAT:
-        raise TemplateStoreError(f"{path}: of format {found!r}, this program reads {FORMAT}: enrol the person again")
+        raise TemplateStoreError(f"{path}: contains no template: enrol the person again") from None
+    if format_number != FORMAT:
+        raise TemplateStoreError(
+            f"{path}: has format {format_number!r}, but this program reads {FORMAT}: enrol the person again"
+        )
     kinds = {"name": str, "enrolled": int, "revision": str, "photographs": int, "embedding": str}
     if any(type(record.get(name)) is not kind for name, kind in kinds.items()):
-        raise TemplateStoreError(f"{path}: holds no template: enrol the person again")
+        raise TemplateStoreError(f"{path}: contains no template: enrol the person again")
     if record["name"] != _name(path):
         raise TemplateStoreError(
-            f"{path}: is the template of {record['name']!r}, under another name: give it that back"
+            f"{path}: is the template of {record['name']!r}; a template cannot be used under another name"
         )
     try:
         embedding = np.frombuffer(base64.b64decode(record["embedding"], validate=True), "<f8").astype(np.float64)
     except ValueError:
-        raise TemplateStoreError(f"{path}: holds no template: enrol the person again") from None
+        raise TemplateStoreError(f"{path}: contains no template: enrol the person again") from None
     return record | {"embedding": embedding}
 
 
@@ -196,16 +202,16 @@ def _name(path: Path) -> str:
 
 
 def read_key() -> bytes:
-    """The key that the environment holds, or the file it names.
+    """The key in the environment, or in the file that the environment names.
 
     Raises:
-        TemplateStoreError: there is none; or others than its owner may read or write the file.
+        TemplateStoreError: there is no key, or other users may read or write its file.
     """
     if os.environ.get(KEY):
         return os.environ[KEY].strip().encode()
     if not os.environ.get(KEY_FILE):
         raise TemplateStoreError(
-            f"no key for templates: set {KEY_FILE} to a file that `python -m authentication.template_store FILE` made, "
+            f"no key for templates: set {KEY_FILE} to a file made by `python -m authentication.template_store FILE`, "
             f"or {KEY} to a key"
         )
     path = Path(os.environ[KEY_FILE])
@@ -216,15 +222,17 @@ def read_key() -> bytes:
     except OSError as error:
         raise TemplateStoreError(f"{KEY_FILE}={path}: cannot be read: {error.strerror}") from None
     if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise TemplateStoreError(f"{path}: others may read or change this key: chmod 600 {path}, and make a new one")
+        raise TemplateStoreError(
+            f"{path}: other users may read or change this key: make a new one, and chmod 600 {path}"
+        )
     return key
 
 
 def new_key_file(path: Path) -> None:
-    """Write a new random key, readable by its owner alone.
+    """Write a new random key, readable by its owner only.
 
     Raises:
-        FileExistsError: a key that is overwritten takes every template with it.
+        FileExistsError: the file exists. Overwriting a key would make all its templates unreadable.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
@@ -236,20 +244,20 @@ def _fernet(key: bytes) -> Fernet:
         return Fernet(key)
     except ValueError:
         raise TemplateStoreError(
-            "the key for templates is not one: `python -m authentication.template_store FILE` makes one"
+            "the key for templates is not valid: `python -m authentication.template_store FILE` makes a key"
         ) from None
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m authentication.template_store",
-        description="Makes a key for encrypted templates, readable by you alone. Keep it apart from the templates.",
+        description="Makes a key for encrypted templates, readable by you only. Keep it apart from the templates.",
     )
-    parser.add_argument("file", type=Path, help="where to write the key; must not exist")
+    parser.add_argument("file", type=Path, help="path of the new key file; must not exist")
     parser.add_argument(
         "--revoke",
         action="store_true",
-        help=f"FILE is a template instead: delete it and refuse copies of it from now on (key: {KEY_FILE})",
+        help=f"delete the template FILE and refuse copies of it in future (needs {KEY_FILE})",
     )
     arguments = parser.parse_args(argv)
     try:

@@ -1,4 +1,7 @@
-"""Frames of a probe: a photograph is one frame; a clip and an animated picture are sampled four times a second."""
+"""Reads the frames of a probe. A photograph is one frame; clips and animated images are sampled four times a second.
+
+`probe` calls `read_frames`. Read `image_processing_facelivenet.load_image` next.
+"""
 
 import logging
 import os
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
     import av
 
 FRAMES_PER_SECOND = 4
-MAX_SECONDS = 60  # of a clip; what comes later is not looked at
+MAX_SECONDS = 60  # of a clip; later frames are ignored
 CLIP_SUFFIXES = {
     ".mp4",
     ".m4v",
@@ -54,7 +57,7 @@ CLIP_SUFFIXES = {
     ".mjpeg",
     ".mjpg",
 }
-STILLS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"avif", b"avis")  # brands of photographs
+STILLS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"avif", b"avis")  # MP4 brands of photographs
 CLIP_STARTS = (
     b"\x1aE\xdf\xa3",  # Matroska, WebM
     b"GIF8",
@@ -68,10 +71,10 @@ CLIP_STARTS = (
     b"DKIF",
     b"YUV4MPEG2 ",
 )
-ANIMATED = ("WEBP", "PNG", "AVIF")  # formats whose further pictures are later ones; those of TIFF and MPO are not
-HEAD = 400  # first bytes that tell what a file is: two packets of an MPEG transport stream
+ANIMATED = ("WEBP", "PNG", "AVIF")  # formats with frames in time; the further images of TIFF and MPO are something else
+HEAD = 400  # bytes from which the kind of a file is known: two packets of an MPEG transport stream
 
-# The corners a display matrix of (a, b, c, d) puts x and y to, where x' = a x + c y and y' = b x + d y, y downwards.
+# (a, b, c, d) of a display matrix -> how to transpose the image. x' = a x + c y and y' = b x + d y, with y downwards.
 TURNS = {
     (1, 0, 0, 1): None,
     (0, 1, -1, 0): Image.Transpose.ROTATE_270,
@@ -87,7 +90,7 @@ logger = logging.getLogger(__name__)
 
 
 def is_clip(path: Path) -> bool:
-    """Whether a file is a video clip, by its suffix or, where that says nothing, by its first bytes."""
+    """Whether a file is a video clip, by its suffix or else by its first bytes."""
     with open(path, "rb") as file:
         return _is_clip(file.read(HEAD), str(path))
 
@@ -97,7 +100,7 @@ def _is_clip(head: bytes, name: str) -> bool:
         return True
     mp4 = head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide") and head[8:12] not in STILLS
     avi = head[:4] == b"RIFF" and head[8:12] == b"AVI "
-    # packets of 188 bytes, on cameras and Blu-ray with a time of 4 bytes before each
+    # packets of 188 bytes; cameras and Blu-ray put 4 bytes with a time before each
     transport = len(head) > 196 and (head[0] == head[188] == 0x47 or head[4] == head[196] == 0x47)
     return mp4 or avi or transport or head.startswith(CLIP_STARTS)
 
@@ -105,19 +108,18 @@ def _is_clip(head: bytes, name: str) -> bool:
 def read_frames(
     path: str | Path, rate: float = FRAMES_PER_SECOND, on_decoded: Callable[[int], None] = lambda pixels: None
 ) -> Iterator[tuple[float | None, Image.Image]]:
-    """The frames to judge: (seconds from the clip's start, RGB picture as a player shows it); seconds is None for a
-    photograph.
+    """Yield (seconds from the clip's start, RGB image as a player displays it); seconds is None for a photograph.
 
-    At most `rate` frames a second are given; infinity gives all there are.
+    At most `rate` frames a second; infinity yields all frames.
 
     Args:
-        path: of a file or a pipe; or what else `load_image` takes for a photograph.
-        on_decoded: called with the pixels of every frame of a clip, given or not; what it raises ends the reading.
+        path: of a file or a pipe, or any other source of a photograph that `load_image` reads.
+        on_decoded: called with the number of pixels of every decoded frame of a clip. It may raise an error to stop.
 
     Raises:
-        UnreadableImageError: not a photograph or clip that can be decoded; the message names the file and the cause.
+        UnreadableImageError: the file cannot be decoded; the message names the file and the cause.
     """
-    if isinstance(path, str) and not os.path.exists(path):  # a data URI, base64, or nothing
+    if isinstance(path, str) and not os.path.exists(path):  # a data URI, base64, or a missing file
         yield None, load_image(path)
         return
     name = name_of(path)
@@ -134,22 +136,22 @@ def read_frames(
 
 
 def _sampled(frames: Iterator, rate: float, name: str) -> Iterator[tuple[float, Image.Image]]:
-    """Of (seconds, function that gives the picture), no two closer than the rate; only those are converted."""
-    due = 0.0
-    for seconds, picture in frames:
+    """A part of (seconds, function that returns the image), at most `rate` a second; only these are converted."""
+    next_time = 0.0
+    for seconds, to_image in frames:
         if seconds > MAX_SECONDS:
             logger.warning("%s: only its first %d seconds are judged", name, MAX_SECONDS)
             break
-        if seconds >= due:
-            due = seconds + 1 / rate
-            yield seconds, picture()
+        if seconds >= next_time:
+            next_time = seconds + 1 / rate
+            yield seconds, to_image()
 
 
 def _clip(file: BufferedIOBase, name: str, on_decoded: Callable[[int], None]) -> Iterator[tuple]:
-    """Every frame of a video clip: seconds from its start, and a function that gives the picture."""
-    import av  # photographs do without it
+    """Every frame of a video clip: (seconds from its start, function that returns the image)."""
+    import av  # photographs do not need it
 
-    seen = 0
+    frame_count = 0
     try:
         with av.open(file) as container:
             if not container.streams.video:
@@ -160,25 +162,25 @@ def _clip(file: BufferedIOBase, name: str, on_decoded: Callable[[int], None]) ->
                 raise UnreadableImageError(f"{name}: its codec is not known")
             if codec.width * codec.height > MAX_PIXELS:
                 raise UnreadableImageError(f"{name}: frames of {codec.width}x{codec.height} are too large")
-            codec.options = {"max_pixels": str(MAX_PIXELS)}  # for frames that are larger than the header says
+            codec.options = {"max_pixels": str(MAX_PIXELS)}  # some frames are larger than the header says
             start = None
             for index, frame in enumerate(container.decode(stream)):
                 on_decoded(frame.width * frame.height)
                 time = frame.time if frame.time is not None else index / 25
                 start = time if start is None else start
-                yield time - start, lambda frame=frame: _shown(frame, float(stream.sample_aspect_ratio or 1))
-                seen += 1
+                yield time - start, lambda frame=frame: _displayed(frame, float(stream.sample_aspect_ratio or 1))
+                frame_count += 1
     except (av.FFmpegError, OSError) as error:  # OSError: an empty file
-        if not seen:  # a clip that breaks off is judged as far as it goes
+        if not frame_count:  # a truncated clip is judged up to the last frame
             raise UnreadableImageError(f"{name}: not a clip that can be decoded: {error.strerror}") from error
-        logger.warning("%s: breaks off after %d frames: %s", name, seen, error.strerror)
+        logger.warning("%s: ends after %d frames: %s", name, frame_count, error.strerror)
         return
-    if not seen:
+    if not frame_count:
         raise UnreadableImageError(f"{name}: the clip holds no frame")
 
 
-def _shown(frame: "av.VideoFrame", pixel_aspect: float) -> Image.Image:
-    """The frame as a player shows it: with square pixels, turned and mirrored by the container's display matrix."""
+def _displayed(frame: "av.VideoFrame", pixel_aspect: float) -> Image.Image:
+    """The frame as a player displays it: with square pixels, and transformed by the container's display matrix."""
     from av.sidedata.sidedata import Type
 
     image = frame.to_image()
@@ -190,40 +192,40 @@ def _shown(frame: "av.VideoFrame", pixel_aspect: float) -> Image.Image:
     if matrix is None:
         return image
     a, b, _, c, d = struct.unpack("=5i", bytes(matrix)[:20])
-    if a * d == b * c:  # it would press the picture flat: players leave it aside
+    if a * d == b * c:  # singular matrix: players ignore it
         return image
     largest = max(map(abs, (a, b, c, d))) or 1
     corners = tuple(round(value / largest) for value in (a, b, c, d))
     if corners in TURNS:
         turn = TURNS[corners]
         return image if turn is None else image.transpose(turn)
-    return image.rotate(frame.rotation, expand=True)  # an angle that no camera writes
+    return image.rotate(frame.rotation, expand=True)  # no camera writes such an angle
 
 
 def _animation(file: BufferedIOBase, on_decoded: Callable[[int], None]) -> Iterator[tuple] | None:
-    """The frames of an animated WebP, PNG or AVIF; None for what is something else."""
+    """The frames of an animated WebP, PNG or AVIF; None for other files."""
     try:
         image = Image.open(file, formats=[name for name in ANIMATED if name in FORMATS])
         if getattr(image, "n_frames", 1) < 2 or image.width * image.height > MAX_PIXELS:
             return None
-    except Exception:  # what is wrong with it, `load_image` says
+    except Exception:  # `load_image` reports the error
         return None
     return _animated(image, name_of(getattr(file, "name", None), "the animation"), on_decoded)
 
 
 def _animated(image: Image.Image, name: str, on_decoded: Callable[[int], None]) -> Iterator[tuple]:
-    seconds, seen = 0.0, 0
+    seconds, frame_count = 0.0, 0
     try:
         for frame in ImageSequence.Iterator(image):
             on_decoded(frame.width * frame.height)
             frame.load()
             still = frame.copy()
             yield seconds, lambda still=still: load_image(still, name)
-            seen += 1
-            seconds += (frame.info.get("duration") or 100) / 1000  # milliseconds; browsers take 100 for none
-    except UnreadableImageError:  # a ValueError too, but of `on_decoded`: it ends the reading
+            frame_count += 1
+            seconds += (frame.info.get("duration") or 100) / 1000  # browsers use 100 ms if there is no duration
+    except UnreadableImageError:  # raised by `on_decoded`; must not be treated as the ValueError that it is
         raise
     except (OSError, SyntaxError, ValueError, EOFError) as error:
-        if not seen:
+        if not frame_count:
             raise UnreadableImageError(f"{name}: damaged or incomplete: {error}") from error
-        logger.warning("%s: breaks off after %d frames: %s", name, seen, error)
+        logger.warning("%s: ends after %d frames: %s", name, frame_count, error)

@@ -10,11 +10,13 @@
     accelerate launch --num_processes 4 -m evaluation all --model pretrained --data corpora/lfw
 
 MODEL is a folder, `owner/name` or `owner/name@revision` on the Hub, or an exported .onnx file; CORPUS is a folder that
-`python -m face_data prepare` wrote, or the Hub id of one. Each protocol prints its tables and adds them to
-OUT/results.json, draws the figures beside it and writes everything as a page, OUT/report.html; `compare` writes
-OUT/comparison.json, `calibrate` the model's config.json. Thresholds are chosen on fold 9 (`calibrate`), verification
-and decisions are reported on fold 10, expressions and sessions, which have few labels, on both: look at fold 9 with
---splits 9 as often as you like, at fold 10 once.
+`python -m face_data prepare` wrote, or the Hub id of one. Each protocol prints its tables, adds its results to
+OUT/results.json, draws figures into the same folder and writes a report, OUT/report.html. `compare` writes
+OUT/comparison.json. `calibrate` writes into the model's config.json.
+
+Thresholds are chosen on fold 9 (`calibrate`). Verification and decisions are reported on fold 10; expressions and
+sessions on both folds, because they have few labels. During development use fold 9 (--splits 9) as often as you like.
+Evaluate fold 10 once, at the end.
 """
 
 import argparse
@@ -27,16 +29,16 @@ from face_data.named import require_corpus, split_corpus
 from face_data.protocol import LFW
 
 COMMANDS = {
-    "verification": "LFW View 2 in ten folds, fold 10 with thresholds from fold 9, generated and hard pairs",
+    "verification": "LFW View 2 in ten folds; fold 10 with thresholds from fold 9; generated pairs and hard pairs",
     "expression": "accuracy, recall, confusion matrix, calibration (default: folds 9 and 10, or valid and test)",
     "authentication": "identity and expression in one decision per trial (default: fold 10, or valid and test)",
     "sessions": "simulated challenge sessions, BPCER and APCER (default: folds 9 and 10, or valid and test)",
-    "degradations": "strangers accepted where both photographs are covered, blurred, dark or turned (default: fold 10)",
-    "all": "the five protocols above, and slices by each column of the corpus",
+    "degradations": "strangers accepted when both images are covered, blurred, dark or turned (default: fold 10)",
+    "all": "the five protocols above, and the same figures for each group of people in the corpus",
     "folds": "a `--fold all` run: each fold evaluated by its own network, at thresholds of its validation fold",
     "compare": "several models and baselines on the same images: tables, paired tests, ROC, DET, t-SNE",
-    "calibrate": "choose both thresholds on people that were not trained on, and store them in MODEL/config.json",
-    "page": "write OUT/report.html and results.md again from OUT/results.json; with --readme the Markdown pages alone",
+    "calibrate": "choose both thresholds on people not used for training, and store them in MODEL/config.json",
+    "page": "write OUT/report.html and results.md from OUT/results.json; with --pages only the Markdown pages",
     "schema": "print the JSON schema of results.json",
 }
 
@@ -55,11 +57,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _require_inputs(arguments) -> None:
-    """Raise OSError or CorpusError for a model or a corpus that is not there."""
+    """Raise OSError or CorpusError if the model or a corpus does not exist."""
     if isinstance(getattr(arguments, "model", None), str) and arguments.command not in ("folds", "calibrate"):
         find_checkpoint(arguments.model)
     if arguments.command == "calibrate" and not Path(arguments.model).is_dir():
-        raise FileNotFoundError(f"{arguments.model}: no such folder; the thresholds are written into its config.json")
+        raise FileNotFoundError(f"{arguments.model}: no such folder; `calibrate` needs a model folder to write into")
     data = getattr(arguments, "data", [])
     for corpus in [data] if isinstance(data, str) else data:
         require_corpus(split_corpus(corpus)[0])
@@ -76,8 +78,8 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         if name == "page":
             command.add_argument("--out", type=Path, required=True, help="folder of results.json")
-            text = "write three rates into this page, such as README.md, and OUT/results.md"
-            command.add_argument("--readme", type=Path, metavar="FILE.md", help=text)
+            text = "write the tables that these pages have a place for, and OUT/results.md"
+            command.add_argument("--pages", type=Path, nargs="+", metavar="FILE.md", help=text)
         elif name != "schema":
             _add_inputs(command, name)
             {"calibrate": _add_calibration, "compare": _add_comparison}.get(name, _add_protocol)(command)
@@ -88,15 +90,17 @@ def _add_inputs(command: argparse.ArgumentParser, name: str) -> None:
     model = "folder, Hub id (owner/name or owner/name@revision) or .onnx file"
     several = {} if name == "folds" else {"nargs": "+"}
     if name == "compare":
-        command.add_argument("--model", required=True, nargs="+", help=f"{model}; a run's folder means its last model")
+        command.add_argument(
+            "--model", required=True, nargs="+", help=f"{model}; the folder of a run stands for its last model"
+        )
     else:
         command.add_argument("--model", required=True, help="folder of the run" if name == "folds" else model)
     data = "prepared corpus: a folder or a Hub id"
     if name in ("compare", "calibrate"):
-        data += ", with :SPLIT,SPLIT for some splits"
+        data += ", with :SPLIT,SPLIT to choose splits"
     command.add_argument("--data", required=True, metavar="CORPUS", help=data, **several)
-    command.add_argument("--far", type=_rate, default=0.01, help="false accept rate to report at (default 0.01)")
-    command.add_argument("--seed", type=int, default=0, help="of generated pairs, trials and bootstrap (default 0)")
+    command.add_argument("--far", type=_rate, default=0.01, help="false accept rate at which to report (default 0.01)")
+    command.add_argument("--seed", type=int, default=0, help="for generated pairs, trials and bootstrap (default 0)")
     command.add_argument("--batch-size", type=int, default=64, help="faces per batch (default 64)")
     command.add_argument("--device", help="cpu or cuda (default: cuda where there is a GPU)")
     text = "directory of the embedding cache (default: %(default)s)"
@@ -107,39 +111,40 @@ def _add_inputs(command: argparse.ArgumentParser, name: str) -> None:
 def _add_protocol(command: argparse.ArgumentParser) -> None:
     name = command.prog.split()[-1]
     command.set_defaults(splits=None, classes=(), required=(), flip=False, slices=())
-    command.add_argument("--out", type=Path, default=Path("results"), help="for results.json (default results)")
+    command.add_argument("--out", type=Path, default=Path("results"), help="folder for results.json (default results)")
     if name != "folds":
         text = "splits of the corpus to evaluate"
         if name in ("verification", "all"):
-            text += "; verification then uses generated pairs of their people, not View 2"
+            text += "; verification then uses generated pairs of these splits instead of View 2"
         command.add_argument("--splits", nargs="+", metavar="SPLIT", help=text)
-        command.add_argument("--flip", action="store_true", help="average each face with its mirror image in any case")
+        text = "average each face with its mirror image, even if the model's config does not"
+        command.add_argument("--flip", action="store_true", help=text)
     if name in ("expression", "all", "folds"):
-        text = "6, 7, 8 or names, and what counts as another: 7 contempt=disgust (default: the model's own)"
+        text = "6, 7, 8 or class names; LABEL=CLASS counts a label as another class (default: the model's classes)"
         command.add_argument("--classes", nargs="+", metavar="CLASS", help=text)
     if name in ("authentication", "sessions", "all", "folds"):
         text = "expressions to request (default: the checkpoint's challenge_expressions)"
         command.add_argument("--required", nargs="+", metavar="EXPRESSION", help=text)
     if name == "all":
-        text = "report by these columns of the corpus, too, such as gender (default: all it has)"
+        text = "also report by these columns of the corpus, such as gender (default: all columns)"
         command.add_argument("--slices", nargs="*", metavar="COLUMN", default=None, help=text)
 
 
 def _add_calibration(command: argparse.ArgumentParser) -> None:
-    text = f"of corpora named without splits (default {' '.join(LFW.choices)})"
+    text = f"for corpora that are named without splits (default {' '.join(LFW.choices)})"
     command.add_argument("--splits", nargs="+", default=LFW.choices, help=text)
-    text = "expressions a session may request; stored in the config (default: the config's challenge_expressions)"
+    text = "expressions that a session may request; stored in the config (default: its challenge_expressions)"
     command.add_argument("--challenge", nargs="+", metavar="EXPRESSION", help=text)
 
 
 def _add_comparison(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--out", type=Path, default=Path("results/comparison"), help="for comparison.json")
-    command.add_argument("--reference", metavar="NAME", help="the row others are compared with (default: the first)")
-    text = "train the classical baseline, histograms of local binary patterns and an SVM, on these corpora"
+    command.add_argument("--out", type=Path, default=Path("results/comparison"), help="folder for comparison.json")
+    command.add_argument("--reference", metavar="NAME", help="model to compare the others with (default: the first)")
+    text = "corpora on which to train the classical baseline: histograms of local binary patterns and an SVM"
     command.add_argument("--lbp-svm", nargs="+", metavar="CORPUS", default=[], help=text)
-    text = "corpora to choose the SVM's penalty on"
+    text = "corpora on which to choose the SVM's penalty"
     command.add_argument("--lbp-validation", nargs="+", metavar="CORPUS", default=[], help=text)
-    text = "file of facenet-pytorch's InceptionResnetV1 weights, evaluated as another row"
+    text = "weights of facenet-pytorch's InceptionResnetV1, which is then compared as another model"
     command.add_argument("--inception", metavar="FILE.pt", help=text)
 
 

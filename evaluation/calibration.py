@@ -2,11 +2,14 @@
 
     python -m evaluation calibrate --model pretrained --data corpora/lfw:9 corpora/ferplus:valid --far 0.001
 
-The similarity threshold is the lowest score at which the false accept rate on generated pairs stays at the requested
-FAR; pairs are generated within each corpus that has identities. The expression threshold is that of the highest
-balanced accuracy of "required expression seen" over the labelled images of all corpora, if it improves on the config's
-by at least one percentage point; a smaller gain is within the noise of a few dozen images, and the config's threshold
-then stays. Neither is ever chosen on the people of a report. `command` calls `calibrate` and `store`.
+The similarity threshold is the lowest score at which the false accept rate on generated pairs is not above the
+requested one. Pairs are generated within each corpus that has identities.
+
+The expression threshold decides whether "the required expression is seen". The candidate with the highest balanced
+accuracy over the labelled images of all corpora is chosen, if it improves on the config's threshold by at least one
+percentage point. A smaller gain is within the noise of a few dozen images; then the config's threshold is kept.
+
+Never calibrate on people that a report evaluates. `command` calls `calibrate` and `store`.
 """
 
 import json
@@ -27,13 +30,14 @@ from modeling_facelivenet import FaceLiveNetConfig
 from pipeline_facelivenet import decide
 
 MIN_GAIN = 0.01
-GRID = tuple(step / 100 for step in range(20, 100, 5))  # below 1 / 7 the most probable of 7 expressions always passes
+# At 1 / 7 or less the most probable of 7 expressions always passes.
+CANDIDATE_THRESHOLDS = tuple(step / 100 for step in range(20, 100, 5))
 
 
 @result
 class SeenRates:
-    """seen: the share of images with this label in which the expression is seen. falsely_seen: of those with another
-    label."""
+    """seen: share of the images with this label in which the expression is seen. falsely_seen: share of the images with
+    another label in which it is seen."""
 
     seen: Rate
     falsely_seen: Rate
@@ -49,9 +53,9 @@ class Configured:
 
 @result
 class ExpressionCalibration:
-    """required: expression -> rates at the chosen threshold, of neutral (every session starts with it) and of the
-    expressions a session may request. others: of the model's other labelled expressions, to see which could become a
-    challenge. corpora: name -> splits of the labelled images."""
+    """required: expression -> rates at the chosen threshold, for neutral (every session starts with it) and for the
+    expressions that a session may request. others: the same for the model's other labelled expressions, which shows
+    which of them could be requested as well. corpora: name -> splits of the labelled images."""
 
     required: dict[str, SeenRates]
     others: dict[str, SeenRates]
@@ -63,8 +67,8 @@ class ExpressionCalibration:
 
 @result
 class CalibrationRecord:
-    """Where the thresholds come from. corpora: name -> splits that the similarity threshold was chosen on; corpus and
-    splits say the same in short."""
+    """Where the thresholds come from. corpora: name -> splits on which the similarity threshold was chosen; corpus and
+    splits are the same in short form."""
 
     target_far: Share
     far: Share
@@ -110,12 +114,12 @@ def calibrate(
         far: false accept rate to aim at, 0 < far < 1.
         required: the expressions that a session may request.
         expression_threshold: the config's.
-        trained_on: source of images -> splits the network was trained on; calibrating on these is refused. None where
-            that is not recorded.
+        trained_on: source of images -> splits on which the network was trained; calibrating on these is refused. None
+            if that is not recorded.
 
     Raises:
-        ValueError: people were trained on, no corpus has identities, too few impostor pairs for this FAR, or no
-            threshold reaches it.
+        ValueError: the network was trained on these people, no corpus has identities, there are too few impostor pairs
+            for this FAR, or no threshold reaches it.
     """
     for name, embeddings in corpora.items():
         overlap = sorted(set(embeddings.splits) & (embeddings.trained_splits(trained_on) or set()))
@@ -123,43 +127,45 @@ def calibrate(
             raise ValueError(
                 f"the network was trained on {name}, split {', '.join(overlap)}: calibrate on other people"
             )
-    with_people = {name: part for name, part in corpora.items() if len(set(part.identities) - {None}) > 1}
+    with_people = {name: table for name, table in corpora.items() if len(set(table.identities) - {None}) > 1}
     if not with_people:
         raise InsufficientDataError(f"{', '.join(corpora)}: no identities to choose the similarity threshold on")
-    scored = concatenate_pairs([generated_pairs(part, seed) for part in with_people.values()])
+    scored = concatenate_pairs([generated_pairs(table, seed) for table in with_people.values()])
     threshold = threshold_at_far(scored.scores, scored.same, far)
-    measured = at_threshold(scored, threshold, seed)
-    chosen, expression = choose_expression_threshold(corpora, required, expression_threshold, seed)
-    splits_of = {name: sorted(set(part.splits)) for name, part in with_people.items()}
+    rates = at_threshold(scored, threshold, seed)
+    chosen_expression_threshold, expression = choose_expression_threshold(corpora, required, expression_threshold, seed)
+    splits_by_corpus = {name: sorted(set(table.splits)) for name, table in with_people.items()}
     record = CalibrationRecord(
         target_far=far,
-        far=measured.far.value,
-        far_interval=measured.far.interval,
-        frr=measured.frr.value,
-        frr_interval=measured.frr.interval,
-        genuine_pairs=measured.frr.total,
-        impostor_pairs=measured.far.total,
+        far=rates.far.value,
+        far_interval=rates.far.interval,
+        frr=rates.frr.value,
+        frr_interval=rates.frr.interval,
+        genuine_pairs=rates.frr.total,
+        impostor_pairs=rates.far.total,
         genuine_pairs_per_person=GENUINE_PER_PERSON,
         people=len(np.union1d(scored.first, scored.second)),
         interval="95 %, bootstrap over people (Wilson where no pair or every pair is an error)",
         expression=expression,
-        corpus=" and ".join(splits_of),
-        splits=sorted({split for splits in splits_of.values() for split in splits}),
-        corpora=splits_of,
+        corpus=" and ".join(splits_by_corpus),
+        splits=sorted({split for splits in splits_by_corpus.values() for split in splits}),
+        corpora=splits_by_corpus,
         train_splits_known=trained_on is not None,
         seed=seed,
         date=date.today().isoformat(),
     )
-    return Calibration(similarity_threshold=threshold, expression_threshold=chosen, calibration=record)
+    return Calibration(
+        similarity_threshold=threshold, expression_threshold=chosen_expression_threshold, calibration=record
+    )
 
 
 def choose_expression_threshold(
     corpora: Mapping[str, Embeddings], required: Sequence[str], configured: float, seed: int
 ) -> tuple[float, ExpressionCalibration | None]:
-    """The expression threshold, and what was measured for it (None where no required expression is labelled).
+    """The expression threshold, and its measurement (None if no required expression is labelled).
 
-    Balanced accuracy is the mean, over the required expressions that occur, of the mean of two shares: of images with
-    that label in which it is seen, and of images with another label in which it is not.
+    Balanced accuracy is the mean of two shares, averaged over the required expressions that occur: the share of images
+    with the label in which the expression is seen, and of images with another label in which it is not seen.
     """
     embeddings = concatenate(list(corpora.values()))
     rows = [row for row, name in enumerate(embeddings.expressions) if name in embeddings.classes]
@@ -168,48 +174,48 @@ def choose_expression_threshold(
     measured = [name for name in required if name in present]
     if not measured:
         return configured, None
-    by_name = embeddings.probabilities_by_name
-    probabilities = [by_name[row] for row in rows]
+    probabilities_by_name = embeddings.probabilities_by_name
+    probabilities = [probabilities_by_name[row] for row in rows]
     people = [embeddings.identities[row] or f"unknown {row}" for row in rows]
 
-    def seen(name: str, threshold: float) -> np.ndarray:
-        return np.array([_is_seen(named, name, threshold) for named in probabilities])
+    def is_seen_in_rows(name: str, threshold: float) -> np.ndarray:
+        return np.array([_sees_expression(row_probabilities, name, threshold) for row_probabilities in probabilities])
 
     def balanced_accuracy(threshold: float) -> float:
-        sides = []
+        shares = []
         for name in measured:
-            hits = seen(name, threshold)
-            sides += [hits[labels == name].mean(), (~hits[labels != name]).mean()]
-        return float(np.mean(sides))
+            hits = is_seen_in_rows(name, threshold)
+            shares += [hits[labels == name].mean(), (~hits[labels != name]).mean()]
+        return float(np.mean(shares))
 
     def rates(name: str, threshold: float) -> SeenRates:
-        hits = seen(name, threshold)
+        hits = is_seen_in_rows(name, threshold)
         return SeenRates(
             seen=rate_over_people(hits, labels == name, people, people, seed=seed),
             falsely_seen=rate_over_people(hits, labels != name, people, people, seed=seed),
         )
 
-    values = {threshold: balanced_accuracy(threshold) for threshold in GRID}
-    best = max(values, key=lambda threshold: (values[threshold], -abs(threshold - configured)))
-    before = balanced_accuracy(configured)
-    chosen = best if values[best] - before >= MIN_GAIN else configured
-    shown = list(dict.fromkeys(["neutral", *measured]))
+    accuracies = {threshold: balanced_accuracy(threshold) for threshold in CANDIDATE_THRESHOLDS}
+    best = max(accuracies, key=lambda threshold: (accuracies[threshold], -abs(threshold - configured)))
+    configured_accuracy = balanced_accuracy(configured)
+    chosen = best if accuracies[best] - configured_accuracy >= MIN_GAIN else configured
+    requested = list(dict.fromkeys(["neutral", *measured]))
     return chosen, ExpressionCalibration(
-        required={name: rates(name, chosen) for name in shown},
-        others={name: rates(name, chosen) for name in present if name not in shown},
+        required={name: rates(name, chosen) for name in requested},
+        others={name: rates(name, chosen) for name in present if name not in requested},
         photographs=len(rows),
         corpora={
-            name: sorted(set(part.splits))
-            for name, part in corpora.items()
-            if any(label in part.classes for label in part.expressions)
+            name: sorted(set(table.splits))
+            for name, table in corpora.items()
+            if any(label in table.classes for label in table.expressions)
         },
         balanced_accuracy=balanced_accuracy(chosen),
-        configured=Configured(threshold=configured, balanced_accuracy=before),
+        configured=Configured(threshold=configured, balanced_accuracy=configured_accuracy),
     )
 
 
-def _is_seen(probabilities: dict[str, float], required: str, threshold: float) -> bool:
-    """Whether the shipped rule sees the required expression. The similarity is set to pass: it is not measured here."""
+def _sees_expression(probabilities: dict[str, float], required: str, threshold: float) -> bool:
+    """Whether the shipped rule sees the required expression. The similarity always passes here."""
     decision = decide(
         similarity=1.0,
         threshold=0.0,
@@ -221,7 +227,7 @@ def _is_seen(probabilities: dict[str, float], required: str, threshold: float) -
 
 
 def store(settings: dict, folder: Path) -> Path:
-    """Write settings into a checkpoint's config.json and leave everything else as it is; returns the file's path.
+    """Write settings into a checkpoint's config.json and keep its other keys; returns the file's path.
 
     The file is replaced atomically, after the config class accepted the new settings.
     """

@@ -1,6 +1,7 @@
-"""What each command of `python -m evaluation` does, once `__main__` has read the arguments.
+"""The commands of `python -m evaluation`.
 
-It alone prints and writes; the protocols return dataclasses. Read `protocols.corpus` next.
+`__main__` calls `run` after it has parsed the arguments. Only this module prints and writes; the protocols return
+dataclasses. Read `protocols.corpus` next.
 """
 
 import argparse
@@ -29,11 +30,11 @@ from evaluation.report.results import (
     ModelRecord,
     add_section,
     read_results,
-    results_of,
     results_schema,
+    results_so_far,
     write_json,
 )
-from evaluation.report.summary import write_headline, write_results_page
+from evaluation.report.summary import write_results_page, write_tables
 from evaluation.report.text import calibration_text, section_text
 from evaluation.statistics.rates import to_json
 from face_data.table import column, load_corpus, split_corpus
@@ -42,15 +43,19 @@ TSNE_PANELS = 6
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Raises OSError or ValueError, naming the file or value and the cause."""
+    """Run one command.
+
+    Raises:
+        OSError, ValueError: the message names the file or value, and the cause.
+    """
     logging.disable_progress_bar()
     if arguments.command == "schema":
         print(json.dumps(results_schema(), indent=1))
-    elif arguments.command == "page" and arguments.readme:
-        results = read_results(arguments.out / FILE)
-        write_headline(results, arguments.readme)
-        write_results_page(results, arguments.out)
-        print(arguments.readme)
+    elif arguments.command == "page" and arguments.pages:
+        write_results_page(read_results(arguments.out / FILE), arguments.out)
+        for page in arguments.pages:
+            write_tables(page, arguments.out)
+            print(page)
     elif arguments.command == "page":
         print(write_page(arguments.out))
     else:
@@ -73,14 +78,14 @@ def _evaluate(arguments, device, is_main: bool) -> None:
         )
     if arguments.flip and not config.test_time_flip:
         if checkpoint.path.is_file():
-            raise ValueError(f"{arguments.model}: an exported graph cannot average mirror images; export it with them")
+            raise ValueError(f"{arguments.model}: --flip needs a graph that was exported with test_time_flip")
         config.test_time_flip = True
     record = ModelRecord(name=checkpoint.name, sha256=checkpoint.sha256)
-    results_of(arguments.out, record)  # a folder of other weights is refused before the work
-    for data in arguments.data:
+    results_so_far(arguments.out, record)  # fails before the work if the folder has results of other weights
+    for corpus_name in arguments.data:
         outcomes = evaluate_corpus(
             checkpoint,
-            data,
+            corpus_name,
             protocols,
             splits=arguments.splits,
             far=arguments.far,
@@ -95,9 +100,9 @@ def _evaluate(arguments, device, is_main: bool) -> None:
             if not isinstance(outcome, Skipped):
                 _report(arguments.out, record, outcome.protocol, outcome.name, outcome.section, outcome.curves)
             elif len(protocols) == 1 and outcome.protocol == protocols[0]:
-                raise ValueError(f"{data}: {outcome.reason}, so {outcome.protocol} cannot be evaluated")
+                raise ValueError(f"{corpus_name}: {outcome.reason}, therefore {outcome.protocol} cannot be evaluated")
             else:
-                print(f"{outcome.protocol} is left out for {data}: {outcome.reason}")
+                print(f"{outcome.protocol} is skipped for {corpus_name}: {outcome.reason}")
     if is_main:
         _print_page(arguments.out)
 
@@ -155,15 +160,15 @@ def _compare(arguments, device, is_main: bool) -> None:
 def _calibrate(arguments, device, is_main: bool) -> None:
     checkpoint = load_checkpoint(arguments.model, device)
     config = checkpoint.network.config
-    corpora, faces = {}, []
-    for text in arguments.data:
-        data, splits = split_corpus(text)
-        name = corpus_record(data).name
-        if name in corpora:
-            raise ValueError(f"{text}: another corpus is called {name}, too; give all its splits together")
-        corpus = load_corpus(data, splits or arguments.splits)
-        faces.append(corpus)
-        corpora[name] = embed_checkpoint(checkpoint, corpus, arguments.batch_size, arguments.cache)
+    embeddings, corpora = {}, []
+    for corpus_text in arguments.data:
+        corpus_name, splits = split_corpus(corpus_text)
+        name = corpus_record(corpus_name).name
+        if name in embeddings:
+            raise ValueError(f"{corpus_text}: another corpus has the same name, {name}; name it once, with all splits")
+        corpus = load_corpus(corpus_name, splits or arguments.splits)
+        corpora.append(corpus)
+        embeddings[name] = embed_checkpoint(checkpoint, corpus, arguments.batch_size, arguments.cache)
     if not is_main:
         return
     required = arguments.challenge or config.challenge_expressions
@@ -171,7 +176,7 @@ def _calibrate(arguments, device, is_main: bool) -> None:
         if name not in config.expressions:
             raise ValueError(f"--challenge {name}: the model knows {', '.join(config.expressions)}")
     calibration = calibrate(
-        corpora,
+        embeddings,
         far=arguments.far,
         required=required,
         expression_threshold=config.expression_threshold,
@@ -179,23 +184,24 @@ def _calibrate(arguments, device, is_main: bool) -> None:
         seed=arguments.seed,
     )
     if not calibration.calibration.train_splits_known:
-        print(
-            f"{arguments.model}: it is not recorded which people it was trained on, possibly on these", file=sys.stderr
-        )
+        text = "it is not recorded on which people it was trained; these may be among them"
+        print(f"{arguments.model}: {text}", file=sys.stderr)
     settings = to_json(calibration) | ({"challenge_expressions": list(required)} if arguments.challenge else {})
-    # only the corpora the threshold was chosen on: others, such as grey thumbnails, are unlike a camera's pictures
-    with_identities = [corpus for corpus in faces if any(column(corpus, "identity"))]
+    # Only the corpora on which the threshold was chosen: others, such as FERPlus, have images unlike a camera's.
+    with_identities = [corpus for corpus in corpora if any(column(corpus, "identity"))]
     settings["quality"], settings["calibration"]["quality"] = calibrate_quality(checkpoint, with_identities)
-    settings["calibrated_weights"] = checkpoint.network.fingerprint()  # the thresholds hold for no other weights
+    settings["calibrated_weights"] = checkpoint.network.fingerprint()  # the thresholds are valid for these weights only
     path = store(settings, checkpoint.path)
     print(f"{calibration_text(calibration)}\nwritten to {path}")
 
 
-def _report(out: Path, record: ModelRecord, protocol: str, name: str, section: Section, curves, stem: str = "") -> None:
-    section = replace(section, figures=figures.draw_section(section, stem or name, curves, out))
-    add_section(out, record, protocol, name, section)
+def _report(
+    folder: Path, record: ModelRecord, protocol: str, name: str, section: Section, curves, stem: str = ""
+) -> None:
+    section = replace(section, figures=figures.draw_section(section, stem or name, curves, folder))
+    add_section(folder, record, protocol, name, section)
     print(section_text(section))
 
 
-def _print_page(out: Path) -> None:
-    print(f"{out / FILE}, figures, and everything as a page: {write_page(out)}")
+def _print_page(folder: Path) -> None:
+    print(f"{folder / FILE}, its figures, and the report: {write_page(folder)}")

@@ -1,4 +1,7 @@
-"""What a checkpoint's training record says about how it was trained, for comparisons and for runs over folds."""
+"""Summarises the training record of a checkpoint (`training.json`): how the network was trained.
+
+`compare.run` and `protocols.folds` use the summary. Read `checkpoints.training_stages` next.
+"""
 
 from checkpoints import training_stages
 from evaluation.statistics.rates import result
@@ -10,11 +13,11 @@ TASKS = ("verification", "expression")
 class TrainingSummary:
     """How a network was trained; None for everything that is not recorded.
 
-    tasks: those it was trained for. A single-task stage trains the shared layers without the other branch, whose output
-    is then meaningless, whatever an earlier stage had taught it. weighting: of the losses. w1, w2: the weights, the
-    mean of the last steps where they are learnt. minutes_before: of the stages it started from. photographs_seen:
-    samples of this stage. trained_on: source of images -> splits. penalty, validation_accuracy: of the classical
-    baseline alone.
+    tasks: those of the last stage. A stage with a single task changes the shared layers without the other branch. The
+    output of that branch is then meaningless, even if an earlier stage trained it. weighting: of the losses. w1, w2:
+    the weights; if they are learnt, the mean of the last steps. minutes_before: of the stages before the last.
+    photographs_seen: training samples of the last stage. trained_on: source of images -> splits. penalty,
+    validation_accuracy: only of the classical baseline.
     """
 
     tasks: list[str]
@@ -37,9 +40,11 @@ def summarise_training(record: dict) -> TrainingSummary:
     network = record.get("config", {}).get("network", {}) | record.get("network", {})
     weighting = network.get("weighting", "dynamic") if record else None  # the default of the network's config
     stages = training_stages(record)
-    before, number = 0.0, stages[-1]["started_from"]
-    while number:
-        before, number = before + stages[number - 1].get("minutes", 0.0), stages[number - 1]["started_from"]
+    minutes_before, stage_number = 0.0, stages[-1]["started_from"]
+    while stage_number:
+        stage = stages[stage_number - 1]
+        minutes_before += stage.get("minutes", 0.0)
+        stage_number = stage["started_from"]
     recorded = ("steps", "minutes", "photographs_seen", "device", "parameters", "trained_on")
     final = record.get("final", {})
     return TrainingSummary(
@@ -47,6 +52,6 @@ def summarise_training(record: dict) -> TrainingSummary:
         weighting=weighting,
         w1=final.get("w1"),
         w2=final.get("w2"),
-        minutes_before=before,
+        minutes_before=minutes_before,
         **{name: record.get(name) for name in recorded},
     )

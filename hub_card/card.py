@@ -16,7 +16,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from checkpoints import training_stages
 from evaluation.protocols.sections import Section
-from evaluation.protocols.verification import CHOOSE_FOLD, REPORT_FOLD
+from evaluation.protocols.verification import CHOICE_FOLD, REPORT_FOLD
 from evaluation.report import format
 from evaluation.report.figures import draw_section, file_stem
 from evaluation.report.results import FILE, Results, read_results
@@ -59,7 +59,7 @@ def write_card(folder: Path, results_folder: Path, log: Path | None) -> None:
         "repo": REPO_PLACEHOLDER,
         "config": config,
         "results": results,
-        "choose_fold": CHOOSE_FOLD,
+        "choice_fold": CHOICE_FOLD,
         "report_fold": REPORT_FOLD,
         "training": training,
         "runs": runs,

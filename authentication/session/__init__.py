@@ -1,22 +1,22 @@
-"""The live session: a challenge drawn by the server, answered before the camera, judged frame by frame.
+"""The live session: the server draws a challenge, the user answers it in front of the camera, every frame is judged.
 
     start ──first frame──> neutral ──held──> action 1 ──shown──> neutral ── … ──> action n ──shown──> accepted
                               │                                                       └─turn─> neutral ──held──┘
-                              └────────────── whatever may not happen ──────────────────────────> rejected
+                              └────────────── a guard, or the time limit ───────────────────────> rejected
 
-An action is an expression or a turn of the head. The session knows neither camera, network nor clock: it is shown one
+An action is an expression or a turn of the head. The session uses no camera, no network and no clock: it is given one
 `Frame` after the other, each with its time.
 
 | module | what it is for |
 | --- | --- |
-| `challenge` | what a session asks for, drawn at random |
-| `frame` | what goes in (`Frame`) and what comes out (`Progress`) |
+| `challenge` | the requested actions, drawn at random |
+| `frame` | input (`Frame`) and output (`Progress`) of a session |
 | `machine` | `ChallengeSession`: the steps, and every way a session ends. Start reading here |
-| `stream` | guard: the frames are those of a camera |
-| `person` | guard: one person, alone, the person of the reference, without exchange |
-| `baseline` | what this face looks like at rest: expressions and turns are judged against it |
-| `turn` | a turned head, and why a flat picture cannot make one |
-| `movement` | an expression moves the whole face, gradually; a strip, a warp, an exchange of photographs do not |
+| `stream` | guard: the frames are from a camera |
+| `person` | guard: one person only, the person of the reference, and not exchanged |
+| `baseline` | the face at rest, with which expressions and turns are compared |
+| `turn` | detects turned heads; flat photographs do not pass |
+| `movement` | checks that an expression moves the whole face, and gradually |
 """
 
 from authentication.session.challenge import (

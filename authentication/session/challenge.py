@@ -1,6 +1,6 @@
-"""The challenge of a session: two to four actions, in an order and at moments that are drawn at random.
+"""The challenge of a session: two to four actions, with random order and random times.
 
-`demo.live` and the examples draw one for each attempt. Next: `machine`, which goes through it.
+`demo.live` and the examples draw one for each attempt. Read `machine` next, which requests the actions.
 """
 
 import secrets
@@ -11,21 +11,21 @@ from random import Random
 
 from modeling_facelivenet import HEAD_TURNS
 
-SYSTEM_RANDOM = secrets.SystemRandom()  # cryptographic: its numbers cannot be predicted
+SYSTEM_RANDOM = secrets.SystemRandom()  # cryptographic, so its numbers cannot be predicted
 
-TURNS = HEAD_TURNS  # the person's own left and right
+TURNS = HEAD_TURNS  # left and right as the person sees it
 MIN_STEPS, MAX_STEPS = 2, 4
-PAUSE_SECONDS = (0.0, 1.2)  # range of an action's pause: how much longer the neutral face before it is held
+PAUSE_SECONDS = (0.0, 1.2)  # range of the pause before an action, by which its neutral face must be held longer
 MAX_PAUSE_SECONDS = 10.0
-LEAST_ORDERS = 20  # of the drawn number of steps, if the actions allow it: a guess is right once in so many
+MIN_ORDERS = 20  # possible challenges of the drawn length, if the actions allow it; one guess in so many is right
 
 
 @dataclass(frozen=True)
 class Challenge:
     """The required actions.
 
-    actions: in order, each after a neutral face: names of expressions, or of TURNS; never neutral.
-    pauses: seconds for each action by which the neutral face before it has to be held longer than usual.
+    actions: in order, each after a neutral face: expressions or TURNS, but not neutral.
+    pauses: seconds for each action by which the neutral face before it must be held longer than usual.
     """
 
     actions: tuple[str, ...]
@@ -33,35 +33,37 @@ class Challenge:
 
     def __post_init__(self):
         if not self.actions or any(not name or name == "neutral" for name in self.actions):
-            raise ValueError(f"a challenge is made of turns and expressions other than neutral, not {self.actions!r}")
+            raise ValueError(
+                f"a challenge consists of turns and of expressions other than neutral, not of {self.actions!r}"
+            )
         if len(self.pauses) != len(self.actions) or not all(0 <= pause < MAX_PAUSE_SECONDS for pause in self.pauses):
-            raise ValueError(f"one pause of 0 to {MAX_PAUSE_SECONDS:g} seconds for each action, not {self.pauses!r}")
+            raise ValueError(f"each action needs one pause of 0 to {MAX_PAUSE_SECONDS:g} seconds, not {self.pauses!r}")
 
 
 def draw_challenge(actions: Sequence[str], count: int | None = None, random: Random = SYSTEM_RANDOM) -> Challenge:
-    """Draw a challenge: every possible order is equally likely.
+    """Draw a challenge. Every possible order is equally likely.
 
     Args:
-        actions: to draw from; neutral is left out. No action follows itself where there is another one. Where there are
-            expressions and turns, at least one of each is asked for.
-        count: how many steps; by default drawn: three or four, so that there are LEAST_ORDERS at least; two or three
-            where there are too few actions for that.
-        random: cryptographic by default; another only for simulations.
+        actions: from which to draw; neutral is ignored. An action never follows itself if there are several. If there
+            are expressions and turns, the challenge has at least one of each.
+        count: number of steps; by default three or four at random, so that there are at least MIN_ORDERS orders. With
+            too few actions for that, two or three.
+        random: cryptographic by default. Use another one only for simulations.
 
     Raises:
-        ValueError: nothing to draw from, or no order of `count` steps.
+        ValueError: there is no action, or no order of `count` steps.
     """
     choices = [name for name in dict.fromkeys(actions) if name != "neutral"]
     if not choices:
-        raise ValueError(f"no action to ask for among {tuple(actions)}; neutral is how every session starts")
+        raise ValueError(f"no action to request among {tuple(actions)}; every session starts with neutral anyway")
     if count is None:
-        enough = [steps for steps in (3, MAX_STEPS) if len(_orders(choices, steps)) >= LEAST_ORDERS]
-        count = random.choice(enough or [MIN_STEPS, 3])
+        long_enough = [steps for steps in (3, MAX_STEPS) if len(_orders(choices, steps)) >= MIN_ORDERS]
+        count = random.choice(long_enough or [MIN_STEPS, 3])
     return with_pauses(random.choice(_orders(choices, count)), random)
 
 
 def number_of_orders(actions: Sequence[str], count: int) -> int:
-    """How many challenges of `count` steps there are, pauses apart: somebody who guesses is right in one of these."""
+    """The number of different challenges of `count` steps, without pauses. A guess is right with 1 / this chance."""
     return len(_orders([name for name in dict.fromkeys(actions) if name != "neutral"], count))
 
 
@@ -74,10 +76,10 @@ def _orders(choices: Sequence[str], count: int) -> list[tuple[str, ...]]:
         and (not mixed or {name in TURNS for name in order} == {True, False})
     ]
     if not orders:
-        raise ValueError(f"no challenge of {count} steps can be made of {', '.join(choices)}")
+        raise ValueError(f"a challenge of {count} steps cannot be made of {', '.join(choices)}")
     return orders
 
 
 def with_pauses(actions: Sequence[str], random: Random = SYSTEM_RANDOM) -> Challenge:
-    """These actions, in this order, at moments drawn at random."""
+    """A challenge of these actions in this order, with random pauses."""
     return Challenge(tuple(actions), tuple(random.uniform(*PAUSE_SECONDS) for _ in actions))

@@ -1,6 +1,6 @@
-"""The input and the output of a session: `Frame` for each frame of the camera, `Progress` after it.
+"""The input and output of a session: a `Frame` for each frame of the camera, then a `Progress`.
 
-`attempt` makes frames, `demo.pictures` draws the progress. Next: `machine`.
+`attempt` makes frames; `demo.pictures` draws the progress. Read `machine` next.
 """
 
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ class Frame:
     """The evidence of one frame of the camera.
 
     decision: of the fusion rule, made for the session's `required_expression` and with its `baseline`.
-    embedding: (d,) of the face; None where the picture shows no single face.
-    fingerprint: equal for two frames exactly where their pixels are.
-    landmarks: (5, 2) pixels: left and right eye, nose, left and right corner of the mouth, as seen in a picture that is
-        not mirrored; None without a single face. Without them no turn is ever seen.
-    upper_face: what `movement.upper_face` cuts out; None without a single face. Without it no expression ever counts.
+    embedding: (d,) of the face; None unless there is exactly one face.
+    fingerprint: two frames have the same one if and only if their pixels are equal.
+    landmarks: (5, 2) pixels: left and right eye, nose, left and right corner of the mouth, as seen in a frame that is
+        not mirrored; None unless there is exactly one face. Without landmarks no turn counts.
+    upper_face: from `movement.upper_face`; None unless there is exactly one face. Without it no expression counts.
     """
 
     decision: Decision
@@ -31,19 +31,19 @@ class Frame:
 
 @dataclass(frozen=True)
 class Progress:
-    """The state of a session, to be displayed.
+    """The state of a session, for display.
 
     challenge: the required actions, in order.
-    passed: how many of them have been shown.
+    passed: number of actions that are passed.
     step: "start" (no frame yet), "neutral", "action" or "decided".
     required_action: the action to show now: "neutral", an expression, or a turn.
-    held: how much of this step's holding is done, 0 to 1.
-    seconds_left: until this step is over.
-    counted: the newest frame counted.
-    hint: a key of the page's hints: the reason of the newest frame's decision, or
-        "turn_back", "turn_more", "other_side", "too_sudden", "mouth_only"; None where nothing is.
-    frame: the decision about the newest frame, None before the first.
-    decision: the decision about the session, None while it is open.
+    held: share of this step's holding time that is done, 0 to 1.
+    seconds_left: until the time of this step is over.
+    counted: whether the newest frame counted.
+    hint: a key of the page's hints: the reason of the newest frame's decision, or "turn_back", "turn_more",
+        "other_side", "too_sudden", "mouth_only"; None before the first frame.
+    frame: the decision about the newest frame; None before the first.
+    decision: the decision about the session; None while it is open.
     """
 
     challenge: tuple[str, ...]

@@ -1,30 +1,30 @@
-"""The session as a state machine: a neutral face, then an action, two to four times over.
+"""The session as a state machine: a neutral face, then an action, and this two to four times.
 
-A step is passed when frames have counted one after the other for a while:
+A step is passed when consecutive frames have counted for long enough:
 
-    neutral    the neutral face of the reference's person, looking ahead, for HOLD_SECONDS and a secret pause
-    expression the required expression, of the same person, for HOLD_SECONDS; it came gradually, and the upper half of
-               the face moved with the mouth
-    turn       the head turned to the required side, for TURN_SECONDS, as a flat picture cannot be; it came gradually,
-               and the neutral face that follows is the way back to the front
+    neutral    the neutral, frontal face of the reference's person, for HOLD_SECONDS and a secret pause
+    expression the required expression of the same person, for HOLD_SECONDS. It must appear gradually, and the upper
+               half of the face must move with the mouth
+    turn       the head turned to the required side, for TURN_SECONDS. It must appear gradually, and a flat photograph
+               does not pass. The next neutral step requires the head to turn back
 
-These end the session, each with its reason:
+Each of these reasons ends the session:
 
     timed_out          a step took longer than STEP_SECONDS
-    different_person   not the person of the reference for STRANGER_SECONDS
-    identity_switched  not the person of the frames before, and not again within SWITCH_SECONDS
+    different_person   the face was not that of the reference's person for STRANGER_SECONDS
+    identity_switched  the face was not that of the previous frames for SWITCH_SECONDS
     several_faces      a second face for CROWD_SECONDS
     face_lost          no face for LOST_SECONDS, after one had been seen
-    wrong_expression   another expression than the required one for WRONG_SECONDS; one of the alternatives for
-                       RIVAL_SECONDS: a recording of another session shows these
+    wrong_expression   another expression than the required one for WRONG_SECONDS, or for RIVAL_SECONDS if it is one of
+                       the alternatives, which a recording of another session would show
     wrong_turn         a turn that was not required, for RIVAL_SECONDS
-    frozen_stream      the same picture for FROZEN_SECONDS, or frames that were shown before: a camera's never are
-    slow_stream        less than MIN_FRAMES_PER_SECOND, or a gap of GAP_SECONDS, in which anything may have happened
+    frozen_stream      the same frame for FROZEN_SECONDS, or repetitions of earlier frames, which a camera never sends
+    slow_stream        fewer than MIN_FRAMES_PER_SECOND, or a gap of GAP_SECONDS, in which anything may have happened
 
-A possible exchange of pictures sends an action back to its neutral face, within the time the action has left: a face
-that was out of sight, and an action that appeared from one frame to the next.
+If photographs may have been exchanged, the session requires the neutral face again, within the remaining time of the
+action. This happens after the face was out of sight, and if an action appeared from one frame to the next.
 
-`attempt` feeds it frames. Next: `stream` and `person`, the guards, then `turn` and `movement`.
+`attempt` passes frames to it. Read the guards `stream` and `person` next, then `turn` and `movement`.
 """
 
 import math
@@ -40,33 +40,33 @@ from authentication.session.movement import was_sudden
 from authentication.session.person import CONTINUITY_FACTOR, PersonGuard, pooled_similarity
 from authentication.session.stream import StreamGuard
 from authentication.session.turn import (
-    BEGUN_PARALLAX,
     FRONT_PARALLAX,
     LARGEST_NOSE_OFFSET,
-    nose_offset,
+    STARTED_PARALLAX,
+    face_shape,
     parallax,
-    shape_of,
     turned_to,
 )
+from image_processing_facelivenet import nose_offset
 from pipeline_facelivenet import FRAMES_TO_HOLD, UNUSABLE, Decision, decide_run, margins
 
 STEP_SECONDS = 12.0
 HOLD_SECONDS = 0.5
-TURN_SECONDS = 0.3  # shorter: a head that is turned far is soon turned back
+TURN_SECONDS = 0.3  # shorter, because people soon turn back from a far turn
 WRONG_SECONDS = 2.5
 RIVAL_SECONDS = 0.6
-SURE = 0.5  # probability from which an expression other than the required one counts as shown
-RUN_GAP_SECONDS = 1.0  # frames further apart than this do not follow one another
-NOTICE_SECONDS = 2.5  # for which the hint about a refused action is shown
-MOST_RUN = 60  # frames of a step that are kept: two seconds at 30 frames a second
+MIN_PROBABILITY_SHOWN = 0.5  # probability from which an expression counts as clearly shown
+RUN_GAP_SECONDS = 1.0  # frames further apart than this are not consecutive
+NOTICE_SECONDS = 2.5  # duration of the hint about a refused action
+MAX_RUN_FRAMES = 60  # frames of a step that are stored: two seconds at 30 frames a second
 
 
 class ChallengeSession:
-    """The state of one attempt; final once it is decided.
+    """The state of one attempt. It does not change after the decision.
 
     Args:
         challenge: the required actions.
-        step_seconds: time for each neutral face and for each action.
+        step_seconds: time limit for each neutral face and for each action.
         alternatives: all actions that could have been drawn; by default those of the challenge.
     """
 
@@ -80,19 +80,19 @@ class ChallengeSession:
         self.passed = 0
         self.decision: Decision | None = None
         self._stream, self._person = StreamGuard(), PersonGuard()
-        self._now = self._step_began = 0.0
-        self._run: list[tuple[float, Frame]] = []  # frames of this step that count, one after the other
-        self._path: list[tuple[float, np.ndarray]] = []  # amount of the action and embedding, since it is required
-        self._counted: list[Frame] = []  # of the steps before: whose embeddings are pooled
+        self._time = self._step_began = 0.0
+        self._run: list[tuple[float, Frame]] = []  # consecutive frames that count for this step
+        self._path: list[tuple[float, np.ndarray]] = []  # (amount of the action, embedding), since it is required
+        self._counted: list[Frame] = []  # of the steps before; their embeddings are pooled
         self._baseline: Baseline | None = None
-        self._parallax: float | None = None  # of the newest frame; None where it is not known
-        self._turn: str | None = None  # which turn the newest frame shows
+        self._parallax: float | None = None  # of the newest frame; None if unknown
+        self._turn: str | None = None  # the turn that the newest frame shows
         self._newest: Decision | None = None
         self._newest_counted = False
         self._hint: str | None = None
-        self._notice: tuple[str, float] | None = None  # a hint, and the time until which it is shown
-        self._wrong_since: dict[str, float] = {}  # condition -> time it began
-        self._sent_back = False  # from the action to its neutral face
+        self._notice: tuple[str, float] | None = None  # (hint, time until which it is shown)
+        self._wrong_since: dict[str, float] = {}  # condition -> time since which it holds
+        self._sent_back = False  # whether the neutral face is required again
 
     @property
     def required_action(self) -> str:
@@ -103,7 +103,7 @@ class ChallengeSession:
 
     @property
     def required_expression(self) -> str:
-        """The expression for which the next frame is to be judged; "neutral" while a turn is required."""
+        """The expression for which to judge the next frame; "neutral" while a turn is required."""
         return "neutral" if self.required_action in TURNS else self.required_action
 
     @property
@@ -118,9 +118,9 @@ class ChallengeSession:
             step=self.step,
             required_action=self.required_action,
             held=1.0 if self.decision is not None and self.decision.accepted else self._held_share(),
-            seconds_left=max(0.0, self.step_seconds - (self._now - self._step_began)),
+            seconds_left=max(0.0, self.step_seconds - (self._time - self._step_began)),
             counted=self._newest_counted,
-            hint=self._notice[0] if self._notice and self._now < self._notice[1] else self._hint,
+            hint=self._notice[0] if self._notice and self._time < self._notice[1] else self._hint,
             frame=self._newest,
             decision=self.decision,
         )
@@ -129,19 +129,19 @@ class ChallengeSession:
         """Show the session one frame.
 
         Args:
-            frame: one without a face, an unreadable one, a repeated one and one that was judged for another expression
-                than this step's never advance the session.
+            frame: it never advances the session if it has no face, is unreadable, is repeated, or was judged for
+                another expression than that of this step.
             now: seconds on the server's monotonic clock.
         """
         if self.decision is not None:
             return self.progress()
         if self.step == "start":
             self._enter("neutral", now)
-            self._now = now
+            self._time = now
         self._newest, self._newest_counted, self._hint = frame.decision, False, frame.decision.reason
-        gap, self._now = now - self._now, now
-        if not (math.isfinite(gap) and gap >= 0):  # a clock that runs backwards, or none
-            self._now = self._step_began
+        gap, self._time = now - self._time, now
+        if not (math.isfinite(gap) and gap >= 0):  # the clock runs backwards, or is not a number
+            self._time = self._step_began
             return self._reject("timed_out")
         self._measure_turn(frame)
         new, face = self._stream.is_new(frame.fingerprint), frame.embedding
@@ -162,22 +162,26 @@ class ChallengeSession:
         return self.progress()
 
     def _advance(self, frame: Frame, now: float) -> None:
-        """Count the frame, or break the run; pass the step when it has been held for long enough."""
+        """Count the frame, or start the run again; pass the step when it has been held for long enough."""
         decision, action = frame.decision, self.required_action
-        judged = decision.required_expression == self.required_expression and self._person.same
+        is_judged_for_step = (
+            decision.required_expression == self.required_expression and self._person.is_reference_person
+        )
         if action in TURNS:
             turned = self._is_turned(action)
-            counts = judged and turned
+            counts = is_judged_for_step and turned
         else:
-            counts = judged and decision.expression_passed and decision.reason not in UNUSABLE
+            counts = is_judged_for_step and decision.expression_passed and decision.reason not in UNUSABLE
             if action == "neutral":
-                counts = counts and self._looks_ahead(frame)
+                counts = counts and self._is_frontal(frame)
         if self._run and now - self._run[-1][0] > RUN_GAP_SECONDS:
             self._run = []
         if counts:
-            self._run = [*self._run[-MOST_RUN:], (now, frame)]
+            self._run = [*self._run[-MAX_RUN_FRAMES:], (now, frame)]
             self._hint = "accepted"
-        elif not (self._is_pausing() and self._person.same and not self._shows_other_expression(decision)):
+        elif not (
+            self._is_pausing() and self._person.is_reference_person and not self._shows_other_expression(decision)
+        ):
             self._run = []
         self._newest_counted = counts
         if self.step == "action" and frame.embedding is not None:
@@ -186,23 +190,23 @@ class ChallengeSession:
             self._pass(now)
 
     def _pass(self, now: float) -> None:
-        """Go on to the next step, unless the pooled frames of the run contradict it."""
+        """Enter the next step, unless the pooled frames of the run contradict it."""
         run, action = [frame for _, frame in self._run], self.required_action
         if action in TURNS:
-            if turned_to(self._baseline.front, [shape_of(frame.landmarks) for frame in run]) != action:
+            if turned_to(self._baseline.front, [face_shape(frame.landmarks) for frame in run]) != action:
                 return
-        elif not self._is_the_person(run):
+        elif not self._is_reference_person(run):
             return
         if self.step == "action" and self._is_unnatural(run, action):
             return
         if action not in TURNS:
             self._counted += run
         if self.step == "neutral":
-            self._baseline = Baseline.of(run)
+            self._baseline = Baseline.from_frames(run)
             if self.passed == len(self.challenge.actions):
                 self._accept(run)
                 return
-            if not self._sent_back:  # else it is still the same action's time
+            if not self._sent_back:  # else the time of the same action continues
                 self._enter("action", now)
             self.step, self._run = "action", []
             self._path = [(self._amount(run[-1], self.required_action), run[-1].embedding)]
@@ -213,30 +217,31 @@ class ChallengeSession:
         else:
             self._enter("neutral", now)
 
-    def _is_the_person(self, run: list[Frame]) -> bool:
-        """The frames that counted so far and these, pooled, are the reference's person, and these alone nearly so."""
+    def _is_reference_person(self, run: list[Frame]) -> bool:
+        """Whether all counted frames and these, pooled, are the reference's person, and these alone are close to it."""
         threshold = run[-1].decision.threshold
         if threshold is None:
             return False
         return _pooled([*self._counted, *run]) >= threshold and _pooled(run) >= CONTINUITY_FACTOR * threshold
 
     def _is_unnatural(self, run: list[Frame], action: str) -> bool:
-        """Whether the action came as in pictures and not as in a face; the hint then says why it does not pass."""
+        """Whether the action appeared as in exchanged or changed photographs; the hint then says why it does not
+        pass."""
         if action not in TURNS:
             resting, bands = self._baseline.resting, [frame.upper_face for frame in run if frame.upper_face is not None]
             if resting is None or not resting.moved(bands):
-                self._notice = "mouth_only", self._now + NOTICE_SECONDS
-                self._run = []  # to be held anew
+                self._notice = "mouth_only", self._time + NOTICE_SECONDS
+                self._run = []  # it must be held again
                 return True
         amounts, embeddings = zip(*self._path, strict=True)
         if was_sudden(amounts, embeddings, self._baseline.embedding):
             self._send_back()
-            self._notice = "too_sudden", self._now + NOTICE_SECONDS
+            self._notice = "too_sudden", self._time + NOTICE_SECONDS
             return True
         return False
 
     def _amount(self, frame: Frame, action: str) -> float:
-        """How much of the action a frame shows: its margin over neutral, or the parallax to the required side."""
+        """The amount of the action in a frame: its margin over neutral, or the parallax to the required side."""
         if action not in TURNS:
             return margins(frame.decision.expression_probabilities).get(action, 0.0)
         amount = self._parallax or 0.0
@@ -247,7 +252,7 @@ class ChallengeSession:
         front = self._baseline.front if self._baseline else None
         self._parallax = self._turn = None
         if front is not None and frame.landmarks is not None:
-            shape = shape_of(frame.landmarks)
+            shape = face_shape(frame.landmarks)
             self._parallax, self._turn = parallax(front, shape), turned_to(front, [shape])
 
     def _is_turned(self, action: str) -> bool:
@@ -256,24 +261,24 @@ class ChallengeSession:
             return False
         self._hint = "different_person"  # replaced by "accepted" if the frame counts
         if self._turn != action:
-            wrong_side = abs(self._parallax) > BEGUN_PARALLAX and (self._parallax > 0) != (action == "turn_left")
+            wrong_side = abs(self._parallax) > STARTED_PARALLAX and (self._parallax > 0) != (action == "turn_left")
             self._hint = "other_side" if wrong_side else "turn_more"
         return self._turn == action
 
-    def _looks_ahead(self, frame: Frame) -> bool:
-        """Whether the head is frontal: compared with the baseline, or roughly where there is none; sets the hint."""
+    def _is_frontal(self, frame: Frame) -> bool:
+        """Whether the head is frontal, compared with the baseline, or roughly if there is none; sets the hint."""
         if frame.landmarks is None:
             return True  # without landmarks no turn counts either
         if self._parallax is None:
-            ahead = abs(nose_offset(shape_of(frame.landmarks))) <= LARGEST_NOSE_OFFSET
+            is_frontal = abs(nose_offset(frame.landmarks)) <= LARGEST_NOSE_OFFSET
         else:
-            ahead = abs(self._parallax) <= FRONT_PARALLAX
-        if not ahead:
+            is_frontal = abs(self._parallax) <= FRONT_PARALLAX
+        if not is_frontal:
             self._hint = "turn_back"
-        return ahead
+        return is_frontal
 
     def _held_share(self) -> float:
-        """How much of the step's holding time is done, 0 to 1."""
+        """The share of the step's holding time that is done, 0 to 1."""
         if not self._run:
             return 0.0
         seconds = TURN_SECONDS if self.required_action in TURNS else HOLD_SECONDS
@@ -282,32 +287,32 @@ class ChallengeSession:
         return min(len(self._run) / FRAMES_TO_HOLD, (self._run[-1][0] - self._run[0][0]) / seconds, 1.0)
 
     def _is_pausing(self) -> bool:
-        """Whether the neutral face has been held and only its secret pause remains. A frame that is less clearly
-        neutral then does not break the run; one that shows an action does."""
+        """Whether the neutral face has been held and only its secret pause remains. Then a frame that is not clearly
+        neutral does not end the run, unless it shows an action."""
         if self.step != "neutral" or not self._run:
             return False
         return len(self._run) >= FRAMES_TO_HOLD and self._run[-1][0] - self._run[0][0] >= HOLD_SECONDS
 
     def _shows_other_expression(self, decision: Decision) -> bool:
-        """Whether an expression is clearly shown that is neither neutral nor the required one."""
-        seen = decision.expression
-        if seen is None or seen in ("neutral", self.required_action):
+        """Whether the frame clearly shows an expression that is neither neutral nor the required one."""
+        expression = decision.expression
+        if expression is None or expression in ("neutral", self.required_action):
             return False
-        return decision.expression_probabilities[seen] >= SURE
+        return decision.expression_probabilities[expression] >= MIN_PROBABILITY_SHOWN
 
     def _wrong_action_reason(self, frame: Frame, now: float) -> str | None:
-        """The reason to end if another action than the required one has been shown for too long, else None."""
-        required, acting = self.required_action, self.step == "action"
-        turned = acting and self._turn is not None and self._turn != required
-        # the expression of a turned head is not reliable
-        ahead = self._parallax is None or abs(self._parallax) < BEGUN_PARALLAX
-        other = acting and ahead and self._shows_other_expression(frame.decision)
-        wrong = other and required not in TURNS
-        rival = other and frame.decision.expression in self.alternatives
+        """The reason to end, if another action than the required one has been shown for too long; else None."""
+        required, is_action = self.required_action, self.step == "action"
+        is_wrong_turn = is_action and self._turn is not None and self._turn != required
+        # the expression of a turned head is unreliable
+        is_frontal = self._parallax is None or abs(self._parallax) < STARTED_PARALLAX
+        shows_other_expression = is_action and is_frontal and self._shows_other_expression(frame.decision)
+        is_wrong = shows_other_expression and required not in TURNS
+        is_rival = shows_other_expression and frame.decision.expression in self.alternatives
         for name, holds, seconds, reason in (
-            ("turned", turned, RIVAL_SECONDS, "wrong_turn"),
-            ("rival", rival, RIVAL_SECONDS, "wrong_expression"),
-            ("wrong", wrong, WRONG_SECONDS, "wrong_expression"),
+            ("turned", is_wrong_turn, RIVAL_SECONDS, "wrong_turn"),
+            ("rival", is_rival, RIVAL_SECONDS, "wrong_expression"),
+            ("wrong", is_wrong, WRONG_SECONDS, "wrong_expression"),
         ):
             if not holds:
                 self._wrong_since.pop(name, None)
@@ -321,17 +326,17 @@ class ChallengeSession:
         self._wrong_since = {}
 
     def _send_back(self) -> None:
-        """Require the neutral face again. The action's clock runs on: its pause is no secret any more, and hiding the
-        face must not give further tries."""
+        """Require the neutral face again. The action's time limit continues, because its pause is not secret any more,
+        and hiding the face must not give more time."""
         self.step, self._run, self._path, self._sent_back = "neutral", [], [], True
         self._wrong_since = {}
 
     def _accept(self, run: list[Frame]) -> None:
-        """End; the similarity is that of all frames that counted, pooled."""
+        """End; the similarity is that of all counted frames, pooled."""
         self._finish(decide_run([frame.decision for frame in run], _pooled(self._counted)))
 
     def _reject(self, reason: str) -> Progress:
-        """End with the scores of the newest frame, for the operator."""
+        """End with the scores of the newest frame, which the operator sees."""
         required = self.required_expression
         self._finish(replace(self._newest, accepted=False, reason=reason, required_expression=required))
         return self.progress()

@@ -1,21 +1,21 @@
-"""An expression moves the whole face, and it takes time: two questions that photographs answer wrongly.
+"""Checks that an expression moves the whole face, and that it takes time. Changed photographs fail these checks.
 
-**The upper face moves with the mouth.** Who covers the mouth of a photograph with a strip of paper, draws on it, warps
-its corners, or holds its upper half over a mouth of their own, changes the mouth alone. A smile lifts the cheeks and
-narrows the eyes, a surprise raises the brows. So the band from the brows to the cheeks is cut out, laid onto that of
-the neutral face as well as an affine map and a change of light can, and what differs still is compared with what the
-camera's noise leaves of the neutral face itself.
+**The upper face moves with the mouth.** An attacker may cover the mouth of a photograph with a strip of paper, draw on
+it, warp its corners, or hold the upper half of a photograph over a living mouth. Each of these changes only the mouth.
+A smile also lifts the cheeks and narrows the eyes, and surprise raises the brows. So the band from the brows to the
+cheeks is cut out. It is aligned to the band of the neutral face by an affine map and a change of light. The remaining
+difference is compared with the noise between neutral frames.
 
-Measured, and nothing of it depends on the network: smiles differ from the neutral face by 0.06 to 0.19 of the band's
-contrast (12 people of the London set, two photographs each; 0.07 at the 5th percentile), in a film of a man who begins
-to smile by 0.15 to 0.20. Strips of paper, a sticker, a finger or a drawn mouth on the neutral photographs leave 0.013
-to 0.047 there, and 0.047 at the 95th percentile of 20 people of LFW (120 pictures, 0.085 at most); warped corners of
-the mouth 0.007 to 0.038 (96 pictures).
+Measurements, which do not depend on the network: smiles differ from the neutral face by 0.06 to 0.19 of the band's
+contrast (12 people of the London set, two photographs each; 5th percentile 0.07), and by 0.15 to 0.20 in a film of a
+man who begins to smile. Neutral photographs with a strip of paper, a sticker, a finger or a drawn mouth differ by 0.013
+to 0.047 there; for 20 people of LFW the 95th percentile is 0.047 (120 images, at most 0.085). Warped corners of the
+mouth give 0.007 to 0.038 (96 images).
 
-**It comes gradually.** Two photographs that are exchanged change everything from one frame to the next; a face takes
-some frames. Nothing here depends on absolute sizes: the largest single step is compared with the whole way.
+**It appears gradually.** When two photographs are exchanged, everything changes from one frame to the next. A face
+needs several frames. The largest single step is compared with the total change, so absolute sizes do not matter.
 
-Next: `machine`, which asks both.
+`machine` calls both checks. Read it next.
 """
 
 from collections.abc import Sequence
@@ -24,42 +24,44 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image
 
-HEIGHT, WIDTH = 40, 64  # pixels of the band
-EYES = 2.0  # width of the band in distances between the eyes
-ABOVE = 0.65  # of that distance lies above the eyes: the brows are in, the fringe of the hair mostly not
-SMOOTHINGS = 3  # with weights 1 2 1 in both directions
-LEAST_CHANGE = 0.055  # of the contrast
-LEAST_CHANGE_OVER_NOISE = 2.0
-MOST_PICTURES = 8  # of a face at rest, and of an expression, that are compared
-SUDDEN = 0.8  # of the whole way, in one step
+HEIGHT, WIDTH = 40, 64  # size of the band in pixels
+BAND_WIDTH = 2.0  # in units of the distance between the eyes
+ABOVE_EYES = 0.65  # part above the eyes, in the same unit: with the brows and mostly without hair
+SMOOTHINGS = 3  # each with weights 1 2 1 in both directions
+MIN_CHANGE = 0.055  # in units of the contrast
+MIN_CHANGE_OVER_NOISE = 2.0
+MAX_BANDS = 8  # number of newest bands that are averaged
+SUDDEN_SHARE = 0.8  # an action is sudden if one step makes up this share of the total change
 
 _Y, _X = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
 _ACROSS, _DOWN = (_X - WIDTH / 2) / WIDTH, (_Y - HEIGHT / 2) / WIDTH
 _INSIDE = np.zeros((HEIGHT, WIDTH), bool)
-_INSIDE[5:31, 6:-6] = True  # what a small shift does not push out of the band, and no drawn mouth reaches
+_INSIDE[5:31, 6:-6] = True  # stays inside the band after a small shift, and is not reached by a drawn mouth
 
 
 def upper_face(image: Image.Image, landmarks: np.ndarray) -> np.ndarray:
-    """The band from brows to cheeks, upright by the eyes.
+    """The band from the brows to the cheeks, rotated so that the eyes are horizontal.
 
     Args:
-        image: of any mode that has a grey version.
+        image: of any mode that converts to grey.
         landmarks: (5, 2) pixels, the eyes first.
 
     Returns:
-        (HEIGHT, WIDTH) float32, grey, 0 to 255, smoothed: noise and resampling must not look like movement.
+        (HEIGHT, WIDTH) float32 grey levels, 0 to 255, smoothed so that noise and resampling do not look like movement.
     """
-    left, right = np.asarray(landmarks, np.float64)[:2]
-    distance = max(float(np.linalg.norm(right - left)), 1.0)
-    across = (right - left) / distance
+    left_eye, right_eye = np.asarray(landmarks, np.float64)[:2]
+    distance = max(float(np.linalg.norm(right_eye - left_eye)), 1.0)
+    across = (right_eye - left_eye) / distance
     down = np.array([-across[1], across[0]])
-    corner = (left + right) / 2 - across * distance * EYES / 2 - down * distance * ABOVE
-    low = np.floor(corner - distance * EYES).astype(int)  # around the band: only this is made grey
-    box = [*np.maximum(low, 0), *np.minimum(np.ceil(corner + 2 * distance * EYES).astype(int), image.size)]
+    corner = (left_eye + right_eye) / 2 - across * distance * BAND_WIDTH / 2 - down * distance * ABOVE_EYES
+    low = np.floor(corner - distance * BAND_WIDTH).astype(
+        int
+    )  # a box around the band; only this part is converted to grey
+    box = [*np.maximum(low, 0), *np.minimum(np.ceil(corner + 2 * distance * BAND_WIDTH).astype(int), image.size)]
     if box[0] >= box[2] or box[1] >= box[3]:
         return np.zeros((HEIGHT, WIDTH), np.float32)
-    grey, corner, scale = image.crop(box).convert("L"), corner - box[:2], EYES * distance / WIDTH
-    if scale >= 2:  # the warp below samples points: average first where it would skip pixels
+    grey, corner, scale = image.crop(box).convert("L"), corner - box[:2], BAND_WIDTH * distance / WIDTH
+    if scale >= 2:  # the warp below samples single pixels, so average first if it would skip some
         grey, corner, scale, factor = grey.reduce(int(scale)), corner / int(scale), scale / int(scale), int(scale)
         corner = corner + 0.5 / factor - 0.5
     warp = (across[0] * scale, down[0] * scale, corner[0], across[1] * scale, down[1] * scale, corner[1])
@@ -73,7 +75,7 @@ def upper_face(image: Image.Image, landmarks: np.ndarray) -> np.ndarray:
 
 
 def _warped(band: np.ndarray, motion: np.ndarray) -> np.ndarray:
-    """The band moved by an affine motion (6,): bilinear samples, the border repeated."""
+    """The band moved by an affine motion (6,), with bilinear samples and repeated borders."""
     x = np.clip(_X + (motion[0] + motion[1] * _ACROSS + motion[2] * _DOWN), 0, WIDTH - 1.001)
     y = np.clip(_Y + (motion[3] + motion[4] * _ACROSS + motion[5] * _DOWN), 0, HEIGHT - 1.001)
     column, row = x.astype(int), y.astype(int)
@@ -83,9 +85,11 @@ def _warped(band: np.ndarray, motion: np.ndarray) -> np.ndarray:
     ) * lower
 
 
-def laid_onto(band: np.ndarray, reference: np.ndarray, rounds: int = 6) -> np.ndarray:
-    """The band moved (affine), brightened and stretched in contrast so that it fits the reference best: the method of
-    Lucas and Kanade (1981). Both (HEIGHT, WIDTH)."""
+def align_band(band: np.ndarray, reference: np.ndarray, rounds: int = 6) -> np.ndarray:
+    """The band with the affine motion, brightness and contrast that fit the reference best (Lucas and Kanade, 1981).
+
+    Args: both (HEIGHT, WIDTH).
+    """
     motion, ones = np.zeros(6), np.ones(int(_INSIDE.sum()))
     across, down, target = _ACROSS[_INSIDE], _DOWN[_INSIDE], reference[_INSIDE]
     for _ in range(rounds):
@@ -101,64 +105,65 @@ def laid_onto(band: np.ndarray, reference: np.ndarray, rounds: int = 6) -> np.nd
 
 
 def _least_squares(slopes: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """By the normal equations, ten times as fast as a decomposition of (n, 8); slightly damped, so always solvable."""
+    """Normal equations: ten times as fast as a decomposition of (n, 8). Slight damping makes them always solvable."""
     square = slopes.T @ slopes
     return np.linalg.solve(square + 1e-6 * np.trace(square) * np.eye(len(square)) / len(square), slopes.T @ values)
 
 
 class RestingFace:
-    """The upper half of a face that is held neutral.
+    """The upper half of a neutral face.
 
     Args:
-        bands: two or more of `upper_face`; the newest MOST_PICTURES count.
+        bands: two or more results of `upper_face`; the newest MAX_BANDS are used.
     """
 
     def __init__(self, bands: Sequence[np.ndarray]):
-        bands = list(bands)[-MOST_PICTURES:]
-        laid = [laid_onto(band, bands[-1]) for band in bands]
-        self.mean = np.mean(laid, axis=0)
+        bands = list(bands)[-MAX_BANDS:]
+        aligned = [align_band(band, bands[-1]) for band in bands]
+        self.mean = np.mean(aligned, axis=0)
         self.contrast = max(float(self.mean[_INSIDE].std()), 1.0)
-        self.noise = self._difference(np.mean(laid[::2], axis=0), np.mean(laid[1::2], axis=0))
+        self.noise = self._difference(np.mean(aligned[::2], axis=0), np.mean(aligned[1::2], axis=0))
 
     def moved(self, bands: Sequence[np.ndarray]) -> bool:
-        """Whether the upper half of the face moved too, once the same face shows an expression."""
-        return self.change(bands) >= max(LEAST_CHANGE, LEAST_CHANGE_OVER_NOISE * self.noise)
+        """Whether the upper half moved, given bands of the same face with an expression."""
+        return self.change(bands) >= max(MIN_CHANGE, MIN_CHANGE_OVER_NOISE * self.noise)
 
     def change(self, bands: Sequence[np.ndarray]) -> float:
-        """The difference that no motion of the whole and no light explains, in units of the face's contrast.
+        """The difference that an affine motion and light cannot explain, in units of the face's contrast.
 
-        Args: bands of `upper_face`; the newest MOST_PICTURES are averaged. None: 0.
+        Args: results of `upper_face`; the newest MAX_BANDS are averaged. Without any the difference is 0.
         """
-        bands = list(bands)[-MOST_PICTURES:]
+        bands = list(bands)[-MAX_BANDS:]
         if not bands:
             return 0.0
-        return self._difference(np.mean([laid_onto(band, self.mean) for band in bands], axis=0), self.mean)
+        return self._difference(np.mean([align_band(band, self.mean) for band in bands], axis=0), self.mean)
 
-    def _difference(self, one: np.ndarray, other: np.ndarray) -> float:
-        return float(np.sqrt(np.mean((one - other)[_INSIDE] ** 2))) / self.contrast
+    def _difference(self, band: np.ndarray, reference: np.ndarray) -> float:
+        return float(np.sqrt(np.mean((band - reference)[_INSIDE] ** 2))) / self.contrast
 
 
-def was_sudden(amounts: Sequence[float], embeddings: Sequence[np.ndarray], rest: np.ndarray) -> bool:
-    """Whether an action was there from one frame to the next.
+def was_sudden(amounts: Sequence[float], embeddings: Sequence[np.ndarray], resting_embedding: np.ndarray) -> bool:
+    """Whether an action appeared from one frame to the next.
 
     Args:
-        amounts: of the action, frame by frame, from the last neutral frame to the one that passed the step.
+        amounts: of the action in each frame, from the last neutral frame to the one that passed the step.
         embeddings: (d,) of the same frames.
-        rest: (d,) the neutral face.
+        resting_embedding: (d,) of the neutral face.
 
     Returns:
-        True where a single step makes up SUDDEN of the way in the amount and in the embedding at once.
+        True if one step makes up SUDDEN_SHARE of the total change, in the amount and in the embedding at once.
     """
     if len(amounts) < 2:
         return True
-    way = float(np.max(amounts) - amounts[0])
+    total_change = float(np.max(amounts) - amounts[0])
     distances = [_distance(embedding, following) for embedding, following in pairwise(embeddings)]
-    far = max(_distance(rest, embedding) for embedding in embeddings)
+    largest_distance = max(_distance(resting_embedding, embedding) for embedding in embeddings)
     steps = np.diff(amounts)
     return any(
-        step >= SUDDEN * way and distance >= SUDDEN * far for step, distance in zip(steps, distances, strict=True)
+        step >= SUDDEN_SHARE * total_change and distance >= SUDDEN_SHARE * largest_distance
+        for step, distance in zip(steps, distances, strict=True)
     )
 
 
-def _distance(one: np.ndarray, other: np.ndarray) -> float:
-    return float(np.linalg.norm(one - other))
+def _distance(first: np.ndarray, second: np.ndarray) -> float:
+    return float(np.linalg.norm(first - second))

@@ -1,13 +1,13 @@
-"""Attacks on live sessions, rendered before a camera from photographs of people; `python -m evaluation.attacks`.
+"""Attacks on live sessions: renders what a camera would see of them and shows it to the shipped session.
 
-In the order in which a picture passes them:
+`python -m evaluation.attacks` runs them. The modules, in the order in which a photograph passes them:
 
 | module | what it does |
 | --- | --- |
 | `people` | chooses each person's photographs from a prepared corpus |
-| `renderings` | renders what a camera sees of a photograph that is held before it |
-| `observations` | what the detector and the network say of a rendered picture, cached on disk |
-| `actors` | what an attacker, or a genuine person, shows at each moment of a session |
+| `renderings` | renders the frame in which a camera sees a photograph that somebody holds up |
+| `observations` | the detector's and the network's output for a rendered frame, cached on disk |
+| `actors` | what an attacker, or a genuine person, shows in each frame of a session |
 | `simulation` | plays the sessions and reports APCER and BPCER |
 | `command`, `__main__` | the command and its arguments |
 """

@@ -1,6 +1,6 @@
-"""What `python -m evaluation.attacks` does once its arguments are read: simulates, prints tables, writes attacks.json.
+"""The command `python -m evaluation.attacks`: simulates sessions, prints tables, writes attacks.json.
 
-Next: `simulation`.
+`__main__` calls `run` after it has parsed the arguments. Read `simulation` next.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from pathlib import Path
 from authentication.authenticator import Authenticator
 from authentication.session import upper_face
 from evaluation.attacks.observations import ObservationCache
-from evaluation.attacks.people import people_in
+from evaluation.attacks.people import choose_people
 from evaluation.attacks.simulation import attack_report, attacks_text
 from evaluation.statistics.rates import Rate, to_json
 from face_data.named import on_hub
@@ -28,31 +28,33 @@ def run(arguments: argparse.Namespace) -> None:
     observations = ObservationCache(authenticator, _cache_name(authenticator), arguments.cache)
     actions = arguments.actions or authenticator.actions
     reports = {}
-    for data in arguments.data:
-        folder, splits = split_corpus(data)
+    for corpus_name in arguments.data:
+        folder, splits = split_corpus(corpus_name)
         options = {} if on_hub(folder) else read_summary(folder).get("options", {})
         margin = options.get("margin", authenticator.processor.margin)
-        people = people_in(load_corpus(folder, splits), margin, arguments.people)
+        people = choose_people(load_corpus(folder, splits), margin, arguments.people)
         thresholds = config.similarity_threshold, config.expression_threshold
-        reports[data] = attack_report(people, observations, actions, *thresholds, seed=arguments.seed)
+        reports[corpus_name] = attack_report(people, observations, actions, *thresholds, seed=arguments.seed)
         observations.save()
-        print(f"{data}\n{attacks_text(reports[data])}", flush=True)
+        print(f"{corpus_name}\n{attacks_text(reports[corpus_name])}", flush=True)
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / "attacks.json"
-    content = {"model": arguments.model, "revision": authenticator.revision, "corpora": to_plain(reports)}
+    content = {"model": arguments.model, "revision": authenticator.revision, "corpora": report_to_json(reports)}
     path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     print(path)
 
 
 def _cache_name(authenticator: Authenticator) -> str:
-    """Of the weights, the code and the quality gate on which observations depend."""
-    code = b"".join(Path(inspect.getfile(part)).read_bytes() for part in (upper_face, type(authenticator.processor)))
+    """A name for the weights, the code and the quality gate: observations depend on all three."""
+    code = b"".join(
+        Path(inspect.getfile(code_object)).read_bytes() for code_object in (upper_face, type(authenticator.processor))
+    )
     gate = json.dumps(authenticator.config.quality, sort_keys=True).encode()
     return f"{authenticator.revision}_{hashlib.sha256(code + gate).hexdigest()[:8]}"
 
 
-def to_plain(value):
+def report_to_json(report):
     """A report as JSON content: nested dictionaries with their rates converted."""
-    if isinstance(value, Rate):
-        return to_json(value)
-    return {name: to_plain(part) for name, part in value.items()} if isinstance(value, dict) else value
+    if isinstance(report, Rate):
+        return to_json(report)
+    return {name: report_to_json(nested) for name, nested in report.items()} if isinstance(report, dict) else report

@@ -1,7 +1,8 @@
-"""What the detector and the network say of rendered pictures, cached on disk so that each picture is judged once.
+"""The detector's and the network's output for rendered frames, cached on disk so that each frame is processed once.
 
-An `Observation` holds everything of a frame that a session is shown, before the frame is judged. Observations can be
-interpolated, as the frames of a film lie between its pictures. Used by `actors`; next: `simulation`.
+An `Observation` holds what a session needs of a frame, except the decision, which depends on the challenge.
+Observations can be interpolated, which gives the frames between two rendered ones. `actors` uses this module; read it
+next.
 """
 
 import hashlib
@@ -19,9 +20,9 @@ FIELDS = ("embedding", "logits", "landmarks", "upper_face")
 
 @dataclass(frozen=True)
 class Observation:
-    """A single face in a picture.
+    """A single face in a frame.
 
-    embedding: (d,). logits: (expressions,) log probabilities. landmarks: (5, 2) pixels. upper_face: of
+    embedding: (d,). logits: (expressions,) log probabilities. landmarks: (5, 2) pixels. upper_face: made by
     `authentication.session.upper_face`. unusable: why the quality gate refuses the face (`Evidence`), or None.
     """
 
@@ -31,14 +32,14 @@ class Observation:
     upper_face: np.ndarray
     unusable: str | None = None
 
-    def probabilities(self, names: tuple[str, ...]) -> dict[str, float]:
-        """Expression -> probability; names in the order of the logits."""
+    def probabilities(self, expressions: tuple[str, ...]) -> dict[str, float]:
+        """Expression -> probability; the arguments are in the order of the logits."""
         values = np.exp(self.logits - np.logaddexp.reduce(self.logits))
-        return dict(zip(names, values.tolist(), strict=True))
+        return dict(zip(expressions, values.tolist(), strict=True))
 
 
 def interpolate(start: Observation, end: Observation, share: float) -> Observation:
-    """The observation at this share, 0 to 1, of the way from start to end; usable where the nearer one is."""
+    """The observation at this share, 0 to 1, of the way from start to end; `unusable` is that of the nearer one."""
     if share <= 0:
         return start
     if share >= 1:
@@ -50,16 +51,16 @@ def interpolate(start: Observation, end: Observation, share: float) -> Observati
 
 
 class ObservationCache:
-    """Observations of pictures by their content.
+    """Observations by the content of the frame.
 
     Args:
-        name: of the weights and the code that the observations depend on.
-        folder: where the cache is kept, a file for each name; None keeps it in memory alone.
+        name: identifies the weights and the code that observations depend on.
+        folder: of the cache, with one file for each name; None keeps the cache in memory.
     """
 
     def __init__(self, authenticator: Authenticator, name: str, folder: Path | None):
         self.authenticator = authenticator
-        self.names = tuple(authenticator.config.expressions)
+        self.expressions = tuple(authenticator.config.expressions)
         self._path = folder / f"observations_{name}.npz" if folder else None
         self._cached: dict[str, Observation | None] = {}
         self._unsaved = 0
@@ -68,20 +69,20 @@ class ObservationCache:
                 stored = [file[field] for field in FIELDS]
                 for row, (key, unusable) in enumerate(zip(file["keys"], file["unusable"], strict=True)):
                     values = [column[row].astype(np.float32) for column in stored]
-                    found = np.isfinite(values[0]).all()
-                    self._cached[str(key)] = Observation(*values, unusable=str(unusable) or None) if found else None
+                    has_face = np.isfinite(values[0]).all()
+                    self._cached[str(key)] = Observation(*values, unusable=str(unusable) or None) if has_face else None
 
-    def observe(self, picture: Image.Image) -> Observation | None:
-        """None where the picture does not show exactly one face."""
-        key = hashlib.blake2b(picture.tobytes(), digest_size=12).hexdigest()
+    def observe(self, frame: Image.Image) -> Observation | None:
+        """The observation of a frame; None where it does not show exactly one face."""
+        key = hashlib.blake2b(frame.tobytes(), digest_size=12).hexdigest()
         if key not in self._cached:
-            evidence = self.authenticator.look(picture)
+            evidence = self.authenticator.evidence(frame)
             self._unsaved += 1
             self._cached[key] = None
             if evidence is not None and evidence.face_count == 1:
-                logits = np.log([max(evidence.expression_probabilities[name], 1e-9) for name in self.names])
+                logits = np.log([max(evidence.expression_probabilities[name], 1e-9) for name in self.expressions])
                 landmarks = evidence.landmarks.astype(np.float64)
-                upper = upper_face(picture, evidence.landmarks)
+                upper = upper_face(frame, evidence.landmarks)
                 self._cached[key] = Observation(evidence.embedding, logits, landmarks, upper, evidence.unusable)
         return self._cached[key]
 

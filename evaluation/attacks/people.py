@@ -1,6 +1,6 @@
-"""People to render attacks from: each person's photographs in a prepared corpus, by what they are needed for.
+"""Chooses the people of a prepared corpus from whose photographs attacks are rendered, and their photographs.
 
-`command` calls `people_in` for each corpus. Next: `renderings`.
+`command` calls `choose_people` for each corpus. Read `renderings` next.
 """
 
 from collections import defaultdict
@@ -11,12 +11,13 @@ import numpy as np
 from datasets import Dataset
 from PIL import Image, ImageOps
 
-from authentication.session.turn import is_face, nose_offset, shape_of
-from evaluation.attacks.renderings import photograph_of
+from authentication.session.turn import is_face
+from evaluation.attacks.renderings import restore_proportions
 from face_data.table import column
+from image_processing_facelivenet import nose_offset
 
-TURNED_OFFSET = 0.25  # least `turn.nose_offset` of a photograph that shows a turned head
-MOST_PHOTOGRAPHS = 60  # of a person that are read
+TURNED_OFFSET = 0.25  # a photograph with a larger `nose_offset` than this, to either side, shows a turned head
+MAX_PHOTOGRAPHS = 60  # photographs of one person that are read
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,10 @@ class Photograph:
 
 @dataclass
 class Person:
-    """Photographs of a person, by what they are needed for.
+    """One photograph of a person for each purpose.
 
-    expressions: name -> photograph. turned: of the head turned to its left, mirrored if it was turned to its right.
-    reference: a photograph beside these; None without one.
+    expressions: name -> photograph. turned: with the head turned to the person's left; mirrored if it was turned to the
+    right. reference: a further photograph; None if there is no further one.
     """
 
     name: str
@@ -42,31 +43,33 @@ class Person:
     reference: Photograph | None = None
 
 
-def people_of(photographs: Iterable[tuple[str, str | None, Photograph]]) -> list[Person]:
-    """Everybody who has a neutral photograph that looks ahead.
+def group_by_person(photographs: Iterable[tuple[str, str | None, Photograph]]) -> list[Person]:
+    """All people who have a frontal neutral photograph.
 
     Args:
         photographs: (identity, expression or None, photograph).
     """
     by_person = defaultdict(list)
     for name, expression, photograph in photographs:
-        by_person[name].append((expression, photograph, nose_offset(shape_of(photograph.landmarks))))
+        by_person[name].append((expression, photograph, nose_offset(photograph.landmarks)))
     people = []
     for name, rows in sorted(by_person.items()):
         rows.sort(key=lambda row: abs(row[2]))  # the most frontal photograph of each expression is taken
-        ahead = [(expression, photograph) for expression, photograph, offset in rows if abs(offset) < TURNED_OFFSET / 2]
-        neutral = next((photograph for expression, photograph in ahead if expression == "neutral"), None)
+        frontal = [
+            (expression, photograph) for expression, photograph, offset in rows if abs(offset) < TURNED_OFFSET / 2
+        ]
+        neutral = next((photograph for expression, photograph in frontal if expression == "neutral"), None)
         if neutral is None:
             continue
         person = Person(name, neutral)
-        for expression, photograph in ahead:
+        for expression, photograph in frontal:
             if expression not in (None, "neutral"):
                 person.expressions.setdefault(expression, photograph)
         _, most_turned, offset = max(rows, key=lambda row: abs(row[2]))
         if abs(offset) >= TURNED_OFFSET:
             person.turned = most_turned if offset > 0 else mirrored(most_turned)
-        used = {id(photograph) for photograph in (neutral, most_turned, *person.expressions.values())}
-        person.reference = next((photograph for _, photograph, _ in rows if id(photograph) not in used), None)
+        used_ids = {id(photograph) for photograph in (neutral, most_turned, *person.expressions.values())}
+        person.reference = next((photograph for _, photograph, _ in rows if id(photograph) not in used_ids), None)
         people.append(person)
     return people
 
@@ -77,37 +80,39 @@ def mirrored(photograph: Photograph) -> Photograph:
     return Photograph(ImageOps.mirror(photograph.image), points[[1, 0, 2, 4, 3]])
 
 
-def photographs_of(corpus: Dataset, margin: float, wanted: set[str]) -> Iterator[tuple[str, str | None, Photograph]]:
-    """The argument of `people_of`, from a prepared corpus.
+def read_photographs(
+    corpus: Dataset, margin: float, identities: set[str]
+) -> Iterator[tuple[str, str | None, Photograph]]:
+    """Read the photographs of these people from a prepared corpus, as `group_by_person` expects them.
 
     Args:
-        margin: with which its faces were cut out (`corpus.json`'s options).
-        wanted: identities.
+        margin: with which the corpus's faces were cut out (`options` in corpus.json).
+        identities: of these people.
     """
-    names, read = corpus.features["expression"].names, defaultdict(int)
+    expression_names, read_counts = corpus.features["expression"].names, defaultdict(int)
     for number, identity in enumerate(column(corpus, "identity")):
-        if identity not in wanted or read[identity] >= MOST_PHOTOGRAPHS:
+        if identity not in identities or read_counts[identity] >= MAX_PHOTOGRAPHS:
             continue
-        read[identity] += 1
+        read_counts[identity] += 1
         row = corpus[number]
         crop, box = np.asarray(row["image"].convert("RGB")), np.array(row["box"])
-        image, matrix = photograph_of(crop, box, margin)
+        image, matrix = restore_proportions(crop, box, margin)
         landmarks = np.hstack([np.array(row["landmarks"]), np.ones((5, 1))]) @ matrix.T
         if is_face(landmarks):
-            expression = None if row["expression"] is None else names[row["expression"]]
+            expression = None if row["expression"] is None else expression_names[row["expression"]]
             yield identity, expression, Photograph(image, landmarks)
 
 
-def people_in(corpus: Dataset, margin: float, most: int) -> list[Person]:
-    """At most so many people of a prepared corpus: those with the most kinds of photographs first, then by name."""
-    names = corpus.features["expression"].names
+def choose_people(corpus: Dataset, margin: float, limit: int) -> list[Person]:
+    """At most `limit` people of a prepared corpus: those with the most kinds of photographs first, then by name."""
+    expression_names = corpus.features["expression"].names
     labels = defaultdict(set)
     for identity, label in zip(column(corpus, "identity"), column(corpus, "expression"), strict=True):
         if identity is not None and label is not None:
-            labels[identity].add(names[label])
-    wanted = {identity for identity, expressions in labels.items() if "neutral" in expressions}
-    people = people_of(photographs_of(corpus, margin, wanted))
+            labels[identity].add(expression_names[label])
+    identities = {identity for identity, expressions in labels.items() if "neutral" in expressions}
+    people = group_by_person(read_photographs(corpus, margin, identities))
     people.sort(
         key=lambda person: (not person.expressions, person.turned is None, person.reference is None, person.name)
     )
-    return people[:most]
+    return people[:limit]

@@ -1,26 +1,25 @@
-"""What a camera sees of a photograph that somebody holds before it: turned, bent, covered or warped.
+"""Renders the frame in which a camera sees a photograph that somebody holds up: turned, bent, covered or warped.
 
-Everything here is geometry on a single picture, so an attack can be rendered from any photograph, drawn or real. The
-picture is a sheet whose vertical lines stay straight; it is flat or bent around a vertical axis, turned about that
-axis, and seen by a pinhole camera. Lengths on the sheet are in units of its width. Used by `actors`; next:
-`observations`.
+Everything here is geometry on a single photograph, drawn or real. The photograph is a sheet whose vertical lines stay
+straight. It is flat or bent around a vertical axis, turned about that axis, and seen by a pinhole camera. Lengths on
+the sheet are in units of its width. `actors` calls these functions; read `observations` next.
 """
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-FRAME = (320, 240)  # width and height in pixels: the face is as large as at arm's length from a webcam of 640 x 480
-PRINT_HEIGHT = 200  # pixels of the sheet when it faces the camera
+FRAME = (320, 240)  # width and height in pixels; the face is as large as at arm's length from a 640 x 480 webcam
+PRINT_HEIGHT = 200  # height of the sheet in pixels when it faces the camera
 BACKGROUND = (112, 118, 124)
-CAMERA_DISTANCE = 4.0  # widths of the sheet between the camera and its axis
+CAMERA_DISTANCE = 4.0  # from the camera to the axis of the sheet, in widths of the sheet
 
 
-def photograph_of(crop: np.ndarray, box: np.ndarray, margin: float) -> tuple[Image.Image, np.ndarray]:
-    """A prepared corpus's face in its own proportions again: corpora keep it squeezed into a square.
+def restore_proportions(crop: np.ndarray, box: np.ndarray, margin: float) -> tuple[Image.Image, np.ndarray]:
+    """A face of a prepared corpus in its original proportions; corpora store faces stretched to squares.
 
     Args:
         crop: (side, side, 3) uint8, cut out with `margin` around `box` (`FaceLiveNetImageProcessor.align`).
-        box: (4,) left, top, right, bottom in pixels of the original picture.
+        box: (4,) left, top, right, bottom in pixels of the original photograph.
 
     Returns:
         The photograph, PRINT_HEIGHT pixels high, and the (2, 3) matrix from (x, y, 1) in pixels of the original to
@@ -37,35 +36,36 @@ def photograph_of(crop: np.ndarray, box: np.ndarray, margin: float) -> tuple[Ima
 
 
 def hold(photograph: Image.Image, yaw: float = 0.0, bend: float = 0.0, tilt: float = 0.0) -> Image.Image:
-    """The sheet before the camera.
+    """The frame of a camera that sees the sheet.
 
     Args:
-        yaw: degrees it is turned about its vertical axis; positive turns its right edge, as seen, away.
-        bend: degrees of the circle its width covers, bulging towards the camera; 0 is flat.
-        tilt: degrees it is turned in the picture's plane.
+        yaw: degrees by which the sheet is turned about its vertical axis; positive moves its right edge, in the frame,
+            away from the camera.
+        bend: degrees of a circle that the sheet's width covers, with its middle nearest to the camera; 0 is flat.
+        tilt: degrees by which the sheet is rotated in the image plane.
 
     Returns:
-        An RGB picture of FRAME's size.
+        An RGB image of size FRAME.
     """
     source = np.asarray(photograph.convert("RGB"), np.float32)
     height, width = source.shape[:2]
-    place = np.linspace(-0.5, 0.5, width)  # along the sheet
+    position = np.linspace(-0.5, 0.5, width)  # along the sheet
     if bend:
         radius = 1 / np.radians(bend)
-        x, z = radius * np.sin(place / radius), radius * (np.cos(place / radius) - 1)
+        x, z = radius * np.sin(position / radius), radius * (np.cos(position / radius) - 1)
     else:
-        x, z = place, np.zeros(width)
+        x, z = position, np.zeros(width)
     angle = np.radians(yaw)
     across, depth = x * np.cos(angle) + z * np.sin(angle), z * np.cos(angle) - x * np.sin(angle)
     scale = CAMERA_DISTANCE / (CAMERA_DISTANCE - depth)  # of each vertical line
-    columns = across * scale * width  # where it is seen, in pixels from the middle
-    seen = np.maximum.accumulate(columns)  # what turns away behind the horizon is hidden
+    columns = across * scale * width  # its horizontal position in the frame, in pixels from the middle
+    visible = np.maximum.accumulate(columns)  # lines behind the edge of a bent sheet are hidden
     out_x = np.arange(FRAME[0]) - FRAME[0] / 2
-    source_x = np.interp(out_x, seen + np.arange(width) * 1e-6, np.arange(width), left=-1, right=-1)
+    source_x = np.interp(out_x, visible + np.arange(width) * 1e-6, np.arange(width), left=-1, right=-1)
     line_scale = np.interp(source_x, np.arange(width), scale)
     source_y = (np.arange(FRAME[1])[:, None] - FRAME[1] / 2) / line_scale + height / 2
-    picture = _sampled(source, np.broadcast_to(source_x, source_y.shape), source_y)
-    image = Image.fromarray(picture)
+    pixels = _sampled(source, np.broadcast_to(source_x, source_y.shape), source_y)
+    image = Image.fromarray(pixels)
     return image.rotate(tilt, Image.Resampling.BICUBIC, fillcolor=BACKGROUND) if tilt else image
 
 
@@ -87,11 +87,11 @@ def with_strip(photograph: Image.Image, landmarks: np.ndarray, kind: str) -> Ima
 
     Args:
         landmarks: (5, 2) eyes, nose, corners of the mouth, in pixels of the photograph.
-        kind: "white", "black" or "skin": a strip of paper across the picture; "sticker": a white one on the mouth
-            alone; "finger": of skin colour, upright; "pen": lines of a broad smile drawn onto it.
+        kind: "white", "black" or "skin": a strip of paper of this colour across the whole width; "sticker": a white
+            strip as wide as the mouth; "finger": an upright strip of skin colour; "pen": a drawn broad smile.
     """
-    picture = photograph.copy()
-    pen = ImageDraw.Draw(picture)
+    image = photograph.copy()
+    pen = ImageDraw.Draw(image)
     mouth, eyes = landmarks[3:].mean(axis=0), landmarks[:2].mean(axis=0)
     unit = float(np.linalg.norm(mouth - eyes))  # from the eyes to the mouth
     x, y = map(float, mouth)
@@ -99,22 +99,22 @@ def with_strip(photograph: Image.Image, landmarks: np.ndarray, kind: str) -> Ima
     colours = {"white": (235, 235, 232), "black": (22, 22, 24), "sticker": (235, 235, 232)}
     colour = colours.get(kind, tuple(int(value) for value in cheek))
     if kind in ("white", "black", "skin"):
-        pen.rectangle((0, y - 0.22 * unit, picture.width, y + 0.26 * unit), fill=colour)
+        pen.rectangle((0, y - 0.22 * unit, image.width, y + 0.26 * unit), fill=colour)
     elif kind == "sticker":
         pen.rectangle((x - 0.45 * unit, y - 0.18 * unit, x + 0.45 * unit, y + 0.22 * unit), fill=colour)
     elif kind == "finger":
-        pen.rounded_rectangle((x - 0.14 * unit, y - 0.3 * unit, x + 0.14 * unit, picture.height), 12, fill=colour)
+        pen.rounded_rectangle((x - 0.14 * unit, y - 0.3 * unit, x + 0.14 * unit, image.height), 12, fill=colour)
     elif kind == "pen":
         corners = (x - 0.5 * unit, y - 0.45 * unit, x + 0.5 * unit, y + 0.28 * unit)
         pen.chord(corners, 10, 170, fill=(245, 245, 245), outline=(120, 40, 40), width=3)
     else:
         raise ValueError(f"unknown kind of strip {kind!r}")
-    return picture
+    return image
 
 
 def with_warped_mouth(photograph: Image.Image, landmarks: np.ndarray, strength: float = 1.0) -> Image.Image:
     """The photograph with the corners of its mouth pulled outwards and up by `strength` times 0.16 of the distance
-    from the eyes to the mouth, the skin around them following smoothly."""
+    from the eyes to the mouth, and the skin around them with them."""
     source = np.asarray(photograph.convert("RGB"), np.float32)
     unit = float(np.linalg.norm(landmarks[3:].mean(axis=0) - landmarks[:2].mean(axis=0)))
     y, x = np.mgrid[: source.shape[0], : source.shape[1]].astype(np.float32)
@@ -126,17 +126,20 @@ def with_warped_mouth(photograph: Image.Image, landmarks: np.ndarray, strength: 
     return Image.fromarray(_sampled(source, moved_x, moved_y))
 
 
-def with_other_mouth(photograph: Image.Image, landmarks: np.ndarray, other: Image.Image, others: np.ndarray):
-    """The photograph cut off below the nose, held over another face: that one's mouth and chin are seen below it.
+def with_other_mouth(
+    photograph: Image.Image, landmarks: np.ndarray, donor: Image.Image, donor_landmarks: np.ndarray
+) -> Image.Image:
+    """The photograph cut off below the nose and held over another face, whose mouth and chin are visible below it.
 
     Args:
-        landmarks, others: (5, 2) of the two faces, in pixels of their pictures.
+        donor: a photograph of the other face.
+        landmarks, donor_landmarks: (5, 2) of the two faces, in pixels of their photographs.
     """
-    scale = np.linalg.norm(landmarks[0] - landmarks[1]) / np.linalg.norm(others[0] - others[1])
-    moved = other.resize((max(1, round(other.width * scale)), max(1, round(other.height * scale))))
-    shift = landmarks[3:].mean(axis=0) - others[3:].mean(axis=0) * scale
-    picture = Image.new("RGB", photograph.size, BACKGROUND)
-    picture.paste(moved, (round(float(shift[0])), round(float(shift[1]))))
+    scale = np.linalg.norm(landmarks[0] - landmarks[1]) / np.linalg.norm(donor_landmarks[0] - donor_landmarks[1])
+    donor = donor.resize((max(1, round(donor.width * scale)), max(1, round(donor.height * scale))))
+    shift = landmarks[3:].mean(axis=0) - donor_landmarks[3:].mean(axis=0) * scale
+    image = Image.new("RGB", photograph.size, BACKGROUND)
+    image.paste(donor, (round(float(shift[0])), round(float(shift[1]))))
     cut = round(float(landmarks[2, 1] + 0.35 * (landmarks[3:, 1].mean() - landmarks[2, 1])))
-    picture.paste(photograph.crop((0, 0, photograph.width, cut)), (0, 0))
-    return picture
+    image.paste(photograph.crop((0, 0, photograph.width, cut)), (0, 0))
+    return image

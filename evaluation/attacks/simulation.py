@@ -1,6 +1,6 @@
-"""Plays attacks and genuine sessions into the shipped session, and reports how many of each are accepted.
+"""Shows attacks and genuine sessions to the shipped session, and reports how many of each are accepted.
 
-`command` calls `attack_report` for each corpus; what is shown at each moment comes from `actors`. Next: `actors`.
+`command` calls `attack_report` for each corpus; `actors` decides what is shown in each frame. Read `actors` next.
 """
 
 from collections import Counter, defaultdict
@@ -20,13 +20,13 @@ from evaluation.statistics.rates import InsufficientDataError, Rate
 from pipeline_facelivenet import decide
 
 FRAMES_PER_SECOND = 10
-REACTION_SECONDS = 0.4  # from the prompt to the beginning of the answer
-NOISE = 1.5  # grey levels of a camera's noise in the smoothed upper face
+REACTION_SECONDS = 0.4  # from the prompt to the start of the action
+NOISE = 1.5  # standard deviation of a camera's noise in the smoothed upper face, in grey levels
 LANDMARK_NOISE = 0.3  # pixels
-REPLAYS = 10  # of each recorded session, into other draws
+REPLAYS = 10  # of each recorded session, each to another challenge
 
 EXPRESSION, TURN, DRAWN = "one expression", "one turn", "as drawn"
-PLAYED = {  # the challenges each kind is tried at
+PLAYED = {  # kind of attack -> its challenges
     **dict.fromkeys(KINDS, (EXPRESSION, DRAWN)),
     **dict.fromkeys(BENDS, (TURN, DRAWN)),
     **dict.fromkeys(("still", "swap_turned", "fade_turned", "replay", "replay_same", "stranger", "half"), (DRAWN,)),
@@ -34,11 +34,11 @@ PLAYED = {  # the challenges each kind is tried at
 
 
 class Stage:
-    """Plays sessions.
+    """Runs sessions.
 
     Args:
-        actions: what a session may ask for.
-        thresholds: similarity and expression, of the network.
+        actions: all that a session may request.
+        thresholds: the network's for similarity and expression.
         seed: of challenges and noise.
     """
 
@@ -50,7 +50,7 @@ class Stage:
         self.random, self.rng = Random(seed), np.random.default_rng(seed)
 
     def challenge(self, mode: str, possible: Sequence[str]) -> Challenge | None:
-        """A challenge of this mode: one of the possible actions, or drawn from all; None where no action fits."""
+        """A challenge of this mode: one of the possible actions, or drawn from all; None where none fits."""
         if mode == DRAWN:
             return draw_challenge(self.actions, random=self.random)
         choices = [name for name in possible if (name in TURNS) == (mode == TURN)]
@@ -59,21 +59,22 @@ class Stage:
     def play(
         self, challenge: Challenge, show: Show, template: np.ndarray, threshold: float | None = None
     ) -> tuple[str, list[Observation | None]]:
-        """The reason for which the session ended, and what it was shown.
+        """Run one session; returns the reason with which it ended, and the observations it was shown.
 
         Args:
-            threshold: of similarity, by default the network's.
+            threshold: for the similarity; by default the network's.
         """
         session = ChallengeSession(challenge, alternatives=self.actions)
         threshold = self.thresholds[0] if threshold is None else threshold
-        action, began, shown = None, 0, []
+        action, action_start, observations = None, 0, []
         while session.decision is None:
-            number = len(shown)
+            number = len(observations)
             if session.required_action != action:
-                action, began = session.required_action, number
-            shown.append(show(action, (number - began) / FRAMES_PER_SECOND - REACTION_SECONDS, number))
-            session.observe(self._frame(shown[-1], session, template, threshold, number), number / FRAMES_PER_SECOND)
-        return session.decision.reason, shown
+                action, action_start = session.required_action, number
+            observations.append(show(action, (number - action_start) / FRAMES_PER_SECOND - REACTION_SECONDS, number))
+            frame = self._frame(observations[-1], session, template, threshold, number)
+            session.observe(frame, number / FRAMES_PER_SECOND)
+        return session.decision.reason, observations
 
     def _frame(
         self,
@@ -87,7 +88,7 @@ class Stage:
         decision = decide(
             similarity=similarity,
             threshold=threshold,
-            expression_probabilities=observation.probabilities(self.observations.names) if observation else {},
+            expression_probabilities=observation.probabilities(self.observations.expressions) if observation else {},
             required_expression=session.required_expression,
             expression_threshold=self.thresholds[1],
             baseline=session.baseline,
@@ -110,26 +111,26 @@ def attack_report(
     seed: int = 0,
     kinds: Sequence[str] = tuple(KINDS),
 ) -> dict:
-    """Play every kind of attack on each of these people once, and their own sessions.
+    """Run every kind of attack on each of these people once, and genuine sessions of them.
 
     Returns:
         "kinds": kind -> {"about", "challenges": challenge -> {"accepted" (APCER: a rate over sessions, bootstrap over
         people), "reasons" (reason -> count)}}; "bpcer": challenge -> rate of genuine sessions that the challenge
-        refuses, "false_reject_rate" likewise of the whole decision; "actions", "people".
+        refuses, "false_reject_rate": the same with the identity check; "actions", "people".
 
     Raises:
         InsufficientDataError: there are no two people.
     """
     if len(people) < 2:
-        raise InsufficientDataError("attacks need two people with a neutral photograph that looks ahead")
+        raise InsufficientDataError("attacks need two people with a frontal neutral photograph")
     stage = Stage(observations, actions, (similarity_threshold, expression_threshold), seed)
     endings = defaultdict(list)  # (kind, challenge) -> (person, reason)
     films = []
     for number, person in enumerate(people):
-        others = [candidate for candidate in people if candidate is not person and candidate.expressions]
-        others = others or [people[number - 1]]
-        other = others[number % len(others)]
-        actor, stranger = Actor(person, other, observations), Actor(other, person, observations)
+        candidates = [candidate for candidate in people if candidate is not person and candidate.expressions]
+        candidates = candidates or [people[number - 1]]
+        mouth_donor = candidates[number % len(candidates)]
+        actor, stranger = Actor(person, mouth_donor, observations), Actor(mouth_donor, person, observations)
         if actor.front is None or actor.front.unusable:  # refused as a reference
             continue
         template = actor.front.embedding
@@ -145,13 +146,13 @@ def attack_report(
             ):
                 endings[kind, DRAWN].append((person.name, stage.play(challenge, show, template)[0]))
     if "replay" in kinds:
-        _play_films(stage, films, endings)
+        _play_replays(stage, films, endings)
     return _report(endings, actions, len(people), kinds, seed)
 
 
 def _play_photographs(stage: Stage, actor: Actor, kinds: Sequence[str], template: np.ndarray, endings: dict) -> None:
-    """Every kind of attack with photographs of one person, at each of its challenges."""
-    person, other = actor.person, actor.other
+    """Run every kind of attack with photographs of one person, with each of its challenges."""
+    person, mouth_donor = actor.person, actor.mouth_donor
     for kind in kinds:
         if kind in ("replay", "replay_same", "stranger", "half"):
             continue
@@ -159,7 +160,7 @@ def _play_photographs(stage: Stage, actor: Actor, kinds: Sequence[str], template
         for mode in PLAYED[kind] if show else ():
             if kind.endswith("_turned") and not {*TURNS, *stage.expressions} <= set(actor.possible_actions()):
                 continue
-            owner = other if kind == "other_mouth" else person if kind.startswith(("swap", "fade")) else None
+            owner = mouth_donor if kind == "other_mouth" else person if kind.startswith(("swap", "fade")) else None
             possible = [name for name in stage.actions if owner is None or name in (*owner.expressions, *TURNS)]
             if challenge := stage.challenge(mode, possible):
                 endings[kind, mode].append((person.name, stage.play(challenge, show, template)[0]))
@@ -168,7 +169,7 @@ def _play_photographs(stage: Stage, actor: Actor, kinds: Sequence[str], template
 def _play_genuine(
     stage: Stage, actor: Actor, template: np.ndarray, endings: dict
 ) -> tuple[Challenge, list[Observation | None]] | None:
-    """The person's own sessions; returns the accepted one of a drawn challenge with its challenge, for replays."""
+    """Run genuine sessions of the person; returns a drawn challenge and the accepted session for it, for replays."""
     person, film = actor.person, None
     reference = stage.observations.observe(hold(person.reference.image)) if person.reference else None
     for mode in (EXPRESSION, TURN, DRAWN):
@@ -176,28 +177,28 @@ def _play_genuine(
         challenge = stage.challenge(mode, possible)
         if challenge is None or not set(challenge.actions) <= set(possible):
             continue
-        reason, shown = stage.play(challenge, actor.genuine(), template, threshold=-1.0)
+        reason, observations = stage.play(challenge, actor.genuine(), template, threshold=-1.0)
         endings["genuine", mode].append((person.name, reason))
         if mode == DRAWN and reason == "accepted":
-            film = challenge, shown
+            film = challenge, observations
         if reference is not None:
             reason = stage.play(challenge, actor.genuine(), reference.embedding)[0]
-            endings["whole", mode].append((person.name, reason))
+            endings["with identity check", mode].append((person.name, reason))
     return film
 
 
-def _play_films(stage: Stage, films: Sequence[tuple], endings: dict) -> None:
-    """Replays of recorded sessions (person, challenge, observations, template), into other draws and into the same."""
+def _play_replays(stage: Stage, films: Sequence[tuple], endings: dict) -> None:
+    """Replay recorded sessions (person, challenge, observations, template) to other challenges and to the same one."""
     for name, challenge, film, template in films:
 
         def replay(action: str, since: float, number: int, film=film) -> Observation | None:
             return film[number] if number < len(film) else film[-1]
 
         for _ in range(REPLAYS):
-            drawn = stage.challenge(DRAWN, stage.actions)
-            endings["replay", DRAWN].append((name, stage.play(drawn, replay, template, threshold=-1.0)[0]))
-        again = with_pauses(challenge.actions, stage.random)
-        endings["replay_same", DRAWN].append((name, stage.play(again, replay, template, threshold=-1.0)[0]))
+            new_challenge = stage.challenge(DRAWN, stage.actions)
+            endings["replay", DRAWN].append((name, stage.play(new_challenge, replay, template, threshold=-1.0)[0]))
+        same_challenge = with_pauses(challenge.actions, stage.random)
+        endings["replay_same", DRAWN].append((name, stage.play(same_challenge, replay, template, threshold=-1.0)[0]))
 
 
 def _report(endings: dict, actions: Sequence[str], people: int, kinds: Sequence[str], seed: int) -> dict:
@@ -219,7 +220,7 @@ def _report(endings: dict, actions: Sequence[str], people: int, kinds: Sequence[
             for kind in kinds
         },
     }
-    for name, kind in (("bpcer", "genuine"), ("false_reject_rate", "whole")):
+    for name, kind in (("bpcer", "genuine"), ("false_reject_rate", "with identity check")):
         report[name] = {mode: _rate(endings[kind, mode], False, seed) for mode in (EXPRESSION, TURN, DRAWN)}
         report[f"{name}_reasons"] = {mode: _reasons(endings[kind, mode]) for mode in (EXPRESSION, TURN, DRAWN)}
     return report
@@ -230,7 +231,7 @@ def _reasons(endings: Sequence[tuple[str, str]]) -> dict[str, int]:
 
 
 def _rate(endings: Sequence[tuple[str, str]], accepted: bool, seed: int) -> Rate:
-    """The rate of sessions (person, reason) that were accepted, or that were not."""
+    """The rate of sessions (person, reason) that were accepted (True) or not accepted (False)."""
     hits = np.array([(reason == "accepted") is accepted for _, reason in endings], dtype=bool)
     names = [name for name, _ in endings]
     return rate_over_people(hits, np.ones_like(hits), names, names, seed=seed)
@@ -238,12 +239,12 @@ def _rate(endings: Sequence[tuple[str, str]], accepted: bool, seed: int) -> Rate
 
 def attacks_text(report: dict) -> str:
     """The report as a table for the terminal."""
-    lines = [f"  before a rendered camera: {report['people']:,} people, asked for {', '.join(report['actions'])}"]
-    for kind, part in report["kinds"].items():
-        for mode, result in part["challenges"].items():
+    lines = [f"  rendered attacks: {report['people']:,} people, actions {', '.join(report['actions'])}"]
+    for kind, attack in report["kinds"].items():
+        for mode, result in attack["challenges"].items():
             lines.append(f"    APCER {kind:<14} {mode:<15} {rate_text(result['accepted'])}")
     for mode, rate in report["bpcer"].items():
         lines.append(f"    BPCER                {mode:<15} {rate_text(rate)}")
     for mode, rate in report["false_reject_rate"].items():
-        lines.append(f"    FRR of the whole     {mode:<15} {rate_text(rate)}")
+        lines.append(f"    FRR                  {mode:<15} {rate_text(rate)}")
     return "\n".join(lines)

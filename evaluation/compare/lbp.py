@@ -1,6 +1,6 @@
-"""Local binary patterns of faces (Ahonen, Hadid and Pietikäinen, PAMI 2006), in as many processes as there is work for.
+"""Local binary patterns of faces (Ahonen, Hadid and Pietikäinen, PAMI 2006), computed in several processes.
 
-This file imports little, because every process imports it again. `baselines` is the only caller.
+Only `baselines` calls this module. It imports little, because every process imports it again.
 """
 
 import contextlib
@@ -16,10 +16,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-SIZE, CELLS = 112, 7  # side of the gray face, and of the grid of cells: 16 x 16 pixels each
+SIZE, CELLS = 112, 7  # the gray face has 112 x 112 pixels, and 7 x 7 cells of 16 x 16 pixels
 POINTS, RADIUS = 8, 2  # LBP^u2_{8,2}, which Ahonen et al. recommend
 BINS = POINTS * (POINTS - 1) + 3  # 58 patterns of at most two changes, and one bin for all others
-CHUNK = 128
+CHUNK = 128  # faces that a process gets at a time
 
 
 def lbp_histograms(face: np.ndarray) -> np.ndarray:
@@ -36,7 +36,7 @@ def lbp_histograms(face: np.ndarray) -> np.ndarray:
 
     if face.shape != (SIZE, SIZE):
         raise ValueError(f"a face must be ({SIZE}, {SIZE}) gray pixels, not {face.shape}")
-    padded = np.pad(face, RADIUS, mode="edge")  # otherwise the border of the image would itself be a pattern
+    padded = np.pad(face, RADIUS, mode="edge")  # without it the border of the image would be a pattern
     codes = local_binary_pattern(padded, POINTS, RADIUS, method="nri_uniform")[RADIUS:-RADIUS, RADIUS:-RADIUS]
     cell = np.arange(SIZE) // (SIZE // CELLS)
     index = (cell[:, None] * CELLS + cell) * BINS + codes.astype(np.int64)
@@ -44,33 +44,33 @@ def lbp_histograms(face: np.ndarray) -> np.ndarray:
     return np.sqrt(counts * CELLS**2 / SIZE**2).astype(np.float32)
 
 
-def histograms_of(encoded: Iterable[bytes], total: int) -> np.ndarray:
+def lbp_histograms_of_all(encoded: Iterable[bytes], total: int) -> np.ndarray:
     """`lbp_histograms` of JPEG or PNG faces of any size, in their order: (total, 2891) float32.
 
     Raises:
         ImportError: scikit-image is not installed.
     """
     try:
-        import skimage.feature  # noqa: F401  # fail here, not in every process
+        import skimage.feature  # noqa: F401  # if it is missing: one error here instead of one in every process
     except ImportError as error:
         raise ImportError("LBP needs scikit-image: pip install -r requirements-dev.txt") from error
-    faces, parts = iter(encoded), []
+    faces, histogram_chunks = iter(encoded), []
     workers = min(os.cpu_count() or 1, math.ceil(total / CHUNK))
     with tqdm(total=total, unit="face", desc="LBP") as progress, contextlib.ExitStack() as stack:
         compute = map
         if workers > 1:
             context = multiprocessing.get_context("spawn")  # forking a process with torch threads can hang
             compute = stack.enter_context(ProcessPoolExecutor(workers, context)).map
-        # A few chunks at a time: a map over all of them would hold every encoded face in memory.
+        # Only some chunks at a time: a map over all chunks would keep every encoded face in memory.
         while chunks := list(itertools.islice(iter(lambda: list(itertools.islice(faces, CHUNK)), []), 4 * workers)):
-            for part in compute(_histograms, chunks):
-                parts.append(part)
-                progress.update(len(part))
-    return np.concatenate(parts)
+            for histograms in compute(_histograms, chunks):
+                histogram_chunks.append(histograms)
+                progress.update(len(histograms))
+    return np.concatenate(histogram_chunks)
 
 
 def _histograms(encoded: list[bytes]) -> np.ndarray:
-    pictures = (Image.open(io.BytesIO(face)).convert("L") for face in encoded)
+    images = (Image.open(io.BytesIO(face)).convert("L") for face in encoded)
     return np.stack(
-        [lbp_histograms(np.asarray(picture.resize((SIZE, SIZE), Image.Resampling.BILINEAR))) for picture in pictures]
+        [lbp_histograms(np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BILINEAR))) for image in images]
     )

@@ -1,16 +1,16 @@
 """Several models evaluated on the same images: the rows of the paper's Tables 2 to 5, and paired tests between them.
 
-Two overlapping intervals say little about two networks that saw the same faces, because most of what moves one moves
-the other. So every row is also compared with a reference row, pair by pair and image by image:
+Intervals of two networks on the same faces may overlap although the networks differ, because their errors are
+correlated. So every row is also compared with a reference row, pair by pair and image by image:
 
-* by McNemar's exact test, for accuracies. It assumes independent pairs, and pairs that share a person are not; where it
-  and the bootstrap disagree, trust the bootstrap.
-* by the bootstrap over people of the difference, with the same people drawn for both (over images where the corpus has
-  no identities). Thresholds stay as they were chosen.
+* Accuracies are compared by McNemar's exact test. It assumes independent pairs, but pairs that share a person are not
+  independent. If the test and the bootstrap disagree, trust the bootstrap.
+* All metrics are compared by a bootstrap of the difference. It draws people, the same for both rows (or images, if the
+  corpus has no identities). Thresholds are not chosen again.
 
-Holm's correction is over the rows of one column. It is about these weights and other faces, not about another seed of
-the training. Networks whose names end in a seed, `dynamic-0`, `dynamic-1`, are therefore also taken together (`seeds`).
-`run` calls this on checkpoints.
+p-values are corrected by Holm's method over the rows of one column. They say whether the result holds for other faces,
+not whether it holds for another seed of the training. Networks whose names end in a seed, such as `dynamic-0` and
+`dynamic-1`, are therefore also averaged (`seeds`). `run` calls `compare` for checkpoints.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ EXPRESSION = ("accuracy", "balanced_accuracy", "macro_f1")
 
 
 def balanced_pairs(embeddings: Embeddings, seed: int, genuine_per_person: int = 10) -> list[Pair]:
-    """As many impostor as genuine pairs, for the accuracy on a corpus without published pairs: chance is then 1/2."""
+    """As many impostor pairs as genuine ones, so that guessing has an accuracy of 1/2; for corpora without pairs."""
     options = {"genuine_per_person": genuine_per_person, "seed": seed}
     genuine = generate_pairs(embeddings.keys, embeddings.identities, impostors=0, **options)
     return generate_pairs(embeddings.keys, embeddings.identities, impostors=len(genuine), **options)
@@ -60,10 +60,10 @@ def compare(
     Args:
         models: label -> embeddings of the same images, in any order.
         trained: label -> summary; there are no cells for tasks that it does not name.
-        references: task -> label of the row the others are compared with; only these tasks are evaluated.
-        pairs: for the accuracy of verification, such as the publisher's; see `balanced_pairs`. Each pair is decided by
+        references: task -> label of the row with which the others are compared; only these tasks are evaluated.
+        pairs: for the accuracy of verification: the publisher's or `balanced_pairs`. Each pair is decided by
             `verification.decide_out_of_fold`.
-        curve_pairs: for AUC, EER and TAR, such as `generate_pairs`' 20,000; by default the same pairs.
+        curve_pairs: for AUC, EER and TAR, such as those of `draw_pairs`; by default `pairs`.
         far: at which TAR is reported.
 
     Raises:
@@ -104,31 +104,31 @@ def compare(
 
 
 def _warnings(trained: Mapping[str, TrainingSummary], models: Mapping[str, Embeddings]) -> list[str]:
-    found = {
+    warnings_by_label = {
         label: training_warning(table.trained_splits(trained[label].trained_on), table.splits)
         for label, table in models.items()
     }
-    return [f"{label}: {warning}" for label, warning in found.items() if warning]
+    return [f"{label}: {warning}" for label, warning in warnings_by_label.items() if warning]
 
 
 def _same_images(models: Mapping[str, Embeddings]) -> dict[str, Embeddings]:
-    """All in the order of the first."""
+    """All tables, with their images in the order of the first table."""
     if not models:
         raise ValueError("there is no model to compare")
-    (first, standard), *_ = models.items()
+    (first_label, first_table), *_ = models.items()
     ordered = {}
     for label, table in models.items():
-        for left, right, name in ((standard, table, first), (table, standard, label)):
+        for left, right, name in ((first_table, table, first_label), (table, first_table, label)):
             unmatched = sorted(set(left.keys) - set(right.keys))
             if unmatched:
                 raise ValueError(
-                    f"{first} and {label} must have seen the same images: {len(unmatched)} are only in {name}, "
+                    f"{first_label} and {label} must have seen the same images: {len(unmatched)} are only in {name}, "
                     f"such as {unmatched[0]}"
                 )
-        row_of = {key: row for row, key in enumerate(table.keys)}
-        ordered[label] = table.select([row_of[key] for key in standard.keys])
-        if (ordered[label].identities, ordered[label].expressions) != (standard.identities, standard.expressions):
-            raise ValueError(f"{first} and {label} have different identities or expressions for the same images")
+        row_by_key = {key: row for row, key in enumerate(table.keys)}
+        ordered[label] = table.select([row_by_key[key] for key in first_table.keys])
+        if (ordered[label].identities, ordered[label].expressions) != (first_table.identities, first_table.expressions):
+            raise ValueError(f"{first_label} and {label} have different identities or expressions for the same images")
     return ordered
 
 
@@ -142,31 +142,31 @@ class _Table:
 
 
 def _verification(
-    models: dict[str, Embeddings], pairs: Sequence[Pair], curve_pairs: Sequence[Pair], far: float, draw: dict
+    models: dict[str, Embeddings], pairs: Sequence[Pair], curve_pairs: Sequence[Pair], far: float, bootstrap: dict
 ) -> tuple[dict, _Table]:
-    """What all rows share, and their numbers."""
+    """The facts that all rows share, and the numbers of each row."""
     table = _Table()
     scored = {label: score_pairs(pairs, embeddings) for label, embeddings in models.items()}
     curves = {label: score_pairs(curve_pairs, embeddings) for label, embeddings in models.items()}
-    judged, drawn = next(iter(scored.values())), next(iter(curves.values()))
-    for label, of_model in scored.items():
-        decided = decide_out_of_fold(of_model)
-        table.correct[label] = decided.accepted == of_model.same
+    accuracy_scores, curve_scores = next(iter(scored.values())), next(iter(curves.values()))
+    for label, model_scores in scored.items():
+        out_of_fold = decide_out_of_fold(model_scores)
+        table.correct[label] = out_of_fold.accepted == model_scores.same
 
-    everything = np.ones(len(judged), dtype=bool)
-    accuracies = [weighted_share(hits, everything) for hits in table.correct.values()]
-    accuracy_draws = paired_bootstrap(accuracies, judged.first, judged.second, **draw)
+    all_pairs = np.ones(len(accuracy_scores), dtype=bool)
+    accuracies = [weighted_share(hits, all_pairs) for hits in table.correct.values()]
+    accuracy_draws = paired_bootstrap(accuracies, accuracy_scores.first, accuracy_scores.second, **bootstrap)
     statistics = [
-        partial(WeightedRoc(curve_pairs.scores, curve_pairs.same), fars=(far,)) for curve_pairs in curves.values()
+        partial(WeightedRoc(model_scores.scores, model_scores.same), fars=(far,)) for model_scores in curves.values()
     ]
-    curve_draws = paired_bootstrap(statistics, drawn.first, drawn.second, **draw)
-    for index, (label, of_model) in enumerate(curves.items()):
+    curve_draws = paired_bootstrap(statistics, curve_scores.first, curve_scores.second, **bootstrap)
+    for index, (label, model_scores) in enumerate(curves.items()):
         values = [accuracy_draws[:, index], *curve_draws[:, index].T]
         table.draws[label] = dict(zip(VERIFICATION, values, strict=True))
-        area, equal_error, _ = statistics[index](np.ones(len(of_model), dtype=int))
+        area, equal_error, _ = statistics[index](np.ones(len(model_scores), dtype=int))
         accuracy, tar = (
-            rate(int(table.correct[label].sum()), len(judged)),
-            tar_at_far(of_model.scores, of_model.same, far),
+            rate(int(table.correct[label].sum()), len(accuracy_scores)),
+            tar_at_far(model_scores.scores, model_scores.same, far),
         )
         table.cells[label] = {
             "accuracy": Cell(value=accuracy.value, counts=accuracy),
@@ -175,41 +175,43 @@ def _verification(
             "tar_at_far": Cell(value=tar.value, counts=rate(tar.hits, tar.total) if tar.value is not None else None),
         }
     facts = {
-        "pairs": len(judged),
-        "genuine": int(judged.same.sum()),
-        "missing_pairs": int(judged.missing.sum()),
-        "people": len(np.union1d(judged.first, judged.second)),
-        "threshold": decided.method,
+        "pairs": len(accuracy_scores),
+        "genuine": int(accuracy_scores.same.sum()),
+        "missing_pairs": int(accuracy_scores.missing.sum()),
+        "people": len(np.union1d(accuracy_scores.first, accuracy_scores.second)),
+        "threshold": out_of_fold.method,
         "far": far,
-        "genuine_pairs": int(drawn.same.sum()),
-        "impostor_pairs": int((~drawn.same).sum()),
+        "genuine_pairs": int(curve_scores.same.sum()),
+        "impostor_pairs": int((~curve_scores.same).sum()),
         "unit": "people",
     }
     return facts, table
 
 
-def _expression(models: dict[str, Embeddings], draw: dict) -> tuple[dict, _Table]:
-    """As `_verification`, over the images whose label all models have."""
+def _expression(models: dict[str, Embeddings], bootstrap: dict) -> tuple[dict, _Table]:
+    """Like `_verification`, over the images whose label is a class of every model."""
     table = _Table()
-    first = next(iter(models.values()))
-    classes = [name for name in paper_order(first.classes) if all(name in model.classes for model in models.values())]
-    rows = [row for row, name in enumerate(first.expressions) if name in classes]
+    first_model = next(iter(models.values()))
+    classes = [
+        name for name in paper_order(first_model.classes) if all(name in model.classes for model in models.values())
+    ]
+    rows = [row for row, name in enumerate(first_model.expressions) if name in classes]
     if not rows:
         raise ValueError(f"no image is labelled with an expression that all models have ({', '.join(classes)})")
-    labels = np.array([classes.index(first.expressions[row]) for row in rows])
-    people = [first.identities[row] for row in rows]
+    labels = np.array([classes.index(first_model.expressions[row]) for row in rows])
+    people = [first_model.identities[row] for row in rows]
     unit = "people" if None not in people else "images"
-    people = people if unit == "people" else [first.keys[row] for row in rows]
+    people = people if unit == "people" else [first_model.keys[row] for row in rows]
     statistics = []
-    for label, of_model in models.items():
-        index_of = [classes.index(name) if name in classes else len(classes) for name in of_model.classes]
-        predictions = np.array(index_of)[of_model.expression_probabilities[rows].argmax(-1)]
+    for label, model in models.items():
+        class_index = [classes.index(name) if name in classes else len(classes) for name in model.classes]
+        predictions = np.array(class_index)[model.expression_probabilities[rows].argmax(-1)]
         table.correct[label] = predictions == labels
         statistics.append(weighted_classification(labels, predictions, len(classes)))
-    drawn = paired_bootstrap(statistics, people, people, **draw)
+    draws = paired_bootstrap(statistics, people, people, **bootstrap)
     for index, label in enumerate(models):
         _, balanced_accuracy, macro_f1 = statistics[index](np.ones(len(rows))).tolist()
-        table.draws[label] = dict(zip(EXPRESSION, drawn[:, index].T, strict=True))
+        table.draws[label] = dict(zip(EXPRESSION, draws[:, index].T, strict=True))
         accuracy = rate(int(table.correct[label].sum()), len(rows))
         table.cells[label] = {
             "accuracy": Cell(value=accuracy.value, counts=accuracy),
@@ -218,7 +220,7 @@ def _expression(models: dict[str, Embeddings], draw: dict) -> tuple[dict, _Table
         }
     facts = {
         "photographs": len(rows),
-        "left_out": sum(name is not None for name in first.expressions) - len(rows),
+        "left_out": sum(name is not None for name in first_model.expressions) - len(rows),
         "classes": classes,
         "unit": unit,
     }
@@ -227,21 +229,21 @@ def _expression(models: dict[str, Embeddings], draw: dict) -> tuple[dict, _Table
 
 def _with_differences(table: _Table, labels: list[str], reference: str) -> dict:
     """The rows with intervals, differences and tests, corrected over the rows of each column."""
-    standard = table.cells[reference]
+    reference_cells = table.cells[reference]
     rows = []
     for label in labels:
         if label not in table.cells:
             rows.append(Row(label=label, cells={}))
             continue
         cells, draws = table.cells[label], table.draws[label]
-        # a FAR may need more impostor pairs than there are
+        # TAR has no value if there are too few impostor pairs for the FAR
         measured = [name for name, cell in cells.items() if cell.value is not None]
         cells = cells | {name: replace(cells[name], bootstrap=interval(draws[name])) for name in measured}
         row = Row(label=label, cells=cells)
         if label != reference:
             differences = {
                 name: bootstrap_difference(
-                    cells[name].value, standard[name].value, draws[name], table.draws[reference][name]
+                    cells[name].value, reference_cells[name].value, draws[name], table.draws[reference][name]
                 )
                 for name in measured
             }

@@ -1,6 +1,6 @@
-"""Do two models differ, or is it chance? Both were evaluated on the same cases, so the cases are paired.
+"""Tests of whether two models differ. Both were evaluated on the same cases, so the cases are paired.
 
-`models` uses these tests for every row of a comparison.
+`models` uses these tests for every row of a comparison. Read `models` next.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,9 +14,12 @@ from evaluation.statistics.rates import Count, Share, result
 
 @result
 class Difference:
-    """value - reference with its 95 % interval and two-sided p over the same drawn people; p_holm is corrected over the
-    rows of a column. resamples: the draws that contained what is measured; where there is none, low and high are None
-    and p is 1. by_seed: differences between networks of the same seed, None for a seed the reference does not have."""
+    """The difference to the reference, with its 95 % interval and its two-sided p from draws of the same people.
+
+    p_holm: p corrected over the rows of a column. resamples: number of draws in which the metric is defined; if none,
+    low and high are None and p is 1. by_seed: differences of networks with the same seed; None for a seed that the
+    reference does not have.
+    """
 
     difference: float
     low: float | None
@@ -29,7 +32,7 @@ class Difference:
 
 @result
 class McNemar:
-    """only_this, only_reference: how often one of the two alone was correct; p is two-sided, p_holm corrected."""
+    """only_this, only_reference: cases in which only this model, or only the reference, was correct. p is two-sided."""
 
     only_this: Count
     only_reference: Count
@@ -47,10 +50,11 @@ def paired_bootstrap(
 ) -> np.ndarray:
     """k statistics of m numbers, computed on the same drawn people: (resamples, k, m).
 
-    People are drawn as by `identity_bootstrap`; sharing the draws removes the chance of who was drawn from differences.
+    People are drawn as by `identity_bootstrap`. All statistics share the draws, so the choice of people cancels out in
+    their differences.
     """
-    drawn = identity_weights(first, second, seed=seed, resamples=resamples)
-    return np.array([[statistic(weights) for statistic in statistics] for weights in drawn])
+    draws = identity_weights(first, second, seed=seed, resamples=resamples)
+    return np.array([[statistic(weights) for statistic in statistics] for weights in draws])
 
 
 def bootstrap_difference(
@@ -58,8 +62,8 @@ def bootstrap_difference(
 ) -> Difference:
     """The difference with its interval and p, from both models' draws (both (r,)).
 
-    p is twice the smaller share of draws on one side of zero, each side with one extra draw (Davison and Hinkley 1997,
-    section 4.2.2): it is never 0, and at best 2 / (r + 1).
+    p is twice the smaller share of draws on one side of zero, with one draw added to each side (Davison and Hinkley
+    1997, section 4.2.2). So p is never 0; the smallest possible p is 2 / (r + 1).
     """
     differences = draws - reference_draws
     differences = differences[~np.isnan(differences)]
@@ -72,7 +76,7 @@ def bootstrap_difference(
 
 
 def mcnemar(correct, reference_correct) -> McNemar:
-    """McNemar's exact test (Psychometrika 1947): are two classifiers equally often correct on the same n cases?
+    """McNemar's exact test (Psychometrika 1947): tests whether two classifiers are equally often correct on n cases.
 
     Only the cases on which they disagree count; if both are equally good, either is correct with probability 1/2. The
     test assumes independent cases. Pairs that share a person are not, and p is then too small.
@@ -82,16 +86,16 @@ def mcnemar(correct, reference_correct) -> McNemar:
     """
     correct, reference_correct = np.asarray(correct, dtype=bool), np.asarray(reference_correct, dtype=bool)
     if correct.shape != reference_correct.shape:
-        raise ValueError(f"{correct.shape} and {reference_correct.shape} decisions are not about the same cases")
-    this, reference = int((correct & ~reference_correct).sum()), int((reference_correct & ~correct).sum())
-    p = float(binomtest(this, this + reference).pvalue) if this + reference else 1.0
-    return McNemar(only_this=this, only_reference=reference, p=p)
+        raise ValueError(f"{correct.shape} and {reference_correct.shape} decisions: not the same number of cases")
+    this_alone, reference_alone = int((correct & ~reference_correct).sum()), int((reference_correct & ~correct).sum())
+    p = float(binomtest(this_alone, this_alone + reference_alone).pvalue) if this_alone + reference_alone else 1.0
+    return McNemar(only_this=this_alone, only_reference=reference_alone, p=p)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's correction (Scandinavian Journal of Statistics 1979) of p-values that are read together.
+    """Holm's correction (Scandinavian Journal of Statistics 1979) of p-values that belong together.
 
-    If only corrected values below 0.05 are called significant, the probability of any false one stays below 0.05.
+    If corrected values below 0.05 are called significant, the probability of any false finding is below 0.05.
     """
     corrected, highest = [1.0] * len(p_values), 0.0
     for rank, index in enumerate(np.argsort(p_values, kind="stable")):

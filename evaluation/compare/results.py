@@ -1,4 +1,7 @@
-"""What a comparison of models returns, and comparison.json holds; `models` makes it, `text` prints it."""
+"""The result of a comparison of models, which is also the content of comparison.json.
+
+`models` makes it and `text` formats it. Read `models` next.
+"""
 
 from evaluation.compare.paired_tests import Difference, McNemar
 from evaluation.compare.seeds import SeedRow
@@ -8,7 +11,7 @@ from evaluation.training_record import TrainingSummary
 
 @result
 class Cell:
-    """One number of one model, with its bootstrap interval; counts for those that are a share of cases."""
+    """One number of one model, with its bootstrap interval; counts only for numbers that are a share of cases."""
 
     value: Share | None
     bootstrap: Interval | None = None
@@ -18,7 +21,7 @@ class Cell:
 @result
 class Row:
     """One model. cells: metric -> number; empty where the model was not trained for the task. difference, mcnemar:
-    to the reference; None in the reference's own row."""
+    compared with the reference; None in the row of the reference."""
 
     label: str
     cells: dict[str, Cell]
@@ -28,7 +31,7 @@ class Row:
 
 @result
 class TaskComparison:
-    """One task. unit: what the bootstrap draws, people or images. seeds: rows of networks that differ by seed alone."""
+    """One task. unit: what the bootstrap draws, people or images. seeds: networks that differ only in the seed."""
 
     reference: str
     unit: str
@@ -38,8 +41,8 @@ class TaskComparison:
 
 @result
 class VerificationComparison(TaskComparison):
-    """pairs, genuine, missing_pairs, people: those of the accuracy, whose thresholds were chosen on `threshold`. The
-    curves' metrics are of genuine_pairs and impostor_pairs, TAR at `far`."""
+    """pairs, genuine, missing_pairs, people: of the accuracy. threshold: on which pairs its thresholds were chosen, in
+    words. genuine_pairs, impostor_pairs: of AUC, EER and TAR; TAR is at `far`."""
 
     pairs: Count
     genuine: Count
@@ -53,7 +56,7 @@ class VerificationComparison(TaskComparison):
 
 @result
 class ExpressionComparison(TaskComparison):
-    """photographs: images whose label all models have; left_out: images with other labels."""
+    """photographs: images whose label is a class of every model; left_out: images with other labels."""
 
     photographs: Count
     left_out: Count
@@ -62,7 +65,7 @@ class ExpressionComparison(TaskComparison):
 
 @result
 class Comparison:
-    """One corpus. models: label -> how it was trained. A task is None where it was not evaluated."""
+    """A comparison on one corpus. models: label -> how it was trained. A task is None if it was not evaluated."""
 
     models: dict[str, TrainingSummary]
     level: float

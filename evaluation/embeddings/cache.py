@@ -1,9 +1,9 @@
-"""Network outputs on disk, so that no image is processed twice by the same network.
+"""The embedding cache: network outputs on disk, so that a network processes each image once.
 
-One file per network (by the checksum of its weights) and per way of running it (image size, mirror image, device). It
-has a row for each image, found by the checksum of its encoded bytes: corpora that share images share rows, and a
+There is one file per network (named by the checksum of its weights) and per setting of it (image size, mirror image,
+device). Its rows are found by the checksum of the image's encoded bytes: corpora that share images share rows, and a
 changed image is computed again. The files hold embeddings of people in research corpora, so only their owner can read
-them; the oldest files are removed when all of them together exceed MAX_BYTES. `compute` is the only caller.
+them. When all files together exceed MAX_BYTES, the oldest are removed. Only `compute` uses the cache.
 """
 
 import hashlib
@@ -27,8 +27,8 @@ class EmbeddingCache:
     """The cached rows of one network.
 
     Args:
-        folder: where the files are; created when something is stored.
-        name: of the file: the network and the way it is run.
+        folder: of the files; created by the first `write`.
+        name: of the file; identifies the network and its settings.
     """
 
     def __init__(self, folder: Path, name: str):
@@ -42,23 +42,23 @@ class EmbeddingCache:
             (k, classes). A missing or damaged file has no rows.
         """
         stored, embeddings, probabilities = self._load()
-        row_of = {bytes(key): row for row, key in enumerate(stored)}
-        rows = [row_of.get(key, -1) for key in digests]
+        row_by_digest = {bytes(key): row for row, key in enumerate(stored)}
+        rows = [row_by_digest.get(key, -1) for key in digests]
         cached = np.array([row >= 0 for row in rows], dtype=bool)
-        found = [row for row in rows if row >= 0]
-        return cached, embeddings[found], probabilities[found]
+        cached_rows = [row for row in rows if row >= 0]
+        return cached, embeddings[cached_rows], probabilities[cached_rows]
 
     def write(self, digests: Sequence[bytes], embeddings: np.ndarray, probabilities: np.ndarray) -> None:
-        """Add rows and keep the existing ones; rows that exist already are skipped. The file is replaced atomically.
+        """Add rows; existing rows are kept and not replaced. The file is replaced atomically.
 
         Raises:
             OSError: the folder cannot be written to.
         """
-        before = self._load()
-        existing = {bytes(key) for key in before[0]}
+        stored = self._load()
+        existing = {bytes(key) for key in stored[0]}
         new = list({key: row for row, key in enumerate(digests) if key not in existing}.values())
         added = np.array([list(digests[row]) for row in new], dtype=np.uint8), embeddings[new], probabilities[new]
-        arrays = [np.concatenate(pair) for pair in zip(before, added, strict=True)] if existing else added
+        arrays = [np.concatenate(pair) for pair in zip(stored, added, strict=True)] if existing else added
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with replacement(self.path, shared=True, private=True) as temporary, temporary.open("wb") as file:
             np.savez(file, digests=arrays[0], embeddings=arrays[1], probabilities=arrays[2])

@@ -1,6 +1,6 @@
-"""A network run over a prepared corpus, once; every protocol evaluates the resulting table.
+"""Runs a network over a prepared corpus once; every protocol then evaluates the resulting table.
 
-`embed_checkpoint` is what the command calls; `table` describes the result, `cache` where it is kept.
+The command calls `embed_checkpoint`. Read `table` next, which describes the result, then `cache`.
 """
 
 import hashlib
@@ -33,17 +33,18 @@ Network = FaceLiveNetModel | OnnxNetwork
 def embed_checkpoint(
     checkpoint: Checkpoint, corpus: Dataset, batch_size: int = BATCH_SIZE, cache: Path | None = None
 ) -> Embeddings:
-    """`embed` for a loaded checkpoint, with its cache in the folder `cache`; None disables caching."""
+    """`embed` for a loaded checkpoint; `cache` is the folder of the embedding cache, None disables it."""
     store = cache_for(checkpoint, cache) if cache else None
     return embed(checkpoint.network, checkpoint.processor, corpus, batch_size=batch_size, cache=store)
 
 
 def cache_for(checkpoint: Checkpoint, folder: Path) -> EmbeddingCache:
-    """The cache of this network as it is run now: by this code, at its image size, on this kind of device."""
-    code = b"".join(Path(inspect.getfile(part)).read_bytes() for part in (FaceLiveNetModel, FaceLiveNetImageProcessor))
+    """The cache for this network with this code, image size, mirror image setting and kind of device."""
+    sources = [Path(inspect.getfile(cls)) for cls in (FaceLiveNetModel, FaceLiveNetImageProcessor)]
+    code = b"".join(source.read_bytes() for source in sources)
     flip = "_flip" if checkpoint.network.config.test_time_flip else ""
-    way = f"{checkpoint.processor.size}px{flip}_{checkpoint.network.device.type}"
-    return EmbeddingCache(folder, f"{checkpoint.sha256[:32]}_{hashlib.sha256(code).hexdigest()[:8]}_{way}")
+    settings = f"{checkpoint.processor.size}px{flip}_{checkpoint.network.device.type}"
+    return EmbeddingCache(folder, f"{checkpoint.sha256[:32]}_{hashlib.sha256(code).hexdigest()[:8]}_{settings}")
 
 
 def embed(
@@ -56,22 +57,23 @@ def embed(
 ) -> Embeddings:
     """Run the network over a prepared corpus (`face_data.table.load_corpus`), at the processor's image size.
 
-    Several processes (`accelerate launch`) share the batches, each computed as a single process would compute it, and
-    all of them return the whole table.
+    Several processes (`accelerate launch`) share the batches. Every process returns the whole table, with the same
+    numbers as a single process.
 
     Args:
-        network: in evaluation mode, on the device to use; its config says whether mirror images are averaged in.
-        cache: of this network run in this way (`cache_for`); cached images are not computed again.
+        network: in evaluation mode, on the device to use; its config says whether it averages mirror images.
+        cache: from `cache_for`; cached images are not computed again.
 
     Raises:
-        ValueError: the corpus is empty or repeats a key, or the network gave NaN or infinite numbers; names the images.
+        ValueError: the corpus is empty or repeats a key, or the network returned NaN or infinite numbers; the message
+            names the images.
     """
     keys = column(corpus, "key")
     if not keys:
         raise ValueError("the corpus has no image to evaluate")
     if len(set(keys)) != len(keys):
         repeated = next(key for key, count in Counter(keys).items() if count > 1)
-        raise ValueError(f"the corpus has {repeated} more than once; keys must be unique")
+        raise ValueError(f"the corpus has the key {repeated} more than once; keys must be unique")
     state = PartialState()
     digests, cached, stored = [], np.zeros(len(keys), dtype=bool), None
     if cache is not None:
@@ -85,15 +87,15 @@ def embed(
     elif computed is None:
         embeddings, probabilities = stored
     else:
-        place = np.argsort(np.concatenate([np.flatnonzero(cached), missing]))
-        embeddings, probabilities = (np.concatenate(pair)[place] for pair in zip(stored, computed, strict=True))
+        order = np.argsort(np.concatenate([np.flatnonzero(cached), missing]))
+        embeddings, probabilities = (np.concatenate(pair)[order] for pair in zip(stored, computed, strict=True))
     finite = np.isfinite(embeddings).all(1) & np.isfinite(probabilities).all(1)
     if not finite.all():
         broken = [keys[row] for row in np.flatnonzero(~finite)]
-        raise ValueError(f"the network gave NaN or infinite numbers for {len(broken)} images: {_first_of(broken)}")
+        raise ValueError(f"the network gave NaN or infinite numbers for {len(broken)} images: {_shortened(broken)}")
     if cache is not None and computed is not None and state.is_main_process:
         cache.write([digests[row] for row in missing], *computed)
-    return Embeddings.of_corpus(corpus, embeddings, probabilities, network.config.expressions)
+    return Embeddings.from_corpus(corpus, embeddings, probabilities, network.config.expressions)
 
 
 @torch.inference_mode()
@@ -108,7 +110,9 @@ def _run(
             images = corpus[start : start + batch_size]["image"]
             computed[start] = embed_batch(network, processor, images, batch_size)
             progress.update(min(len(images) * state.num_processes, len(corpus) - progress.n))
-    batches = {start: parts for of_process in gather_object([computed]) for start, parts in of_process.items()}
+    batches = {}
+    for process_batches in gather_object([computed]):
+        batches |= process_batches
     embeddings, probabilities = zip(*(batches[start] for start in starts), strict=True)
     return np.concatenate(embeddings), np.concatenate(probabilities)
 
@@ -119,11 +123,11 @@ def embed_batch(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings (n, d) and expression probabilities (n, classes), both float32, of at most batch_size face crops."""
     pixels = processor(images, detect=False)["pixel_values"].to(network.device)  # (n, 3, size, size)
-    # Always the full batch size: the last digits of an output must not depend on the size of its batch.
+    # Padded to the full batch size, because the last digits of an output depend on the size of its batch.
     output = network(F.pad(pixels, (0, 0, 0, 0, 0, 0, 0, batch_size - len(images))))
-    parts = output.embedding.float(), output.expression_logits.float().softmax(-1)
-    return tuple(part[: len(images)].cpu().numpy() for part in parts)
+    outputs = output.embedding.float(), output.expression_logits.float().softmax(-1)
+    return tuple(values[: len(images)].cpu().numpy() for values in outputs)
 
 
-def _first_of(names: Sequence[str], shown: int = 5) -> str:
-    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
+def _shortened(names: Sequence[str], limit: int = 5) -> str:
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -1,6 +1,7 @@
-"""The table every protocol evaluates: embeddings and expression probabilities of images, with the corpus's labels.
+"""The table that every protocol evaluates: embeddings and expression probabilities of images, with their labels.
 
-`compute` makes it with our network, `compare.baselines` with others. Anything that makes one can be evaluated.
+`compute` makes it with our network, `compare.baselines` with other ones. Any network whose output has this form can be
+evaluated. Read `protocols.corpus` next.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,19 +12,19 @@ from datasets import Dataset
 
 from face_data.table import FEATURES, column
 
-UNUSED = ("image", "box", "crop", "landmarks", "detection_probability")  # columns that no protocol reads
-LISTS = ("keys", "identities", "expressions", "sources", "splits", "votes")  # fields with one entry per image
+UNUSED_COLUMNS = ("image", "box", "crop", "landmarks", "detection_probability")  # columns that no protocol reads
+LIST_FIELDS = ("keys", "identities", "expressions", "sources", "splits", "votes")  # fields with one entry per image
 
 
 @dataclass(frozen=True)
 class Embeddings:
     """Network outputs for n images.
 
-    keys: (n,) unique names. embeddings: (n, d) float32. expression_probabilities: (n, classes) in the
-    order of `classes`, the model's names. identities, expressions: (n,) the corpus's labels, None where it has none.
-    sources, splits: (n,) the corpus an image comes from, and its split there. votes: (n,) the annotators' 8
-    probabilities in the order of `face_data.table.CORPUS_EXPRESSIONS`, or None; empty where the corpus has no such
-    column. attributes: the corpus's further columns, such as gender: (n,) each.
+    keys: (n,) unique names. embeddings: (n, d) float32. expression_probabilities: (n, classes) in the order of
+    `classes`, the model's expressions. identities, expressions: (n,) the corpus's labels, None where missing. sources,
+    splits: (n,) the corpus from which an image comes, and its split there. votes: (n,) the annotators' 8 probabilities
+    in the order of `face_data.table.CORPUS_EXPRESSIONS`, or None; empty if the corpus has no such column. attributes:
+    (n,) each, the corpus's further columns, such as gender.
     """
 
     keys: list[str]
@@ -41,11 +42,11 @@ class Embeddings:
         return len(self.keys)
 
     @classmethod
-    def of_corpus(
+    def from_corpus(
         cls, corpus: Dataset, embeddings: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]
     ) -> "Embeddings":
-        """The outputs for the images of a prepared corpus, in its order, with its labels."""
-        columns = {name: column(corpus, name) for name in corpus.column_names if name not in UNUSED}
+        """The outputs for the images of a prepared corpus, in the corpus's order, with its labels."""
+        columns = {name: column(corpus, name) for name in corpus.column_names if name not in UNUSED_COLUMNS}
         names = corpus.features["expression"].names
         return cls(
             keys=columns["key"],
@@ -66,8 +67,8 @@ class Embeddings:
         return [dict(zip(self.classes, row, strict=True)) for row in self.expression_probabilities.tolist()]
 
     def select(self, rows: Sequence[int]) -> "Embeddings":
-        """Only these images, in this order."""
-        lists = {name: getattr(self, name) for name in LISTS}
+        """These rows, in this order."""
+        lists = {name: getattr(self, name) for name in LIST_FIELDS}
         return replace(
             self,
             embeddings=self.embeddings[rows],
@@ -76,40 +77,40 @@ class Embeddings:
             attributes={name: [values[row] for row in rows] for name, values in self.attributes.items()},
         )
 
-    def of_splits(self, splits: Sequence[str]) -> "Embeddings":
-        """Only the images of these splits, in the same order."""
+    def in_splits(self, splits: Sequence[str]) -> "Embeddings":
+        """The images of these splits, in unchanged order."""
         return self.select([row for row, split in enumerate(self.splits) if split in splits])
 
     def trained_splits(self, trained_on: Mapping[str, Sequence[str]] | None) -> frozenset[str] | None:
-        """Which splits of these images' corpora a network was trained on; None where that is not recorded."""
+        """The splits of these images' corpora on which a network was trained; None if that is not recorded."""
         if trained_on is None:
             return None
         return frozenset(split for source in set(self.sources) for split in trained_on.get(source, ()))
 
 
-def concatenate(parts: Sequence[Embeddings]) -> Embeddings:
-    """Several tables of the same classes as one; attributes that not all of them have are left out.
+def concatenate(tables: Sequence[Embeddings]) -> Embeddings:
+    """Several tables of the same classes as one. Attributes are kept if every table has them.
 
-    Embeddings of different networks must not be compared afterwards.
+    Embeddings of different networks cannot be compared with one another.
     """
-    first = parts[0]
-    shared = [name for name in first.attributes if all(name in part.attributes for part in parts)]
+    first_table = tables[0]
+    shared = [name for name in first_table.attributes if all(name in table.attributes for table in tables)]
     return replace(
-        first,
-        embeddings=np.concatenate([part.embeddings for part in parts]),
-        expression_probabilities=np.concatenate([part.expression_probabilities for part in parts]),
-        **{name: [value for part in parts for value in getattr(part, name)] for name in LISTS},
-        attributes={name: [value for part in parts for value in part.attributes[name]] for name in shared},
+        first_table,
+        embeddings=np.concatenate([table.embeddings for table in tables]),
+        expression_probabilities=np.concatenate([table.expression_probabilities for table in tables]),
+        **{name: [value for table in tables for value in getattr(table, name)] for name in LIST_FIELDS},
+        attributes={name: [value for table in tables for value in table.attributes[name]] for name in shared},
     )
 
 
 def training_warning(trained: frozenset[str] | None, splits: Iterable[str]) -> str | None:
-    """Why a result on these splits may be optimistic because of the training data; None where it is not.
+    """The warning that the network may have been trained on these splits; None if it was not.
 
     Args:
-        trained: as `Embeddings.trained_splits` returns it.
+        trained: from `Embeddings.trained_splits`.
     """
     if trained is None:
-        return "UNKNOWN: it is not recorded which people the network was trained on, possibly on these"
-    both = sorted(trained & set(splits))
-    return f"OPTIMISTIC: the network was trained on split {', '.join(both)}" if both else None
+        return "UNKNOWN: it is not recorded on which people the network was trained; these may be among them"
+    trained_here = sorted(trained & set(splits))
+    return f"OPTIMISTIC: the network was trained on split {', '.join(trained_here)}" if trained_here else None

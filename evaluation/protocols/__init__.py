@@ -1,1 +1,1 @@
-"""One module per protocol: typed parameters in, a result dataclass out; nothing here prints, draws or writes."""
+"""One module per protocol: functions with typed parameters that return a result dataclass, and print nothing."""

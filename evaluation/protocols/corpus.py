@@ -1,6 +1,6 @@
-"""All protocols over one corpus: which images each of them needs, and the circumstances recorded with its result.
+"""Evaluates all protocols over one corpus: selects the images, runs the network, and records the circumstances.
 
-`evaluate_corpus` is what the command calls; each protocol is a module beside this one.
+The command calls `evaluate_corpus`. Each protocol is a module in this folder. Read `verification` next.
 """
 
 import time
@@ -41,8 +41,8 @@ from face_data.protocol import LFW, NAMED
 from face_data.table import column, load_corpus, read_summary
 
 PROTOCOLS = ("verification", "expression", "authentication", "sessions", "degradations")
-DEFAULT_SPLITS = {  # the first group of which the corpus has any is evaluated
-    "verification": (LFW.test, NAMED.test),  # of its generated pairs; View 2 has its own folds
+DEFAULT_SPLITS = {  # the first group of which the corpus has a split is evaluated
+    "verification": (LFW.test, NAMED.test),  # for generated pairs; View 2 has its own folds
     "expression": (LFW.held_out, NAMED.held_out),
     "authentication": (LFW.test, NAMED.held_out),
     "sessions": (LFW.held_out, NAMED.held_out),
@@ -53,7 +53,7 @@ PACKAGES = ("torch", "torchvision", "transformers", "datasets", "scikit-learn", 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A section for results.json under `protocol` and `name`; curves: title -> pairs, for the figures."""
+    """A section of results.json, to be stored under `protocol` and `name`. curves: title -> pairs, for the figures."""
 
     protocol: str
     name: str
@@ -63,7 +63,7 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A protocol that this corpus lacks the data for, and what it lacks."""
+    """A protocol for which the corpus lacks data, and the reason."""
 
     protocol: str
     reason: str
@@ -85,43 +85,44 @@ def evaluate_corpus(
 ) -> Iterator[Evaluated | Skipped]:
     """Run the network once over every image that the protocols need, then evaluate one protocol after the other.
 
-    With several processes all of them must exhaust the iterator; only the first one gets results.
+    Every process must exhaust the iterator; only the main process gets results.
 
     Args:
         data: a prepared corpus's folder or Hub id.
-        protocols: of PROTOCOLS. Those that the corpus has no labels for are skipped.
+        protocols: some of PROTOCOLS. Those for which the corpus has no labels are skipped.
         splits: of the corpus; None takes DEFAULT_SPLITS, and the publisher's pairs for verification.
-        far: false accept rate to report verification at.
-        classes: see `protocols.expression.class_mapping`; empty takes the model's own.
+        far: false accept rate at which verification is reported.
+        classes: see `protocols.expression.class_mapping`; empty takes the model's classes.
         required: expressions to request; empty takes the checkpoint's.
-        slices: columns of the corpus to slice results by; None takes all attributes.
+        slices: columns of the corpus by which images are grouped; None takes all attributes.
         cache: folder of the embedding cache; None disables it.
 
     Raises:
         ValueError: the corpus, or a requested split, class or column, does not exist.
     """
-    began = time.perf_counter()
+    start = time.perf_counter()
     corpus = load_corpus(data, splits)
     labels = {name: column(corpus, name) for name in ("key", "identity", "expression", "split")}
-    published = read_pairs(data, missing_ok=True) if "verification" in protocols and not splits else []
+    published_pairs = read_pairs(data, missing_ok=True) if "verification" in protocols and not splits else []
     skipped = [
         Skipped(protocol, reason)
         for protocol in protocols
-        if (reason := _missing_data(protocol, labels, bool(published)))
+        if (reason := _missing_data(protocol, labels, bool(published_pairs)))
     ]
     protocols = [protocol for protocol in protocols if protocol not in {skip.protocol for skip in skipped}]
-    splits_of = {protocol: list(splits or _default_splits(protocol, set(labels["split"]))) for protocol in protocols}
-    pairs, absent = pairs_of_whole_folds(published, data, labels["key"])
-    if "verification" in protocols and not published and not splits_of["verification"]:
-        raise ValueError(f"{data}: its pairs.csv is missing; name the --splits whose people make pairs instead")
-    embeddings = _embed(checkpoint, corpus, labels, splits_of, pairs, batch_size, cache) if protocols else None
+    existing = set(labels["split"])
+    splits_by_protocol = {protocol: list(splits or _default_splits(protocol, existing)) for protocol in protocols}
+    pairs, absent_photographs = pairs_of_whole_folds(published_pairs, data, labels["key"])
+    if "verification" in protocols and not published_pairs and not splits_by_protocol["verification"]:
+        raise ValueError(f"{data}: its pairs.csv is missing; name --splits, then pairs of their people are generated")
+    embeddings = _embed(checkpoint, corpus, labels, splits_by_protocol, pairs, batch_size, cache) if protocols else None
     if not PartialState().is_main_process:
         return
     yield from skipped
     if embeddings is None:
         return
 
-    network_seconds = time.perf_counter() - began
+    network_seconds = time.perf_counter() - start
     record = corpus_record(data)
     config = checkpoint.network.config
     trained = embeddings.trained_splits(checkpoint.trained_on)
@@ -130,20 +131,20 @@ def evaluate_corpus(
         "expression_threshold": config.expression_threshold,
     }
     required = list(required or config.challenge_expressions)
-    columns = list(embeddings.attributes) if slices is None else slices
-    sliced_splits = sorted({split for part in splits_of.values() for split in part})
-    parts = [(protocol, None, splits_of[protocol]) for protocol in protocols]
-    parts += [("slices", by, sliced_splits) for by in columns]
-    for protocol, by, part_splits in parts:
-        began, curves = time.perf_counter(), {}
-        selected = embeddings.of_splits(part_splits)
+    slice_columns = list(embeddings.attributes) if slices is None else slices
+    all_splits = sorted({split for protocol_splits in splits_by_protocol.values() for split in protocol_splits})
+    evaluations = [(protocol, None, splits_by_protocol[protocol]) for protocol in protocols]
+    evaluations += [("slices", slice_column, all_splits) for slice_column in slice_columns]
+    for protocol, slice_column, evaluated_splits in evaluations:
+        start, curves = time.perf_counter(), {}
+        selected = embeddings.in_splits(evaluated_splits)
         try:
             if protocol == "verification":
                 verification = evaluate_verification(
                     embeddings,
                     selected,
                     pairs,
-                    absent=absent,
+                    absent_photographs=absent_photographs,
                     far=far,
                     shipped_threshold=config.similarity_threshold,
                     trained=trained,
@@ -162,28 +163,28 @@ def evaluate_corpus(
                 report = session_report(selected, **thresholds, challenges=required, seed=seed)
                 section_type, figures = SessionsSection, {"report": report}
             elif protocol == "degradations":
-                rows = [row for row, split in enumerate(labels["split"]) if split in part_splits]
+                rows = [row for row, split in enumerate(labels["split"]) if split in evaluated_splits]
                 report = evaluate_degradations(checkpoint, corpus.select(rows), seed, batch_size)
                 section_type, figures = DegradationsSection, {"report": report}
             else:
-                report = evaluate_slices(selected, by, **thresholds, required=required, seed=seed)
+                report = evaluate_slices(selected, slice_column, **thresholds, required=required, seed=seed)
                 section_type, figures = SlicesSection, {"report": report}
         except InsufficientDataError as error:
             yield Skipped(protocol, str(error))
             continue
         section = section_type(
-            **circumstances(checkpoint, record, part_splits, seed),
+            **circumstances(checkpoint, record, evaluated_splits, seed),
             train_splits=None if trained is None else sorted(trained),
-            warnings=_warnings(checkpoint, trained, protocol, record.name, part_splits),
-            seconds=network_seconds + time.perf_counter() - began,
+            warnings=_warnings(checkpoint, trained, protocol, record.name, evaluated_splits),
+            seconds=network_seconds + time.perf_counter() - start,
             **figures,
         )
-        name = _name(record.name, protocol, by, part_splits, bool(published), classes)
+        name = _section_name(record.name, protocol, slice_column, evaluated_splits, bool(published_pairs), classes)
         yield Evaluated(protocol, name, section, curves)
 
 
 def corpus_record(data: str) -> CorpusRecord:
-    """The record of a prepared corpus, or of one on the Hub."""
+    """The record of a prepared corpus in a folder or on the Hub."""
     if on_hub(data):
         return CorpusRecord(name=data)
     summary = read_summary(data)
@@ -192,7 +193,7 @@ def corpus_record(data: str) -> CorpusRecord:
 
 
 def circumstances(checkpoint: Checkpoint, corpus: CorpusRecord, splits: Sequence[str], seed: int) -> dict:
-    """The fields of a Section that are the same for every protocol; figures are added when they are drawn."""
+    """The fields of a Section that every protocol shares; figures are added when they are drawn."""
     return {
         "corpus": corpus,
         "splits": list(splits),
@@ -209,14 +210,14 @@ def _embed(
     checkpoint: Checkpoint,
     corpus: Dataset,
     labels: Mapping[str, list],
-    splits_of: Mapping[str, Sequence[str]],
+    splits_by_protocol: Mapping[str, Sequence[str]],
     pairs: Sequence[Pair],
     batch_size: int,
     cache: Path | None,
 ) -> Embeddings:
-    """One pass over the images of the protocols' splits and of the pairs, which may name videos by their folder."""
+    """Embed the images of the protocols' splits and of the pairs, in which a folder of images stands for a video."""
     paired = {key for pair in pairs for key in (pair.first, pair.second)}
-    wanted_splits = {split for splits in splits_of.values() for split in splits}
+    wanted_splits = {split for splits in splits_by_protocol.values() for split in splits}
     rows = [
         row
         for row, (key, split) in enumerate(zip(labels["key"], labels["split"], strict=True))
@@ -226,14 +227,14 @@ def _embed(
 
 
 def _missing_data(protocol: str, labels: Mapping[str, list], published_pairs: bool) -> str | None:
-    """Why this corpus cannot be evaluated by the protocol; None if it can."""
+    """Why the protocol cannot evaluate this corpus; None if it can."""
     images = Counter(name for name in labels["identity"] if name is not None)
     if protocol == "verification" and published_pairs:
-        return None  # the pairs say who is the same person, also without identities
+        return None  # the pairs say who is the same person, so identities are not needed
     if protocol == "degradations" and len(images) > 1:
         return None
     if protocol != "expression" and (len(images) < 2 or max(images.values()) < 2):
-        return "it has no identities, or no two people and nobody with two images"
+        return "it needs identities: at least two people, one of them with two images"
     if protocol != "verification" and not any(label is not None for label in labels["expression"]):
         return "none of its images is labelled with an expression"
     return None
@@ -248,12 +249,12 @@ def _default_splits(protocol: str, present: set[str]) -> list[str]:
     raise ValueError(f"name the splits to evaluate with --splits; the corpus has {', '.join(sorted(present))}")
 
 
-def _name(
-    corpus: str, protocol: str, by: str | None, splits: Sequence[str], has_pairs: bool, classes: Sequence[str]
+def _section_name(
+    corpus: str, protocol: str, slice_column: str | None, splits: Sequence[str], has_pairs: bool, classes: Sequence[str]
 ) -> str:
-    """The key of a section: the corpus alone for its publisher's pairs, else with splits, column or classes."""
-    if by:
-        return f"{corpus} by {by}"
+    """The key of a section: the corpus's name, followed by splits, column or classes unless these are the defaults."""
+    if slice_column:
+        return f"{corpus} by {slice_column}"
     name = corpus if protocol == "verification" and has_pairs else f"{corpus} {'+'.join(splits)}"
     return f"{name}, {' '.join(classes)} classes" if protocol == "expression" and classes else name
 
@@ -264,9 +265,9 @@ def _warnings(
     """Why the result may not hold for new people."""
     warnings = [training_warning(trained, splits)]
     calibrated = (checkpoint.network.config.calibration or {}).get("corpora") or {}
-    if not calibrated and checkpoint.network.config.calibration:  # written before corpora were recorded by name
-        record = checkpoint.network.config.calibration
-        calibrated = {record["corpus"]: record["splits"]}
+    if not calibrated and checkpoint.network.config.calibration:  # an older format, without names of corpora
+        calibration = checkpoint.network.config.calibration
+        calibrated = {calibration["corpus"]: calibration["splits"]}
     if protocol != "expression" and set(calibrated.get(corpus, ())) & set(splits):
         warnings.append("OPTIMISTIC: the checkpoint's thresholds were chosen on some of these people")
     return [warning for warning in warnings if warning]

@@ -1,10 +1,11 @@
-"""How many strangers are accepted when both photographs are degraded in the same way, with and without quality gate.
+"""Measures how many strangers are accepted when both images are degraded alike, with and without the quality gate.
 
-At most MOST_FACES photographs are compared with one another: first unchanged ("bare"), then with each degradation.
-Turned heads cannot be made of photographs that look ahead: they are the most turned ones of the corpus. The gate is the
+At most MAX_FACES images are compared with one another: first unchanged ("bare"), then with each degradation.
+Turned heads cannot be made from frontal images, so the most turned heads of the corpus are taken. The gate is the
 config's `quality`, calibrated on other people; a pair with a face that it refuses is not accepted. The face crops are
-degraded after the detection, so the detection probability stays that of the unchanged photograph. On a camera's picture
-the gate therefore refuses more than it does here. `corpus` calls `evaluate_degradations`.
+degraded after the detection, so the detection probability is that of the unchanged image. For a camera's frames the
+gate therefore refuses more faces than here. `corpus` calls `evaluate_degradations`; the gate is calibrated in
+`evaluation.quality`.
 """
 
 import io
@@ -16,29 +17,29 @@ from datasets import Dataset
 from PIL import Image, ImageDraw, ImageFilter
 
 from checkpoints import Checkpoint
-from evaluation.quality import face_of, measures_of
+from evaluation.quality import face_and_landmarks, measure_faces
 from evaluation.statistics.intervals import identity_weights, interval
 from evaluation.statistics.rates import Count, InsufficientDataError, Rate, rate, result
 from face_data.table import column
-from image_processing_facelivenet import aside_of
+from image_processing_facelivenet import nose_offset
 from pipeline_facelivenet import unusable_reason
 
-MARGIN = 138 / 182  # of a crop that is the face's box
-MOST_FACES, OF_ONE_PERSON = 200, 2  # 19,900 pairs, each degraded in 14 ways, are minutes on one core
-TURNED = 0.25  # least `Face.aside` of a turned head, about 25 degrees
+FACE_SHARE = 138 / 182  # width of the face's box in units of the crop's width
+MAX_FACES, MAX_FACES_PER_PERSON = 200, 2  # 19,900 pairs with 14 degradations take minutes on one core
+TURNED = 0.25  # smallest `Face.aside` of a turned head; about 25 degrees
 
 Degraded = tuple[Image.Image, np.ndarray]  # the face's crop, and its landmarks (5, 2) in pixels of it
 
 
 def _lines_over_eyes(face: Image.Image, landmarks: np.ndarray, colour, height: float) -> Image.Image:
     left, right = landmarks[:2]
-    reach, width = (right - left) * 0.55, face.width * MARGIN
+    reach, width = (right - left) * 0.55, face.width * FACE_SHARE
     ImageDraw.Draw(face).line([*(left - reach), *(right + reach)], fill=colour, width=round(height * width))
     return face
 
 
 def _glasses(face: Image.Image, landmarks: np.ndarray, colour) -> Image.Image:
-    width, draw = face.width * MARGIN, ImageDraw.Draw(face)
+    width, draw = face.width * FACE_SHARE, ImageDraw.Draw(face)
     for x, y in landmarks[:2]:
         draw.ellipse([x - 0.19 * width, y - 0.13 * width, x + 0.19 * width, y + 0.15 * width], fill=colour)
     return face
@@ -66,72 +67,73 @@ def _scarf(face: Image.Image, landmarks: np.ndarray) -> Image.Image:
     return face
 
 
-def _dark(face: Image.Image) -> Image.Image:
+def _darkened(face: Image.Image) -> Image.Image:
     pixels = np.asarray(face, np.float32) * 0.12
     pixels += np.random.default_rng(0).normal(0, 2, pixels.shape)  # the sensor's noise
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
-def _specks(face: Image.Image) -> Image.Image:
+def _with_specks(face: Image.Image) -> Image.Image:
     """Salt and pepper: 5 % of the pixels white, 5 % black."""
     chance, pixels = np.random.default_rng(0).random((face.height, face.width)), np.array(face)
     pixels[chance < 0.05], pixels[chance > 0.95] = 0, 255
     return Image.fromarray(pixels)
 
 
-def _moved(face: Image.Image) -> Image.Image:
-    """Blurred sideways, by an eighth of the face's width."""
-    pixels, reach = np.asarray(face, np.float32), max(1, round(face.width * MARGIN / 16))
+def _motion_blurred(face: Image.Image) -> Image.Image:
+    """Blurred horizontally, over an eighth of the face's width."""
+    pixels, reach = np.asarray(face, np.float32), max(1, round(face.width * FACE_SHARE / 16))
     wide = np.pad(pixels, [(0, 0), (reach, reach), (0, 0)], mode="edge")
     sums = sum(wide[:, shift : shift + face.width] for shift in range(2 * reach + 1))
     return Image.fromarray((sums / (2 * reach + 1)).astype(np.uint8))
 
 
-def _small(face: Image.Image) -> Image.Image:
-    side = round(30 / MARGIN)
+def _downscaled(face: Image.Image) -> Image.Image:
+    side = round(30 / FACE_SHARE)
     return face.resize((side, side), Image.Resampling.BILINEAR).resize(face.size, Image.Resampling.BICUBIC)
 
 
-def _jpeg(face: Image.Image) -> Image.Image:
+def _compressed(face: Image.Image) -> Image.Image:
     file = io.BytesIO()
     face.save(file, "JPEG", quality=8)
     return Image.open(file).convert("RGB")
 
 
-def _covering(cover: Callable[..., Image.Image], *colours) -> Callable[[Image.Image, np.ndarray], Degraded]:
+def _with_cover(cover: Callable[..., Image.Image], *colours) -> Callable[[Image.Image, np.ndarray], Degraded]:
     return lambda face, landmarks: (cover(face, landmarks, *colours), landmarks)
 
 
-def _everywhere(change: Callable[[Image.Image], Image.Image]) -> Callable[[Image.Image, np.ndarray], Degraded]:
+def _whole_image(change: Callable[[Image.Image], Image.Image]) -> Callable[[Image.Image, np.ndarray], Degraded]:
     return lambda face, landmarks: (change(face), landmarks)
 
 
 def _blurred(share: float) -> Callable[[Image.Image, np.ndarray], Degraded]:
-    return _everywhere(lambda face: face.filter(ImageFilter.GaussianBlur(share * face.width * MARGIN)))
+    return _whole_image(lambda face: face.filter(ImageFilter.GaussianBlur(share * face.width * FACE_SHARE)))
 
 
 DEGRADATIONS: dict[str, Callable[[Image.Image, np.ndarray], Degraded]] = {
-    "bare": _everywhere(lambda face: face),
-    "black bar over the eyes": _covering(_lines_over_eyes, "black", 0.22),
-    "grey bar over the eyes": _covering(_lines_over_eyes, (150, 140, 130), 0.3),
-    "dark glasses": _covering(_glasses, (25, 20, 20)),
-    "coloured glasses": _covering(_glasses, (200, 110, 30)),
-    "mask": _covering(_mask),
-    "checked scarf": _covering(_scarf),
+    "bare": _whole_image(lambda face: face),
+    "black bar over the eyes": _with_cover(_lines_over_eyes, "black", 0.22),
+    "grey bar over the eyes": _with_cover(_lines_over_eyes, (150, 140, 130), 0.3),
+    "dark glasses": _with_cover(_glasses, (25, 20, 20)),
+    "coloured glasses": _with_cover(_glasses, (200, 110, 30)),
+    "mask": _with_cover(_mask),
+    "checked scarf": _with_cover(_scarf),
     "blurred by 4 % of its width": _blurred(0.04),
     "blurred by 7 % of its width": _blurred(0.07),
-    "blurred by motion": _everywhere(_moved),
-    "dark": _everywhere(_dark),
-    "specks": _everywhere(_specks),
-    "30 pixels wide": _everywhere(_small),
-    "JPEG of quality 8": _everywhere(_jpeg),
+    "blurred by motion": _whole_image(_motion_blurred),
+    "dark": _whole_image(_darkened),
+    "specks": _whole_image(_with_specks),
+    "30 pixels wide": _whole_image(_downscaled),
+    "JPEG of quality 8": _whole_image(_compressed),
 }
 
 
 @result
 class DegradedRates:
-    """refused: of the faces, by the gate. false_accepts: of the impostor pairs, at the checkpoint's threshold;
-    genuine_accepts: of the genuine pairs; and both with the gate, where a pair with a refused face is not accepted."""
+    """refused: share of the faces that the gate refuses. false_accepts: share of the impostor pairs accepted at the
+    checkpoint's threshold. genuine_accepts: share of the genuine pairs accepted. gated: the same with the gate; a pair
+    with a refused face is not accepted."""
 
     refused: Rate
     false_accepts: Rate
@@ -142,7 +144,7 @@ class DegradedRates:
 
 @result
 class DegradationsReport:
-    """degradations: name -> its rates, with "bare" for unchanged photographs. above_twice: the degradations under which
+    """degradations: name -> its rates; "bare" means unchanged images. above_twice: the degradations under which
     strangers are accepted more than twice as often as bare, both with the gate."""
 
     similarity_threshold: float
@@ -153,18 +155,18 @@ class DegradationsReport:
 
 
 def evaluate_degradations(checkpoint: Checkpoint, corpus: Dataset, seed: int, batch_size: int) -> DegradationsReport:
-    """The rates of a calibrated checkpoint under every degradation.
+    """The rates of a calibrated checkpoint for every degradation.
 
     Raises:
-        InsufficientDataError: no threshold, or no two people with faces whose landmarks are known.
+        InsufficientDataError: there is no threshold, or there are no two people with landmarks.
     """
     config = checkpoint.network.config
     if config.similarity_threshold is None:
         raise InsufficientDataError("the checkpoint has no similarity_threshold")
-    rows = _faces_of(corpus.select(_sample(column(corpus, "identity"), seed)))
+    rows = _rows_with_faces(corpus.select(_sample(column(corpus, "identity"), seed)))
     people = {row["identity"] for row, _ in rows}
     if len(people) < 2:
-        raise InsufficientDataError("there are no two faces of different people with landmarks")
+        raise InsufficientDataError("it has no two faces of different people with landmarks")
     rates = _rates_under(DEGRADATIONS, checkpoint, rows, seed, batch_size)
     turned = _most_turned(corpus)
     if len({row["identity"] for row, _ in turned}) > 1:
@@ -179,76 +181,80 @@ def evaluate_degradations(checkpoint: Checkpoint, corpus: Dataset, seed: int, ba
     )
 
 
-def _faces_of(corpus: Dataset) -> list[tuple[dict, Degraded]]:
-    """The rows with their faces, of those whose landmarks are known."""
-    return [(row, found) for row in corpus if (found := face_of(row)) is not None]
+def _rows_with_faces(corpus: Dataset) -> list[tuple[dict, Degraded]]:
+    """The rows that have landmarks, with their faces."""
+    return [(row, face) for row in corpus if (face := face_and_landmarks(row)) is not None]
 
 
 def _most_turned(corpus: Dataset) -> list[tuple[dict, Degraded]]:
-    """At most MOST_FACES rows of heads that are turned, the most turned first, with their faces."""
+    """At most MAX_FACES rows with turned heads, the most turned first, with their faces."""
     aside = np.array(
         [
-            0.0 if row["identity"] is None or row["landmarks"] is None else aside_of(np.array(row["landmarks"]))
+            0.0 if row["identity"] is None or row["landmarks"] is None else abs(nose_offset(np.array(row["landmarks"])))
             for row in corpus.select_columns(["identity", "landmarks"])
         ]
     )
-    order = np.argsort(-aside, kind="stable")[:MOST_FACES]
-    return _faces_of(corpus.select(order[aside[order] >= TURNED]))
+    order = np.argsort(-aside, kind="stable")[:MAX_FACES]
+    return _rows_with_faces(corpus.select(order[aside[order] >= TURNED]))
 
 
 def _rates_under(
     degradations: dict[str, Callable], checkpoint: Checkpoint, rows: list[tuple[dict, Degraded]], seed: int, batch: int
 ) -> dict[str, DegradedRates]:
-    """The rates of every pair of these faces, under each degradation."""
+    """The rates over all pairs of these faces, for each degradation."""
     config, people = checkpoint.network.config, np.array([row["identity"] for row, _ in rows])
     first, second = np.triu_indices(len(people), 1)
     same = people[first] == people[second]
-    probabilities, masks_of = [row["detection_probability"] for row, _ in rows], {}
+    probabilities, masks_by_degradation = [row["detection_probability"] for row, _ in rows], {}
     for name, degrade in degradations.items():
         faces = [degrade(face.copy(), landmarks) for _, (face, landmarks) in rows]
-        embeddings, measures = measures_of(checkpoint, faces, probabilities, batch)
+        embeddings, measures = measure_faces(checkpoint, faces, probabilities, batch)
         usable = np.array([unusable_reason(evidence, config.quality) is None for evidence in measures])
         above = (embeddings[first] * embeddings[second]).sum(axis=1) >= config.similarity_threshold
-        masks_of[name] = (usable, above, above & usable[first] & usable[second])
-    accepted = np.stack([mask for _, *masks in masks_of.values() for mask in masks])
-    false, genuine = (_rates(accepted, among, people[first], people[second], seed) for among in (~same, same))
+        masks_by_degradation[name] = (usable, above, above & usable[first] & usable[second])
+    accepted = np.stack([mask for _, *masks in masks_by_degradation.values() for mask in masks])
+    false_accepts, genuine_accepts = (
+        _rates(accepted, pairs, people[first], people[second], seed) for pairs in (~same, same)
+    )
     return {
         name: DegradedRates(
             refused=rate(int((~usable).sum()), len(usable)),
-            false_accepts=false[2 * place],
-            false_accepts_gated=false[2 * place + 1],
-            genuine_accepts=genuine[2 * place],
-            genuine_accepts_gated=genuine[2 * place + 1],
+            false_accepts=false_accepts[2 * index],
+            false_accepts_gated=false_accepts[2 * index + 1],
+            genuine_accepts=genuine_accepts[2 * index],
+            genuine_accepts_gated=genuine_accepts[2 * index + 1],
         )
-        for place, (name, (usable, *_)) in enumerate(masks_of.items())
+        for index, (name, (usable, *_)) in enumerate(masks_by_degradation.items())
     }
 
 
 def _sample(identities: list[str | None], seed: int) -> list[int]:
-    """Rows of at most MOST_FACES photographs: OF_ONE_PERSON of each person, as long as there are any."""
-    rows_of: dict[str, list[int]] = {}
+    """At most MAX_FACES random rows, with at most MAX_FACES_PER_PERSON of each person."""
+    rows_by_person: dict[str, list[int]] = {}
     for row in np.random.default_rng(seed).permutation(len(identities)).tolist():
         if identities[row] is not None:
-            rows_of.setdefault(identities[row], []).append(row)
-    chosen = [row for rows in rows_of.values() for row in rows[:OF_ONE_PERSON]]
-    return sorted(chosen[:MOST_FACES])
+            rows_by_person.setdefault(identities[row], []).append(row)
+    chosen = [row for rows in rows_by_person.values() for row in rows[:MAX_FACES_PER_PERSON]]
+    return sorted(chosen[:MAX_FACES])
 
 
-def _rates(accepted: np.ndarray, among: np.ndarray, first: np.ndarray, second: np.ndarray, seed: int) -> list[Rate]:
-    """A rate for each row of accepted (k, n) over the pairs in `among` (n,), their intervals by the same draws."""
-    hits, names = accepted[:, among], (first[among], second[among])
-    counted = [rate(int(row.sum()), len(row)) for row in hits]
-    if not among.any():
-        return counted
-    numbers = hits.astype(np.float32)  # NumPy multiplies boolean matrices without BLAS
+def _rates(
+    accepted: np.ndarray, is_counted: np.ndarray, first: np.ndarray, second: np.ndarray, seed: int
+) -> list[Rate]:
+    """A rate for each row of accepted (k, n) over the pairs where `is_counted` (n,); intervals from the same draws."""
+    hits, people = accepted[:, is_counted], (first[is_counted], second[is_counted])
+    rates = [rate(int(row.sum()), len(row)) for row in hits]
+    if not is_counted.any():
+        return rates
+    numbers = hits.astype(np.float32)  # NumPy multiplies boolean matrices slowly, without BLAS
     draws = [
         numbers @ weights.astype(np.float32) / weights.sum()
-        for weights in identity_weights(*names, seed=seed)
+        for weights in identity_weights(*people, seed=seed)
         if weights.sum()
     ]
     return [
-        replace(counted_rate, bootstrap=interval([float(draw[place]) for draw in draws]))
-        if 0 < counted_rate.hits < counted_rate.total
-        else counted_rate
-        for place, counted_rate in enumerate(counted)
+        replace(pair_rate, bootstrap=interval([float(draw[index]) for draw in draws]))
+        if 0 < pair_rate.hits < pair_rate.total
+        else pair_rate
+        for index, pair_rate in enumerate(rates)
     ]

@@ -21,7 +21,7 @@ from evaluation.statistics.probabilities import (
 from evaluation.statistics.rates import Count, InsufficientDataError, result
 from face_data.table import CORPUS_EXPRESSIONS
 
-CLASS_SETS = {  # what published results are reported on
+CLASS_SETS = {  # the classes of published results
     "6": tuple(name for name in CORPUS_EXPRESSIONS if name not in ("neutral", "contempt")),  # Oulu-CASIA, Table 4b
     "7": tuple(name for name in CORPUS_EXPRESSIONS if name != "contempt"),
     "8": CORPUS_EXPRESSIONS,  # CK+, Figure 5; FERPlus
@@ -30,12 +30,12 @@ CLASS_SETS = {  # what published results are reported on
 
 @result
 class ExpressionReport(Classification):
-    """The classification in the paper's order of classes; accuracy and recall have intervals over people where the
-    corpus has identities, because one person of LFW's fold 10 gives half of its neutral images.
+    """The classification, with classes in the paper's order. Accuracy and recall have intervals over people if the
+    corpus has identities, because half of the neutral images of LFW's fold 10 are of one person.
 
     unlabelled: number of images without a label. unknown_to_model: label that is not evaluated -> its count. mapping:
-    expression -> the class it is evaluated as. never_predicted: classes that the model does not have. votes: agreement
-    with the annotators' votes, over all images with votes for these classes.
+    expression -> the class as which it is evaluated. never_predicted: classes that the model does not have. votes:
+    agreement with the annotators' votes, over all images with votes for these classes.
     """
 
     unlabelled: Count
@@ -47,22 +47,22 @@ class ExpressionReport(Classification):
 
 
 def paper_order(classes: Sequence[str]) -> list[str]:
-    """Expressions in the order of the paper's tables; names that the paper does not have come last."""
+    """Expressions in the order of the paper's tables, then names that the paper does not have."""
     return [name for name in CORPUS_EXPRESSIONS if name in classes] + [
         name for name in classes if name not in CORPUS_EXPRESSIONS
     ]
 
 
 def class_mapping(classes: Sequence[str], model_classes: Sequence[str]) -> dict[str, str]:
-    """Expression -> the class it is evaluated as; other expressions are not evaluated.
+    """Expression -> the class as which it is evaluated; other expressions are not evaluated.
 
     Args:
-        classes: `6`, `7` or `8`; or names of classes; either followed by `expression=class` for those that count as
-            another, such as `7 contempt=disgust`.
-        model_classes: the model's expressions, which may have names of their own.
+        classes: `6`, `7` or `8`, or names of classes, then `expression=class` for every expression that counts as
+            another class, such as `7 contempt=disgust`.
+        model_classes: the model's expressions; they may differ from the corpus's.
 
     Raises:
-        ValueError: there is no such expression, or a class that is not among the names.
+        ValueError: there is no such expression, or the class after `=` is not one of the classes.
     """
     names = [name for text in classes if "=" not in text for name in CLASS_SETS.get(text, (text,))]
     mapping = {name: name for name in names} | dict(text.split("=", 1) for text in classes if "=" in text)
@@ -81,10 +81,10 @@ def expression_report(embeddings: Embeddings, seed: int, mapping: dict[str, str]
     """Evaluate the most probable expression of every labelled image; classes are matched by name.
 
     Args:
-        mapping: expression -> the class it is evaluated as (`class_mapping`). Probabilities of expressions that count
-            as one class are added, those that are not evaluated dropped and the others scaled to sum 1. A class that
-            the model does not have is never predicted: its images are errors. None: the model's own classes, and a
-            label that it does not have is not counted as an error.
+        mapping: from `class_mapping`. Probabilities of expressions that count as one class are added. Those of
+            expressions that are not evaluated are dropped, and the rest is scaled to sum 1. The images of a class that
+            the model does not have are errors. None takes the model's classes; then images with other labels are left
+            out and are not errors.
 
     Raises:
         InsufficientDataError: no image has a label that is evaluated.
@@ -100,7 +100,7 @@ def expression_report(embeddings: Embeddings, seed: int, mapping: dict[str, str]
     counted = classification(labels, predictions, classes)
     people = [embeddings.identities[row] for row in rows]
     if None not in people:
-        counted = _over_people(counted, labels, labels == predictions, people, seed)
+        counted = _with_intervals(counted, labels, labels == predictions, people, seed)
     other_labels = Counter(name for name in embeddings.expressions if name is not None and name not in mapping)
     predictable = {mapping[name] for name in embeddings.classes if name in mapping}
     return ExpressionReport(
@@ -114,7 +114,7 @@ def expression_report(embeddings: Embeddings, seed: int, mapping: dict[str, str]
     )
 
 
-def _over_people(counted: Classification, labels, correct, people: list[str], seed: int) -> Classification:
+def _with_intervals(counted: Classification, labels, correct, people: list[str], seed: int) -> Classification:
     accuracy = rate_over_people(correct, labels >= 0, people, people, seed=seed)
     recall = {
         name: rate_over_people(correct, labels == index, people, people, seed=seed)
@@ -137,7 +137,7 @@ def _votes(
 
 
 def _probabilities(embeddings: Embeddings, mapping: dict[str, str], classes: list[str]) -> np.ndarray:
-    """(n, classes) of the evaluated classes, rows of sum 1; uniform where the model gives none of them anything."""
+    """(n, classes) of the evaluated classes, rows of sum 1; uniform if all their probabilities are 0."""
     probabilities = np.zeros((len(embeddings), len(classes)))
     for column, name in enumerate(embeddings.classes):
         if name in mapping:

@@ -1,10 +1,11 @@
-"""A run over ten folds of people, each evaluated by the network that never saw it: Tables 3 and 4 (CK+, Oulu-CASIA).
+"""Ten networks, each evaluated on the fold of people that it was not trained on: Tables 3 and 4 (CK+, Oulu-CASIA).
 
     accelerate launch -m train --config train/presets/paper_dynamic.yaml --train corpora/ckplus --fold all
     python -m evaluation folds --model runs/paper_dynamic --data corpora/ckplus
 
-Thresholds are chosen for each network on its validation fold and used on its test fold. Images of different folds are
-never compared, because their embeddings come from different networks. `command` calls `load_folds`, `evaluate_folds`.
+The thresholds of each network are chosen on its validation fold and applied to its test fold. Images of different
+folds are never compared, because their embeddings are from different networks. `command` calls `load_folds` and then
+`evaluate_folds`.
 """
 
 import hashlib
@@ -37,7 +38,7 @@ from face_data.thresholds import best_threshold
 
 @dataclass(frozen=True)
 class Fold:
-    """One of the ten: its number, its network, and the network's outputs for its validation fold and its test fold."""
+    """One of the ten: its number, its network, and the network's output for the validation fold and the test fold."""
 
     number: int
     checkpoint: Checkpoint
@@ -47,7 +48,7 @@ class Fold:
 
 @result
 class FoldRow:
-    """Accuracy of one fold; threshold for verification alone."""
+    """Accuracy of one fold; threshold only for verification."""
 
     fold: int
     accuracy: Rate
@@ -56,8 +57,8 @@ class FoldRow:
 
 @result
 class VerificationFolds:
-    """mean and standard_error are over folds; accuracy is over all pairs, with its interval over people; curve is of
-    all scores together, which assumes that the ten networks' similarities have the same scale."""
+    """mean, standard_error: over folds. accuracy: over all pairs, with its interval over people. curve: of all scores
+    together, which assumes that the similarities of the ten networks have the same scale."""
 
     mean: Share
     standard_error: float | None
@@ -68,7 +69,7 @@ class VerificationFolds:
 
 @result
 class ExpressionFolds:
-    """mean and standard_error of the accuracy over folds; report: of all folds' images together."""
+    """mean, standard_error: of the accuracy over folds. report: over the images of all folds."""
 
     mean: Share
     standard_error: float | None
@@ -95,7 +96,7 @@ class DecisionFolds:
 
 @result
 class FoldsSection(Section):
-    """A part is None, with its reason in `missing`, where the corpus or the networks cannot show it."""
+    """A part is None if the corpus or the networks do not allow it; the reason is in `missing`."""
 
     verification: VerificationFolds | None
     expression: ExpressionFolds | None
@@ -105,7 +106,7 @@ class FoldsSection(Section):
 
 @dataclass(frozen=True)
 class EvaluatedFolds:
-    """A section, the checksum of all networks together, and the pairs of all folds for the figures."""
+    """A section, the joint checksum of the networks, and the pairs of all folds for the figures."""
 
     name: str
     sha256: str
@@ -124,8 +125,11 @@ def load_folds(
     folds = []
     for number, folder in fold_models(run).items():
         checkpoint = load_checkpoint(folder, device)
-        parts = fold_protocol(number).choices, fold_protocol(number).test
-        outputs = [embed_checkpoint(checkpoint, load_corpus(data, splits), batch_size, cache) for splits in parts]
+        protocol = fold_protocol(number)
+        splits_of_parts = protocol.choices, protocol.test
+        outputs = [
+            embed_checkpoint(checkpoint, load_corpus(data, splits), batch_size, cache) for splits in splits_of_parts
+        ]
         folds.append(Fold(number, checkpoint, *outputs))
     return folds
 
@@ -142,43 +146,43 @@ def evaluate_folds(
     """Every protocol over all folds.
 
     Args:
-        classes: see `class_mapping`; empty takes the model's own. required: expressions to request; empty takes the
+        classes: see `class_mapping`; empty takes the model's classes. required: expressions to request; empty takes the
             checkpoint's.
     """
-    first = folds[0].checkpoint
+    first_checkpoint = folds[0].checkpoint
     mapping = class_mapping(classes, folds[0].test.classes) if classes else None
-    required = list(required or first.network.config.challenge_expressions)
+    required = list(required or first_checkpoint.network.config.challenge_expressions)
     keys = [key for fold in folds for key in fold.test.keys]
-    tested = {split for fold in folds for split in fold.test.splits}
-    published = [pair for pair in read_pairs(data, missing_ok=True) if str(pair.fold) in tested]
-    pairs, absent = pairs_of_whole_folds(published, data, keys)
+    tested_splits = {split for fold in folds for split in fold.test.splits}
+    published_pairs = [pair for pair in read_pairs(data, missing_ok=True) if str(pair.fold) in tested_splits]
+    pairs, absent_photographs = pairs_of_whole_folds(published_pairs, data, keys)
     scored = []
     evaluations = {
-        "verification": lambda: verification_of_folds(folds, pairs, far, seed, scored),
-        "expression": lambda: expression_of_folds(folds, seed, mapping),
-        "authentication": lambda: decisions_of_folds(folds, far, required, seed),
+        "verification": lambda: verification_over_folds(folds, pairs, far, seed, scored),
+        "expression": lambda: expression_over_folds(folds, seed, mapping),
+        "authentication": lambda: decisions_over_folds(folds, far, required, seed),
     }
-    parts, missing = {}, {}
-    tasks = summarise_training(first.training).tasks
+    results, missing = {}, {}
+    tasks = summarise_training(first_checkpoint.training).tasks
     for name, evaluate in evaluations.items():
         try:
             if len(tasks) == 1 and name != tasks[0]:
                 raise InsufficientDataError(f"the networks were trained for {tasks[0]} alone")
-            if name == "verification" and absent:
-                raise InsufficientDataError(absent_text(absent, pairs))
-            parts[name] = evaluate()
-        except InsufficientDataError as error:  # a corpus without people, or without expressions
-            parts[name], missing[name] = None, str(error)
+            if name == "verification" and absent_photographs:
+                raise InsufficientDataError(absent_text(absent_photographs, pairs))
+            results[name] = evaluate()
+        except InsufficientDataError as error:  # a corpus without identities, or without expressions
+            results[name], missing[name] = None, str(error)
     record = corpus_record(data)
     section = FoldsSection(
-        **circumstances(first, record, [str(fold.number) for fold in folds], seed),
-        train_splits=None,  # each network was trained on folds of its own
+        **circumstances(first_checkpoint, record, [str(fold.number) for fold in folds], seed),
+        train_splits=None,  # it differs from network to network
         warnings=_warnings(folds),
-        **parts,
+        **results,
         missing=missing,
     )
-    whole = hashlib.sha256("".join(fold.checkpoint.sha256 for fold in folds).encode()).hexdigest()
-    return EvaluatedFolds(record.name, whole, section, scored[0] if scored else None)
+    joint_checksum = hashlib.sha256("".join(fold.checkpoint.sha256 for fold in folds).encode()).hexdigest()
+    return EvaluatedFolds(record.name, joint_checksum, section, scored[0] if scored else None)
 
 
 def fold_models(run: str | Path) -> dict[int, Path]:
@@ -189,53 +193,55 @@ def fold_models(run: str | Path) -> dict[int, Path]:
     """
     folders = {int(path.name.removeprefix("fold-")): path / "best" for path in sorted(local_copy(run).glob("fold-*"))}
     if not folders:
-        raise FileNotFoundError(f"{run}: no fold-01, fold-02 … there; train with --fold all and give its --out")
+        raise FileNotFoundError(
+            f"{run}: has no folders fold-01, fold-02 …; name the --out folder of a training with --fold all"
+        )
     for folder in folders.values():
         if not folder.is_dir():
-            raise FileNotFoundError(f"{folder} is missing: that fold's training has not ended")
+            raise FileNotFoundError(f"{folder} is missing: the training of this fold has not ended")
     return folders
 
 
-def verification_of_folds(
+def verification_over_folds(
     folds: Sequence[Fold], pairs: Sequence[Pair], far: float, seed: int, scored: list[ScoredPairs] | None = None
 ) -> VerificationFolds:
     """Accuracy of every fold at the threshold of its validation fold, and all scores on one curve.
 
     Args:
-        pairs: the publisher's; without any, pairs are generated among the people of each fold.
-        scored: receives the pairs of all folds, for a figure.
+        pairs: the publisher's; if there are none, pairs are generated among the people of each fold.
+        scored: a list to which the pairs of all folds are appended, for a figure.
     """
-    parts, correct, rows = [], [], []
+    test_pairs, correct, rows = [], [], []
     for fold in folds:
-        validation, test = (_scored(part, pairs, seed) for part in (fold.validation, fold.test))
+        validation, test = (_scored(embeddings, pairs, seed) for embeddings in (fold.validation, fold.test))
         threshold = best_threshold(validation.scores, validation.same)
-        correct_here = (test.scores >= threshold) == test.same
+        is_correct = (test.scores >= threshold) == test.same
         rows.append(
-            FoldRow(fold=fold.number, accuracy=rate(int(correct_here.sum()), len(correct_here)), threshold=threshold)
+            FoldRow(fold=fold.number, accuracy=rate(int(is_correct.sum()), len(is_correct)), threshold=threshold)
         )
-        parts.append(test)
-        correct.append(correct_here)
-    whole, all_correct = concatenate_pairs(parts), np.concatenate(correct)
+        test_pairs.append(test)
+        correct.append(is_correct)
+    all_pairs, all_correct = concatenate_pairs(test_pairs), np.concatenate(correct)
     if scored is not None:
-        scored.append(whole)
+        scored.append(all_pairs)
     return VerificationFolds(
         **_mean(rows),
-        accuracy=rate_over_people(all_correct, np.ones_like(all_correct), whole.first, whole.second, seed=seed),
+        accuracy=rate_over_people(all_correct, np.ones_like(all_correct), all_pairs.first, all_pairs.second, seed=seed),
         folds=rows,
-        curve=curve(whole, (far,), seed),
+        curve=curve(all_pairs, (far,), seed),
     )
 
 
-def expression_of_folds(folds: Sequence[Fold], seed: int, mapping: dict[str, str] | None = None) -> ExpressionFolds:
+def expression_over_folds(folds: Sequence[Fold], seed: int, mapping: dict[str, str] | None = None) -> ExpressionFolds:
     """`expression_report` over all folds' images, with the accuracy of each fold."""
     rows = [FoldRow(fold=fold.number, accuracy=expression_report(fold.test, seed, mapping).accuracy) for fold in folds]
-    whole = expression_report(concatenate([fold.test for fold in folds]), seed, mapping)
-    return ExpressionFolds(**_mean(rows), folds=rows, report=whole)
+    report = expression_report(concatenate([fold.test for fold in folds]), seed, mapping)
+    return ExpressionFolds(**_mean(rows), folds=rows, report=report)
 
 
-def decisions_of_folds(folds: Sequence[Fold], far: float, required: Sequence[str], seed: int) -> DecisionFolds:
+def decisions_over_folds(folds: Sequence[Fold], far: float, required: Sequence[str], seed: int) -> DecisionFolds:
     """Tables 7 and 8 over the trials of all folds, at the thresholds that `calibrate` chooses on validation folds."""
-    trials, decisions, unknown, rows, start = [], [], Counter(), [], 0
+    trials, decisions, unknown_labels, rows, first_row = [], [], Counter(), [], 0
     for fold in folds:
         chosen = calibrate(
             {"validation fold": fold.validation},
@@ -250,23 +256,25 @@ def decisions_of_folds(folds: Sequence[Fold], far: float, required: Sequence[str
             similarity_threshold=chosen.similarity_threshold,
             expression_threshold=chosen.expression_threshold,
         )
-        fold_trials, left_out = build_trials(fold.test, required, seed)
+        fold_trials, fold_unknown_labels = build_trials(fold.test, required, seed)
         decisions += decide_trials(
             fold_trials, fold.test, thresholds.similarity_threshold, thresholds.expression_threshold
         )
         trials += [
-            replace(trial, input=trial.input + start, reference=trial.reference + start) for trial in fold_trials
+            replace(trial, input=trial.input + first_row, reference=trial.reference + first_row)
+            for trial in fold_trials
         ]
-        unknown.update(left_out)
+        unknown_labels.update(fold_unknown_labels)
         rows.append(thresholds)
-        start += len(fold.test)
-    whole = concatenate([fold.test for fold in folds])
-    return DecisionFolds(folds=rows, report=trials_report(whole, trials, decisions, dict(unknown), required, seed))
+        first_row += len(fold.test)
+    all_embeddings = concatenate([fold.test for fold in folds])
+    report = trials_report(all_embeddings, trials, decisions, dict(unknown_labels), required, seed)
+    return DecisionFolds(folds=rows, report=report)
 
 
 def _scored(embeddings: Embeddings, pairs: Sequence[Pair], seed: int) -> ScoredPairs:
-    of_splits = [pair for pair in pairs if str(pair.fold) in set(embeddings.splits)]
-    return score_pairs(of_splits, embeddings) if of_splits else generated_pairs(embeddings, seed)
+    published_pairs = [pair for pair in pairs if str(pair.fold) in set(embeddings.splits)]
+    return score_pairs(published_pairs, embeddings) if published_pairs else generated_pairs(embeddings, seed)
 
 
 def _mean(rows: Sequence[FoldRow]) -> dict[str, float | None]:
@@ -276,9 +284,9 @@ def _mean(rows: Sequence[FoldRow]) -> dict[str, float | None]:
 
 
 def _warnings(folds: Sequence[Fold]) -> list[str]:
-    """Which networks were, or may have been, trained on the people they are evaluated on."""
-    found = {
+    """The networks that were, or may have been, trained on the people on whom they are evaluated."""
+    warnings_by_fold = {
         fold.number: training_warning(fold.test.trained_splits(fold.checkpoint.trained_on), fold.test.splits)
         for fold in folds
     }
-    return [f"fold {number}: {warning}" for number, warning in found.items() if warning]
+    return [f"fold {number}: {warning}" for number, warning in warnings_by_fold.items() if warning]

@@ -1,6 +1,6 @@
-"""The ROC of scored pairs, and the rates at a threshold, with counts and intervals over people.
+"""The ROC curve of scored pairs, and the rates at a threshold, with counts and intervals over people.
 
-Every protocol that verifies identities reports these two: `verification`, `slices`, `folds` and the calibration.
+`verification`, `slices`, `folds` and the calibration report them. Read `statistics.curves` next.
 """
 
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ FARS = (1e-1, 1e-2, 1e-3, 1e-4)  # at which TAR is always reported; the last nee
 
 @result
 class ThresholdResult:
-    """Accuracy, FAR and FRR at a threshold that was chosen on other pairs; no accuracy for generated pairs, because it
-    would be that of the ten times more numerous impostor pairs."""
+    """Accuracy, FAR and FRR at a threshold that was chosen on other pairs. Generated pairs have no accuracy, because
+    impostor pairs are ten times more numerous and would dominate it."""
 
     threshold: float
     accuracy: Rate | None = None
@@ -29,8 +29,8 @@ class ThresholdResult:
 
 @result
 class Curve:
-    """What needs no threshold: counts of pairs and people, AUC and EER with their intervals over people (None where the
-    number is 0 or 1, which no draw of these people could change), and TAR at several FARs of this ROC."""
+    """The figures without a chosen threshold: counts of pairs and people, AUC and EER with intervals over people, and
+    TAR at several FARs. An interval is None if the number is 0 or 1, because then every draw gives that number."""
 
     genuine_pairs: Count
     impostor_pairs: Count
@@ -45,8 +45,8 @@ class Curve:
 
 
 def curve(scored: ScoredPairs, fars: Sequence[float], seed: int) -> Curve:
-    """AUC, EER and TAR at the requested FARs, followed by those of FARS that are not among them."""
-    whole = roc(scored.scores, scored.same)
+    """AUC, EER and TAR at the requested FARs, then at the other FARs of FARS."""
+    unweighted = roc(scored.scores, scored.same)
     fars = [*fars, *(far for far in FARS if not np.isclose(far, fars).any())]
     weighted = WeightedRoc(scored.scores, scored.same)
     draws = np.array([weighted(weights, fars) for weights in identity_weights(scored.first, scored.second, seed=seed)])
@@ -59,10 +59,10 @@ def curve(scored: ScoredPairs, fars: Sequence[float], seed: int) -> Curve:
         impostor_pairs=int((~scored.same).sum()),
         missing_pairs=int(scored.missing.sum()),
         people=len(np.union1d(scored.first, scored.second)),
-        auc=whole.auc,
-        auc_interval=interval(draws[:, 0]) if 0 < whole.auc < 1 else None,
-        eer=whole.eer,
-        eer_interval=interval(draws[:, 1]) if 0 < whole.eer < 1 else None,
+        auc=unweighted.auc,
+        auc_interval=interval(draws[:, 0]) if 0 < unweighted.auc < 1 else None,
+        eer=unweighted.eer,
+        eer_interval=interval(draws[:, 1]) if 0 < unweighted.eer < 1 else None,
         tar_at_far=tars,
     )
 
@@ -76,7 +76,7 @@ def at_threshold(scored: ScoredPairs, threshold: float, seed: int) -> ThresholdR
         "frr": (~accepted, same),
     }
     rates = {
-        name: rate_over_people(hits, among, scored.first, scored.second, seed=seed)
-        for name, (hits, among) in cases.items()
+        name: rate_over_people(hits, is_counted, scored.first, scored.second, seed=seed)
+        for name, (hits, is_counted) in cases.items()
     }
     return ThresholdResult(threshold=threshold, **rates)

@@ -1,6 +1,7 @@
 """Pairs of images or videos with the network's similarity: the publisher's pairs, and generated ones.
 
-Every protocol that verifies identities and the calibration start here; `operating_points` evaluates the pairs.
+The calibration and every protocol that verifies identities use them. Read `operating_points` next, which evaluates
+pairs.
 """
 
 from collections.abc import Sequence
@@ -13,17 +14,17 @@ from face_data.pairs import Pair, generate_pairs
 from pipeline_facelivenet import mean_embedding
 
 IMPOSTOR_PAIRS = 20_000
-GENUINE_PER_PERSON = 100  # all pairs of 14 images; one person of LFW's fold 10 has 530 images, which make 140,185 pairs
-MISSING_SCORE = -1.0  # of a pair without a detected face: rejected at any useful threshold
+GENUINE_PER_PERSON = 100  # 14 images make 91 pairs; the 530 of one person of LFW's fold 10 make 140,185
+MISSING_SCORE = -1.0  # score of a pair without a detected face: any useful threshold rejects it
 
 
 @dataclass(frozen=True)
 class ScoredPairs:
     """Pairs with the network's similarity in [-1, 1].
 
-    folds, scores, same: (n,). first, second: (n,) the people, equal in genuine pairs. missing: (n,) pairs with an image
-    that the corpus lacks because no face was found in it; their score is -1. splits: (n, 2) the corpus's split of each
-    image; "" where it is missing.
+    folds, scores, same: (n,). first, second: (n,) the people, equal in genuine pairs. missing: (n,) true for pairs
+    with an image that the corpus lacks because no face was found in it; their score is -1. splits: (n, 2) the split of
+    each image; "" for a missing image.
     """
 
     folds: np.ndarray
@@ -38,7 +39,7 @@ class ScoredPairs:
         return len(self.scores)
 
     def where(self, mask: np.ndarray) -> "ScoredPairs":
-        """Only the pairs of this mask or these indices."""
+        """The pairs of this mask (n,) or of these indices."""
         return ScoredPairs(*(getattr(self, name)[mask] for name in self.__dataclass_fields__))
 
 
@@ -50,20 +51,20 @@ def concatenate_pairs(parts: Sequence[ScoredPairs]) -> ScoredPairs:
 
 
 def score_pairs(pairs: Sequence[Pair], embeddings: Embeddings) -> ScoredPairs:
-    """Cosine similarity of every pair of images or videos; pairs without a face get -1 and are marked.
+    """Cosine similarity of every pair of images or videos; pairs without a face get -1 and are marked as missing.
 
-    A name that is not an image's key but the folder of several is a video (YouTube Faces' `Name/0`, whose frames are
-    `Name/0/…`): its template is the normalised mean of its frames' embeddings. Frames without a face are left out of
-    it; a pair is missing where no frame is left, or where the image was skipped.
+    A name that is the folder of several images is a video, such as `Name/0` of YouTube Faces, whose frames are
+    `Name/0/…`. Its template is the `mean_embedding` of its frames. Frames without a face are left out. A pair is
+    missing if a video has no frame left, or if an image was skipped.
     """
     if not pairs:
         raise ValueError("there is no pair to evaluate")
     names = sorted({name for pair in pairs for name in (pair.first, pair.second)})
-    place = {name: index for index, name in enumerate(names)}
+    index_by_name = {name: index for index, name in enumerate(names)}
     templates, people, splits = _templates(names, embeddings)
-    found = np.array([template is not None for template in templates])
-    sides = np.array([[place[pair.first], place[pair.second]] for pair in pairs])
-    missing = ~found[sides].all(1)
+    has_template = np.array([template is not None for template in templates])
+    sides = np.array([[index_by_name[pair.first], index_by_name[pair.second]] for pair in pairs])
+    missing = ~has_template[sides].all(1)
     scores = np.full(len(pairs), MISSING_SCORE)
     for row in np.flatnonzero(~missing):
         first, second = sides[row]
@@ -83,7 +84,7 @@ def score_pairs(pairs: Sequence[Pair], embeddings: Embeddings) -> ScoredPairs:
 
 
 def generated_pairs(embeddings: Embeddings, seed: int) -> ScoredPairs:
-    """`draw_pairs`, scored. Reports and calibration share them."""
+    """The pairs of `draw_pairs`, scored. Reports and calibration use the same pairs."""
     return score_pairs(draw_pairs(embeddings, seed), embeddings)
 
 
@@ -101,16 +102,16 @@ def draw_pairs(embeddings: Embeddings, seed: int) -> list[Pair]:
 def _templates(names: Sequence[str], embeddings: Embeddings) -> tuple[list, list, list]:
     """For each image or video: its template (d,), its person and its split.
 
-    They are None, None and "" where no face was found.
+    They are None, None and "" if no face was found.
     """
-    rows_of = {key: [row] for row, key in enumerate(embeddings.keys)}
-    videos = set(names) - rows_of.keys()
+    rows_by_name = {key: [row] for row, key in enumerate(embeddings.keys)}
+    videos = set(names) - rows_by_name.keys()
     for row, key in enumerate(embeddings.keys):
         if (video := key.rpartition("/")[0]) in videos:
-            rows_of.setdefault(video, []).append(row)
+            rows_by_name.setdefault(video, []).append(row)
     templates, people, splits = [], [], []
     for name in names:
-        rows = rows_of.get(name)
+        rows = rows_by_name.get(name)
         template = None if rows is None else embeddings.embeddings[rows[0]]
         if name in videos and rows:
             template = mean_embedding(embeddings.embeddings[rows])
@@ -121,7 +122,7 @@ def _templates(names: Sequence[str], embeddings: Embeddings) -> tuple[list, list
 
 
 def _identities(pair: Pair, first: str | None, second: str | None) -> tuple[str, str]:
-    """The identities of a pair; an image that the corpus lacks or does not name stands for a person of its own."""
+    """The identities of a pair. An image without an identity counts as a separate person."""
     if pair.same:
         first = second = first or second or pair.first
     return first or pair.first, second or pair.second

@@ -1,6 +1,6 @@
-"""The sections of results.json: the result of each protocol, and the circumstances it was measured under.
+"""The sections of results.json: the result of each protocol, and the circumstances of the measurement.
 
-`corpus` makes them, `report.results` writes and reads them.
+`corpus` makes them; `report.results` writes and reads them.
 """
 
 from evaluation.protocols.decisions import DecisionsReport
@@ -14,7 +14,7 @@ from evaluation.statistics.rates import result
 
 @result
 class CorpusRecord:
-    """The corpus's name, and what its preparation skipped; a corpus on the Hub is identified by its id alone."""
+    """The corpus's name, and how many images its preparation skipped; a corpus on the Hub only has its id."""
 
     name: str
     photographs: int | None = None
@@ -26,9 +26,9 @@ class CorpusRecord:
 class Section:
     """One result of one protocol, and its circumstances.
 
-    train_splits: the corpus's splits that the network was trained on, None where that is not recorded. warnings: why
-    the result may not hold for new people. figures: kind -> file name of the PNG beside results.json. seconds: the
-    network's and the protocol's. versions: package -> version.
+    train_splits: the corpus's splits on which the network was trained; None if that is not recorded. warnings: why the
+    result may not hold for new people. figures: kind -> file name of a PNG in the folder of results.json. seconds: of
+    the network and the protocol together. versions: package -> version.
     """
 
     corpus: CorpusRecord
@@ -46,7 +46,7 @@ class Section:
 
 @result
 class VerificationSection(Section, VerificationResult):
-    """The figures of verification, beside its circumstances."""
+    """The figures of verification."""
 
 
 @result
@@ -73,7 +73,7 @@ class SessionsSection(Section):
 
 @result
 class DegradationsSection(Section):
-    """The figures of photographs that are degraded alike."""
+    """The figures of degraded images."""
 
     report: DegradationsReport
 

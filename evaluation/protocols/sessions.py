@@ -1,17 +1,18 @@
-"""Whole challenge sessions, simulated: who gets in, and who does not (ISO/IEC 30107-3).
+"""Simulates whole challenge sessions of genuine users, impostors and attackers (terms of ISO/IEC 30107-3).
 
-Labelled photographs take the place of camera frames. They are shown to the shipped session and decision rule: neutral
-for a random time, then one requested expression. A simulated person shows each photograph for a second, then another
-one with the same expression. Between two photographs the network's outputs are interpolated over CHANGE_FRAMES frames.
-The photographs of a session were taken on different days, unlike the frames of a camera, so genuine users are rejected
-more often here than in front of a camera. Photographs also cannot show whether a frame follows from the one before, or
-whether the whole face moved. These checks, and the check for repeated frames, therefore pass every frame here;
-`evaluation.attacks` measures them, and turns of the head, on simulated cameras.
+Labelled photographs replace camera frames. The shipped session with the shipped decision rule asks for neutral for a
+random time, then for one expression. A simulated person shows each photograph for a second, then another photograph
+with the same expression. Between two photographs the network's outputs are interpolated over CHANGE_FRAMES frames.
 
-Attacks are detected by the challenge, so BPCER (genuine sessions rejected) and APCER (attacks of one species accepted)
-are those of the challenge alone: every face is taken for the right person's. The false reject rate, the false accept
-rate of impostors without an attack instrument, and IAPAR (attacks of one species accepted) are those of the whole
-decision. A network that rejects many genuine faces also rejects attacks that use them: a low IAPAR is then no merit.
+The photographs of a person were taken on different days. So genuine users are rejected more often here than in front of
+a camera. Photographs also cannot show whether each frame is a continuation of the previous one, or whether the whole
+face moved. These checks, and the check for repeated frames, pass every frame here. `evaluation.attacks` measures them,
+and turns of the head, with rendered camera frames.
+
+The challenge has to detect attacks. So BPCER (share of genuine sessions rejected) and APCER (share of attacks of one
+species accepted) are measured with the identity check switched off. The false reject rate, the false accept rate of
+impostors without an attack instrument, and IAPAR (share of attacks of one species accepted) are measured with it. A
+network that rejects many genuine faces also rejects attacks with photographs of them: its low IAPAR is no merit.
 `corpus` calls `session_report`.
 """
 
@@ -30,9 +31,9 @@ from evaluation.statistics.rates import Count, InsufficientDataError, Rate, Shar
 from pipeline_facelivenet import Decision, decide
 
 FRAMES_PER_SECOND = 5
-CHANGE_FRAMES = 3  # in which one photograph turns into the next
-VIDEO_STEP_SECONDS = 3  # of a replayed video: how long it shows each expression
-SESSIONS_PER_PERSON = 5  # of each kind and challenge: some of LFW's people have hundreds of photographs
+CHANGE_FRAMES = 3  # frames of the change from one photograph to the next
+VIDEO_STEP_SECONDS = 3  # time for which a replayed video shows each expression
+SESSIONS_PER_PERSON = 5  # at most, of each kind and challenge; some people have hundreds of photographs
 
 KINDS = {
     "genuine": "the person of the reference, doing what is asked",
@@ -49,11 +50,12 @@ ATTACKS = tuple(kind for kind in KINDS if kind not in ("genuine", "impostor"))
 
 @dataclass(frozen=True)
 class Played:
-    """One session: its kind, who is claimed and who is shown, the challenge, the decision, the step it ended at."""
+    """One session. kind: of KINDS. claimed: person of the reference. presented: person before the camera. step: the
+    last."""
 
     kind: str
     claimed: str
-    shown: str
+    presented: str
     challenge: str
     decision: Decision
     step: str
@@ -61,8 +63,8 @@ class Played:
 
 @result
 class SessionKind:
-    """accepted: rate over sessions. challenge_passed: as if every face were the right person's. reasons: of the whole
-    decision, reason -> count."""
+    """accepted: rate over sessions. challenge_passed: the same with the identity check switched off. reasons: reason of
+    the decision -> count."""
 
     about: str
     accepted: Rate
@@ -72,8 +74,8 @@ class SessionKind:
 
 @result
 class ReplayGuess:
-    """Someone replays a video of one challenge, picked blindly: `probability` is that of the right one, `apcer` how
-    often it passes, None where no other expression could be shown."""
+    """Replay of a video of a randomly chosen challenge. probability: that it is the requested challenge. apcer: share
+    of such replays that pass; None if there are no photographs of another expression."""
 
     probability: Share
     apcer: Share | None
@@ -81,10 +83,10 @@ class ReplayGuess:
 
 @result
 class SessionsReport:
-    """kinds: kind of session -> rates. bpcer, apcer (species -> rate) of the challenge alone; apcer_max: the species
-    with the highest. false_reject_rate of genuine users, false_accept_rate of impostors and iapar (species -> rate) of
-    the whole decision. rejected_at: step -> reason -> count, of genuine sessions. one_photograph: how many genuine
-    sessions had a single image for some step."""
+    """kinds: kind of session -> rates. bpcer, apcer (species -> rate): without the identity check. apcer_max: the
+    species with the highest APCER. false_reject_rate of genuine users, false_accept_rate of impostors, iapar (species
+    -> rate): with the identity check. rejected_at: step -> reason -> count, of genuine sessions. one_photograph: number
+    of genuine sessions with a single photograph for some step."""
 
     similarity_threshold: float
     expression_threshold: float
@@ -111,14 +113,14 @@ def session_report(
     challenges: Sequence[str],
     seed: int,
 ) -> SessionsReport:
-    """Simulate sessions of everybody who has a neutral photograph, one of a challenge, and a third for reference.
+    """Simulate sessions of all people with a neutral photograph, one of a challenge, and a third one as reference.
 
     Args:
-        challenges: what a session may ask for after neutral.
+        challenges: expressions that a session may request after neutral.
 
     Raises:
-        ValueError: the model does not know a challenge. InsufficientDataError: nobody has the photographs a session
-            needs.
+        ValueError: the model does not know a challenge. InsufficientDataError: nobody has the photographs for a
+            session.
     """
     for name in ("neutral", *challenges):
         if name not in embeddings.classes:
@@ -127,10 +129,10 @@ def session_report(
     played = [session for challenge in challenges for session in simulator.play_all(challenge, challenges)]
     if not played:
         raise InsufficientDataError(
-            "these splits cannot simulate sessions: nobody has a photograph labelled neutral, one labelled "
-            f"{' or '.join(challenges)}, and a third one for reference"
+            "sessions cannot be simulated with these splits: nobody has a photograph labelled neutral, one labelled "
+            f"{' or '.join(challenges)}, and a third one as reference"
         )
-    # the same sessions, with the same random numbers, in which every face is taken for the right person's
+    # The same sessions, with the same random numbers, without the identity check.
     any_identity = _Simulator(embeddings, -1.0, expression_threshold, challenges, seed)
     challenge_alone = [session for challenge in challenges for session in any_identity.play_all(challenge, challenges)]
     kinds = {}
@@ -148,7 +150,7 @@ def session_report(
         if not session.decision.accepted:
             rejected_at[session.step][session.decision.reason] += 1
     apcer = {kind: kinds[kind].challenge_passed for kind in ATTACKS}
-    shown = [kind for kind in ATTACKS if apcer[kind].total]
+    measured_attacks = [kind for kind in ATTACKS if apcer[kind].total]
     return SessionsReport(
         similarity_threshold=similarity_threshold,
         expression_threshold=expression_threshold,
@@ -157,27 +159,27 @@ def session_report(
         kinds=kinds,
         bpcer=_rate([session for session in challenge_alone if session.kind == "genuine"], False, seed),
         apcer=apcer,
-        apcer_max=max(shown, key=lambda kind: apcer[kind].value),
+        apcer_max=max(measured_attacks, key=lambda kind: apcer[kind].value),
         false_reject_rate=_rate(genuine, False, seed),
         false_accept_rate=kinds["impostor"].accepted,
         iapar={kind: kinds[kind].accepted for kind in ATTACKS},
         replay_guess=_guess(apcer, len(challenges)),
         rejected_at={step: dict(reasons.most_common()) for step, reasons in rejected_at.items()},
         people=len({session.claimed for session in genuine}),
-        photographs=len(simulator.used),
+        photographs=len(simulator.used_rows),
         one_photograph=simulator.single_photograph,
     )
 
 
 def _rate(sessions: Sequence[Played], accepted: bool, seed: int) -> Rate:
-    """The rate of accepted, or of rejected, sessions."""
+    """The rate of sessions that were accepted (True) or rejected (False)."""
     hits = np.array([session.decision.accepted is accepted for session in sessions], dtype=bool)
-    first, second = [session.claimed for session in sessions], [session.shown for session in sessions]
+    first, second = [session.claimed for session in sessions], [session.presented for session in sessions]
     return rate_over_people(hits, np.ones_like(hits), first, second, seed=seed)
 
 
 def _guess(apcer: dict[str, Rate], challenges: int) -> ReplayGuess:
-    """Someone replays a video of one of the challenges, picked blindly: it matches in 1 of `challenges` sessions."""
+    """The chance of an attacker who replays a video of a randomly chosen challenge, out of `challenges`."""
     matching, other = apcer["replay_matching"].value, apcer["replay_other"].value
     chance = 1 / challenges
     measured = challenges == 1 or other is not None
@@ -186,9 +188,10 @@ def _guess(apcer: dict[str, Rate], challenges: int) -> ReplayGuess:
 
 
 class _Simulator:
-    """Simulates sessions with the photographs of a corpus, at given thresholds, with random numbers of its own.
+    """Simulates sessions with the photographs of a corpus, at given thresholds.
 
-    used: rows shown in any session. single_photograph: genuine sessions with a single photograph for some step.
+    used_rows: rows shown in any session. single_photograph: number of genuine sessions with a single photograph for
+    some step.
     """
 
     def __init__(
@@ -205,36 +208,39 @@ class _Simulator:
         self.probabilities = [
             dict(zip(embeddings.classes, row, strict=True)) for row in embeddings.expression_probabilities.tolist()
         ]
-        self.photographs, self.showing = defaultdict(list), defaultdict(lambda: defaultdict(list))
+        self.photographs, self.rows_by_expression = defaultdict(list), defaultdict(lambda: defaultdict(list))
         for row in sorted(range(len(embeddings)), key=lambda row: embeddings.keys[row]):
             person, label = embeddings.identities[row], embeddings.expressions[row]
             if person is not None:
                 self.photographs[person].append(row)
-                self.showing[person][label].append(row)
-        self.used, self.single_photograph, self.bands = set(), 0, {}
+                self.rows_by_expression[person][label].append(row)
+        self.used_rows, self.single_photograph, self.upper_faces = set(), 0, {}
 
     def play_all(self, challenge: str, challenges: Sequence[str]) -> list[Played]:
         people = [
             person
-            for person, shown in sorted(self.showing.items())
-            if shown["neutral"] and shown[challenge] and len(self.photographs[person]) > 2
+            for person, by_expression in sorted(self.rows_by_expression.items())
+            if by_expression["neutral"] and by_expression[challenge] and len(self.photographs[person]) > 2
         ]
         played = []
         for person in people:
-            shown = self.showing[person]
-            others = sorted(name for name, rows in shown.items() if rows and name not in ("neutral", challenge, None))
-            strangers = [other for other in people if other != person]
+            by_expression = self.rows_by_expression[person]
+            other_expressions = sorted(
+                name for name, rows in by_expression.items() if rows and name not in ("neutral", challenge, None)
+            )
+            strangers = [name for name in people if name != person]
             for _ in range(min(SESSIONS_PER_PERSON, len(self.photographs[person]) - 2)):
-                neutral, required = self._shuffled(shown["neutral"]), self._shuffled(shown[challenge])
+                neutral, required = self._shuffled(by_expression["neutral"]), self._shuffled(by_expression[challenge])
                 reference = self._reference(person, neutral, required)
                 neutral = [row for row in neutral if row != reference]
                 required = [row for row in required if row != reference]
                 self.single_photograph += min(len(neutral), len(required)) == 1
                 video = {"replay_reversed": (required[0], neutral[0]), "replay_matching": (neutral[0], required[0])}
-                if others:
-                    video["replay_other"] = (neutral[0], self._shuffled(shown[str(self.rng.choice(others))])[0])
-                if all(shown[name] for name in challenges):
-                    in_turn = [required if name == challenge else shown[name] for name in challenges]
+                if other_expressions:
+                    other_rows = by_expression[str(self.rng.choice(other_expressions))]
+                    video["replay_other"] = (neutral[0], self._shuffled(other_rows)[0])
+                if all(by_expression[name] for name in challenges):
+                    in_turn = [required if name == challenge else by_expression[name] for name in challenges]
                     video["replay_all"] = (neutral[0], *(rows[0] for rows in in_turn))
                 scripts = {
                     "genuine": _cooperative({"neutral": neutral, challenge: required}),
@@ -245,39 +251,39 @@ class _Simulator:
                 if strangers:
                     stranger = str(self.rng.choice(strangers))
                     photographs = {
-                        name: self._shuffled(self.showing[stranger][name]) for name in ("neutral", challenge)
+                        name: self._shuffled(self.rows_by_expression[stranger][name]) for name in ("neutral", challenge)
                     }
                     played.append(
                         self._play("impostor", person, stranger, challenge, reference, _cooperative(photographs))
                     )
         return played
 
-    def _band(self, row: int) -> np.ndarray:
-        """A random upper face for each photograph, so that two photographs always differ there."""
-        if row not in self.bands:
-            self.bands[row] = np.random.default_rng(row).uniform(0, 255, (HEIGHT, WIDTH))
-        return self.bands[row]
+    def _upper_face(self, row: int) -> np.ndarray:
+        """A random upper face for each photograph, so that the upper faces of two photographs always differ."""
+        if row not in self.upper_faces:
+            self.upper_faces[row] = np.random.default_rng(row).uniform(0, 255, (HEIGHT, WIDTH))
+        return self.upper_faces[row]
 
     def _shuffled(self, rows: list[int]) -> list[int]:
         return [rows[place] for place in self.rng.permutation(len(rows))]
 
     def _reference(self, person: str, neutral: list[int], required: list[int]) -> int:
-        """A random photograph of the person that leaves one for each step."""
-        last = {rows[0] for rows in (neutral, required) if len(rows) == 1}
-        return int(self.rng.choice([row for row in self.photographs[person] if row not in last]))
+        """A random photograph of the person, which is not the only one for a step."""
+        only_rows = {rows[0] for rows in (neutral, required) if len(rows) == 1}
+        return int(self.rng.choice([row for row in self.photographs[person] if row not in only_rows]))
 
     def _play(
-        self, kind: str, claimed: str, shown: str, challenge: str, reference: int, script: Callable[[str, int], int]
+        self, kind: str, claimed: str, presented: str, challenge: str, reference: int, script: Callable[[str, int], int]
     ) -> Played:
         session = ChallengeSession(with_pauses([challenge], self.pauses), alternatives=self.challenges)
-        frame, row, previous_row, since = 0, None, None, 0
+        frame, row, previous_row, change_frame = 0, None, None, 0
         vectors, embedding = self.embeddings.embeddings, np.ones(1)
         while session.decision is None:
             step, required = session.step, session.required_expression
             if (requested_row := script(required, frame)) != row:
-                row, previous_row, since = requested_row, requested_row if row is None else row, frame
-            self.used.add(row)
-            share = min((frame - since + 1) / CHANGE_FRAMES, 1.0)
+                row, previous_row, change_frame = requested_row, requested_row if row is None else row, frame
+            self.used_rows.add(row)
+            share = min((frame - change_frame + 1) / CHANGE_FRAMES, 1.0)
             similarities = vectors[[previous_row, row]] @ vectors[reference]
             decision = decide(
                 similarity=float(np.clip((1 - share) * similarities[0] + share * similarities[1], -1, 1)),
@@ -286,11 +292,11 @@ class _Simulator:
                 baseline=session.baseline,
                 **self.thresholds,
             )
-            band = (1 - share) * self._band(previous_row) + share * self._band(row)
-            observed = Frame(decision, embedding, f"{frame}".encode(), upper_face=band)
+            upper_face = (1 - share) * self._upper_face(previous_row) + share * self._upper_face(row)
+            observed = Frame(decision, embedding, f"{frame}".encode(), upper_face=upper_face)
             session.observe(observed, frame / FRAMES_PER_SECOND)
             frame += 1
-        return Played(kind, claimed, shown, challenge, session.decision, "neutral" if step == "start" else step)
+        return Played(kind, claimed, presented, challenge, session.decision, "neutral" if step == "start" else step)
 
 
 def interpolate(start: dict[str, float], end: dict[str, float], share: float) -> dict[str, float]:
@@ -303,16 +309,16 @@ def interpolate(start: dict[str, float], end: dict[str, float], share: float) ->
 
 
 def _cooperative(rows: dict[str, list[int]]) -> Callable[[str, int], int]:
-    """Shows the required expression, each photograph for a second, and starts again after the last one."""
+    """Shows the required expression, each photograph for a second, repeatedly."""
     return lambda required, frame: rows[required][frame // FRAMES_PER_SECOND % len(rows[required])]
 
 
 def _video(rows: tuple[int, ...], looped: bool) -> Callable[[str, int], int]:
-    """Plays on, whatever expression is required; then it starts again, or stays at its last photograph."""
+    """Shows the photographs in order, whatever expression is required; then repeats them, or stays at the last one."""
     length = VIDEO_STEP_SECONDS * FRAMES_PER_SECOND
 
-    def shown(required: str, frame: int) -> int:
-        place = frame // length
-        return rows[place % len(rows) if looped else min(place, len(rows) - 1)]
+    def script(required: str, frame: int) -> int:
+        position = frame // length
+        return rows[position % len(rows) if looped else min(position, len(rows) - 1)]
 
-    return shown
+    return script

@@ -1,9 +1,9 @@
-"""Face verification: LFW's View 2 in ten folds, the identity-disjoint use of one fold, and generated pairs.
+"""Face verification: LFW's View 2 in ten folds, a single fold with separate people, and generated pairs.
 
-View 2 (Huang et al., UMass Amherst TR 07-49) chooses everything on nine folds and evaluates the tenth, ten times. Where
-the network itself was trained on people of some folds, only the other folds have people it has never seen: the ten-fold
-mean is then optimistic and is marked so. The single-fold protocol chooses the threshold on fold 9 and evaluates fold
-10, once. `pairs` makes and scores the pairs, `corpus` runs this over a corpus.
+View 2 (Huang et al., UMass Amherst TR 07-49) chooses the threshold on nine folds and evaluates the tenth, ten times. If
+the network was trained on people of some folds, the ten-fold mean is optimistic and is marked so. The single-fold
+protocol chooses thresholds on fold 9 and evaluates fold 10, once. `corpus` calls `evaluate_verification`. Read `pairs`
+next, which makes and scores the pairs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,15 +22,15 @@ from face_data.pairs import Pair, absent_text
 from face_data.protocol import LFW, person_folds
 from face_data.thresholds import best_threshold
 
-[CHOOSE_FOLD], [REPORT_FOLD] = map(int, LFW.choices), map(int, LFW.test)  # pairs.csv has their numbers
+[CHOICE_FOLD], [REPORT_FOLD] = map(int, LFW.choices), map(int, LFW.test)  # pairs.csv has their numbers
 
 
 @result
 class SingleFold(Curve):
     """Fold 10, with thresholds chosen on fold 9; shipped_threshold is the checkpoint's calibrated one.
 
-    far_threshold is None, with a reason, where fold 9 has too few impostor pairs for the requested FAR (CK+ has about
-    98 in a fold, too few for 1 %).
+    far_threshold is None, with a reason, if fold 9 has too few impostor pairs for the requested FAR (CK+ has about 98
+    in a fold, too few for 1 %).
     """
 
     best_accuracy_threshold: ThresholdResult
@@ -40,7 +40,7 @@ class SingleFold(Curve):
 
 @result
 class FoldAccuracy:
-    """trained_on: whether the network was trained on people of this fold; None where that is not recorded."""
+    """trained_on: whether the network was trained on people of this fold; None if that is not recorded."""
 
     fold: int
     accuracy: Rate
@@ -50,11 +50,11 @@ class FoldAccuracy:
 
 @result
 class TenFolds:
-    """Mean accuracy over folds, each at the threshold that is best on all the others.
+    """Mean accuracy over folds, each at the threshold that is best on the other folds.
 
-    standard_error: View 2's, over the folds. bootstrap: the interval of the mean over people, with fixed thresholds;
-    None where all pairs or none are decided correctly. optimistic: whether any fold was trained on, None where that is
-    not recorded. unseen_mean: over the folds that were not trained on.
+    standard_error: over the folds, as in View 2. bootstrap: the interval of the mean over people, with fixed
+    thresholds; None if all pairs or no pairs are decided correctly. optimistic: whether the network was trained on any
+    fold; None if that is not recorded. unseen_mean: over the folds on which it was not trained.
     """
 
     mean: Share
@@ -70,7 +70,7 @@ class TenFolds:
 @result
 class VerificationResult:
     """ten_folds, single_fold: of the publisher's pairs. generated: of the people of the evaluated splits. hard: kind of
-    hard impostor pairs (`hard_pairs`) -> their curve. ten_folds_reason: why there are none although there are pairs."""
+    hard impostor pairs (`hard_pairs`) -> their curve. ten_folds_reason: why it is None although there are pairs."""
 
     ten_folds: TenFolds | None = None
     ten_folds_reason: str | None = None
@@ -81,7 +81,7 @@ class VerificationResult:
 
 @dataclass(frozen=True)
 class Verification:
-    """The result, and the scores behind its figures: title of a curve -> pairs."""
+    """The result, and the pairs for the figures: title of a curve -> pairs."""
 
     result: VerificationResult
     curves: dict[str, ScoredPairs]
@@ -92,50 +92,50 @@ def evaluate_verification(
     selected: Embeddings,
     pairs: Sequence[Pair],
     *,
-    absent: Mapping[int, int],
+    absent_photographs: Mapping[int, int],
     far: float,
     shipped_threshold: float | None,
     trained: frozenset[str] | None,
     seed: int,
 ) -> Verification:
-    """Verification on the publisher's pairs and on generated ones, each where there are any.
+    """Verification on the publisher's pairs and on generated ones, as far as they exist.
 
     Args:
-        embeddings: all images that `pairs` names. selected: those whose people make generated pairs.
-        absent: fold of the publisher's that is not in `pairs` -> how many of its photographs the corpus lacks.
-        far: false accept rate to report TAR and thresholds at.
-        trained: the corpus's splits that the network was trained on; None where that is not recorded.
+        embeddings: all images that `pairs` names. selected: the images of which pairs are generated.
+        absent_photographs: publisher's fold that is not in `pairs` -> number of its photographs that the corpus lacks.
+        far: false accept rate for TAR and thresholds.
+        trained: the corpus's splits on which the network was trained; None if that is not recorded.
 
     Raises:
-        InsufficientDataError: no protocol has all its photographs; names the folds that do.
+        InsufficientDataError: photographs are missing for every protocol; the message names the complete folds.
     """
-    parts, curves = {}, {}
-    if absent:
-        parts["ten_folds_reason"] = absent_text(absent, pairs)
+    results, curves = {}, {}
+    if absent_photographs:
+        results["ten_folds_reason"] = absent_text(absent_photographs, pairs)
     if pairs:
         scored = score_pairs(pairs, embeddings)
-        if not absent:
-            parts["ten_folds"] = ten_folds(scored, trained, seed)
-        if not absent or {CHOOSE_FOLD, REPORT_FOLD} <= set(scored.folds.tolist()):
-            parts["single_fold"] = single_fold(scored, far, shipped_threshold, seed)
+        if not absent_photographs:
+            results["ten_folds"] = ten_folds(scored, trained, seed)
+        if not absent_photographs or {CHOICE_FOLD, REPORT_FOLD} <= set(scored.folds.tolist()):
+            results["single_fold"] = single_fold(scored, far, shipped_threshold, seed)
             curves[f"fold {REPORT_FOLD}, pairs.csv"] = scored.where(scored.folds == REPORT_FOLD)
     if len({person for person in selected.identities if person is not None}) > 1:
         scored = generated_pairs(selected, seed)
-        parts["generated"] = generated_curve(scored, far, shipped_threshold, seed)
-        parts["hard"] = {
+        results["generated"] = generated_curve(scored, far, shipped_threshold, seed)
+        results["hard"] = {
             kind: generated_curve(hard_pairs(selected, kind, seed), far, shipped_threshold, seed)
             for kind in hard_kinds(selected)
         }
         curves["generated pairs"] = scored
     if not curves:
-        raise InsufficientDataError(parts.get("ten_folds_reason") or "it has no two people")
-    return Verification(VerificationResult(**parts), curves)
+        raise InsufficientDataError(results.get("ten_folds_reason") or "it has no two people")
+    return Verification(VerificationResult(**results), curves)
 
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """accepted: (n,) decisions about pairs, each at a threshold chosen on pairs of other people. thresholds: fold (for
-    a pair across two folds, both) -> threshold. method: whose pairs the thresholds were chosen on, in words."""
+    """accepted: (n,) decisions about pairs, each at a threshold chosen on pairs of other people. thresholds: (fold of
+    the first image, fold of the second) -> threshold. method: the pairs on which thresholds were chosen, in words."""
 
     accepted: np.ndarray
     thresholds: dict[tuple[int, int], float]
@@ -143,14 +143,14 @@ class OutOfFold:
 
 
 def decide_out_of_fold(scored: ScoredPairs) -> OutOfFold:
-    """Decide every pair at the threshold of highest accuracy on pairs of other people.
+    """Decide every pair at the threshold with the highest accuracy on pairs of other people.
 
-    Where the pairs are of several folds, which share no people, these are the pairs of the other folds (View 2). Where
-    they are of one fold, its people are dealt into ten, and a pair of two people of different tenths is decided by the
-    pairs among the other eight.
+    If the pairs have several folds, which share no people, the threshold is chosen on the other folds (View 2). If they
+    have one fold, its people are divided into ten groups. A pair of people of two groups is then decided at a threshold
+    chosen on the pairs among the other eight groups.
 
     Raises:
-        ValueError: too few people to leave any out.
+        ValueError: there are too few people.
     """
     people = np.union1d(scored.first, scored.second).tolist()
     if len(np.unique(scored.folds)) > 1:
@@ -159,64 +159,65 @@ def decide_out_of_fold(scored: ScoredPairs) -> OutOfFold:
     else:
         tenth = person_folds(people)
         first, second = (np.array([int(tenth[person]) for person in side]) for side in (scored.first, scored.second))
-        method = "pairs of the other people, dealt into ten"
+        method = "pairs of the other people, in ten groups"
     accepted, thresholds = np.zeros(len(scored), dtype=bool), {}
     for low, high in np.unique(np.sort(np.stack([first, second], 1), 1), axis=0).tolist():
         held_out = (np.minimum(first, second) == low) & (np.maximum(first, second) == high)
-        others = scored.where(~np.isin(first, (low, high)) & ~np.isin(second, (low, high)))
-        if others.same.all() or not others.same.any():
+        other_pairs = scored.where(~np.isin(first, (low, high)) & ~np.isin(second, (low, high)))
+        if other_pairs.same.all() or not other_pairs.same.any():
             raise ValueError(
-                f"{len(people)} people are too few to choose a threshold on other people than it is used for"
+                f"{len(people)} people are too few: a threshold must be chosen on other people than those it decides"
             )
-        # Leaving people out removes more impostor pairs, which have two people, than genuine ones, which have one.
-        threshold = best_threshold(others.scores, others.same, scored.same.mean())
+        # Leaving out people removes more impostor pairs (of two people) than genuine pairs (of one).
+        threshold = best_threshold(other_pairs.scores, other_pairs.same, scored.same.mean())
         accepted[held_out] = scored.scores[held_out] >= threshold
         thresholds[low, high] = threshold
     return OutOfFold(accepted, thresholds, method)
 
 
 def ten_folds(scored: ScoredPairs, trained: frozenset[str] | None, seed: int = 0) -> TenFolds:
-    """View 2: every fold at the threshold of the others.
+    """View 2: every fold at the threshold that is chosen on the others.
 
     Args:
-        trained: the corpus's splits that the network was trained on; None where that is not recorded.
+        trained: the corpus's splits on which the network was trained; None if that is not recorded.
 
     Raises:
-        ValueError: all pairs are of one fold, so that there is no other to choose its threshold on.
+        ValueError: all pairs are of one fold.
     """
-    names, fold_of = np.unique(scored.folds, return_inverse=True)
+    names, fold_index = np.unique(scored.folds, return_inverse=True)
     if len(names) < 2:
         raise ValueError(f"the pairs have one fold only, {names[0]}: a threshold is chosen on the other folds")
     decided = decide_out_of_fold(scored)
     correct = decided.accepted == scored.same
     folds = []
-    for place, fold in enumerate(names.tolist()):
-        inside = fold_of == place
+    for index, fold in enumerate(names.tolist()):
+        inside = fold_index == index
         folds.append(
             FoldAccuracy(
                 fold=fold,
                 accuracy=rate(int(correct[inside].sum()), int(inside.sum())),
                 threshold=decided.thresholds[fold, fold],
-                # By the splits of the images, not by the number of the fold: some publishers' folds are unrelated.
+                # By the splits of the images, because some publishers' folds are not those of the corpus.
                 trained_on=None if trained is None else bool(np.isin(scored.splits[inside], list(trained)).any()),
             )
         )
 
     def mean_accuracy(weights: np.ndarray) -> float:
-        drawn, hits = (np.bincount(fold_of, weights * counted) for counted in (1, correct))
-        return float(np.mean(hits[drawn > 0] / drawn[drawn > 0])) if drawn.any() else float("nan")
+        pairs_per_fold, correct_per_fold = (np.bincount(fold_index, weights * counted) for counted in (1, correct))
+        drawn = pairs_per_fold > 0
+        return float(np.mean(correct_per_fold[drawn] / pairs_per_fold[drawn])) if drawn.any() else float("nan")
 
-    values = np.array([fold.accuracy.value for fold in folds])
-    unseen = [fold.accuracy.value for fold in folds if fold.trained_on is False]
-    mixed = correct.any() and not correct.all()
+    accuracies = np.array([fold.accuracy.value for fold in folds])
+    unseen_accuracies = [fold.accuracy.value for fold in folds if fold.trained_on is False]
+    has_interval = correct.any() and not correct.all()
     return TenFolds(
-        mean=float(values.mean()),
-        standard_error=float(values.std(ddof=1) / np.sqrt(len(values))),
-        bootstrap=identity_bootstrap(mean_accuracy, scored.first, scored.second, seed=seed) if mixed else None,
+        mean=float(accuracies.mean()),
+        standard_error=float(accuracies.std(ddof=1) / np.sqrt(len(accuracies))),
+        bootstrap=identity_bootstrap(mean_accuracy, scored.first, scored.second, seed=seed) if has_interval else None,
         pairs=len(scored),
         missing_pairs=int(scored.missing.sum()),
         optimistic=None if trained is None else any(fold.trained_on for fold in folds),
-        unseen_mean=float(np.mean(unseen)) if unseen else None,
+        unseen_mean=float(np.mean(unseen_accuracies)) if unseen_accuracies else None,
         folds=folds,
     )
 
@@ -227,28 +228,28 @@ def single_fold(scored: ScoredPairs, far: float, shipped_threshold: float | None
     Raises:
         ValueError: the pairs have no fold 9 or 10.
     """
-    choice_pairs, report_pairs = (scored.where(scored.folds == fold) for fold in (CHOOSE_FOLD, REPORT_FOLD))
+    choice_pairs, report_pairs = (scored.where(scored.folds == fold) for fold in (CHOICE_FOLD, REPORT_FOLD))
     if not len(choice_pairs) or not len(report_pairs):
-        raise ValueError(f"the pairs have no fold {CHOOSE_FOLD} or {REPORT_FOLD}; they have {np.unique(scored.folds)}")
+        raise ValueError(f"the pairs have no fold {CHOICE_FOLD} or {REPORT_FOLD}; they have {np.unique(scored.folds)}")
     best = best_threshold(choice_pairs.scores, choice_pairs.same)
-    points = {"best_accuracy_threshold": at_threshold(report_pairs, best, seed)}
+    results = {"best_accuracy_threshold": at_threshold(report_pairs, best, seed)}
     try:
-        chosen = threshold_at_far(choice_pairs.scores, choice_pairs.same, far)
+        threshold = threshold_at_far(choice_pairs.scores, choice_pairs.same, far)
     except ValueError as error:
-        points["far_threshold_reason"] = f"fold {CHOOSE_FOLD}: {error}"
+        results["far_threshold_reason"] = f"fold {CHOICE_FOLD}: {error}"
     else:
-        points["far_threshold"] = at_threshold(report_pairs, chosen, seed)
+        results["far_threshold"] = at_threshold(report_pairs, threshold, seed)
     if shipped_threshold is not None:
-        points["shipped_threshold"] = at_threshold(report_pairs, shipped_threshold, seed)
-    return SingleFold(**_fields(curve(report_pairs, (far,), seed)) | points)
+        results["shipped_threshold"] = at_threshold(report_pairs, shipped_threshold, seed)
+    return SingleFold(**_fields(curve(report_pairs, (far,), seed)) | results)
 
 
 def generated_curve(scored: ScoredPairs, far: float, shipped_threshold: float | None, seed: int) -> Curve:
-    """The curve of generated pairs: there are enough impostor pairs for a tenth of the FAR, too."""
-    whole = curve(scored, (far, far / 10), seed)
+    """The curve of generated pairs, which are enough to report TAR at a tenth of the FAR as well."""
+    generated = curve(scored, (far, far / 10), seed)
     if shipped_threshold is None:
-        return whole
-    return replace(whole, shipped_threshold=replace(at_threshold(scored, shipped_threshold, seed), accuracy=None))
+        return generated
+    return replace(generated, shipped_threshold=replace(at_threshold(scored, shipped_threshold, seed), accuracy=None))
 
 
 def _fields(curve: Curve) -> dict:

@@ -1,6 +1,7 @@
-"""The figures of a report, each as a PNG and an SVG beside it: the paper's Figures 3 to 5 and those of biometrics.
+"""Draws the figures of a report, each as PNG and SVG: the paper's Figures 3 to 5, and usual figures of biometrics.
 
-`draw_section` draws those of one section; `train.figures` draws the weights and losses of a training, Figures 6 and 7.
+`command` calls `draw_section` for each section. `train.figures` draws the paper's Figures 6 and 7, the weights and
+losses of a training. Read `results` next.
 """
 
 import re
@@ -40,18 +41,18 @@ DET_TICKS, DET_END = (0.0001, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0
 TSNE_PEOPLE, TSNE_IMAGES = 20, 20
 
 
-def draw_section(section: Section, name: str, curves: Mapping[str, ScoredPairs], out: Path) -> dict[str, str]:
+def draw_section(section: Section, name: str, curves: Mapping[str, ScoredPairs], folder: Path) -> dict[str, str]:
     """Draw the figures of a section into `out`; returns kind -> file name, for `Section.figures`.
 
     Args:
-        name: of the section, from which the file names are made. curves: title -> pairs.
+        name: of the section; part of the file names. curves: title -> pairs.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     files = {}
 
     def path(kind: str) -> Path:
         files[kind] = f"{kind}_{file_stem(name)}.png"
-        return out / files[kind]
+        return folder / files[kind]
 
     if isinstance(section, VerificationSection):
         if (generated := curves.get("generated pairs")) is not None:
@@ -76,7 +77,7 @@ def draw_section(section: Section, name: str, curves: Mapping[str, ScoredPairs],
 
 
 def slice_figures(section: SlicesSection) -> dict[str, tuple[str, dict[str, Rate]]]:
-    """Kind of rate -> its title and group -> rate, of the groups that have it."""
+    """Kind of rate -> (title, group -> rate), for the groups that have this rate."""
     titles = {
         "far": ("verification", "FAR within the group"),
         "frr": ("verification", "FRR"),
@@ -86,12 +87,12 @@ def slice_figures(section: SlicesSection) -> dict[str, tuple[str, dict[str, Rate
         kind: (
             title,
             {
-                value: rate
-                for value, group in section.report.slices.items()
-                if (rate := getattr(getattr(group, part), kind, None)) is not None
+                group_name: rate
+                for group_name, group in section.report.slices.items()
+                if (rate := getattr(getattr(group, field), kind, None)) is not None
             },
         )
-        for kind, (part, title) in titles.items()
+        for kind, (field, title) in titles.items()
     }
 
 
@@ -102,18 +103,18 @@ def file_stem(name: str) -> str:
 
 @styled
 def draw_roc(curves: Mapping[str, ScoredPairs], path: Path) -> Path:
-    """TAR over FAR, on a logarithmic axis, as the paper's Figure 3: label -> pairs. Returns the path.
+    """TAR over FAR on a logarithmic axis, as in the paper's Figure 3, for curves (label -> pairs). Returns the path.
 
-    Each curve starts at the lowest FAR its impostor pairs can show, 1 / their number.
+    Each curve starts at the lowest FAR that its impostor pairs can show, which is 1 / their number.
     """
     figure, axes = _curve_axes(len(curves))
     lowest = -1.0
     for number, (label, pairs) in enumerate(curves.items()):
         curve = roc(pairs.scores, pairs.same)
-        shown = curve.far >= 1 / np.count_nonzero(~pairs.same)
-        text = f"{label} (AUC {curve.auc:.3f}, EER {100 * curve.eer:.1f} %)"
-        _draw_line(axes, np.log10(curve.far[shown]), curve.tar[shown], number, text)
-        lowest = min(lowest, np.log10(curve.far[shown].min()))
+        visible = curve.far >= 1 / np.count_nonzero(~pairs.same)
+        legend = f"{label} (AUC {curve.auc:.3f}, EER {100 * curve.eer:.1f} %)"
+        _draw_line(axes, np.log10(curve.far[visible]), curve.tar[visible], number, legend)
+        lowest = min(lowest, np.log10(curve.far[visible].min()))
     powers = range(int(np.ceil(lowest - 1e-9)), 1)
     axes.set_xticks(powers, [f"$10^{{{power}}}$" if power else "1" for power in powers])
     axes.set_xticks(
@@ -125,10 +126,10 @@ def draw_roc(curves: Mapping[str, ScoredPairs], path: Path) -> Path:
 
 @styled
 def draw_det(curves: Mapping[str, ScoredPairs], path: Path) -> Path:
-    """FRR over FAR, both on normal-deviate axes (Martin et al., Eurospeech 1997): label -> pairs.
+    """FRR over FAR, both on normal-deviate axes (Martin et al., Eurospeech 1997), for curves (label -> pairs).
 
-    Two normal distributions of equal width give a straight line; the thin diagonal is where FAR = FRR. A curve ends
-    where fewer than one impostor or one genuine pair would be an error, and at 60 %. Returns the path.
+    Two normal distributions of equal width give a straight line. On the thin diagonal FAR = FRR. A curve ends at error
+    rates below one impostor pair or one genuine pair, and at 60 %. Returns the path.
     """
     figure, axes = _curve_axes(len(curves))
     lowest = np.array([0.05, 0.05])
@@ -149,21 +150,21 @@ def draw_det(curves: Mapping[str, ScoredPairs], path: Path) -> Path:
 
 
 def _curve_axes(curves: int):
-    """Axes with room for a legend of this many curves below."""
+    """Axes with space for a legend of so many curves below them."""
     figure, axes = plt.subplots(figsize=(COLUMN, 2.4 + 0.13 * curves))
     axes.grid()
     return figure, axes
 
 
 def _draw_line(axes, x: np.ndarray, y: np.ndarray, number: int, label: str) -> None:
-    """A line with about eight markers, evenly spaced in x whatever the density of its points, and offset from those of
-    the next line, so that overlapping lines can be told apart."""
+    """A line with about eight markers, evenly spaced in x. The markers of different lines have different offsets, so
+    that overlapping lines can be distinguished."""
     if not len(x):
         axes.plot([], [], label=label, **line_style(number))
         return
-    places = np.linspace(x[0], x[-1], 9)[:-1] + (x[-1] - x[0]) / 9 * ((number * 3) % 8 / 8)
-    marked = np.unique(np.abs(x[:, None] - places).argmin(0))
-    axes.plot(x, y, label=label, markevery=marked.tolist(), **line_style(number))
+    marker_positions = np.linspace(x[0], x[-1], 9)[:-1] + (x[-1] - x[0]) / 9 * ((number * 3) % 8 / 8)
+    marked_points = np.unique(np.abs(x[:, None] - marker_positions).argmin(0))
+    axes.plot(x, y, label=label, markevery=marked_points.tolist(), **line_style(number))
 
 
 def _with_legend(figure):
@@ -172,7 +173,7 @@ def _with_legend(figure):
 
 
 def draw_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], path: Path) -> Path:
-    """The confusion matrix as the paper's Figure 5. Returns the path."""
+    """The confusion matrix, as in the paper's Figure 5. Returns the path."""
     return save_figure(confusion_figure(matrix, classes), path)
 
 
@@ -195,19 +196,19 @@ def draw_scores(pairs: ScoredPairs, threshold: float | None, path: Path) -> Path
 
 @styled
 def draw_reliability(bins: Sequence[ConfidenceBin], path: Path) -> Path:
-    """Accuracy over confidence (Guo et al., ICML 2017), and below how many images have that confidence.
+    """Accuracy over confidence (Guo et al., ICML 2017), with a histogram of the confidence below. Returns the path.
 
-    The bars are 95 % Wilson intervals; "ECE", the expected calibration error, is the mean distance to the diagonal,
-    weighted by the counts. Returns the path.
+    The error bars are 95 % Wilson intervals. "ECE" is the expected calibration error: the mean distance to the
+    diagonal, weighted by the number of images.
     """
     if not bins:
-        raise ValueError("there is no image to draw a reliability diagram of")
+        raise ValueError("a reliability diagram needs at least one image")
     counts = np.array([bucket.count for bucket in bins])
     confidence, accuracy = (np.array([getattr(bucket, name) for bucket in bins]) for name in ("confidence", "accuracy"))
     intervals = np.array([wilson(round(a * n), int(n)) for a, n in zip(accuracy, counts, strict=True)])
     errors = np.maximum(np.abs(intervals - accuracy[:, None]).T, 0)
-    gap = float(np.average(np.abs(accuracy - confidence), weights=counts))
-    figure, (axes, below) = plt.subplots(2, sharex=True, figsize=(COLUMN, 3.2), height_ratios=(3, 1))
+    calibration_error = float(np.average(np.abs(accuracy - confidence), weights=counts))
+    figure, (axes, histogram_axes) = plt.subplots(2, sharex=True, figsize=(COLUMN, 3.2), height_ratios=(3, 1))
     axes.plot([0, 1], [0, 1], color=GRAY, linestyle="--", linewidth=0.8, label="perfectly calibrated")
     axes.errorbar(
         confidence,
@@ -217,50 +218,51 @@ def draw_reliability(bins: Sequence[ConfidenceBin], path: Path) -> Path:
         marker="o",
         capsize=2,
         elinewidth=0.8,
-        label=f"measured (ECE {gap:.3f})",
+        label=f"measured (ECE {calibration_error:.3f})",
     )
     axes.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
     axes.legend(loc="upper left")
     axes.grid()
-    below.bar(confidence, counts, width=0.6 / len(bins), color=BLUE, alpha=0.6)
-    below.set(xlabel="confidence", ylabel="images")
+    histogram_axes.bar(confidence, counts, width=0.6 / len(bins), color=BLUE, alpha=0.6)
+    histogram_axes.set(xlabel="confidence", ylabel="images")
     return save_figure(figure, path)
 
 
 @styled
 def draw_embeddings(models: Mapping[str, Embeddings], path: Path, seed: int = 0) -> Path:
-    """Two-dimensional t-SNE of the embeddings of several models side by side, as the paper's Figure 4.
+    """Two-dimensional t-SNE of the embeddings of several models, as in the paper's Figure 4. Returns the path.
 
-    A point is an image, colour and marker together are a person, the same in each panel: of the 20 people with the most
-    images, up to 20 images each. Distances between groups are meaningless (van der Maaten and Hinton, 2008). Returns
-    the path.
+    Each model has a panel. A point is an image; its colour and marker show the person and are the same in all panels.
+    Drawn are up to 20 images of each of the 20 people with the most images. Distances between groups have no meaning
+    (van der Maaten and Hinton, 2008).
 
     Raises:
-        ValueError: fewer than two people with two images.
+        ValueError: fewer than two people have two images.
     """
-    first = next(iter(models.values()))
-    images = Counter(identity for identity in first.identities if identity is not None)
+    first_table = next(iter(models.values()))
+    images = Counter(identity for identity in first_table.identities if identity is not None)
     people = [name for name, count in sorted(images.items(), key=lambda item: (-item[1], item[0])) if count > 1]
     people = people[:TSNE_PEOPLE]
     if len(people) < 2:
-        raise ValueError(f"{len(people)} people have two images or more: too few to show groups")
-    names = dict(zip(first.keys, first.identities, strict=True))
-    chosen = [key for name in people for key in sorted(k for k in names if names[k] == name)[:TSNE_IMAGES]]
+        raise ValueError(f"{len(people)} people have at least two images; two such people are needed")
+    person_by_key = dict(zip(first_table.keys, first_table.identities, strict=True))
+    keys_by_person = {name: sorted(key for key in person_by_key if person_by_key[key] == name) for name in people}
+    chosen = [key for keys in keys_by_person.values() for key in keys[:TSNE_IMAGES]]
     columns = min(len(models), 3)
     rows = -(-len(models) // columns)
     width = COLUMN if columns == 1 else PAGE
     size = (width, rows * (width / columns + 0.2))
     figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False)
     for axes, (label, table) in zip(grid.flat, models.items(), strict=False):
-        row_of = {key: row for row, key in enumerate(table.keys)}
-        vectors = table.embeddings[[row_of[key] for key in chosen]]
+        row_by_key = {key: row for row, key in enumerate(table.keys)}
+        vectors = table.embeddings[[row_by_key[key] for key in chosen]]
         perplexity = min(30, (len(chosen) - 1) / 3)
-        with threadpool_limits(1):  # several threads change the last digit of a sum, which t-SNE amplifies
-            places = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(vectors)
+        with threadpool_limits(1):  # several threads change the last digits of sums, and t-SNE amplifies that
+            all_points = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(vectors)
         for number, name in enumerate(people):
-            points = places[[names[key] == name for key in chosen]]
+            person_points = all_points[[person_by_key[key] == name for key in chosen]]
             marker, colour = MARKERS[number // len(COLOURS)], COLOURS[number % len(COLOURS)]
-            axes.scatter(*points.T, s=9, marker=marker, color=colour, linewidths=0)
+            axes.scatter(*person_points.T, s=9, marker=marker, color=colour, linewidths=0)
         axes.set(title=label, xticks=[], yticks=[])
         axes.spines[:].set_visible(True)
     for axes in grid.flat[len(models) :]:
@@ -270,21 +272,21 @@ def draw_embeddings(models: Mapping[str, Embeddings], path: Path, seed: int = 0)
 
 @styled
 def draw_rates(rates: Mapping[str, Rate], name: str, path: Path) -> Path:
-    """Rates below one another with their 95 % intervals: of slices of a corpus, of kinds of attack, of models.
+    """Several rates with their 95 % intervals, one below the other. Returns the path.
 
     Args:
-        rates: label -> rate; those without a value are left out.
-        name: what they are rates of, for the axis.
+        rates: label -> rate; rates without a value are left out.
+        name: label of the axis.
     """
-    shown = {label: rate for label, rate in rates.items() if rate.value is not None}
-    if not shown:
+    drawn_rates = {label: rate for label, rate in rates.items() if rate.value is not None}
+    if not drawn_rates:
         raise ValueError(f"{name}: none of {', '.join(rates) or 'no rates'} has a value to draw")
-    figure, axes = plt.subplots(figsize=(COLUMN, 0.65 + 0.19 * len(shown)))
-    for place, rate in enumerate(shown.values()):
-        axes.plot(rate.interval, [place, place], color=BLUE, linewidth=1.2, solid_capstyle="butt")
-        axes.plot(rate.value, place, color=BLUE, marker="o", markersize=3.5)
-    labels = [f"{label} ({rate.total:,})" for label, rate in shown.items()]
-    axes.set_yticks(range(len(shown)), labels)
-    axes.set(xlabel=name, ylim=(len(shown) - 0.5, -0.5))
+    figure, axes = plt.subplots(figsize=(COLUMN, 0.65 + 0.19 * len(drawn_rates)))
+    for position, rate in enumerate(drawn_rates.values()):
+        axes.plot(rate.interval, [position, position], color=BLUE, linewidth=1.2, solid_capstyle="butt")
+        axes.plot(rate.value, position, color=BLUE, marker="o", markersize=3.5)
+    labels = [f"{label} ({rate.total:,})" for label, rate in drawn_rates.items()]
+    axes.set_yticks(range(len(drawn_rates)), labels)
+    axes.set(xlabel=name, ylim=(len(drawn_rates) - 0.5, -0.5))
     axes.grid(axis="x")
     return save_figure(figure, path)

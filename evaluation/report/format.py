@@ -1,6 +1,6 @@
-"""How numbers, percentages, intervals and rates are written: in tables of the terminal, on the page and on the card.
+"""Formats numbers, percentages, intervals and rates for the terminal, the report and the model card.
 
-The interval of a rate is `Rate.interval`: over people where there is one, else Wilson's.
+The interval of a rate is `Rate.interval`: over people if there is one, else Wilson's. Read `text` next.
 """
 
 from evaluation.statistics.rates import Interval, Rate
@@ -9,7 +9,7 @@ NOTHING = "–"
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """0.870; small numbers keep two significant digits, 0.0013."""
+    """0.870; small numbers with two significant digits: 0.0013."""
     if value is None:
         return NOTHING
     return f"{value:.{digits}f}" if value == 0 or abs(value) >= 10.0 ** (1 - digits) else f"{value:.2g}"

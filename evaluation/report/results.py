@@ -1,6 +1,7 @@
-"""results.json: the sections of all protocols about one checkpoint, written and read as the dataclasses they are.
+"""results.json: the sections of all protocols for one checkpoint, written from dataclasses and read into them.
 
-The format is that of `Results` and of the classes it names; `python -m evaluation schema` prints it as a JSON schema.
+`Results` and the classes of its fields define the format; `python -m evaluation schema` prints the JSON schema.
+`command` writes the file, `page` and `hub_card` read it. Read `protocols.sections` next.
 """
 
 from dataclasses import replace
@@ -22,13 +23,13 @@ from evaluation.protocols.sections import (
 )
 from evaluation.statistics.rates import result
 
-SCHEMA_VERSION = 1  # grows when a key changes its meaning or is removed
+SCHEMA_VERSION = 1  # increased when a key is removed or changes its meaning
 FILE = "results.json"
 
 
 @result
 class ModelRecord:
-    """The checkpoint: its name as it was given, and the checksum of its weights."""
+    """The checkpoint: its name on the command line, and the checksum of its weights."""
 
     name: str
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -49,7 +50,7 @@ class Results:
     folds: dict[str, FoldsSection] | None = None
 
     def sections(self, protocol: str) -> dict[str, Section]:
-        """The sections of one protocol, empty where there is none."""
+        """The sections of one protocol; empty if there are none."""
         return getattr(self, protocol) or {}
 
 
@@ -65,25 +66,26 @@ def read_results(path: Path) -> Results:
     """Read and check a results.json.
 
     Raises:
-        FileNotFoundError: there is none. ValueError: it does not have this format; names the place and what is wrong.
+        FileNotFoundError: there is no such file. ValueError: it is not valid; the message names the place and the
+        cause.
     """
     try:
         return _RESULTS.validate_json(path.read_bytes())
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = "/".join(map(str, first["loc"])) or "the whole file"
+        first_error = error.errors(include_url=False)[0]
+        location = "/".join(map(str, first_error["loc"])) or "the whole file"
         raise ValueError(
-            f"{path}, {place}: {first['msg']}: these are not results of version {SCHEMA_VERSION}; evaluate again"
+            f"{path}, {location}: {first_error['msg']}: not results of version {SCHEMA_VERSION}; evaluate again"
         ) from None
 
 
-def results_of(out: Path, model: ModelRecord) -> Results:
-    """What OUT/results.json holds so far, or only the model where there is none yet.
+def results_so_far(folder: Path, model: ModelRecord) -> Results:
+    """The content of results.json in a folder; only the model if the file does not exist yet.
 
     Raises:
-        ValueError: the file is of other weights, or cannot be read.
+        ValueError: the file is of other weights, or is not valid.
     """
-    path = out / FILE
+    path = folder / FILE
     if not path.exists():
         return Results(schema_version=SCHEMA_VERSION, model=model)
     try:
@@ -98,14 +100,14 @@ def results_of(out: Path, model: ModelRecord) -> Results:
     return replace(results, model=model)
 
 
-def add_section(out: Path, model: ModelRecord, protocol: str, name: str, section: Section) -> Path:
-    """Put a section into OUT/results.json and keep the others; returns the file's path.
+def add_section(folder: Path, model: ModelRecord, protocol: str, name: str, section: Section) -> Path:
+    """Write a section into results.json and keep the other sections; returns the file's path.
 
     Raises:
-        ValueError: as `results_of`.
+        ValueError: see `results_so_far`.
     """
-    results = results_of(out, model)
-    return write_json(out / FILE, replace(results, **{protocol: results.sections(protocol) | {name: section}}))
+    results = results_so_far(folder, model)
+    return write_json(folder / FILE, replace(results, **{protocol: results.sections(protocol) | {name: section}}))
 
 
 def write_json(path: Path, content) -> Path:

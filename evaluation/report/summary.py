@@ -1,18 +1,28 @@
-"""results.json as Markdown: every rate in results.md beside it, and three of them in README.md.
+"""Writes rates of results.json and attacks.json as Markdown: results.md, and tables inside other pages.
 
-Every evaluation command writes results.md; `python -m evaluation page --out docs/results --readme README.md` writes the
-three between two comments of the README. Nothing there is typed by hand: a test compares both with the results.
+Every evaluation command writes results.md. `python -m evaluation page --out docs/results --pages README.md
+docs/inputs.md docs/demo.md` replaces each table of `TABLES` that stands between two comments of these pages, such as
+`<!-- gate -->` and `<!-- end of gate -->`. A test checks that all pages agree with the two files.
 """
 
+import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation.protocols.verification import CHOOSE_FOLD, REPORT_FOLD
-from evaluation.report.format import number, percent, rate_text, span
-from evaluation.report.results import FILE, Results
+from pydantic import TypeAdapter
 
-START, END = "<!-- results -->", "<!-- end of results -->"
-Row = tuple[str, str]  # what was measured; the rate with its counts and its 95 % interval
+from evaluation.protocols.verification import CHOICE_FOLD, REPORT_FOLD
+from evaluation.report.format import NOTHING, number, percent, rate_text, span
+from evaluation.report.results import FILE, Results, read_results
+from evaluation.statistics.rates import Rate, rate
+
+ATTACKS_FILE = "attacks.json"  # of `python -m evaluation.attacks`
+POOLED = {  # attacks whose kinds share a row -> its title
+    "strip_": "one photograph, its mouth covered when an expression is requested (six covers)",
+    "warp_": "one photograph, its mouth corners pulled when an expression is requested (three strengths)",
+}
+Row = tuple[str, ...]  # what was measured; rates with their counts and their 95 % intervals
 
 
 def summary(results: Results) -> str:
@@ -23,7 +33,7 @@ def summary(results: Results) -> str:
 def headline(results: Results) -> str:
     """A Markdown table of three rates: verification, expression, and the fused decision.
 
-    The accuracy of the expressions is that of the corpus with the most labelled photographs.
+    The accuracy of expressions is that on the corpus with the most labelled images.
     """
     verification = [row for row in _verification(results) if row[0].startswith("accuracy")]
     largest = max(results.sections("expression").items(), key=lambda item: item[1].report.accuracy.total, default=None)
@@ -32,14 +42,14 @@ def headline(results: Results) -> str:
 
 
 def results_page(results: Results, folder: Path) -> str:
-    """The text of results.md: all rates, and the ROC and DET curves that lie in the folder."""
-    figures = sorted(file.name for file in folder.glob("*.png") if file.name.startswith(("roc_", "det_")))
-    shown = "\n".join(f"![{name.removesuffix('.png').replace('_', ' ')}]({name})" for name in figures)
+    """The text of results.md: all rates, and the ROC and DET curves in the folder."""
+    figure_names = sorted(file.name for file in folder.glob("*.png") if file.name.startswith(("roc_", "det_")))
+    figure_lines = "\n".join(f"![{name.removesuffix('.png').replace('_', ' ')}]({name})" for name in figure_names)
     return (
         "# Results\n\n"
         f"Written by `python -m evaluation page` from [{FILE}]({FILE}).\n"
         "[report.html](report.html) has everything (save it and open it in a browser).\n\n"
-        f"{summary(results)}\n\n{shown}\n"
+        f"{summary(results)}\n\n{figure_lines}\n"
     )
 
 
@@ -48,7 +58,7 @@ def _verification(results: Results) -> list[Row]:
     for name, section in results.sections("verification").items():
         if section.single_fold is not None:
             accuracy = section.single_fold.best_accuracy_threshold.accuracy
-            title = f"accuracy on the pairs of {name}, fold {REPORT_FOLD}, threshold of fold {CHOOSE_FOLD}"
+            title = f"accuracy on the pairs of {name}, fold {REPORT_FOLD}, threshold of fold {CHOICE_FOLD}"
             rows.append((title, rate_text(accuracy)))
         if (pairs := section.generated) is not None:
             rows.append((f"AUC, {name}", f"{number(pairs.auc)} ({span(pairs.auc_interval)})"))
@@ -79,23 +89,133 @@ def _fused(results: Results) -> list[Row]:
     ]
 
 
-def _table(rows: list[Row]) -> str:
-    lines = "\n".join(f"| {title} | {value} |" for title, value in rows)
-    return f"| | rate (cases; 95 % interval) |\n| --- | --- |\n{lines}"
+def gate_tables(results: Results) -> str:
+    """For each corpus a Markdown table of degradations: strangers and genuine pairs accepted, images refused."""
+    tables = []
+    for name, section in results.sections("degradations").items():
+        rates_by_name = section.report.degradations
+        bare = rates_by_name["bare"]
+        header = (
+            f"{name}, both images",
+            f"strangers accepted, of {bare.false_accepts.total:,} pairs",
+            "with the gate",
+            f"genuine pairs accepted, of {bare.genuine_accepts.total:,}",
+            "with the gate",
+            f"images refused, of {bare.refused.total:,}",
+        )
+        rows = []
+        for title, rates in rates_by_name.items():
+            columns = [
+                (rates.false_accepts, bare.false_accepts),
+                (rates.false_accepts_gated, bare.false_accepts),
+                (rates.genuine_accepts, bare.genuine_accepts),
+                (rates.genuine_accepts_gated, bare.genuine_accepts),
+                (rates.refused, bare.refused),
+            ]
+            cells = [_hits(shown, of_column.total) for shown, of_column in columns]
+            if title in section.report.above_twice:
+                cells[1] = f"**{cells[1]}**"
+            rows.append((title, *cells))
+        tables.append(_table(rows, header))
+    return "\n\n".join(tables)
+
+
+def _hits(shown: Rate, total: int) -> str:
+    """The hits of a rate, with their total where it is not that of the column."""
+    return f"{shown.hits:,}" if shown.total == total else f"{shown.hits:,} of {shown.total:,}"
+
+
+def attack_tables(folder: Path) -> str:
+    """For each corpus of attacks.json in this folder a Markdown table: who is accepted, by kind of attack."""
+    content = json.loads((folder / ATTACKS_FILE).read_text(encoding="utf-8"))
+    tables = []
+    for corpus, report in content["corpora"].items():
+        header = (
+            f"{corpus.removeprefix('corpora/')}, {report['people']} people",
+            "one step alone",
+            "a drawn challenge",
+        )
+        tables.append(_table([*_attack_rows(report["kinds"]), *_genuine_rows(report)], header))
+    return "\n\n".join(tables)
+
+
+def _attack_rows(kinds: dict) -> list[Row]:
+    """APCER: for a single step, which is an expression or a turn, and for a drawn challenge."""
+    rates: dict[str, tuple[list[Rate], list[Rate]]] = {}
+    for kind, attack in kinds.items():
+        title = next((title for prefix, title in POOLED.items() if kind.startswith(prefix)), attack["about"])
+        alone, drawn = rates.setdefault(title, ([], []))
+        for mode, outcome in attack["challenges"].items():
+            (drawn if mode == "as drawn" else alone).append(_rate(outcome["accepted"]))
+    return [(title, _pooled(alone), _pooled(drawn)) for title, (alone, drawn) in rates.items()]
+
+
+def _genuine_rows(report: dict) -> list[Row]:
+    """BPCER and FRR; for a single step that of an expression, then that of a turn."""
+    rows = []
+    for name, title in (
+        ("bpcer", "genuine sessions that the challenge refuses (BPCER)"),
+        ("false_reject_rate", "genuine sessions refused, with the identity check"),
+    ):
+        expression, turn, drawn = (_rate(report[name][mode]) for mode in ("one expression", "one turn", "as drawn"))
+        alone = f"expression {rate_text(expression)}, turn {rate_text(turn)}"
+        rows.append((title, alone, rate_text(drawn)))
+    return rows
+
+
+def _rate(content: dict) -> Rate:
+    return TypeAdapter(Rate).validate_python(content)
+
+
+def _pooled(rates: Sequence[Rate]) -> str:
+    """The rate over all of these; with Wilson's interval where they are several."""
+    if not rates:
+        return NOTHING
+    if len(rates) == 1:
+        return rate_text(rates[0])
+    return rate_text(rate(sum(each.hits for each in rates), sum(each.total for each in rates)))
+
+
+def _table(rows: list[Row], header: Row = ("", "rate (cases; 95 % interval)")) -> str:
+    lines = [header, ("---",) * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |".replace("|  |", "| |") for line in lines)
+
+
+TABLES = {  # name in the comments around it -> what makes the table, from the folder of results.json
+    "results": lambda folder: headline(read_results(folder / FILE)),
+    "gate": lambda folder: gate_tables(read_results(folder / FILE)),
+    "attacks": attack_tables,
+}
 
 
 def write_results_page(results: Results, folder: Path) -> None:
     (folder / "results.md").write_text(results_page(results, folder), encoding="utf-8")
 
 
-def write_headline(results: Results, page: Path) -> None:
-    """Replace the text between START and END in a Markdown page.
+def with_tables(text: str, folder: Path) -> str:
+    """The text of a Markdown page with every table of `TABLES` that it has a place for.
 
     Raises:
-        ValueError: the page has no such place.
+        ValueError: the page has no place for any of them.
     """
-    text = page.read_text(encoding="utf-8")
-    place = re.compile(f"{re.escape(START)}.*?{re.escape(END)}", re.DOTALL)
-    if not place.search(text):
-        raise ValueError(f"{page}: no place for the results, between {START} and {END}")
-    page.write_text(place.sub(lambda _: f"{START}\n{headline(results)}\n{END}", text, count=1), encoding="utf-8")
+    places = {name: re.compile(rf"(?<=<!-- {name} -->\n).*?(?=\n<!-- end of {name} -->)", re.DOTALL) for name in TABLES}
+    found = [name for name, place in places.items() if place.search(text)]
+    if not found:
+        raise ValueError(f"lacks all of {', '.join(f'<!-- {name} -->' for name in TABLES)}, or their ends")
+    for name in found:
+        table = TABLES[name](folder)
+        text = places[name].sub(lambda _, table=table: table, text)
+    return text
+
+
+def write_tables(page: Path, folder: Path) -> None:
+    """Replace the tables of a Markdown page by those of this folder's results.
+
+    Raises:
+        ValueError: the page has no place for any; names the page.
+    """
+    try:
+        text = with_tables(page.read_text(encoding="utf-8"), folder)
+    except ValueError as error:
+        raise ValueError(f"{page}: {error}") from None
+    page.write_text(text, encoding="utf-8")

@@ -1,4 +1,7 @@
-"""Sections as tables for the terminal, and a calibration likewise. Nothing here prints."""
+"""Formats sections and calibrations as tables for the terminal.
+
+`command` prints them. Read `format` next.
+"""
 
 from evaluation.calibration import Calibration
 from evaluation.protocols.decisions import DecisionsReport
@@ -16,23 +19,23 @@ from evaluation.protocols.sections import (
     VerificationSection,
 )
 from evaluation.protocols.slices import Slice, slice_rates
-from evaluation.protocols.verification import CHOOSE_FOLD, REPORT_FOLD, TenFolds
+from evaluation.protocols.verification import CHOICE_FOLD, REPORT_FOLD, TenFolds
 from evaluation.report.format import number, percent, rate_text, span
 
 THRESHOLDS = {  # field of a curve -> its title
-    "best_accuracy_threshold": f"threshold of fold {CHOOSE_FOLD}'s best accuracy",
-    "far_threshold": f"threshold of the requested FAR on fold {CHOOSE_FOLD}",
+    "best_accuracy_threshold": f"threshold of fold {CHOICE_FOLD}'s best accuracy",
+    "far_threshold": f"threshold of the requested FAR on fold {CHOICE_FOLD}",
     "shipped_threshold": "threshold of the checkpoint",
 }
 
 
 def section_text(section: Section) -> str:
-    """Any section, with its warnings."""
+    """The text of a section of any protocol, with its warnings."""
     return "\n".join(_LINES[type(section)](section))
 
 
 def calibration_text(calibration: Calibration) -> str:
-    """The chosen thresholds and what was measured for them."""
+    """The text of a calibration: thresholds and the rates at them."""
     record = calibration.calibration
     corpora = ", ".join(f"{name} split {', '.join(splits)}" for name, splits in record.corpora.items())
     lines = [
@@ -44,14 +47,16 @@ def calibration_text(calibration: Calibration) -> str:
     ]
     chosen = f"{calibration.expression_threshold:g}"
     if record.expression is None:
-        return "\n".join([*lines, _line("expression threshold", f"{chosen}: no labels to choose it on")])
-    expression, before = record.expression, record.expression.configured
+        return "\n".join(
+            [*lines, _line("expression threshold", f"{chosen}: unchanged, because no required expression is labelled")]
+        )
+    expression, configured = record.expression, record.expression.configured
     corpora = ", ".join(f"{name} split {', '.join(splits)}" for name, splits in expression.corpora.items())
     lines += [
         _line(
             "expression threshold",
             f"{chosen}, balanced accuracy {expression.balanced_accuracy:.4f} "
-            f"(before, {before.threshold:g}: {before.balanced_accuracy:.4f})",
+            f"(before, {configured.threshold:g}: {configured.balanced_accuracy:.4f})",
         ),
         _line("", f"on {expression.photographs:,} images of {corpora}"),
     ]
@@ -80,7 +85,7 @@ def _verification(section: VerificationSection) -> list[str]:
     elif section.ten_folds_reason is not None:
         lines.append(f"No ten folds: {section.ten_folds_reason}")
     if section.single_fold is not None:
-        lines.append(f"Fold {REPORT_FOLD}, evaluated once, thresholds from fold {CHOOSE_FOLD}")
+        lines.append(f"Fold {REPORT_FOLD}, evaluated once, thresholds from fold {CHOICE_FOLD}")
         lines += curve_lines(section.single_fold)
     if section.generated is not None:
         lines += [
@@ -94,7 +99,7 @@ def _verification(section: VerificationSection) -> list[str]:
 
 
 def hard_title(kind: str) -> str:
-    """The impostors of one kind of hard pairs, in words."""
+    """The impostors of a kind of hard pairs, in words."""
     return "the five most similar people" if kind == LOOK_ALIKE else f"people of the same {kind.replace('_', ' ')}"
 
 
@@ -125,11 +130,11 @@ def curve_lines(curve: Curve) -> list[str]:
 def _trained_text(folds: TenFolds) -> str:
     trained = [str(fold.fold) for fold in folds.folds if fold.trained_on]
     if folds.optimistic is None:
-        return "UNKNOWN: no training.json records which folds the network was trained on, so it may be OPTIMISTIC"
+        return "UNKNOWN: no training.json says on which folds the network was trained, so this may be OPTIMISTIC"
     if not trained:
         return "the network was trained on none of these people"
-    rest = f"; the other folds alone: {folds.unseen_mean:.4f}" if folds.unseen_mean is not None else ""
-    return f"OPTIMISTIC: the network was trained on the people of folds {', '.join(trained)}{rest}"
+    unseen_text = f"; the other folds alone: {folds.unseen_mean:.4f}" if folds.unseen_mean is not None else ""
+    return f"OPTIMISTIC: the network was trained on the people of folds {', '.join(trained)}{unseen_text}"
 
 
 def _expression(section: ExpressionSection) -> list[str]:
@@ -139,7 +144,7 @@ def _expression(section: ExpressionSection) -> list[str]:
 
 def _expression_lines(report: ExpressionReport) -> list[str]:
     calibration, votes = report.calibration, report.votes
-    others = ", ".join(f"{name} {count:,}" for name, count in report.unknown_to_model.items()) or "none"
+    other_labels = ", ".join(f"{name} {count:,}" for name, count in report.unknown_to_model.items()) or "none"
     lines = [
         _line("accuracy", rate_text(report.accuracy)),
         _line("balanced accuracy", f"{report.balanced_accuracy:.4f}, macro-F1 {report.macro_f1:.4f}"),
@@ -159,7 +164,7 @@ def _expression_lines(report: ExpressionReport) -> list[str]:
                 f" {percent(votes.dropped_votes)} of the votes are for other expressions",
             ),
         ]
-    lines.append(_line("without label", f"{report.unlabelled:,}; with labels that are not evaluated: {others}"))
+    lines.append(_line("without label", f"{report.unlabelled:,}; with labels that are not evaluated: {other_labels}"))
     if report.never_predicted:
         lines.append(_line("never predicted", f"{', '.join(report.never_predicted)}: the model does not have them"))
     lines.append("  label \\ predicted " + "".join(f"{name:>10}" for name in report.classes) + "  recall")
@@ -184,7 +189,8 @@ def _decision_lines(section: Section, report: DecisionsReport) -> list[str]:
         *_warning_lines(section),
         "  trials        ID-True    ID-False",
         *(
-            f"  Ex-{kind:<8}" + "".join(f"{report.trials[f'ID-{same} Ex-{kind}']:>12,}" for same in ("True", "False"))
+            f"  Ex-{kind:<8}"
+            + "".join(f"{report.trials[f'ID-{identity} Ex-{kind}']:>12,}" for identity in ("True", "False"))
             for kind in ("True", "False")
         ),
         _line("Acc_auth", f"{rate_text(report.acc_auth)}; accepting nobody would reach {report.reject_all:.4f}"),
@@ -205,10 +211,10 @@ def _decision_lines(section: Section, report: DecisionsReport) -> list[str]:
 def _degradations(section: DegradationsSection) -> list[str]:
     report = section.report
     lines = [
-        f"Both photographs degraded alike, of split {', '.join(section.splits)}: {report.photographs:,} of "
+        f"Both images degraded alike, split {', '.join(section.splits)}: {report.photographs:,} of "
         f"{report.people:,} people, at the threshold {report.similarity_threshold:.4f}",
         *_warning_lines(section),
-        "  strangers accepted without and with the quality gate, genuine pairs likewise, faces refused",
+        "  accepted without and with the quality gate: impostor pairs, genuine pairs; faces refused",
     ]
     for name, rates in report.degradations.items():
         pairs = ((rates.false_accepts, rates.false_accepts_gated), (rates.genuine_accepts, rates.genuine_accepts_gated))
@@ -216,7 +222,7 @@ def _degradations(section: DegradationsSection) -> list[str]:
         cells.append(f"{rates.refused.hits:,} of {rates.refused.total:,}")
         lines.append(_line(name, f"{cells[0]:<28}{cells[1]:<24}{cells[2]}"))
     above = ", ".join(report.above_twice)
-    verdict = f"more than twice as many strangers as bare: {above}" if above else "none lets in twice as many as bare"
+    verdict = f"more than twice as many strangers as bare: {above}" if above else "nowhere twice as many as bare"
     return [*lines, f"  with the gate, {verdict}"]
 
 
@@ -238,10 +244,10 @@ def _sessions(section: SessionsSection) -> list[str]:
         _line("impostors accepted", rate_text(report.false_accept_rate)),
         "  attacks accepted (IAPAR)",
         *(_line(f"  {kind}", rate_text(rate)) for kind, rate in report.iapar.items()),
-        "  the challenge alone, as if every face were the right person's",
+        "  the challenge alone, without the identity check",
         _line("  BPCER", rate_text(report.bpcer)),
         *(_line(f"  APCER {kind}", rate_text(rate)) for kind, rate in report.apcer.items()),
-        f"    the worst species is {report.apcer_max}; a video of a challenge picked blindly passes with {chance}",
+        f"    the worst species is {report.apcer_max}; a video of a random challenge passes with probability {chance}",
         f"  {report.one_photograph:,} genuine sessions had a single image for some step",
     ]
 
@@ -252,33 +258,33 @@ def _slices(section: SlicesSection) -> list[str]:
         f"By {report.by}, split {', '.join(section.splits)}; {report.unlabelled:,} images lack it",
         *_warning_lines(section),
     ]
-    for value, part in report.slices.items():
-        lines += [f"  {value}: {part.photographs:,} images of {part.people:,} people", *_slice_lines(part)]
+    for group_name, group in report.slices.items():
+        lines += [f"  {group_name}: {group.photographs:,} images of {group.people:,} people", *_slice_lines(group)]
     return lines
 
 
-def _slice_lines(part: Slice) -> list[str]:
+def _slice_lines(group: Slice) -> list[str]:
     lines = []
-    if (pairs := part.verification) is not None:
+    if (pairs := group.verification) is not None:
         area = "not reported" if pairs.auc is None else _with_interval(pairs.auc, pairs.auc_interval)
         counts = f"{pairs.genuine_pairs:,} genuine, {pairs.impostor_pairs:,} impostor pairs"
         lines.append(_line("  AUC", f"{area}, {counts}"))
-    for name, rate in slice_rates(part):
+    for name, rate in slice_rates(group):
         lines.append(_line(f"  {name}", rate_text(rate)))
         if name == "expressions":
-            recall = part.expression.recall.items()
+            recall = group.expression.recall.items()
             lines += [_line(f"    {label}", rate_text(hits)) for label, hits in recall if hits.total]
-    lines += [f"    no {name}: {reason}" for name, reason in part.missing.items()]
-    return lines + [f"    WARNING: {warning}" for warning in part.warnings]
+    lines += [f"    no {name}: {reason}" for name, reason in group.missing.items()]
+    return lines + [f"    WARNING: {warning}" for warning in group.warnings]
 
 
 def _folds(section: FoldsSection) -> list[str]:
     lines = [f"Folds {', '.join(section.splits)} of {section.corpus.name}, each evaluated by its own network"]
     lines += _warning_lines(section)
     for name in ("verification", "expression"):
-        if (part := getattr(section, name)) is not None:
-            error = "" if part.standard_error is None else f" ± {part.standard_error:.4f}"
-            lines.append(f"  {name:<14} accuracy {part.mean:.4f}{error} (standard error over folds)")
+        if (task := getattr(section, name)) is not None:
+            error = "" if task.standard_error is None else f" ± {task.standard_error:.4f}"
+            lines.append(f"  {name:<14} accuracy {task.mean:.4f}{error} (standard error over folds)")
     lines += [f"  no {name}: {reason}" for name, reason in section.missing.items()]
     if section.verification is not None:
         lines += curve_lines(section.verification.curve)

@@ -1,1 +1,1 @@
-"""Rates, ROC curves and intervals on plain arrays; knows nothing of networks, corpora or files."""
+"""Rates, ROC curves and intervals of plain arrays, without networks, corpora or files."""

@@ -1,6 +1,6 @@
 """Accuracy, balanced accuracy, macro-F1 and the confusion matrix of a classifier, with counts.
 
-`protocols.expression` uses `classification`, `compare.models` the weighted form for its bootstrap.
+`protocols.expression` uses `classification`; `compare.models` uses the weighted form for its bootstrap.
 """
 
 from collections.abc import Callable, Sequence
@@ -49,12 +49,12 @@ def classification(labels, predictions, classes: Sequence[str]) -> Classificatio
 
 
 def weighted_classification(labels, predictions, classes: int) -> Callable[[np.ndarray], np.ndarray]:
-    """The statistic (accuracy, balanced accuracy, macro-F1) where every image counts weights (n,) times.
+    """The statistic (accuracy, balanced accuracy, macro-F1) of images that count as often as their weights (n,) say.
 
     Args:
-        labels: (n,) indices below `classes`. predictions: the same, or `classes` for anything that is not a label.
+        labels: (n,) indices below `classes`. predictions: likewise, or `classes` for a prediction that is not a label.
 
-    Means are over the classes whose labels have weight, as in `classification`; NaN where no image has any.
+    Means are over the classes whose labels have weight, as in `classification`; NaN if no image has weight.
     """
     cells = np.asarray(labels) * (classes + 1) + np.asarray(predictions)
 

@@ -1,7 +1,7 @@
-"""Bootstrap over people: the interval of a statistic when people, not images, are drawn again.
+"""Bootstrap over people: intervals of a statistic from draws of people instead of images.
 
-Two pairs that share a person are not independent, so intervals that count pairs are too narrow. Every protocol uses
-the functions here for its intervals.
+Two pairs that share a person are not independent, so intervals that treat all pairs as independent are too narrow.
+Every protocol uses these functions for its intervals.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,11 +25,11 @@ def identity_bootstrap(
     """95 % percentile interval of a statistic over pairs when people are drawn with replacement.
 
     Args:
-        statistic: weights (n,) -> number; NaN where a draw contains no pair that it needs, such draws are left out.
+        statistic: weights (n,) -> number, or NaN for a draw without the pairs that it needs; NaN is left out.
         first, second: identities (n,) of the two images, equal in genuine pairs.
 
     Returns:
-        (low, high), or None where no draw contained such a pair.
+        (low, high), or None if every draw gave NaN.
     """
     return interval([statistic(weights) for weights in identity_weights(first, second, seed=seed, resamples=resamples)])
 
@@ -39,8 +39,8 @@ def identity_weights(
 ) -> Iterator[np.ndarray]:
     """How often each pair counts, (n,) integers, in each draw of `identity_bootstrap`.
 
-    A person drawn c times gives weight c to genuine pairs, and c times the other person's count to impostor pairs.
-    Several statistics of the same pairs can share these draws, which cost more than most statistics do.
+    A genuine pair of a person who was drawn c times has weight c. An impostor pair has the product of both counts.
+    Several statistics of the same pairs can share these draws, which take longer than most statistics.
     """
     people, index = np.unique(np.concatenate([np.asarray(first), np.asarray(second)]), return_inverse=True)
     first_index, second_index = index[: len(first)], index[len(first) :]
@@ -56,7 +56,7 @@ def identity_weights(
 
 
 def interval(values: Sequence[float]) -> Interval | None:
-    """The 95 % percentile interval of bootstrap values; None where all of them are NaN."""
+    """The 95 % percentile interval of bootstrap values; None if all of them are NaN."""
     values = np.asarray(values, dtype=np.float64)
     values = values[~np.isnan(values)]
     if not len(values):
@@ -68,8 +68,8 @@ def interval(values: Sequence[float]) -> Interval | None:
 def rate_over_people(hits, among, first: Sequence[str], second: Sequence[str], *, seed: int) -> Rate:
     """The rate of hits among the pairs where `among` is true (both (n,) bool), with its interval over people.
 
-    A single image is a pair of a person with themselves. There is no interval over people where no pair or every pair
-    is a hit: no draw of these people could show anything else, and only Wilson's interval is informative.
+    A single image counts as a pair of a person with the same person. If no pair or every pair is a hit, there is no
+    interval over people, because every draw gives the same rate; only Wilson's interval is informative then.
     """
     counted = rate(int((hits & among).sum()), int(among.sum()))
     if not 0 < counted.hits < counted.total:

@@ -1,4 +1,4 @@
-"""Rates with their counts and intervals, and the decorator of every class that goes into results.json.
+"""Rates with counts and intervals, and `result`, the decorator of every class in results.json.
 
 Every protocol returns such classes; `evaluation.report.results` writes and reads them. Read `intervals` next.
 """
@@ -12,8 +12,8 @@ from scipy.stats import binomtest
 
 LEVEL = 0.95  # of every interval
 
-# A result is a frozen dataclass whose types pydantic checks, when it is made and when it is read from a file. A field
-# with the default None is left out of the file while it is None; a field without a default is always written.
+# A result is a frozen dataclass. Pydantic checks the types of its fields when it is made and when it is read from a
+# file. A field with the default None is not written while it is None; a field without a default is always written.
 result = partial(dataclass, frozen=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -22,16 +22,16 @@ Interval = tuple[float, float]  # low, high
 
 
 class InsufficientDataError(ValueError):
-    """The images are too few, or lack the labels, to measure what was requested; the message says what is missing."""
+    """The images are too few, or lack the labels, for the requested measurement; the message says what is missing."""
 
 
 @result
 class Rate:
     """A share of cases with its 95 % intervals.
 
-    value: hits / total; None where total is 0. low, high: Wilson's interval, which assumes independent cases.
-    bootstrap: the interval over people (`intervals.rate_over_people`), None where it was not computed or cannot say
-    anything. reason: why there is no value.
+    value: hits / total; None if total is 0. low, high: Wilson's interval, which assumes independent cases. bootstrap:
+    the interval over people (`intervals.rate_over_people`); None if it was not computed or is not informative. reason:
+    why there is no value.
     """
 
     value: Share | None
@@ -51,7 +51,7 @@ class Rate:
 
 
 def rate(hits: int, total: int) -> Rate:
-    """hits of total with Wilson's interval; value and interval are None where total is 0."""
+    """The rate `hits / total` with Wilson's interval; both are None if total is 0."""
     low, high = wilson(hits, total) if total else (None, None)
     return Rate(value=hits / total if total else None, hits=hits, total=total, low=low, high=high)
 

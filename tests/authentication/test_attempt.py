@@ -98,7 +98,7 @@ def test_a_smile_and_then_a_turn(shipped, faces):
 def test_a_mouth_that_is_painted_on_a_photograph_is_no_smile(shipped, faces):
     """However happy the network finds it: the eyes above it are those of the neutral photograph."""
     neutral, happy = faces[PERSON, "happy", 0, 0], faces[PERSON, "happy", 1, 0]
-    nose = round(float(shipped.look(neutral).landmarks[2, 1]))  # down to here the rows are the neutral photograph's
+    nose = round(float(shipped.evidence(neutral).landmarks[2, 1]))  # down to here the rows are the neutral photograph's
     painted = happy.copy()
     painted.paste(neutral.crop((0, 0, 360, nose)), (0, 0))
     growing = [Image.blend(neutral, painted, share) for share in (0.3, 0.5, 0.75)]

@@ -44,8 +44,8 @@ def test_a_list_of_one_kind_is_drawn_from_alone():
 
 
 def test_what_cannot_be_asked_for():
-    with pytest.raises(ValueError, match="no action to ask for"):
+    with pytest.raises(ValueError, match="no action to request"):
         draw_challenge(["neutral"])
     for wrong in (["neutral"], [""], []):
-        with pytest.raises(ValueError, match="made of turns and expressions other than neutral"):
+        with pytest.raises(ValueError, match="consists of turns and of expressions other than neutral"):
             with_pauses(wrong)

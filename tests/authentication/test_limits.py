@@ -159,7 +159,7 @@ def test_a_success_with_the_mean_of_two_faces_clears_nobody(limiter):
 
 
 def test_what_is_remembered_is_bounded_and_no_template(limiter, monkeypatch):
-    monkeypatch.setattr(limits, "MOST_REMEMBERED", 10)
+    monkeypatch.setattr(limits, "MAX_REMEMBERED", 10)
     for number in range(50):
         attempt(limiter, f"address {number}", face(number))
     assert len(limiter._faces) == len(limiter._addresses) == 10

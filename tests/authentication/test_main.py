@@ -68,13 +68,13 @@ def test_accepted(run, pictures):
     assert (status, err) == (0, "")
     assert out.startswith("ACCEPTED")
     assert "similarity 1.000 (threshold 0.500)" in out
-    assert "happy    1.00 ##############################  <- asked" in out
+    assert "happy    1.00 ##############################  <- requested" in out
 
 
 def test_rejected(run, pictures):
     status, out, _ = run(pictures["good.png"], pictures["good.png"], expression="sad")
     assert status == 1
-    assert out.startswith("REJECTED: The face matches, but the expression that was asked for was not seen.")
+    assert out.startswith("REJECTED: The face matches, but the requested expression was not seen.")
 
 
 def test_json(run, pictures):

@@ -7,22 +7,22 @@ from actor import Scene, landmarks_of
 from authentication.session.turn import (
     FRONT_PARALLAX,
     TURNED_PARALLAX,
+    face_shape,
     is_face,
-    nose_offset,
     parallax,
-    shape_of,
     turned_to,
 )
+from image_processing_facelivenet import nose_offset
 
-FRONT = np.mean([shape_of(landmarks_of(Scene())) for _ in range(20)], axis=0)
+FRONT = np.mean([face_shape(landmarks_of(Scene())) for _ in range(20)], axis=0)
 
 
 @pytest.mark.parametrize("yaw", [-60, -40, -20, 20, 40, 60])
 def test_a_flat_picture_has_no_parallax_and_a_head_has(yaw):
-    flat = parallax(FRONT, shape_of(landmarks_of(Scene(yaw=yaw, flat=True))))
-    front = np.mean([shape_of(landmarks_of(Scene(flat=True))) for _ in range(20)], axis=0)
-    assert abs(parallax(front, shape_of(landmarks_of(Scene(yaw=yaw, flat=True))))) < 0.05
-    head = parallax(FRONT, shape_of(landmarks_of(Scene(yaw=yaw))))
+    flat = parallax(FRONT, face_shape(landmarks_of(Scene(yaw=yaw, flat=True))))
+    front = np.mean([face_shape(landmarks_of(Scene(flat=True))) for _ in range(20)], axis=0)
+    assert abs(parallax(front, face_shape(landmarks_of(Scene(yaw=yaw, flat=True))))) < 0.05
+    head = parallax(FRONT, face_shape(landmarks_of(Scene(yaw=yaw))))
     assert np.sign(head) == np.sign(yaw) and abs(head) > abs(flat)
     assert abs(head) > (TURNED_PARALLAX if abs(yaw) > 30 else FRONT_PARALLAX)
 
@@ -31,13 +31,13 @@ def test_place_size_and_tilt_do_not_matter():
     points = landmarks_of(Scene(yaw=30))
     angle = np.radians(25)
     tilted = points @ np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) * 2.5 + (40, -7)
-    assert shape_of(tilted) == pytest.approx(shape_of(points))
+    assert face_shape(tilted) == pytest.approx(face_shape(points))
 
 
 def test_frames_are_averaged_and_a_bent_sheet_is_turned_too_far_for_its_parallax():
-    shapes = [shape_of(landmarks_of(Scene(yaw=yaw))) for yaw in (28, 30, 34)]
+    shapes = [face_shape(landmarks_of(Scene(yaw=yaw))) for yaw in (28, 30, 34)]
     assert turned_to(FRONT, shapes) == "turn_left"
-    assert turned_to(FRONT, [shape_of(landmarks_of(Scene(yaw=-30)))]) == "turn_right"
+    assert turned_to(FRONT, [face_shape(landmarks_of(Scene(yaw=-30)))]) == "turn_right"
     assert turned_to(FRONT, [FRONT, FRONT, shapes[0]]) is None and turned_to(FRONT, []) is None
     narrow = shapes[0] * (0.3, 1)  # as much parallax with eyes much closer together
     narrow[2, 0] = 0.25 + narrow[[0, 1, 3, 4], 0].mean()
@@ -46,7 +46,7 @@ def test_frames_are_averaged_and_a_bent_sheet_is_turned_too_far_for_its_parallax
 
 def test_landmarks_that_are_no_face():
     for wrong in (np.zeros((5, 2)), np.full((5, 2), np.nan), np.array([[0, 0], [1, 0], [0, 0], [0, 0], [1, 0.0]])):
-        with pytest.raises(ValueError, match="no face"):
-            shape_of(wrong)
+        with pytest.raises(ValueError, match="not those of a face"):
+            face_shape(wrong)
         assert not is_face(wrong)
     assert nose_offset(FRONT) == pytest.approx(0, abs=0.02)

@@ -14,7 +14,7 @@ def test_drawn_people_are_who_they_are_and_show_what_they_show():
     shipped = Authenticator.from_pretrained(DEFAULT_MODEL)
     config = shipped.config
     seen = {
-        (person, name, number): shipped.look(drawn_photograph(person, name, number, seed=0))
+        (person, name, number): shipped.evidence(drawn_photograph(person, name, number, seed=0))
         for person in WELL_KNOWN
         for name, number in (("neutral", 0), ("neutral", 1), ("happy", 1))
     }

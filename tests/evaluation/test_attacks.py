@@ -10,13 +10,13 @@ from skimage.measure import label, regionprops
 
 from authentication.authenticator import DEFAULT_MODEL, Authenticator
 from authentication.session import TURNS
-from authentication.session.turn import TURNED_PARALLAX, parallax, shape_of
+from authentication.session.turn import TURNED_PARALLAX, face_shape, parallax
 from demo.examples import WELL_KNOWN
 from evaluation.attacks.actors import KINDS, Actor
-from evaluation.attacks.command import to_plain
+from evaluation.attacks.command import report_to_json
 from evaluation.attacks.observations import FIELDS, Observation, ObservationCache, interpolate
-from evaluation.attacks.people import Person, Photograph, people_of
-from evaluation.attacks.renderings import FRAME, PRINT_HEIGHT, hold, photograph_of, with_strip, with_warped_mouth
+from evaluation.attacks.people import Person, Photograph, group_by_person
+from evaluation.attacks.renderings import FRAME, PRINT_HEIGHT, hold, restore_proportions, with_strip, with_warped_mouth
 from evaluation.attacks.simulation import DRAWN, EXPRESSION, PLAYED, TURN, Stage, attack_report, attacks_text
 from evaluation.statistics.rates import InsufficientDataError
 from face_data.drawn import drawn_frame
@@ -33,7 +33,7 @@ def observations(tmp_path_factory) -> ObservationCache:
 
 def photograph(observations, number: int, expression: str, yaw: float) -> Photograph:
     picture = drawn_frame(number, expression, 1.0, yaw, seed=1).resize((PRINT_HEIGHT, PRINT_HEIGHT))
-    return Photograph(picture, observations.authenticator.look(picture).landmarks.astype(np.float64))
+    return Photograph(picture, observations.authenticator.evidence(picture).landmarks.astype(np.float64))
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +44,14 @@ def people(observations) -> list[Person]:
         for number in WELL_KNOWN[:2]
         for expression, yaw in shown
     ]
-    return people_of(rows)
+    return group_by_person(rows)
 
 
 def test_people_have_what_attacks_are_rendered_from(people):
     assert [person.name for person in people] == sorted(f"drawn {number}" for number in WELL_KNOWN[:2])
     for person in people:
         assert list(person.expressions) == ["happy"] and person.turned is not None and person.reference is not None
-        assert shape_of(person.turned.landmarks)[2, 0] > shape_of(person.neutral.landmarks)[2, 0], "to its left"
+        assert face_shape(person.turned.landmarks)[2, 0] > face_shape(person.neutral.landmarks)[2, 0], "to its left"
 
 
 def test_attacks_fail_where_people_pass(observations, people):
@@ -68,7 +68,7 @@ def test_attacks_fail_where_people_pass(observations, people):
     replay = report["kinds"]["replay"]["challenges"][DRAWN]["accepted"]
     assert replay.total == 20 and replay.value < 0.3, "one of 22 orders"
     assert report["kinds"]["replay_same"]["challenges"][DRAWN]["accepted"].total == 2
-    json.dumps(to_plain(report), allow_nan=False)
+    json.dumps(report_to_json(report), allow_nan=False)
     text = attacks_text(report)
     assert f"APCER {SEEN[0]}" in text and "BPCER" in text
 
@@ -93,7 +93,7 @@ def test_observations_are_interpolated(observations, people):
     lengths = [np.linalg.norm(one.embedding) for one in (start, end)]
     assert isinstance(middle, Observation) and np.linalg.norm(middle.embedding) == pytest.approx(np.mean(lengths))
     assert interpolate(start, end, 0) is start and interpolate(start, end, 1) is end
-    assert sum(middle.probabilities(observations.names).values()) == pytest.approx(1)
+    assert sum(middle.probabilities(observations.expressions).values()) == pytest.approx(1)
 
 
 def test_what_the_quality_gate_refuses_does_not_count(observations, people):
@@ -124,7 +124,7 @@ def test_a_sheet_is_seen_by_a_pinhole_camera(bend):
         rows = sorted(sorted(centres, key=lambda one: one[1])[:2]), sorted(centres, key=lambda one: one[1])[2:3]
         return np.array([*rows[0], *rows[1], *sorted(sorted(centres, key=lambda one: one[1])[3:])])
 
-    amount = parallax(shape_of(dots(0)), shape_of(dots(30)))
+    amount = parallax(face_shape(dots(0)), face_shape(dots(30)))
     assert abs(amount) < 0.02 if bend == 0 else 0.02 < amount < TURNED_PARALLAX, amount
     assert hold(Image.fromarray(sheet)).size == FRAME
 
@@ -143,7 +143,7 @@ def test_renderings_change_the_mouth_and_nothing_above_it(people):
 
 def test_a_corpus_s_face_gets_its_proportions_back():
     crop = np.zeros((160, 160, 3), np.uint8)
-    image, matrix = photograph_of(crop, np.array([100, 50, 200, 200]), margin=0.3)
+    image, matrix = restore_proportions(crop, np.array([100, 50, 200, 200]), margin=0.3)
     assert image.height == PRINT_HEIGHT and image.width / image.height == pytest.approx(130 / 195, abs=0.01)
     assert matrix @ (85, 27.5, 1) == pytest.approx([0, 0]) and matrix @ (215, 222.5, 1) == pytest.approx(image.size)
 

@@ -8,7 +8,7 @@ import pytest
 
 from evaluation.compare.models import balanced_pairs, compare
 from evaluation.compare.paired_tests import McNemar
-from evaluation.compare.seeds import first_of_each
+from evaluation.compare.seeds import first_seed_of_each
 from evaluation.compare.text import comparison_text
 from evaluation.protocols.pairs import ScoredPairs, generated_pairs
 from evaluation.protocols.verification import decide_out_of_fold
@@ -121,7 +121,7 @@ def test_networks_that_differ_by_their_seed_are_taken_together(noisy):
         assert np.ptp(plain.cells[metric].bootstrap) < np.ptp(alone)
     text = comparison_text(section)
     assert "mean over seeds" in text and "seed by seed" in text and "less plain\n" not in text.splitlines()
-    assert first_of_each(models) == ["plain-0", "better-0", "alone"]  # are drawn
+    assert first_seed_of_each(models) == ["plain-0", "better-0", "alone"]  # are drawn
     other = compare(models, trained, dict.fromkeys(references, "alone"), **settings)
     assert other.verification.seeds == [] and "mean over seeds" not in comparison_text(other)
 
@@ -136,7 +136,7 @@ def test_a_network_has_no_cell_for_a_task_it_was_not_trained_for(noisy):
     pairs = balanced_pairs(models["plain"], seed=0)
     section = compare(models, trained, REFERENCES, pairs=pairs, far=0.05, resamples=50)
     assert section.warnings == [
-        "faces: UNKNOWN: it is not recorded which people the network was trained on, possibly on these",
+        "faces: UNKNOWN: it is not recorded on which people the network was trained; these may be among them",
         "moods: OPTIMISTIC: the network was trained on split 9",
     ]
     assert "  moods: OPTIMISTIC: the network was trained on split 9\n" in comparison_text(section)

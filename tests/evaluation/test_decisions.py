@@ -104,5 +104,5 @@ def test_what_cannot_be_judged_is_refused(crowd, by_hand):
         build_trials(crowd, ["angry"], seed=0)
     once = [("a", "a", "happy", "10", [1, 0], shown("happy")), ("b", "b", "neutral", "10", [0, 1], shown("happy"))]
     alone = by_hand(once)
-    with pytest.raises(ValueError, match="of the four kinds of trial 2 occur"):
+    with pytest.raises(ValueError, match="only 2 of the four kinds of trial occur"):
         evaluate_decisions(alone, 0.5, 0.5, ["happy"], seed=0)

@@ -31,7 +31,7 @@ def test_rows_belong_to_their_photographs(loaded, corpus):
         alone = loaded.network(loaded.processor(dataset[row]["image"], detect=False)["pixel_values"])
     np.testing.assert_allclose(result.embeddings[row], alone.embedding[0], atol=1e-5)
 
-    ten = result.of_splits(["10"])
+    ten = result.in_splits(["10"])
     assert set(ten.splits) == {"10"}
     np.testing.assert_array_equal(ten.embeddings, result.embeddings[[split == "10" for split in result.splits]])
     assert ten.keys[5] == result.keys[24 + 5]

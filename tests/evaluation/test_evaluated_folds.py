@@ -10,7 +10,7 @@ import torch
 
 from checkpoints import Checkpoint
 from evaluation.__main__ import main
-from evaluation.protocols.folds import Fold, expression_of_folds, fold_models, verification_of_folds
+from evaluation.protocols.folds import Fold, expression_over_folds, fold_models, verification_over_folds
 from face_data.pairs import Pair
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import FaceLiveNetConfig, FaceLiveNetModel
@@ -40,15 +40,15 @@ def folds(by_hand):
 
 
 def test_every_fold_is_judged_by_its_own_network(folds):
-    result = verification_of_folds(folds, [], 0.1, seed=0)
+    result = verification_over_folds(folds, [], 0.1, seed=0)
     assert result.mean == result.accuracy.value == 1
     assert [row.fold for row in result.folds] == [1, 2, 3]
     # 4 people with 3 photographs: 12 genuine pairs and 54 impostor pairs in each fold; none across
     assert (result.curve.genuine_pairs, result.curve.impostor_pairs) == (36, 162)
     assert result.curve.auc == 1
     pairs = [Pair(int(s), f"{s}/0/0", f"{s}/{p}/1", p == 0) for s in "123" for p in (0, 1)]
-    assert verification_of_folds(folds, pairs, 0.5, seed=0).accuracy.total == 6
-    expression = expression_of_folds(folds, seed=0)
+    assert verification_over_folds(folds, pairs, 0.5, seed=0).accuracy.total == 6
+    expression = expression_over_folds(folds, seed=0)
     assert (expression.mean, expression.standard_error) == (1, 0)
     assert expression.report.accuracy.total == 36
 
@@ -76,7 +76,7 @@ def test_the_command(corpus, tmp_path, capsys):
     assert len(set(thresholds)) == 2
     assert section["warnings"] == [
         "fold 8: OPTIMISTIC: the network was trained on split 8",
-        "fold 9: UNKNOWN: it is not recorded which people the network was trained on, possibly on these",
+        "fold 9: UNKNOWN: it is not recorded on which people the network was trained; these may be among them",
     ]
     assert "Ten folds" in (out / "report.html").read_text()
 
@@ -92,5 +92,5 @@ def test_the_command(corpus, tmp_path, capsys):
     shutil.rmtree(run / "fold-09" / "best")
     assert main(command) == 2
     assert "fold-09/best is missing" in capsys.readouterr().err
-    with pytest.raises(FileNotFoundError, match="train with --fold all"):
+    with pytest.raises(FileNotFoundError, match="a training with --fold all"):
         fold_models(tmp_path / "nothing")

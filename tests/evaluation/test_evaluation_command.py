@@ -34,7 +34,7 @@ def test_all_protocols(calibrated, corpus, tmp_path, capsys):
     assert "OPTIMISTIC: the network was trained on the people of folds 8; the other folds alone" in table
     assert "1 pairs, decided as different people" in table
     assert "Acc_auth" in table
-    assert "Both photographs degraded alike, of split 10: 12 of 6 people" in table and "checked scarf" in table
+    assert "Both images degraded alike, split 10: 12 of 6 people" in table and "checked scarf" in table
     results = json.loads((out / "results.json").read_text())
     assert len(results["model"]["sha256"]) == 64
     verification = results["verification"]["patterns"]
@@ -122,7 +122,7 @@ def test_errors_say_what_is_wrong_and_exit_with_2(checkpoint, corpus, tmp_path, 
     Dataset.from_list(rows, features=FEATURES).to_parquet(nameless / "part-00000.parquet")
     (nameless / "corpus.json").write_bytes((corpus / "corpus.json").read_bytes())
     text = complaint("verification", *model, "--data", str(nameless), *out)
-    assert "it has no identities" in text and "verification cannot be evaluated" in text
+    assert "it needs identities" in text and "verification cannot be evaluated" in text
 
 
 def test_several_corpora_each_judged_on_what_it_is_labelled_with(calibrated, corpus, tmp_path, capsys):
@@ -136,7 +136,7 @@ def test_several_corpora_each_judged_on_what_it_is_labelled_with(calibrated, cor
     model = ["--model", str(calibrated), "--out", str(out), *FAR]
     assert main(["all", *model, "--data", str(corpus), str(nameless)]) == 0
     table = capsys.readouterr().out
-    assert "verification is left out for" in table and "authentication is left out for" in table
+    assert "verification is skipped for" in table and "authentication is skipped for" in table
     results = json.loads((out / "results.json").read_text())
     assert set(results["expression"]) == {"patterns 9+10", "nameless valid"}
     assert set(results["verification"]) == {"patterns"}
@@ -168,7 +168,7 @@ def test_calibration_on_two_corpora_takes_identities_from_one_and_expressions_fr
     assert main([*command, "--data", f"{nameless}:valid"]) == 2
     assert "nameless: no identities to choose the similarity threshold on" in capsys.readouterr().err
     assert main([*command, "--data", f"{corpus}:9", f"{corpus}:10"]) == 2
-    assert "another corpus is called patterns, too" in capsys.readouterr().err
+    assert "another corpus has the same name, patterns" in capsys.readouterr().err
     assert main([*command[:-1], "anger", "grief", "--data", f"{corpus}:9"]) == 2
     assert "--challenge grief: the model knows neutral" in capsys.readouterr().err
 
@@ -223,7 +223,7 @@ def test_models_and_baselines_side_by_side(corpus, tmp_path, capsys):
     assert "--reference nobody: no such row; there are plain, other" in capsys.readouterr().err
     command[2:4] = [str(tmp_path / "plain"), str(tmp_path / "plain")]
     assert main(command) == 2
-    assert "another model is called plain, too" in capsys.readouterr().err
+    assert "another model has the same label, plain" in capsys.readouterr().err
 
 
 def test_photographs_that_are_absent_are_not_taken_for_faceless(calibrated, corpus, tmp_path, capsys):

@@ -91,7 +91,7 @@ def test_the_same_seed_draws_the_same_pairs_in_any_order_of_the_photographs(circ
 def test_hard_pairs_are_harder_and_reported_by_kind(circle):
     assert hard_kinds(circle) == ["look-alike", "gender"]  # nobody shares an age
     report = evaluate_verification(
-        circle, circle, [], far=0.1, shipped_threshold=0.99, trained=None, seed=0, absent={}
+        circle, circle, [], far=0.1, shipped_threshold=0.99, trained=None, seed=0, absent_photographs={}
     ).result.hard
     assert list(report) == ["look-alike", "gender"]
     alike, same = report["look-alike"], report["gender"]

@@ -34,7 +34,7 @@ def test_mcnemar_against_known_values(this, other, p):
 
 
 def test_mcnemar_refuses_other_cases():
-    with pytest.raises(ValueError, match="not about the same cases"):
+    with pytest.raises(ValueError, match="not the same number of cases"):
         mcnemar([True], [True, False])
 
 

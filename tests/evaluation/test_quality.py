@@ -7,9 +7,9 @@ import pytest
 
 from checkpoints import load_checkpoint
 from evaluation.protocols.degradations import DEGRADATIONS
-from evaluation.quality import calibrate_quality, face_of, measures_of
+from evaluation.quality import calibrate_quality, face_and_landmarks, measure_faces
 from face_data.table import load_corpus
-from image_processing_facelivenet import aside_of
+from image_processing_facelivenet import nose_offset
 from pipeline_facelivenet import QUALITY, unusable_reason
 
 FACES = 24
@@ -31,8 +31,8 @@ def reasons(shipped, rows):
     """Degradation -> why the shipped network cannot judge each face, None where it can."""
 
     def of(name: str) -> list[str | None]:
-        faces = [DEGRADATIONS[name](face.copy(), landmarks) for face, landmarks in map(face_of, rows)]
-        _, measures = measures_of(shipped, faces, [1.0] * len(faces))
+        faces = [DEGRADATIONS[name](face.copy(), landmarks) for face, landmarks in map(face_and_landmarks, rows)]
+        _, measures = measure_faces(shipped, faces, [1.0] * len(faces))
         return [unusable_reason(evidence, shipped.network.config.quality) for evidence in measures]
 
     return of
@@ -62,9 +62,9 @@ def test_what_hides_a_face_is_refused_for_what_it_is(reasons, name, reason):
 
 
 def test_noise_is_sharper_than_a_face(shipped, rows):
-    face, landmarks = face_of(rows[0])
+    face, landmarks = face_and_landmarks(rows[0])
     specks, _ = DEGRADATIONS["specks"](face.copy(), landmarks)
-    _, (bare, noisy) = measures_of(shipped, [(face, landmarks), (specks, landmarks)], [1.0, 1.0])
+    _, (bare, noisy) = measure_faces(shipped, [(face, landmarks), (specks, landmarks)], [1.0, 1.0])
     assert noisy["sharpness"] > 2 * bare["sharpness"]
     assert unusable_reason(noisy, {"most_sharpness": 1.5 * bare["sharpness"]}) == "unclear"
 
@@ -73,8 +73,8 @@ def test_the_gate_refuses_as_many_as_it_says(shipped, drawn_corpus, rows):
     corpus = load_corpus(drawn_corpus).select(range(60))
     bounds, record = calibrate_quality(shipped, [corpus], share=0.1)
     assert bounds.keys() == QUALITY.keys()
-    _, measures = measures_of(
-        shipped, [face_of(row) for row in corpus], [row["detection_probability"] for row in corpus]
+    _, measures = measure_faces(
+        shipped, [face_and_landmarks(row) for row in corpus], [row["detection_probability"] for row in corpus]
     )
     refused = sum(unusable_reason(evidence, bounds) is not None for evidence in measures)
     assert record == {"share": 0.1, "refused": refused, "photographs": 60}
@@ -89,7 +89,7 @@ def test_the_nose_beside_the_middle_tells_a_turned_head(degrees):
     turned = []
     for yaw in np.radians([0, 10, 20, 30, 40]):
         seen = head[:, :2] * [np.cos(yaw), 1] + np.outer(head[:, 2] * np.sin(yaw), [1, 0])
-        turned.append(aside_of(seen @ [[np.cos(roll), np.sin(roll)], [-np.sin(roll), np.cos(roll)]] * 30 + 100))
+        turned.append(abs(nose_offset(seen @ [[np.cos(roll), np.sin(roll)], [-np.sin(roll), np.cos(roll)]] * 30 + 100)))
     assert turned[0] == pytest.approx(0, abs=1e-9)
     assert all(later > earlier + 0.05 for earlier, later in itertools.pairwise(turned))
-    assert aside_of(np.zeros((5, 2))) == 0
+    assert nose_offset(np.zeros((5, 2))) == 0

@@ -62,7 +62,7 @@ def test_small_slices_are_said_to_be_small(faces):
     report = slices_of(faces, "gender", 0.5, required=["happy"]).slices
     assert report["female"].warnings == []
     people, cases = report["male"].warnings
-    assert people == "6 people are too few to represent others"
+    assert people == "6 people are too few to represent a group"
     assert cases.startswith("too few cases for a conclusion: ") and "expressions over 24" in cases
 
 
