@@ -1,5 +1,6 @@
 """Frames of a probe: a photograph is one frame; a clip and an animated picture are sampled four times a second."""
 
+import contextlib
 import logging
 import os
 import struct
@@ -10,7 +11,15 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageSequence
 
-from image_processing_facelivenet import FORMATS, MAX_PIXELS, UnreadableImageError, load_image, name_of, open_file
+from image_processing_facelivenet import (
+    FORMATS,
+    MAX_PIXELS,
+    UnreadableImageError,
+    begins_like_a_picture,
+    load_image,
+    name_of,
+    open_file,
+)
 
 if TYPE_CHECKING:
     import av
@@ -27,7 +36,6 @@ CLIP_SUFFIXES = {
     ".webm",
     ".mkv",
     ".avi",
-    ".gif",
     ".mpg",
     ".mpeg",
     ".vob",
@@ -54,10 +62,10 @@ CLIP_SUFFIXES = {
     ".mjpeg",
     ".mjpg",
 }
+BARE_JPEGS = (".mjpeg", ".mjpg")  # one photograph after the other: their beginning is that of a photograph
 STILLS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"avif", b"avis")  # brands of photographs
 CLIP_STARTS = (
     b"\x1aE\xdf\xa3",  # Matroska, WebM
-    b"GIF8",
     b"FLV\x01",
     b"OggS",
     b"0&\xb2u\x8ef\xcf\x11",  # Windows Media
@@ -68,7 +76,12 @@ CLIP_STARTS = (
     b"DKIF",
     b"YUV4MPEG2 ",
 )
-ANIMATED = ("WEBP", "PNG", "AVIF")  # formats whose further pictures are later ones; those of TIFF and MPO are not
+ANIMATED = (
+    "WEBP",
+    "PNG",
+    "AVIF",
+    "GIF",
+)  # formats whose further pictures are later ones; those of TIFF and MPO are not
 HEAD = 400  # first bytes that tell what a file is: two packets of an MPEG transport stream
 
 # The corners a display matrix of (a, b, c, d) puts x and y to, where x' = a x + c y and y' = b x + d y, y downwards.
@@ -87,14 +100,15 @@ logger = logging.getLogger(__name__)
 
 
 def is_clip(path: Path) -> bool:
-    """Whether a file is a video clip, by its suffix or, where that says nothing, by its first bytes."""
+    """Whether a file is a video clip, by its first bytes or, where they say nothing, by its suffix."""
     with open(path, "rb") as file:
         return _is_clip(file.read(HEAD), str(path))
 
 
 def _is_clip(head: bytes, name: str) -> bool:
-    if Path(name).suffix.lower() in CLIP_SUFFIXES:
-        return True
+    suffix = Path(name).suffix.lower()
+    if suffix in CLIP_SUFFIXES:
+        return suffix in BARE_JPEGS or not begins_like_a_picture(head)
     mp4 = head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide") and head[8:12] not in STILLS
     avi = head[:4] == b"RIFF" and head[8:12] == b"AVI "
     # packets of 188 bytes, on cameras and Blu-ray with a time of 4 bytes before each
@@ -149,39 +163,58 @@ def _clip(file: BufferedIOBase, name: str, on_decoded: Callable[[int], None]) ->
     """Every frame of a video clip: seconds from its start, and a function that gives the picture."""
     import av  # photographs do without it
 
-    seen = 0
+    seen, damage = 0, None
     try:
-        with av.open(file) as container:
-            if not container.streams.video:
+        with av.open(file, metadata_errors="replace") as container:
+            stream = container.streams.best("video")  # the one that players choose; of a film with a cover, the film
+            if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
                 raise UnreadableImageError(f"{name}: holds no video")
-            stream = container.streams.video[0]
             codec = stream.codec_context
             if codec is None:
                 raise UnreadableImageError(f"{name}: its codec is not known")
             if codec.width * codec.height > MAX_PIXELS:
                 raise UnreadableImageError(f"{name}: frames of {codec.width}x{codec.height} are too large")
             codec.options = {"max_pixels": str(MAX_PIXELS)}  # for frames that are larger than the header says
-            start = None
-            for index, frame in enumerate(container.decode(stream)):
-                on_decoded(frame.width * frame.height)
-                time = frame.time if frame.time is not None else index / 25
-                start = time if start is None else start
-                yield time - start, lambda frame=frame: _shown(frame, float(stream.sample_aspect_ratio or 1))
-                seen += 1
+            seconds, before = 0.0, None
+            for packet in container.demux(stream):
+                try:
+                    frames = packet.decode()
+                except (
+                    av.InvalidDataError
+                ) as error:  # players go on: with a damaged frame, or up to the first whole one
+                    damage = error
+                    continue
+                for frame in frames:
+                    on_decoded(frame.width * frame.height)
+                    seconds += _step(before, frame.time) if seen else 0
+                    before = frame.time
+                    yield seconds, lambda frame=frame: _shown(frame, float(stream.sample_aspect_ratio or 1), name)
+                    seen += 1
     except (av.FFmpegError, OSError) as error:  # OSError: an empty file
-        if not seen:  # a clip that breaks off is judged as far as it goes
-            raise UnreadableImageError(f"{name}: not a clip that can be decoded: {error.strerror}") from error
-        logger.warning("%s: breaks off after %d frames: %s", name, seen, error.strerror)
-        return
+        damage = error
     if not seen:
-        raise UnreadableImageError(f"{name}: the clip holds no frame")
+        if damage is None:
+            raise UnreadableImageError(f"{name}: the clip holds no frame")
+        raise UnreadableImageError(f"{name}: not a clip that can be decoded: {damage.strerror}") from damage
+    if damage is not None:  # it is judged as far as it goes
+        logger.warning("%s: damaged, or breaks off: %d frames can be seen: %s", name, seen, damage.strerror)
 
 
-def _shown(frame: "av.VideoFrame", pixel_aspect: float) -> Image.Image:
+def _step(before: float | None, now: float | None) -> float:
+    """Seconds from one frame to the next. Times that are missing, stand still or jump back say nothing of them: a clip
+    that was put together of several begins anew with each."""
+    return now - before if before is not None and now is not None and now > before else 1 / 25
+
+
+def _shown(frame: "av.VideoFrame", pixel_aspect: float, name: str) -> Image.Image:
     """The frame as a player shows it: with square pixels, turned and mirrored by the container's display matrix."""
+    import av
     from av.sidedata.sidedata import Type
 
-    image = frame.to_image()
+    try:
+        image = _in_srgb(frame)
+    except (av.FFmpegError, OSError) as error:
+        raise UnreadableImageError(f"{name}: frames of the format {frame.format.name} are not read") from error
     if pixel_aspect > 1:
         image = image.resize((max(1, round(image.width * pixel_aspect)), image.height), Image.Resampling.LANCZOS)
     elif 0 < pixel_aspect < 1:
@@ -200,8 +233,19 @@ def _shown(frame: "av.VideoFrame", pixel_aspect: float) -> Image.Image:
     return image.rotate(frame.rotation, expand=True)  # an angle that no camera writes
 
 
+def _in_srgb(frame: "av.VideoFrame") -> Image.Image:
+    """The frame in RGB; one of a high dynamic range, as phones film, in that of a screen."""
+    import av
+    from av.video.reformatter import ColorPrimaries, ColorTrc
+
+    if frame.color_trc in (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67):
+        with contextlib.suppress(av.FFmpegError, OSError):  # its primaries may be none that are known
+            return frame.to_image(dst_color_trc=ColorTrc.IEC61966_2_1, dst_color_primaries=ColorPrimaries.BT709)
+    return frame.to_image()
+
+
 def _animation(file: BufferedIOBase, on_decoded: Callable[[int], None]) -> Iterator[tuple] | None:
-    """The frames of an animated WebP, PNG or AVIF; None for what is something else."""
+    """The frames of an animated WebP, PNG, AVIF or GIF; None for what is something else."""
     try:
         image = Image.open(file, formats=[name for name in ANIMATED if name in FORMATS])
         if getattr(image, "n_frames", 1) < 2 or image.width * image.height > MAX_PIXELS:
@@ -214,7 +258,9 @@ def _animation(file: BufferedIOBase, on_decoded: Callable[[int], None]) -> Itera
 def _animated(image: Image.Image, name: str, on_decoded: Callable[[int], None]) -> Iterator[tuple]:
     seconds, seen = 0.0, 0
     try:
-        for frame in ImageSequence.Iterator(image):
+        for number, frame in enumerate(ImageSequence.Iterator(image)):
+            if number == 0 and getattr(image, "default_image", False):
+                continue  # of a PNG: for programs that show no animations
             on_decoded(frame.width * frame.height)
             frame.load()
             still = frame.copy()
