@@ -245,6 +245,7 @@ def name_of(source, default: str = "image") -> str:
         return default
     text = os.fspath(source)
     text = text if isinstance(text, str) else os.fsdecode(text)
+    text = text.encode(errors="surrogateescape").decode(errors="backslashreplace")  # names that are not in UTF-8
     if text[:5].lower() == "data:":
         return "a data URI"
     if URL.match(text):

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import struct
+import warnings
 from collections.abc import Callable, Iterator
 from io import BufferedIOBase
 from pathlib import Path
@@ -247,9 +248,11 @@ def _in_srgb(frame: "av.VideoFrame") -> Image.Image:
 def _animation(file: BufferedIOBase, on_decoded: Callable[[int], None]) -> Iterator[tuple] | None:
     """The frames of an animated WebP, PNG, AVIF or GIF; None for what is something else."""
     try:
-        image = Image.open(file, formats=[name for name in ANIMATED if name in FORMATS])
-        if getattr(image, "n_frames", 1) < 2 or image.width * image.height > MAX_PIXELS:
-            return None
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            image = Image.open(file, formats=[name for name in ANIMATED if name in FORMATS])
+            if getattr(image, "n_frames", 1) < 2 or image.width * image.height > MAX_PIXELS:
+                return None
     except Exception:  # what is wrong with it, `load_image` says
         return None
     return _animated(image, name_of(getattr(file, "name", None), "the animation"), on_decoded)
