@@ -21,7 +21,7 @@ REFERENCE is a photograph of one person alone, or the encrypted template that --
 Each PROBE is a photograph or a video clip.
   A photograph is accepted if its face matches and shows the expression.
   A clip is accepted if {FRAMES_TO_HOLD} consecutive sampled frames (four a second) do, and it shows nobody else:
-  at least half of its faces match, and no {FRAMES_TO_HOLD} of them in a row are clearly another person's.
+  at least half of its faces match, and fewer than {FRAMES_TO_HOLD} of them are clearly another person's.
   Several probes are accepted if at least one of them is and all of them show the same person.
   Whatever shows a second face is rejected. Probes that cannot be read are reported and skipped."""
 
