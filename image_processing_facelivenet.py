@@ -20,6 +20,7 @@ import math
 import os
 import re
 import stat
+import struct
 import sys
 import tempfile
 import threading
@@ -61,6 +62,8 @@ else:
 # larger JPEG is decoded at half, a quarter or an eighth of its size, anything else is refused.
 MAX_PIXELS = 64_500_000
 MOST_SCANS = 200  # of a JPEG; a progressive one has about ten. Each takes 34 bytes and goes over the whole picture
+SCAN, END = b"\xff\xda", b"\xff\xd9"  # markers in a JPEG
+LAST_ROWS = 18  # of a JPEG that may be missing: its blocks are 16 high, and colours reach two rows further
 MAX_PIPE_BYTES = 2**28  # read from a pipe, which does not say how much it holds
 
 ROWS = 64  # of a picture that are scaled at once: in floats all of it would take eight times its memory
@@ -105,6 +108,9 @@ FOREIGN = {
     ): "damaged: its first bytes alone are right",
 }
 
+SRGB_CORNERS = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)  # x and y of white, red, green, blue
+D50 = np.array([0.9642, 1.0, 0.8249])  # white of ICC profiles
+BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 SRGB = re.compile(r"sRGB( IEC61966.*| built-in| Profile)?\s*$")  # others, such as linear sRGB, are no sRGB
 BASE64 = re.compile(r"[\w+/\s-]{64,}={0,2}\s*")  # no name of a file is so long without a dot
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -117,6 +123,7 @@ SURE = 0.999  # of 122 upright photographs 96 % have it, the best wrong way up o
 # the eyes have more texture than an eye has.
 EYE_REACH, MOUTH_REACH = 0.1, 0.25
 SECOND_LOOK = 2.5  # how much larger a picture is looked at once more where no face was found
+MOST_PARTS, PARTS_FROM = 8, 1.5  # of a wide picture; a part is twice as wide as it is high
 
 # Where eyes, nose and corners of the mouth come to lie, as fractions of the crop: the proportions of the widely used
 # 112-pixel five-point template, raised so that a dropped jaw stays inside.
@@ -185,11 +192,12 @@ def load_image(
     """Decode anything that holds one picture into an upright 8-bit sRGB image.
 
     Args:
-        source: a path (also of a pipe), bytes, an open binary file, a data URI or base64 text, a dictionary of
-            "bytes" or "path" as datasets has for a picture that is not decoded, a PIL image, a numpy array or torch
-            tensor ((h, w), (h, w, 1|3|4) or (1|3|4, h, w); uint8, uint16 or finite floats within 0..1 or 0..255).
-            Arrays are RGB: OpenCV's are BGR, give `array[..., ::-1]`. EXIF orientation and colour profile are
-            applied, transparency is laid over white; of an animation it is the first frame.
+        source: a path (also of a pipe), bytes, an array of bytes, an open binary file, a data URI or base64 text, a
+            dictionary of "bytes" or "path" as datasets has for a picture that is not decoded, a PIL image, a numpy
+            array, a torch tensor or what else becomes an array ((h, w), (h, w, 1|3|4) or (1|3|4, h, w); uint8, uint16
+            or finite floats within 0..1 or 0..255). Arrays are RGB: OpenCV's are BGR, give `array[..., ::-1]`. EXIF
+            orientation and colour profile are applied, transparency is laid over white; of an animation it is the
+            first frame.
         name: what error messages call it; by default what `name_of` says.
         max_pixels: width x height above which a JPEG is decoded at a smaller scale and anything else refused, before it
             is decoded.
@@ -214,9 +222,18 @@ def load_image(
         if isinstance(source, Image.Image):  # perhaps one that was opened but not decoded yet
             return _to_rgb(source, name, max_pixels)
         if isinstance(source, torch.Tensor):
-            source = source.detach().cpu()
-            source = (source.float() if source.dtype == torch.bfloat16 else source).numpy()
+            try:
+                source = source.detach().cpu()
+                source = (source.float() if source.dtype == torch.bfloat16 else source).numpy()
+            except (TypeError, RuntimeError) as error:  # sparse, quantised, on the device "meta", …
+                raise UnreadableImageError(f"{name}: a tensor that holds no array of pixels: {error}") from error
+        elif hasattr(source, "__array__") or hasattr(source, "__array_interface__"):  # of JAX, TensorFlow, …
+            source = np.asarray(source)
         if isinstance(source, np.ndarray):
+            if (
+                source.dtype == np.uint8 and source.ndim == 1
+            ):  # as torchvision's read_file and OpenCV's imencode give it
+                return _decode(io.BytesIO(source.tobytes()), name, max_pixels, formats)
             return _from_array(source, name, max_pixels)
         raise UnreadableImageError(
             f"{name}: cannot read a picture from {type(source).__name__}; give a path, bytes, a PIL image or an array"
@@ -229,6 +246,7 @@ def name_of(source, default: str = "image") -> str:
         return default
     text = os.fspath(source)
     text = text if isinstance(text, str) else os.fsdecode(text)
+    text = text.encode(errors="surrogateescape").decode(errors="backslashreplace")  # names that are not in UTF-8
     if text[:5].lower() == "data:":
         return "a data URI"
     if URL.match(text):
@@ -301,9 +319,13 @@ def _from_base64(text: str) -> bytes | None:
         content = base64.b64decode(text.translate(str.maketrans("-_", "+/")))  # also as it stands in URLs
     except binascii.Error:
         return None
-    known = any(pattern.match(content) for pattern in FOREIGN)
-    known = known or any(accept and accept(content[:16]) for _, accept in map(Image.OPEN.get, FORMATS))
+    known = begins_like_a_picture(content) or any(pattern.match(content) for pattern in FOREIGN)
     return content if known else None
+
+
+def begins_like_a_picture(content: bytes) -> bool:
+    """Whether the first bytes are those of a picture in one of FORMATS."""
+    return any(accept and accept(content[:16]) is True for _, accept in map(Image.OPEN.get, FORMATS))
 
 
 def _read(file, name: str) -> bytes:
@@ -319,26 +341,29 @@ def _read(file, name: str) -> bytes:
 def _decode(file, name: str, max_pixels: int, formats: Sequence[str]) -> Image.Image:
     head = file.read(256)
     file.seek(0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is stricter
-        try:
-            image = Image.open(file, formats=formats)
-        except UnidentifiedImageError as error:
-            about = next((about for pattern, about in FOREIGN.items() if pattern.match(head)), None)
-            if about is None and not head:
-                about = "an empty file, not a picture"
-            raise UnreadableImageError(f"{name}: {about or 'not a picture in any known format'}") from error
+    try:
+        image = Image.open(file, formats=formats)
+    except UnidentifiedImageError as error:
+        about = next((about for pattern, about in FOREIGN.items() if pattern.match(head)), None)
+        if about is None and not head:
+            about = "an empty file, not a picture"
+        raise UnreadableImageError(f"{name}: {about or 'not a picture in any known format'}") from error
     if image.format in ("JPEG", "MPO"):
         file.seek(0)
-        scans = file.read().count(b"\xff\xda")  # the marker before each, which does not occur within one
+        content = file.read()
         file.seek(0)
+        scans = content.count(SCAN)  # the marker before each, which does not occur within one
         if scans > MOST_SCANS:
             raise UnreadableImageError(f"{name}: {scans} scans of the picture, over the limit of {MOST_SCANS}")
+        if content.rfind(END) < content.rfind(SCAN) and math.prod(image.size) <= max_pixels:
+            image = _with_end(content, len(image.getbands())) or image
     with image:
         if image.format == "TIFF":
             if _is_raw(image):
                 raise UnreadableImageError(f"{name}: {RAW}")
             _mend_planes(image)
+        if profile := _profile(image, file):
+            image.info["icc_profile"] = profile
         deep = image.mode in ("RGB", "RGBA") and any(";16" in str(tile) for tile in image.tile)
         decoded = _to_rgb(image, name, max_pixels)
         if not deep or max(high for _, high in decoded.getextrema()) >= 64:
@@ -353,6 +378,27 @@ def _decode(file, name: str, max_pixels: int, formats: Sequence[str]) -> Image.I
             return _to_rgb(scaled, name, max_pixels)
         white = next(white for white in (3, 15, 63) if max(high for _, high in decoded.getextrema()) <= white)
         return decoded.point([min(255, round(level * 255 / white)) for level in range(256)] * 3)
+
+
+def _with_end(content: bytes, colours: int) -> Image.Image | None:
+    """A JPEG whose end is missing, or a few bytes before it, with one; None where more of the picture is missing.
+
+    What is decoded after its last byte shows where that was: there two different continuations differ.
+    """
+    frame = max(content.rfind(marker) for marker in (b"\xff\xc0", b"\xff\xc1", b"\xff\xc2"))
+    refined = set()  # colours of which the last scan has begun; before it a progressive one is whole, but coarse
+    for scan in content[frame:].split(SCAN)[1:]:
+        head = 3 + 2 * scan[2] if len(scan) > 2 else len(scan)
+        if len(scan) > head + 2 and scan[head + 1] == 63 and not scan[head + 2] & 15:
+            refined.update(scan[3:head:2])
+    if len(refined) < colours:
+        return None
+    ended = [content.rstrip(b"\xff") + filler + END for filler in (b"", b"\x55" * 2048)]
+    pictures = [np.asarray(Image.open(io.BytesIO(one), formats=["JPEG"])) for one in ended]
+    differ = np.flatnonzero((pictures[0] != pictures[1]).reshape(len(pictures[0]), -1).any(axis=1))
+    if len(differ) and differ[0] < len(pictures[0]) - LAST_ROWS:
+        return None
+    return Image.open(io.BytesIO(ended[0]), formats=["JPEG"])
 
 
 def _is_raw(image: Image.Image) -> bool:
@@ -377,9 +423,11 @@ def _mend_planes(image: Image.Image) -> None:
 
 @contextmanager
 def _naming(name: str) -> Iterator[None]:
-    """Turn what Pillow raises on a picture into an UnreadableImageError that names it."""
+    """Turn what Pillow raises on a picture into an UnreadableImageError that names it; it warns of nothing more."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            yield
     except UnreadableImageError:
         raise
     except Image.DecompressionBombError as error:
@@ -407,8 +455,15 @@ def _to_rgb(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # Pillow copies an upright one too
         image = ImageOps.exif_transpose(image)
     profile = image.info.get("icc_profile")
+    if image.mode == "LAB":  # its A is a colour
+        profile = profile or ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+        image, profile = _to_srgb(image, profile), None
     if image.mode == "F" or image.mode.startswith("I"):  # 16 and 32 bits: Pillow's own conversion would clip at 255
-        levels = _to_bytes(np.asarray(image), name)
+        levels = np.asarray(image)
+        tags = getattr(image, "tag_v2", {})
+        if tags.get(ExifTags.Base.SampleFormat) == (2,) and tags.get(ExifTags.Base.BitsPerSample) == (16,):
+            levels = levels.astype(np.int16)  # signed
+        levels = _to_bytes(levels, name)
         image = Image.fromarray(255 - levels if inverted else levels)
     transparent = "A" in image.getbands() or "transparency" in image.info
     if image.mode == "LA" and profile:  # a profile of grey pictures knows nothing of transparency
@@ -426,6 +481,79 @@ def _to_rgb(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
         white.paste(image, mask=image)
         return white
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _profile(image: Image.Image, file) -> bytes | None:
+    """The colour profile of a picture that was opened, where Pillow does not read it; None where there is none."""
+    if image.format == "PNG" and not image.info.keys() & {"icc_profile", "srgb"}:
+        gamma, corners = image.info.get("gamma"), image.info.get("chromaticity")
+        if gamma or corners:  # one of them is enough for browsers
+            grey = image.mode in ("1", "L", "LA") or image.mode.startswith("I")
+            return _simple_profile(gamma or 1 / 2.2, corners or SRGB_CORNERS, grey)
+    if image.format not in ("BMP", "JPEG2000"):
+        return None
+    file.seek(0)
+    content = file.read()
+    file.seek(0)
+    if image.format == "BMP":
+        if content[14:18] != b"\x7c\0\0\0" or content[70:74] != b"DEBM":  # a header of version 5 with a profile
+            return None
+        start, size = struct.unpack_from("<II", content, 126)
+        return content[14 + start : 14 + start + size]
+    header = next((box for kind, box in _boxes(content) if kind == b"jp2h"), b"")
+    return next((box[3:] for kind, box in _boxes(header) if kind == b"colr" and box[:1] in (b"\2", b"\3")), None)
+
+
+def _boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and content of the boxes that a JPEG 2000 file, or one of its boxes, is made of."""
+    start = 0
+    while len(content) - start >= 16:
+        size, kind = struct.unpack_from(">I4s", content, start)
+        head = 8
+        if size == 1:
+            [size], head = struct.unpack_from(">Q", content, start + 8), 16
+        end = start + size if size else len(content)
+        if end < start + head:
+            return
+        yield kind, content[start + head : end]
+        start = end
+
+
+def _simple_profile(gamma: float, corners: Sequence[float], grey: bool) -> bytes | None:
+    """The ICC profile that a PNG's gAMA and cHRM stand for: levels are light to the power of gamma; x and y of white,
+    red, green and blue. None where that is about sRGB, or impossible."""
+    if abs(gamma - 1 / 2.2) < 0.005 and (grey or np.allclose(corners, SRGB_CORNERS, atol=0.005)):
+        return None
+    if not 0.05 <= gamma <= 5:
+        return None
+
+    def fixed(values: Iterable[float]) -> bytes:
+        return b"".join(struct.pack(">i", round(value * 65536)) for value in values)
+
+    curve = b"para" + bytes(8) + fixed([1 / gamma])
+    tags = {b"wtpt": b"XYZ " + bytes(4) + fixed(D50)}
+    if grey:
+        tags[b"kTRC"] = curve
+    else:
+        x, y = np.array(corners, float).reshape(4, 2).T
+        if not (y > 0).all():
+            return None
+        white, *primaries = np.stack([x / y, np.ones(4), (1 - x - y) / y], axis=1)  # XYZ, each of Y 1
+        primaries = np.array(primaries).T
+        if abs(np.linalg.det(primaries)) < 1e-6:
+            return None
+        primaries = primaries * np.linalg.solve(primaries, white)
+        to_d50 = np.linalg.inv(BRADFORD) @ np.diag(BRADFORD @ D50 / (BRADFORD @ white)) @ BRADFORD
+        for colour, column in zip(b"rgb", (to_d50 @ primaries).T, strict=True):
+            tags |= {b"%cXYZ" % colour: b"XYZ " + bytes(4) + fixed(column), b"%cTRC" % colour: curve}
+    table, content = struct.pack(">I", len(tags)), b""
+    for tag, values in tags.items():
+        table += tag + struct.pack(">II", 132 + 12 * len(tags) + len(content), len(values))
+        content += values
+    size = struct.pack(">I", 128 + len(table) + len(content))
+    head = size + bytes(4) + b"\4\0\0\0mntr" + (b"GRAY" if grey else b"RGB ") + b"XYZ " + bytes(12) + b"acsp"
+    head += bytes(28) + fixed(D50)
+    return head.ljust(128, b"\0") + table + content
 
 
 def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
@@ -469,7 +597,8 @@ def _to_bytes(array: np.ndarray, name: str) -> np.ndarray:
         raise UnreadableImageError(f"{name}: holds NaN or infinite pixels")
     white = 255.0
     if array.dtype.kind in "ui" and high > 255:  # cameras put 10, 12 or 14 significant bits into 16
-        white = next((white for white in (1023.0, 4095.0, 16383.0) if high <= white), 65535.0)
+        most = 32767.0 if array.dtype == np.int16 else 65535.0
+        white = next((white for white in (1023.0, 4095.0, 16383.0) if high <= white), most)
     elif array.dtype.kind in "fb" and high <= 1:
         white = 1.0
     # Floats that end just above 1 are an overshot 0..1, not a black 0..255
@@ -496,6 +625,18 @@ def _turned_back(face: Face, degrees: int, width: int, height: int) -> Face:
     corners = np.stack(corners, axis=1).astype(np.float32)
     box = np.concatenate([corners[:2].min(axis=0), corners[:2].max(axis=0)])
     return Face(box, corners[2:], face.probability, degrees)
+
+
+def _most_prominent_first(faces: Sequence[Face], size: tuple[int, int]) -> list[Face]:
+    """Faces of a picture of (width, height), by the rule of `FaceLiveNetImageProcessor.detect`."""
+    center = np.array(size) / 2
+
+    def prominence(face: Face) -> float:
+        left, top, right, bottom = face.box
+        offset = np.array([left + right, top + bottom]) / 2 - center
+        return (right - left) * (bottom - top) - 2 * float(offset @ offset)
+
+    return sorted(faces, key=prominence, reverse=True)
 
 
 def sharpness(face: np.ndarray) -> float:
@@ -1037,7 +1178,7 @@ class FaceLiveNetImageProcessor(BaseImageProcessor):
 
         The detector finds turned faces too, but is surer of upright ones: where it is not sure of any (`SURE`), the
         picture is looked at the other three ways up, and the surest way is taken. Where there is no face at all it is
-        looked at once more, `SECOND_LOOK` times as large, for faces that are small in a wide picture.
+        looked at once more, for small ones (`_in_parts`).
         """
         frame, scale = self._frame(image, self.detection_size)
         ways = self._faces_in([frame])
@@ -1046,9 +1187,34 @@ class FaceLiveNetImageProcessor(BaseImageProcessor):
         degrees = 90 * max(range(len(ways)), key=lambda way: _surest(ways[way]))  # the first of equals
         faces = [_turned_back(face, degrees, frame.width, frame.height) for face in ways[degrees // 90]]
         if not faces and scale < 1:
-            frame, scale = self._frame(image, self.detection_size * SECOND_LOOK)
-            [faces] = self._faces_in([frame])
+            return self._in_parts(image)
         return [replace(face, box=face.box / scale, landmarks=face.landmarks / scale) for face in faces]
+
+    def _in_parts(self, image: Image.Image) -> list[Face]:
+        """`detect` for faces that are small in the picture: `SECOND_LOOK` times as large, a wide picture in parts.
+
+        Each part overlaps half of the next one, so that a face is whole in one of them.
+        """
+        longer, shorter = max(image.size), min(image.size)
+        part = max(2 * shorter, longer / MOST_PARTS)
+        if part * PARTS_FROM > longer:
+            starts, part, largest = [0], longer, self.detection_size * SECOND_LOOK
+        else:
+            starts, largest = np.linspace(0, longer - part, math.ceil(2 * longer / part) - 1), self.detection_size
+        wide, found = image.width >= image.height, []
+        for start in map(round, starts):
+            end = min(start + round(part), longer)
+            cut = image.crop((start, 0, end, image.height) if wide else (0, start, image.width, end))
+            frame, scale = self._frame(cut, largest)
+            corner = np.array([start, 0] if wide else [0, start], np.float32)
+            [faces] = self._faces_in([frame])
+            found += [
+                replace(face, box=face.box / scale + np.tile(corner, 2), landmarks=face.landmarks / scale + corner)
+                for face in faces
+            ]
+        boxes = np.array([face.box for face in found], np.float32).reshape(-1, 4)
+        kept = _inside_least(boxes, np.array([face.probability for face in found]), 0.5)
+        return _most_prominent_first([found[number] for number in kept], image.size)
 
     def detect(self, image: Image.Image) -> list[Face]:
         """All faces of an upright RGB picture, the one to take first.
@@ -1084,14 +1250,7 @@ class FaceLiveNetImageProcessor(BaseImageProcessor):
     ) -> list[Face]:
         faces = [Face(*face) for face in zip(boxes, landmarks, map(float, probabilities), strict=True)]
         faces = [face for face in faces if face.probability >= self.detection_threshold and np.isfinite(face.box).all()]
-        center = np.array(frame.size) / 2
-
-        def prominence(face: Face) -> float:
-            left, top, right, bottom = face.box
-            offset = np.array([left + right, top + bottom]) / 2 - center
-            return (right - left) * (bottom - top) - 2 * float(offset @ offset)
-
-        return sorted(faces, key=prominence, reverse=True)
+        return _most_prominent_first(faces, frame.size)
 
     def refine(self, image: Image.Image, boxes: np.ndarray) -> list[Face]:
         """What the detector's last stage makes of (n, 4) boxes that already lie roughly on a face: n faces, in order.
@@ -1175,12 +1334,16 @@ class FaceLiveNetImageProcessor(BaseImageProcessor):
 
     @staticmethod
     def listed(images) -> list:
-        """One picture, or any iterable of them (a list, a generator, a dataset's column, an array of 4 dimensions)."""
-        if getattr(images, "ndim", None) == 4:
-            return list(images)
-        whole = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image, np.ndarray, torch.Tensor, Mapping)
-        one = isinstance(images, whole) or hasattr(images, "read") or not isinstance(images, Iterable)
-        return [images] if one else list(images)
+        """One picture, or any iterable of them (a list, a generator, a dataset's column, an array of paths)."""
+        whole = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image, Mapping)
+        if isinstance(images, whole) or hasattr(images, "read"):
+            return [images]
+        if not isinstance(images, Iterable):
+            return [images]
+        dimensions = getattr(images, "ndim", 1)  # of pixels a picture has two or three; an array of paths has one
+        if dimensions == 1 and getattr(images, "dtype", None) in (np.uint8, torch.uint8):
+            return [images]  # an encoded picture
+        return list(images) if dimensions in (1, 4) else [images]
 
     def whiten(self, faces: torch.Tensor) -> torch.Tensor:
         """(n, 3, h, w) faces of any real dtype -> (n, 3, size, size) float32, each with mean 0 and deviation 1.

@@ -21,7 +21,7 @@ REFERENCE is a photograph of one person, with nobody else on it, or an encrypted
 Each PROBE is a photograph or a video clip.
   A photograph is accepted if its face matches and shows the expression.
   A clip is accepted if {FRAMES_TO_HOLD} consecutive sampled frames (four a second) are accepted and it shows nobody
-  else: at least half of its faces match, and no {FRAMES_TO_HOLD} faces in a row are clearly of another person.
+  else: at least half of its faces match, and fewer than {FRAMES_TO_HOLD} of them are clearly of another person.
   Several probes are accepted if at least one is accepted and all of them show the same person.
   A probe with a second face is rejected. Probes that cannot be read are reported and skipped."""
 

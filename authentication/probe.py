@@ -42,4 +42,5 @@ def decide_probe(frames: list[JudgedFrame], expression: str) -> Decision:
     """The decision for one probe, from all of its judged frames."""
     is_photograph = len(frames) == 1 and frames[0].seconds is None
     hold = 1 if is_photograph else FRAMES_TO_HOLD
-    return decide_frames([frame.decision for frame in frames], expression, hold)
+    embeddings = [frame.evidence.embedding if frame.evidence else None for frame in frames]
+    return decide_frames([frame.decision for frame in frames], expression, hold, embeddings)

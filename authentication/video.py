@@ -3,9 +3,11 @@
 `probe` calls `read_frames`. Read `image_processing_facelivenet.load_image` next.
 """
 
+import contextlib
 import logging
 import os
 import struct
+import warnings
 from collections.abc import Callable, Iterator
 from io import BufferedIOBase
 from pathlib import Path
@@ -13,7 +15,15 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageSequence
 
-from image_processing_facelivenet import FORMATS, MAX_PIXELS, UnreadableImageError, load_image, name_of, open_file
+from image_processing_facelivenet import (
+    FORMATS,
+    MAX_PIXELS,
+    UnreadableImageError,
+    begins_like_a_picture,
+    load_image,
+    name_of,
+    open_file,
+)
 
 if TYPE_CHECKING:
     import av
@@ -30,7 +40,6 @@ CLIP_SUFFIXES = {
     ".webm",
     ".mkv",
     ".avi",
-    ".gif",
     ".mpg",
     ".mpeg",
     ".vob",
@@ -57,10 +66,10 @@ CLIP_SUFFIXES = {
     ".mjpeg",
     ".mjpg",
 }
+BARE_JPEGS = (".mjpeg", ".mjpg")  # a sequence of JPEG files: the first bytes are those of a photograph
 STILLS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"avif", b"avis")  # MP4 brands of photographs
 CLIP_STARTS = (
     b"\x1aE\xdf\xa3",  # Matroska, WebM
-    b"GIF8",
     b"FLV\x01",
     b"OggS",
     b"0&\xb2u\x8ef\xcf\x11",  # Windows Media
@@ -71,7 +80,7 @@ CLIP_STARTS = (
     b"DKIF",
     b"YUV4MPEG2 ",
 )
-ANIMATED = ("WEBP", "PNG", "AVIF")  # formats with frames in time; the further images of TIFF and MPO are something else
+ANIMATED = ("WEBP", "PNG", "AVIF", "GIF")  # formats with frames in time; the further images of TIFF and MPO are not
 HEAD = 400  # bytes from which the kind of a file is known: two packets of an MPEG transport stream
 
 # (a, b, c, d) of a display matrix -> how to transpose the image. x' = a x + c y and y' = b x + d y, with y downwards.
@@ -90,14 +99,15 @@ logger = logging.getLogger(__name__)
 
 
 def is_clip(path: Path) -> bool:
-    """Whether a file is a video clip, by its suffix or else by its first bytes."""
+    """Whether a file is a video clip, by its first bytes, or by its suffix if they do not say."""
     with open(path, "rb") as file:
         return _is_clip(file.read(HEAD), str(path))
 
 
 def _is_clip(head: bytes, name: str) -> bool:
-    if Path(name).suffix.lower() in CLIP_SUFFIXES:
-        return True
+    suffix = Path(name).suffix.lower()
+    if suffix in CLIP_SUFFIXES:
+        return suffix in BARE_JPEGS or not begins_like_a_picture(head)
     mp4 = head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide") and head[8:12] not in STILLS
     avi = head[:4] == b"RIFF" and head[8:12] == b"AVI "
     # packets of 188 bytes; cameras and Blu-ray put 4 bytes with a time before each
@@ -151,39 +161,56 @@ def _clip(file: BufferedIOBase, name: str, on_decoded: Callable[[int], None]) ->
     """Every frame of a video clip: (seconds from its start, function that returns the image)."""
     import av  # photographs do not need it
 
-    frame_count = 0
+    frame_count, damage = 0, None
     try:
-        with av.open(file) as container:
-            if not container.streams.video:
+        with av.open(file, metadata_errors="replace") as container:
+            stream = container.streams.best("video")  # the one that players choose; of a film with a cover, the film
+            if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
                 raise UnreadableImageError(f"{name}: holds no video")
-            stream = container.streams.video[0]
             codec = stream.codec_context
             if codec is None:
                 raise UnreadableImageError(f"{name}: its codec is not known")
             if codec.width * codec.height > MAX_PIXELS:
                 raise UnreadableImageError(f"{name}: frames of {codec.width}x{codec.height} are too large")
             codec.options = {"max_pixels": str(MAX_PIXELS)}  # some frames are larger than the header says
-            start = None
-            for index, frame in enumerate(container.decode(stream)):
-                on_decoded(frame.width * frame.height)
-                time = frame.time if frame.time is not None else index / 25
-                start = time if start is None else start
-                yield time - start, lambda frame=frame: _displayed(frame, float(stream.sample_aspect_ratio or 1))
-                frame_count += 1
+            seconds, last_time = 0.0, None
+            for packet in container.demux(stream):
+                try:
+                    frames = packet.decode()
+                except av.InvalidDataError as error:  # players continue after a damaged frame, and so do we
+                    damage = error
+                    continue
+                for frame in frames:
+                    on_decoded(frame.width * frame.height)
+                    seconds += _step(last_time, frame.time) if frame_count else 0
+                    last_time = frame.time
+                    yield seconds, lambda frame=frame: _displayed(frame, float(stream.sample_aspect_ratio or 1), name)
+                    frame_count += 1
     except (av.FFmpegError, OSError) as error:  # OSError: an empty file
-        if not frame_count:  # a truncated clip is judged up to the last frame
-            raise UnreadableImageError(f"{name}: not a clip that can be decoded: {error.strerror}") from error
-        logger.warning("%s: ends after %d frames: %s", name, frame_count, error.strerror)
-        return
+        damage = error
     if not frame_count:
-        raise UnreadableImageError(f"{name}: the clip holds no frame")
+        if damage is None:
+            raise UnreadableImageError(f"{name}: the clip holds no frame")
+        raise UnreadableImageError(f"{name}: not a clip that can be decoded: {damage.strerror}") from damage
+    if damage is not None:  # what could be decoded is judged
+        logger.warning("%s: damaged or truncated: %d frames can be read: %s", name, frame_count, damage.strerror)
 
 
-def _displayed(frame: "av.VideoFrame", pixel_aspect: float) -> Image.Image:
+def _step(last_time: float | None, time: float | None) -> float:
+    """Seconds from one frame to the next: 1 / 25 where the times are missing, equal, or jump back, as they do in a clip
+    that was joined from several."""
+    return time - last_time if last_time is not None and time is not None and time > last_time else 1 / 25
+
+
+def _displayed(frame: "av.VideoFrame", pixel_aspect: float, name: str) -> Image.Image:
     """The frame as a player displays it: with square pixels, and transformed by the container's display matrix."""
+    import av
     from av.sidedata.sidedata import Type
 
-    image = frame.to_image()
+    try:
+        image = _in_srgb(frame)
+    except (av.FFmpegError, OSError) as error:
+        raise UnreadableImageError(f"{name}: frames of the format {frame.format.name} are not read") from error
     if pixel_aspect > 1:
         image = image.resize((max(1, round(image.width * pixel_aspect)), image.height), Image.Resampling.LANCZOS)
     elif 0 < pixel_aspect < 1:
@@ -202,12 +229,25 @@ def _displayed(frame: "av.VideoFrame", pixel_aspect: float) -> Image.Image:
     return image.rotate(frame.rotation, expand=True)  # no camera writes such an angle
 
 
+def _in_srgb(frame: "av.VideoFrame") -> Image.Image:
+    """The frame in RGB; one of a high dynamic range, as phones film, in that of a screen."""
+    import av
+    from av.video.reformatter import ColorPrimaries, ColorTrc
+
+    if frame.color_trc in (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67):
+        with contextlib.suppress(av.FFmpegError, OSError):  # its primaries may be none that are known
+            return frame.to_image(dst_color_trc=ColorTrc.IEC61966_2_1, dst_color_primaries=ColorPrimaries.BT709)
+    return frame.to_image()
+
+
 def _animation(file: BufferedIOBase, on_decoded: Callable[[int], None]) -> Iterator[tuple] | None:
-    """The frames of an animated WebP, PNG or AVIF; None for other files."""
+    """The frames of an animated WebP, PNG, AVIF or GIF; None for other files."""
     try:
-        image = Image.open(file, formats=[name for name in ANIMATED if name in FORMATS])
-        if getattr(image, "n_frames", 1) < 2 or image.width * image.height > MAX_PIXELS:
-            return None
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            image = Image.open(file, formats=[name for name in ANIMATED if name in FORMATS])
+            if getattr(image, "n_frames", 1) < 2 or image.width * image.height > MAX_PIXELS:
+                return None
     except Exception:  # `load_image` reports the error
         return None
     return _animated(image, name_of(getattr(file, "name", None), "the animation"), on_decoded)
@@ -216,7 +256,9 @@ def _animation(file: BufferedIOBase, on_decoded: Callable[[int], None]) -> Itera
 def _animated(image: Image.Image, name: str, on_decoded: Callable[[int], None]) -> Iterator[tuple]:
     seconds, frame_count = 0.0, 0
     try:
-        for frame in ImageSequence.Iterator(image):
+        for number, frame in enumerate(ImageSequence.Iterator(image)):
+            if number == 0 and getattr(image, "default_image", False):
+                continue  # of a PNG: for programs that show no animations
             on_decoded(frame.width * frame.height)
             frame.load()
             still = frame.copy()

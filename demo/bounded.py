@@ -49,8 +49,8 @@ def check_clip(path: Path) -> None:
         UnreadableImageError: it would be too much work, or is no clip.
     """
     try:
-        with av.open(str(path)) as container:
-            stream = next(iter(container.streams.video), None)
+        with av.open(str(path), metadata_errors="replace") as container:
+            stream = container.streams.best("video")
             if stream is None or stream.codec_context is None:
                 return  # the reader says what is wrong with it
             pixels = stream.codec_context.width * stream.codec_context.height

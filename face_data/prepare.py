@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import tempfile
 import threading
+import time
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -102,7 +103,7 @@ def prepare(
             for number, shard in enumerate(shards):
                 shards_read = number + 1
                 name = f"part-{number:05d}"
-                if number % processes != process or _is_done(folder, name, shard):
+                if number % processes != process or _is_done(folder, name, shard, remote is not None):
                     progress.update(len(shard))
                     continue
                 task = shard, folder / name, address, layout, attributes
@@ -118,6 +119,8 @@ def prepare(
             _download_notes(remote, folder)
         if surplus := sorted(folder.glob("part-*.json"))[shards_read:]:
             raise _changed(surplus[0], "the source holds fewer photographs than it did")
+        for surplus in sorted(folder.glob("part-*.parquet"))[shards_read:]:
+            surplus.unlink()  # of a run that was killed before it wrote the note, when the source held more
         if not all((folder / f"part-{number:05d}.json").exists() for number in range(shards_read)):
             return None
         summary = _finish(folder, description)
@@ -192,16 +195,25 @@ def _write_where_there_is_none(out: Path, content: dict) -> None:
         atomic.write(out / SUMMARY, _json(content), shared=True)
 
 
-def _is_done(out: Path, name: str, shard: tuple[Photograph, ...]) -> bool:
+def _is_done(out: Path, name: str, shard: tuple[Photograph, ...], is_uploaded: bool) -> bool:
     """Whether this very shard lies there whole; the note is written last.
+
+    Args:
+        is_uploaded: the notes alone are in the folder.
 
     Raises:
         CorpusError: it is of other photographs, or of what one was before it was replaced or labelled anew.
     """
     path = out / f"{name}.json"
-    if not path.exists():
+    try:
+        note = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
         return False
-    note = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:  # it ends early: a full disk, or the machine did
+        path.unlink()
+        return False
+    if not (is_uploaded or path.with_suffix(".parquet").exists()):
+        return False
     now = [photograph.key for photograph in shard]
     if "contents" in note:
         before, content = note["all_keys"], content_of(shard)
@@ -216,6 +228,9 @@ def _is_done(out: Path, name: str, shard: tuple[Photograph, ...]) -> bool:
         raise _changed(path, ", ".join(some) or "their order is another")
     if content is not None and content != note["contents"]:
         raise _changed(path, "a picture or a label was replaced")
+    touched = max((_changed_at(photograph.image) for photograph in shard), default=0)
+    if touched >= note.get("began", math.inf) and checksum_of(shard) != note["checksum"]:
+        raise _changed(path, "a picture was replaced by one of the same size and date")
     return True
 
 
@@ -241,6 +256,24 @@ def content_of(shard: Sequence[Photograph]) -> str:
         labels = {name: value for name, value in vars(photograph).items() if name != "image"}
         digest.update(json.dumps([labels, about], sort_keys=True, ensure_ascii=False).encode())
     return digest.hexdigest()
+
+
+def checksum_of(shard: Sequence[Photograph]) -> int:
+    """Of the content of its files: 0 to 2^32 - 1."""
+    checksum = 0
+    for photograph in shard:
+        if isinstance(photograph.image, Path) and photograph.image.is_file():
+            with contextlib.suppress(OSError):  # it is skipped, by name
+                checksum = zlib.crc32(photograph.image.read_bytes(), checksum)
+    return checksum
+
+
+def _changed_at(image: object) -> float:
+    """When a file was written, replaced or moved, whatever its date says; 0 for what is no file."""
+    try:
+        return image.stat().st_ctime if isinstance(image, Path) else 0
+    except OSError:
+        return 0
 
 
 @contextlib.contextmanager
@@ -286,7 +319,7 @@ def _prepare_shard(
     shard: tuple[Photograph, ...], path: Path, address: str | None, layout: str, attributes: list[str]
 ) -> int:
     """Write the shard and its note, without a suffix at `path`, and upload both where there is an address."""
-    rows, skipped, whole, crowded = [], [], [], 0
+    rows, skipped, whole, crowded, began = [], [], [], 0, time.time()
     for photograph in shard:
         if sorted(photograph.attributes) != attributes:
             raise CorpusError(
@@ -342,6 +375,7 @@ def _prepare_shard(
         checksum = hashlib.file_digest(file, "sha256").hexdigest()
     note = {"sha256": checksum, "keys": [shard[0].key, shard[-1].key], "read": len(shard), "several_faces": crowded}
     note |= {"all_keys": [photograph.key for photograph in shard], "contents": content_of(shard)}
+    note |= {"began": began, "checksum": checksum_of(shard)}
     note |= {"whole_pictures": whole, "skipped": skipped}
     atomic.write(path.with_suffix(".json"), _json(note))
     if address is not None:
@@ -416,4 +450,5 @@ def _finish(out: Path, description: dict) -> dict:
 
 
 def _json(content: dict) -> bytes:
-    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+    # "backslashreplace": names of files that are not in UTF-8
+    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode(errors="backslashreplace")

@@ -78,8 +78,14 @@ def load_corpus(
         tables = [pq.read_table(path, columns=columns, filesystem=remote.file_system) for path in paths]
         dataset = Dataset(pa.concat_tables(tables).replace_schema_metadata(None))
     elif (folder := corpus_folder(corpus)).is_dir():
-        shards = shards_of(folder)
-        _require_whole(corpus, read_summary(folder))
+        shards, summary = shards_of(folder), read_summary(folder)
+        _require_whole(corpus, summary)
+        written = summary.get("sha256") or {Path(shard).name: None for shard in shards}  # earlier versions did not say
+        if differing := sorted(set(written) ^ {Path(shard).name for shard in shards}):
+            raise CorpusError(
+                f"{folder / differing[0]} {'is missing' if differing[0] in written else 'is not in corpus.json'}: "
+                "run the preparation again to complete the corpus"
+            )
         _require_columns(corpus, pq.read_schema(shards[0]).names, columns)
         dataset = Dataset.from_parquet(shards, columns=columns)
     else:

@@ -10,7 +10,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms, PngImagePlugin
 
 from authentication.authenticator import DEFAULT_MODEL
 from demo.examples import WELL_KNOWN
@@ -80,6 +80,13 @@ def planes16(image: Image.Image, order: str = "<") -> bytes:
     return tiff(list(pixels.transpose(2, 0, 1)), {262: [2], 284: [2]}, order)
 
 
+def lab(image: Image.Image) -> Image.Image:
+    """In CIELAB, as Photoshop saves it, without a profile."""
+    spaces = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    converted = ImageCms.applyTransform(image, ImageCms.buildTransform(*spaces, "RGB", "LAB"))
+    return Image.frombytes("LAB", converted.size, converted.tobytes())
+
+
 COLOUR = {  # format -> how it is written; lossy ones within a few levels
     "JPEG": lambda image: encoded(image, "JPEG", quality=95),
     "progressive JPEG": lambda image: encoded(image, "JPEG", quality=95, progressive=True),
@@ -97,6 +104,8 @@ COLOUR = {  # format -> how it is written; lossy ones within a few levels
     "TIFF": lambda image: encoded(image, "TIFF", compression="tiff_lzw"),
     "TIFF of 16 bits in planes": planes16,
     "TIFF of 16 bits in planes, big-endian": lambda image: planes16(image, ">"),
+    "TIFF in CIELAB": lambda image: encoded(lab(image), "TIFF"),
+    "TIFF of JPEG": lambda image: encoded(image, "TIFF", compression="jpeg", quality=95),
     "JPEG 2000": lambda image: encoded(image, "JPEG2000"),
     "PPM": lambda image: encoded(image, "PPM"),
 }
@@ -108,6 +117,7 @@ GREY = {
     "TIFF, white is zero": lambda image: encoded(image.convert("L"), "TIFF", tiffinfo={262: 0}),
     "TIFF of 16 bits, white is zero": white_is_zero,
     "TIFF of 16 bits, white is zero, big-endian": lambda image: white_is_zero(image, order=">"),
+    "TIFF of 16 bits with a sign": lambda image: tiff([grey16(image, 15)], {262: [1], 339: [2]}),
     "TIFF of 12 bits in 16, white is zero": lambda image: white_is_zero(image, 12),
 }
 GREY |= {
@@ -142,6 +152,24 @@ def test_colours_of_few_bits_in_sixteen(picture, bits):
 def test_formats_in_colour(picture, format):
     found = load_image(COLOUR[format](picture))
     assert found.mode == "RGB" and difference(found, picture) < 6
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_without_its_end_is_read_and_half_of_one_refused(picture, progressive):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned, and in a camera's file a smaller picture with an end of its own would be in here
+    exif[0x9286] = encoded(picture.resize((16, 16)), "JPEG")
+    turned = picture.transpose(Image.Transpose.ROTATE_90)
+    content = encoded(turned, "JPEG", quality=95, progressive=progressive, exif=exif)
+    for missing in (1, 2, 3, 20):
+        assert difference(load_image(content[:-missing]), picture) < 6
+    cuts = [int(len(content) * share) for share in (0.3, 0.5, 0.7, 0.9)]
+    start = content.rfind(b"\xff\xc2")
+    while progressive and (start := content.find(b"\xff\xda", start + 1)) >= 0:
+        cuts.append(start)  # before a scan: what is there is whole, but coarse
+    for cut in cuts:
+        with pytest.raises(UnreadableImageError, match="damaged"):
+            load_image(content[:cut])
 
 
 @pytest.mark.parametrize("format", GREY)
@@ -258,6 +286,57 @@ def test_a_profile_that_calls_itself_nearly_srgb_is_applied():
     assert np.asarray(load_image(content))[16, 16, 0] < 85
 
 
+def bmp_with_profile(image: Image.Image, profile: bytes) -> bytes:
+    """Of version 5, with the profile at its end. Pillow writes version 3."""
+    pixels = encoded(image, "BMP")[54:]
+    sizes = struct.pack("<IiiHHIIiiII", 124, *image.size, 1, 24, 0, len(pixels), 0, 0, 0, 0)
+    header = (sizes + bytes(16) + b"DEBM").ljust(108, b"\0")
+    header += struct.pack("<IIII", 4, 124 + len(pixels), len(profile), 0)
+    return b"BM" + struct.pack("<IHHI", 138 + len(pixels) + len(profile), 0, 0, 138) + header + pixels + profile
+
+
+def jp2_with_profile(image: Image.Image, profile: bytes) -> bytes:
+    content = encoded(image, "JPEG2000")
+    before, colour, after = content.partition(struct.pack(">I4sBBBI", 15, b"colr", 1, 0, 0, 16))
+    box = struct.pack(">I4sBBB", 11 + len(profile), b"colr", 2, 0, 0) + profile
+    start = before.index(b"jp2h") - 4
+    size = struct.unpack_from(">I", before, start)[0] + len(box) - len(colour)
+    return before[:start] + struct.pack(">I", size) + before[start + 4 :] + box + after
+
+
+@pytest.mark.parametrize("write", [bmp_with_profile, jp2_with_profile])
+def test_profiles_that_pillow_does_not_read_are_applied(write):
+    content = write(Image.new("RGB", (32, 32), (100, 160, 90)), ADOBE)
+    red, green, blue = np.asarray(load_image(content))[16, 16].astype(int)
+    assert red < 85 and abs(green - 160) < 8 and abs(blue - 85) < 8
+
+
+ADOBE_CORNERS = (31270, 32900, 64000, 33000, 21000, 71000, 15000, 6000)  # x and y of white, red, green, blue
+SRGB_CORNERS = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+
+
+@pytest.mark.parametrize(
+    ("mode", "level", "chunks", "expected"),
+    [
+        ("RGB", (100, 160, 90), {b"gAMA": [45455], b"cHRM": ADOBE_CORNERS}, (53, 161, 85)),
+        ("RGB", (64, 64, 64), {b"gAMA": [100000]}, (137, 137, 137)),  # linear light
+        ("L", 64, {b"gAMA": [100000], b"cHRM": SRGB_CORNERS}, (137, 137, 137)),
+        ("RGB", (64, 64, 64), {b"gAMA": [55556]}, (83, 83, 83)),  # of an old Macintosh
+        ("RGB", (100, 160, 90), {b"gAMA": [45455], b"cHRM": SRGB_CORNERS}, (100, 160, 90)),
+        ("RGB", (100, 160, 90), {b"sRGB": None, b"gAMA": [100000]}, (100, 160, 90)),  # it counts before others
+        ("RGB", (100, 160, 90), {b"gAMA": [0], b"cHRM": [0] * 8}, (100, 160, 90)),
+        ("RGB", (100, 160, 90), {b"gAMA": [45455], b"cHRM": [31270, 32900] * 4}, (100, 160, 90)),
+    ],
+)
+def test_gamma_and_primaries_of_a_png_are_applied(mode, level, chunks, expected):
+    """As browsers do. They stand for a profile where there is none."""
+    described = PngImagePlugin.PngInfo()
+    for name, values in chunks.items():
+        described.add(name, b"\0" if values is None else struct.pack(f">{len(values)}I", *values))
+    content = encoded(Image.new(mode, (32, 32), level), "PNG", pnginfo=described)
+    assert abs(np.asarray(load_image(content))[16, 16].astype(int) - expected).max() < 5
+
+
 @pytest.mark.parametrize("damage", [b"no profile", ADOBE[:200], b""])
 def test_a_damaged_profile_is_left_aside(picture, damage):
     assert difference(load_image(encoded(picture, "PNG", icc_profile=damage)), picture) == 0
@@ -341,11 +420,39 @@ def test_what_may_not_be_read_is_not_called_damaged(picture, tmp_path, monkeypat
         load_image("/dev/null")
 
 
-def test_lists_of_all_kinds_are_lists(picture, processor):
+def test_lists_of_all_kinds_are_lists(picture, processor, tmp_path):
+    picture.save(tmp_path / "face.png")
+    path = str(tmp_path / "face.png")
     expected = processor([picture, picture], detect=False)["pixel_values"]
-    values = {1: picture, 2: picture}.values()
-    for sources in ((picture for _ in range(2)), np.stack([np.asarray(picture)] * 2), values):
+    lists = (
+        (picture for _ in range(2)),
+        {1: picture, 2: picture}.values(),
+        np.stack([np.asarray(picture)] * 2),
+        np.array([path, path]),
+        np.array([picture, path, None], dtype=object)[:2],
+    )
+    for sources in lists:
         torch.testing.assert_close(processor(sources, detect=False)["pixel_values"], expected)
+
+
+def test_other_arrays_of_pixels_and_arrays_of_bytes_are_one_picture(picture, processor):
+    """JAX's and TensorFlow's arrays, and what torchvision's read_file and OpenCV's imencode give."""
+
+    class Array:
+        ndim, shape = 3, (250, 250, 3)
+
+        def __array__(self, dtype=None, copy=None):
+            return np.asarray(picture)
+
+        def __iter__(self):
+            return iter(np.asarray(picture))
+
+    content = encoded(picture, "PNG")
+    expected = processor(picture, detect=False)["pixel_values"]
+    for source in (Array(), np.frombuffer(content, np.uint8), torch.tensor(list(content), dtype=torch.uint8)):
+        torch.testing.assert_close(processor(source, detect=False)["pixel_values"], expected)
+    with pytest.raises(UnreadableImageError, match="a tensor that holds no array of pixels"):
+        load_image(torch.zeros(4, 4, device="meta"))
 
 
 @pytest.mark.parametrize("size", [(9248, 6944), (12032, 9024)])
@@ -384,11 +491,20 @@ def test_a_photograph_is_judged_the_right_way_up(alignment, degrees):
     assert batch["turn"].tolist() == [face.turn] and batch["roll"].item() == pytest.approx(face.roll, abs=1e-4)
 
 
-def test_a_small_face_in_a_wide_picture_is_found(processor):
-    canvas = Image.new("RGB", (4000, 350), (120, 130, 140))
-    canvas.paste(drawn_photograph(WELL_KNOWN[0], "neutral", 0, seed=0).resize((250, 250)), (2600, 50))
+@pytest.mark.parametrize("turn", [None, Image.Transpose.TRANSPOSE])
+@pytest.mark.parametrize("size", [(4000, 350), (12000, 420), (3000, 1300)])
+def test_a_small_face_in_a_wide_picture_is_found(processor, size, turn):
+    person = drawn_photograph(WELL_KNOWN[0], "neutral", 0, seed=0).resize((250, 250))
+    canvas = Image.new("RGB", size, (120, 130, 140))
+    left, top = size[0] * 2 // 3, size[1] - 300
+    if turn is None:
+        canvas.paste(person, (left, top))
+    else:  # high instead of wide
+        canvas = canvas.transpose(turn)
+        canvas.paste(person, (top, left))
+        left, top = top, left
     [face] = processor.find(canvas)
-    assert processor.detect(canvas) == [] and 2600 < face.box[0] < face.box[2] < 2850
+    assert left < face.box[0] < face.box[2] < left + 250 and top < face.box[1] < face.box[3] < top + 260
 
 
 @pytest.mark.real_data

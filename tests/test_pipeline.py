@@ -215,13 +215,16 @@ def test_json_is_strict_and_complete(decision):
 
 ACCEPTED, STRANGER, WRONG = judge(), judge(similarity=0.2), judge(probabilities=NEUTRAL)
 DOUBTFUL = judge(similarity=0.4)  # a bad moment of the same person, or somebody who looks alike
-COVERED = decide(
-    similarity=0.8,
-    threshold=0.5,
-    expression_probabilities=HAPPY,
-    required_expression="happy",
-    expression_threshold=0.5,
-    unusable="eyes_covered",
+COVERED, COVERED_STRANGER = (
+    decide(
+        similarity=similarity,
+        threshold=0.5,
+        expression_probabilities=HAPPY,
+        required_expression="happy",
+        expression_threshold=0.5,
+        unusable="eyes_covered",
+    )
+    for similarity in (0.8, 0.2)
 )
 BLANK, CROWD = reject("no_face", "happy"), reject("several_faces", "happy")
 
@@ -244,7 +247,12 @@ BLANK, CROWD = reject("no_face", "happy"), reject("several_faces", "happy")
         ([STRANGER] * 32 + [ACCEPTED] * 6, 3, "different_person"),
         ([ACCEPTED] * 20 + [STRANGER] * 3, 3, "different_person"),
         ([ACCEPTED] * 20 + [STRANGER, BLANK, STRANGER, STRANGER], 3, "different_person"),
-        ([ACCEPTED] * 20 + [STRANGER, STRANGER, WRONG, STRANGER], 3, "accepted"),
+        ([ACCEPTED] * 20 + [STRANGER, STRANGER, WRONG, STRANGER], 3, "different_person"),
+        ([ACCEPTED, ACCEPTED, ACCEPTED, STRANGER, STRANGER] * 3, 3, "different_person"),
+        ([ACCEPTED] * 70 + [STRANGER, ACCEPTED] * 3, 3, "accepted"),  # of a long clip, a few
+        ([ACCEPTED] * 20 + [STRANGER] * 2, 3, "accepted"),
+        ([ACCEPTED] * 20 + [COVERED_STRANGER, WRONG] * 4, 3, "accepted"),  # who is under a cover, nobody knows
+        ([ACCEPTED] * 20 + [COVERED_STRANGER] * 3, 3, "different_person"),
         ([ACCEPTED] * 4 + [BLANK] * 9, 3, "accepted"),
         ([ACCEPTED] * 4 + [DOUBTFUL] * 4, 3, "accepted"),
         ([ACCEPTED] * 4 + [DOUBTFUL] * 5, 3, "different_person"),
@@ -256,6 +264,17 @@ def test_frames(frames, hold, reason):
     decision = decide_frames(frames, "happy", hold)
     assert decision.reason == reason
     assert decision.accepted is (reason == "accepted")
+
+
+@pytest.mark.parametrize(
+    ("likeness", "count", "reason"), [(0.6, 8, "accepted"), (0.4, 2, "accepted"), (0.4, 3, "different_person")]
+)
+def test_faces_that_are_unlike_the_clips_own_are_somebody_elses(likeness, count, reason):
+    """Too much like the reference to be clearly another person's by that alone."""
+    own, other = np.array([0.8, 0.0]), 0.7 * np.array([likeness, math.sqrt(1 - likeness**2)])
+    frames = [ACCEPTED] * 10 + [DOUBTFUL] * count
+    assert decide_frames(frames, "happy", 3, [own] * 10 + [other] * count).reason == reason
+    assert decide_frames(frames, "happy", 3).accepted
 
 
 def test_frames_report_the_weakest_accepted_frame():

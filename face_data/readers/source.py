@@ -111,6 +111,16 @@ class Photograph:
     border: float = 0.0
     refused: str | None = None
 
+    def __post_init__(self):
+        for name in ("key", "identity", "split", "refused"):
+            if (text := getattr(self, name)) is not None:
+                object.__setattr__(self, name, in_unicode(text))
+
+
+def in_unicode(name: str) -> str:
+    """A file's name as it is; with `\\xfc` for what is not in UTF-8, as archives of other systems are unpacked."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
 
 def cell_value(cell: str | None) -> str | None:
     """A table's cell without surrounding blanks; None if it is one of UNKNOWN."""

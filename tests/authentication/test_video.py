@@ -281,3 +281,110 @@ def test_a_clip_and_a_photograph_through_a_pipe(tmp_path, arrow):
         writer.start()
         assert len(list(read_frames(pipe))) == count
         writer.join()
+
+
+@pytest.mark.parametrize("format, name", [("GIF", "photo.gif"), ("JPEG", "photo.mp4"), ("PNG", "photo.ts")])
+def test_a_photograph_with_the_name_of_a_clip_is_one_frame(tmp_path, arrow, format, name):
+    """A clip of one frame can never be accepted: its expression was not held."""
+    arrow.save(tmp_path / name, format)
+    ((seconds, _),) = read_frames(tmp_path / name)
+    assert seconds is None and not is_clip(tmp_path / name)
+
+
+def test_a_picture_for_programs_without_animations_is_no_frame(tmp_path, arrow):
+    path = tmp_path / "wave.png"
+    options = {"append_images": [arrow, arrow.rotate(180)], "duration": 250, "default_image": True, "save_all": True}
+    Image.new("RGB", arrow.size, "red").save(path, "PNG", **options)
+    assert [image.getpixel((60, 5)) for _, image in read_frames(path)] == [(0, 0, 0), (255, 255, 255)]
+
+
+def test_a_clip_goes_on_after_a_damaged_part(tmp_path, caplog):
+    rng = np.random.default_rng(0)
+    noise = [Image.fromarray(rng.integers(0, 255, (64, 64, 3), np.uint8)) for _ in range(16)]
+    path = write_clip(tmp_path / "clip.avi", noise, codec="png", pixels="rgb24", rate=4)
+    data = path.read_bytes()
+    starts = [at for at in range(len(data)) if data.startswith(b"\x89PNG", at)]
+    for number in (0, 1, 7):  # players begin with the third
+        data = data[: starts[number]] + bytes(400) + data[starts[number] + 400 :]
+    path.write_bytes(data)
+    assert 10 <= len(list(read_frames(path))) <= 13 and "clip.avi: damaged, or breaks off" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"), [([0] * 16, [0, 0.28, 0.56]), ([5000, 5250, 5500, 9000], [0, 0.25, 0.5, 4])]
+)
+def test_frames_are_judged_whatever_their_times(tmp_path, arrow, times, expected):
+    path = tmp_path / "clip.mkv"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("ffv1", rate=4)
+        stream.width, stream.height, stream.pix_fmt = *arrow.size, "bgr0"
+        for packet, time in zip([stream.encode(av.VideoFrame.from_image(arrow)) for _ in times], times, strict=True):
+            packet[0].pts = packet[0].dts = time
+            packet[0].time_base = Fraction(1, 1000)
+            output.mux(packet)
+    assert [seconds for seconds, _ in read_frames(path)] == pytest.approx(expected, abs=0.05)
+
+
+def test_what_was_appended_to_a_clip_does_not_go_unseen(tmp_path, arrow):
+    """Its times begin anew: by them nothing comes after what was seen already."""
+    clips = [arrow.resize((64, 48)), arrow.rotate(180).resize((64, 48))]
+    parts = [write_clip(tmp_path / "clip.ts", [clip] * 25, 25, codec="mpeg2video").read_bytes() for clip in clips]
+    (tmp_path / "clip.ts").write_bytes(b"".join(parts))
+    frames = list(read_frames(tmp_path / "clip.ts"))
+    assert 6 <= len(frames) <= 9 and np.asarray(frames[-1][1].convert("L"))[:, 40:].mean() > 180
+
+
+def test_names_in_another_encoding_end_nothing(tmp_path, arrow):
+    path = tmp_path / "clip.avi"
+    with av.open(str(path), "w") as output:
+        output.metadata["title"] = "Mueller"
+        stream = output.add_stream("mpeg4", rate=8)
+        stream.width, stream.height = arrow.size
+        output.mux(stream.encode(av.VideoFrame.from_image(arrow)))
+        output.mux(stream.encode(None))
+    path.write_bytes(path.read_bytes().replace(b"Mueller", b"M\xfc\xfcller"))
+    assert len(list(read_frames(path))) == 1
+
+
+@pytest.mark.parametrize("film", [False, True])
+def test_a_cover_is_no_film(tmp_path, arrow, film):
+    path = tmp_path / "song.mp4"
+    with av.open(str(path), "w") as output:
+        cover, sound = output.add_stream("mjpeg", rate=1), output.add_stream("aac", rate=44100)
+        cover.width, cover.height, cover.pix_fmt = 16, 16, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        if film:
+            stream = output.add_stream("mpeg4", rate=8)
+            stream.width, stream.height = arrow.size
+        output.mux(cover.encode(av.VideoFrame(16, 16, "yuvj420p")))
+        output.mux(cover.encode(None))
+        silence = av.AudioFrame.from_ndarray(np.zeros((2, 1024), np.float32), "fltp", "stereo")
+        silence.sample_rate, silence.pts = 44100, 0
+        output.mux(sound.encode(silence))
+        output.mux(sound.encode(None))
+        if film:
+            output.mux(stream.encode(av.VideoFrame.from_image(arrow)))
+            output.mux(stream.encode(None))
+    if film:
+        assert [image.size for _, image in read_frames(path)] == [arrow.size]
+    else:
+        with pytest.raises(UnreadableImageError, match=r"song\.mp4: holds no video"):
+            list(read_frames(path))
+
+
+def test_a_clip_of_high_dynamic_range_is_shown_as_on_a_screen(tmp_path):
+    """Phones film so. Grey of half the light of paper, by SMPTE ST 2084, where paper has 203 candela."""
+    light = (0.5 * 203 / 10000) ** 0.1593017578125
+    level = ((0.8359375 + 18.8515625 * light) / (1 + 18.6875 * light)) ** 78.84375
+    pixels = np.full((64, 64, 3), round(level * 65535), np.uint16)
+    path = tmp_path / "phone.mkv"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx265", rate=8, options={"x265-params": "log-level=none"})
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p10le"
+        frame = av.VideoFrame.from_ndarray(pixels, "rgb48le").reformat(format="yuv420p10le", dst_colorspace=9)
+        for tagged in (frame, stream.codec_context):
+            tagged.color_primaries, tagged.color_trc, tagged.colorspace, tagged.color_range = 9, 16, 9, 1
+        output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    ((_, image),) = read_frames(path)
+    assert np.abs(np.asarray(image, int) - 188).max() < 15  # sRGB of half the light; the levels themselves are 137

@@ -243,6 +243,47 @@ def test_a_source_that_holds_less_than_before_is_noticed(source, tmp_path):
         run(source, out)
 
 
+def test_a_picture_of_the_same_size_and_date_is_noticed(source, tmp_path):
+    """As a copy that keeps the dates leaves it."""
+    out = tmp_path / "out"
+    summary = run(source, out)
+    path = source / "p1" / "0.png"
+    content, times = path.read_bytes(), (path.stat().st_atime_ns, path.stat().st_mtime_ns)
+    path.write_bytes(content)
+    os.utime(path, ns=times)
+    assert run(source, out) == summary  # moved or written anew, and the same
+    path.write_bytes(content[:-20] + bytes(20))
+    os.utime(path, ns=times)
+    with pytest.raises(CorpusError, match="a picture was replaced by one of the same size and date"):
+        run(source, out)
+
+
+def test_what_a_killed_run_or_a_full_disk_left_is_made_anew(source, tmp_path):
+    out = tmp_path / "out"
+    summary = run(source, out)
+    (out / "part-00001.json").write_bytes((out / "part-00001.json").read_bytes()[:40])
+    (out / "part-00002.parquet").unlink()
+    with pytest.raises(CorpusError, match=r"part-00002\.parquet is missing: run the preparation again"):
+        load_corpus(out)
+    (out / "part-00007.parquet").write_bytes((out / "part-00000.parquet").read_bytes())  # when the source held more
+    with pytest.raises(CorpusError, match="run the preparation again to complete the corpus"):
+        load_corpus(out)
+    assert run(source, out)["prepared"] == summary["prepared"]
+    assert sorted(column(load_corpus(out), "key")) == sorted(key for key, _, _ in people(source))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file names are Unicode there")
+def test_names_that_are_not_in_utf8_end_nothing(source, tmp_path):
+    """As archives of Windows are unpacked elsewhere."""
+    person = os.fsencode(source) + b"/M\xfcller"
+    os.mkdir(person)
+    (source / "p0" / "0.png").rename(os.fsdecode(person + b"/0.png"))
+    assert run(source, tmp_path / "out")["prepared"] == 6
+    corpus = load_corpus(tmp_path / "out")
+    assert "M\\xfcller" in column(corpus, "identity") and "M\\xfcller/0.png" in column(corpus, "key")
+    assert run(source, tmp_path / "out")["prepared"] == 6
+
+
 def test_bytes_are_compared_too(tmp_path):
     from face_data.readers import Photograph
 
