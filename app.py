@@ -1,9 +1,9 @@
-"""The demo: a reference photograph, then expressions and turns of the head drawn at random, live before the camera.
+"""The demo: the user gives a reference photograph and performs random expressions and turns of the head live.
 
     python app.py [--model DIR] [--host HOST] [--port 7860] [--operator]
 
-The page is there at once and says that the model is being downloaded or loaded. It is in `demo/`; what it shows is
-decided in `authentication/`.
+A first page appears at once and says that the model is being downloaded or loaded. The pages are in `demo/`, the
+decisions are made in `authentication/`. Read `demo.command` next.
 """
 
 import argparse
@@ -25,9 +25,9 @@ from demo.arguments import StartError, parse_arguments, require_model, require_u
 from demo.gate import SPACES_FRAMES
 from demo.uploads import Uploads
 
-SECONDS_TO_END = 3  # for requests that are open when the server is told to end
+SECONDS_TO_END = 3  # for open requests when the server ends
 LOADER = "load"  # name of the thread that loads the model
-SPACES_PROXIES = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")  # a Space is reached through these alone
+SPACES_PROXIES = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")  # a Space is only reachable through these
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -60,32 +60,33 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def serve(arguments: argparse.Namespace, uploads: Uploads, listener: socket.socket) -> None:
-    """First a page that says what is being done with the model, then the demo, until the process is told to end.
+    """Serve a page about the loading of the model, then the demo, until the process is ended.
 
-    They are two servers that listen to the same address, one after the other: who connects in between waits.
+    Two servers use the same listening socket, one after the other. Connections wait in between.
 
     Raises:
         StartError: see `demo.arguments.require_model` and `demo.command.load`.
     """
     in_a_space = bool(os.environ.get("SPACE_ID"))
     root = arguments.root_path.rstrip("/")
-    hosts = [*arguments.allowed_hosts, *(("*", os.environ.get("SPACE_HOST", "")) if in_a_space else ())]  # it is public
+    space_hosts = ("*", os.environ.get("SPACE_HOST", "")) if in_a_space else ()  # a Space is public
+    hosts = [*arguments.allowed_hosts, *space_hosts]
     gate = root, hosts, SPACES_FRAMES if in_a_space else ""
     proxies = [*arguments.proxies, *(SPACES_PROXIES if in_a_space else ())]
     host, port = listener.getsockname()[:2]
     print(f"* Running on http://{f'[{host}]' if ':' in host else host}:{port}{root}", flush=True)
 
-    starting = loading.application(*gate)
-    first = server(starting, proxies)
+    loading_page = loading.application(*gate)
+    loading_server = server(loading_page, proxies)
     loaded = Future()
 
     def load() -> None:
         try:
             if has_to_be_downloaded(arguments.model):
-                starting.state.help = words.DOWNLOADING_HELP
+                loading_page.state.help = words.DOWNLOADING_HELP
                 require_model(arguments.model)
-                starting.state.help = words.LOADING_HELP
-            gc.disable()  # imports make half a million objects that stay: looking for garbage among them takes as long
+                loading_page.state.help = words.LOADING_HELP
+            gc.disable()  # imports create half a million permanent objects; collecting garbage among them is slow
             from demo import command  # imports PyTorch and Gradio
 
             gc.freeze()
@@ -94,22 +95,22 @@ def serve(arguments: argparse.Namespace, uploads: Uploads, listener: socket.sock
         except BaseException as error:
             loaded.set_exception(error)
         finally:
-            first.should_exit = True
+            loading_server.should_exit = True
 
     threading.Thread(target=load, daemon=True, name=LOADER).start()
-    first.run(sockets=[listener.dup()])
+    loading_server.run(sockets=[listener.dup()])
     application, app = loaded.result()
     from demo import zero_gpu
 
     print("* The model is loaded", flush=True)
-    second = server(app, proxies)
-    application.is_ending = lambda: second.should_exit
+    demo_server = server(app, proxies)
+    application.is_ending = lambda: demo_server.should_exit
     zero_gpu.report_start()
-    second.run(sockets=[listener])
+    demo_server.run(sockets=[listener])
 
 
 def server(app, proxies: Sequence[str]) -> uvicorn.Server:
-    """proxies: addresses and networks whose X-Forwarded-For is believed."""
+    """proxies: addresses and networks whose X-Forwarded-For header is trusted."""
     configuration = uvicorn.Config(
         app,
         http=connections.protocol(proxies),
@@ -124,21 +125,21 @@ def server(app, proxies: Sequence[str]) -> uvicorn.Server:
 
 
 def listen(host: str, port: str) -> socket.socket:
-    """A socket that listens.
+    """A listening socket.
 
     Raises:
-        StartError: the port is no number of a port, or is taken, or the address is not this machine's.
+        StartError: the port is not a valid number, is in use, or the address is not this machine's.
     """
     if not port.isdecimal() or int(port) > 65535:
-        raise StartError(f"--port {port}: a number from 0 to 65535 is expected")
+        raise StartError(f"--port {port}: must be a number from 0 to 65535")
     try:
         listener = socket.create_server((host, int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         raise StartError(
             f"cannot listen on {host}, port {port}: {error.strerror}. Choose another one with --host or --port"
         ) from None
-    # Its connections inherit this. An answer is written in two parts, and the second one would wait for the client to
-    # confirm the first, which takes it up to 40 ms.
+    # Connections inherit this option. An answer is written in two parts. Without the option the second part would wait
+    # until the client confirms the first one, which takes up to 40 ms.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
@@ -148,5 +149,5 @@ if __name__ == "__main__":
     if any(thread.name == LOADER for thread in threading.enumerate()):
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(status)  # the interpreter's own end would tear PyTorch down under the thread that imports it
+        os._exit(status)  # a normal exit would unload PyTorch while the thread is importing it
     sys.exit(status)

@@ -19,19 +19,19 @@ class FaceTracker:
     """Finds the faces in the frames of one live session, in order. Only one thread may use it at a time.
 
     After a detection with a single face, the next frames are only searched around its last box. A second face is not
-    seen there. Therefore at least one of `every` frames gets a full detection. A session holds an expression for as
-    many frames, so one of them has a full detection, and a second face in it is rejected.
+    seen there. Therefore at least one of `detection_interval` frames gets a full detection. A session holds an
+    expression for as many frames, so one of them has a full detection, and a second face in it is rejected.
 
     Args:
         processor: has the detector.
-        every: number of frames of which at least one gets a full detection; 1 means every frame.
+        detection_interval: number of frames of which at least one gets a full detection; 1 means every frame.
     """
 
-    def __init__(self, processor: FaceLiveNetImageProcessor, every: int = FRAMES_TO_HOLD):
-        if every < 1:
-            raise ValueError(f"every must be a whole number of frames, at least 1, not {every!r}")
+    def __init__(self, processor: FaceLiveNetImageProcessor, detection_interval: int = FRAMES_TO_HOLD):
+        if detection_interval < 1:
+            raise ValueError(f"detection_interval must be at least 1 frame, not {detection_interval!r}")
         self.processor = processor
-        self.every = every
+        self.detection_interval = detection_interval
         self._box: np.ndarray | None = None  # of the only face in the last frame; None if there is no face to track
         self._size: tuple[int, int] | None = None
         self._frames = 0  # since the last full detection
@@ -40,7 +40,7 @@ class FaceTracker:
     def find(self, image: Image.Image) -> list[Face]:
         """The faces of the next frame, an RGB image, in the form of the processor's `detect`."""
         self._frames += 1
-        follow = self._box is not None and self._frames < self.every and image.size == self._size
+        follow = self._box is not None and self._frames < self.detection_interval and image.size == self._size
         face = self._search_around(image) if follow else None
         if face is None:  # not found, or in doubt
             self._box, self._size, self._frames = None, image.size, 0

@@ -1,11 +1,12 @@
-"""One camera frame of 640 x 480, from picture to decision, against the usual combination of packages: frames/s.
+"""From a camera frame of 640 x 480 to a decision, compared with the usual combination of packages: frames/s.
 
-The other side is facenet-pytorch as its README shows it: MTCNN with its defaults on the full frame, InceptionResnetV1
-on the face, and a second network (timm's ResNet-18) on the same face for the expression. All sides get the same frames,
-one at a time, as from a live stream. The other side's weights are random, which does not change the time.
+The usual combination is facenet-pytorch as in its README: MTCNN with default settings on the full frame,
+InceptionResnetV1 on the face, and a second network (timm's ResNet-18) on the same face for the expression. All sides
+get the same frames, one at a time, as from a live stream. The weights of the usual combination are random, which does
+not change the time.
 
-The table of `agreement` shows how ONNX Runtime and tracking change boxes and decisions. Last, several streams are
-judged at once, each in its own thread and with its own tracker.
+The table of `agreement` shows how ONNX Runtime and tracking change boxes and decisions. At the end, several streams are
+judged at the same time, each in its own thread and with its own tracker.
 """
 
 import io
@@ -31,7 +32,7 @@ from benchmarks.report import medians, synchronize, table, target_text
 from face_data.drawn import drawn_photograph
 from image_processing_facelivenet import load_image, sharpness
 
-SMALLEST_GAINS = (6.0, 10.0)  # targets: frames/s over the plain stack's, without and with a tracker
+SMALLEST_GAINS = (6.0, 10.0)  # targets: frames/s divided by those of the plain stack, without and with a tracker
 LIVE_FRAMES = 25.0  # target: frames/s of one stream
 WIDTH, HEIGHT = 640, 480
 SIDES = ("MTCNN, InceptionResnetV1, ResNet-18", "Authenticator.judge", "the same, with a tracker")
@@ -39,7 +40,7 @@ STREAMS = (1, 2, 4, 8)
 
 
 def drawn_frames(count: int) -> list[Image.Image]:
-    """A drawn person before a camera, smiling on and off and moving a little from frame to frame."""
+    """Frames of a drawn person who sometimes smiles, and moves a little from frame to frame."""
     faces = [drawn_photograph(1, name, 0, seed=0).resize((360, 360)) for name in ("neutral", "happy")]
     frames = []
     for number in range(count):
@@ -51,7 +52,7 @@ def drawn_frames(count: int) -> list[Image.Image]:
 
 
 def clip_frames(path: Path, count: int) -> list[Image.Image]:
-    """The first frames of a clip, at its own rate, fitted into 640 x 480."""
+    """The first frames of a clip, scaled down to fit into 640 x 480."""
     frames = []
     for _, frame in read_frames(path, rate=math.inf):
         frame.thumbnail((WIDTH, HEIGHT))
@@ -62,7 +63,7 @@ def clip_frames(path: Path, count: int) -> list[Image.Image]:
 
 
 class PlainStack:
-    """The obvious implementation: three published networks, one after the other."""
+    """The usual implementation: three published networks, one after the other."""
 
     def __init__(self, device: str):
         self.device = device
@@ -85,25 +86,25 @@ def run(arguments) -> dict:
             raise ValueError(f"--{name}: at least 1, not {getattr(arguments, name)}")
     clip = arguments.clip
     frames = clip_frames(clip, arguments.frames) if clip else drawn_frames(arguments.frames)
-    ours = Authenticator.from_pretrained(arguments.model, arguments.device)
-    plain = PlainStack(arguments.device)
-    face_frame = next((frame for frame in frames if len(ours.processor.detect(frame)) == 1), None)
+    authenticator = Authenticator.from_pretrained(arguments.model, arguments.device)
+    plain_stack = PlainStack(arguments.device)
+    face_frame = next((frame for frame in frames if len(authenticator.processor.detect(frame)) == 1), None)
     if face_frame is None:
-        raise ValueError("no frame shows one face: there is nothing to measure")
-    template = ours.template([face_frame])
+        raise ValueError("no frame shows exactly one face")
+    template = authenticator.template([face_frame])
 
-    judge = partial(ours.judge, template, required_expression="neutral")
-    sides = {  # each makes a function that judges the frames of one stream
-        SIDES[0]: lambda: plain,
+    judge = partial(authenticator.judge, template, required_expression="neutral")
+    sides = {  # each value makes a function that judges the frames of one stream
+        SIDES[0]: lambda: plain_stack,
         SIDES[1]: lambda: judge,
-        SIDES[2]: lambda: partial(judge, tracker=FaceTracker(ours.processor)),
+        SIDES[2]: lambda: partial(judge, tracker=FaceTracker(authenticator.processor)),
     }
-    faces_found = {SIDES[0]: sum(plain(frame) is not None for frame in frames)}
+    faces_found = {SIDES[0]: sum(plain_stack(frame) is not None for frame in frames)}
     for name in SIDES[1:]:
         side = sides[name]()
         faces_found[name] = sum(side(frame).similarity is not None for frame in frames)
-    # the first frames, which take longer, have been judged by now
-    paces = medians(
+    # the first frames, which take longer, are judged by now
+    rates = medians(
         {name: lambda side=side: _pace([side], frames, arguments.device) for name, side in sides.items()},
         arguments.repeats,
     )
@@ -112,53 +113,53 @@ def run(arguments) -> dict:
         arguments.repeats,
     )
     return {
-        "weights": ours.revision,
+        "weights": authenticator.revision,
         "frames": len(frames),
         "of": str(clip) if clip else "a drawn person",
         "rows": [
-            {"side": name, "frames_per_second": pace, "ratio": pace / paces[SIDES[0]], "faces_found": faces_found[name]}
-            for name, pace in paces.items()
+            {"side": name, "frames_per_second": pace, "ratio": pace / rates[SIDES[0]], "faces_found": faces_found[name]}
+            for name, pace in rates.items()
         ],
-        "milliseconds_per_frame": _costs(ours, face_frame, arguments),
-        "agreement": agreement(ours, plain_authenticator(arguments.model, arguments.device), template, frames),
+        "milliseconds_per_frame": _costs(authenticator, face_frame, arguments),
+        "agreement": agreement(authenticator, plain_authenticator(arguments.model, arguments.device), template, frames),
         "streams": [{"streams": count, "frames_per_second": pace} for count, pace in streams.items()],
     }
 
 
 def _pace(sides: list[Callable], frames: list[Image.Image], device: str) -> float:
-    """Frames per second of all streams together; each judges all frames in its own thread."""
+    """Frames per second of all streams together. Each stream judges all frames in its own thread."""
 
     def judge_all(side: Callable) -> None:
         judge = side()
         for frame in frames:
             judge(frame)
 
-    began = time.perf_counter()
+    start = time.perf_counter()
     if len(sides) == 1:
         judge_all(sides[0])
     else:
         with ThreadPoolExecutor(len(sides)) as threads:
             list(threads.map(judge_all, sides))
     synchronize(device)
-    return len(sides) * len(frames) / (time.perf_counter() - began)
+    return len(sides) * len(frames) / (time.perf_counter() - start)
 
 
-def _costs(ours: Authenticator, image: Image.Image, arguments) -> dict[str, float]:
-    """Where the time of our side goes, milliseconds of a frame."""
-    processor = ours.processor
+def _costs(authenticator: Authenticator, image: Image.Image, arguments) -> dict[str, float]:
+    """Time of each step of the authenticator for a frame, in milliseconds."""
+    processor = authenticator.processor
     face = processor.detect(image)[0]
     pixels = processor([image])["pixel_values"].to(arguments.device)
-    tracker = FaceTracker(processor, every=10**9)
-    tracker.find(image)  # detects; every later call tracks
+    tracker = FaceTracker(processor, detection_interval=10**9)
+    tracker.find(image)  # this call detects; later calls track
 
     @torch.inference_mode()
     def network() -> None:
-        ours.model(pixels)
+        authenticator.model(pixels)
 
     file = io.BytesIO()
     image.save(file, "JPEG", quality=90)  # as a browser sends it
     crop = processor.align(image, face)
-    parts = {
+    steps = {
         "decode": lambda: load_image(file.getvalue()),
         "detect": lambda: processor.detect(image),
         "follow": lambda: tracker.find(image),
@@ -169,12 +170,12 @@ def _costs(ours: Authenticator, image: Image.Image, arguments) -> dict[str, floa
     }
 
     def milliseconds(function: Callable) -> float:
-        began = time.perf_counter()
+        start = time.perf_counter()
         function()
         synchronize(arguments.device)
-        return 1000 * (time.perf_counter() - began)
+        return 1000 * (time.perf_counter() - start)
 
-    measure = {name: lambda function=function: milliseconds(function) for name, function in parts.items()}
+    measure = {name: lambda function=function: milliseconds(function) for name, function in steps.items()}
     return medians(measure, max(arguments.repeats, 9))
 
 
@@ -195,7 +196,7 @@ def text(result: dict) -> str:
         [
             f"{result['frames']} frames of {result['of']}, {WIDTH} x {HEIGHT}, one at a time",
             table(("frame to decision", "frames/s", "/ plain", "faces found"), rows),
-            target_text("against the plain stack", detected["ratio"], SMALLEST_GAINS[0], at_least=True),
+            target_text("compared with the plain stack", detected["ratio"], SMALLEST_GAINS[0], at_least=True),
             target_text("the same, with a tracker", tracked["ratio"], SMALLEST_GAINS[1], at_least=True),
             target_text("frames/s of one stream", tracked["frames_per_second"], LIVE_FRAMES, at_least=True),
             f"milliseconds of a frame: {costs}",

@@ -1,6 +1,6 @@
 """The command line of `app.py`: its options, and the errors that can be reported before PyTorch is imported.
 
-Called by `app.py`; next: `server`.
+`app.py` calls it. Read `command` next.
 """
 
 import argparse
@@ -11,79 +11,79 @@ from pathlib import Path
 
 from checkpoints import DEFAULT_MODEL, find_checkpoint, has_to_be_downloaded
 
-STEP_SECONDS = 12.0  # that of authentication.session, which imports PyTorch
+STEP_SECONDS = 12.0  # as in authentication.session, which imports PyTorch
 
 
 class StartError(RuntimeError):
-    """Why the demo cannot start, in a sentence."""
+    """The demo cannot start; the message says why."""
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python app.py", description="Face authentication live before the camera.")
+    parser = argparse.ArgumentParser(prog="python app.py", description="Live face authentication in the browser.")
     parser.add_argument(
         "--model",
         default=os.environ.get("FACELIVENET_MODEL", str(DEFAULT_MODEL)),
-        help="model folder, Hub id (owner/name@commit) or exported .onnx file (default: what FACELIVENET_MODEL, a "
-        "Space's variable, names, or the shipped one; here %(default)s)",
+        help="model folder, Hub id (owner/name@commit) or exported .onnx file (default: the environment variable "
+        "FACELIVENET_MODEL, else the shipped model; here %(default)s)",
     )
     parser.add_argument(
         "--host",
         default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
-        help="address to listen on (default: what GRADIO_SERVER_NAME says, or 127.0.0.1; here %(default)s)",
+        help="address to listen on (default: GRADIO_SERVER_NAME, else 127.0.0.1; here %(default)s)",
     )
     parser.add_argument(
         "--port",
         default=os.environ.get("GRADIO_SERVER_PORT", "7860"),
-        help="port to listen on, 0 for any free one (default: what GRADIO_SERVER_PORT says, or 7860; here %(default)s)",
+        help="port to listen on, 0 for any free one (default: GRADIO_SERVER_PORT, else 7860; here %(default)s)",
     )
     parser.add_argument(
         "--root-path",
         default=os.environ.get("GRADIO_ROOT_PATH", ""),
-        help="path below which a proxy serves the page, such as /face (default: what GRADIO_ROOT_PATH says)",
+        help="path below which a proxy serves the page, such as /face (default: GRADIO_ROOT_PATH)",
     )
     parser.add_argument(
         "--allowed-hosts",
         nargs="+",
         default=[],
         metavar="NAME",
-        help="names under which the page may be opened, besides addresses, localhost and this machine's own; * for any",
+        help="names under which the page may be opened, besides IP addresses, localhost and this machine; * for any",
     )
     parser.add_argument(
         "--proxies",
         nargs="+",
         default=[],
         metavar="ADDRESS",
-        help="addresses or networks of proxies whose X-Forwarded-For is believed (default: of none)",
+        help="addresses or networks of proxies whose X-Forwarded-For header is trusted (default: none)",
     )
     parser.add_argument(
-        "--step-seconds", type=float, default=STEP_SECONDS, help="time for each step (default: %(default)g)"
+        "--step-seconds", type=float, default=STEP_SECONDS, help="time limit of each step (default: %(default)g)"
     )
     parser.add_argument(
         "--actions",
         nargs="+",
         metavar="ACTION",
-        help="draw from these: expressions, turn_left, turn_right (default: what the model's config lists). Without "
-        "turns a flat photograph that is changed in the right moment may pass",
+        help="actions from which challenges are drawn: expressions, turn_left, turn_right (default: those of the "
+        "model's config). Without turns, a flat photograph that is exchanged at the right time may pass",
     )
+    parser.add_argument("--challenge", nargs="+", help="always request these actions; for demonstrations only")
     parser.add_argument(
-        "--challenge", nargs="+", help="ask for these actions instead of drawing them; for demonstrations only"
-    )
-    parser.add_argument(
-        "--live-only", action="store_true", help="leave out the tabs for clips and photographs, which count no attempts"
+        "--live-only",
+        action="store_true",
+        help="without the tabs for clips and photographs, which have no limit on attempts",
     )
     parser.add_argument(
         "--enrolled",
         type=Path,
         metavar="FOLDER",
-        help="let in the people whose encrypted templates (NAME.template) are in FOLDER; visitors give a name and no "
-        "photograph of their own",
+        help="accept the people whose encrypted templates (NAME.template) are in FOLDER; visitors enter a name instead "
+        "of a photograph",
     )
     parser.add_argument("--operator", action="store_true", help="show similarity and probabilities on the page")
     return parser.parse_args(argv)
 
 
 def require_model(name: str) -> None:
-    """Raise StartError where there is no such model. One on the Hub or at an address is downloaded."""
+    """Raise StartError if there is no such model. A model on the Hub or at an address is downloaded."""
     try:
         find_checkpoint(name)
     except OSError as error:
@@ -91,10 +91,10 @@ def require_model(name: str) -> None:
 
 
 def require_usable(arguments: argparse.Namespace) -> None:
-    """Find what is wrong with the arguments as far as that is known without the model's config, or its download.
+    """Check the arguments as far as possible without the model's config, and without a download.
 
     Raises:
-        StartError: in a sentence.
+        StartError: an argument is wrong.
     """
     if not has_to_be_downloaded(arguments.model):
         require_model(arguments.model)
@@ -104,6 +104,6 @@ def require_usable(arguments: argparse.Namespace) -> None:
         try:
             ipaddress.ip_network(proxy, strict=False)
         except ValueError:
-            raise StartError(f"--proxies {proxy}: neither an address nor a network, such as 10.0.0.0/8") from None
+            raise StartError(f"--proxies {proxy}: not an address or a network, such as 10.0.0.0/8") from None
     if not (math.isfinite(arguments.step_seconds) and arguments.step_seconds > 0):
         raise StartError(f"--step-seconds {arguments.step_seconds:g}: must be a number of seconds, more than 0")

@@ -1,4 +1,7 @@
-"""What `python app.py` does behind its first page: the model is loaded and the demo made ready for its visitors."""
+"""Loads the model and builds the demo, while `app.py` shows its first page.
+
+`app.py` calls `load`. Read `server` next.
+"""
 
 import argparse
 from collections.abc import Sequence
@@ -27,21 +30,21 @@ def load(
 ) -> tuple[Application, fastapi.FastAPI]:
     """The handlers of all requests, and the application that calls them, with its page.
 
-    The model has seen its first face by then, which takes seconds longer than the next.
+    The model has judged one face by then, because the first one takes seconds longer.
 
     Args:
-        uploads: keeps the examples too.
+        uploads: also serves the examples.
         root, hosts, framed_by: see `demo.gate.Gate`.
 
     Raises:
-        StartError: the model cannot be loaded, or cannot serve these arguments, or no enrolled template can be used.
+        StartError: the model cannot be loaded or does not fit the arguments, or an enrolled template cannot be used.
     """
     transformers_logging.disable_progress_bar()
     try:
         authenticator = Authenticator.from_pretrained(arguments.model)
     except OSError as error:
         raise StartError(f"no usable model: {error}. Name a trained checkpoint with --model DIR") from error
-    if problem := complaint(arguments, authenticator):
+    if problem := find_problem(arguments, authenticator):
         raise StartError(problem)
     try:
         enrolled = Enrolled(arguments.enrolled, authenticator) if arguments.enrolled else None
@@ -68,7 +71,7 @@ def load(
 
 
 def build(live_tab: live.Live, offline_tabs: offline.Offline | None, model_name: str, examples: Path) -> gr.Blocks:
-    """The whole page. examples: a folder for the drawn ones."""
+    """The whole page. examples: folder into which the examples are drawn."""
     authenticator = live_tab.authenticator
     expressions = list(authenticator.config.expressions)
     clips, pairs = draw_examples(examples)
@@ -87,18 +90,18 @@ def build(live_tab: live.Live, offline_tabs: offline.Offline | None, model_name:
     return page
 
 
-def complaint(arguments: argparse.Namespace, authenticator: Authenticator) -> str | None:
-    """Why this model cannot serve these arguments."""
+def find_problem(arguments: argparse.Namespace, authenticator: Authenticator) -> str | None:
+    """Why the model does not fit the arguments; None if it does."""
     config = authenticator.config
     if "neutral" not in config.expressions:
-        return f"{arguments.model}: knows no neutral face, which every challenge starts from"
-    asked = list(dict.fromkeys([*(arguments.challenge or []), *(arguments.actions or authenticator.actions)]))
-    known = [name for name in (*config.expressions, *TURNS) if name != "neutral"]
-    unknown = [name for name in asked if name not in known]
-    if unknown or not asked:
-        return f"cannot ask for {', '.join(unknown) or 'any action'}: with this model there are {', '.join(known)}"
-    if unsaid := [name for name in asked if name not in words.ASK]:
-        return f"cannot ask for {', '.join(unsaid)}: demo/words.py has no sentence for it"
+        return f"{arguments.model}: has no neutral expression, with which every challenge starts"
+    requested = list(dict.fromkeys([*(arguments.challenge or []), *(arguments.actions or authenticator.actions)]))
+    actions = [name for name in (*config.expressions, *TURNS) if name != "neutral"]
+    unknown = [name for name in requested if name not in actions]
+    if unknown or not requested:
+        return f"cannot request {', '.join(unknown) or 'any action'}: this model has {', '.join(actions)}"
+    if without_sentence := [name for name in requested if name not in words.ASK]:
+        return f"cannot request {', '.join(without_sentence)}: demo/words.py has no sentence for it"
     if config.similarity_threshold is None:
         return f"{arguments.model}: has no calibrated threshold, so nobody could be accepted"
     return None

@@ -1,11 +1,11 @@
-"""People whom an operator has enrolled: their templates in a folder, encrypted, each under a name.
+"""The enrolled people: a folder of encrypted templates, one for each name.
 
     FACELIVENET_TEMPLATE_KEY_FILE=template.key python -m authentication anna.jpg now.jpg --expression happy \\
         --save-template enrolled/anna.template
     FACELIVENET_TEMPLATE_KEY_FILE=template.key python app.py --enrolled enrolled
 
-A visitor gives a name and no photograph, so *accepted* means "this is Anna" and not "this is like your photograph".
-Called by `live` for `--enrolled`; files are read by `authentication.template_store`.
+A visitor enters a name instead of a photograph. So *accepted* means "this is Anna", not "this is the person on your
+photograph". `command` makes it for `--enrolled`, and `live` calls it. Read `authentication.template_store` next.
 """
 
 import logging
@@ -24,7 +24,7 @@ class Enrolled:
     """Templates by name, read when the server starts.
 
     Raises:
-        TemplateStoreError, OSError: no template in the folder, or one that cannot be used, with its file and the cause.
+        TemplateStoreError, OSError: the folder has no template, or one cannot be used; the message says why.
     """
 
     def __init__(self, folder: Path, authenticator: Authenticator):
@@ -40,7 +40,7 @@ class Enrolled:
             logger.info("%s: enrolled on %s", file.name, enrolled_on(file).date())
 
     def template(self, name: object) -> Template:
-        """The template of a name; for an unknown name a random one, so that nobody learns which names there are."""
+        """The template of a name; for an unknown name a random template, so that existing names stay secret."""
         template = self._templates.get(name) if isinstance(name, str) else None
         if template is not None:
             return template

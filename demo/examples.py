@@ -1,6 +1,6 @@
-"""Examples for the offline tabs: photographs and a clip of drawn people, made when the app starts.
+"""Draws the examples of the offline tabs when the app starts: photographs and a clip of drawn people.
 
-Called by `server`; shown by `offline`. Benchmarks and tests show the same people.
+`command` calls it; `offline` shows the examples. Benchmarks and tests use the same people.
 """
 
 from pathlib import Path
@@ -19,7 +19,11 @@ REFERENCE = "person.png"
 
 
 def draw_examples(folder: Path) -> tuple[list[list[str]], list[list[str]]]:
-    """Write them to a folder: rows of (reference, clip, expression) and of (reference, photograph, expression)."""
+    """Write examples to a folder.
+
+    Returns:
+        Rows of (reference, clip, expression), and rows of (reference, photograph, expression).
+    """
     files = {}
     for name, person, expression, number in (
         (REFERENCE, PERSON, "neutral", 0),
@@ -41,14 +45,14 @@ def _photograph(person: int, expression: str, number: int):
 
 
 def _film(path: Path, scenes: list[tuple[str, float]]) -> None:
-    """H.264, which every browser plays."""
+    """Write a clip in H.264, which every browser can play."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND)
         stream.width = stream.height = SIZE
         stream.pix_fmt = "yuv420p"
         for expression, seconds in scenes:
-            picture = av.VideoFrame.from_image(_photograph(PERSON, expression, 1))
+            frame = av.VideoFrame.from_image(_photograph(PERSON, expression, 1))
             for _ in range(int(seconds * FRAMES_PER_SECOND)):
-                picture.pts = None
-                container.mux(stream.encode(picture))
+                frame.pts = None
+                container.mux(stream.encode(frame))
         container.mux(stream.encode())

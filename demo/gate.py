@@ -1,7 +1,7 @@
-"""ASGI middleware that refuses requests to unknown routes, with too large or too slow bodies, or from foreign pages.
+"""ASGI middleware that refuses unknown routes, bodies that are too large or too slow, and requests of other sites.
 
-It decides from a request's head, before any of its body is read. `server` puts it before the application; limits on
-connections are in `connections`, the order of work in `visitors`.
+It decides from the head of a request, before its body is read. `server` puts it in front of the application. The limits
+on connections are in `connections`. Read `visitors` next, which orders the work.
 """
 
 import asyncio
@@ -22,12 +22,13 @@ from authentication.limits import visitor_of
 from demo.visitors import BusyError, OpenRequests, Pace
 
 SLOW_SECONDS = 10.0  # for the first bytes of a body
-LEAST_BYTES_A_SECOND = 10_000  # of a body, from then on: less than any mobile network
-MOST_BYTES_A_SECOND = 8_000_000  # of a visitor's bodies, after the first AT_ONCE_BYTES: frames must not wait for them
+MIN_BYTES_A_SECOND = 10_000  # of a body after that; any mobile network is faster
+MAX_BYTES_A_SECOND = 8_000_000  # of a visitor's bodies after AT_ONCE_BYTES, so that live frames need not wait
 AT_ONCE_BYTES = 3_000_000
-MOST_A_SECOND = 100  # requests of a visitor, after the first AT_ONCE; opening the page takes 90
+MAX_A_SECOND = 100  # requests of a visitor after AT_ONCE; opening the page takes 90
 AT_ONCE = 1000
-HOST = re.compile(r"([\w.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?", re.ASCII | re.IGNORECASE)  # it is written into the page
+# Gradio writes the host into the page, so it must not contain other characters.
+HOST = re.compile(r"([\w.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?", re.ASCII | re.IGNORECASE)
 LOCAL_NAMES = ("localhost", "localhost.localdomain")
 SPACES_FRAMES = "https://huggingface.co https://*.huggingface.co https://*.hf.space"
 
@@ -36,32 +37,32 @@ SPACES_FRAMES = "https://huggingface.co https://*.huggingface.co https://*.hf.sp
 class Route:
     """A kind of request.
 
-    path: a regular expression for the whole path, below the root.
+    path: a regular expression for the whole path below the root.
     body: largest body in bytes.
-    each: most open requests of a visitor.
-    query: whether the application is given the query string; it is removed otherwise.
-    paced: whether a visitor's requests, and the bytes of their bodies, count towards its pace.
+    per_visitor: largest number of open requests of a visitor.
+    query: whether the query string is passed to the application; otherwise it is removed.
+    paced: whether requests and the bytes of their bodies count towards the visitor's pace.
     """
 
     methods: tuple[str, ...]
     path: str
     body: int = 0
-    each: int = 32
+    per_visitor: int = 32
     query: bool = False
     paced: bool = True
 
 
 class Gate:
-    """Answers 404 and 405 where there is no route, 403 for a foreign host or page, 408 and 413 for a body, and 429.
+    """Answers 404 and 405 without a route, 403 for another host or site, 408 and 413 because of the body, and 429.
 
-    Requests beyond a visitor's pace, refused ones too, are answered later: who waits sends no others.
+    Requests above a visitor's pace are answered later, also refused ones, because a waiting client sends nothing.
 
     Args:
-        routes: all routes; of those that match a path, the first with the request's method counts.
+        routes: all routes; of those that match a path, the first one with the request's method is used.
         root: path below which a proxy serves the page, such as /face; requests may have it or not.
-        hosts: names by which the server may be called, besides addresses and this machine's own names; "*" for any.
-        framed_by: origins that may show the page in a frame, besides itself.
-        pace: of visitors' requests; `default_pace` if None.
+        hosts: names under which the server may be called, besides IP addresses and this machine's names; "*" for any.
+        framed_by: origins that may show the page in a frame, besides its own.
+        pace: of visitors' requests; None means `default_pace`.
     """
 
     def __init__(
@@ -74,11 +75,13 @@ class Gate:
         pace: Pace | None = None,
     ):
         self.app = app
-        self.pace, self.pace_of_bytes = pace or default_pace(), Pace(MOST_BYTES_A_SECOND, AT_ONCE_BYTES)
-        self.routes = [(route, re.compile(route.path), OpenRequests(route.each, 8 * route.each)) for route in routes]
+        self.pace, self.byte_pace = pace or default_pace(), Pace(MAX_BYTES_A_SECOND, AT_ONCE_BYTES)
+        self.routes = [
+            (route, re.compile(route.path), OpenRequests(route.per_visitor, 8 * route.per_visitor)) for route in routes
+        ]
         self.root = root.rstrip("/")
         self.hosts = {name.lower() for name in (*LOCAL_NAMES, socket.gethostname(), socket.getfqdn(), *hosts)}
-        self.named = {name.lower() for name in hosts}
+        self.allowed_origins = {name.lower() for name in hosts}
         self.framed_by = framed_by
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -114,11 +117,11 @@ class Gate:
             await send(message)
 
         try:
-            with requests.one_more(visitor):
+            with requests.opened(visitor):
                 await self._limited(scope, receive, send_noted, route, visitor)
         except BusyError:
             await _answer(429, "too many requests at once")(scope, receive, send)
-        except asyncio.CancelledError:  # the server is shutting down, which is not an error for its log
+        except asyncio.CancelledError:  # the server is shutting down, which is not an error
             if not answering:
                 await _answer(503, "the server ends")(scope, receive, send)
 
@@ -128,24 +131,24 @@ class Gate:
         return path
 
     def _refusal(self, headers: Headers, route: Route | None) -> tuple[int, str] | None:
-        """Status and reason for which the head is refused; None where it is not."""
+        """Status and reason of refusing a request by its head; None if it is not refused."""
         host = headers.get("host", "")
-        forwarded = ",".join(headers.getlist("x-forwarded-host"))  # Gradio writes it into its page
+        forwarded = ",".join(headers.getlist("x-forwarded-host"))  # Gradio writes it into the page
         for name in (host, *(part.strip() for part in forwarded.split(",") if forwarded)):
             if not self._is_allowed_host(name):
-                return 403, f"not served under the name {name[:100]!r}: start with --allowed-hosts NAME"
+                return 403, f"the name {name[:100]!r} is not allowed: start with --allowed-hosts NAME"
         origin = headers.get("origin")  # browsers send none when they open a page
         if origin is not None and not self._is_own_page(origin, host):
-            return 403, "not from a page of this server"
+            return 403, "the request is not from a page of this server"
         if "content-length" in headers and "transfer-encoding" in headers:
-            return 400, "two lengths"  # a proxy may have taken the other one, and the rest for another request
+            return 400, "two lengths"  # a proxy may use the other length, and take the rest as another request
         length = headers.get("content-length", "0")
         if route and (not length.isdecimal() or int(length) > route.body):
             return 413, f"more than {route.body} bytes"
         return None
 
     def _is_allowed_host(self, host: str) -> bool:
-        """Any address, which no DNS rebinding can forge, or a name of this machine."""
+        """Whether the host is an IP address, which DNS rebinding cannot forge, or an allowed name."""
         if not HOST.fullmatch(host):
             return False
         try:
@@ -157,31 +160,31 @@ class Gate:
 
     def _is_own_page(self, origin: str, host: str) -> bool:
         try:
-            parts = urlsplit(origin)
-            return parts.netloc.lower() == host.lower() or parts.hostname in self.named
+            parsed = urlsplit(origin)
+            return parsed.netloc.lower() == host.lower() or parsed.hostname in self.allowed_origins
         except ValueError:
             return False
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send, route: Route, visitor: str) -> None:
-        """Call the application; count the body as it arrives, since its announced length may be missing or wrong."""
-        read, complete, began = 0, False, anyio.current_time()
+        """Call the application, and count the body as it arrives, as its announced length may be wrong."""
+        read, complete, start = 0, False, anyio.current_time()
 
         async def receive_counted() -> Message:
             nonlocal read, complete
-            if complete:  # the next message is that the visitor has left
+            if complete:  # the next message says that the visitor has left
                 return await receive()
-            seconds_left = began + SLOW_SECONDS + read / LEAST_BYTES_A_SECOND - anyio.current_time()
+            seconds_left = start + SLOW_SECONDS + read / MIN_BYTES_A_SECOND - anyio.current_time()
             try:
                 with anyio.fail_after(max(seconds_left, 0)):
                     message = await receive()
             except TimeoutError:
-                raise HTTPException(408, "the body does not arrive", {"Connection": "close"}) from None
+                raise HTTPException(408, "the body arrives too slowly", {"Connection": "close"}) from None
             complete = not message.get("more_body", False)
             read += len(message.get("body", b""))
             if read > route.body:
                 raise HTTPException(413, f"more than {route.body} bytes", {"Connection": "close"})
             if route.paced and message.get("body"):
-                await self.pace_of_bytes.take(visitor, len(message["body"]))
+                await self.byte_pace.take(visitor, len(message["body"]))
             return message
 
         await self.app(scope, receive_counted, send)
@@ -195,7 +198,7 @@ class Gate:
                 headers["Content-Security-Policy"] = f"frame-ancestors 'self' {self.framed_by}".rstrip()
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers["Referrer-Policy"] = "no-referrer"
-                if not self.framed_by:  # this older header cannot name several
+                if not self.framed_by:  # this older header cannot allow other origins
                     headers["X-Frame-Options"] = "SAMEORIGIN"
             await send(message)
 
@@ -203,10 +206,10 @@ class Gate:
 
 
 def default_pace() -> Pace:
-    """Of a visitor's requests."""
-    return Pace(MOST_A_SECOND, AT_ONCE)
+    """The pace of a visitor's requests."""
+    return Pace(MAX_A_SECOND, AT_ONCE)
 
 
 def _answer(status: int, text: str) -> JSONResponse:
-    headers = {"Connection": "close"}  # what else the client sends is not read
+    headers = {"Connection": "close"}  # the rest of the body is not read
     return JSONResponse({"error": text}, status, headers | ({"Retry-After": "1"} if status == 429 else {}))

@@ -1,8 +1,8 @@
-"""The live tab: the visitor's photographs, a challenge drawn by the server, the camera, and the decision.
+"""The live tab: the visitor's photographs, the challenge of the server, the camera, and the decision.
 
-The browser holds a token and sends photographs and frames; template, challenge, clock and decision stay in
-`authentication/`. Frames are judged in memory and never written to disk. Called by `server`; next:
-`authentication.registry`.
+The browser has a token, and sends photographs and frames. Template, challenge, clock and decision stay in
+`authentication/`. Frames are judged in memory and never written to disk. `server` calls the handlers. Read
+`authentication.registry` next.
 """
 
 import json
@@ -26,19 +26,19 @@ from demo.enrolled import Enrolled
 from demo.priorities import LiveFrames
 from demo.uploads import UPLOAD_SECONDS
 
-FRAME_SECONDS = 0.1  # between the frames the browser sends, if the server keeps up
-MOST_REFERENCES = 5
+FRAME_SECONDS = 0.1  # between the frames that the browser sends, if the server is fast enough
+MAX_REFERENCES = 5
 
 
 class Live:
-    """The handlers of the tab's requests. All state of an attempt is in the registry, under a token of the server.
+    """The handlers of the tab's requests. The state of an attempt is in the registry, under a token of the server.
 
     Args:
         actions: expressions and turns from which challenges are drawn.
-        fixed: request these instead, for demonstrations.
-        step_seconds: time for each step.
-        operator: show scores.
-        enrolled: templates by name, kept by the operator. Then a visitor gives a name and no photograph.
+        fixed: actions to request instead, for demonstrations.
+        step_seconds: time limit of each step.
+        operator: whether to show scores.
+        enrolled: templates by name. With it, a visitor enters a name instead of a photograph.
     """
 
     def __init__(
@@ -60,29 +60,32 @@ class Live:
         self.sessions = SessionRegistry()
         self.limiter = AttemptLimiter(authenticator.config.similarity_threshold)
 
-    def on_reference(self, photographs: list[Path], left: Event) -> list:
-        """HTML notes: for each photograph its aligned face and whether it can be used."""
-        return [self._examine(photographs, left)[1] if photographs else ""]
+    def on_reference(self, photographs: list[Path], has_left: Event) -> list:
+        """HTML: for each photograph its aligned face, and whether it can be used."""
+        return [self._examine(photographs, has_left)[1] if photographs else ""]
 
-    def on_start(self, who: list[Path] | str, token: str, address: str, left: Event) -> list:
+    def on_start(self, photographs_or_name: list[Path] | str, token: str, address: str, has_left: Event) -> list:
         """Open an attempt: its token, the instruction, the steps, and the note below the photographs.
 
-        The attempt is counted for the address before any photograph is read, so that one without a face counts too.
+        The attempt is counted for the address before any photograph is read, so one without a face counts as well.
 
         Args:
-            who: photographs, or the name of somebody enrolled.
-            token: of the visitor's attempt before, which is closed.
+            photographs_or_name: photographs, or the name of an enrolled person.
+            token: of the visitor's previous attempt, which is closed.
             address: of the visitor.
-            left: set when the visitor has left.
+            has_left: set when the visitor has left.
         """
         self.sessions.close(token)
-        if not who:
-            missing = words.NO_NAME if self.enrolled else words.NO_REFERENCE
-            return ["", pictures.card("idle", words.WELCOME, missing), "", _note("bad", missing)]
+        if not photographs_or_name:
+            instruction_text = words.NO_NAME if self.enrolled else words.NO_REFERENCE
+            return ["", pictures.card("idle", words.WELCOME, instruction_text), "", _note("bad", instruction_text)]
         note = None
         try:
             ticket = self.limiter.begin(address)
-            template, note = (self.enrolled.template(who), "") if self.enrolled else self._examine(who, left)
+            if self.enrolled:
+                template, note = self.enrolled.template(photographs_or_name), ""
+            else:
+                template, note = self._examine(photographs_or_name, has_left)
             if template is None:
                 return ["", pictures.card("idle", words.CANNOT_USE, words.SEE_NOTE), "", note]
             self.limiter.name_face(ticket, template)
@@ -104,7 +107,7 @@ class Live:
             with self.frames.judging():
                 view = self.sessions.observe(token, frame)
         except UnknownSessionError:
-            return self.over()
+            return self.closed()
         progress, decision = view.progress, view.progress.decision
         timeline = ""
         if decision is not None:
@@ -119,18 +122,18 @@ class Live:
             timeline,
         ]
 
-    def over(self) -> list:
-        """The answer to a frame of no open attempt."""
+    def closed(self) -> list:
+        """The answer to a frame whose attempt is not open."""
         return ["", pictures.card("idle", words.OVER, words.OVER_HELP), "", "", None, None]
 
     def _challenge(self) -> Challenge:
         return with_pauses(self.fixed) if self.fixed else draw_challenge(self.actions)
 
-    def _examine(self, photographs: list[Path], left: Event) -> tuple[Template | None, str]:
-        if len(photographs) > MOST_REFERENCES:
-            return None, _note("bad", words.TOO_MANY_REFERENCES.format(most=MOST_REFERENCES))
-        template, references = examine(self.authenticator, photographs, photograph_reader(left, self.frames))
-        return template, "".join(map(_about, references))
+    def _examine(self, photographs: list[Path], has_left: Event) -> tuple[Template | None, str]:
+        if len(photographs) > MAX_REFERENCES:
+            return None, _note("bad", words.TOO_MANY_REFERENCES.format(most=MAX_REFERENCES))
+        template, references = examine(self.authenticator, photographs, photograph_reader(has_left, self.frames))
+        return template, "".join(map(_reference_note, references))
 
     def _numbers(self, view: View) -> str:
         decision = view.progress.decision or view.progress.frame
@@ -138,23 +141,23 @@ class Live:
         return pictures.scores(decision, caption)
 
 
-def frame_rate(moments: list[Moment], over: float = 2.0) -> float:
-    """Frames per second of the last seconds."""
-    recent = [moment.seconds for moment in moments[-100:] if moments[-1].seconds - moment.seconds <= over]
+def frame_rate(moments: list[Moment], seconds: float = 2.0) -> float:
+    """Frames per second during the last seconds."""
+    recent = [moment.seconds for moment in moments[-100:] if moments[-1].seconds - moment.seconds <= seconds]
     return (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 and recent[-1] > recent[0] else 0.0
 
 
-def _about(reference: Reference) -> str:
-    """HTML: a photograph's aligned face and whether it can be used."""
+def _reference_note(reference: Reference) -> str:
+    """HTML: the aligned face of a photograph, and whether it can be used."""
     if reference.problem:
         return _note("bad", words.PROBLEMS[reference.problem].format(cause=reference.cause))
     advice = "; ".join(words.ADVICE[name] for name in reference.advice)
     text = words.USABLE_BUT.format(advice=advice) if advice else words.GOOD
-    return _note("fair" if advice else "good", text, pictures.photograph(reference.face))
+    return _note("fair" if advice else "good", text, pictures.face_image(reference.face))
 
 
-def _note(kind: str, text: str, picture: str = "") -> str:
-    return f'<div class="note {kind}">{picture}<p>{escape(text)}</p></div>'
+def _note(kind: str, text: str, face: str = "") -> str:
+    return f'<div class="note {kind}">{face}<p>{escape(text)}</p></div>'
 
 
 def build(live: Live, page: gr.Blocks) -> None:
@@ -199,7 +202,7 @@ def build(live: Live, page: gr.Blocks) -> None:
     page.load(None, js=f"() => faceLiveNet.opened({1000 * FRAME_SECONDS:g}, {json.dumps(texts)})")
     if not live.enrolled:
         reference.change(None, reference, note, js="(photographs) => faceLiveNet.reference(photographs)")
-    shown = [token, instruct, steps, overlay, numbers, timeline]
+    outputs = [token, instruct, steps, overlay, numbers, timeline]
     start.click(None, [reference, token], [token, instruct, steps, note], js="(...all) => faceLiveNet.start(...all)")
-    # The loop of frames runs outside of Gradio's events; it presses this to have its answers shown.
-    gr.Button(visible="hidden", elem_id="show").click(None, None, shown, js="() => faceLiveNet.shown")
+    # The loop of frames runs outside of Gradio's events. It presses this button to show the answers.
+    gr.Button(visible="hidden", elem_id="show").click(None, None, outputs, js="() => faceLiveNet.shown")

@@ -1,7 +1,7 @@
-"""The page while the model is being downloaded and loaded: it is there within a second, says so, and makes way for the
-demo.
+"""The first page, which appears within a second and says that the model is being downloaded or loaded.
 
-Every request is answered with status 503, so that whoever watches the server does not take it for ready.
+Every request is answered with status 503, so that monitoring does not take the server for ready. `app.py` runs this
+application until the demo of `command` replaces it.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from starlette.routing import Route as Path
 
 from demo import words
 from demo.gate import Gate, Route
-from demo.uploads import MOST_FILE_BYTES
+from demo.uploads import MAX_FILE_BYTES
 
 LATER = {"Retry-After": "1", "Cache-Control": "no-store"}
 PAGE = f"""\
@@ -36,8 +36,8 @@ PAGE = f"""\
 <p>{words.SUBTITLE}</p>
 <p id="loading" role="status"><strong>HELP</strong></p>
 <script>
-  // While the server changes over to the demo, connections wait: one that fails has nobody to wait for.
-  async function look() {{
+  // Connections wait while the server starts the demo. A connection that fails means that the server has ended.
+  async function check() {{
     const loading = document.getElementById("loading");
     try {{
       const answer = await fetch(location.href, {{ cache: "no-store" }});
@@ -47,25 +47,25 @@ PAGE = f"""\
     }} catch {{
       loading.textContent = "{escape(words.ENDED)}";
     }}
-    setTimeout(look, 1000);
+    setTimeout(check, 1000);
   }}
-  setTimeout(look, 1000);
+  setTimeout(check, 1000);
 </script>
 </body>
 </html>
 """
 ROUTES = (
-    Route(("GET", "HEAD"), ".*", each=64),
-    Route(("POST",), ".*", body=MOST_FILE_BYTES + 10_000, each=12),
+    Route(("GET", "HEAD"), ".*", per_visitor=64),
+    Route(("POST",), ".*", body=MAX_FILE_BYTES + 10_000, per_visitor=12),
 )
 
 
 def application(root: str, hosts: Sequence[str], framed_by: str) -> Starlette:
-    """Behind the demo's own gate: see `Gate` for the arguments. What it says is `state.help`."""
+    """The application, behind the same gate as the demo; see `Gate` for the arguments. Its text is `state.help`."""
     gate = Middleware(Gate, routes=ROUTES, root=root, hosts=hosts, framed_by=framed_by)
     routes = [
         Path("/", _page, methods=["GET"]),
-        Path("/{path:path}", _other, methods=["GET", "POST"]),
+        Path("/{path:path}", _answer_later, methods=["GET", "POST"]),
     ]
     starting = Starlette(routes=routes, middleware=[gate])
     starting.state.help = words.LOADING_HELP
@@ -76,9 +76,9 @@ async def _page(request: Request) -> Response:
     return HTMLResponse(PAGE.replace("HELP", escape(request.app.state.help)), 503, LATER)
 
 
-async def _other(request: Request) -> Response:
+async def _answer_later(request: Request) -> Response:
     try:
-        async for _ in request.stream():  # who is still sending reads no answer
+        async for _ in request.stream():  # a client that is still sending does not read the answer
             pass
     except ClientDisconnect:
         pass

@@ -1,6 +1,6 @@
-"""The tab about the model: its evaluation results, read from results.json, and its limits.
+"""The tab about the model: its evaluation results, from results.json, and its limits.
 
-Called by `server`; the texts are in `words`.
+`command` calls `build`. The texts are in `words`.
 """
 
 import json
@@ -17,8 +17,8 @@ from demo import words
 SHIPPED_RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results" / "results.json"
 
 
-def results_of(model: str | Path) -> dict | None:
-    """The results of a model: `results.json` in its folder, those of the repository for the shipped one, or None."""
+def read_results(model: str | Path) -> dict | None:
+    """A model's results.json: in its folder, or in docs/results for the shipped model; None if there is none."""
     folder = Path(model)
     file = folder / "results.json"
     if not file.is_file() and folder.is_dir() and folder.resolve() == DEFAULT_MODEL:
@@ -30,7 +30,7 @@ def results_of(model: str | Path) -> dict | None:
 
 
 def numbers(results: dict) -> dict[str, list[tuple[str, str, str, str]]]:
-    """Rows of each corpus's table: what, value, of how many, interval; those that the results hold."""
+    """Corpus -> rows of its table: (title, value, counts, interval)."""
     tables = defaultdict(list)
     for corpus, section in results.get("verification", {}).items():
         if "generated" not in section:
@@ -45,7 +45,7 @@ def numbers(results: dict) -> dict[str, list[tuple[str, str, str, str]]]:
     for corpus, section in results.get("authentication", {}).items():
         report = section["report"]
         required = " / ".join(report["required"])
-        tables[corpus].append((words.DECISIONS_RIGHT.format(asked=required), *_rate(report["acc_auth"])))
+        tables[corpus].append((words.DECISIONS_RIGHT.format(required=required), *_rate(report["acc_auth"])))
         tables[corpus].append((words.DECISIONS_FAR, *_rate(report["far"])))
     for corpus, section in results.get("sessions", {}).items():
         report = section["report"]
@@ -58,7 +58,7 @@ def numbers(results: dict) -> dict[str, list[tuple[str, str, str, str]]]:
 
 
 def recalls(results: dict) -> list[tuple[str, str, dict]]:
-    """(corpus, expression, rate) of every expression that photographs are labelled with."""
+    """(corpus, expression, rate) of every expression with labelled images."""
     return [
         (corpus, name, rate)
         for corpus, section in results.get("expression", {}).items()
@@ -68,23 +68,23 @@ def recalls(results: dict) -> list[tuple[str, str, dict]]:
 
 
 def bars(rows: list[tuple[str, str, dict]]) -> str:
-    """Recall of each expression with its interval, one group of bars for each corpus."""
-    parts, corpus = [], None
-    for place, name, rate in rows:
-        if place != corpus:
-            parts.append(f"<h4>{escape(place)}</h4>")
-            corpus = place
+    """HTML: bars of the recall of each expression with its interval, grouped by corpus."""
+    elements, corpus = [], None
+    for group, name, rate in rows:
+        if group != corpus:
+            elements.append(f"<h4>{escape(group)}</h4>")
+            corpus = group
         low, high = _bounds(rate)
-        parts.append(
+        elements.append(
             f'<div class="bar"><span>{escape(name)}</span><div><b style="width:{rate["value"]:.1%}"></b>'
             f'<i style="left:{low:.1%};width:{high - low:.1%}"></i></div>'
             f"<span>{rate['value']:.2f} <small>{rate['hits']:,} / {rate['total']:,}</small></span></div>"
         )
-    return "".join(parts)
+    return "".join(elements)
 
 
 def curve(results: dict) -> str:
-    """True accept rate over false accept rate, where the results hold both, with intervals."""
+    """SVG: true accept rate over false accept rate, with intervals; "" if the results have no such points."""
     sections = results.get("verification", {})
     points = {
         corpus: _measured(section["generated"]["tar_at_far"])
@@ -103,19 +103,19 @@ def curve(results: dict) -> str:
     def y(rate: float) -> float:
         return 180 - 165 * rate
 
-    parts = [
+    elements = [
         f'<line class="grid" x1="40" x2="360" y1="{y(value)}" y2="{y(value)}"/>'
         f'<text x="8" y="{y(value) + 4}">{value:g}</text>'
         for value in (0, 0.5, 1)
     ]
     ticks = sorted({*fars, 1.0})
-    parts += [f'<text x="{x(far):.0f}" y="198" text-anchor="middle">{far:g}</text>' for far in ticks]
+    elements += [f'<text x="{x(far):.0f}" y="198" text-anchor="middle">{far:g}</text>' for far in ticks]
     for number, measured in enumerate(curves.values()):
         line = " ".join(f"{x(point['far']):.1f},{y(point['value']):.1f}" for point in measured)
-        parts.append(f'<polyline class="series{number % 3}" points="{line}"/>')
+        elements.append(f'<polyline class="series{number % 3}" points="{line}"/>')
         for point in measured:
             low, high = _bounds(point)
-            parts.append(
+            elements.append(
                 f'<line class="series{number % 3}" x1="{x(point["far"]):.1f}" x2="{x(point["far"]):.1f}" '
                 f'y1="{y(low):.1f}" y2="{y(high):.1f}"/>'
             )
@@ -124,22 +124,22 @@ def curve(results: dict) -> str:
     )
     return (
         f'<figure class="timeline"><figcaption>{words.CURVE}</figcaption><svg viewBox="0 0 370 204" role="img" '
-        f'aria-label="{words.CURVE}">{"".join(parts)}</svg><div class="legend">{keys}</div></figure>'
+        f'aria-label="{words.CURVE}">{"".join(elements)}</svg><div class="legend">{keys}</div></figure>'
     )
 
 
 def build(model: str | Path, authenticator: Authenticator) -> None:
     """Create the tab's contents, which do not change while the page is open."""
     gr.HTML(f"<h3>{words.MODEL_LIMITS}</h3><ul>{''.join(f'<li>{escape(line)}</li>' for line in words.LIMITS)}</ul>")
-    results = results_of(model)
+    results = read_results(model)
     challenges = ", ".join(words.SHOWN.get(name, name) for name in authenticator.actions) or "–"
-    about = words.MODEL_ABOUT.format(
+    description = words.MODEL_ABOUT.format(
         name=Path(model).name,
         revision=authenticator.revision or "–",
         challenges=challenges,
         parameters=authenticator.parameters / 1e6,
     )
-    gr.HTML(f'<p class="lead">{escape(about)}</p>')
+    gr.HTML(f'<p class="lead">{escape(description)}</p>')
     if results is None:
         gr.HTML(f'<p class="lead">{words.NO_RESULTS}</p>')
         return
@@ -157,7 +157,7 @@ def build(model: str | Path, authenticator: Authenticator) -> None:
 
 
 def _measured(points: list[dict]) -> list[dict]:
-    """The points whose false accept rate can be measured with so many impostors, the lowest rate first."""
+    """The points that have a value, because there are enough impostor pairs; the lowest false accept rate first."""
     return sorted((point for point in points if point.get("value") is not None), key=lambda point: point["far"])
 
 
@@ -172,7 +172,7 @@ def _rate(rate: dict) -> tuple[str, str, str]:
 
 
 def _bounds(rate: dict) -> tuple[float, float]:
-    """95 % interval: of the bootstrap over people where there is one, else Wilson's."""
+    """The 95 % interval: from the bootstrap over people if there is one, else Wilson's."""
     return rate.get("bootstrap") or (rate["low"], rate["high"])
 
 

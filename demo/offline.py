@@ -1,6 +1,6 @@
-"""The tabs without a live camera: a video clip, and two photographs, checked against a reference photograph.
+"""The tabs without a live camera: they judge a video clip or a photograph against a reference photograph.
 
-Called by `server`; `authentication.probe` judges the frames.
+`server` calls the handlers. Read `authentication.probe` next, which judges the frames.
 """
 
 import json
@@ -29,28 +29,28 @@ class Offline:
     """The handlers of both tabs.
 
     Args:
-        frames: those of live attempts, which go first.
-        operator: show scores.
+        live_frames: of live attempts, which have priority.
+        operator: whether to show scores.
     """
 
-    def __init__(self, authenticator: Authenticator, frames: LiveFrames, operator: bool = False):
+    def __init__(self, authenticator: Authenticator, live_frames: LiveFrames, operator: bool = False):
         self.authenticator = authenticator
-        self.frames = frames
+        self.live_frames = live_frames
         self.operator = operator
 
-    def on_clip(self, reference: Path | None, clip: Path | None, expression: str, left: Event) -> list[str]:
-        """The decision about a clip: its card and the timeline. left: set when the visitor has left."""
+    def on_clip(self, reference: Path | None, clip: Path | None, expression: str, has_left: Event) -> list[str]:
+        """The decision about a clip: its card and the timeline. has_left: set when the visitor has left."""
         if not clip:
             return [_problem(words.CLIP_FIRST), ""]
         if expression not in self.authenticator.config.expressions:
             return [_problem(words.NOT_KNOWN), ""]
-        template, problem, _ = self._template(reference, left)
+        template, problem, _ = self._template(reference, has_left)
         if template is None:
             return [_problem(problem), ""]
         try:
             if is_clip(clip):
                 check_clip(clip)
-            budget = clip_budget(clip, left, self.frames)
+            budget = clip_budget(clip, has_left, self.live_frames)
             frames = list(judge_frames(self.authenticator, template, str(clip), expression, budget))
         except (UnreadableImageError, OSError) as error:
             return [_problem(str(error).replace(str(clip), clip.name)), ""]
@@ -69,33 +69,34 @@ class Offline:
         timeline = pictures.timeline(moments, decision.threshold, self.operator, words.TIMELINE_CLIP)
         return [self._verdict(decision), timeline]
 
-    def on_pair(self, reference: Path | None, probe: Path | None, expression: str, left: Event) -> list[str]:
+    def on_pair(self, reference: Path | None, probe: Path | None, expression: str, has_left: Event) -> list[str]:
         """The decision about a photograph: its card, and a row with both aligned faces and the expressions."""
         if not probe:
             return [_problem(words.PROBE_FIRST), ""]
         if expression not in self.authenticator.config.expressions:
             return [_problem(words.NOT_KNOWN), ""]
-        template, problem, face = self._template(reference, left)
+        template, problem, face = self._template(reference, has_left)
         if template is None:
             return [_problem(problem), ""]
         try:
             if is_clip(probe):
                 return [_problem(words.PROBE_IS_CLIP), ""]
-            picture = photograph_reader(left, self.frames)(probe)
+            image = photograph_reader(has_left, self.live_frames)(probe)
         except (UnreadableImageError, OSError) as error:
             return [_problem(str(error).replace(str(probe), probe.name)), ""]
-        evidence = self.authenticator.look(picture)
+        evidence = self.authenticator.evidence(image)
         decision = self.authenticator.decide(template, evidence, expression)
-        faces = [face, self.authenticator.crop(picture, evidence)] if evidence else []
+        faces = [face, self.authenticator.crop(image, evidence)] if evidence else []
         return [self._verdict(decision), pair_row(decision, faces)]
 
-    def _template(self, reference: Path | None, left: Event) -> tuple[Template | None, str, np.ndarray | None]:
-        """The template or None, the problem of the photograph or "", and its aligned face."""
+    def _template(self, reference: Path | None, has_left: Event) -> tuple[Template | None, str, np.ndarray | None]:
+        """The template or None, the problem with the photograph or "", and its aligned face."""
         if not reference:
             return None, words.NO_REFERENCE, None
-        template, (about,) = examine(self.authenticator, [reference], photograph_reader(left, self.frames))
-        problem = words.PROBLEMS[about.problem].format(cause=about.cause) if about.problem else ""
-        return template, problem, about.face
+        reader = photograph_reader(has_left, self.live_frames)
+        template, (check,) = examine(self.authenticator, [reference], reader)
+        problem = words.PROBLEMS[check.problem].format(cause=check.cause) if check.problem else ""
+        return template, problem, check.face
 
     def _verdict(self, decision: Decision) -> str:
         numbers = pictures.scores(decision, decision.reason) if self.operator else ""
@@ -103,21 +104,21 @@ class Offline:
 
 
 def pair_row(decision: Decision, faces: list[np.ndarray]) -> str:
-    """A row as in the paper's Table 6: both faces, same person or not, required and seen expression, decision."""
+    """HTML: a row as in the paper's Table 6: both faces, whether they are one person, both expressions, decision."""
     person = (
         words.NOT_KNOWN if decision.similarity is None else words.SAME if decision.same_identity else words.NOT_SAME
     )
-    seen = words.SHOWN.get(decision.expression, decision.expression) if decision.expression else words.NOT_KNOWN
+    seen_expression = words.SHOWN.get(decision.expression, decision.expression or words.NOT_KNOWN)
     cells = {
         words.ROW_PERSON: person,
         words.ROW_ASKED: words.SHOWN.get(decision.required_expression, decision.required_expression),
-        words.ROW_SEEN: seen,
+        words.ROW_SEEN: seen_expression,
         words.ROW_DECISION: words.ACCEPTED if decision.accepted else words.REJECTED,
     }
     heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in cells)
     values = "".join(f"<td>{escape(value)}</td>" for value in cells.values())
-    shown = "".join(map(pictures.photograph, faces))
-    return f'<div class="pair">{shown}<table><tr>{heads}</tr><tr>{values}</tr></table></div>'
+    images = "".join(map(pictures.face_image, faces))
+    return f'<div class="pair">{images}<table><tr>{heads}</tr><tr>{values}</tr></table></div>'
 
 
 def _problem(text: str) -> str:
@@ -147,12 +148,12 @@ def _build(
     expressions: list[str],
     examples: list[list[str]],
 ) -> None:
-    """Create a tab: the components of `media`, an expression and a button; beside them the card and the details.
+    """Create a tab: the components of `media`, a choice of expression and a button, next to the card and the details.
 
     `page.js` handles their events.
 
     Args:
-        name: of the route that judges, and of the elements.
+        name: of the route and of the HTML elements.
     """
     gr.HTML(f'<p class="lead">{help_text}</p>')
     with gr.Row():
@@ -165,8 +166,8 @@ def _build(
             details = gr.HTML(elem_id=f"{name}-details")
     for file in files:
         file.change(None, file, js="(file) => faceLiveNet.given(file)")
-    looking = json.dumps(pictures.card("idle", words.LOOKING, ""))
-    check.click(None, None, [verdict, details], js=f"() => [{looking}, '']").then(
+    checking = json.dumps(pictures.card("idle", words.CHECKING, ""))
+    check.click(None, None, [verdict, details], js=f"() => [{checking}, '']").then(
         None, inputs, [verdict, details], js=f"(...all) => faceLiveNet.check('{name}', ...all)"
     )
     values = json.dumps([[*map(gradio_page.file_value, files), expression] for *files, expression in examples])

@@ -1,6 +1,6 @@
-"""HTML and SVG of the page, made from a session's progress and decisions. Nothing here decides anything.
+"""Makes the HTML and SVG of the page from the progress of a session and from decisions.
 
-Called by `live`, `offline` and `server`; the sentences are in `words`, the looks in `style.css`.
+`live` and `offline` call these functions. The sentences are in `words`, the styles in `style.css`.
 """
 
 import base64
@@ -47,26 +47,26 @@ AGAIN = (
 
 
 def illustration(action: str) -> str:
-    """A face showing the expression, or turning as the person sees it in a mirror, in a ring."""
+    """A ring with a face that shows the expression, or turns its head as in a mirror."""
     if action == "accepted":
         return _ring(TICK, 0.0)
     return _ring(_face(action) + f'<path d="{BROWS.get(action, "")}"/>', 0.0)
 
 
 def _face(action: str) -> str:
-    """Eyes and mouth, or a turned head with an arrow: what there is room for in a small ring."""
+    """Eyes and mouth, or a turned head with an arrow, for a small ring."""
     if action in TURNS:
         head = '<ellipse cx="50" cy="46" rx="24" ry="30"/><path d="M28 46 H18 L26 57"/><path class="arrow" d="{}"/>'
         eyes = "".join(f'<circle class="dot" cx="{x}" cy="40" r="4.5"/>' for x in (35, 55))
-        drawn = head.format("M66 88 H24 M34 79 L24 88 L34 97") + eyes + '<path d="M33 63 H50"/>'
-        return drawn if action == "turn_left" else f'<g transform="matrix(-1 0 0 1 100 0)">{drawn}</g>'
+        turned_head = head.format("M66 88 H24 M34 79 L24 88 L34 97") + eyes + '<path d="M33 63 H50"/>'
+        return turned_head if action == "turn_left" else f'<g transform="matrix(-1 0 0 1 100 0)">{turned_head}</g>'
     radius = {"surprise": 6, "fear": 6}.get(action, 5)
     eyes = "".join(f'<circle class="dot" cx="{x}" cy="42" r="{radius}"/>' for x in (35, 65))
     return f'{eyes}<path d="{MOUTHS.get(action, "")}"/>'
 
 
 def _ring(inside: str, held: float) -> str:
-    """A drawing in a circle, of which the share `held`, 0 to 1, is filled."""
+    """A drawing in a circle. The share `held`, 0 to 1, of the circle's line is filled."""
     length = 2 * pi * RADIUS
     ring = (
         f'<circle class="ring" cx="50" cy="50" r="{RADIUS}" transform="rotate(-90 50 50)" '
@@ -76,32 +76,32 @@ def _ring(inside: str, held: float) -> str:
     return f'<svg viewBox="-4 -4 108 108" aria-hidden="true">{track}{ring if held else ""}{inside}</svg>'
 
 
-def photograph(face: np.ndarray) -> str:
-    """An aligned face, (size, size, 3) uint8, as an image inside the HTML, so that no file is written."""
+def face_image(face: np.ndarray) -> str:
+    """An aligned face, (size, size, 3) uint8, as an image inside the HTML, without a file."""
     data = io.BytesIO()
     Image.fromarray(face).save(data, "JPEG", quality=90)
     return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}">'
 
 
-def card(kind: str, title: str, text: str, picture: str = "", below: str = "") -> str:
+def card(kind: str, title: str, text: str, image: str = "", below: str = "") -> str:
     """The large box with the instruction or the decision; kind is a CSS class."""
-    return f'<div class="card {kind}">{picture}<div><h2>{escape(title)}</h2><p>{escape(text)}</p>{below}</div></div>'
+    return f'<div class="card {kind}">{image}<div><h2>{escape(title)}</h2><p>{escape(text)}</p>{below}</div></div>'
 
 
 def coming(actions: Sequence[str]) -> str:
     """The overview of the steps before the first attempt, with a note if no turns, or no expressions, are requested.
 
     Args:
-        actions: what a session may ask for.
+        actions: all that a session may request.
     """
     expressions, turns = [name for name in actions if name not in TURNS], [name for name in actions if name in TURNS]
-    drawn = {"neutral": "neutral", "accepted": "accepted"}
-    drawn |= {"expression": expressions[0]} if expressions else {}
-    drawn |= {"turn_left": turns[0]} if turns else {}
+    actions_to_draw = {"neutral": "neutral", "accepted": "accepted"}
+    actions_to_draw |= {"expression": expressions[0]} if expressions else {}
+    actions_to_draw |= {"turn_left": turns[0]} if turns else {}
     cells = "".join(
-        f"<li>{illustration(drawn[name])}<span>{escape(text)}</span></li>"
+        f"<li>{illustration(actions_to_draw[name])}<span>{escape(text)}</span></li>"
         for name, text in words.COMING.items()
-        if name in drawn
+        if name in actions_to_draw
     )
     note = "" if turns and expressions else words.NO_TURNS if expressions else words.NO_EXPRESSIONS
     return f'<ol class="coming">{cells}</ol>' + (f'<p class="small">{escape(note)}</p>' if note else "")
@@ -113,7 +113,7 @@ def camera_problems() -> dict[str, str]:
 
 
 def instruction(progress: Progress) -> str:
-    """The card with what to do now, or with the decision; the same text until one of these changes."""
+    """The card with the current request, or with the decision."""
     decision, action = progress.decision, progress.required_action
     if decision is not None:
         return verdict(decision, AGAIN)
@@ -125,7 +125,7 @@ def instruction(progress: Progress) -> str:
 
 
 def verdict(decision: Decision, below: str = "") -> str:
-    """The card of a decision with its reason. below: HTML under the reason."""
+    """The card of a decision with its reason. below: HTML below the reason."""
     if decision.accepted:
         return card("accepted", words.ACCEPTED, words.ACCEPTED_HELP, _ring(TICK, 1.0), below)
     return card("rejected", words.REJECTED, decision.message, _ring(CROSS, 1.0), below)
@@ -136,31 +136,33 @@ def steps(progress: Progress, advice: str | None = None) -> str:
 
     An action is shown as a question mark until it is requested. advice: of `View`.
     """
-    cells, open_ = [], progress.decision is None
+    cells, is_open = [], progress.decision is None
     for number, name in enumerate(progress.challenge):
-        done = number < progress.passed or (not open_ and progress.decision.accepted)
-        now = number == progress.passed and open_
-        acting = now and progress.step == "action"
-        shown = name if done or acting or (now and not open_) else "neutral" if now else None
-        label = words.SECRET_STEP if shown is None else words.SHOWN[shown]
-        inside = TICK if done else _face(shown) if shown else ""
-        held = 1.0 if done else progress.held if now else 0.0
-        state = "done" if done else "now" if now else ""
+        is_done = number < progress.passed or (not is_open and progress.decision.accepted)
+        is_current = number == progress.passed and is_open
+        is_requested = is_current and progress.step == "action"
+        visible_action = (
+            name if is_done or is_requested or (is_current and not is_open) else "neutral" if is_current else None
+        )
+        label = words.SECRET_STEP if visible_action is None else words.SHOWN[visible_action]
+        inside = TICK if is_done else _face(visible_action) if visible_action else ""
+        held = 1.0 if is_done else progress.held if is_current else 0.0
+        state = "done" if is_done else "now" if is_current else ""
         cells.append(f'<span class="step {state}">{_ring(inside, held)}{escape(label)}</span>')
-    if open_ and progress.passed == len(progress.challenge):  # back to the front after the last turn
+    if is_open and progress.passed == len(progress.challenge):  # look ahead again after the last turn
         ring = _ring(_face("neutral"), progress.held)
         cells.append(f'<span class="step now">{ring}{escape(words.SHOWN["neutral"])}</span>')
     hint = time = ""
-    if open_ and progress.frame is not None:
-        hint = hint_of(progress, advice)
+    if is_open and progress.frame is not None:
+        hint = hint_text(progress, advice)
         time = words.SECONDS_LEFT.format(seconds=round(progress.seconds_left))
     return (
         f'<div class="steps">{"".join(cells)}<span class="time">{time}</span></div><p class="hint">{escape(hint)}</p>'
     )
 
 
-def hint_of(progress: Progress, advice: str | None = None) -> str:
-    """A sentence about the last frame; if it did not count, advice about the picture comes first."""
+def hint_text(progress: Progress, advice: str | None = None) -> str:
+    """A sentence about the last frame. If it did not count, advice about the image has priority."""
     name = progress.hint or ""
     if advice and name != "accepted":
         return words.LIVE_ADVICE[advice]
@@ -168,7 +170,7 @@ def hint_of(progress: Progress, advice: str | None = None) -> str:
 
 
 def overlay(view: View) -> str:
-    """SVG over the camera's picture: an outline for the face, green when the frame counts, and the landmarks."""
+    """SVG over the video: an outline for the face, green if the frame counts, and the landmarks."""
     if view.progress.decision is not None or not all(view.size):
         return ""
     width, height = view.size
@@ -204,7 +206,7 @@ def timeline(moments: list[Moment], threshold: float | None, operator: bool, tit
     """Similarity and the requested expression's probability over time, with the frames that counted.
 
     Args:
-        operator: show the scores; otherwise only the requested actions and the frames that counted.
+        operator: whether to show scores; otherwise only the requested actions and the frames that counted.
     """
     if len(moments) < 2 or moments[-1].seconds <= 0:
         return ""
@@ -218,33 +220,33 @@ def timeline(moments: list[Moment], threshold: float | None, operator: bool, tit
     def y(value: float) -> float:
         return TOP + (base - TOP) * (1 - max(value, 0.0))
 
-    parts = []
-    began = 0
-    for number, moment in enumerate(moments):  # bands: what was asked for, from when to when
-        last = number + 1 == len(moments)
-        if last or moments[number + 1].asked != moment.asked:
-            left, right = x(moments[began].seconds), x(moments[number if last else number + 1].seconds)
+    elements = []
+    band_start = 0
+    for number, moment in enumerate(moments):  # a band for each requested action
+        is_last = number + 1 == len(moments)
+        if is_last or moments[number + 1].asked != moment.asked:
+            start_x, end_x = x(moments[band_start].seconds), x(moments[number if is_last else number + 1].seconds)
             kind = "neutral" if moment.asked == "neutral" else "expression"
             label = escape(words.SHOWN.get(moment.asked, moment.asked))
-            parts.append(
-                f'<rect class="band {kind}" x="{left:.1f}" y="{TOP}" width="{right - left:.1f}" '
-                f'height="{base - TOP}"/><text x="{left:.1f}" y="{TOP - 6}">{label}</text>'
+            elements.append(
+                f'<rect class="band {kind}" x="{start_x:.1f}" y="{TOP}" width="{end_x - start_x:.1f}" '
+                f'height="{base - TOP}"/><text x="{start_x:.1f}" y="{TOP - 6}">{label}</text>'
             )
-            began = number + 1
+            band_start = number + 1
     for moment in moments:
         if moment.counted:
             passed = " passed" if moment.passed else ""
-            parts.append(f'<circle class="counted{passed}" cx="{x(moment.seconds):.1f}" cy="{base - 6}" r="4"/>')
+            elements.append(f'<circle class="counted{passed}" cx="{x(moment.seconds):.1f}" cy="{base - 6}" r="4"/>')
     legend = [("counted", words.TIMELINE_COUNTED)]
     if operator:
         for name in ("similarity", "probability"):
             for run in _runs(moments, name):
                 points = " ".join(f"{x(seconds):.1f},{y(value):.1f}" for seconds, value in run)
-                parts.append(f'<polyline class="{name}" points="{points}"/>')
+                elements.append(f'<polyline class="{name}" points="{points}"/>')
         if threshold is not None:
             level = f"{y(threshold):.1f}"
-            parts.append(f'<line class="threshold" x1="{LEFT}" x2="{WIDTH - 8}" y1="{level}" y2="{level}"/>')
-        parts += [f'<text x="4" y="{y(value) + 4:.0f}">{value:g}</text>' for value in (0, 0.5, 1)]
+            elements.append(f'<line class="threshold" x1="{LEFT}" x2="{WIDTH - 8}" y1="{level}" y2="{level}"/>')
+        elements += [f'<text x="4" y="{y(value) + 4:.0f}">{value:g}</text>' for value in (0, 0.5, 1)]
         legend += [
             ("similarity", words.TIMELINE_SIMILARITY),
             ("threshold", words.TIMELINE_THRESHOLD),
@@ -255,7 +257,7 @@ def timeline(moments: list[Moment], threshold: float | None, operator: bool, tit
     keys = "".join(f'<span><i class="{kind}"></i>{escape(name)}</span>' for kind, name in legend)
     return (
         f'<figure class="timeline"><figcaption>{escape(title)} ({words.SECONDS})</figcaption>'
-        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">{"".join(parts + ticks)}</svg>'
+        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">{"".join(elements + ticks)}</svg>'
         f'<div class="legend">{keys}</div></figure>'
     )
 

@@ -1,7 +1,7 @@
-"""The files that visitors upload: kept in a folder of this process, each under a path that cannot be guessed.
+"""Stores the files that visitors upload, in a folder of this process, under paths that cannot be guessed.
 
-Files are deleted with their page, after UPLOAD_SECONDS, and when the server ends; the folder of a killed process is
-deleted by the next process, or by another one that runs. Called by `server`.
+Files are deleted when their page is closed, after UPLOAD_SECONDS, and when the server ends. The folder of a killed
+process is deleted by another process, which may start later. `server` and `app.py` call it.
 """
 
 import secrets
@@ -14,33 +14,33 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import BinaryIO
 
-UPLOAD_SECONDS = 600  # after which a file is deleted even if its page is open
+UPLOAD_SECONDS = 600  # then a file is deleted even if its page is open
 SWEEP_SECONDS = 20
-STALE_SECONDS = 120  # after which a folder that no process has touched is deleted
+STALE_SECONDS = 120  # then a folder that no process has touched is deleted
 PREFIX = "facelivenet-uploads-"
-ALIVE = "alive"  # a file in the folder that its process touches
-MOST_FILE_BYTES = 20_000_000
-MOST_FILES_EACH, MOST_BYTES_EACH = 40, 100_000_000  # of one visitor, at the same time
-MOST_FILES, MOST_BYTES = 2000, 2_000_000_000  # of everybody
+ALIVE = "alive"  # a file in the folder that its process touches regularly
+MAX_FILE_BYTES = 20_000_000
+MAX_FILES_PER_VISITOR, MAX_BYTES_PER_VISITOR = 40, 100_000_000  # of one visitor, at the same time
+MAX_FILES, MAX_BYTES = 2000, 2_000_000_000  # of all visitors
 
 
 class UploadLimitError(RuntimeError):
-    """This visitor, or everybody together, has uploaded as much as the server keeps."""
+    """This visitor, or all visitors together, have uploaded as much as the server stores."""
 
 
 @dataclass
 class _File:
     visitor: str
     size: int
-    given: float
+    added: float  # time
     page: str | None = None
 
 
 class Uploads:
-    """The uploaded files, their visitors and pages, and their deletion. Safe to share between threads.
+    """The uploaded files, with their visitors and pages, and their deletion. Threads may share it.
 
     Args:
-        base: the folder that holds the folders of all processes; by default the system's for temporary files.
+        base: folder for the folders of all processes; by default the system's folder for temporary files.
         clock: seconds.
     """
 
@@ -48,35 +48,35 @@ class Uploads:
         base = Path(base or tempfile.gettempdir())
         base.mkdir(parents=True, exist_ok=True)
         self._base = base
-        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base)).resolve()  # readable by its owner alone
+        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base)).resolve()  # readable by its owner only
         (self.folder / ALIVE).touch()
         self._files: dict[str, _File] = {}
         self._permanent: set[str] = set()
         self._clock = clock
         self._lock = threading.Lock()
-        self._ended = threading.Event()
+        self._is_closed = threading.Event()
 
     def keep(self, files: Iterable[str | Path]) -> None:
-        """Register files of the server, such as examples: any visitor may name them, and they are not deleted."""
+        """Register files of the server, such as examples. Any visitor may use them, and they are not deleted."""
         self._permanent.update(str(Path(file)) for file in files)
 
     def add(self, visitor: str, name: str, content: BinaryIO, size: int) -> str:
         """Write a file; returns its path, which nobody can guess.
 
         Args:
-            name: as the client calls it; only its last part is used.
+            name: the client's name for it; only the last part is used.
 
         Raises:
-            UploadLimitError: nothing is written then.
+            UploadLimitError: a limit is reached; nothing is written.
         """
         folder = self.folder / secrets.token_urlsafe(24)
-        path = folder / _safe(name)
+        path = folder / _safe_name(name)
         with self._lock:
             sizes = [file.size for file in self._files.values() if file.visitor == visitor]
             total = sum(file.size for file in self._files.values())
-            if len(sizes) >= MOST_FILES_EACH or sum(sizes) + size > MOST_BYTES_EACH:
+            if len(sizes) >= MAX_FILES_PER_VISITOR or sum(sizes) + size > MAX_BYTES_PER_VISITOR:
                 raise UploadLimitError("too many files of this visitor")
-            if len(self._files) >= MOST_FILES or total + size > MOST_BYTES:
+            if len(self._files) >= MAX_FILES or total + size > MAX_BYTES:
                 raise UploadLimitError("too many files of all visitors")
             self._files[str(path)] = _File(visitor, size, self._clock())
         try:
@@ -89,10 +89,10 @@ class Uploads:
         return str(path)
 
     def find(self, path: object, page: str | None = None) -> Path | None:
-        """An uploaded file, or one of the server's; None for any other path.
+        """An uploaded file, or a registered file of the server; None for any other path.
 
         Args:
-            page: the page that the file belongs to from now on; it is deleted with it.
+            page: to which the file belongs from now on; it is deleted with this page.
         """
         if not isinstance(path, str):
             return None
@@ -104,7 +104,7 @@ class Uploads:
         return Path(path)
 
     def leave(self, page: str) -> None:
-        """Delete the files of a page that was closed."""
+        """Delete the files of a closed page."""
         with self._lock:
             paths = [path for path, file in self._files.items() if file.page == page]
         self._delete(paths)
@@ -113,14 +113,14 @@ class Uploads:
         """Delete files that are too old, and the folders of processes that no longer run."""
         with self._lock:
             now = self._clock()
-            old = [path for path, file in self._files.items() if now - file.given > UPLOAD_SECONDS]
+            old = [path for path, file in self._files.items() if now - file.added > UPLOAD_SECONDS]
         self._delete(old)
         if self.folder.is_dir():
             (self.folder / ALIVE).touch()
         for mark in self._base.glob(f"{PREFIX}*/{ALIVE}"):
             try:
                 untouched = time.time() - mark.stat().st_mtime
-            except OSError:  # deleted meanwhile
+            except OSError:  # deleted in the meantime
                 continue
             if mark.parent.resolve() != self.folder and untouched > STALE_SECONDS:
                 shutil.rmtree(mark.parent, ignore_errors=True)
@@ -129,15 +129,15 @@ class Uploads:
         """Sweep now, and every SWEEP_SECONDS in a thread until `close`."""
         self.sweep()
 
-        def again() -> None:
-            while not self._ended.wait(SWEEP_SECONDS):
+        def sweep_repeatedly() -> None:
+            while not self._is_closed.wait(SWEEP_SECONDS):
                 self.sweep()
 
-        threading.Thread(target=again, daemon=True, name="sweep").start()
+        threading.Thread(target=sweep_repeatedly, daemon=True, name="sweep").start()
 
     def close(self) -> None:
         """Delete all uploaded files."""
-        self._ended.set()
+        self._is_closed.set()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _delete(self, paths: list[str]) -> None:
@@ -151,10 +151,10 @@ class Uploads:
         return len(self._files)
 
 
-def _safe(name: str) -> str:
-    """The last part of a file's name, shortened, other characters replaced, with its suffix."""
+def _safe_name(name: str) -> str:
+    """The last part of a file name, shortened, with its suffix, and with unusual characters replaced."""
     name = PurePosixPath(PureWindowsPath(str(name)).name).name
-    kept = "".join(letter if letter.isalnum() or letter in "._- " else "_" for letter in name).strip(". ")
-    stem, dot, suffix = kept.rpartition(".")
-    short = f"{stem[:40]}{dot}{suffix[:8]}" if stem else kept[:40]
+    cleaned = "".join(letter if letter.isalnum() or letter in "._- " else "_" for letter in name).strip(". ")
+    stem, dot, suffix = cleaned.rpartition(".")
+    short = f"{stem[:40]}{dot}{suffix[:8]}" if stem else cleaned[:40]
     return short.encode("ascii", "replace").decode().replace("?", "_") or "file"

@@ -1,8 +1,8 @@
-"""ZeroGPU, the hardware of free Gradio Spaces: a GPU is lent to a decorated function for the time of a call.
+"""Support for ZeroGPU, the hardware of free Gradio Spaces, which lends a GPU to a decorated function during a call.
 
-The app does not use it: a frame takes tens of milliseconds on the CPU, less than lending a GPU takes. But a Space on
-ZeroGPU that decorates no function is stopped, and the package `spaces` waits for Gradio's `launch`, which `app.py` does
-not call. Elsewhere the package is missing, or does nothing. Called by `app.py`.
+The app does not use the GPU: a frame takes tens of milliseconds on the CPU, less than borrowing a GPU takes. But a
+Space on ZeroGPU without a decorated function is stopped, and the package `spaces` waits for Gradio's `launch`, which
+`app.py` does not call. On other hardware the package is missing or does nothing. `app.py` calls `report_start`.
 """
 
 import torch
@@ -14,7 +14,7 @@ except ImportError:
 
 
 def lent_gpu() -> str:
-    """The name of the GPU that is lent for this call; nothing calls it, but a Space must decorate a function."""
+    """The name of the lent GPU. Nothing calls this function, but a Space must have a decorated function."""
     return torch.cuda.get_device_name()
 
 

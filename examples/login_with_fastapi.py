@@ -1,9 +1,9 @@
-"""A login guarded by a live session: enrol a photograph, then show what is requested before the webcam.
+"""A login with a live session: enrol a photograph, then do in front of the webcam what the page requests.
 
     python examples/login_with_fastapi.py        # then open http://127.0.0.1:8000
 
-Everything is kept in memory. For real use add a database (authentication.template_store encrypts templates), enrolment
-by users who are logged in, and HTTPS, without which a browser opens a webcam on localhost only.
+All data is in memory. For real use add a database (`authentication.template_store` encrypts templates), let only
+logged-in users enrol, and use HTTPS, which browsers require for a webcam. Read `authentication.registry` next.
 """
 
 import secrets
@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # this script r
 
 import uvicorn
 from fastapi import Body, Cookie, FastAPI, HTTPException, Request, Response
-from fastapi.responses import HTMLResponse
+from fastapi.responses import FileResponse
 
 from authentication.attempt import Attempt
 from authentication.authenticator import Authenticator
@@ -25,10 +25,9 @@ from authentication.registry import RegistryFullError, SessionRegistry, UnknownS
 from authentication.session import ChallengeSession, draw_challenge
 from authentication.template import Template
 from checkpoints import DEFAULT_MODEL
-from image_processing_facelivenet import UnreadableImageError
 
-PAGE = Path(__file__).with_name("login.html").read_text(encoding="utf-8")
-MAX_BYTES, MAX_TOKENS = 5_000_000, 1000  # of a photograph or frame; remembered, far more than can be open
+MAX_BYTES = 5_000_000  # of a photograph or frame
+MAX_TOKENS = 1000  # more than there can be open sessions
 
 app = FastAPI(title="Login with a live session")
 authenticator = Authenticator.from_pretrained(DEFAULT_MODEL)
@@ -37,35 +36,34 @@ templates: dict[str, Template] = {}  # user -> template
 users: dict[str, str] = {}  # token of a session -> user, of the newest MAX_TOKENS
 logins: dict[str, str] = {}  # cookie -> user
 
-Picture = Annotated[bytes, Body(media_type="application/octet-stream", max_length=MAX_BYTES)]
+ImageBytes = Annotated[bytes, Body(media_type="application/octet-stream", max_length=MAX_BYTES)]
 
 
 @app.get("/")
-def page() -> HTMLResponse:
-    return HTMLResponse(PAGE)
+def page() -> FileResponse:
+    return FileResponse(Path(__file__).with_name("login.html"))
 
 
 @app.put("/users/{user}", status_code=201)
-def enrol(user: str, photograph: Picture) -> None:
+def enrol(user: str, photograph: ImageBytes) -> None:
     if user in templates:
         raise HTTPException(409, f"{user} is enrolled already")
     try:
         templates[user] = authenticator.template([photograph])
-    except (UnreadableImageError, ValueError) as error:  # unreadable, no face, several faces
+    except ValueError as error:  # unreadable, no face, several faces
         raise HTTPException(422, str(error)) from error
 
 
 @app.post("/users/{user}/sessions", status_code=201)
 def begin(user: str, request: Request) -> dict:
-    template = templates.get(user)
-    if template is None:
+    if user not in templates:
         raise HTTPException(404, f"{user} is not enrolled")
     session = ChallengeSession(draw_challenge(authenticator.actions), alternatives=authenticator.actions)
     try:
         ticket = limiter.begin(request.client.host)
-        limiter.name_face(ticket, template)
-        attempt = Attempt(authenticator, template, session, partial(limiter.accepted, ticket))
-        token = sessions.open(attempt, partial(limiter.withdraw, ticket))  # one without any picture does not count
+        limiter.name_face(ticket, templates[user])
+        attempt = Attempt(authenticator, templates[user], session, partial(limiter.accepted, ticket))
+        token = sessions.open(attempt, partial(limiter.withdraw, ticket))  # an attempt without a frame does not count
     except (TooManyAttemptsError, RegistryFullError) as error:
         raise HTTPException(429, str(error)) from error
     users[token] = user
@@ -75,11 +73,11 @@ def begin(user: str, request: Request) -> dict:
 
 
 @app.post("/sessions/{token}/frames")
-def observe(token: str, frame: Picture, response: Response) -> dict:
+def observe(token: str, frame: ImageBytes, response: Response) -> dict:
     try:
         view = sessions.observe(token, frame)
     except UnknownSessionError as error:
-        raise HTTPException(410, "this session is over: begin another one") from error
+        raise HTTPException(410, "this session is over: start another one") from error
     decision = view.progress.decision
     if decision is None:
         return {"requested": view.moments[-1].asked}
@@ -87,7 +85,7 @@ def observe(token: str, frame: Picture, response: Response) -> dict:
         cookie = secrets.token_urlsafe(32)
         logins[cookie] = users[token]
         response.set_cookie("login", cookie, max_age=3600, httponly=True, samesite="strict")
-    return {"accepted": decision.accepted}  # the reason is for the operator's log
+    return {"accepted": decision.accepted}  # the reason is only in the operator's log
 
 
 @app.get("/secret")

@@ -1,4 +1,4 @@
-"""The model as a repository on the Hub: build the folder, look at it, publish it.
+"""Build the model's folder for the Hub, publish it, or export the model to ONNX.
 
     python -m hub_card build --model pretrained --results docs/results --out runs/hub
     python -m hub_card push runs/hub OWNER/NAME --private --dry-run
@@ -35,33 +35,37 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    command = commands.add_parser("build", help="assemble the folder from a checkpoint and its results")
-    command.add_argument("--model", required=True, help="the checkpoint: a folder, or owner/name on the Hub")
+    command = commands.add_parser("build", help="build the folder from a checkpoint and its results")
+    command.add_argument("--model", required=True, help="checkpoint: a folder, or owner/name on the Hub")
     command.add_argument(
-        "--results", type=Path, required=True, metavar="DIR", help="what `python -m evaluation all --out DIR` wrote"
+        "--results",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder that `python -m evaluation all --out DIR` wrote",
     )
-    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     command.set_defaults(act=_build)
 
     command = commands.add_parser("push", help="publish the folder in one commit")
-    command.add_argument("folder", type=Path, metavar="DIR", help="what `build` wrote")
+    command.add_argument("folder", type=Path, metavar="DIR", help="folder that `build` wrote")
     command.add_argument("repo_id", metavar="REPO_ID", help="owner/name on the Hub")
-    command.add_argument("--space", action="store_true", help="publish the demo with these weights too, as a Space")
-    command.add_argument("--private", action="store_true", help="make a repository that has to be created private")
-    command.add_argument("--dry-run", action="store_true", help="check everything and list what would go; send nothing")
+    command.add_argument("--space", action="store_true", help="also publish the demo with these weights, as a Space")
+    command.add_argument("--private", action="store_true", help="make the repository private if it has to be created")
+    command.add_argument("--dry-run", action="store_true", help="check everything and list the files, but send nothing")
     command.set_defaults(act=_push)
 
     command = commands.add_parser("onnx", help="export the inference graph for ONNX Runtime")
-    command.add_argument("--model", required=True, help="the checkpoint: a folder, or owner/name on the Hub")
-    command.add_argument("--out", type=Path, required=True, metavar="FILE", help="the .onnx file to write")
-    command.add_argument("--int8", action="store_true", help="weights in 8 bits: a quarter of the size")
+    command.add_argument("--model", required=True, help="checkpoint: a folder, or owner/name on the Hub")
+    command.add_argument("--out", type=Path, required=True, metavar="FILE", help=".onnx file to write")
+    command.add_argument("--int8", action="store_true", help="weights in 8 bits, a quarter of the size")
     command.set_defaults(act=_onnx)
     return parser
 
 
 def _build(arguments) -> list[str]:
-    find_checkpoint(arguments.model)  # what is not there is said at once
-    from hub_card.package import build  # takes seconds to import, and publishing does without
+    find_checkpoint(arguments.model)  # fail at once if it does not exist
+    from hub_card.package import build  # takes seconds to import, and is not needed for publishing
 
     build(arguments.model, arguments.results, arguments.out)
     files = [path for path in arguments.out.rglob("*") if path.is_file()]

@@ -1,7 +1,7 @@
-"""README.md of the Hub folder, its licence note and figures.
+"""Writes README.md (the model card), LICENSE.md and the figures of the Hub folder.
 
-No number is typed here or in the templates: each is read from results.json, training.json, config.json or the
-benchmarks' JSON files in the folder. `package` calls this.
+All numbers are read from results.json, training.json, config.json and the benchmarks' JSON files in the folder.
+`package` calls `write_card`; the templates are card.md.jinja and license.md.jinja. Read `figures` next.
 """
 
 import json
@@ -35,18 +35,18 @@ CAPTIONS = {
     "rates_frr": "False reject rate by group",
     "rates_accuracy": "Accuracy of expressions by group",
 }
-HERE = Path(__file__).parent
-PACKAGES = ("torch", "torchvision", "transformers", "facenet-pytorch")  # needed to use the model
+TEMPLATES = Path(__file__).parent
+PACKAGES = ("torch", "torchvision", "transformers", "facenet-pytorch")  # needed for using the model
 PROTOCOLS = ("verification", "expression", "authentication")  # in the card's model-index
 
 
 def write_card(folder: Path, results_folder: Path, log: Path | None) -> None:
-    """Write README.md, LICENSE.md and figures/ into a Hub folder that holds everything else.
+    """Write README.md, LICENSE.md and figures/ into a Hub folder, after its other files.
 
     Args:
         folder: with config.json, training.json and results.json.
-        results_folder: its ROC and DET figures are copied, if it has them; they need scores, which results.json lacks.
-        log: log.jsonl of the run that trained the weights, for the curves of the task weights; None without.
+        results_folder: its ROC and DET figures are copied, because results.json lacks the scores to draw them.
+        log: log.jsonl of the run that trained the weights, for the curves of the task weights; or None.
     """
     contents = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
     results, training = read_results(folder / FILE), contents["training"]
@@ -74,7 +74,7 @@ def write_card(folder: Path, results_folder: Path, log: Path | None) -> None:
         "figures": _draw(folder / "figures", config, parameters, results, training, results_folder, log),
     }
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
+        loader=jinja2.FileSystemLoader(TEMPLATES),
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -89,13 +89,13 @@ def write_card(folder: Path, results_folder: Path, log: Path | None) -> None:
 
 
 def training_runs(stages: list[dict]) -> list[dict]:
-    """The stages without those that come again later: one whose weights were used alone, then averaged with others."""
+    """The stages without repetitions: a stage may occur once alone, and once averaged with others."""
     configs = [stage["config"] for stage in stages]
-    return [stage for place, stage in enumerate(stages) if stage["config"] not in configs[place + 1 :]]
+    return [stage for index, stage in enumerate(stages) if stage["config"] not in configs[index + 1 :]]
 
 
 def count_parameters(config: FaceLiveNetConfig) -> dict[str, int]:
-    """Number of trained parameters of each part of the network that this config describes."""
+    """Number of trained parameters in each part of the network with this config."""
     with torch.device("meta"):
         model = FaceLiveNetModel(config)
     return {
@@ -107,7 +107,7 @@ def count_parameters(config: FaceLiveNetConfig) -> dict[str, int]:
 
 
 def card_data(results: Results) -> ModelCardData:
-    """The card's front matter: what the Hub searches by, and the results as its model-index."""
+    """The front matter of the card: search terms of the Hub, and the results as model-index."""
     return ModelCardData(
         license="other",
         license_name="research-only",
@@ -163,7 +163,7 @@ def _metrics(protocol: str, section: Section) -> dict[str, tuple[str, float]]:
 
 
 def _calibrated_rates(config: FaceLiveNetConfig) -> dict[str, tuple[Rate, Rate]]:
-    """Expression -> the shares of images in which it is seen and falsely seen, from the calibration in the config."""
+    """Expression -> rates of images in which it is seen, and falsely seen, from the calibration in the config."""
     expression = (config.calibration or {}).get("expression") or {"required": {}}
     return {
         name: (Rate(**rates["seen"]), Rate(**rates["falsely_seen"])) for name, rates in expression["required"].items()
@@ -173,38 +173,40 @@ def _calibrated_rates(config: FaceLiveNetConfig) -> dict[str, tuple[Rate, Rate]]
 def _draw(
     out: Path, config, parameters, results: Results, training: dict, results_folder: Path, log: Path | None
 ) -> dict[str, str]:
-    """Draw every figure that there are numbers for; returns caption by path."""
+    """Draw every figure for which there are numbers; returns path -> caption."""
     out.mkdir()
-    shown = {}
+    captions = {}
 
     def add(name: str, caption: str) -> Path:
-        shown[f"figures/{name}"] = caption
+        captions[f"figures/{name}"] = caption
         return out / name
 
     figures.draw_architecture(config, parameters, add("architecture.png", "The network, one pass"))
     for name, section in results.sections("verification").items():
         for kind in ("roc", "det"):
-            drawn = results_folder / section.figures.get(kind, "none")
-            if drawn.is_file():
-                add(f"{kind}_{file_stem(name)}.png", f"{kind.upper()}, {name}").write_bytes(drawn.read_bytes())
+            results_figure = results_folder / section.figures.get(kind, "none")
+            if results_figure.is_file():
+                add(f"{kind}_{file_stem(name)}.png", f"{kind.upper()}, {name}").write_bytes(results_figure.read_bytes())
     for protocol in ("expression", "slices"):
         for name, section in results.sections(protocol).items():
             with tempfile.TemporaryDirectory() as temporary:
                 for kind, file in draw_section(section, name, {}, Path(temporary)).items():
-                    picture = (Path(temporary) / file).read_bytes()  # its SVG is left out
-                    add(file, f"{CAPTIONS[kind]}, {name.replace('_', ' ')}").write_bytes(picture)
+                    png = (Path(temporary) / file).read_bytes()  # without its SVG
+                    add(file, f"{CAPTIONS[kind]}, {name.replace('_', ' ')}").write_bytes(png)
     if training.get("validations"):
         figures.draw_validations(training["validations"], add("validations.png", "Validation during training"))
     if log:
         figures.draw_task_weights(log, add("task_weights.png", "Weights of the two tasks during training"))
-    return shown
+    return captions
 
 
 def _requirements() -> dict[str, str]:
-    """Package -> the requirement that this repository states for it."""
-    lines = (HERE.parent / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    stated = {re.split(r"[<>=]", line)[0]: line.split("#")[0].strip() for line in lines if line and line[0].isalpha()}
-    return {name: stated[name] for name in PACKAGES}
+    """Package -> its line in requirements.txt."""
+    lines = (TEMPLATES.parent / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    requirements = {
+        re.split(r"[<>=]", line)[0]: line.split("#")[0].strip() for line in lines if line and line[0].isalpha()
+    }
+    return {name: requirements[name] for name in PACKAGES}
 
 
 def _count(module) -> int:

@@ -1,6 +1,6 @@
-"""The figures that only the card has: the network, and the course of its training; PNG, the same bytes each time.
+"""Draws the figures that only the card has: the architecture and the progress of training, as reproducible PNG.
 
-The figures of the results are drawn by `evaluation.report.figures`; `card` puts both into the folder.
+`card` calls these functions. `evaluation.report.figures` draws the figures of the results.
 """
 
 import json
@@ -17,7 +17,7 @@ from modeling_facelivenet import FaceLiveNetConfig
 
 @styled
 def draw_architecture(config: FaceLiveNetConfig, parameters: Mapping[str, int], path: Path) -> None:
-    """Shared layers, two branches and the dynamic-weight-unit of this checkpoint, with the parameters of each.
+    """Shared layers, branches and dynamic-weight-unit of a checkpoint, with their numbers of parameters.
 
     Args:
         parameters: counts of "shared", "verification", "expression" and "dynamic_weight_unit".
@@ -54,12 +54,12 @@ def draw_architecture(config: FaceLiveNetConfig, parameters: Mapping[str, int], 
 
 @styled
 def draw_validations(validations: Sequence[Mapping], path: Path) -> None:
-    """Accuracy of both tasks on validation people over the steps of training."""
-    named = {"verification_accuracy": "verification", "expression_accuracy": "expressions"}
+    """Accuracy of both tasks on validation people, over the steps of training."""
+    tasks = {"verification_accuracy": "verification", "expression_accuracy": "expressions"}
     series = {
         f"{key.removesuffix('_' + end)}, {task}": key
         for key in validations[0]
-        for end, task in named.items()
+        for end, task in tasks.items()
         if key.endswith(end)
     }
     figure, axes = plt.subplots(figsize=(COLUMN * 1.3, 2.2 + 0.13 * len(series)))

@@ -1,4 +1,4 @@
-"""The folder for the Hub: its files, and how it is recognised. `package` writes it, `push` publishes it."""
+"""The folder for the Hub: names of its files, and checks. `package` writes the folder, `push` publishes it."""
 
 import json
 from pathlib import Path
@@ -10,11 +10,11 @@ OPTIONAL_RESULTS = ("inference.json", "onnx.json")  # of `python -m benchmarks`
 
 
 class PushError(RuntimeError):
-    """Nothing was published, or not all; the message says why and what to do."""
+    """Nothing, or not everything, was published; the message says why and what to do."""
 
 
 def check_results(results: dict, path: Path, weights: str) -> None:
-    """Check that results belong to these weights and hold the three protocols the card reports.
+    """Check that results belong to these weights and have the three protocols of the card.
 
     Raises:
         ValueError: they do not.

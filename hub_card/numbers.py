@@ -1,4 +1,4 @@
-"""Rates as cells of the card's tables; the numbers themselves are written by `evaluation.report.format`."""
+"""Formats rates as cells of the card's tables. `evaluation.report.format` formats the numbers."""
 
 from evaluation.report.format import NOTHING, counts, number, span
 from evaluation.statistics.rates import Rate

@@ -1,7 +1,8 @@
-"""A checkpoint -> one .onnx file: faces in, embedding and expression logits out, for ONNX Runtime.
+"""Exports a checkpoint to one .onnx file for ONNX Runtime, from faces to embeddings and expression logits.
 
-The graph is the network in evaluation mode (averaging with the mirror image where the config says so) for any number of
-faces. Config, image processor settings and the revision of the weights travel in it as metadata.
+The graph is the network in evaluation mode (with the average of mirror images if the config says so), for any number of
+faces. Its metadata has the config, the settings of the image processor and the revision of the weights.
+`onnx_network.OnnxNetwork` reads the file.
 """
 
 import json
@@ -30,11 +31,12 @@ def export(model: str | Path, out: Path) -> float:
     """Write the inference graph of a checkpoint (`checkpoints.load_checkpoint`) to `out`, completely or not at all.
 
     Returns:
-        the largest difference between PyTorch's outputs and ONNX Runtime's, on random faces.
+        The largest difference between the outputs of PyTorch and ONNX Runtime, on random faces.
 
     Raises:
         FileNotFoundError: the folder lacks a file.
-        ValueError: the graph's outputs differ from the network's; or `model` is a graph; or `out` is not named .onnx.
+        ValueError: the outputs of the graph differ from those of the network, `model` is a graph, or the name of `out`
+            does not end in .onnx.
     """
     with _replacing(out) as graph:
         checkpoint = load_checkpoint(model)
@@ -47,21 +49,21 @@ def export(model: str | Path, out: Path) -> float:
         if not difference <= TOLERANCE:
             raise ValueError(f"{model}: the exported graph differs from the network by {difference:.2g}")
         config = read_json(checkpoint.path / "config.json")
-        if network.calibrated_threshold is None:  # whoever runs the graph cannot compare it with the weights
+        if network.calibrated_threshold is None:  # a user of the graph cannot check to which weights they belong
             config |= dict.fromkeys(CALIBRATED)
-        about = {
+        metadata = {
             "config": json.dumps(config),
             "preprocessor": json.dumps(read_json(checkpoint.path / "preprocessor_config.json")),
             "revision": checkpoint.revision,
             "parameters": str(network.num_parameters()),
         }
-        _write_metadata(graph, about)
+        _write_metadata(graph, metadata)
     return difference
 
 
 @contextmanager
 def _without_advice():
-    """The quantiser logs advice as warnings of the root logger."""
+    """Hide warnings: the quantiser logs advice to the root logger."""
     logger = logging.getLogger()
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -72,15 +74,15 @@ def _without_advice():
 
 
 def quantise(exported: Path, out: Path) -> None:
-    """An exported graph -> one whose weights have 8 bits (dynamic quantisation).
+    """Write a copy of an exported graph with weights in 8 bits (dynamic quantisation).
 
-    Its revision ends in -int8, since its embeddings differ a little.
+    Its revision ends in -int8, because its embeddings differ a little.
     """
     with _replacing(out) as graph:
         with _without_advice():
             quantize_dynamic(exported, graph, weight_type=QuantType.QUInt8)
-        about = {prop.key: prop.value for prop in onnx.load(exported).metadata_props}
-        _write_metadata(graph, about | {"revision": f"{about['revision']}-int8"})
+        metadata = {prop.key: prop.value for prop in onnx.load(exported).metadata_props}
+        _write_metadata(graph, metadata | {"revision": f"{metadata['revision']}-int8"})
 
 
 @contextmanager
@@ -93,9 +95,9 @@ def _replacing(out: Path) -> Iterator[Path]:
         yield graph
 
 
-def _write_metadata(graph: Path, about: dict[str, str]) -> None:
+def _write_metadata(graph: Path, metadata: dict[str, str]) -> None:
     proto = onnx.load(graph)
-    onnx.helper.set_model_props(proto, about)
+    onnx.helper.set_model_props(proto, metadata)
     onnx.save(proto, graph)
 
 
@@ -109,6 +111,6 @@ def largest_difference(network: FaceLiveNetModel, graph: Path) -> float:
         faces = torch.randn(count, 3, side, side, generator=generator)
         expected = InferenceGraph(network)(faces)
         for name, values in zip(outputs_of(network.config), expected, strict=True):
-            [found] = session.run([name], {"pixel_values": faces.numpy()})
-            differences.append(np.abs(found - values.numpy()).max())
+            [actual] = session.run([name], {"pixel_values": faces.numpy()})
+            differences.append(np.abs(actual - values.numpy()).max())
     return float(np.max(differences))  # np.max propagates NaN, the built-in max does not

@@ -1,10 +1,12 @@
-"""A checkpoint and its results -> the folder that goes to the Hub. The same inputs give the same bytes.
+"""Builds the folder for the Hub from a checkpoint and its results. The same inputs give the same bytes.
 
-config.json, preprocessor_config.json   those of the checkpoint, and which class of which Python file reads them
-model.safetensors                       the weights, byte for byte, so that results.json speaks of these
+config.json, preprocessor_config.json   those of the checkpoint, and the classes that read them
+model.safetensors                       the weights, unchanged, so that results.json belongs to them
 modeling_facelivenet.py, …              the three self-contained files that transformers runs as remote code
 README.md, LICENSE.md, figures/         the card
-results.json, training.json             what its numbers are read from; inference.json, onnx.json where they exist
+results.json, training.json             the sources of the card's numbers; inference.json and onnx.json, if they exist
+
+`__main__` calls `build`. Read `card` next.
 """
 
 import json
@@ -33,30 +35,30 @@ CUSTOM_PIPELINES = {
 
 
 def build(model: str | Path, results: Path, out: Path) -> Path:
-    """Write the folder for the Hub to `out`, in the place of an earlier one.
+    """Write the folder for the Hub to `out`, and replace an earlier one.
 
     Args:
-        model: name of a checkpoint (`checkpoints.find_checkpoint`) that has a training record; no .onnx file.
-        results: the folder `python -m evaluation all --model MODEL --out RESULTS` wrote.
+        model: name of a checkpoint (`checkpoints.find_checkpoint`) with a training record; not an .onnx file.
+        results: folder that `python -m evaluation all --model MODEL --out RESULTS` wrote.
 
     Raises:
-        FileNotFoundError: a file is missing; names it.
-        ValueError: the results are of other weights, or lack a protocol; or `out` holds something else.
+        FileNotFoundError: a file is missing; the message names it.
+        ValueError: the results are of other weights or lack a protocol, or `out` contains other files.
     """
     model = find_checkpoint(model)
     if not model.is_dir():
-        raise ValueError(f"{model}: an exported graph cannot be published; give the folder it was exported from")
+        raise ValueError(f"{model}: an exported graph cannot be published; use the folder from which it was exported")
     for path in (model / TRAINING_RECORD, results / "results.json"):
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing: {_ORIGIN[path.name]}")
     weights = file_sha256(model / WEIGHTS)
     check_results(read_json(results / "results.json"), results / "results.json", weights)
     if out.exists() and any(out.iterdir()) and not is_built(out):
-        raise ValueError(f"{out} holds something that this command did not write; choose another --out")
+        raise ValueError(f"{out} contains files that this command did not write; choose another --out")
 
     with folder_replacement(out, shared=True) as folder:
         shutil.copyfile(model / WEIGHTS, folder / WEIGHTS)
-        # Whoever loads without naming a dtype gets the one the processor's faces have.
+        # Without a dtype argument, the model is loaded in the dtype of the processor's faces.
         config = read_json(model / "config.json") | {"auto_map": AUTO_MAP, "custom_pipelines": CUSTOM_PIPELINES}
         write_json(folder / "config.json", config | {"dtype": "float32"})
         processor = read_json(model / "preprocessor_config.json") | {"auto_map": PROCESSOR_MAP}
@@ -69,13 +71,13 @@ def build(model: str | Path, results: Path, out: Path) -> Path:
             if path.is_file() and weights.startswith(read_json(path).get("weights") or "none"):
                 shutil.copyfile(path, folder / path.name)
             elif path.is_file():
-                print(f"hub_card: {path} is left out: it was measured with other weights", file=sys.stderr)
-        write_card(folder, results, log=_log_of(model))
+                print(f"hub_card: {path} is not included: it was measured with other weights", file=sys.stderr)
+        write_card(folder, results, log=_find_log(model))
     return out
 
 
 _ORIGIN = {
-    "training.json": "the record that `python -m train` leaves beside the weights; the card quotes it",
+    "training.json": "`python -m train` writes it into the folder of the weights, and the card needs it",
     "results.json": "run `python -m evaluation all --model MODEL --out RESULTS` first",
 }
 
@@ -84,7 +86,7 @@ def write_json(path: Path, content: dict) -> None:
     path.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _log_of(model: Path) -> Path | None:
-    """The log of the run whose folder `last` or `best` the model is, for its curves; None where there is none."""
+def _find_log(model: Path) -> Path | None:
+    """The log of the run, if the model is its folder `last` or `best`; None if there is none."""
     path = model.parent / "log.jsonl"
     return path if model.name in ("best", "last") and path.is_file() else None

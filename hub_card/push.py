@@ -1,10 +1,10 @@
-"""A built folder -> a repository on the Hub, in one commit; on demand a Space that runs the demo with these weights.
+"""Publishes a built folder as a repository on the Hub, in one commit, and optionally the demo as a Space.
 
-The repository then holds this folder and nothing else: what an earlier push or anybody else left there is removed.
+The repository then has exactly the files of this folder; all other files there are removed.
 
-Nothing goes that `build` does not write: training states, photographs and tokens have no place in the folder, and a
-folder that holds more, or whose card has no results, is refused. An upload that was cut off is simply repeated: what
-the Hub has already is not sent again.
+Only files that `build` writes are published. A folder with other files, such as training states, photographs and
+tokens, is refused, and so is a folder whose card has no results. After an interrupted upload run the same command
+again: files that the Hub already has are not sent again. `__main__` calls `push`. Read `space` next.
 """
 
 import re
@@ -42,26 +42,26 @@ REQUIRED = (
 )
 ALLOWED = {*REQUIRED, *OPTIONAL_RESULTS}
 TOKEN = re.compile(rb"\bhf_[A-Za-z0-9]{30,}\b")
-ATTEMPTS = 4  # each waits twice as long as the one before: 1, 2, 4 seconds
+ATTEMPTS = 4  # with waits of 1, 2 and 4 seconds in between
 
 
 def push(folder: Path, repo_id: str, private: bool = False, space: bool = False, dry_run: bool = False) -> list[str]:
     """Publish a folder that `build` wrote.
 
     Args:
-        repo_id: "owner/name"; the Space has the same.
-        private: whether a repository that has to be created is private.
-        space: also publish the demo, with these weights in it, as a Space.
-        dry_run: check everything, send nothing.
+        repo_id: "owner/name"; the Space has the same id.
+        private: whether to make the repository private if it has to be created.
+        space: whether to publish the demo with these weights as a Space, too.
+        dry_run: check everything, but send nothing.
 
     Returns:
-        lines for people: what was, or would be, sent where.
+        Lines of text about the files that were sent, or would be sent.
 
     Raises:
-        PushError: the folder is refused, or the Hub did not take it.
+        PushError: the folder is refused, or the Hub did not accept it.
     """
     if not re.fullmatch(r"[\w-]+/[\w.-]+", repo_id):
-        raise PushError(f"{repo_id!r} is not the id of a repository: owner/name")
+        raise PushError(f"{repo_id!r} is not a repository id of the form owner/name")
     check_folder(folder)
     lines, api = [], HfApi()
     for kind, stage in (("model", _stage_model), *([("space", stage_space)] if space else [])):
@@ -69,8 +69,8 @@ def push(folder: Path, repo_id: str, private: bool = False, space: bool = False,
             staged = Path(temporary)
             stage(folder, repo_id, staged)
             files = sorted(path for path in staged.rglob("*") if path.is_file())
-            about = " (private)" * private + f" (on {HARDWARE}, where it is new)" * (kind == "space")
-            lines += [f"{kind} {repo_id}{about}:"]
+            details = " (private)" * private + f" (on {HARDWARE}, where it is new)" * (kind == "space")
+            lines += [f"{kind} {repo_id}{details}:"]
             lines += [f"  {path.stat().st_size:>12,}  {path.relative_to(staged)}" for path in files]
             if not dry_run:
                 lines.append(_publish(api, staged, repo_id, kind, private))
@@ -78,9 +78,11 @@ def push(folder: Path, repo_id: str, private: bool = False, space: bool = False,
 
 
 def check_folder(folder: Path) -> None:
-    """
+    """Check a folder before it is published.
+
     Raises:
-        PushError: the folder is not as `build` writes it, its card lacks results, or something in it must not go.
+        PushError: `build` did not write the folder, its card lacks results, or it has a file that must not be
+            published.
     """
     if not folder.is_dir() or not is_built(folder):
         raise PushError(f"{folder} is not a folder that `python -m hub_card build` wrote")
@@ -88,16 +90,15 @@ def check_folder(folder: Path) -> None:
     if missing:
         raise PushError(f"{folder} lacks {', '.join(missing)}: build it again")
     card = ModelCard.load(folder / "README.md")
-    shown = {f"figures/{name}" for name in re.findall(r"\]\(figures/([\w.]+\.png)\)", card.content)}
+    figure_names = {f"figures/{name}" for name in re.findall(r"\]\(figures/([\w.]+\.png)\)", card.content)}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_symlink() or (path.is_file() and name not in ALLOWED | shown):
+        if path.is_symlink() or (path.is_file() and name not in ALLOWED | figure_names):
             raise PushError(
-                f"{path}: not one of the files that belong to the model on the Hub (training states, photographs and "
-                "whatever else lies here stay at home): remove it, or build again"
+                f"{path}: must not be published, because `build` does not write such a file: remove it, or build again"
             )
         if path.is_file() and path.suffix != ".safetensors" and TOKEN.search(path.read_bytes()):
-            raise PushError(f"{path}: holds what looks like an access token of the Hub; remove it")
+            raise PushError(f"{path}: contains what looks like an access token of the Hub; remove it")
     if not card.data.eval_results:
         raise PushError(f"{folder / 'README.md'}: the card has no results (model-index): evaluate, then build again")
     try:
@@ -114,34 +115,34 @@ def _stage_model(folder: Path, repo_id: str, out: Path) -> None:
 
 def _publish(api: HfApi, folder: Path, repo_id: str, kind: str, private: bool) -> str:
     sdk = {"space_sdk": "gradio", "space_hardware": HARDWARE} if kind == "space" else {}
-    _with_patience(
+    _call_with_retries(
         lambda: api.create_repo(repo_id, repo_type=kind, private=private or None, exist_ok=True, **sdk), repo_id
     )
-    commit = _with_patience(
+    commit = _call_with_retries(
         lambda: api.upload_folder(
             repo_id=repo_id,
             repo_type=kind,
             folder_path=folder,
             commit_message="Model, code and card",
-            delete_patterns="*",  # a figure or module of an earlier push that this folder has no more
+            delete_patterns="*",  # removes files that are not in this folder
         ),
         repo_id,
     )
     return f"published: {commit.commit_url}"
 
 
-def _with_patience(act: Callable, repo_id: str):
-    """Call the Hub; where it is at fault or busy, again; where the caller is, say what to do.
+def _call_with_retries(call_hub: Callable, repo_id: str):
+    """Call the Hub, and again after an error of the Hub or the connection.
 
     Raises:
-        PushError
+        PushError: the call failed; the message says what to do.
     """
     for attempt in range(ATTEMPTS):
         try:
-            return act()
+            return call_hub()
         except LocalTokenNotFoundError:
             raise PushError("no access token: run `hf auth login`, or set HF_TOKEN") from None
-        except ValueError as error:  # the Hub's checks of the card, and 400
+        except ValueError as error:  # the Hub's check of the card, and status 400
             raise PushError(f"the Hub refuses {repo_id}: {_line(error)}") from error
         except (HTTPError, RuntimeError) as error:
             status = _status(error)
@@ -153,23 +154,23 @@ def _with_patience(act: Callable, repo_id: str):
                 raise PushError(
                     f"the access token may not write to {repo_id} (403): use one with write access to that owner"
                 ) from error
-            again = status is None or status >= 500 or status in (409, 429)
-            if not again or attempt == ATTEMPTS - 1:
-                advice = "; what was sent is kept, so run the same command again" if again else ""
-                raise PushError(f"the Hub did not take {repo_id} ({_line(error)}){advice}") from error
+            is_temporary = status is None or status >= 500 or status in (409, 429)
+            if not is_temporary or attempt == ATTEMPTS - 1:
+                advice = "; files that were sent are kept, so run the same command again" if is_temporary else ""
+                raise PushError(f"the Hub did not accept {repo_id} ({_line(error)}){advice}") from error
             print(f"hub_card: {_line(error)}; trying again", file=sys.stderr)
             time.sleep(2**attempt)
 
 
 def _line(error: BaseException) -> str:
-    """The innermost cause in one line."""
+    """The innermost cause of an error, in one line."""
     while error.__cause__ is not None and isinstance(error, RuntimeError):
         error = error.__cause__
     return " ".join(str(error).split())
 
 
 def _status(error: BaseException | None) -> int | None:
-    """The HTTP status behind an error; None where the connection broke."""
+    """The HTTP status of an error; None if the connection failed."""
     while error is not None:
         if isinstance(error, HfHubHTTPError):
             return error.response.status_code

@@ -1,4 +1,4 @@
-"""The Space: the demo as it runs here, with the weights of a built folder as its `pretrained/`."""
+"""Writes the files of the Space: the demo, with the weights of a built folder in `pretrained/`. `push` calls it."""
 
 import ast
 import shutil
@@ -8,27 +8,27 @@ from checkpoints import WEIGHTS
 from hub_card.folder import REPOSITORY
 
 APP = Path("app.py")
-BESIDE = (Path("requirements.txt"), Path("README.md"))
-HARDWARE = "zero-a10g"  # ZeroGPU, by the Hub's name of it: free accounts may host two such Gradio Spaces
+OTHER_FILES = (Path("requirements.txt"), Path("README.md"))
+HARDWARE = "zero-a10g"  # the Hub's name of ZeroGPU; free accounts may host two such Gradio Spaces
 MODEL_FILES = ("config.json", WEIGHTS, "preprocessor_config.json", "results.json", "LICENSE.md")
 
 
 def stage_space(folder: Path, repo_id: str, out: Path) -> None:
-    """Write the Space of a built folder to `out`; `repo_id` is the model's, which its page links."""
+    """Write the Space of a built folder to `out`. repo_id: of the model, to which the page of the Space links."""
     files = project_files(APP)
     styles = {
         path.relative_to(REPOSITORY)
         for room in {file.parent for file in files}
         for path in (REPOSITORY / room).glob("*.[cj]s*")
     }
-    for name in sorted(files | styles | {*BESIDE}):
+    for name in sorted(files | styles | {*OTHER_FILES}):
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(REPOSITORY / name, out / name)
     (out / "pretrained").mkdir()
     for name in MODEL_FILES:
         shutil.copyfile(folder / name, out / "pretrained" / name)
     readme = (out / "README.md").read_text(encoding="utf-8")
-    front = readme.split("---")[1].rstrip()  # the Space's settings; the rest of the README is about the repository
+    front = readme.split("---")[1].rstrip()  # the settings of the Space; the rest of the README is about the repository
     text = f"The demo of [{repo_id}](https://huggingface.co/{repo_id}); terms: [LICENSE.md](pretrained/LICENSE.md)."
     (out / "README.md").write_text(
         f"---{front}\nmodels:\n- {repo_id}\n---\n\n# FaceLiveNet+\n\n{text}\n", encoding="utf-8"
@@ -36,13 +36,14 @@ def stage_space(folder: Path, repo_id: str, out: Path) -> None:
 
 
 def project_files(start: Path) -> set[Path]:
-    """A Python file of the project and all those that it imports, directly or not, relative to the repository."""
-    found, waiting = set(), [start]
+    """A Python file of the project, and all files that it imports directly or indirectly, relative to the
+    repository."""
+    files, waiting = set(), [start]
     while waiting:
         file = waiting.pop()
-        if file in found:
+        if file in files:
             continue
-        found.add(file)
+        files.add(file)
         for node in ast.walk(ast.parse((REPOSITORY / file).read_text(encoding="utf-8"))):
             names = []
             if isinstance(node, ast.Import):
@@ -52,5 +53,9 @@ def project_files(start: Path) -> set[Path]:
             for name in names:
                 path = Path(*name.split("."))
                 packages = [folder / "__init__.py" for folder in (path, *path.parents)]
-                waiting += [one for one in (path.with_suffix(".py"), *packages) if (REPOSITORY / one).is_file()]
-    return found
+                waiting += [
+                    file_name
+                    for file_name in (path.with_suffix(".py"), *packages)
+                    if (REPOSITORY / file_name).is_file()
+                ]
+    return files

@@ -38,7 +38,7 @@ class ScoredPairs:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def where(self, mask: np.ndarray) -> "ScoredPairs":
+    def select(self, mask: np.ndarray) -> "ScoredPairs":
         """The pairs of this mask (n,) or of these indices."""
         return ScoredPairs(*(getattr(self, name)[mask] for name in self.__dataclass_fields__))
 

@@ -118,7 +118,7 @@ def evaluate_verification(
             results["ten_folds"] = ten_folds(scored, trained, seed)
         if not absent_photographs or {CHOICE_FOLD, REPORT_FOLD} <= set(scored.folds.tolist()):
             results["single_fold"] = single_fold(scored, far, shipped_threshold, seed)
-            curves[f"fold {REPORT_FOLD}, pairs.csv"] = scored.where(scored.folds == REPORT_FOLD)
+            curves[f"fold {REPORT_FOLD}, pairs.csv"] = scored.select(scored.folds == REPORT_FOLD)
     if len({person for person in selected.identities if person is not None}) > 1:
         scored = generated_pairs(selected, seed)
         results["generated"] = generated_curve(scored, far, shipped_threshold, seed)
@@ -163,7 +163,7 @@ def decide_out_of_fold(scored: ScoredPairs) -> OutOfFold:
     accepted, thresholds = np.zeros(len(scored), dtype=bool), {}
     for low, high in np.unique(np.sort(np.stack([first, second], 1), 1), axis=0).tolist():
         held_out = (np.minimum(first, second) == low) & (np.maximum(first, second) == high)
-        other_pairs = scored.where(~np.isin(first, (low, high)) & ~np.isin(second, (low, high)))
+        other_pairs = scored.select(~np.isin(first, (low, high)) & ~np.isin(second, (low, high)))
         if other_pairs.same.all() or not other_pairs.same.any():
             raise ValueError(
                 f"{len(people)} people are too few: a threshold must be chosen on other people than those it decides"
@@ -204,8 +204,10 @@ def ten_folds(scored: ScoredPairs, trained: frozenset[str] | None, seed: int = 0
 
     def mean_accuracy(weights: np.ndarray) -> float:
         pairs_per_fold, correct_per_fold = (np.bincount(fold_index, weights * counted) for counted in (1, correct))
-        drawn = pairs_per_fold > 0
-        return float(np.mean(correct_per_fold[drawn] / pairs_per_fold[drawn])) if drawn.any() else float("nan")
+        has_pairs = pairs_per_fold > 0
+        if not has_pairs.any():
+            return float("nan")
+        return float(np.mean(correct_per_fold[has_pairs] / pairs_per_fold[has_pairs]))
 
     accuracies = np.array([fold.accuracy.value for fold in folds])
     unseen_accuracies = [fold.accuracy.value for fold in folds if fold.trained_on is False]
@@ -228,7 +230,7 @@ def single_fold(scored: ScoredPairs, far: float, shipped_threshold: float | None
     Raises:
         ValueError: the pairs have no fold 9 or 10.
     """
-    choice_pairs, report_pairs = (scored.where(scored.folds == fold) for fold in (CHOICE_FOLD, REPORT_FOLD))
+    choice_pairs, report_pairs = (scored.select(scored.folds == fold) for fold in (CHOICE_FOLD, REPORT_FOLD))
     if not len(choice_pairs) or not len(report_pairs):
         raise ValueError(f"the pairs have no fold {CHOICE_FOLD} or {REPORT_FOLD}; they have {np.unique(scored.folds)}")
     best = best_threshold(choice_pairs.scores, choice_pairs.same)

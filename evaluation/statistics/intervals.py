@@ -65,21 +65,21 @@ def interval(values: Sequence[float]) -> Interval | None:
     return float(low), float(high)
 
 
-def rate_over_people(hits, among, first: Sequence[str], second: Sequence[str], *, seed: int) -> Rate:
-    """The rate of hits among the pairs where `among` is true (both (n,) bool), with its interval over people.
+def rate_over_people(hits, eligible, first: Sequence[str], second: Sequence[str], *, seed: int) -> Rate:
+    """The rate of hits among the pairs where `eligible` is true (both (n,) bool), with its interval over people.
 
     A single image counts as a pair of a person with the same person. If no pair or every pair is a hit, there is no
     interval over people, because every draw gives the same rate; only Wilson's interval is informative then.
     """
-    counted = rate(int((hits & among).sum()), int(among.sum()))
+    counted = rate(int((hits & eligible).sum()), int(eligible.sum()))
     if not 0 < counted.hits < counted.total:
         return counted
-    return replace(counted, bootstrap=identity_bootstrap(weighted_share(hits, among), first, second, seed=seed))
+    return replace(counted, bootstrap=identity_bootstrap(weighted_share(hits, eligible), first, second, seed=seed))
 
 
-def weighted_share(hits: np.ndarray, among: np.ndarray) -> Callable[[np.ndarray], float]:
-    """The statistic "share of hits among the pairs where `among`" for `identity_bootstrap`; both (n,) bool."""
-    counted, hit = np.flatnonzero(among), np.flatnonzero(hits & among)
+def weighted_share(hits: np.ndarray, eligible: np.ndarray) -> Callable[[np.ndarray], float]:
+    """The statistic "share of hits of the pairs where `eligible`" for `identity_bootstrap`; both (n,) bool."""
+    counted, hit = np.flatnonzero(eligible), np.flatnonzero(hits & eligible)
 
     def share(weights: np.ndarray) -> float:
         total = weights[counted].sum()

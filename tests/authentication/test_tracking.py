@@ -66,17 +66,17 @@ def test_one_of_as_many_frames_as_must_be_held_is_detected(processor, tracker, p
 
 
 def test_every_frame_detected_is_detection_itself(processor, portrait):
-    tracker = FaceTracker(processor, every=1)
+    tracker = FaceTracker(processor, detection_interval=1)
     for left in (100, 104, 108):
         frame = scene((portrait, (left, 30)))
         [face], [detected] = tracker.find(frame), processor.detect(frame)
         assert np.array_equal(face.box, detected.box) and np.array_equal(face.landmarks, detected.landmarks)
 
 
-@pytest.mark.parametrize("every", [0, -1])
-def test_every_must_be_a_number_of_frames(processor, every):
-    with pytest.raises(ValueError, match=f"every.*{every}"):
-        FaceTracker(processor, every=every)
+@pytest.mark.parametrize("interval", [0, -1])
+def test_the_detection_interval_is_at_least_one_frame(processor, interval):
+    with pytest.raises(ValueError, match=f"detection_interval.*{interval}"):
+        FaceTracker(processor, detection_interval=interval)
 
 
 @pytest.mark.parametrize("phase", [1, 2, 3])

@@ -12,11 +12,11 @@ import httpx
 import pytest
 from PIL import Image
 
-from benchmarks.live import Page, Person, RefusedError, Tally, attempt, frames_of, source_of
+from benchmarks.live import Page, Person, RefusedError, Tally, attempt, jpeg_frames, source_address
 from benchmarks.live import photograph as photograph_of
 from demo import live, words
 from demo.examples import WELL_KNOWN
-from demo.server import MOST_FRAME_BYTES
+from demo.server import MAX_FRAME_BYTES
 from face_data.drawn import drawn_photograph
 
 PERSON = WELL_KNOWN[5]  # nobody else's failures count for this face
@@ -33,12 +33,12 @@ def photograph() -> bytes:
 
 @pytest.fixture(scope="module")
 def neutral() -> list[bytes]:
-    return frames_of(PERSON, "neutral")
+    return jpeg_frames(PERSON, "neutral")
 
 
 @pytest.fixture
 def page(server):
-    page = Page(server.address, source_of(50))  # what fails here does not count for the browsers' address
+    page = Page(server.address, source_address(50))  # what fails here does not count for the browsers' address
     yield page
     page.close()
 
@@ -150,7 +150,7 @@ def test_frames_that_are_none(page, photograph):
     token = start(page, photograph)
     bomb = io.BytesIO()
     Image.new("L", (16_000, 16_000)).save(bomb, "PNG")
-    assert len(bomb.getvalue()) < MOST_FRAME_BYTES  # small to send: it is not decoded
+    assert len(bomb.getvalue()) < MAX_FRAME_BYTES  # small to send: it is not decoded
     for picture in (b"", b"no picture", b"/etc/passwd", bomb.getvalue(), b"<svg/>", b"GIF89a"):
         answer = page.frame(picture, token)
         assert answer[0] == token and "card ask" in answer[1] and "could not be read" in answer[2], picture[:20]

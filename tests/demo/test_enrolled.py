@@ -6,7 +6,7 @@ import pytest
 
 from authentication.authenticator import DEFAULT_MODEL
 from authentication.template_store import KEY, KEY_FILE, new_key_file, save_template
-from benchmarks.live import Page, Server, frames_of, photograph
+from benchmarks.live import Page, Server, jpeg_frames, photograph
 from demo import words
 from demo.examples import WELL_KNOWN
 
@@ -41,7 +41,7 @@ def page(enrolled_server):
 def hints(page: Page, person: int, **who) -> list[str]:
     token = page.ask("start", token="", **who)[0]
     assert token
-    return [page.frame(picture, token)[2] for picture in frames_of(person, "neutral")[:4]]
+    return [page.frame(picture, token)[2] for picture in jpeg_frames(person, "neutral")[:4]]
 
 
 def test_the_person_of_the_name_is_known(page):
@@ -72,7 +72,10 @@ def test_a_folder_that_cannot_be_used_is_named(folder, tmp_path, capsys):
     assert f"--enrolled {tmp_path}: no template" in capsys.readouterr().err
     (tmp_path / "ben.template").write_bytes((folder / "anna.template").read_bytes())
     assert app.main(["--enrolled", str(tmp_path), "--port", "0"]) == 2
-    assert "ben.template: is the template of 'anna', under another name" in capsys.readouterr().err
+    assert (
+        "ben.template: is the template of 'anna'; a template cannot be used under another name"
+        in capsys.readouterr().err
+    )
 
 
 def test_an_old_template_that_was_put_back_stops_the_server(shipped, folder, tmp_path, capsys):
@@ -85,4 +88,4 @@ def test_an_old_template_that_was_put_back_stops_the_server(shipped, folder, tmp
     save_template(shipped.template([photograph(ANNA)]), kept, shipped.revision)
     kept.write_bytes(old)
     assert app.main(["--enrolled", str(tmp_path), "--port", "0"]) == 2
-    assert "chris.template: of 20" in (said := capsys.readouterr().err) and "an old template was put back" in said
+    assert "chris.template: saved on 20" in (said := capsys.readouterr().err) and "an old template was restored" in said

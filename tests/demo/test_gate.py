@@ -48,7 +48,7 @@ def test_the_end_of_the_server_is_no_error_for_who_waits(caplog):
 def test_a_body_is_read_no_faster_than_allowed(monkeypatch):
     """So that uploads leave the server time for everybody's frames. All of it arrives."""
     monkeypatch.setattr(limits, "AT_ONCE_BYTES", 1_000_000)
-    monkeypatch.setattr(limits, "MOST_BYTES_A_SECOND", 10_000_000)
+    monkeypatch.setattr(limits, "MAX_BYTES_A_SECOND", 10_000_000)
 
     async def count(scope, receive, send):
         read, more = 0, True
@@ -66,7 +66,7 @@ def test_a_body_is_read_no_faster_than_allowed(monkeypatch):
 
 def test_a_visitor_s_requests_beyond_its_pace_wait(monkeypatch):
     """Also those that are refused, on a connection or on many. None is lost."""
-    monkeypatch.setattr(limits, "MOST_A_SECOND", 20)
+    monkeypatch.setattr(limits, "MAX_A_SECOND", 20)
     monkeypatch.setattr(limits, "AT_ONCE", 10)
 
     async def answer(scope, receive, send):

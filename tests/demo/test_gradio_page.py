@@ -4,7 +4,7 @@ import asyncio
 
 import httpx
 
-from demo.gradio_page import ORIGIN, KeptPage
+from demo.gradio_page import ORIGIN, PageCache
 
 HOST = ORIGIN.removeprefix("http://")
 
@@ -24,7 +24,7 @@ class Renderer:
         await send({"type": "http.response.body", "body": f"http://{HOST}{scope['path']}".encode()})
 
 
-def ask(page: KeptPage, path: str = "/", method: str = "GET", scheme: str = "http", **headers: str) -> bytes:
+def ask(page: PageCache, path: str = "/", method: str = "GET", scheme: str = "http", **headers: str) -> bytes:
     given = [(name.replace("_", "-").encode(), value.encode()) for name, value in ({"host": "a"} | headers).items()]
     scope = {"type": "http", "method": method, "path": path, "scheme": scheme, "headers": given}
     sent = []
@@ -41,7 +41,7 @@ def ask(page: KeptPage, path: str = "/", method: str = "GET", scheme: str = "htt
 
 def test_it_is_rendered_once_for_everybody():
     renderer = Renderer()
-    page = KeptPage(renderer)
+    page = PageCache(renderer)
     for number in range(100):
         assert ask(page, host=f"192.0.2.{number}:7") == f"a page of http://192.0.2.{number}:7/".encode()
     assert ask(page, method="HEAD", scheme="https") == b"a page of https://a/"
@@ -58,13 +58,13 @@ def test_it_is_rendered_once_for_everybody():
 
 def test_no_header_of_a_visitor_reaches_what_others_see():
     renderer = Renderer()
-    ask(KeptPage(renderer), x_gradio_server="http://evil.example", cookie="x", range="bytes=0-1", accept_encoding="br")
+    ask(PageCache(renderer), x_gradio_server="http://evil.example", cookie="x", range="bytes=0-1", accept_encoding="br")
     assert renderer.headers == {b"host": HOST.encode(), b"accept-encoding": b"br"}
 
 
 def test_nothing_else_is_kept():
     renderer, failing = Renderer(), Renderer(404)
-    pages = KeptPage(renderer), KeptPage(failing)
+    pages = PageCache(renderer), PageCache(failing)
     for _ in range(2):
         ask(pages[0], "/gradio_api/file=x")
         ask(pages[0], "/api/page")

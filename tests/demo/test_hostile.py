@@ -34,9 +34,9 @@ from starlette.routing import Route as StarletteRoute
 from authentication.authenticator import DEFAULT_MODEL
 from authentication.limits import FREE_ATTEMPTS_PER_ADDRESS
 from benchmarks.hostile import bomb_clip, bomb_picture
-from benchmarks.live import Page, RefusedError, Server, frames_of, photograph
+from benchmarks.live import Page, RefusedError, Server, jpeg_frames, photograph
 from demo import connections, gate, uploads
-from demo.connections import MOST_CONNECTIONS_EACH
+from demo.connections import MAX_CONNECTIONS_PER_VISITOR
 from demo.examples import WELL_KNOWN
 from demo.uploads import ALIVE, PREFIX, STALE_SECONDS, UPLOAD_SECONDS, UploadLimitError, Uploads
 
@@ -80,7 +80,7 @@ def attempt_goes_on(page: Page) -> None:
     person = next(people)
     token = page.start([page.upload("me.png", photograph(person))])[0]
     assert token
-    for picture in frames_of(person, "neutral")[:5]:
+    for picture in jpeg_frames(person, "neutral")[:5]:
         assert "card ask" in page.frame(picture, token)[1]
 
 
@@ -168,7 +168,7 @@ def test_a_picture_of_many_scans_is_refused_before_it_is_decoded(attacker):
     person = next(people)
     token = attacker.start([attacker.upload("me.png", photograph(person))])[0]
     assert attacker.frame(frame, token)[0] == token, "a frame without a face"
-    assert "card ask" in attacker.frame(frames_of(person, "neutral")[0], token)[1]
+    assert "card ask" in attacker.frame(jpeg_frames(person, "neutral")[0], token)[1]
 
 
 def test_requests_of_one_visitor_have_a_pace(server, attacker, genuine):
@@ -179,7 +179,7 @@ def test_requests_of_one_visitor_have_a_pace(server, attacker, genuine):
         assert attacker.http.post("/gradio_api/queue/join", content=b"{}").status_code == 404
         assert attacker.http.post("/api/frame", content=b"", headers={"X-Attempt": "none"}).json()[0] == ""
         assert attacker.http.get("/", headers={"Host": f"192.0.2.{number % 250}"}).status_code == 200
-    assert time.monotonic() - began >= 0.9 * 400 / gate.MOST_A_SECOND
+    assert time.monotonic() - began >= 0.9 * 400 / gate.MAX_A_SECOND
     attempt_goes_on(genuine)
 
 
@@ -279,7 +279,7 @@ def ended(connection: socket.socket) -> bytes:
 def test_connections_of_one_visitor_have_a_limit(server, genuine):
     """Half-open ones, on which no request ever comes."""
     with contextlib.ExitStack() as stack:
-        many = [stack.enter_context(opened(server, "127.0.0.72")) for _ in range(MOST_CONNECTIONS_EACH + 40)]
+        many = [stack.enter_context(opened(server, "127.0.0.72")) for _ in range(MAX_CONNECTIONS_PER_VISITOR + 40)]
         attempt_goes_on(genuine)
         for one in many[-20:]:
             assert ended(one) == b""
@@ -537,7 +537,7 @@ def test_ranges_of_a_file(attacker):
 def test_the_token_of_an_attempt_is_good_for_one_frame_at_a_time(server, genuine):
     """From however many connections and addresses it is used; and a guess of it is worth nothing."""
     person = next(people)
-    token, picture = genuine.start([genuine.upload("me.png", photograph(person))])[0], frames_of(person, "neutral")[0]
+    token, picture = genuine.start([genuine.upload("me.png", photograph(person))])[0], jpeg_frames(person, "neutral")[0]
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(12) as pool:
         others = [stack.enter_context(contextlib.closing(Page(server.address, next(addresses)))) for _ in range(12)]
         seen = [one.result() for one in [pool.submit(status_of, page.frame, picture, token) for page in others]]
@@ -562,7 +562,7 @@ def test_frames_of_one_visitor_leave_room_for_others(server, genuine):
         end = threading.Event()
 
         def flood(number: int, person: int, token: str) -> None:
-            pictures = frames_of(person, "neutral")
+            pictures = jpeg_frames(person, "neutral")
             going[number] = True
             with contextlib.suppress(httpx.HTTPError, RefusedError):
                 while not end.is_set() and (token := page.frame(pictures[answered[number] % len(pictures)], token)[0]):
@@ -570,13 +570,13 @@ def test_frames_of_one_visitor_leave_room_for_others(server, genuine):
             del going[number]
 
         for one in WELL_KNOWN:
-            frames_of(one, "neutral")  # drawn before, for that takes longer than all that follows
+            jpeg_frames(one, "neutral")  # drawn before, for that takes longer than all that follows
         floods = [pool.submit(flood, number, *one) for number, one in enumerate(flooding)]
         try:
             until = time.monotonic() + 60
             while answered.total() < 10 and time.monotonic() < until:
                 time.sleep(0.1)
-            for picture in frames_of(person, "neutral")[:30]:
+            for picture in jpeg_frames(person, "neutral")[:30]:
                 before, busy = answered.total(), len(going) >= 10
                 genuine.frame(picture, mine)
                 if busy and len(going) >= 10:
@@ -598,15 +598,15 @@ def test_uploads_of_one_visitor_have_a_limit(server, genuine):
     with contextlib.suppress(httpx.NetworkError, httpx.RemoteProtocolError):  # closed instead of read
         assert page.http.post("/gradio_api/upload", files=big).status_code == 413
     assert set(server.files()) <= before, "nothing is added; pages of other tests may just have been left"
-    seen = [status_of(page.upload, f"{number}.bin", b"x") for number in range(uploads.MOST_FILES_EACH + 1)]
-    assert seen == [200] * uploads.MOST_FILES_EACH + [429]
+    seen = [status_of(page.upload, f"{number}.bin", b"x") for number in range(uploads.MAX_FILES_PER_VISITOR + 1)]
+    assert seen == [200] * uploads.MAX_FILES_PER_VISITOR + [429]
     assert status_of(genuine.upload, "me.png", photograph(PERSON)) == 200
     page.close()
 
 
 def test_bytes_of_one_visitor_and_of_all_have_a_limit(tmp_path, monkeypatch):
-    monkeypatch.setattr(uploads, "MOST_BYTES_EACH", 10)
-    monkeypatch.setattr(uploads, "MOST_BYTES", 25)
+    monkeypatch.setattr(uploads, "MAX_BYTES_PER_VISITOR", 10)
+    monkeypatch.setattr(uploads, "MAX_BYTES", 25)
     kept = Uploads(tmp_path)
     for visitor, size in (("a", 10), ("b", 10), ("c", 5)):
         kept.add(visitor, "x", io.BytesIO(), size)

@@ -71,7 +71,7 @@ def decided(page) -> tuple[str, str]:
 
 TOO_SLOW = "too slow to follow the face"  # and nothing is wrong with the person then
 TIME_OVER = "time was over"  # two browsers and a server on two cores may be slow without a gap in the stream
-MOST_TRIES = 4
+MAX_TRIES = 4
 
 
 def unless_too_slow(once: Callable[[], list[tuple[str, str]]], again: tuple[str, ...] = ()) -> list[tuple[str, str]]:
@@ -80,7 +80,7 @@ def unless_too_slow(once: Callable[[], list[tuple[str, str]]], again: tuple[str,
     A machine that is too busy for a camera's stream says so on the page; it is tried again then, and skipped at last.
     again: other endings that are tried again; the last one of them is returned.
     """
-    for _ in range(MOST_TRIES):
+    for _ in range(MAX_TRIES):
         decisions = once()
         if not any(sign in text for sign in (TOO_SLOW, *again) for _, text in decisions):
             return decisions
@@ -150,7 +150,7 @@ def test_a_photograph_held_before_the_camera(browser, server, tmp_path):
 def test_a_frozen_stream(browser, server, tmp_path):
     video = film(tmp_path / "cam.mjpeg", [([drawn(OTHERS[0], "neutral")], 10)], still=True)
     kind, text = attempt(browser, server.address, reference_of(tmp_path, OTHERS[0]), video, noise=False)
-    assert (kind, "stood still or repeated" in text) == ("card rejected", True)
+    assert (kind, "did not change, or was repeated" in text) == ("card rejected", True)
 
 
 @pytest.mark.parametrize("name", ["NotAllowedError", "NotFoundError", "NotReadableError", "SecurityError", "none"])
@@ -268,7 +268,7 @@ def test_photographs_that_cannot_be_used_are_explained(browser, server, tmp_path
             page = chromium.new_page()
             page.goto(server.address)
             page.locator("#start").click()
-            page.locator("#instruction").get_by_text("give a photograph first").wait_for()
+            page.locator("#instruction").get_by_text("add a photograph first").wait_for()
             page.locator("#reference input[type=file]").first.set_input_files(tmp_path / name)
             page.locator("#note").get_by_text(message).wait_for()
             page.locator("#start").click()
@@ -325,7 +325,7 @@ def test_by_keyboard_on_a_phone_in_the_dark(browser, server, tmp_path):
 def test_real_people(browser, server, shipped, real_data, tmp_path):
     """Three of those whose smile the network sees in their photograph."""
     london = real_data / "london"
-    smiles = {file.name[:3]: shipped.look(file) for file in sorted(london.glob("*_happy.jpg"))}
+    smiles = {file.name[:3]: shipped.evidence(file) for file in sorted(london.glob("*_happy.jpg"))}
     seen = [who for who, face in smiles.items() if face.expression_probabilities["happy"] > 0.9]
     people = [who for who in seen if who != LONDON_STRANGER][:3]
     assert len(people) == 3, seen

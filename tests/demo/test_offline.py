@@ -87,16 +87,16 @@ def test_a_clip_of_one_frame_is_no_photograph(tab, examples, tmp_path):
 
 
 def test_the_models_numbers_are_those_of_its_results(shipped, tmp_path):
-    results = model.results_of(DEFAULT_MODEL)
+    results = model.read_results(DEFAULT_MODEL)
     tables = model.numbers(results)
     (corpus, section), *_ = results["verification"].items()
     assert any(f"{section['generated']['auc']:.3f}" == row[1] for row in tables[corpus])
     assert all(len(row) == len(words.MODEL_HEADERS) for rows in tables.values() for row in rows)
     assert model.curve(results).count("<polyline") >= 1
     assert model.bars(model.recalls(results)).count('class="bar"') == len(model.recalls(results)) > 3
-    assert model.results_of(tmp_path) is None
+    assert model.read_results(tmp_path) is None
     (tmp_path / "results.json").write_text(json.dumps({"verification": {}}))
-    own = model.results_of(tmp_path)
+    own = model.read_results(tmp_path)
     assert own == {"verification": {}} and model.numbers(own) == {} and model.curve(own) == ""
 
 
@@ -129,18 +129,16 @@ def refused(monkeypatch, capsys):
 
 def test_a_model_that_cannot_serve_is_named(refused, tmp_path):
     assert str(tmp_path) in refused("--model", str(tmp_path))
-    assert "cannot ask for bored, neutral: with this model there are anger" in refused(
-        "--challenge", "happy", "bored", "neutral"
-    )
+    assert "cannot request bored, neutral: this model has anger" in refused("--challenge", "happy", "bored", "neutral")
 
 
 def test_a_model_without_a_neutral_face(refused, tmp_path):
     model = renamed(tmp_path, neutral="calm")
-    assert refused("--model", model) == f"{model}: knows no neutral face, which every challenge starts from\n"
+    assert refused("--model", model) == f"{model}: has no neutral expression, with which every challenge starts\n"
 
 
 def test_a_model_with_an_expression_the_page_cannot_ask_for(refused, tmp_path):
-    sentence = "cannot ask for delighted: demo/words.py has no sentence for it"
+    sentence = "cannot request delighted: demo/words.py has no sentence for it"
     model = renamed(tmp_path, happy="delighted")
     assert sentence in refused("--model", model)
     assert sentence in refused("--model", model, "--challenge", "delighted")
@@ -152,8 +150,8 @@ def test_a_port_that_is_taken_is_one_sentence(refused, monkeypatch):
         assert f"cannot listen on 127.0.0.1, port {port}: Address already in use" in refused("--port", port)
         monkeypatch.setenv("GRADIO_SERVER_PORT", port)
         assert f"port {port}" in refused(), "the variable counts where --port is not given"
-    assert "--port 70000: a number from 0 to 65535" in refused("--port", "70000")
-    assert "--port x: a number" in refused("--port", "x")
+    assert "--port 70000: must be a number from 0 to 65535" in refused("--port", "70000")
+    assert "--port x: must be a number" in refused("--port", "x")
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "inf", "nan"])

@@ -55,7 +55,7 @@ def test_turns_are_drawn_as_in_a_mirror():
 
 def test_time_left_and_hints():
     shown = pictures.steps(progress(frame=reject("no_face", "neutral")))
-    assert "12 s left" in shown and "No face in view" in shown
+    assert "12 s left" in shown and "No face is visible" in shown
     both = reject("different_person_and_wrong_expression", "neutral")
     assert "does not match" in pictures.steps(progress(frame=both))
     assert words.LIVE_ADVICE["dark"] in pictures.steps(progress(frame=both), "dark")

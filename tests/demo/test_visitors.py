@@ -20,7 +20,7 @@ def order_of(places: int, asked: list[str], each: int = 20) -> list[str]:
         done.append(visitor)
 
     async def ask() -> None:
-        turns = Turns(places, each, all=100, present=Present(), share=60)
+        turns = Turns(places, each, total=100, present=Present(), share=60)
         waiting = []
         for visitor in asked:
             waiting.append(asyncio.create_task(turns.run(visitor, work, visitor)))
@@ -56,7 +56,7 @@ def test_who_has_used_less_time_goes_first():
 
 def test_one_visitor_does_not_take_every_place():
     async def ask() -> list[str]:
-        turns, end, began = Turns(4, 20, all=100, present=Present(), share=60), threading.Event(), []
+        turns, end, began = Turns(4, 20, total=100, present=Present(), share=60), threading.Event(), []
 
         def work(visitor: str) -> None:
             began.append(visitor)
@@ -81,7 +81,7 @@ def test_too_much_is_refused_and_what_was_given_up_is_not_done():
     done = []
 
     async def leave() -> None:
-        turns, begin = Turns(1, 10, all=100, present=Present(), share=60), threading.Event()
+        turns, begin = Turns(1, 10, total=100, present=Present(), share=60), threading.Event()
         first = asyncio.create_task(turns.run("a", begin.wait, 30))
         await asyncio.sleep(0)
         gone = [asyncio.create_task(turns.run(visitor, done.append, visitor)) for visitor in "abb"]
@@ -98,12 +98,12 @@ def test_too_much_is_refused_and_what_was_given_up_is_not_done():
 
 
 def test_open_requests_are_given_back():
-    requests = OpenRequests(each=1, all=2)
-    with requests.one_more("a"), requests.one_more("b"):
+    requests = OpenRequests(per_visitor=1, total=2)
+    with requests.opened("a"), requests.opened("b"):
         for visitor in ("a", "b", "c"):
-            with pytest.raises(BusyError), requests.one_more(visitor):
+            with pytest.raises(BusyError), requests.opened(visitor):
                 pass
-    with requests.one_more("c"), requests.one_more("a"):
+    with requests.opened("c"), requests.opened("a"):
         pass
 
 
@@ -119,7 +119,7 @@ def test_who_goes_on_and_on_pauses_for_others_alone():
     """A share of a hundredth of a second of work a second: only the last task of "a" finds another visitor there."""
 
     async def ask() -> tuple[list[float], list[int]]:
-        turns, ended, priorities = Turns(2, 20, all=100, present=Present(), share=0.01, at_once=0.02), [], []
+        turns, ended, priorities = Turns(2, 20, total=100, present=Present(), share=0.01, at_once=0.02), [], []
         for visitor in ("a", "a", "a", "b", "a"):
             before = time.monotonic()
             priorities.append(await turns.run(visitor, work, 0.02))
@@ -157,6 +157,6 @@ def test_a_pace_refuses_who_would_wait_for_long_and_forgets_who_is_even():
         await asyncio.sleep(0.01)
         for _ in range(2000):
             pace.add("b", 0.001)
-        assert len(pace._even) < 10
+        assert len(pace._debts) < 10
 
     asyncio.run(take())

@@ -269,7 +269,7 @@ def test_a_curve_says_what_it_rests_on():
 
 
 def test_a_curve_that_no_draw_could_change_has_no_interval():
-    result = curve(leaking_folds().where(np.arange(200) < 20), (0.1,), seed=0)
+    result = curve(leaking_folds().select(np.arange(200) < 20), (0.1,), seed=0)
     assert (result.auc, result.eer) == (1, 0)
     assert result.auc_interval is None and result.eer_interval is None
 

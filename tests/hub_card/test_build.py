@@ -105,7 +105,7 @@ def test_the_numbers_follow_the_results(checkpoint, tmp_path, capsys):
     (results / "inference.json").write_text(json.dumps(speed), encoding="utf-8")
     (results / "onnx.json").write_text('{"weights": "0123456789ab"}', encoding="utf-8")
     built = build(model / "last", results, tmp_path / "out")
-    assert "onnx.json is left out: it was measured with other weights" in capsys.readouterr().err
+    assert "onnx.json is not included: it was measured with other weights" in capsys.readouterr().err
     assert not (built / "onnx.json").exists()
     card = (built / "README.md").read_text(encoding="utf-8")
     assert "| false accept rate | 0.432 | 1,904 of 4,406 | 0.410-0.450 |" in card
@@ -148,7 +148,7 @@ def test_corpora_are_those_of_every_stage_or_not_recorded(checkpoint, tmp_path):
         assert row in (built / "README.md").read_text(encoding="utf-8")
         terms = (built / "LICENSE.md").read_text(encoding="utf-8")
         assert "Apache License 2.0" in terms and "research use only" in terms
-        assert "| mine | not recorded here: ask its publisher" in terms or "unknown: what it started from" in terms
+        assert "| mine | unknown: ask its publisher" in terms or "unknown: the weights from which it started" in terms
 
 
 def test_parameters_are_counted_as_the_network_has_them():
@@ -177,7 +177,7 @@ def test_what_cannot_be_built_is_refused(checkpoint, tmp_path, capsys):
     (results / "results.json").unlink()
     assert "results.json is missing: run `python -m evaluation all" in refusal()
     (model / "training.json").unlink()
-    assert "training.json is missing: the record that `python -m train` leaves" in refusal()
+    assert "training.json is missing: `python -m train` writes it" in refusal()
     assert not out.exists()
 
 

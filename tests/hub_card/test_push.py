@@ -91,11 +91,11 @@ def test_the_space_runs_the_demo_with_these_weights(at_hub, built, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("optimizer.bin", b"state", "not one of the files that belong"),
-        ("checkpoints/step-00000300/manifest.json", b"{}", "not one of the files that belong"),
-        ("anna.jpg", b"photograph", "not one of the files that belong"),
-        ("figures/anna.png", b"photograph", "not one of the files that belong"),
-        (".env", b"KEY=1", "not one of the files that belong"),
+        ("optimizer.bin", b"state", "must not be published"),
+        ("checkpoints/step-00000300/manifest.json", b"{}", "must not be published"),
+        ("anna.jpg", b"photograph", "must not be published"),
+        ("figures/anna.png", b"photograph", "must not be published"),
+        (".env", b"KEY=1", "must not be published"),
         ("training.json", b'{"token": "hf_' + b"a1B2" * 9 + b'"}', "looks like an access token"),
         ("README.md", b"---\nlicense: other\n---\n# A card\n", "the card has no results"),
         ("results.json", b'{"model": {"sha256": "0"}}', "other weights"),
@@ -151,7 +151,7 @@ def test_a_hub_that_stays_out_of_order_is_reported(at_hub, built, capsys, monkey
     at_hub.fail("POST", "/repos/create", 500, times=99)
     assert push(built) == 2
     error = capsys.readouterr().err
-    assert "did not take user/faces" in error and "run the same command again" in error
+    assert "did not accept user/faces" in error and "run the same command again" in error
 
 
 def test_an_upload_that_was_cut_off_is_repeated_without_sending_everything_again(hub, built, repository):
