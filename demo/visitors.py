@@ -245,4 +245,5 @@ def _lower_priority() -> None:
     """Lower the priority of this thread; only on Linux do threads have priorities of their own."""
     if sys.platform == "linux":
         thread = threading.get_native_id()
-        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS)
+        priority = os.getpriority(os.PRIO_PROCESS, thread) + NICENESS
+        os.setpriority(os.PRIO_PROCESS, thread, priority)  # noqa: TID251 – on Linux
