@@ -246,6 +246,8 @@ class FaceLiveNetConfig(PreTrainedConfig):
         fewest = 1 if self.problem_type == "regression" else 2
         if sorted(self.id2label) != list(range(len(self.id2label))) or len(self.id2label) < fewest:
             raise ValueError(f"id2label must number two or more expressions from 0, not {self.id2label}")
+        if len(set(self.id2label.values())) < len(self.id2label):
+            raise ValueError(f"id2label must name each expression once, not {', '.join(self.id2label.values())}")
         unknown = set(self.challenge_expressions) - set(self.id2label.values())
         if unknown:
             raise ValueError(f"challenge_expressions names {', '.join(sorted(unknown))}, which id2label does not")

@@ -138,7 +138,7 @@ class Attacker:
 
 def _attack(server: str, attacks: list[Callable[[Page], None]], network: int, begin, end, tells) -> None:
     answers: Counter[str] = Counter()
-    os.nice(ATTACKER_NICENESS)
+    os.nice(ATTACKER_NICENESS)  # noqa: TID251 – this benchmark is of Linux
     begin.wait()
 
     def repeat(number: int) -> None:
@@ -266,7 +266,7 @@ def run(arguments) -> dict:
         build()
     bomb_clip(1000, 1500)
     result = {"complete": False, "seconds": arguments.seconds, "minutes": arguments.minutes, "rows": {}}
-    result["load"] = os.getloadavg()[0]  # of the machine before: what else it was doing
+    result["load"] = os.getloadavg()[0]  # noqa: TID251 – of the machine before: what else it was doing
 
     def done(name: str, row: dict) -> None:
         result["rows"][name] = row

@@ -124,7 +124,7 @@ class Server:
         self.address = f"http://127.0.0.1:{port}"
         self._folder = tempfile.TemporaryDirectory(prefix="facelivenet-live-")
         self.uploads = Path(self._folder.name) / "uploads"
-        self._log = open(Path(self._folder.name) / "log", "w+")  # noqa: SIM115 – closed with the server
+        self._log = open(Path(self._folder.name) / "log", "w+", encoding="utf-8")  # noqa: SIM115 – closed with the server
         environment = os.environ | {"GRADIO_TEMP_DIR": str(self.uploads)}
         command = [sys.executable, "app.py", "--model", model, "--port", str(port), *arguments]
         self.began = time.monotonic()
@@ -152,7 +152,10 @@ class Server:
 
     def memory(self) -> float:
         """MiB of memory that are the process's own: resident, less what it shares with files."""
-        fields = dict(line.split(":", 1) for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines())
+        fields = dict(
+            line.split(":", 1)
+            for line in Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8").splitlines()
+        )
         return int(fields["RssAnon"].split()[0]) / 1024
 
     def files(self) -> list[str]:

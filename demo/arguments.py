@@ -28,12 +28,12 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--host",
-        default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
+        default=os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1",
         help="address to listen on (default: GRADIO_SERVER_NAME, else 127.0.0.1; here %(default)s)",
     )
     parser.add_argument(
         "--port",
-        default=os.environ.get("GRADIO_SERVER_PORT", "7860"),
+        default=os.environ.get("GRADIO_SERVER_PORT") or "7860",
         help="port to listen on, 0 for any free one (default: GRADIO_SERVER_PORT, else 7860; here %(default)s)",
     )
     parser.add_argument(

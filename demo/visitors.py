@@ -141,7 +141,7 @@ class Present:
 
 
 class Turns:
-    """A thread pool that runs the tasks of waiting visitors, the visitor with the least used time first. For one event loop.
+    """A thread pool that runs the tasks of waiting visitors. For one event loop.
 
     The visitor who has used the least processor time lately goes first; visitors with the same time take turns. A
     visitor has at most half of the places, if there are two or more. So another visitor waits for at most one of its
@@ -262,4 +262,5 @@ def _lower_priority() -> None:
     """Lower the priority of this thread. Only Linux has priorities for single threads."""
     if sys.platform == "linux":
         thread = threading.get_native_id()
-        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS)
+        priority = os.getpriority(os.PRIO_PROCESS, thread) + NICENESS
+        os.setpriority(os.PRIO_PROCESS, thread, priority)  # noqa: TID251 – on Linux

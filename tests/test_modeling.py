@@ -151,6 +151,7 @@ def test_auto_classes_load_the_saved_folder(model, tmp_path):
         ({"batch_norm_momentum": 0.0}, "batch_norm_momentum"),
         ({"id2label": {0: "happy"}}, "id2label"),
         ({"id2label": {0: "happy", 2: "sad"}}, "id2label"),
+        ({"id2label": {0: "happy", 1: "happy"}}, "id2label must name each expression once"),
         ({"challenge_expressions": ["happy", "merry"]}, "merry"),
         ({"challenge_expressions": ["happy"], "challenge_actions": ["happy", "surprise"]}, "surprise"),
         ({"challenge_actions": ["happy", "nod"]}, "names nod: a session may ask for happy, surprise, turn_left"),

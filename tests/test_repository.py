@@ -149,3 +149,49 @@ def test_app_and_command_line_need_what_requirements_names_and_nothing_more(repo
     code = f"{hidden}\nimport app, demo.command, authentication.command"
     done = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+AS_ON_WINDOWS = """
+import importlib, multiprocessing, os, signal, sys
+from pathlib import Path
+
+here, modules = Path.cwd(), []
+for room in ("app", "authentication", "benchmarks", "demo", "evaluation", "face_data", "hub_card", "train"):
+    files = sorted(Path(room).rglob("*.py")) or [Path(room + ".py")]
+    modules += [".".join(file.with_suffix("").parts).removesuffix(".__init__") for file in files]
+for module in modules:
+    importlib.import_module(module)
+for name, module in list(sys.modules.items()):
+    file = Path(getattr(module, "__file__", None) or "/")
+    if here in file.parents and "site-packages" not in file.parts:
+        del sys.modules[name]
+for name in ("fcntl", "grp", "pty", "pwd", "resource", "syslog", "termios", "tty"):
+    sys.modules[name] = None
+os_names = "fork getuid geteuid getgid setsid nice killpg mkfifo sched_getaffinity setpriority uname wait4"
+signal_names = "SIGKILL SIGHUP SIGALRM SIGCHLD SIGUSR1 alarm setitimer"
+for module, names in ((os, os_names), (signal, signal_names)):
+    for name in names.split():
+        if hasattr(module, name):
+            delattr(module, name)
+contexts = multiprocessing.get_context
+multiprocessing.get_context = lambda method=None: contexts("none" if method in ("fork", "forkserver") else method)
+for module in modules:
+    importlib.import_module(module)
+"""
+
+
+def test_nothing_that_windows_lacks_is_needed_to_import_a_room(repository):
+    """All is imported once, for the packages' own sake, and the rooms again as if it were Windows."""
+    done = subprocess.run([sys.executable, "-c", AS_ON_WINDOWS], cwd=repository, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_path_is_written_for_one_system_alone(repository):
+    """Outside of benchmarks, which measure Linux: no absolute path, and no method of starting processes but spawn."""
+    for file in repository.rglob("*.py"):
+        place = file.relative_to(repository).parts
+        if place[0] in ("tests", "benchmarks", "pretrained") or any(part.startswith(".") for part in place):
+            continue
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert not re.match(r"/(tmp|var|home|dev/shm|etc)\b|forkserver$|fork$", node.value), (file, node.value)

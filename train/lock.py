@@ -27,8 +27,9 @@ class FolderInUseError(RuntimeError):
 class RunLock:
     """Held while its `with` lasts.
 
-    A lock that was left behind is taken over: of a process of this machine that no longer runs, and of another machine
-    where it was not touched for two minutes, by the clock of the disk. A killed run therefore needs no cleaning up.
+    A lock that was left behind is taken over: of a process of this machine that no longer runs, where the system tells
+    (Linux), and otherwise where it was not touched for two minutes, by the clock of the disk. A killed run therefore
+    needs no cleaning up.
     """
 
     def __init__(self, folder: str | Path):
@@ -66,7 +67,7 @@ class RunLock:
 
     def _refuse_unless_left_behind(self) -> None:
         holder = self._holder()
-        if holder.get("machine") == self._own["machine"]:
+        if holder.get("machine") == self._own["machine"] and self._own["started"] is not None:
             running = _start_of(holder.get("process")) == holder.get("started")
         else:
             running = False
@@ -156,18 +157,13 @@ class _RemoteFiles:
 
 
 def _start_of(process: int | None) -> str | None:
-    """When a process of this machine began, in ticks since it booted; None where there is none of that number.
+    """When a process of this machine began, in ticks since it booted; None where there is none of that number, or where
+    the system does not tell.
 
     A number is used again after a while: with the time it is this very process.
     """
     try:
         fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
         return None if fields[0] == "Z" else fields[19]  # a killed one that nobody has waited for runs no more
-    except FileNotFoundError:
-        if Path("/proc/self").exists():
-            return None
-    try:  # without /proc: as long as there is one of that number
-        os.kill(int(process), 0)
-    except (OSError, TypeError, ValueError):
+    except OSError:
         return None
-    return "running"

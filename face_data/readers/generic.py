@@ -42,7 +42,7 @@ def read_folder(source: Path) -> Iterator[Photograph]:
     split all are in "all". Further columns become attributes of the photographs.
 
     Raises:
-        CorpusError: the folders seem to be groups of people (`adults/NAME/…, children/NAME/…`).
+        CorpusError: the folders seem to be groups of people (`adults/NAME/…, children/NAME/…`), or splits of nobody.
     """
     if source.is_file():
         yield from _table(source)
@@ -50,8 +50,14 @@ def read_folder(source: Path) -> Iterator[Photograph]:
     people = _without_wrapper(source)
     folders = _folders_with_pictures(people)
     groups = [("all", people)]
-    if folders and all(SPLIT.fullmatch(folder.name) and _folders_with_pictures(folder) for folder in folders):
+    named_splits = [folder for folder in folders if SPLIT.fullmatch(folder.name)]
+    if (len(named_splits) > 1 or named_splits == folders) and all(map(_folders_with_pictures, folders)):
         groups = [(folder.name.lower(), _within_its_double(folder)) for folder in folders]
+    elif len(named_splits) > 1 and named_splits == folders:
+        raise CorpusError(
+            f"{folders[0]}: holds no person's folder, but seems to be a split: give a csv of path,identity,expression, "
+            "or take the layout `unlabelled` where nobody is known"
+        )
     above = {place for _, group in groups for place in (group, *group.parents) if source in (place, *place.parents)}
     for path in sorted(path for place in above for path in pictures_in(place, deep=False)):
         yield Photograph(_key(path, people), path, split="all", refused="it lies in no person's folder")

@@ -3,6 +3,7 @@
 `face_data.prepare` consumes the photographs. Read `lfw` next, a reader that uses most of this.
 """
 
+import codecs
 import csv
 import os
 import unicodedata
@@ -72,6 +73,9 @@ NOT_PEOPLE = (
     "network trash folder",
     "temporary items",
     "lost+found",
+    "lost.dir",
+    "found.000",
+    "recycled",
 )
 UNKNOWN = ("", "na", "n/a", "nan", "?", "none", "null", "unknown", "-")  # how tables write a missing value
 
@@ -150,6 +154,8 @@ def first_existing(source: Path, *names: str) -> Path:
 def table_in(file: TextIO) -> csv.DictReader:
     """The rows of a table whose columns are parted by commas, semicolons or tabs, with blanks around their names."""
     header = file.readline()
+    if header.lower().startswith("sep="):  # a line for Excel
+        header = file.readline()
     rows = csv.DictReader(file, delimiter=max(",;\t", key=header.count))
     rows.fieldnames = [name.strip() for name in next(csv.reader([header], rows.reader.dialect), [])]
     return rows
@@ -157,12 +163,17 @@ def table_in(file: TextIO) -> csv.DictReader:
 
 @contextmanager
 def opened_text(path: Path, errors: str = "strict") -> Iterator[TextIO]:
-    """A text file, with or without a byte order mark; reading errors name the file."""
+    """A text file in UTF-8, or in UTF-16 with a byte order mark; reading errors name the file."""
     try:
-        with require(path).open(newline="", encoding="utf-8-sig", errors=errors) as file:
+        with require(path).open("rb") as file:
+            is_utf16 = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        with path.open(newline="", encoding="utf-16" if is_utf16 else "utf-8-sig", errors=errors) as file:
             yield file
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{path} is not UTF-8 text ({error.reason}): damaged, or another file") from None
+    except UnicodeError as error:
+        reason = getattr(error, "reason", error)
+        raise CorpusError(
+            f"{path} is not UTF-8 text ({reason}): save it as such; or it is damaged or another file"
+        ) from None
     except csv.Error as error:
         raise CorpusError(f"{path} is damaged: {error}") from None
 
@@ -175,7 +186,7 @@ def read_lines(path: Path) -> list[str]:
 def is_picture(path: PurePath) -> bool:
     """Whether a path inside a corpus is a picture, by its suffix in upper or lower case. Files that operating systems
     add (hidden files, macOS's `._NAME.jpg`, Synology's thumbnails in `@eaDir`) are not."""
-    return path.suffix.lower() in PICTURES and not any(is_foreign(part) for part in path.parts)
+    return path.suffix.rstrip().lower() in PICTURES and not any(is_foreign(part) for part in path.parts)
 
 
 def is_foreign(name: str) -> bool:

@@ -27,6 +27,8 @@ FOREIGN = (
     "$Recycle.Bin/0.jpg",
     "System Volume Information/0.jpg",
     ".thumbnails/0.jpg",
+    "LOST.DIR/0.jpg",
+    "FOUND.000/0.jpg",
     "Thumbs.db",
 )
 
@@ -93,9 +95,35 @@ def test_groups_of_people_are_not_taken_for_people(tmp_path, names):
 
 def test_people_with_folders_of_sessions_stay_people(tmp_path):
     write(*(tmp_path / name for name in ("anna/day/0.jpg", "anna/night/0.jpg", "ben/day/0.jpg")))
-    assert [identity for _, identity, _ in people(tmp_path)] == ["anna", "anna", "ben"]
-    write(*(tmp_path / "alone" / name for name in ("test/0.jpg", "train/0.jpg")))  # two people with odd names
-    assert [identity for _, identity, _ in people(tmp_path / "alone")] == ["test", "train"]
+    write(tmp_path / "Val" / "day" / "0.jpg")  # a person, too
+    assert [identity for _, identity, _ in people(tmp_path)] == ["Val", "anna", "anna", "ben"]
+
+
+def test_splits_of_nobody_are_not_taken_for_people(tmp_path):
+    write(*(tmp_path / name for name in ("test/0.jpg", "train/0.jpg")))
+    with pytest.raises(CorpusError, match=r"test: holds no person's folder, but seems to be a split"):
+        list(read_folder(tmp_path))
+
+
+def test_a_split_of_another_name_is_one_beside_others(tmp_path):
+    write(*(tmp_path / name for name in ("TRAIN/anna/0.jpg", "Validation/ben/0.jpg", "holdout/cem/0.jpg")))
+    assert [(identity, split) for _, identity, split in people(tmp_path)] == [
+        ("anna", "train"),
+        ("ben", "validation"),
+        ("cem", "holdout"),
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_tables_as_excel_saves_them(tmp_path, encoding):
+    text = "sep=;\r\npath;identity;expression\r\n0.jpg;Müller;happy\r\n"
+    (tmp_path / "people.csv").write_bytes(text.encode(encoding))
+    if encoding == "cp1252":
+        with pytest.raises(CorpusError, match=r"people\.csv is not UTF-8 text .*: save it as such"):
+            list(read_folder(tmp_path / "people.csv"))
+    else:
+        [row] = read_folder(tmp_path / "people.csv")
+        assert (row.key, row.identity, row.expression) == ("0.jpg", "Müller", "happy")
 
 
 SUFFIXES = (

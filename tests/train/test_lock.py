@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,22 @@ def test_a_folder_is_held_by_one_process_until_it_ends(tmp_path, repository):
     with RunLock(tmp_path):
         assert json.loads((tmp_path / FILE).read_text())["process"] == os.getpid()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("age, left_behind", [(SILENCE / 2, False), (SILENCE * 2, True)])
+def test_where_the_system_tells_nothing_of_processes_a_lock_counts_while_it_is_touched(
+    tmp_path, monkeypatch, age, left_behind
+):
+    """Windows and macOS: there `os.kill(process, 0)` would be Ctrl-C, or another process of that number."""
+    monkeypatch.setattr("train.lock._start_of", lambda process: None)
+    (tmp_path / FILE).write_text(json.dumps({"machine": this_machine(), "process": 1, "started": None}))
+    touched = time.time() - age
+    os.utime(tmp_path / FILE, (touched, touched))
+    if left_behind:
+        with RunLock(tmp_path):
+            return
+    with pytest.raises(FolderInUseError, match="in use by process 1 on"), RunLock(tmp_path):
+        pass
 
 
 @pytest.mark.parametrize("age, left_behind", [(SILENCE / 2, False), (SILENCE * 2, True)])
