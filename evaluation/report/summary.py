@@ -198,12 +198,12 @@ def with_tables(text: str, folder: Path) -> str:
     Raises:
         ValueError: the page has no place for any of them.
     """
-    places = {name: re.compile(rf"(?<=<!-- {name} -->\n).*?(?=\n<!-- end of {name} -->)", re.DOTALL) for name in TABLES}
+    places = {name: re.compile(rf"(?<=<!-- {name} -->\n).*?(?=<!-- end of {name} -->)", re.DOTALL) for name in TABLES}
     found = [name for name, place in places.items() if place.search(text)]
     if not found:
         raise ValueError(f"lacks all of {', '.join(f'<!-- {name} -->' for name in TABLES)}, or their ends")
     for name in found:
-        table = TABLES[name](folder)
+        table = TABLES[name](folder) + "\n"
         text = places[name].sub(lambda _, table=table: table, text)
     return text
 

@@ -33,7 +33,7 @@ def test_the_three_rates_are_rows_of_the_whole_table(repository):
 
 def test_every_place_of_a_page_is_filled_and_a_page_without_one_is_refused(repository, tmp_path):
     folder, page = repository / "docs/results", tmp_path / "page.md"
-    page.write_text("before\n<!-- results -->\nstale\n<!-- end of results -->\n<!-- gate -->\n\n<!-- end of gate -->\n")
+    page.write_text("before\n<!-- results -->\nstale\n<!-- end of results -->\n<!-- gate -->\n<!-- end of gate -->\n")
     write_tables(page, folder)
     results, text = read_results(folder / "results.json"), page.read_text()
     assert headline(results) in text and "stale" not in text and text.startswith("before\n")
