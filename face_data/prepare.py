@@ -377,7 +377,13 @@ def _prepare_shard(
     shard_path, temporary = path.with_suffix(".parquet"), path.with_suffix(".tmp")
     features = features_with(attributes)
     columns = {name: [row[name] for row in rows] for name in features}  # also where all were skipped
-    Dataset.from_dict(columns, features=features).to_parquet(temporary)
+    try:
+        Dataset.from_dict(columns, features=features).to_parquet(temporary)
+    except OSError as error:  # the disk is full, say
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        cause = error.strerror or error
+        raise CorpusError(f"{shard_path} cannot be written: {cause}; the same command goes on from here") from error
     os.replace(temporary, shard_path)
     with shard_path.open("rb") as file:
         checksum = hashlib.file_digest(file, "sha256").hexdigest()
