@@ -352,9 +352,9 @@ def decide_frames(
     Accepted if `hold` consecutive frames are accepted, no frame at all shows a second face, and the frames do not show
     somebody else: at least half of the faces match, and fewer than `hold` of them (of long clips, 5 %) are clearly
     another person's, that is below `UNLIKE` of the threshold or unlike the clip's own faces that match (`LIKE_ITSELF`).
-    Of faces that cannot be judged, and that are less like, `hold` in a row count so too. The evidence reported is that
-    of the first accepted run's frame with the lowest similarity. A rejection reports the frame that came nearest, one
-    for somebody else the frame that was least like the reference.
+    Faces that cannot be judged are nobody's, but do not match either. The evidence reported is that of the first
+    accepted run's frame with the lowest similarity. A rejection reports the frame that came nearest, one for somebody
+    else the frame that was least like the reference.
 
     Args:
         embeddings: (d,) of the face in each frame, None where there was none; without them the faces of a clip are
@@ -392,16 +392,13 @@ def _shows_somebody_else(decisions: Sequence[Decision], embeddings: Sequence[np.
     faces = [pair for pair in zip(decisions, embeddings, strict=True) if pair[0].similarity is not None]
     if 2 * sum(face.same_identity for face, _ in faces) < len(faces):
         return True
-    unlike = [not face.same_identity and face.similarity < UNLIKE * face.threshold for face, _ in faces]
-    if any(all(unlike[start : start + hold]) for start in range(len(unlike) - hold + 1)):
-        return True
     matching = [own for face, own in faces if own is not None and face.same_identity and face.reason not in UNUSABLE]
     mean = mean_embedding(matching) if matching else None
     others = 0
-    for (face, own), is_unlike in zip(faces, unlike, strict=True):
+    for face, own in faces:
         if not face.same_identity and face.reason not in UNUSABLE:
             likeness = 1.0 if own is None or mean is None else _cosine(own, mean)
-            others += is_unlike or not likeness >= LIKE_ITSELF
+            others += face.similarity < UNLIKE * face.threshold or not likeness >= LIKE_ITSELF
     return others >= max(hold, len(faces) / 20)
 
 
