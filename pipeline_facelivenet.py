@@ -371,7 +371,7 @@ def decide_frames(
     Accepted if `hold` consecutive frames are accepted, no frame shows a second face, and the frames do not show another
     person. They do not if at least half of the faces match, and fewer than `hold` faces (of long clips, fewer than 5 %)
     are clearly of another person: below STRANGER_SHARE of the threshold, or unlike the faces of this clip that match
-    (SAME_CLIP_COSINE). `hold` faces in a row below STRANGER_SHARE of the threshold count even if they cannot be judged.
+    (SAME_CLIP_COSINE). Faces that cannot be judged are not counted as another person's, but they do not match either.
     The decision has the evidence of one frame: if accepted, the frame with the lowest similarity in the first accepted
     run; if another person was seen, the frame with the lowest similarity; otherwise the frame that was closest to
     acceptance.
@@ -412,9 +412,6 @@ def _shows_somebody_else(decisions: Sequence[Decision], embeddings: Sequence[np.
     faces = [pair for pair in zip(decisions, embeddings, strict=True) if pair[0].similarity is not None]
     if 2 * sum(face.same_identity for face, _ in faces) < len(faces):
         return True
-    is_stranger = [not face.same_identity and face.similarity < STRANGER_SHARE * face.threshold for face, _ in faces]
-    if any(all(is_stranger[start : start + hold]) for start in range(len(is_stranger) - hold + 1)):
-        return True
     matching = [
         embedding
         for face, embedding in faces
@@ -422,10 +419,10 @@ def _shows_somebody_else(decisions: Sequence[Decision], embeddings: Sequence[np.
     ]
     mean = mean_embedding(matching) if matching else None
     stranger_count = 0
-    for (face, embedding), is_unlike_reference in zip(faces, is_stranger, strict=True):
+    for face, embedding in faces:
         if not face.same_identity and face.reason not in UNUSABLE:
             cosine = 1.0 if embedding is None or mean is None else _cosine(embedding, mean)
-            stranger_count += is_unlike_reference or not cosine >= SAME_CLIP_COSINE
+            stranger_count += face.similarity < STRANGER_SHARE * face.threshold or not cosine >= SAME_CLIP_COSINE
     return stranger_count >= max(hold, len(faces) / 20)
 
 

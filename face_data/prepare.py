@@ -369,8 +369,12 @@ def _prepare_shard(
     shard_path = path.with_suffix(".parquet")
     features = features_with(attributes)
     columns = {name: [row[name] for row in rows] for name in features}  # also where all were skipped
-    with atomic.replacement(shard_path) as temporary:
-        Dataset.from_dict(columns, features=features).to_parquet(temporary)
+    try:
+        with atomic.replacement(shard_path) as temporary:
+            Dataset.from_dict(columns, features=features).to_parquet(temporary)
+    except OSError as error:  # for example a full disk
+        cause = error.strerror or error
+        raise CorpusError(f"{shard_path} cannot be written: {cause}; the same command continues from here") from error
     with shard_path.open("rb") as file:
         checksum = hashlib.file_digest(file, "sha256").hexdigest()
     note = {"sha256": checksum, "keys": [shard[0].key, shard[-1].key], "read": len(shard), "several_faces": crowded}

@@ -300,6 +300,20 @@ def test_what_a_killed_run_or_a_full_disk_left_is_made_anew(source, tmp_path):
     assert sorted(column(load_corpus(out), "key")) == sorted(key for key, _, _ in people(source))
 
 
+def test_a_disk_that_is_full_is_named(source, tmp_path):
+    resource = pytest.importorskip("resource")
+    out = tmp_path / "out"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))
+    try:
+        with pytest.raises(CorpusError, match=r"part-00000\.parquet cannot be written: .*; the same command goes on"):
+            run(source, out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in out.iterdir()] == ["corpus.json"]
+    assert run(source, out)["prepared"] == 6
+
+
 @pytest.mark.skipif(os.name != "posix", reason="file names are Unicode there")
 def test_names_that_are_not_in_utf8_end_nothing(source, tmp_path):
     """As archives of Windows are unpacked elsewhere."""
