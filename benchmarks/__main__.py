@@ -1,4 +1,4 @@
-"""Speed and memory, compared with the usual alternative, measured in the same run.
+"""Benchmarks of speed and memory, each compared with the usual alternative in the same run.
 
     python -m benchmarks inference
     python -m benchmarks live --clients 8 --frame-seconds 0.1 --minutes 10
@@ -11,19 +11,19 @@
     python -m benchmarks start
     python -m benchmarks page
 
-inference  a camera frame from picture to decision, against MTCNN, InceptionResnetV1 and a second network: frames/s
-loss       the class-wise triplet loss against torch.cdist and plain broadcasting: memory, time, equal results
-loading    batches of images from a prepared corpus against ImageFolder and per-image transforms: images/s
-live       the demo's server with simulated users before their cameras: frames/s, response times, memory
-hostile    the demo's server beside an attacker: genuine visitors' response times, memory
-onnx       the network alone, PyTorch against its exported graph in 32 and in 8 bits: milliseconds, size, accuracy
-prepare    faces found, aligned and written, against facenet-pytorch's MTCNN in a loop: photographs/s, the same faces
-start      commands until they answer and until they decide, in times of `import torch`
-training   the training loop against a plain one with the same network: images/s, share of time waiting for data
-page       the tables of docs/demo.md, from numbers that were saved
+inference  from camera frame to decision, compared with MTCNN, InceptionResnetV1 and a second network: frames/s
+loss       the class-wise triplet loss, compared with torch.cdist and plain broadcasting: memory, time, equal results
+loading    batches of images from a prepared corpus, compared with ImageFolder and transforms for each image: images/s
+live       the demo's server with simulated users: frames/s, response times, memory
+hostile    the demo's server under attack: response times of genuine visitors, memory
+onnx       the network alone, PyTorch compared with its exported graph in 32 and 8 bits: milliseconds, size, accuracy
+prepare    detecting, aligning and saving faces, compared with facenet-pytorch's MTCNN in a loop: photographs/s
+start      time of commands until they answer and until they decide, in units of `import torch`
+training   the training loop, compared with a plain one with the same network: images/s, share of waiting for data
+page       writes the tables of docs/demo.md from saved numbers
 
-Compare the ratios: times depend on the machine and its other load, so both sides of a ratio are measured in turn.
-OMP_NUM_THREADS sets the threads, --device cpu ignores a GPU, --json FILE saves the numbers.
+Compare the ratios. Times depend on the machine and on other load, so both sides of a ratio are measured alternately.
+OMP_NUM_THREADS sets the number of threads, --device cpu ignores a GPU, --json FILE saves the numbers.
 """
 
 import argparse
@@ -77,13 +77,13 @@ def _write_page(arguments) -> int:
     from benchmarks import page
 
     for file in page.write(arguments.results, arguments.page):
-        print(f"benchmarks: no {file}: its table stays as it is", file=sys.stderr)
+        print(f"benchmarks: no {file}: its table is not changed", file=sys.stderr)
     return 0
 
 
 def _require_inputs(arguments) -> None:
-    """Raise OSError or ValueError for a model, a corpus, a clip or a folder that is not there."""
-    if arguments.json and not arguments.json.parent.is_dir():  # fail before the work, not after it
+    """Raise OSError or ValueError if a model, a corpus, a clip or a folder does not exist."""
+    if arguments.json and not arguments.json.parent.is_dir():  # fail before the work
         raise ValueError(f"--json {arguments.json}: no folder {arguments.json.parent}")
     if getattr(arguments, "model", None):
         find_checkpoint(arguments.model)
@@ -110,10 +110,8 @@ def _parser() -> argparse.ArgumentParser:
         add_arguments(command)
         if name == "page":
             continue
-        command.add_argument(
-            "--device", choices=("cpu", "cuda"), help="where to run (default: cuda where there is a GPU)"
-        )
-        command.add_argument("--json", type=Path, metavar="FILE", help="write every number to FILE too")
+        command.add_argument("--device", choices=("cpu", "cuda"), help="device (default: cuda if there is a GPU)")
+        command.add_argument("--json", type=Path, metavar="FILE", help="also write all numbers to FILE")
     return parser
 
 

@@ -1,9 +1,9 @@
-"""How ONNX Runtime, and tracking a face instead of detecting it in every frame, change boxes, similarities, decisions.
+"""Measures how ONNX Runtime, and tracking instead of detection, change boxes, similarities and decisions.
 
-ONNX Runtime is compared with PyTorch and facenet-pytorch's own detector, on all frames; tracking with detection, on the
-tracked frames. Detection itself moves its box when the image is shifted by one pixel, and decisions close to a
-threshold change with it. That is measured on the same frames, because tracking cannot be expected to be closer.
-`inference` calls `agreement`.
+ONNX Runtime is compared with PyTorch and facenet-pytorch's detector on all frames. Tracking is compared with detection
+on the tracked frames. Detection itself moves its box when the image is shifted by one pixel, and decisions close to a
+threshold change with it. This is measured on the same frames as a lower limit for tracking. `inference` calls
+`agreement`.
 """
 
 from dataclasses import replace
@@ -19,24 +19,27 @@ from benchmarks.report import table
 Pair = tuple[Evidence | None, Evidence | None]
 
 
-def agreement(ours: Authenticator, plain: Authenticator, template: Template, frames: list[Image.Image]) -> list[dict]:
-    """Detection against that of `plain`, and, on the frames that were tracked, against tracking and against detection
-    shifted by a pixel.
+def agreement(
+    authenticator: Authenticator, plain_authenticator: Authenticator, template: Template, frames: list[Image.Image]
+) -> list[dict]:
+    """Compare detection with that of `plain_authenticator`, with tracking, and with detection in shifted frames.
 
-    "decided_alike" counts the frames whose decisions have the same reason for the neutral face and every challenge.
+    "decided_alike" counts the frames whose decisions have the same reason for neutral and for every challenge.
     """
-    tracker = FaceTracker(ours.processor)
-    pairs = [(ours.look(frame), ours.look(frame, tracker)) for frame in frames]
-    # a tracker that detects has the same box: frames whose boxes differ were tracked
+    tracker = FaceTracker(authenticator.processor)
+    pairs = [(authenticator.evidence(frame), authenticator.evidence(frame, tracker)) for frame in frames]
+    # a tracker that detects has the same box, so frames whose boxes differ were tracked
     tracked = [number for number, (detection, tracking) in enumerate(pairs) if not _same_box(detection, tracking)]
-    in_pytorch = [(detection, plain.look(frame)) for (detection, _), frame in zip(pairs, frames, strict=True)]
-    shifted = [(pairs[number][0], _look_shifted(ours, frames[number])) for number in tracked]
+    in_pytorch = [
+        (detection, plain_authenticator.evidence(frame)) for (detection, _), frame in zip(pairs, frames, strict=True)
+    ]
+    shifted = [(pairs[number][0], _shifted_evidence(authenticator, frames[number])) for number in tracked]
     return [
-        {"faces": name} | _comparison(ours, template, compared)
+        {"faces": name} | _comparison(authenticator, template, compared)
         for name, compared in (
             ("detected by PyTorch", in_pytorch),
-            ("followed", [pairs[number] for number in tracked]),
-            ("detected a pixel aside", shifted),
+            ("tracked", [pairs[number] for number in tracked]),
+            ("detected in a frame shifted by a pixel", shifted),
         )
     ]
 
@@ -60,26 +63,28 @@ def _same_box(first: Evidence | None, second: Evidence | None) -> bool:
     return np.array_equal(first.box, second.box)
 
 
-def _look_shifted(ours: Authenticator, frame: Image.Image) -> Evidence | None:
-    moved = frame.transform(frame.size, Image.Transform.AFFINE, (1, 0, 1, 0, 1, 1))  # one to the left and one up
-    evidence = ours.look(moved)
+def _shifted_evidence(authenticator: Authenticator, frame: Image.Image) -> Evidence | None:
+    moved = frame.transform(frame.size, Image.Transform.AFFINE, (1, 0, 1, 0, 1, 1))  # by one pixel to the left and up
+    evidence = authenticator.evidence(moved)
     return evidence and replace(evidence, box=evidence.box + 1)
 
 
-def _comparison(ours: Authenticator, template: Template, pairs: list[Pair]) -> dict:
+def _comparison(authenticator: Authenticator, template: Template, pairs: list[Pair]) -> dict:
     def reasons(evidence: Evidence | None) -> list[str]:
-        return [ours.decide(template, evidence, name).reason for name in ("neutral", *ours.challenges)]
+        return [
+            authenticator.decide(template, evidence, name).reason for name in ("neutral", *authenticator.challenges)
+        ]
 
     def similarity(evidence: Evidence) -> float:
         return template.similarity(evidence.embedding)
 
-    found = [(first, second) for first, second in pairs if first and second]
-    overlaps = [overlap(first.box, second.box) for first, second in found]
-    differences = [abs(similarity(first) - similarity(second)) for first, second in found]
+    both_found = [(first, second) for first, second in pairs if first and second]
+    overlaps = [overlap(first.box, second.box) for first, second in both_found]
+    differences = [abs(similarity(first) - similarity(second)) for first, second in both_found]
     return {
         "frames": len(pairs),
         "decided_alike": sum(reasons(first) == reasons(second) for first, second in pairs),
-        "overlap_median": float(np.median(overlaps)) if found else None,
+        "overlap_median": float(np.median(overlaps)) if both_found else None,
         "overlap_lowest": min(overlaps, default=None),
-        "similarity_difference_median": float(np.median(differences)) if found else None,
+        "similarity_difference_median": float(np.median(differences)) if both_found else None,
     }

@@ -1,8 +1,8 @@
-"""Batches of photographs: a prepared corpus with augmentation of whole batches, against a folder of JPEG files.
+"""Batches of images: a prepared corpus with augmentation of whole batches, compared with a folder of JPEG files.
 
-The other side is the usual torchvision code: ImageFolder, which decodes with Pillow, and transforms for each
-picture. It reads the same photographs in the same order, written out as files in one folder per person, and does the
-same job. "decoded" is up to a batch of uint8 pictures, "augmented" up to a whitened batch the network takes.
+The usual torchvision code is ImageFolder, which decodes with Pillow, and transforms for each image. It reads the same
+images in the same order, from files in one folder per person, with the same result. "decoded" measures until a batch of
+uint8 images, "augmented" until a whitened batch for the network.
 """
 
 import io
@@ -31,7 +31,7 @@ FOLDER, CORPUS = SIDES = ("ImageFolder", "prepared corpus")
 
 
 class Photographs(ImageFolder):
-    """The same photographs as an ImageFolder: (picture, identity, expression), −100 for a missing label."""
+    """The same images as an ImageFolder: (image, identity, expression), −100 for a missing label."""
 
     def __init__(self, folder: Path, faces: TrainingFaces, transform: Callable):
         super().__init__(folder, transform)
@@ -41,12 +41,12 @@ class Photographs(ImageFolder):
         self.identity = torch.from_numpy(faces.labels.identity)[self.rows]
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
-        picture, _ = super().__getitem__(index)
-        return picture, self.identity[index], self.expression[index]
+        image, _ = super().__getitem__(index)
+        return image, self.identity[index], self.expression[index]
 
 
 def write_photographs(faces: TrainingFaces, rows: list[int], folder: Path) -> None:
-    """One folder per person, one JPEG file per row, named after it; stored JPEGs are written as they are."""
+    """Write one folder per person, and one JPEG file per row, named by the row; stored JPEGs are not encoded again."""
     for row, encoded in zip(rows, faces.photographs.encoded(rows), strict=True):
         person = folder / f"person_{faces.labels.identity[row]}"
         person.mkdir(exist_ok=True)
@@ -57,8 +57,8 @@ def write_photographs(faces: TrainingFaces, rows: list[int], folder: Path) -> No
         (person / f"{row}.jpg").write_bytes(encoded)
 
 
-def transforms_of(config: TrainingConfig) -> v2.Compose:
-    """Per picture what `prepare` does per batch, by torchvision's nearest equivalents."""
+def image_transforms(config: TrainingConfig) -> v2.Compose:
+    """For each image what `prepare` does for a batch, with torchvision's nearest equivalents."""
     size, light = config.image_size, config.light
     shift, scale = (config.shift, config.shift), (1 - config.crop_scale, 1 + config.crop_scale)
     return v2.Compose(
@@ -92,11 +92,13 @@ def run(arguments) -> dict:
     config = TrainingConfig(image_size=arguments.image_size)
     faces = TrainingFaces([arguments.data], EXPRESSIONS)
     order = np.resize(np.random.default_rng(0).permutation(len(faces)), (arguments.batches, arguments.batch))
-    drawn = order.tolist()
+    row_batches = order.tolist()
     with tempfile.TemporaryDirectory() as folder:
-        write_photographs(faces, sorted({row for rows in drawn for row in rows}), Path(folder))
-        rows = [row for count in workers for row in _rates(Path(folder), faces, drawn, config, int(count), arguments)]
-        costs = _costs(faces, drawn[0], config, arguments)
+        write_photographs(faces, sorted({row for rows in row_batches for row in rows}), Path(folder))
+        rows = [
+            row for count in workers for row in _rates(Path(folder), faces, row_batches, config, int(count), arguments)
+        ]
+        costs = _costs(faces, row_batches[0], config, arguments)
     return {
         "corpus": arguments.data,
         "batch": arguments.batch,
@@ -106,38 +108,42 @@ def run(arguments) -> dict:
     }
 
 
-def _rates(folder: Path, faces: TrainingFaces, drawn: list[list[int]], config, workers: int, arguments) -> list[dict]:
+def _rates(
+    folder: Path, faces: TrainingFaces, row_batches: list[list[int]], config, workers: int, arguments
+) -> list[dict]:
     """Images/s of both sides with this number of workers, decoded and augmented."""
     device = arguments.device
-    # The workers are kept between measurements, and nothing is loaded before a measurement begins.
+    # The workers stay between measurements, and nothing is loaded before a measurement starts.
     settings = {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": device == "cuda"}
     whiten = FaceLiveNetImageProcessor(size=config.image_size).whiten
 
-    def of_folder(transform: Callable) -> DataLoader:
+    def folder_loader(transform: Callable) -> DataLoader:
         photographs = Photographs(folder, faces, transform)
-        index_of = {row: index for index, row in enumerate(photographs.rows)}
-        return DataLoader(photographs, batch_sampler=[[index_of[row] for row in rows] for rows in drawn], **settings)
+        index_by_row = {row: index for index, row in enumerate(photographs.rows)}
+        return DataLoader(
+            photographs, batch_sampler=[[index_by_row[row] for row in rows] for rows in row_batches], **settings
+        )
 
-    corpus = DataLoader(faces, batch_sampler=drawn, collate_fn=no_collate, **settings)
-    pictures = of_folder(v2.PILToTensor())
-    ready = of_folder(transforms_of(config))
+    corpus = DataLoader(faces, batch_sampler=row_batches, collate_fn=no_collate, **settings)
+    decoded_loader = folder_loader(v2.PILToTensor())
+    augmented_loader = folder_loader(image_transforms(config))
 
     def rate(loader: DataLoader, finish: Callable) -> float:
-        began = time.perf_counter()
+        start = time.perf_counter()
         count = sum(len(finish(batch)) for batch in loader)
         synchronize(device)
-        return count / (time.perf_counter() - began)
+        return count / (time.perf_counter() - start)
 
-    def ours_ready(batch: Batch) -> Tensor:
+    def augmented(batch: Batch) -> Tensor:
         return prepare(batch.faces.to(device, non_blocking=True), config, whiten)
 
     measure = {
-        ("decoded", FOLDER): lambda: rate(pictures, lambda batch: batch[0]),
+        ("decoded", FOLDER): lambda: rate(decoded_loader, lambda batch: batch[0]),
         ("decoded", CORPUS): lambda: rate(corpus, lambda batch: batch.faces),
-        ("augmented", FOLDER): lambda: rate(ready, lambda batch: batch[0].to(device, non_blocking=True)),
-        ("augmented", CORPUS): lambda: rate(corpus, ours_ready),
+        ("augmented", FOLDER): lambda: rate(augmented_loader, lambda batch: batch[0].to(device, non_blocking=True)),
+        ("augmented", CORPUS): lambda: rate(corpus, augmented),
     }
-    medians(measure, 1)  # starts the workers, reads the files into memory
+    medians(measure, 1)  # starts the workers, and loads files into the memory cache
     rates = medians(measure, arguments.repeats)
     return [
         {
@@ -152,24 +158,24 @@ def _rates(folder: Path, faces: TrainingFaces, drawn: list[list[int]], config, w
 
 
 def _costs(faces: TrainingFaces, rows: list[int], config, arguments) -> dict[str, float]:
-    """Time of each part of loading from the prepared corpus, without workers: microseconds per photograph."""
+    """Time of each step of loading from the prepared corpus without workers, in microseconds per image."""
     encoded = faces.photographs.encoded(rows)
-    pictures = faces.__getitems__(rows).faces.to(arguments.device)
+    images = faces.__getitems__(rows).faces.to(arguments.device)
     whiten = FaceLiveNetImageProcessor(size=config.image_size).whiten
 
     def timed(function: Callable) -> float:
-        began = time.perf_counter()
+        start = time.perf_counter()
         function()
         synchronize(arguments.device)
-        return 1e6 * (time.perf_counter() - began) / len(rows)
+        return 1e6 * (time.perf_counter() - start) / len(rows)
 
-    parts = {
+    steps = {
         "read": lambda: faces.photographs.encoded(rows),
-        "decode": lambda: [decode(picture) for picture in encoded],
+        "decode": lambda: [decode(image) for image in encoded],
         "whole loader": lambda: faces.__getitems__(rows),
-        "augment and whiten": lambda: prepare(pictures, config, whiten),
+        "augment and whiten": lambda: prepare(images, config, whiten),
     }
-    measure = {name: lambda function=function: timed(function) for name, function in parts.items()}
+    measure = {name: lambda function=function: timed(function) for name, function in steps.items()}
     medians(measure, 1)
     return medians(measure, arguments.repeats)
 
@@ -186,7 +192,7 @@ def text(result: dict) -> str:
     ]
     rate = {(row["up_to"], row["side"], row["workers"]): row["images_per_second"] for row in result["rows"]}
     loading_lines = [
-        f"where a GPU augments, the CPU is left with loading: {rate['decoded', CORPUS, workers]:,.0f} images/s, "
+        f"if a GPU augments, the CPU only loads: {rate['decoded', CORPUS, workers]:,.0f} images/s, "
         f"{rate['decoded', CORPUS, workers] / rate['augmented', FOLDER, workers]:.2f} of ImageFolder augmented "
         f"({workers} workers; computed)"
         for workers in dict.fromkeys(row["workers"] for row in result["rows"])

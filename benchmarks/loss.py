@@ -1,7 +1,7 @@
-"""The class-wise triplet loss (equations 3 and 4) with many identities: its memory, and its time.
+"""The class-wise triplet loss (equations 3 and 4) with many identities: memory and time.
 
-One step does what a training step does: the loss, the move of the centres, the backward pass. Memory is the peak of a
-fresh process, less what it used before; it includes the centres. Time is measured in turn in one process.
+A step does what a training step does: the loss, the move of the centres, the backward pass. Memory is the peak of a new
+process minus its memory before the step; it includes the centres. Time is measured alternately in one process.
 """
 
 import multiprocessing
@@ -29,8 +29,8 @@ from modeling_facelivenet import (
 from train.sampled_identities import SampledIdentities
 
 MARGIN = 10.0  # β0 of the paper
-BLOCK = 2**28  # bytes of the broadcast's (m, k, d) differences where it is measured; it holds several of them
-LARGEST_SHARE, SMALLEST_GAIN = 3.0, 20.0  # targets: peak / centres, and the broadcast's peak / this one's
+BLOCK = 2**28  # bytes of the (m, k, d) differences with which the broadcast is measured; it needs several such tensors
+LARGEST_SHARE, SMALLEST_GAIN = 3.0, 20.0  # targets: peak / centres, and peak of the broadcast / peak of this loss
 
 
 # implementations: features (m, d), labels (m,), centres (k, d) -> the sum of the loss
@@ -41,7 +41,7 @@ def ours(features: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
 
 
 def by_cdist(features: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
-    """The centres are copied: they move before the backward pass, which needs their old values."""
+    """With a copy of the centres, because they move before the backward pass, which needs the old values."""
     return _violations(torch.cdist(features, centers.clone()), labels)
 
 
@@ -50,15 +50,15 @@ def by_broadcast(features: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
 
 
 def _violations(distances: Tensor, labels: Tensor) -> Tensor:
-    own_distance = distances.gather(1, labels[:, None])
-    return F.relu(own_distance + MARGIN - distances).scatter(1, labels[:, None], 0.0).sum()
+    class_distance = distances.gather(1, labels[:, None])
+    return F.relu(class_distance + MARGIN - distances).scatter(1, labels[:, None], 0.0).sum()
 
 
 IMPLEMENTATIONS = {"class_wise_triplet_loss": ours, "torch.cdist": by_cdist, "broadcast": by_broadcast}
 
 
 def step(name: str, features: Tensor, labels: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
-    """Loss, the centres' move, backward; returns the loss and its gradient by the features."""
+    """Loss, move of the centres, backward; returns the loss and its gradient with respect to the features."""
     features = features.detach().requires_grad_()
     loss = IMPLEMENTATIONS[name](features, labels, centers)
     move_centers(centers, features, labels, CENTER_DECAY)
@@ -67,7 +67,7 @@ def step(name: str, features: Tensor, labels: Tensor, centers: Tensor) -> tuple[
 
 
 def random_batch(batch: int, identities: int, size: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Random features, labels and centres; the centres are filled in place, so that they exist once in memory."""
+    """Random features, labels and centres; the centres are filled in place, so memory holds them once."""
     generator = torch.Generator(device).manual_seed(0)
     features = torch.randn(batch, size, generator=generator, device=device)
     labels = torch.randint(identities, (batch,), generator=generator, device=device)
@@ -78,8 +78,8 @@ def random_batch(batch: int, identities: int, size: int, device: str) -> tuple[T
 
 
 def in_fresh_process(function: Callable, *arguments):
-    """Call it in a new process: allocators keep freed memory, which would hide a second peak in the same process."""
-    # a fork server imports once and computes nothing; Windows has none
+    """Call a function in a new process. Allocators keep freed memory, which would hide a second peak in one process."""
+    # a fork server imports modules once; Windows has none
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
     context.set_forkserver_preload(["benchmarks.__main__"])
@@ -88,35 +88,35 @@ def in_fresh_process(function: Callable, *arguments):
             return pool.submit(function, *arguments).result()
     except BrokenProcessPool:
         raise ValueError(
-            f"{function.__name__}{arguments} was killed, for memory maybe: try fewer --identities"
+            f"{function.__name__}{arguments} was killed, maybe because of memory: try fewer --identities"
         ) from None
 
 
 def peak_of_step(name: str, batch: int, identities: int, size: int, device: str) -> int:
-    """Bytes at the highest point of one step, the centres included."""
+    """Peak memory of one step in bytes, including the centres."""
     step(name, *random_batch(2, 8, size, device))  # loads the libraries
-    before = _memory_in_use(device)
+    memory_before = _memory_in_use(device)
     step(name, *random_batch(batch, identities, size, device))
-    return _peak(device) - before
+    return _peak(device) - memory_before
 
 
 def peak_beside_tables(batch: int, identities: int, sample: int, device: str) -> int:
-    """Bytes at the highest point of three steps on sampled identities, without the tables of all identities.
+    """Peak memory of three steps on sampled identities in bytes, without the tables of all identities.
 
     The tables are the weights, the centres and the optimiser's momentum.
     """
     torch.manual_seed(0)
     _sampled_steps(2, 8, 4, device)
-    before = _memory_in_use(device)
+    memory_before = _memory_in_use(device)
     tables = _sampled_steps(batch, identities, sample, device)
-    return _peak(device) - before - tables
+    return _peak(device) - memory_before - tables
 
 
 def _sampled_steps(batch: int, identities: int, sample: int, device: str) -> int:
     """Returns the bytes of all tables."""
     head = IdentityHead(FaceLiveNetConfig(num_identities=identities, sampled_identities=sample)).to(device)
-    for table_of_all in (head.table, head.centers):
-        table_of_all.normal_()  # memory that was never written is not resident, but would be subtracted
+    for full_table in (head.table, head.centers):
+        full_table.normal_()  # memory that was never written is not resident, but would be subtracted
     optimizer = torch.optim.SGD(head.parameters(), lr=1e-3, momentum=0.9)
     sampled = SampledIdentities(head, optimizer, seed=0)
     for number in range(3):
@@ -128,13 +128,13 @@ def _sampled_steps(batch: int, identities: int, sample: int, device: str) -> int
         optimizer.step()
         optimizer.zero_grad()
         sampled.put_back()
-        for table_of_all in sampled.tables.values():
-            table_of_all.mul_(1)
+        for full_table in sampled.tables.values():
+            full_table.mul_(1)
     return sum(tensor.nbytes for tensor in (head.table, head.centers, *sampled.tables.values()))
 
 
 def _memory_in_use(device: str) -> int:
-    """Bytes in use now; resets the peak of a GPU."""
+    """Memory in use now in bytes; resets the peak of a GPU."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()
@@ -144,7 +144,7 @@ def _memory_in_use(device: str) -> int:
 def _peak(device: str) -> int:
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
-    # not getrusage on Linux, where the peak of a fresh process starts at its parent's
+    # not getrusage on Linux, where the peak of a new process starts with that of its parent
     if peak := _proc_status("VmHWM"):
         return peak
     if sys.platform == "win32":
@@ -155,7 +155,7 @@ def _peak(device: str) -> int:
 
 
 def _proc_status(name: str) -> int | None:
-    """Bytes from Linux's /proc; None elsewhere."""
+    """Bytes, from /proc on Linux; None on other systems."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
@@ -172,24 +172,24 @@ def milliseconds(names: list[str], batch: int, identities: int, size: int, devic
 
     def timed(name: str) -> float:
         synchronize(device)
-        began = time.perf_counter()
+        start = time.perf_counter()
         step(name, *arguments)
         synchronize(device)
-        return 1000 * (time.perf_counter() - began)
+        return 1000 * (time.perf_counter() - start)
 
     measure = {name: lambda name=name: timed(name) for name in names}
-    medians(measure, 1)  # the first step of each loads and tunes
+    medians(measure, 1)  # the first step loads libraries and tunes
     return medians(measure, repeats)
 
 
 def largest_difference(device: str) -> float:
-    """Largest difference of losses and gradients from the broadcast's, relative to its largest value, at small size."""
+    """Largest difference of losses and gradients from those of the broadcast, relative to its largest value."""
     results = {name: step(name, *random_batch(12, 60, 256, device)) for name in IMPLEMENTATIONS}
-    truth = results["broadcast"]
+    expected = results["broadcast"]
     return max(
-        ((value - true).abs().max() / true.abs().max()).item()
+        ((tensor - expected_tensor).abs().max() / expected_tensor.abs().max()).item()
         for result in results.values()
-        for value, true in zip(result, truth, strict=True)
+        for tensor, expected_tensor in zip(result, expected, strict=True)
     )
 
 
@@ -226,7 +226,7 @@ def run(arguments) -> dict:
     ]
     for row in measured:
         row["peak_to_centers"] = row["peak_bytes"] / (4 * row["identities"] * size)
-    # all tensors of the broadcast grow with the number of identities
+    # all tensors of the broadcast are proportional to the number of identities
     broadcast = measured[-1]["peak_bytes"] / broadcast_identities * identities
     sampled = [
         {

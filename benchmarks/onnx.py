@@ -1,8 +1,8 @@
-"""The network alone, one face at a time, in PyTorch and in ONNX Runtime, in float32 and in 8 bits: milliseconds, size.
+"""The network alone with one face, in PyTorch and in ONNX Runtime, in float32 and in 8 bits: milliseconds and size.
 
-The side "Authenticator" is what the app and the command line run on this machine. With --data all four sides are also
-evaluated on a split of a prepared corpus, to measure the accuracy that 8 bits lose: the published pairs at their best
-threshold, the AUC of generated pairs, and expressions.
+"Authenticator" is what the app and the command line use on this machine. With --data all four are also evaluated on a
+split of a prepared corpus, to measure how much accuracy 8 bits lose: published pairs at their best threshold, the AUC
+of generated pairs, and expressions.
 """
 
 import tempfile
@@ -26,23 +26,25 @@ from face_data.thresholds import accuracy, best_threshold
 from hub_card.onnx_export import export, quantise
 from onnx_network import OnnxNetwork
 
-LARGEST_LOSS = 0.005  # target: loss of any accuracy by 8 bits
+LARGEST_LOSS = 0.005  # target: how much of any accuracy 8 bits may lose
 SIDES = ("PyTorch", "Authenticator", "ONNX Runtime", "ONNX Runtime, 8 bits")
 
 
 def run(arguments) -> dict:
     if arguments.device != "cpu":
-        raise ValueError("onnx: exported graphs run on the CPU; give --device cpu")
+        raise ValueError("onnx: exported graphs run on the CPU; use --device cpu")
     with tempfile.TemporaryDirectory() as temporary:
-        files = [Path(temporary) / name for name in ("float32.onnx", "int8.onnx")]
-        difference = export(arguments.model, files[0])
-        quantise(*files)
-        ours = Authenticator.from_pretrained(arguments.model)
-        plain = load_checkpoint(arguments.model)
-        networks = dict(zip(SIDES, (plain.network, ours.model, *map(OnnxNetwork, files)), strict=True))
-        weights = plain.path / WEIGHTS
-        sizes = [path.stat().st_size / 1e6 for path in (weights, weights, *files)]
-    face = torch.randn(1, 3, ours.processor.size, ours.processor.size)
+        graph_files = [Path(temporary) / name for name in ("float32.onnx", "int8.onnx")]
+        difference = export(arguments.model, graph_files[0])
+        quantise(*graph_files)
+        authenticator = Authenticator.from_pretrained(arguments.model)
+        checkpoint = load_checkpoint(arguments.model)
+        networks = dict(
+            zip(SIDES, (checkpoint.network, authenticator.model, *map(OnnxNetwork, graph_files)), strict=True)
+        )
+        weights = checkpoint.path / WEIGHTS
+        sizes = [path.stat().st_size / 1e6 for path in (weights, weights, *graph_files)]
+    face = torch.randn(1, 3, authenticator.processor.size, authenticator.processor.size)
     times = medians(
         {name: lambda network=network: _pace(network, face, arguments.faces) for name, network in networks.items()},
         arguments.repeats,
@@ -53,32 +55,37 @@ def run(arguments) -> dict:
     ]
     if arguments.data:
         for row in rows:
-            row |= _evaluate(networks[row["side"]], ours.processor, arguments.data, arguments.split)
-    source = {"weights": ours.revision, "difference": difference, "data": arguments.data, "split": arguments.split}
+            row |= _evaluate(networks[row["side"]], authenticator.processor, arguments.data, arguments.split)
+    source = {
+        "weights": authenticator.revision,
+        "difference": difference,
+        "data": arguments.data,
+        "split": arguments.split,
+    }
     return source | {"rows": rows}
 
 
 @torch.inference_mode()
 def _pace(network: Callable, face: torch.Tensor, count: int) -> float:
     network(face)
-    began = time.perf_counter()
+    start = time.perf_counter()
     for _ in range(count):
         network(face)
-    return 1000 * (time.perf_counter() - began) / count
+    return 1000 * (time.perf_counter() - start) / count
 
 
-def _evaluate(network, processor, data: str, split: str) -> dict:
-    embeddings = embed(network, processor, load_corpus(data, [split]))
-    generated = generated_pairs(embeddings, seed=0)
+def _evaluate(network, processor, corpus_name: str, split: str) -> dict:
+    embeddings = embed(network, processor, load_corpus(corpus_name, [split]))
+    scored_pairs = generated_pairs(embeddings, seed=0)
     result = {
         "photographs": len(embeddings),
-        "auc": roc(generated.scores, generated.same).auc,
+        "auc": roc(scored_pairs.scores, scored_pairs.same).auc,
         "expression_accuracy": expression_report(embeddings, seed=0).accuracy.value,
     }
-    if published := pairs_of_splits(data, [split], embeddings.keys):
-        scored = score_pairs(published, embeddings)
+    if published_pairs := pairs_of_splits(corpus_name, [split], embeddings.keys):
+        scored = score_pairs(published_pairs, embeddings)
         pair_accuracy = accuracy(scored.scores, scored.same, best_threshold(scored.scores, scored.same))
-        result |= {"pairs": len(published), "pair_accuracy": pair_accuracy}
+        result |= {"pairs": len(published_pairs), "pair_accuracy": pair_accuracy}
     return result
 
 
@@ -106,6 +113,6 @@ def text(result: dict) -> str:
         verdict = "within" if np.round(loss, 9) < LARGEST_LOSS else "OVER"
         lines.append(
             f"{rows[0]['photographs']:,} photographs of {result['data']}, split {result['split']}; 8 bits lose at most "
-            f"{100 * loss:.2f} points, {verdict} the {100 * LARGEST_LOSS:g} they may"
+            f"{100 * loss:.2f} points, {verdict} the target of {100 * LARGEST_LOSS:g}"
         )
     return "\n".join(lines)

@@ -1,4 +1,7 @@
-"""The usual detector, facenet-pytorch's own MTCNN in PyTorch, with our settings. `inference` and `prepare` use it."""
+"""The usual detector, facenet-pytorch's MTCNN in PyTorch, with the settings of this project.
+
+`inference` and `prepare` compare the project with it.
+"""
 
 from collections.abc import Sequence
 
@@ -12,24 +15,24 @@ from image_processing_facelivenet import FaceLiveNetImageProcessor
 
 
 class PlainDetector:
-    """Replaces `image_processing_facelivenet.CascadeDetector`: the same results, one picture after the other."""
+    """Replaces `image_processing_facelivenet.CascadeDetector`: the same results, one image after the other."""
 
     def __init__(self, processor: FaceLiveNetImageProcessor):
         settings = {name: getattr(processor, name) for name in ("min_face_size", "thresholds", "factor")}
         self._mtcnn = MTCNN(keep_all=True, **settings).eval()
 
-    def __call__(self, pictures: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        return [self._detect(picture) for picture in pictures]
+    def __call__(self, images: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        return [self._detect(image) for image in images]
 
-    def _detect(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        if min(picture.shape[:2]) < self._mtcnn.min_face_size:  # MTCNN raises on an empty pyramid
+    def _detect(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        if min(image.shape[:2]) < self._mtcnn.min_face_size:  # MTCNN raises an error for an empty pyramid
             detected = None, None, None
         else:
-            detected = self._mtcnn.detect(Image.fromarray(picture), landmarks=True)
+            detected = self._mtcnn.detect(Image.fromarray(image), landmarks=True)
         boxes, probabilities, landmarks = detected
         if boxes is None:
             return np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty((0, 5, 2), np.float32)
-        # arrays of objects with numpy 2
+        # with NumPy 2 they are arrays of objects
         return tuple(np.stack(list(values)).astype(np.float32) for values in (boxes, probabilities, landmarks))
 
 

@@ -1,10 +1,8 @@
-"""Photographs to aligned faces in files, against facenet-pytorch's MTCNN in a loop: photographs a second and core.
+"""From photographs to files of aligned faces, compared with facenet-pytorch's MTCNN in a loop: photographs/s and core.
 
-Time is processor time, which other load on the machine changes little.
-
-The other side is the obvious loop, with our detector's settings: each photograph is opened and given to MTCNN, which
-crops and saves the first face. Both detectors are also compared on the photographs, on drawn faces and on pictures
-without a face: they must find the same faces.
+Time is processor time, which other load on the machine changes little. The loop uses the settings of this project's
+detector: it opens each photograph, and MTCNN crops and saves the first face. Both detectors are also compared on the
+photographs, on drawn faces and on images without a face, because they must find the same faces.
 """
 
 import io
@@ -37,11 +35,11 @@ def run(arguments) -> dict:
         if getattr(arguments, name) < 1:
             raise ValueError(f"--{name}: at least 1, not {getattr(arguments, name)}")
     if arguments.device != "cpu":
-        raise ValueError("prepare: faces are found on the CPU; give --device cpu")
+        raise ValueError("prepare: the detector runs on the CPU; use --device cpu")
     readable = (photograph for photograph in READERS[arguments.layout](*arguments.source) if not photograph.refused)
     shard = tuple(itertools.islice(readable, arguments.photographs))
     if not shard:
-        raise ValueError(f"{arguments.source[0]}: no photographs there")
+        raise ValueError(f"{arguments.source[0]}: no photographs found")
     processor = FaceLiveNetImageProcessor()
     threads = torch.get_num_threads()
     try:
@@ -65,7 +63,7 @@ def run(arguments) -> dict:
 
 
 def _plain_loop(shard: tuple[Photograph, ...], processor: FaceLiveNetImageProcessor, folder: str) -> float:
-    """Processor time, seconds."""
+    """Processor time in seconds."""
     size = processor.size
     detector = MTCNN(
         image_size=size,
@@ -75,10 +73,10 @@ def _plain_loop(shard: tuple[Photograph, ...], processor: FaceLiveNetImageProces
         factor=processor.factor,
         post_process=False,
     )
-    began = time.process_time()
+    start = time.process_time()
     for number, photograph in enumerate(shard):
         detector(_opened(photograph), save_path=str(Path(folder) / f"{number}.jpg"))
-    return time.process_time() - began
+    return time.process_time() - start
 
 
 def _opened(photograph: Photograph) -> Image.Image:
@@ -89,14 +87,14 @@ def _opened(photograph: Photograph) -> Image.Image:
 
 
 def _ours(shard: tuple[Photograph, ...], folder: str) -> float:
-    """Processor time, seconds."""
-    began = time.process_time()
+    """Processor time in seconds."""
+    start = time.process_time()
     face_data_prepare._prepare_shard(shard, Path(folder) / "part", None, "benchmark", sorted(shard[0].attributes))
-    return time.process_time() - began
+    return time.process_time() - start
 
 
 def _agreement(shard: tuple[Photograph, ...], processor: FaceLiveNetImageProcessor) -> list[dict]:
-    """Our detector against facenet-pytorch's own on the same pictures."""
+    """Compare the detectors of this project and of facenet-pytorch on the same images."""
     noise = np.random.default_rng(0)
     kinds = {
         "photographs": (
@@ -110,20 +108,20 @@ def _agreement(shard: tuple[Photograph, ...], processor: FaceLiveNetImageProcess
         ),
     }
     plain = plain_processor(processor)
-    return [{"pictures": kind} | _compared(processor, plain, pictures) for kind, pictures in kinds.items()]
+    return [{"pictures": kind} | _compared(processor, plain, images) for kind, images in kinds.items()]
 
 
-def _compared(ours: FaceLiveNetImageProcessor, plain: FaceLiveNetImageProcessor, pictures) -> dict:
-    count, alike, faces, largest = 0, 0, 0, 0.0
-    while batch := list(itertools.islice(pictures, face_data_prepare.PICTURES_AT_ONCE)):
-        for found, expected in zip(ours.detect_all(batch), plain.detect_all(batch), strict=True):
+def _compared(ours: FaceLiveNetImageProcessor, plain: FaceLiveNetImageProcessor, images) -> dict:
+    count, same_number, faces, largest = 0, 0, 0, 0.0
+    while batch := list(itertools.islice(images, face_data_prepare.PICTURES_AT_ONCE)):
+        for faces_found, expected in zip(ours.detect_all(batch), plain.detect_all(batch), strict=True):
             count += 1
             faces += len(expected)
-            alike += len(found) == len(expected)
-            if len(found) == len(expected):
-                pairs = zip(sorted(found, key=_position), sorted(expected, key=_position), strict=True)
+            same_number += len(faces_found) == len(expected)
+            if len(faces_found) == len(expected):
+                pairs = zip(sorted(faces_found, key=_position), sorted(expected, key=_position), strict=True)
                 largest = max([largest, *(_difference(*pair) for pair in pairs)])
-    return {"count": count, "faces": faces, "alike": alike, "largest_difference": largest}
+    return {"count": count, "faces": faces, "alike": same_number, "largest_difference": largest}
 
 
 def _position(face: Face) -> tuple:
@@ -141,7 +139,7 @@ def text(result: dict) -> str:
         for row in result["agreement"]
     ]
     largest = max(row["largest_difference"] for row in result["agreement"])
-    headers = ("against facenet-pytorch", "faces", "as many faces", "largest difference, pixels")
+    headers = ("compared with facenet-pytorch", "faces", "as many faces", "largest difference, pixels")
     return "\n".join(
         [
             f"{result['photographs']} photographs of {result['layout']}, one thread",

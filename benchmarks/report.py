@@ -1,4 +1,4 @@
-"""What all benchmarks share: the description of the machine, medians, and tables with ratios to a baseline.
+"""Functions that all benchmarks share: a description of the machine, medians, and tables.
 
 Each benchmark has `run(arguments) -> dict` and `text(result) -> str`, which `__main__` calls.
 """
@@ -12,7 +12,7 @@ import torch
 
 
 def machine(device: str) -> dict:
-    """Device, processor, cores, threads and torch version, which the numbers depend on."""
+    """Device, processor, cores, threads and torch version, on which the numbers depend."""
     return {
         "device": device,
         "cpu": _cpu_name(),
@@ -29,7 +29,7 @@ def machine_text(facts: dict) -> str:
 
 
 def table(headers: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """Aligned columns: the first (a name) to the left, the others (numbers) to the right."""
+    """A table with aligned columns: the first to the left, the others to the right."""
     width = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
     lines = [
         "  ".join(f"{cell:{'<>'[number > 0]}{width[number]}}" for number, cell in enumerate(row))
@@ -39,16 +39,16 @@ def table(headers: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 
 def medians(measure: dict, repeats: int) -> dict:
-    """Call the functions in turn, `repeats` times, so that other load on the machine affects all of them equally.
+    """Call the functions alternately, `repeats` times, so that other load on the machine affects all of them equally.
 
     Returns:
-        name -> median of the values its function returned.
+        name -> median of the values that its function returned.
     """
     values = {name: [] for name in measure}
     for _ in range(repeats):
         for name, function in measure.items():
             values[name].append(function())
-    return {name: median(of_name) for name, of_name in values.items()}
+    return {name: median(function_values) for name, function_values in values.items()}
 
 
 def target_text(title: str, value: float, target: float, at_least: bool) -> str:
@@ -58,7 +58,7 @@ def target_text(title: str, value: float, target: float, at_least: bool) -> str:
 
 
 def synchronize(device: str) -> None:
-    """Wait for the GPU: a call returns when its work is queued, not when it is done."""
+    """Wait for the GPU, because calls return when their work is queued, not when it is done."""
     if device == "cuda":
         torch.cuda.synchronize()
 

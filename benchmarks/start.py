@@ -1,9 +1,9 @@
-"""How long commands take to answer and to decide, in units of `import torch`: user time of processes.
+"""Time of commands until they answer and until they decide: user time of processes, in units of `import torch`.
 
 Every command of the project is started with --help, with a wrong option and, if it reads files, with the name of a
-missing file; then a drawn person is judged from two photographs. User time is measured, which other load on the
-machine changes little, each command in turn, and the median is taken. tests/benchmarks/test_startup.py starts the same
-commands.
+missing file. Then a decision is made from two photographs of a drawn person. The commands run alternately, and the
+median of their user time is reported, which other load on the machine changes little. tests/benchmarks/test_startup.py
+starts the same commands.
 """
 
 import os
@@ -17,10 +17,10 @@ from demo.examples import WELL_KNOWN
 from face_data.drawn import drawn_photograph
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-MOST_TO_ANSWER = 0.5  # targets, in times of `import torch`
-MOST_TO_DECIDE = 3.0
+MAX_TO_ANSWER = 0.5  # targets, in units of `import torch`
+MAX_TO_DECIDE = 3.0
 NOWHERE = "nowhere/at/all"
-ANSWERS = {  # command -> arguments that it must answer at once
+ANSWERS = {  # command -> arguments to which it must answer at once
     "app.py": (["--help"], ["--nothing"], ["--model", NOWHERE]),
     "-m authentication": (
         ["--help"],
@@ -56,11 +56,11 @@ def run(arguments) -> dict:
         drawn_photograph(WELL_KNOWN[0], "happy", 0, seed=0).save(probe)
         decide = ["-m", "authentication", str(reference), str(probe), "--expression", "happy"]
         decide += ["--model", arguments.model]
-        for command in ([*torch], [*decide]):  # writes bytecode and loads files into memory
+        for command in ([*torch], [*decide]):  # writes bytecode, and loads files into the memory cache
             user_seconds(command)
-        measured = {"import torch": torch, "a decision from two photographs": decide} | answers
+        commands_by_name = {"import torch": torch, "a decision from two photographs": decide} | answers
         seconds = medians(
-            {name: lambda command=command: user_seconds(command) for name, command in measured.items()},
+            {name: lambda command=command: user_seconds(command) for name, command in commands_by_name.items()},
             arguments.repeats,
         )
     unit = seconds.pop("import torch")
@@ -79,7 +79,7 @@ def answering_commands() -> list[list[str]]:
 
 
 def user_seconds(arguments: list[str]) -> float:
-    """User time of `python ARGUMENTS` in the project's folder, with one thread; output and exit status are ignored."""
+    """User time of `python ARGUMENTS` in the project's folder with one thread; its output and status are ignored."""
     process = subprocess.Popen(
         [sys.executable, *arguments],
         cwd=REPOSITORY,
@@ -87,8 +87,8 @@ def user_seconds(arguments: list[str]) -> float:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    _, _, usage = os.wait4(process.pid, 0)  # noqa: TID251 – nothing else tells a process's peak
-    process.returncode = 0  # waited for
+    _, _, usage = os.wait4(process.pid, 0)  # noqa: TID251 – no other call reports the time of one process
+    process.returncode = 0  # os.wait4 has waited for it
     return usage.ru_utime
 
 
@@ -98,7 +98,7 @@ def text(result: dict) -> str:
     return "\n".join(
         [
             table(("command", f"times import torch ({result['import_torch_seconds']:.2f} s)"), rows),
-            target_text("slowest answer", result["slowest_answer_ratio"], MOST_TO_ANSWER, at_least=False),
-            target_text("a decision", result["decision_ratio"], MOST_TO_DECIDE, at_least=False),
+            target_text("slowest answer", result["slowest_answer_ratio"], MAX_TO_ANSWER, at_least=False),
+            target_text("a decision", result["decision_ratio"], MAX_TO_DECIDE, at_least=False),
         ]
     )

@@ -1,7 +1,7 @@
-"""The training loop as it runs, against a plain one over the same network: images/s, and the share waiting for data.
+"""The training loop, compared with a plain one over the same network: images/s, and the share of waiting for data.
 
-The other side is a plain loop: eager, float32, contiguous, a DataLoader with its defaults over a folder
-of JPEG files, transforms for each picture. Both take the same steps of the same optimiser at the same batch size.
+The plain loop is eager, in float32, with contiguous tensors, a DataLoader with default settings over a folder of JPEG
+files, and transforms for each image. Both loops take the same steps of the same optimiser with the same batch size.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from statistics import median
 import torch
 from torch.utils.data import DataLoader
 
-from benchmarks.loading import Photographs, transforms_of, write_photographs
+from benchmarks.loading import Photographs, image_transforms, write_photographs
 from benchmarks.report import synchronize, table
 from modeling_facelivenet import EXPRESSIONS, FaceLiveNetConfig, FaceLiveNetModel
 from train.batches import DrawnBatches, TrainingFaces, row_weights
@@ -30,7 +30,7 @@ def run(arguments) -> dict:
         if getattr(arguments, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')}: at least 1, not {getattr(arguments, name)}")
     with tempfile.TemporaryDirectory() as folder:
-        # log.jsonl has one rate per log_every steps: the first is that of the warm-up
+        # log.jsonl has one rate for every log_every steps; the first is that of the warm-up
         config = TrainingConfig(
             out=str(Path(folder) / "run"),
             train=[arguments.data],
@@ -50,15 +50,15 @@ def run(arguments) -> dict:
         )
         faces = TrainingFaces(config.train, EXPRESSIONS)
         shape = (1, 1, config.batch_size)
-        drawn = list(DrawnBatches(row_weights(faces, [1.0], 0.0), config.seed, 0, config.steps, shape, 0))
+        row_batches = list(DrawnBatches(row_weights(faces, [1.0], 0.0), config.seed, 0, config.steps, shape, 0))
         photographs = Path(folder) / "photographs"
         photographs.mkdir()
-        write_photographs(faces, sorted({row for rows in drawn for row in rows}), photographs)
+        write_photographs(faces, sorted({row for rows in row_batches for row in rows}), photographs)
         runs = []
-        for _ in range(arguments.repeats):  # in turn, so that other load on the machine affects both
+        for _ in range(arguments.repeats):  # alternately, so that other load affects both
             runs.append(
                 (
-                    plain_loop(config, faces, photographs, drawn, arguments.warm_up, arguments.device),
+                    plain_loop(config, faces, photographs, row_batches, arguments.warm_up, arguments.device),
                     training_loop(config, arguments.warm_up),
                 )
             )
@@ -80,47 +80,49 @@ def run(arguments) -> dict:
 
 
 def plain_loop(
-    config: TrainingConfig, faces: TrainingFaces, folder: Path, drawn: list[list[int]], warm_up: int, device: str
+    config: TrainingConfig, faces: TrainingFaces, folder: Path, row_batches: list[list[int]], warm_up: int, device: str
 ) -> dict[str, float]:
-    """Images/s and share waiting for data of the steps after the warm-up."""
+    """Images/s and share of waiting for data, in the steps after the warm-up."""
     torch.manual_seed(config.seed)
-    photographs = Photographs(folder, faces, transforms_of(config))
-    index_of = {row: index for index, row in enumerate(photographs.rows)}
-    loader = DataLoader(photographs, batch_sampler=[[index_of[row] for row in rows] for rows in drawn])
+    photographs = Photographs(folder, faces, image_transforms(config))
+    index_by_row = {row: index for index, row in enumerate(photographs.rows)}
+    loader = DataLoader(photographs, batch_sampler=[[index_by_row[row] for row in rows] for rows in row_batches])
     network = FaceLiveNetConfig(image_size=config.image_size, num_identities=faces.labels.num_identities)
     model = FaceLiveNetModel(network).to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate)
     batches = iter(loader)
-    waited = 0.0
-    for number in range(len(drawn)):
+    waiting_seconds = 0.0
+    for number in range(len(row_batches)):
         if number == warm_up:
             synchronize(device)
-            began, waited = time.perf_counter(), 0.0
+            start, waiting_seconds = time.perf_counter(), 0.0
         requested_at = time.perf_counter()
-        faces_of_batch, identity, expression = (tensor.to(device) for tensor in next(batches))
-        waited += time.perf_counter() - requested_at
-        loss = model(faces_of_batch, identity, expression).loss
+        batch_faces, identity, expression = (tensor.to(device) for tensor in next(batches))
+        waiting_seconds += time.perf_counter() - requested_at
+        loss = model(batch_faces, identity, expression).loss
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
         optimizer.step()
     synchronize(device)
-    seconds = time.perf_counter() - began
-    images = (len(drawn) - warm_up) * config.batch_size
-    return {"images_per_second": images / seconds, "share_waiting_for_data": waited / seconds}
+    seconds = time.perf_counter() - start
+    images = (len(row_batches) - warm_up) * config.batch_size
+    return {"images_per_second": images / seconds, "share_waiting_for_data": waiting_seconds / seconds}
 
 
 def training_loop(config: TrainingConfig, warm_up: int) -> dict:
-    """Images/s and share waiting for data of `train.loop.train`, from its log, and the precision it chose."""
-    with contextlib.redirect_stdout(sys.stderr):  # stdout is the table's
+    """Images/s and share of waiting for data of `train.loop.train`, from its log, and its precision."""
+    with contextlib.redirect_stdout(sys.stderr):  # stdout is for the table
         precision = train(config)["precision"]
     rows = [json.loads(row) for row in (Path(config.out) / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     rows = [row for row in rows if row["step"] > warm_up]
     seconds = [config.batch_size / row["images_per_second"] for row in rows]
-    waited = sum(row["share_waiting_for_data"] * row_seconds for row, row_seconds in zip(rows, seconds, strict=True))
+    waiting_seconds = sum(
+        row["share_waiting_for_data"] * row_seconds for row, row_seconds in zip(rows, seconds, strict=True)
+    )
     return {
         "images_per_second": len(rows) * config.batch_size / sum(seconds),
-        "share_waiting_for_data": waited / sum(seconds),
+        "share_waiting_for_data": waiting_seconds / sum(seconds),
         "precision": precision,
     }
 

@@ -162,7 +162,9 @@ def test_a_frame_from_picture_to_decision(tmp_path, capsys):
         assert row["frames"] == 2 >= row["decided_alike"]  # of four, the first and the last are detected
         assert row["overlap_median"] >= row["overlap_lowest"] > 0.7
     printed = capsys.readouterr().out
-    assert "against the plain stack" in printed and "4 frames of a drawn person" in printed and "streams" in printed
+    assert (
+        "compared with the plain stack" in printed and "4 frames of a drawn person" in printed and "streams" in printed
+    )
 
 
 def test_commands_are_measured_until_they_answer(tmp_path, capsys, monkeypatch):
@@ -180,7 +182,7 @@ def test_commands_are_measured_until_they_answer(tmp_path, capsys, monkeypatch):
 def test_a_clip_without_a_face_measures_nothing(tmp_path, capsys):
     Image.new("RGB", (64, 48)).save(tmp_path / "grey.png")
     assert main(["inference", "--clip", str(tmp_path / "grey.png"), "--device", "cpu"]) == 2
-    assert "no frame shows one face" in capsys.readouterr().err
+    assert "no frame shows exactly one face" in capsys.readouterr().err
 
 
 def test_the_exported_graph_is_measured_and_judged(tmp_path, drawn_corpus, capsys):
@@ -207,7 +209,7 @@ def test_preparation_is_measured_and_compared(tmp_path, capsys):
     assert (photographs["faces"], drawn["faces"], empty["faces"]) == (3, drawn["count"], 0)
     for row in result["agreement"]:
         assert row["alike"] == row["count"] and row["largest_difference"] < 0.1
-    assert "against facenet-pytorch" in capsys.readouterr().out
+    assert "compared with facenet-pytorch" in capsys.readouterr().out
 
 
 def test_the_page_has_the_numbers_that_were_saved(tmp_path, repository, capsys):
@@ -239,19 +241,19 @@ def test_the_page_has_the_numbers_that_were_saved(tmp_path, repository, capsys):
     page = tmp_path / "demo.md"
     page.write_text((repository / "docs/demo.md").read_text(encoding="utf-8"), encoding="utf-8")
     command = ["page", "--results", str(tmp_path), "--page", str(page)]
-    assert main(command) == 0 and "hostile.json: its table stays as it is" in capsys.readouterr().err
+    assert main(command) == 0 and "hostile.json: its table is not changed" in capsys.readouterr().err
     (tmp_path / "hostile.json").write_text(json.dumps(measured | {"complete": False}))
     assert main(command) == 2
     (tmp_path / "hostile.json").write_text(json.dumps(measured))
     assert main(command) == 0
     text = page.read_text(encoding="utf-8")
     assert "| clips | 90 | 45 | 1.50 | 1.00 | 1.00 | 429: 7 |" in text
-    assert "19 attempts were decided (18: Accepted; 1: slow), 1 were told to wait, with 0 errors" in text
+    assert "19 attempts were decided (18: Accepted; 1: slow), 1 had to wait, with 0 errors" in text
     assert "20 attempts were decided (20: Accepted)" in text and "900 MiB after 5 minutes" in text
-    assert "as the page does | 40.0 | 4.00 |" in text and "measured alone: detect 20.0, network 7.0." in text
-    assert "| the same, the face followed | 5.6 | 4.0 | at least 10 | `benchmarks inference` |" in text
+    assert "as on the page | 40.0 | 4.00 |" in text and "measured alone: detect 20.0, network 7.0." in text
+    assert "| the same, with tracking | 5.6 | 4.0 | at least 10 | `benchmarks inference` |" in text
     assert "| 8 | 0.1 s | 9.5 to 9.5 | 20, 310 | 0.50 | 3, 1 | 0 |" in text
-    assert "of the answers under 300 ms | 4 | 4 | twice as many | `benchmarks live` |" in text
+    assert "of the answers in less than 300 ms | 4 | 4 | twice as many | `benchmarks live` |" in text
     assert text.count("Measured on: a processor, 1 thread on 2 cores, torch 2.") == 3
 
 
@@ -282,5 +284,5 @@ def test_an_attacked_server_is_measured(tmp_path, capsys, monkeypatch):
     ]
     assert result["complete"] and result["tracebacks"] == 0
     assert sum(result["rows"]["poisoned names"]["attacker"].values()) > 0
-    assert "attempts of 1 people beside all attacks" in capsys.readouterr().out
+    assert "attempts of 1 people during all attacks" in capsys.readouterr().out
     assert multiprocessing.active_children() == []
