@@ -135,7 +135,7 @@ def _train(config: TrainingConfig, accelerator: Accelerator) -> dict:
             part.compile()
 
     # optimiser
-    optimizer = _optimizer(model, config)
+    optimizer = optimizer_of(model, config)
     schedule = _schedule(optimizer, config)
     plain = model
     model, optimizer = accelerator.prepare(model, optimizer)
@@ -438,7 +438,8 @@ def _precision(config: TrainingConfig) -> str:
     return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
 
 
-def _optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+def optimizer_of(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    """The optimiser of what requires a gradient; biases and norms do not decay."""
     # what decays comes first, as in training states of earlier versions
     groups = param_groups_weight_decay(model, config.weight_decay)[::-1]
     if config.optimizer == "rmsprop":  # epsilon 1.0 as in the authors' code; with a small one 0.1 diverges at once

@@ -6,7 +6,9 @@ import pytest
 import yaml
 
 from face_data.table import split_corpus
-from train.config import parse_config
+from modeling_facelivenet import FaceLiveNetConfig, FaceLiveNetModel
+from train.config import TrainingConfig, parse_config
+from train.loop import optimizer_of
 
 
 def test_every_preset_parses(repository):
@@ -128,6 +130,16 @@ def test_stages_differ_from_dynamic_training_in_what_they_are_about(repository):
             assert static.network == {name: value for name, value in dynamic.network.items() if name != "weighting"}
     for name in ("inverse_loss", "uncertainty"):
         assert parse_config(["--config", str(presets / f"{name}.yaml")]).network["weighting"] == name
+
+
+def test_weights_decay_and_come_first_and_biases_and_norms_do_not():
+    """Training states hold the optimiser's numbers in this order."""
+    model = FaceLiveNetModel(FaceLiveNetConfig(image_size=75, num_identities=3))
+    decaying, others = optimizer_of(model, TrainingConfig(weight_decay=0.1)).param_groups
+    assert (decaying["weight_decay"], others["weight_decay"]) == (0.1, 0)
+    trained = list(model.parameters())
+    assert list(map(id, decaying["params"])) == [id(parameter) for parameter in trained if parameter.ndim > 1]
+    assert list(map(id, others["params"])) == [id(parameter) for parameter in trained if parameter.ndim <= 1]
 
 
 def test_numbers_may_be_written_as_yaml_does_not_read_them(tmp_path):
