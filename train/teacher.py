@@ -8,7 +8,8 @@
 Called by `loop` and `photographs`. A teacher is given the same crop as the network, before augmentation, and its mirror
 image; the mean of its two vectors is the target, which raises dlib's accuracy on the 600 pairs of LFW fold 9 from 0.985
 to 0.990. Targets of photographs are computed once and cached (`photograph_targets`). Those of composites and mixtures
-are computed in each step, without the mirror image: a third of a step's time went there. `TeacherHead` in modeling_facelivenet.py compares them with the network's vectors.
+are computed in each step, without the mirror image, to save time. `TeacherHead` in modeling_facelivenet.py compares
+them with the network's vectors.
 """
 
 import hashlib

@@ -56,7 +56,7 @@ def test_a_moving_face_is_followed(processor, tracker, portrait):
 
 
 def test_one_of_as_many_frames_as_must_be_held_is_detected(processor, tracker, portrait):
-    assert tracker.every <= FRAMES_TO_HOLD
+    assert tracker.detection_interval <= FRAMES_TO_HOLD
     seen = []
     for _ in range(9):
         before = processor.detections
@@ -115,7 +115,7 @@ def test_a_second_face_is_seen_by_the_next_detection(processor, tracker, portrai
         assert len(tracker.find(scene((portrait, (0, 30))))) == 1
     both = scene((portrait, (0, 30)), (group.crop((250, 0, 500, 250)), (230, 30)))
     counts = [len(tracker.find(both)) for _ in range(6)]
-    assert 2 in counts[: tracker.every]
+    assert 2 in counts[: tracker.detection_interval]
     assert set(counts[counts.index(2) :]) == {2}  # none of two is followed
     assert len(tracker.find(scene((portrait, (0, 30))))) == 1
 
@@ -155,7 +155,7 @@ def test_doubt_means_detection(processor, tracker, portrait, monkeypatch, doubtf
 
 def test_a_failed_detection_leaves_nothing_to_follow(processor, tracker, portrait, monkeypatch):
     frame = scene((portrait, (100, 30)))
-    for _ in range(tracker.every):
+    for _ in range(tracker.detection_interval):
         tracker.find(frame)
 
     def fail(image):

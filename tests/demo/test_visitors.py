@@ -39,7 +39,7 @@ def test_a_visitor_waits_for_one_piece_of_another_s_work_at_most():
 
 def test_who_has_used_less_time_goes_first():
     async def ask() -> list[str]:
-        turns, begin, done = Turns(1, 20, all=100, present=Present(), share=0.5, at_once=60), threading.Event(), []
+        turns, begin, done = Turns(1, 20, total=100, present=Present(), share=0.5, at_once=60), threading.Event(), []
         await turns.run("expensive", work, 0.2)
         tasks = [turns.run("cheap", begin.wait, 30)]
         tasks += [turns.run(visitor, done.append, visitor) for visitor in ("expensive", "cheap", "new")]

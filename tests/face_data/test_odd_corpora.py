@@ -306,7 +306,7 @@ def test_a_disk_that_is_full_is_named(source, tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))
     try:
-        with pytest.raises(CorpusError, match=r"part-00000\.parquet cannot be written: .*; the same command goes on"):
+        with pytest.raises(CorpusError, match=r"part-00000\.parquet cannot be written: .*; the same command continues"):
             run(source, out)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -69,7 +69,7 @@ def test_ckplus_emotions_that_are_unknown(small_ckplus, code):
 def test_ckplus_that_is_damaged(small_ckplus):
     label = next(small_ckplus.rglob("*_emotion.txt"))
     good = label.read_bytes()
-    label.write_bytes(b"\xff\xfe3\x00")
+    label.write_bytes(b"\x80\xff")
     [skipped] = read_ckplus(small_ckplus)
     assert "is not UTF-8 text" in skipped.refused
     label.write_bytes(good)
