@@ -305,7 +305,7 @@ def present(
         unseen = targets.isnan().any(dim=1).nonzero().squeeze(1)
         if len(unseen):
             with accelerator.autocast():
-                vectors = teacher(faces[unseen], landmarks[unseen], mirrored=False)
+                vectors = teacher(faces[unseen], landmarks[unseen])
             targets = targets.index_copy(0, unseen, standard(vectors))
     if config.deception_share:
         share = config.deception_share

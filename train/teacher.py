@@ -8,8 +8,7 @@
 Called by `loop` and `photographs`. A teacher is given the same crop as the network, before augmentation, and its mirror
 image; the mean of its two vectors is the target, which raises dlib's accuracy on the 600 pairs of LFW fold 9 from 0.985
 to 0.990. Targets of photographs are computed once and cached (`photograph_targets`). Those of composites and mixtures
-are computed in each step, without the mirror image, to save time. `TeacherHead` in modeling_facelivenet.py compares
-them with the network's vectors.
+are computed in each step. `TeacherHead` in modeling_facelivenet.py compares them with the network's vectors.
 """
 
 import hashlib
@@ -69,20 +68,19 @@ class Teacher(nn.Module):
         self.processor = processor
 
     @torch.no_grad()
-    def forward(self, faces: Tensor, landmarks: Tensor, mirrored: bool = True) -> Tensor:
-        """The teacher's vectors of faces, as it gives them.
+    def forward(self, faces: Tensor, landmarks: Tensor) -> Tensor:
+        """The mean of the teacher's vectors of each face and its mirror image, as the teacher gives them.
 
         Args:
             faces: aligned RGB faces (b, 3, h, w), 0..255.
             landmarks: (b, 5, 2), as fractions of the side.
-            mirrored: return the mean over each face and its mirror image, in twice the time.
 
         Returns:
             (b, d) float32.
         """
         chips = self._chips(faces.float(), landmarks).contiguous(memory_format=torch.channels_last)
-        vectors = self._vectors(chips).float()
-        return (vectors + self._vectors(chips.flip(3)).float()) / 2 if mirrored else vectors
+        vectors = [self._vectors(side).float() for side in (chips, chips.flip(3))]
+        return (vectors[0] + vectors[1]) / 2
 
     def _chips(self, faces: Tensor, landmarks: Tensor) -> Tensor:
         if self.chips == "dlib":

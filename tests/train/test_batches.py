@@ -1,13 +1,13 @@
 """What a batch holds, on drawn faces prepared for real."""
 
 import math
-import shutil
 from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset, Image
+from small_runs import copy_summary
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
@@ -173,7 +173,7 @@ def damaged_copy(corpus, out, rows):
         table[row]["image"]["bytes"] = table[row]["image"]["bytes"][:4000]
     out.mkdir()
     Dataset.from_list(table, features=FEATURES).to_parquet(out / "part-00000.parquet")
-    shutil.copy(corpus / "corpus.json", out)
+    copy_summary(corpus, out)
     return [table[row]["key"] for row in rows]
 
 

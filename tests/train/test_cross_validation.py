@@ -1,12 +1,12 @@
 """Cross-validation over folds of people: who is trained on, chosen on and tested on, and what is reported."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
 from accelerate.state import AcceleratorState
 from datasets import Dataset
+from small_runs import copy_summary
 
 from face_data.protocol import person_folds
 from face_data.table import FEATURES, load_corpus
@@ -26,7 +26,7 @@ def folded(drawn_corpus, tmp_path):
 def _corpus(rows, out, drawn_corpus):
     out.mkdir()
     Dataset.from_list(rows, features=FEATURES).to_parquet(out / "part-00000.parquet")
-    shutil.copy(drawn_corpus / "corpus.json", out)
+    copy_summary(drawn_corpus, out)
     return out
 
 

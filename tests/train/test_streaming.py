@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 import torch
 from datasets import Dataset
+from small_runs import copy_summary
 from torch.utils.data import DataLoader
 
 from face_data.table import FEATURES, CorpusError, load_corpus
@@ -26,7 +27,7 @@ def sharded(drawn_corpus, tmp_path_factory):
     for shard in range(SHARDS):
         part = rows[shard * PER_SHARD : (shard + 1) * PER_SHARD]
         Dataset.from_list(part, features=FEATURES).to_parquet(out / f"part-{shard:05d}.parquet")
-    shutil.copy(drawn_corpus / "corpus.json", out)
+    copy_summary(drawn_corpus, out)
     return out
 
 

@@ -9,7 +9,7 @@ from accelerate.state import AcceleratorState
 from datasets import Dataset
 from facenet_pytorch import InceptionResnetV1
 from PIL import Image
-from small_runs import TINY, log, on_drawn_faces, record, validation, weights
+from small_runs import TINY, copy_summary, log, on_drawn_faces, record, validation, weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from face_data.table import FEATURES, load_corpus
@@ -25,9 +25,7 @@ def few_people(corpus: Path, out: Path, people: int = 4) -> Path:
     rows = [row for row in load_corpus(corpus, ["train"]).to_list() if row["identity"] in names]
     out.mkdir(parents=True)
     Dataset.from_list(rows, features=FEATURES).to_parquet(out / "part-00000.parquet")
-    summary = json.loads((corpus / "corpus.json").read_text())
-    del summary["sha256"]  # of the shards of all people
-    (out / "corpus.json").write_text(json.dumps(summary))
+    copy_summary(corpus, out)
     return out
 
 
