@@ -43,10 +43,10 @@ def test_other_work_pauses_while_live_frames_come_and_go(monkeypatch):
     frames = LiveFrames()
     monkeypatch.setattr(priorities, "PRESENT_SECONDS", 60)
     began = time.monotonic()
-    frames.let_pass(worked=1e9)  # there was none for long
+    frames.let_pass(seconds_of_work=1e9)  # there was none for long
     with frames.judging():
         pass
-    frames.let_pass(worked=0.1)
+    frames.let_pass(seconds_of_work=0.1)
     assert time.monotonic() - began >= 0.2
 
 
