@@ -36,7 +36,7 @@ FIRST_WAIT_SECONDS = 10.0  # every further failed attempt doubles it
 LONGEST_WAIT_SECONDS = 600.0
 FORGET_SECONDS = 3600.0
 MAX_REMEMBERED = 2000  # faces, and also addresses; beyond that the one with the oldest attempt is deleted
-PROJECTED_SIZE = 512  # keeps cosines to about 0.04
+PROJECTED_SIZE = 512  # keeps similarities to about 0.04
 
 
 class TooManyAttemptsError(RuntimeError):
@@ -79,7 +79,7 @@ class AttemptLimiter:
     """Counts failed attempts in memory. Threads may share it.
 
     Args:
-        similarity: templates with at least this cosine count as the same face; the checkpoint's threshold.
+        similarity: templates with at least this dot product count as the same face; the checkpoint's threshold.
         clock: monotonic seconds.
     """
 
@@ -159,8 +159,8 @@ class AttemptLimiter:
         if self._projection is None:
             size = (PROJECTED_SIZE, len(template.embedding))
             self._projection = np.random.default_rng().standard_normal(size).astype(np.float32)
-        projected = self._projection @ template.embedding.astype(np.float32)
-        return (projected / np.linalg.norm(projected)).astype(np.float32)
+        # not normalised: the length of an embedding belongs to its similarities
+        return (self._projection @ template.embedding.astype(np.float32) / PROJECTED_SIZE**0.5).astype(np.float32)
 
     def _similar_faces(self, face: np.ndarray) -> list[bytes]:
         """All remembered faces that are similar to this one, which may be a mean of several; else only this one."""

@@ -71,6 +71,16 @@ def test_other_faces_from_other_addresses_do_not_wait(limiter):
     attempt(limiter, "here", face(1, 0.2))
 
 
+def test_short_embeddings_are_compared_as_in_a_decision(limiter):
+    """Their dot product counts: two people may have a cosine of 0.7 and still be strangers for the network."""
+    person, stranger = (Template.from_embeddings([0.8 * face(1, likeness).embedding]) for likeness in (1.0, 0.7))
+    for number in range(FREE_ATTEMPTS_PER_FACE):
+        attempt(limiter, f"address {number}", person)
+    attempt(limiter, "another", stranger)
+    with pytest.raises(TooManyAttemptsError):
+        attempt(limiter, "another", person)
+
+
 def test_an_address_may_try_more_often_but_not_for_ever(limiter, clock):
     for number in range(FREE_ATTEMPTS_PER_ADDRESS):
         attempt(limiter, "office", face(number))
