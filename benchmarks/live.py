@@ -7,6 +7,7 @@ also show the server's memory in the first and the last minute, errors, and file
 """
 
 import contextlib
+import html
 import io
 import json
 import os
@@ -310,7 +311,7 @@ def attempt(
         next_time = max(next_time + frame_seconds, time.monotonic())
         time.sleep(max(0.0, next_time - time.monotonic()))
     if not token:
-        title, reason = re.search(r"<h2>(.*?)</h2><p>(.*?)</p>", instruction).groups()
+        title, reason = map(html.unescape, re.search(r"<h2>(.*?)</h2><p>(.*?)</p>", instruction).groups())
         outcome = title if title == "Accepted" else reason
         tally.decisions[outcome] = tally.decisions.get(outcome, 0) + 1
 
