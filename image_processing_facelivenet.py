@@ -123,7 +123,8 @@ SURE = 0.999  # of 122 upright photographs 96 % have it, the best wrong way up o
 # the eyes have more texture than an eye has.
 EYE_REACH, MOUTH_REACH = 0.1, 0.25
 SECOND_LOOK = 2.5  # how much larger a picture is looked at once more where no face was found
-MOST_PARTS, PARTS_FROM = 8, 1.5  # of a wide picture; a part is twice as wide as it is high
+MOST_PARTS = 8  # of a wide picture; a part is at least twice as wide as it is high
+PARTS_FROM = 1.5  # a picture is divided if it is this many times as wide as a part
 
 # Where eyes, nose and corners of the mouth come to lie, as fractions of the crop: the proportions of the widely used
 # 112-pixel five-point template, raised so that a dropped jaw stays inside.
@@ -381,12 +382,12 @@ def _decode(file, name: str, max_pixels: int, formats: Sequence[str]) -> Image.I
 
 
 def _with_end(content: bytes, colours: int) -> Image.Image | None:
-    """A JPEG whose end is missing, or a few bytes before it, with one; None where more of the picture is missing.
+    """The picture of a JPEG that lacks its end marker, and perhaps its last bytes; None if it lacks more than that.
 
-    What is decoded after its last byte shows where that was: there two different continuations differ.
+    The content is completed in two different ways. The first row in which both results differ is where it ends.
     """
     frame = max(content.rfind(marker) for marker in (b"\xff\xc0", b"\xff\xc1", b"\xff\xc2"))
-    refined = set()  # colours of which the last scan has begun; before it a progressive one is whole, but coarse
+    refined = set()  # colours whose last scan has begun; a progressive JPEG that ends earlier is complete but coarse
     for scan in content[frame:].split(SCAN)[1:]:
         head = 3 + 2 * scan[2] if len(scan) > 2 else len(scan)
         if len(scan) > head + 2 and scan[head + 1] == 63 and not scan[head + 2] & 15:
@@ -423,7 +424,7 @@ def _mend_planes(image: Image.Image) -> None:
 
 @contextmanager
 def _naming(name: str) -> Iterator[None]:
-    """Turn what Pillow raises on a picture into an UnreadableImageError that names it; it warns of nothing more."""
+    """Turn what Pillow raises on a picture into an UnreadableImageError that names it, and hide Pillow's warnings."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"PIL\.")

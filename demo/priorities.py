@@ -27,15 +27,19 @@ def set_up_process() -> None:
     """
     sys.setswitchinterval(SWITCH_SECONDS)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with contextlib.suppress(OSError, AttributeError):  # not glibc
-        # Per-thread memory arenas of glibc fragment and memory grows, so allow only two.
-        ctypes.CDLL("libc.so.6").mallopt(-8, 2)  # M_ARENA_MAX
+    # Per-thread memory arenas of glibc fragment and memory grows, so allow only two.
+    _call_glibc("mallopt", -8, 2)  # M_ARENA_MAX
 
 
 def return_memory() -> None:
-    """Give free memory of the heap back to the system. glibc keeps what lies between blocks that are still in use."""
-    with contextlib.suppress(OSError, AttributeError):  # not glibc
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    """Give free memory of the heap back to the system. By itself glibc keeps free memory between blocks in use."""
+    _call_glibc("malloc_trim", 0)
+
+
+def _call_glibc(name: str, *arguments: int) -> None:
+    """Call a function of glibc; does nothing with another C library."""
+    with contextlib.suppress(OSError, AttributeError):
+        getattr(ctypes.CDLL("libc.so.6"), name)(*arguments)
 
 
 class LiveFrames:

@@ -120,7 +120,7 @@ def prepare(
         if surplus := sorted(folder.glob("part-*.json"))[shards_read:]:
             raise _changed(surplus[0], "the source holds fewer photographs than it did")
         for surplus in sorted(folder.glob("part-*.parquet"))[shards_read:]:
-            surplus.unlink()  # of a run that was killed before it wrote the note, when the source held more
+            surplus.unlink()  # left by a run that was killed before it wrote the note; the source held more then
         if not all((folder / f"part-{number:05d}.json").exists() for number in range(shards_read)):
             return None
         summary = _finish(folder, description)
@@ -209,7 +209,7 @@ def _is_done(out: Path, name: str, shard: tuple[Photograph, ...], is_uploaded: b
         note = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return False
-    except ValueError:  # it ends early: a full disk, or the machine did
+    except ValueError:  # truncated by a full disk or a crash
         path.unlink()
         return False
     if not (is_uploaded or path.with_suffix(".parquet").exists()):
@@ -259,11 +259,11 @@ def content_of(shard: Sequence[Photograph]) -> str:
 
 
 def checksum_of(shard: Sequence[Photograph]) -> int:
-    """Of the content of its files: 0 to 2^32 - 1."""
+    """A checksum of the contents of its files, 0 to 2^32 - 1."""
     checksum = 0
     for photograph in shard:
         if isinstance(photograph.image, Path) and photograph.image.is_file():
-            with contextlib.suppress(OSError):  # it is skipped, by name
+            with contextlib.suppress(OSError):  # the preparation skips and lists such a file
                 checksum = zlib.crc32(photograph.image.read_bytes(), checksum)
     return checksum
 

@@ -27,9 +27,9 @@ class FolderInUseError(RuntimeError):
 class RunLock:
     """Held while its `with` lasts.
 
-    A lock that was left behind is taken over: of a process of this machine that no longer runs, where the system tells
-    (Linux), and otherwise where it was not touched for two minutes, by the clock of the disk. A killed run therefore
-    needs no cleaning up.
+    A lock that was left behind is taken over. On Linux that is a lock of a process of this machine that no longer runs.
+    Otherwise it is a lock that was not touched for two minutes, by the clock of the disk. So nobody has to clean up
+    after a killed run.
     """
 
     def __init__(self, folder: str | Path):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from evaluation.attacks.simulation import DRAWN, EXPRESSION, TURN
 from evaluation.protocols.verification import CHOICE_FOLD, REPORT_FOLD
 from evaluation.report.format import NOTHING, number, percent, rate_text, span
 from evaluation.report.results import FILE, Results, read_results
@@ -146,7 +147,7 @@ def _attack_rows(kinds: dict) -> list[Row]:
         title = next((title for prefix, title in POOLED.items() if kind.startswith(prefix)), attack["about"])
         alone, drawn = rates.setdefault(title, ([], []))
         for mode, outcome in attack["challenges"].items():
-            (drawn if mode == "as drawn" else alone).append(_rate(outcome["accepted"]))
+            (drawn if mode == DRAWN else alone).append(_rate(outcome["accepted"]))
     return [(title, _pooled(alone), _pooled(drawn)) for title, (alone, drawn) in rates.items()]
 
 
@@ -157,7 +158,7 @@ def _genuine_rows(report: dict) -> list[Row]:
         ("bpcer", "genuine sessions that the challenge refuses (BPCER)"),
         ("false_reject_rate", "genuine sessions refused, with the identity check"),
     ):
-        expression, turn, drawn = (_rate(report[name][mode]) for mode in ("one expression", "one turn", "as drawn"))
+        expression, turn, drawn = (_rate(report[name][mode]) for mode in (EXPRESSION, TURN, DRAWN))
         alone = f"expression {rate_text(expression)}, turn {rate_text(turn)}"
         rows.append((title, alone, rate_text(drawn)))
     return rows
