@@ -82,7 +82,7 @@ def in_fresh_process(function: Callable, *arguments):
     # a fork server imports modules once; Windows has none
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
-    context.set_forkserver_preload(["benchmarks.__main__"])
+    context.set_forkserver_preload([function.__module__])
     try:
         with ProcessPoolExecutor(1, mp_context=context) as pool:
             return pool.submit(function, *arguments).result()
