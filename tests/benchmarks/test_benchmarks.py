@@ -271,7 +271,7 @@ def test_an_attacked_server_is_measured(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(hostile, "ATTACKS", {name: hostile.ATTACKS[name] for name in names})
     monkeypatch.setattr(hostile, "MINUTE", 1)
     saved = tmp_path / "hostile.json"
-    assert main(["hostile", "--seconds", "4", "--minutes", "0.1", "--crowd", "1", "--json", str(saved)]) == 0
+    assert main(["hostile", "--clients", "1", "--seconds", "2", "--minutes", "0.05", "--crowd", "1", "--json", str(saved)]) == 0
     result = json.loads(saved.read_text())
     assert list(result["rows"]) == [
         "quiet 0",
