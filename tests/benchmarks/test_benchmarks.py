@@ -7,7 +7,6 @@ import sys
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from PIL import Image
 
 from benchmarks import hostile, start
@@ -19,12 +18,6 @@ from face_data.drawn import drawn_photograph
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import EXPRESSIONS, FaceLiveNetConfig, FaceLiveNetModel
 from train.batches import TrainingFaces
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerator():
-    """Accelerate keeps one state per process; each run here is to be like one of its own."""
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def result_of(tmp_path, *arguments: str) -> dict:
@@ -271,7 +264,8 @@ def test_an_attacked_server_is_measured(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(hostile, "ATTACKS", {name: hostile.ATTACKS[name] for name in names})
     monkeypatch.setattr(hostile, "MINUTE", 1)
     saved = tmp_path / "hostile.json"
-    assert main(["hostile", "--clients", "1", "--seconds", "2", "--minutes", "0.05", "--crowd", "1", "--json", str(saved)]) == 0
+    sizes = ("--clients", "1", "--seconds", "2", "--minutes", "0.05", "--crowd", "1")
+    assert main(["hostile", *sizes, "--json", str(saved)]) == 0
     result = json.loads(saved.read_text())
     assert list(result["rows"]) == [
         "quiet 0",

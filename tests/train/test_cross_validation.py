@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from accelerate.state import AcceleratorState
 from datasets import Dataset
 from small_runs import copy_summary
 
@@ -44,7 +43,6 @@ def test_nobody_is_in_two_parts_of_a_fold(folded):
 
 
 def test_every_fold_is_run_tested_and_averaged(folded, drawn_corpus, tmp_path, capsys):
-    AcceleratorState._reset_state(reset_partial_state=True)
     others = _corpus(load_corpus(drawn_corpus, ["valid"]).to_list()[:14], tmp_path / "others", drawn_corpus)
     arguments = [
         "--config",

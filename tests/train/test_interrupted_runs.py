@@ -61,8 +61,6 @@ def test_a_killed_run_ends_bit_by_bit_as_one_that_was_not(drawn_corpus, tmp_path
         streaming,
         "--identity_balance",
         "0",
-        "--mixed_precision",
-        "no",
     )
     assert main(on_drawn_faces(drawn_corpus, tmp_path / "whole", *more)) == 0
     killed = on_drawn_faces(drawn_corpus, tmp_path / "killed", *more)
@@ -184,7 +182,7 @@ def test_two_processes_train_one_network(drawn_corpus, tmp_path, repository):
     # accelerate's name for torchrun is --multi_gpu; --cpu true then has it use the CPUs
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    more = (*TINY, "--steps", "4", "--batch_size", "8", "--validate_every", "4", "--mixed_precision", "no")
+    more = (*TINY, "--steps", "4", "--batch_size", "8", "--validate_every", "4")
     more += ("--streaming", "true", "--identity_balance", "0", "--save_every", "2")
     more += ("--network.sampled_identities", "20")
     done = subprocess.run(

@@ -15,7 +15,6 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 
 from machines import MachineError, refuse_unconnected_launch, this_machine
 from train import command  # noqa: F401 – what takes seconds to import
@@ -174,7 +173,6 @@ def test_a_machine_dies_and_the_same_command_goes_on(machines, tmp_path, reposit
     for machine in machines:
         machine.send(signal.SIGSTOP)
     monkeypatch.chdir(first.folder)
-    AcceleratorState._reset_state(reset_partial_state=True)
     assert main(arguments(repository)) == 2
     assert "run is in use by process" in capsys.readouterr().err
 
@@ -203,7 +201,6 @@ def test_a_machine_dies_and_the_same_command_goes_on(machines, tmp_path, reposit
 
     # and with one process instead of two
     monkeypatch.chdir(alone)
-    AcceleratorState._reset_state(reset_partial_state=True)
     assert main(arguments(repository)) == 0
     said = capsys.readouterr()
     assert "was trained by 2 processes, now by 1: a step has 4 photographs now, not 8" in said.err

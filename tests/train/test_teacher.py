@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from facenet_pytorch import InceptionResnetV1
 from make_dlib_vectors import PEOPLE, chip
 from small_runs import TINY, log, on_drawn_faces, record, validation, weights
@@ -202,7 +201,6 @@ def test_a_run_that_learns_from_a_teacher_goes_on_after_kill_9_with_the_same_bit
     finally:
         run.kill()
         run.communicate()
-    AcceleratorState._reset_state(reset_partial_state=True)
     assert main(arguments(corpus, killed, own_teacher)) == 0
     for name in ("last", "checkpoints/step-00000012"):
         one, other = (weights(folder / name) for folder in (whole, killed))
@@ -220,7 +218,7 @@ def test_two_processes_train_one_network_and_share_the_teachers_work(own_teacher
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     launch += ["-m", "train"]
     more = ("--steps", "4", "--save_every", "2", "--validate_every", "4", "--network.sampled_identities", "26")
-    settings = arguments(corpus, tmp_path / "two", own_teacher, *more, "--mixed_precision", "no")
+    settings = arguments(corpus, tmp_path / "two", own_teacher, *more)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(launch + settings, capture_output=True, text=True, timeout=900, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -39,6 +39,7 @@ def pretrained(drawn_corpus, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def run(drawn_corpus, tmp_path_factory) -> Path:
     """Dynamic training from scratch, with the average of the weights."""
+    AcceleratorState._reset_state(reset_partial_state=True)  # of `pretrained`, which has another precision
     out = tmp_path_factory.mktemp("run") / "drawn"
     more = ("--ema_decay", "0.95", "--steps", str(STEPS), "--validate_every", str(STEPS // 2))
     assert main(on_drawn_faces(drawn_corpus, out, *more, preset="from_scratch")) == 0
@@ -124,7 +125,6 @@ def test_the_papers_own_stages_learn(drawn_corpus, tmp_path, capsys):
     """RMSProp and plain logits, at the overlay's rate; L1 is the smaller loss here and takes all of equation 5."""
 
     def learn(preset: str, steps: int, *more: str) -> tuple[list[dict], dict]:
-        AcceleratorState._reset_state(reset_partial_state=True)
         out = tmp_path / preset
         more = ("--steps", str(steps), "--tracker", "none", *more)
         arguments = on_drawn_faces(drawn_corpus, out, *more, preset=preset, overlay="paper_drawn")
