@@ -17,12 +17,12 @@ from train.export import export
 
 @pytest.fixture(scope="module")
 def processor() -> FaceLiveNetImageProcessor:
-    return FaceLiveNetImageProcessor(size=80)
+    return FaceLiveNetImageProcessor(size=64)
 
 
 def network() -> FaceLiveNetModel:
     torch.manual_seed(3)
-    return FaceLiveNetModel(FaceLiveNetConfig(image_size=80)).eval()
+    return FaceLiveNetModel(FaceLiveNetConfig(image_size=64, trunk="test_resnet", repeats=[1, 1, 0])).eval()
 
 
 def embeddings_of(model, processor, corpus) -> torch.Tensor:
