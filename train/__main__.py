@@ -14,6 +14,7 @@ import sys
 
 from face_data.named import CorpusError
 from machines import MachineError, refuse_unconnected_launch
+from startup import large_imports
 from train.config import checked, parse_settings, require_corpora
 
 
@@ -25,8 +26,9 @@ def main(argv: list[str] | None = None) -> int:
     except (CorpusError, MachineError, OSError) as error:
         print(f"train: {error}", file=sys.stderr)
         return 2
-    config = checked(parser, settings)
-    from train.command import run  # imports PyTorch: wrong arguments were reported before
+    with large_imports():
+        config = checked(parser, settings)
+        from train.command import run  # imports PyTorch: wrong arguments were reported before
 
     return run(config)
 

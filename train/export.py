@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from face_data.named import CorpusError
+from startup import large_imports
 
 if TYPE_CHECKING:
     import torch
@@ -56,18 +57,19 @@ def export(
         ValueError: the networks have other layers, or other expressions; not one positive share for each.
         StrictDataclassError: the network does not know an expression of `challenge`.
     """
-    import torch  # in here: --help and a folder that is not there are answered without
+    with large_imports():
+        import torch  # in here: --help and a folder that is not there are answered without
 
-    import image_processing_facelivenet
-    import modeling_facelivenet
-    import pipeline_facelivenet
-    from image_processing_facelivenet import FaceLiveNetImageProcessor
-    from modeling_facelivenet import FaceLiveNetModel
-    from pipeline_facelivenet import CUSTOM_PIPELINES
-    from train.checkpoint import RECORD
-    from train.cover_detector import fit_cover_detector, without_cover_detector
-    from train.embedding_length import fit_embedding_length, without_embedding_length
-    from train.record import averaged_record
+        import image_processing_facelivenet
+        import modeling_facelivenet
+        import pipeline_facelivenet
+        from image_processing_facelivenet import FaceLiveNetImageProcessor
+        from modeling_facelivenet import FaceLiveNetModel
+        from pipeline_facelivenet import CUSTOM_PIPELINES
+        from train.checkpoint import RECORD
+        from train.cover_detector import fit_cover_detector, without_cover_detector
+        from train.embedding_length import fit_embedding_length, without_embedding_length
+        from train.record import averaged_record
 
     shares = list(shares) or [1.0] * len(sources)
     if len(shares) != len(sources) or not all(share > 0 for share in shares):

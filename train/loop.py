@@ -44,7 +44,6 @@ from train.checkpoint import (
 )
 from train.config import CLIP_NORM, KEEP_CHECKPOINTS, SHUFFLE_BUFFER, TrainingConfig
 from train.deceptions import deceive, mix
-from train.figures import draw_curves
 from train.labels import LABEL_COLUMNS, Labels
 from train.lock import RunLock
 from train.progress import Progress
@@ -259,6 +258,8 @@ def _train(config: TrainingConfig, accelerator: Accelerator) -> dict:
     record = run_record(config, accelerator, progress, labels, plain, teacher)
     if accelerator.is_main_process:
         try_to_write_record(record, out)
+        from train.figures import draw_curves  # imports matplotlib, which only the end of a run needs
+
         draw_curves(out)
         remote.upload()
     accelerator.wait_for_everyone()
