@@ -93,7 +93,7 @@ def test_a_run_that_is_asked_to_stop_saves_first(drawn_corpus, tmp_path, reposit
     wait_for(lambda: (tmp_path / "log.jsonl").exists(), process)
     process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=120)[0].decode()
-    assert process.returncode == 130 and "the same command goes on from" in said
+    assert process.returncode == 130 and "the same command continues from" in said
     [saved] = (tmp_path / "checkpoints").iterdir()
     assert int(saved.name.removeprefix("step-")) == len(log(tmp_path)) < 500
     assert record(tmp_path)["trained_on"] == {"drawn": ["train"]}, "a stage may start from here"
@@ -106,7 +106,7 @@ def test_a_damaged_newest_checkpoint_costs_no_more_than_its_steps(drawn_corpus, 
     newest.write_bytes(newest.read_bytes()[:-100])
     assert main(on_drawn_faces(drawn_corpus, tmp_path, *SMALL)) == 0
     said = capsys.readouterr()
-    assert "optimizer.bin is damaged" in said.err and "going on from" in said.out and "step-00000009" in said.out
+    assert "optimizer.bin is damaged" in said.err and "resumed from" in said.out and "step-00000009" in said.out
     assert all(torch.equal(value, weights(tmp_path / "last")[name]) for name, value in expected.items())
 
 
