@@ -144,7 +144,7 @@ class TrainingConfig:
         0.0, "decay of an exponential moving average of the weights, such as 0.999; 0: no average"
     )
 
-    crop_scale: float = _setting(0.1, "augmentation: faces are scaled by a factor of up to 1 ± this")
+    crop_scale: float = _setting(0.1, "augmentation: faces are scaled by a random factor within 1 ± this")
     shift: float = _setting(0.05, "augmentation: faces are shifted by up to this fraction of the side")
     rotation: float = _setting(8.0, "augmentation: faces are turned by up to this many degrees")
     gray: float = _setting(0.1, "augmentation: probability that a face becomes grey")

@@ -48,9 +48,9 @@ def validate(
         thresholds: name of the folder of a corpus -> threshold of verification; default: the best one for each corpus.
 
     Returns:
-        FOLDER_NUMBER -> value. For a corpus with identities the numbers are `verification_accuracy` at
+        FOLDER_METRIC -> value. For a corpus with identities the metrics are `verification_accuracy` at
         `verification_threshold`, and `verification_auc`. Without `thresholds` the threshold is chosen on the same
-        pairs, so the accuracy can compare epochs, but is optimistic. For a corpus with expressions the numbers are
+        pairs, so the accuracy can compare epochs, but is optimistic. For a corpus with expressions the metrics are
         `expression_accuracy`, and `EXPRESSION_recall` of each expression with at least 20 photographs.
     """
     was_training = model.training
