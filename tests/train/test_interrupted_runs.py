@@ -161,8 +161,8 @@ def test_a_gradient_that_is_not_finite_is_found_before_anything_is_saved(tmp_pat
     batch = Batch(torch.zeros(1, 3, 8, 8), torch.zeros(1), torch.zeros(1, 7), ["anna.jpg"])
     numbers = dict.fromkeys(LOGGED, torch.tensor(1.0)) | {"task_weights": torch.tensor([0.5, 0.5])}
     for norm in (2.0, torch.inf):
-        progress.note(SimpleNamespace(**numbers), batch, 1e-3)
-        progress.note_gradient(torch.tensor(norm))
+        progress.add_batch(SimpleNamespace(**numbers), batch, 1e-3)
+        progress.add_gradient_norm(torch.tensor(norm))
         progress.step += 1
     rows, broken = progress.flush(Accelerator(cpu=True))
     assert [(row["step"], row["gradient_norm"]) for row in rows] == [(1, 2.0)]
