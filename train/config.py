@@ -215,7 +215,7 @@ class TrainingConfig:
         check(
             len(set(names)) == len(names),
             "validation",
-            "folders of different names, by which results are stored",
+            "corpora in folders of different names, which name the results",
         )
         check(not (self.streaming and self.identity_balance), "identity_balance", "0 with --streaming")
         check(not (self.streaming and self.composites), "composites", "0 with --streaming")
