@@ -7,7 +7,6 @@ decisions are made in `authentication/`. Read `demo.command` next.
 """
 
 import argparse
-import gc
 import logging
 import os
 import signal
@@ -24,6 +23,7 @@ from demo import connections, loading, priorities, words
 from demo.arguments import StartError, parse_arguments, require_model, require_usable
 from demo.gate import SPACES_FRAMES
 from demo.uploads import Uploads
+from startup import large_imports
 
 SECONDS_TO_END = 3  # for open requests when the server ends
 LOADER = "load"  # name of the thread that loads the model
@@ -86,11 +86,8 @@ def serve(arguments: argparse.Namespace, uploads: Uploads, listener: socket.sock
                 loading_page.state.help = words.DOWNLOADING_HELP
                 require_model(arguments.model)
                 loading_page.state.help = words.LOADING_HELP
-            gc.disable()  # imports create half a million permanent objects; collecting garbage among them is slow
-            from demo import command  # imports PyTorch and Gradio
-
-            gc.freeze()
-            gc.enable()
+            with large_imports():
+                from demo import command  # imports PyTorch and Gradio
             loaded.set_result(command.load(arguments, uploads, *gate))
         except BaseException as error:
             loaded.set_exception(error)

@@ -6,12 +6,12 @@ Exit status: 0 accepted, 1 rejected, 2 unusable input, with the reason on stderr
 """
 
 import argparse
-import gc
 import os
 import re
 import sys
 
 from checkpoints import DEFAULT_MODEL, find_checkpoint
+from startup import large_imports
 
 FRAMES_TO_HOLD = 3  # as in pipeline_facelivenet, which takes seconds to import
 DESCRIPTION = f"""\
@@ -87,11 +87,8 @@ def main(argv: list[str] | None = None) -> int:
             print(f"skipped: {probe}: no such file", file=sys.stderr)
         print("no probe can be used", file=sys.stderr)
         return 2
-    gc.disable()  # imports create half a million permanent objects; collecting garbage among them is slow
-    from authentication.command import run  # imports PyTorch: a missing file was reported before
-
-    gc.freeze()
-    gc.enable()
+    with large_imports():
+        from authentication.command import run  # imports PyTorch: a missing file was reported before
     return run(arguments)
 
 

@@ -25,12 +25,12 @@ from modeling_facelivenet import EXPRESSIONS
 from train.augmentation import prepare
 from train.batches import Batch, TrainingFaces, no_collate
 from train.config import TrainingConfig
-from train.photographs import decode
+from train.photographs import Photographs, decode
 
 FOLDER, CORPUS = SIDES = ("ImageFolder", "prepared corpus")
 
 
-class Photographs(ImageFolder):
+class PhotographFolder(ImageFolder):
     """The same images as an ImageFolder: (image, identity, expression), −100 for a missing label."""
 
     def __init__(self, folder: Path, faces: TrainingFaces, transform: Callable):
@@ -90,7 +90,7 @@ def run(arguments) -> dict:
     if not all(count.strip().isdecimal() for count in workers):
         raise ValueError(f"--workers: numbers such as 0,2, not {arguments.workers!r}")
     config = TrainingConfig(image_size=arguments.image_size)
-    faces = TrainingFaces([arguments.data], EXPRESSIONS)
+    faces = TrainingFaces(Photographs([arguments.data], EXPRESSIONS))
     order = np.resize(np.random.default_rng(0).permutation(len(faces)), (arguments.batches, arguments.batch))
     row_batches = order.tolist()
     with tempfile.TemporaryDirectory() as folder:
@@ -118,7 +118,7 @@ def _rates(
     whiten = FaceLiveNetImageProcessor(size=config.image_size).whiten
 
     def folder_loader(transform: Callable) -> DataLoader:
-        photographs = Photographs(folder, faces, transform)
+        photographs = PhotographFolder(folder, faces, transform)
         index_by_row = {row: index for index, row in enumerate(photographs.rows)}
         return DataLoader(
             photographs, batch_sampler=[[index_by_row[row] for row in rows] for rows in row_batches], **settings

@@ -15,12 +15,13 @@ from statistics import median
 import torch
 from torch.utils.data import DataLoader
 
-from benchmarks.loading import Photographs, image_transforms, write_photographs
+from benchmarks.loading import PhotographFolder, image_transforms, write_photographs
 from benchmarks.report import synchronize, table
 from modeling_facelivenet import EXPRESSIONS, FaceLiveNetConfig, FaceLiveNetModel
 from train.batches import DrawnBatches, TrainingFaces, row_weights
 from train.config import CLIP_NORM, TrainingConfig
 from train.loop import train
+from train.photographs import Photographs
 
 SIDES = ("plain loop", "python -m train")
 
@@ -48,7 +49,7 @@ def run(arguments) -> dict:
             compile=arguments.compile,
             cpu=arguments.device == "cpu",
         )
-        faces = TrainingFaces(config.train, EXPRESSIONS)
+        faces = TrainingFaces(Photographs(config.train, EXPRESSIONS))
         shape = (1, 1, config.batch_size)
         row_batches = list(DrawnBatches(row_weights(faces, [1.0], 0.0), config.seed, 0, config.steps, shape, 0))
         photographs = Path(folder) / "photographs"
@@ -84,7 +85,7 @@ def plain_loop(
 ) -> dict[str, float]:
     """Images/s and share of waiting for data, in the steps after the warm-up."""
     torch.manual_seed(config.seed)
-    photographs = Photographs(folder, faces, image_transforms(config))
+    photographs = PhotographFolder(folder, faces, image_transforms(config))
     index_by_row = {row: index for index, row in enumerate(photographs.rows)}
     loader = DataLoader(photographs, batch_sampler=[[index_by_row[row] for row in rows] for rows in row_batches])
     network = FaceLiveNetConfig(image_size=config.image_size, num_identities=faces.labels.num_identities)

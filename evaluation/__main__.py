@@ -27,6 +27,7 @@ from addresses import cache_folder
 from checkpoints import find_checkpoint
 from face_data.named import require_corpus, split_corpus
 from face_data.protocol import LFW
+from startup import large_imports
 
 COMMANDS = {
     "verification": "LFW View 2 in ten folds; fold 10 with thresholds from fold 9; generated pairs and hard pairs",
@@ -47,7 +48,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         _require_inputs(arguments)
-        from evaluation.command import run  # imports PyTorch: a missing file was reported before
+        with large_imports():
+            from evaluation.command import run  # imports PyTorch: a missing file was reported before
 
         run(arguments)
     except (OSError, ValueError) as error:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from face_data.named import CorpusError, read_summary
 from machines import MachineError
+from startup import large_imports
 
 LAYOUTS = (  # those of face_data.readers, which takes a second to import
     "lfw",
@@ -52,10 +53,10 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         _require_inputs(arguments)
-        # imports PyTorch: a missing file was reported before
-        from datasets import disable_progress_bars
+        with large_imports():  # of PyTorch: a missing file was reported before
+            from datasets import disable_progress_bars
 
-        from face_data import command
+            from face_data import command
 
         disable_progress_bars()  # those of `datasets`; the one over the photographs stays
         getattr(command, arguments.act)(arguments)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from checkpoints import find_checkpoint
 from hub_card.folder import PushError
+from startup import large_imports
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -65,7 +66,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _build(arguments) -> list[str]:
     find_checkpoint(arguments.model)  # fail at once if it does not exist
-    from hub_card.package import build  # takes seconds to import, and is not needed for publishing
+    with large_imports():
+        from hub_card.package import build  # takes seconds to import, and is not needed for publishing
 
     build(arguments.model, arguments.results, arguments.out)
     files = [path for path in arguments.out.rglob("*") if path.is_file()]
@@ -83,7 +85,8 @@ def _push(arguments) -> list[str]:
 
 def _onnx(arguments) -> list[str]:
     find_checkpoint(arguments.model)
-    from hub_card.onnx_export import export, quantise
+    with large_imports():
+        from hub_card.onnx_export import export, quantise
 
     difference = export(arguments.model, arguments.out)
     if arguments.int8:

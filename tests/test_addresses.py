@@ -145,7 +145,7 @@ def test_a_killed_run_goes_on_from_its_address_on_another_machine(
     cache = machine("second")
     assert train(command) == 0
     said = capsys.readouterr()
-    assert "going on from" in said.out and str(cache) in said.out
+    assert "resumed from" in said.out and str(cache) in said.out
     left = run.files()
     assert "run.lock" not in left and "checkpoints/step-00000099/model.safetensors" not in left
     rows = [json.loads(row)["step"] for row in run.read("log.jsonl").decode().splitlines()]
@@ -177,7 +177,7 @@ def test_a_checkpoint_that_was_not_uploaded_is_not_lost(corpus, machine, reposit
         patch.setattr(Remote, "upload", upload)
         assert train(command) == 2
     said = capsys.readouterr().err
-    assert "not uploaded (s3://bucket/runs/offline: no connection); it is in" in said
+    assert "the upload failed (s3://bucket/runs/offline: no connection); the files are in" in said
     assert train(command) == 0
     said = capsys.readouterr()
     assert "of which a checkpoint was not uploaded" in said.err and "finished already" in said.out

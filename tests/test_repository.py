@@ -24,9 +24,11 @@ ROOMS = {  # room -> what it may import of the project
         "pipeline_facelivenet",
         "checkpoints",
         "onnx_network",
+        "startup",
     },
     "machines": set(),
-    "face_data": {"atomic", "addresses", "image_processing_facelivenet", "machines"},
+    "startup": set(),
+    "face_data": {"atomic", "addresses", "image_processing_facelivenet", "machines", "startup"},
     "figure_style": set(),
     "train": {
         "atomic",
@@ -38,6 +40,7 @@ ROOMS = {  # room -> what it may import of the project
         "figure_style",
         "checkpoints",
         "machines",
+        "startup",
     },
     "evaluation": {
         "atomic",
@@ -50,6 +53,7 @@ ROOMS = {  # room -> what it may import of the project
         "figure_style",
         "checkpoints",
         "onnx_network",
+        "startup",
     },
     "hub_card": {
         "atomic",
@@ -59,6 +63,7 @@ ROOMS = {  # room -> what it may import of the project
         "checkpoints",
         "onnx_network",
         "evaluation",
+        "startup",
     },
     "demo": {"image_processing_facelivenet", "pipeline_facelivenet", "authentication", "face_data", "checkpoints"},
     "benchmarks": {
@@ -73,7 +78,7 @@ ROOMS = {  # room -> what it may import of the project
         "checkpoints",
         "onnx_network",
     },
-    "app": {"demo", "checkpoints"},
+    "app": {"demo", "checkpoints", "startup"},
 }
 
 

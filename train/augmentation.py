@@ -1,6 +1,6 @@
 """Augmentation of whole batches on their device, with random parameters for each face.
 
-Called by `loop` for every batch; its settings are in `config`. Next: `modeling_facelivenet`.
+Called by `loop` for each batch. Its settings are in train/config.py. Next to read: modeling_facelivenet.py.
 """
 
 import math
@@ -21,7 +21,7 @@ FEW = 8  # faces processed together on CPUs: their tensors fit into the cache
 def prepare(faces: Tensor, config: TrainingConfig, whiten: Callable[[Tensor], Tensor]) -> Tensor:
     """Decoded faces (b, 3, h, w) uint8 -> the network's input (b, 3, size, size): augmented, whitened, some erased.
 
-    `whiten` is the image processor's.
+    whiten: `FaceLiveNetImageProcessor.whiten`.
     """
     few = FEW if faces.device.type == "cpu" else len(faces)
     ready = [erase(whiten(augment(part, config)), config) for part in faces.split(few)]
@@ -29,19 +29,20 @@ def prepare(faces: Tensor, config: TrainingConfig, whiten: Callable[[Tensor], Te
 
 
 def augment(faces: Tensor, config: TrainingConfig, generator: torch.Generator | None = None) -> Tensor:
-    """Aligned faces (b, 3, h, w) uint8 -> (b, 3, size, size) float32 in 0..1: mirrored, moved, relit, some grey;
+    """Aligned faces (b, 3, h, w) uint8 -> (b, 3, size, size) float32 in 0..1.
 
-    and as the config asks, recoloured, blurred, scaled down and up.
+    Faces are mirrored, moved and lit differently, and some become grey. Depending on the config, their colours are
+    changed, and some are blurred, or scaled down and up again.
     """
     size = config.image_size
     if faces.shape[-1] != size:
         faces = tvF.resize(faces, [size, size], InterpolationMode.BILINEAR, antialias=True)
-    faces = faces.contiguous().float().div_(255)  # decoded they are channels last: grid_sample takes twice as long
+    faces = faces.contiguous().float().div_(255)  # grid_sample takes twice as long on channels last
 
     def random(*shape: int) -> Tensor:  # uniform in −1..1
         return torch.rand(shape, generator=generator, device=faces.device) * 2 - 1
 
-    def some(probability: float) -> Tensor:  # (rows,) that it falls on
+    def some(probability: float) -> Tensor:  # rows that are chosen, each with this probability
         return ((random(batch) + 1) / 2 < probability).nonzero().squeeze(1)
 
     batch = len(faces)
@@ -52,7 +53,7 @@ def augment(faces: Tensor, config: TrainingConfig, generator: torch.Generator | 
     cos, sin = scale * angle.cos(), scale * angle.sin()
     across = (torch.arange(size, device=faces.device) * 2 + 1) / size - 1  # centres of the pixels
     down = across.unsqueeze(1)
-    # by products of rows and columns: affine_grid's matrix product takes several times as long
+    # affine_grid's matrix product takes several times as long as these products of rows and columns
     grid = torch.stack([cos * across - sin * down + shift[:, 0], sin * across + cos * down + shift[:, 1]], dim=3)
     faces = F.grid_sample(faces, grid, mode="bilinear", padding_mode="border", align_corners=False).clamp_(0, 1)
     faces = torch.where(mirror, faces.flip(3), faces)  # a mirrored grid takes five times as long to sample on CPUs
@@ -79,7 +80,7 @@ def augment(faces: Tensor, config: TrainingConfig, generator: torch.Generator | 
 
 
 def erase(whitened: Tensor, config: TrainingConfig) -> Tensor:
-    """Random erasing of whitened faces, to their mean, in place; its random numbers are Python's own."""
+    """Set a rectangle of some whitened faces to their mean, 0, in place. Random numbers come from Python's `random`."""
     if config.erase:
         RandomErasing(config.erase, max_area=0.2, device=whitened.device)(whitened)
     return whitened

@@ -1,7 +1,7 @@
 """Batches of training images: photographs and composite people together, and the order in which they are drawn.
 
-Called by `loop`; `photographs` and `composites` hold the images, and streams are read by `streaming`. Next:
-`augmentation`.
+Called by `loop`. The images come from `photographs` and `composites`; streams are read by `streaming`. Next to read:
+train/augmentation.py.
 """
 
 from collections.abc import Iterator
@@ -20,10 +20,17 @@ from train.photographs import Photographs, resized
 
 @dataclass
 class Batch:
-    """faces: (b, 3, h, w) uint8. identity: (b,) labels, −100 unknown. expression: (b, n) probabilities, rows of zeros
-    unknown. keys: where each face comes from. unreadable: photographs that others stand in for, and why.
-    landmarks: (b, 5, 2) as fractions of the side, and targets: (b, d) standardised vectors of a teacher, rows of NaN
-    where they are not known yet; None where nothing needs them."""
+    """One batch of training images with their labels.
+
+    Attributes:
+        faces: (b, 3, h, w) uint8.
+        identity: (b,) labels, −100 if the person is unknown.
+        expression: (b, n) probabilities, zeros if the expression is unknown.
+        keys: names of the images.
+        unreadable: name -> error of the photographs that were replaced by others.
+        landmarks: (b, 5, 2) as fractions of the side; None if the photographs were read without landmarks.
+        targets: (b, d) standardised vectors of a teacher, NaN if they are not computed yet; None without a teacher.
+    """
 
     faces: Tensor
     identity: Tensor
@@ -46,37 +53,25 @@ class Batch:
 
 
 def no_collate(batch: Batch) -> Batch:
-    """The loader's collate function: the dataset makes whole batches."""
+    """The collate function of data loaders whose dataset returns complete batches."""
     return batch
 
 
 class TrainingFaces(Dataset):
-    """Photographs of several corpora, and composite people after them, as one list; asked for rows, it gives a `Batch`.
+    """A list of photographs and, after them, of the images of composite people; several of its rows make a `Batch`.
 
-    A picture that cannot be decoded is replaced by the next one that can, and named in the batch.
+    An image that cannot be decoded is replaced by the next one that can be decoded, and named in the batch.
 
     Args:
-        corpora, expressions, minimum_photographs, soft_labels: as for `Photographs`.
-        composites, seed: how many composite people, and which (`Composites`).
-        landmarks: whether batches have them.
+        photographs: with landmarks if there are composites.
+        composites: number of composite people. seed: of their random choice (`Composites`).
     """
 
-    def __init__(
-        self,
-        corpora: list[str],
-        expressions: tuple[str, ...],
-        minimum_photographs: int = 1,
-        soft_labels: bool = True,
-        composites: int = 0,
-        seed: int = 0,
-        landmarks: bool = False,
-    ):
-        needs_landmarks = landmarks or composites > 0
-        self.photographs = Photographs(corpora, expressions, minimum_photographs, soft_labels, needs_landmarks)
-        self.composites = Composites(self.photographs, composites, seed)
-        self.labels = self.photographs.labels
+    def __init__(self, photographs: Photographs, composites: int = 0, seed: int = 0):
+        self.photographs = photographs
+        self.composites = Composites(photographs, composites, seed)
+        self.labels = photographs.labels
         self.num_identities = self.labels.num_identities + len(self.composites.people)
-        self._tell_landmarks = landmarks
 
     def __len__(self) -> int:
         return len(self.photographs) + len(self.composites)
@@ -85,12 +80,12 @@ class TrainingFaces(Dataset):
         return self.__getitems__([row])
 
     def __getitems__(self, rows: list[int]) -> Batch:
-        pictures, used, unreadable = self._readable(rows)
-        shape = pictures[0].shape
-        faces = np.stack([resized(picture, shape) for picture in pictures])
+        images, used, unreadable = self._readable(rows)
+        shape = images[0].shape
+        faces = np.stack([resized(image, shape) for image in images])
         sources = [self._source(row) for row in used]
         landmarks = targets = None
-        if self._tell_landmarks:
+        if self.photographs.landmarks is not None:
             landmarks = torch.from_numpy(np.stack([source.landmarks_of(row) for source, row in sources])).float()
         if self.photographs.targets is not None:
             targets = torch.from_numpy(np.stack([source.target(row) for source, row in sources]))
@@ -105,45 +100,45 @@ class TrainingFaces(Dataset):
         )
 
     def key(self, row: int) -> str:
-        """The name of a row's picture."""
+        """The name of the image of a row."""
         source, row = self._source(row)
         return source.key(row)
 
     def _source(self, row: int) -> tuple[Photographs | Composites, int]:
-        """Which of the two holds a row, and the row's place there."""
+        """The list that contains a row, and the number of the row in this list."""
         first = len(self.photographs)
         return (self.photographs, row) if row < first else (self.composites, row - first)
 
-    def _pictures(self, rows: list[int]) -> list[np.ndarray | Exception]:
-        """The rows' pictures, each (h, w, 3) uint8 of its own size, or why it cannot be decoded."""
+    def _decoded(self, rows: list[int]) -> list[np.ndarray | Exception]:
+        """The images of rows, each (h, w, 3) uint8 of any size, or the error if it cannot be decoded."""
         first = len(self.photographs)
-        photographs = iter(self.photographs.pictures([row for row in rows if row < first]))
-        composites = iter(self.composites.pictures([row - first for row in rows if row >= first]))
+        photographs = iter(self.photographs.images([row for row in rows if row < first]))
+        composites = iter(self.composites.images([row - first for row in rows if row >= first]))
         return [next(photographs if row < first else composites) for row in rows]
 
     def _readable(self, rows: list[int]) -> tuple[list[np.ndarray], list[int], dict[str, str]]:
-        """The pictures of the rows or of those that stand in for them, these rows, and what is unreadable and why."""
-        pictures, used, unreadable = self._pictures(rows), list(rows), {}
+        """Images, their rows, which replace those that cannot be decoded, and the names and errors of the latter."""
+        images, used, unreadable = self._decoded(rows), list(rows), {}
         for place, requested in enumerate(rows):
-            while isinstance(pictures[place], Exception):
-                unreadable[self.key(used[place])] = str(pictures[place])
+            while isinstance(images[place], Exception):
+                unreadable[self.key(used[place])] = str(images[place])
                 used[place] = (used[place] + 1) % len(self)
                 if used[place] == requested:
                     raise CorpusError("none of the training photographs can be decoded")
-                [pictures[place]] = self._pictures([used[place]])
-        return pictures, used, unreadable
+                [images[place]] = self._decoded([used[place]])
+        return images, used, unreadable
 
 
 def row_weights(
     faces: TrainingFaces, shares: list[float], identity_balance: float, composite_share: float = 0.0
 ) -> np.ndarray:
-    """(rows,) probability of each picture.
+    """(rows,) probability of each image.
 
     Args:
-        shares: of each corpus.
-        identity_balance: within a corpus people are drawn by the number of their photographs to the power of
-            1 − identity_balance.
-        composite_share: share of composite people together, all equally likely.
+        shares: share of each corpus.
+        identity_balance: within a corpus the probability of a person is proportional to the number of photographs to
+            the power of 1 − identity_balance.
+        composite_share: share of all composite people together, who are equally probable.
     """
     weights = photograph_weights(faces.photographs, shares, identity_balance)
     composites = faces.composites
@@ -156,10 +151,10 @@ def row_weights(
 def photograph_weights(photographs: Photographs, shares: list[float], identity_balance: float) -> np.ndarray:
     """(rows,) probability of each photograph, without composites; see `row_weights`."""
     identity = photographs.labels.identity
-    known = identity != IGNORE
-    count = np.bincount(identity[known], minlength=photographs.labels.num_identities)
+    has_identity = identity != IGNORE
+    count = np.bincount(identity[has_identity], minlength=photographs.labels.num_identities)
     weights = np.ones(len(identity))
-    weights[known] = count[identity[known]] ** -identity_balance
+    weights[has_identity] = count[identity[has_identity]] ** -identity_balance
     first = 0
     for share, size in zip(shares, photographs.counts, strict=True):
         weights[first : first + size] *= share / weights[first : first + size].sum()
@@ -168,16 +163,16 @@ def photograph_weights(photographs: Photographs, shares: list[float], identity_b
 
 
 class DrawnBatches(Sampler):
-    """Which rows make which batch, with replacement by row weights: a function of seed and number of the batch alone.
+    """Draws the rows of each batch by their weights, with replacement. They depend only on the seed and the step.
 
-    So a run that goes on at batch n needs no memory of those before it, and a global batch of a given size holds the
-    same photographs however many processes, or accumulated batches, share it.
+    So a run can be resumed at any step. The photographs of a step are the same for any number of processes and
+    accumulated batches, if its size is the same.
 
     Args:
-        row_weights: (rows,) how likely each is.
-        first, last: numbers of the steps, from 0, last excluded.
-        shape: (accumulated batches, processes, photographs per batch): one step's rows.
-        process: which of the processes this is.
+        row_weights: (rows,) proportional to the probability of each row.
+        first, last: the steps from `first` to `last` − 1, counted from 0.
+        shape: of the rows of one step: (accumulated batches, processes, photographs in a batch).
+        process: number of this process.
     """
 
     def __init__(

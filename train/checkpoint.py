@@ -1,11 +1,11 @@
-"""Saves and finds training states and models; both are written under a temporary name and renamed when complete.
+"""Saves and finds training states and models. Both are written under a temporary name and renamed when complete.
 
-OUT/checkpoints/step-00000300/    everything a run needs to go on: weights, average, optimiser, schedule, centres,
-                                  random states of every process, step; manifest.json, written last, holds every
-                                  file's SHA-256
-OUT/best, OUT/last                the network as it is used
+OUT/checkpoints/step-00000300/    all that is needed to resume a run: weights, average, optimiser, schedule, centres,
+                                  step, random states of all processes; manifest.json, written last, contains the
+                                  SHA-256 of each file
+OUT/best, OUT/last                models for use, without the layers that only the training needs
 
-Called by `loop`.
+Called by `loop`; `start`, `progress` and `remote_run` look for training states with it. Next to read: machines.py.
 """
 
 import hashlib
@@ -30,16 +30,16 @@ RECORD = "training.json"
 
 
 class CheckpointError(RuntimeError):
-    """A training state could not be written or none can be read; the message says which is the last good one."""
+    """A training state cannot be written, or none can be read; the message names the last good one."""
 
 
 def save_training_state(accelerator: Accelerator, out: Path, step: int, keep: int) -> Path | None:
-    """Write OUT/checkpoints/step-N as a whole or not at all; older ones beyond `keep` go only when it stands.
+    """Write OUT/checkpoints/step-N completely or not at all, and then remove all but the newest `keep` checkpoints.
 
-    The main process alone writes there, the others' random states too, so that no disk has to be shared.
+    Only the main process writes there, also the random states of the others, so that no disk has to be shared.
 
     Returns:
-        its path; None if the write failed: earlier checkpoints are kept, and stderr gives the error.
+        its path; None if the write failed. Then earlier checkpoints are kept, and the error is printed to stderr.
     """
     folder = out / "checkpoints" / f"step-{step:08d}"
     temporary = folder.with_suffix(".tmp")
@@ -48,38 +48,38 @@ def save_training_state(accelerator: Accelerator, out: Path, step: int, keep: in
         if accelerator.is_main_process:
             shutil.rmtree(temporary, ignore_errors=True)
             accelerator.save_state(str(temporary))
-        else:  # of these Accelerate writes nothing but the random state
-            with tempfile.TemporaryDirectory() as own:
-                accelerator.save_state(own)
-                random_states = {path.name: path.read_bytes() for path in Path(own).iterdir()}
-    except Exception as refused:  # safetensors and torch.save raise their own kinds where the disk is full
-        error = refused
-    everybody = gather_object([random_states])
-    failed = anybody(accelerator, error is not None)
+        else:  # here Accelerate writes only the random state
+            with tempfile.TemporaryDirectory() as folder_of_process:
+                accelerator.save_state(folder_of_process)
+                random_states = {path.name: path.read_bytes() for path in Path(folder_of_process).iterdir()}
+    except Exception as caught:  # if the disk is full, safetensors and torch.save raise classes of their own
+        error = caught
+    random_states_of_all = gather_object([random_states])
+    failed = any_process(accelerator, error is not None)
     if accelerator.is_main_process and not failed:
         try:
-            for name, content in (item for states in everybody for item in states.items()):
+            for name, content in (item for states in random_states_of_all for item in states.items()):
                 (temporary / name).write_bytes(content)
-            _seal(temporary)
+            _write_manifest(temporary)
             shutil.rmtree(folder, ignore_errors=True)
             os.replace(temporary, folder)
             for old in _checkpoints(out)[keep:]:
                 shutil.rmtree(old, ignore_errors=True)
-        except OSError as refused:
-            error = refused
-    failed = anybody(accelerator, error is not None)
+        except OSError as caught:
+            error = caught
+    failed = any_process(accelerator, error is not None)
     if not failed:
         return folder
     if accelerator.is_main_process:
         shutil.rmtree(temporary, ignore_errors=True)
         last = newest_checkpoint(out)
-        standing = f"{last} still stands" if last else "there is no earlier one"
-        print(f"train: the checkpoint of step {step} could not be written ({error}); {standing}", file=sys.stderr)
+        kept = f"the last one is {last}" if last else "there is no earlier one"
+        print(f"train: the checkpoint of step {step} could not be written ({error}); {kept}", file=sys.stderr)
     return None
 
 
 def newest_checkpoint(out: Path) -> Path | None:
-    """The newest training state of a run whose files are all whole; says on stderr which newer ones are not."""
+    """The newest training state of a run without damaged files; newer ones with damage are reported on stderr."""
     for folder in _checkpoints(out):
         damage = _damage(folder)
         if damage is None:
@@ -89,49 +89,50 @@ def newest_checkpoint(out: Path) -> Path | None:
 
 
 def common_checkpoint(accelerator: Accelerator, out: Path) -> Path | None:
-    """The main process's newest whole training state, which every machine then has in its own OUT; None: it has none.
+    """The newest undamaged training state of the main process, copied to OUT of each machine; None if there is none.
 
     Raises:
-        MachineError: a machine cannot keep it, or has another one of that name even so.
+        MachineError: a machine cannot write it, or still has a different one of the same name.
     """
     newest = newest_checkpoint(out) if accelerator.is_main_process else None
-    [named] = broadcast_object_list([newest and (newest.name, state_digest(newest))])
-    if named is None:
+    [name_and_digest] = broadcast_object_list([newest and (newest.name, state_digest(newest))])
+    if name_and_digest is None:
         return None
-    name, digest = named
+    name, digest = name_and_digest
     folder = out / "checkpoints" / name
-    lacking = not accelerator.is_main_process and (_damage(folder) is not None or state_digest(folder) != digest)
-    send_folder(accelerator, folder, lacking)
+    is_missing = not accelerator.is_main_process and (_damage(folder) is not None or state_digest(folder) != digest)
+    send_folder(accelerator, folder, is_missing)
     agree(accelerator, checkpoint=f"{folder.name} {state_digest(folder)[:12]}")
     return folder
 
 
 def common_model(accelerator: Accelerator, folder: Path) -> Path:
-    """The main process's saved model, which every machine then has in its own OUT.
+    """The saved model of the main process, copied to OUT of each machine.
 
     Raises:
-        MachineError: a machine cannot keep it.
+        MachineError: a machine cannot write it.
     """
-    own = _sha256(folder / "model.safetensors") if (folder / "model.safetensors").is_file() else None
-    [digest] = broadcast_object_list([own])
-    send_folder(accelerator, folder, own != digest)
+    digest_here = _sha256(folder / "model.safetensors") if (folder / "model.safetensors").is_file() else None
+    [digest] = broadcast_object_list([digest_here])
+    send_folder(accelerator, folder, digest_here != digest)
     return folder
 
 
 def state_digest(folder: Path) -> str:
-    """SHA-256 of a training state: of its manifest, which holds those of its files."""
+    """SHA-256 of the manifest of a training state, which contains those of its files."""
     return _sha256(folder / MANIFEST)
 
 
-def holds_a_run(out: Path) -> bool:
+def contains_a_run(out: Path) -> bool:
+    """Whether OUT has a training state, damaged or not."""
     return bool(_checkpoints(out))
 
 
 def save_model(model: FaceLiveNetModel, processor: FaceLiveNetImageProcessor, folder: Path, record: dict) -> None:
-    """The network as it is used: without the identity head, whose people are the training set's own business.
+    """Save a network for use: without the identity head, which nothing outside of the training needs.
 
-    Writes config.json, model.safetensors, preprocessor_config.json, training.json and the Python files the Hub needs,
-    in a folder that takes the place of the earlier one when it is whole.
+    Writes config.json, model.safetensors, preprocessor_config.json, training.json and the Python files that the Hub
+    needs, into a folder that replaces the earlier one when it is complete.
     """
     network = without_identities(model.config, model.state_dict(), weighting="dynamic")
     with folder_replacement(folder) as temporary:
@@ -141,7 +142,7 @@ def save_model(model: FaceLiveNetModel, processor: FaceLiveNetImageProcessor, fo
 
 
 def try_to_write_record(record: dict, out: Path) -> None:
-    """Write OUT/training.json. If the write fails, the earlier file is kept and stderr gives the error."""
+    """Write OUT/training.json. If the write fails, the earlier file is kept, and the error is printed to stderr."""
     try:
         write(out / RECORD, (json.dumps(record, indent=1) + "\n").encode())
     except OSError as error:
@@ -151,22 +152,22 @@ def try_to_write_record(record: dict, out: Path) -> None:
 def try_to_save_model(
     model: FaceLiveNetModel, processor: FaceLiveNetImageProcessor, folder: Path, record: dict
 ) -> bool:
-    """`save_model`. If the write fails, the earlier model is kept, stderr gives the error, and training goes on.
+    """Like `save_model`, but if the write fails, the error is printed to stderr, and the earlier model is kept.
 
     Returns:
         whether it was written.
     """
     try:
         save_model(model, processor, folder, record)
-    except Exception as error:  # safetensors raises kinds of its own where the disk is full
-        standing = "the earlier one still stands" if folder.exists() else "there is no earlier one"
-        print(f"train: {folder} could not be written ({error}); {standing}", file=sys.stderr)
+    except Exception as error:  # if the disk is full, safetensors raises classes of its own
+        kept = "the earlier one is kept" if folder.exists() else "there is no earlier one"
+        print(f"train: {folder} could not be written ({error}); {kept}", file=sys.stderr)
         return False
     return True
 
 
 def without_identities(config: FaceLiveNetConfig, state: dict, **settings) -> FaceLiveNetModel:
-    """A network of this config, with `settings` over it, and this state, but no identity or teacher head."""
+    """A network of this config and state without identity and teacher head; `settings` replace those of the config."""
     headless = config.to_dict() | {"num_identities": 0, "sampled_identities": 0, "teacher_size": 0} | settings
     network = FaceLiveNetModel(FaceLiveNetConfig.from_dict(headless))
     network.load_state_dict({name: state[name] for name in network.state_dict()})
@@ -174,12 +175,12 @@ def without_identities(config: FaceLiveNetConfig, state: dict, **settings) -> Fa
 
 
 def _checkpoints(out: Path) -> list[Path]:
-    """Newest first."""
+    """The folders of all training states, the newest first."""
     return sorted((out / "checkpoints").glob("step-" + "[0-9]" * 8), reverse=True)
 
 
-def _seal(folder: Path) -> None:
-    """Write the manifest, and have the disk hold everything before the folder gets its name."""
+def _write_manifest(folder: Path) -> None:
+    """Write the manifest, and flush all files to the disk, before the folder is renamed."""
     digests = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file():
@@ -193,7 +194,7 @@ def _seal(folder: Path) -> None:
 
 
 def _damage(folder: Path) -> str | None:
-    """What is wrong with a training state; None where every file is what was written."""
+    """The damage of a training state; None if each file has its recorded hash."""
     try:
         digests = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         for name, expected in digests.items():
@@ -211,6 +212,6 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def anybody(accelerator: Accelerator, value: bool) -> bool:
-    """Whether it is true in any of the processes."""
+def any_process(accelerator: Accelerator, value: bool) -> bool:
+    """Whether the value is true in at least one process."""
     return accelerator.reduce(torch.tensor(float(value), device=accelerator.device)).item() > 0

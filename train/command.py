@@ -1,6 +1,6 @@
-"""What `python -m train` does once its arguments are read: it trains, and reports expected errors in one sentence.
+"""Runs the training that `python -m train` was called for, and reports expected errors in one sentence.
 
-Next: `folds`, or `loop` for a single run.
+Called by `__main__`. Next to read: train/folds.py, or train/loop.py for a single run.
 """
 
 import sys
@@ -29,7 +29,7 @@ EXPECTED = (
 
 
 def run(config: TrainingConfig) -> int:
-    """Train, and return the exit status: 0 done, 2 failed, 130 stopped after saving."""
+    """Train, and return the exit status: 0 finished, 2 failed, 130 stopped after a checkpoint was saved."""
     try:
         state = PartialState(cpu=config.cpu)
         with Watch(state.process_index, state.num_processes, "train") as watch:
@@ -49,7 +49,7 @@ def _watched(config: TrainingConfig, watch: Watch) -> int:
         return 130
     except EXPECTED:
         raise
-    except RuntimeError as error:  # gloo's and NCCL's, of a connection that broke
+    except RuntimeError as error:  # raised by gloo or NCCL if a connection is lost
         watch.explain(error)
         raise
     return 0

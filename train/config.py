@@ -1,6 +1,6 @@
 """The settings of a training run: a typed config, read from YAML presets and overridden on the command line.
 
-Called by `__main__`; every other module of the room takes the config. Next: `loop`.
+Called by `__main__`. Most other modules of this package receive the config. Next to read: train/loop.py.
 """
 
 import argparse
@@ -22,7 +22,7 @@ SCIENTIFIC = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 OPTIMIZERS = ("rmsprop", "adamw", "sgd")
 SCHEDULES = ("steps", "cosine")
 
-# Settings that may change when a run is resumed: they do not affect what is learnt.
+# Settings that may differ when a run is resumed: they do not affect what is learnt.
 FREE_TO_CHANGE = {
     "out",
     "resume",
@@ -34,10 +34,10 @@ FREE_TO_CHANGE = {
     "compile",
 }
 
-CLIP_NORM = 5.0  # largest norm of the whole gradient
-SHUFFLE_BUFFER = 4096  # of a stream: how many photographs are mixed, beside the order of the shards
-KEEP_CHECKPOINTS = 2  # training states
-# Settings of earlier versions, with the value that is always used now.
+CLIP_NORM = 5.0  # largest norm of the gradient of all parameters
+SHUFFLE_BUFFER = 4096  # photographs of a stream that are shuffled together; the order of shards is shuffled too
+KEEP_CHECKPOINTS = 2  # the newest training states, older ones are removed
+# Settings of earlier versions, with the value that all runs use now.
 REMOVED = {
     "clip_norm": CLIP_NORM,
     "shuffle_buffer": SHUFFLE_BUFFER,
@@ -57,104 +57,119 @@ def _setting(default, text: str):
 
 @dataclass
 class TrainingConfig:
-    """Defaults are the paper's section 5.1 where the paper has a number, and its way where it has a way."""
+    """The settings of one run. Defaults are those of the paper (section 5.1) where it gives any."""
 
     out: str = _setting(
         "runs/dynamic",
-        "folder or address (s3://bucket/run) for checkpoints, log.jsonl, curves and training.json",
+        "folder or address (s3://bucket/run) for checkpoints, models, log.jsonl, curves and training.json",
     )
     train: list[str] = _setting(
-        [], "prepared corpora as FOLDER or FOLDER:SPLIT,SPLIT, folders or addresses; for lfw the folds to train on"
+        [], "prepared corpora to train on: FOLDER or FOLDER:SPLIT,SPLIT, or addresses; the splits of lfw are its folds"
     )
     train_weights: list[float] = _setting(
-        [], "share of each corpus in a batch, in the order of --train (default: equal; a preset's go with its corpora)"
+        [],
+        "share of each corpus in a batch, in the order of --train (default: equal shares; the shares of a preset are "
+        "ignored if --train is given)",
     )
     validation: list[str] = _setting(
-        [], "corpora to validate on, same form; pairs.csv is used where a corpus has one. --fold leaves a preset's out"
+        [],
+        "corpora to validate on, in the same form; pairs are those of pairs.csv, if a corpus has this file. With "
+        "--fold the corpora of a preset are ignored",
     )
     fold: str | None = _setting(
         None,
-        f"1 to {FOLDS}: test on this fold of --train, validate on the next, train on the others; all: each in turn, "
-        "with the mean over the folds in OUT/folds.json",
+        f"1 to {FOLDS}: test on this fold of --train, validate on the next one, and train on the others; all: every "
+        "fold in turn, and the mean over the folds in OUT/folds.json",
     )
     start_from: str | None = _setting(
         None,
-        "what to start from: a model folder, a run's folder, a Hub id, or Inception-ResNet-v1 weights in "
-        "facenet-pytorch's format (a .pt file, vggface2 or casia-webface); heads of other sizes start anew",
+        "weights to start from: a model folder, the folder of a run, a Hub id, or Inception-ResNet-v1 weights in "
+        "facenet-pytorch's format (a .pt file, vggface2 or casia-webface); layers of other sizes are initialised",
     )
-    transfer_branch: bool = _setting(False, "branch 2 starts as branch 1 is (section 4.2)")
-    seed: int = _setting(0, "of weights, sampling and augmentation")
+    transfer_branch: bool = _setting(False, "initialise branch 2 with the weights of branch 1 (section 4.2)")
+    seed: int = _setting(0, "random seed of initial weights, sampling and augmentation")
 
-    image_size: int = _setting(160, "side of the input in pixels; smaller trains faster")
+    image_size: int = _setting(160, "side of the input in pixels; a smaller one trains faster")
     network: dict = field(
         default_factory=dict,
-        metadata={"help": "further FaceLiveNetConfig settings; on the command line --network.NAME VALUE"},
+        metadata={"help": "other settings of FaceLiveNetConfig; on the command line --network.NAME VALUE"},
     )
-    minimum_photographs: int = _setting(1, "people with fewer photographs count as unknown: they train expression only")
+    minimum_photographs: int = _setting(
+        1, "people with fewer photographs have no identity label: their photographs train expressions only"
+    )
     identity_balance: float = _setting(
-        0.0, "0: every photograph is as likely (the paper); 1: every person is; 0.5: by the root of their photographs"
+        0.0,
+        "0: all photographs are equally probable (the paper); 1: all people are; 0.5: the probability of a person is "
+        "proportional to the square root of the number of photographs",
     )
     composites: int = _setting(
-        0, "how many further people are made of the eyes, nose or mouth of one person in the face of another"
+        0, "number of additional people, made of the face of one person with the eyes, nose or mouth of another"
     )
-    composite_share: float = _setting(0.25, "how much of a batch their pictures are, where there are composites")
+    composite_share: float = _setting(0.25, "share of composites in a batch, with --composites")
     teacher: str | None = _setting(
         None,
-        "a face recognition network whose answers branch 1 learns to give: dlib (from the package "
-        "face-recognition-models), a .dat file of it, a .pt file of facenet-pytorch's InceptionResnetV1, or a model "
-        "folder or Hub id of ours; weights and loss are --network.teacher_weight, teacher_pairs_weight, teacher_loss",
+        "a face recognition network whose vectors branch 1 learns to predict: dlib (from the package "
+        "face-recognition-models), a .dat file of dlib, a .pt file of facenet-pytorch's InceptionResnetV1, or a model "
+        "folder or Hub id of this project; its losses are set by --network.teacher_weight, "
+        "--network.teacher_pairs_weight and --network.teacher_loss",
     )
     mixing_share: float = _setting(
-        0.0, "how much of a batch are two faces laid over one another, for the teacher alone"
+        0.0, "share of a batch that is blended with another face; only the teacher's losses use these faces"
     )
     deception_share: float = _setting(
-        0.0, "how much of a batch is shown covered, warped, cut, turned or blurred (train/deceptions.py)"
+        0.0, "share of a batch that is covered, warped, joined to another face, turned or blurred (train/deceptions.py)"
     )
-    soft_labels: bool = _setting(False, "learn annotators' votes as probabilities, instead of their majority")
+    soft_labels: bool = _setting(
+        False, "use the votes of annotators as probabilities, instead of the label of the majority"
+    )
     streaming: bool = _setting(
-        False, "read the corpora as a stream, shard by shard: for those larger than memory and disk"
+        False, "read the corpora as a stream, shard by shard: for corpora that are larger than memory and disk"
     )
 
-    steps: int = _setting(100_000, "how many steps of the optimiser")
-    batch_size: int = _setting(90, "photographs per batch and process")
-    accumulation: int = _setting(1, "batches per step")
+    steps: int = _setting(100_000, "number of steps of the optimiser")
+    batch_size: int = _setting(90, "photographs in a batch of one process")
+    accumulation: int = _setting(1, "number of batches in a step")
     optimizer: str = _setting("rmsprop", "rmsprop (the paper), adamw or sgd")
-    learning_rate: float = _setting(0.1, "at the start, or after the warm-up")
-    schedule: str = _setting("steps", "steps: divided by 10 at --milestones (the paper); cosine: warm-up, then to zero")
+    learning_rate: float = _setting(0.1, "learning rate at the start, or after the warm-up")
+    schedule: str = _setting(
+        "steps",
+        "schedule of the learning rate; steps: divided by 10 at --milestones (the paper); cosine: a warm-up, then a "
+        "cosine down to zero",
+    )
     milestones: list[int] = _setting([60_000, 80_000], "steps after which the learning rate is divided by 10")
-    warmup_steps: int = _setting(0, "of the cosine schedule")
-    momentum: float = _setting(0.99, "of rmsprop and sgd")
-    weight_decay: float = _setting(5e-5, "on weights, not on biases and batch norms")
+    warmup_steps: int = _setting(0, "steps of the warm-up of the cosine schedule")
+    momentum: float = _setting(0.99, "momentum of rmsprop and sgd")
+    weight_decay: float = _setting(5e-5, "weight decay of all weights except biases and batch norms")
     ema_decay: float = _setting(
-        0.0, "use an average of the weights that forgets at this rate, such as 0.999; 0: do not"
+        0.0, "decay of an exponential moving average of the weights, such as 0.999; 0: no average"
     )
 
-    crop_scale: float = _setting(0.1, "augmentation: faces are scaled by up to 1 ± this")
-    shift: float = _setting(0.05, "augmentation: and shifted by up to this fraction of the side")
-    rotation: float = _setting(8.0, "augmentation: and turned by up to this many degrees")
-    gray: float = _setting(0.1, "augmentation: probability of losing the colour")
-    light: float = _setting(0.3, "augmentation: strength of the change of gamma and of a light gradient")
-    colour: float = _setting(0.0, "augmentation: strength of the change of saturation and of a colour cast")
-    blur: float = _setting(0.0, "augmentation: probability of a blur")
-    downscale: float = _setting(0.0, "augmentation: probability of being scaled down, to a third at most, and up again")
+    crop_scale: float = _setting(0.1, "augmentation: faces are scaled by a random factor within 1 ± this")
+    shift: float = _setting(0.05, "augmentation: faces are shifted by up to this fraction of the side")
+    rotation: float = _setting(8.0, "augmentation: faces are turned by up to this many degrees")
+    gray: float = _setting(0.1, "augmentation: probability that a face becomes grey")
+    light: float = _setting(0.3, "augmentation: strength of a random gamma and of a random gradient of light")
+    colour: float = _setting(0.0, "augmentation: strength of a random saturation and of a random colour cast")
+    blur: float = _setting(0.0, "augmentation: probability that a face is blurred")
+    downscale: float = _setting(0.0, "augmentation: probability that a face is scaled down, at most to a third, and up")
     erase: float = _setting(0.0, "augmentation: probability that a rectangle is erased")
 
-    validate_every: int = _setting(1000, "steps")
-    save_every: int = _setting(1000, "steps between checkpoints of the whole training state")
-    log_every: int = _setting(10, "steps after which log.jsonl and the tracker are written; every step has its row")
-    tracker: str = _setting("tensorboard", "what Accelerate reports to, such as tensorboard or wandb; none: nothing")
-    resume: bool = _setting(True, "go on where the run in --out was stopped; false: remove it and begin anew")
-    workers: int = _setting(2, "processes that decode photographs")
-    mixed_precision: str = _setting("auto", "auto (bf16 where the device is built for it), no, or bf16")
-    compile: bool = _setting(False, "compile the network with torch.compile: a minute once, then faster on GPUs")
-    cpu: bool = _setting(False, "train on the CPU even where a GPU is")
+    validate_every: int = _setting(1000, "steps between two validations")
+    save_every: int = _setting(1000, "steps between two checkpoints")
+    log_every: int = _setting(10, "steps between two writes of log.jsonl and the tracker; each step has a row")
+    tracker: str = _setting("tensorboard", "tracker of Accelerate, such as tensorboard or wandb; none: no tracker")
+    resume: bool = _setting(True, "continue the run in --out; false: remove that run and start again")
+    workers: int = _setting(2, "number of processes that decode photographs")
+    mixed_precision: str = _setting("auto", "auto (bf16 if the hardware supports it), no, or bf16")
+    compile: bool = _setting(False, "use torch.compile: takes a minute, then steps are faster on GPUs")
+    cpu: bool = _setting(False, "train on the CPU even if there is a GPU")
 
     def __post_init__(self):
         def check(condition: bool, name: str, expected: str):
             if not condition:
                 raise ValueError(f"{name}: {expected}, not {getattr(self, name)!r}")
 
-        for name, kind in get_type_hints(TrainingConfig).items():  # the parser writes to those of `fields`
+        for name, kind in get_type_hints(TrainingConfig).items():
             setattr(self, name, _typed(name, getattr(self, name), kind))
         check(self.optimizer in OPTIMIZERS, "optimizer", f"one of {', '.join(OPTIMIZERS)}")
         check(self.schedule in SCHEDULES, "schedule", f"one of {', '.join(SCHEDULES)}")
@@ -197,17 +212,21 @@ class TrainingConfig:
         )
         check(all(weight > 0 for weight in self.train_weights), "train_weights", "positive")
         names = [Path(split_corpus(text)[0]).name for text in self.validation]
-        check(len(set(names)) == len(names), "validation", "corpora in folders of different names, by which numbers go")
+        check(
+            len(set(names)) == len(names),
+            "validation",
+            "corpora in folders of different names, which name the results",
+        )
         check(not (self.streaming and self.identity_balance), "identity_balance", "0 with --streaming")
         check(not (self.streaming and self.composites), "composites", "0 with --streaming")
         check(not (self.streaming and self.teacher), "teacher", "none with --streaming")
         check(not (self.streaming and self.deception_share), "deception_share", "0 with --streaming")
         check(not self.mixing_share or bool(self.teacher), "mixing_share", "0 without --teacher")
-        check(not self.network.get("teacher_size"), "network", "no teacher_size, which --teacher decides")
+        check(not self.network.get("teacher_size"), "network", "no teacher_size, because --teacher sets it")
         self._check_network()
 
     def _check_network(self) -> None:
-        # PyTorch is imported here: mistakes that are known without it are said before
+        # imported here, because it imports PyTorch: other mistakes are reported without waiting for that
         from huggingface_hub.errors import StrictDataclassError
 
         from modeling_facelivenet import REMOVED_FROM_LOSSES, REMOVED_FROM_NETWORK, FaceLiveNetConfig
@@ -229,12 +248,12 @@ class TrainingConfig:
 
 
 def removal(name: str, value) -> str:
-    """The sentence about a setting of an earlier version."""
+    """The error message about a setting that an earlier version had."""
     return f"{name} was removed: every run has {value}"
 
 
 def _typed(name: str, value, kind):
-    """A value as YAML or the command line gave it, in its field's type; ValueError, naming the key, where it is not."""
+    """Convert a value from YAML or the command line to the type of its field, or raise a ValueError with its name."""
     if kind is float:  # YAML reads 1e-3 as text
         with suppress(TypeError, ValueError):
             if not isinstance(value, bool):
@@ -249,20 +268,20 @@ def _typed(name: str, value, kind):
         return None
     if name == "fold" and type(value) is int:
         return str(value)
-    if name == "mixed_precision" and value is False:  # YAML reads `no` so
+    if name == "mixed_precision" and value is False:  # YAML reads `no` as false
         return "no"
     if kind == str | None:
         kind = str
-    if type(value) is not kind:  # True is an int to Python, but no number of steps
+    if type(value) is not kind:  # isinstance would accept True as an int
         expected = {int: "a whole number", bool: "true or false", str: "a text", dict: "settings by name"}[kind]
         raise ValueError(f"{name}: {expected}, not {value!r}")
     return value
 
 
 def parse_config(argv: list[str] | None = None) -> TrainingConfig:
-    """`--config` files first, later ones over earlier ones, then everything else on the command line over them.
+    """The config of a command line: the files of `--config` in their order, replaced by the other arguments.
 
-    Exits with status 2 and the key's name where a key is unknown or a value impossible.
+    Exits with status 2 if a key is unknown or a value impossible; the message names the key.
     """
     return checked(*parse_settings(argv))
 
@@ -276,7 +295,7 @@ def checked(parser: argparse.ArgumentParser, settings: dict) -> TrainingConfig:
 
 
 def require_corpora(settings: dict) -> None:
-    """Raise CorpusError where --train or --validation names what is not there."""
+    """Raise CorpusError if --train or --validation names a corpus that does not exist."""
     for name in ("train", "validation"):
         corpora = settings.get(name)
         for corpus in corpora if isinstance(corpora, list) else []:
@@ -284,64 +303,70 @@ def require_corpora(settings: dict) -> None:
 
 
 def parse_settings(argv: list[str] | None = None) -> tuple[argparse.ArgumentParser, dict]:
-    """What the command line says, without a look at its values: no PyTorch is imported for that."""
+    """The parser and the settings of a command line, whose values are not checked yet: this needs no PyTorch."""
     description = (
-        "One stage of training. Everything a preset sets can be overridden here.\n"
+        "Trains one stage. Each setting of a preset can be replaced here.\n"
         "Example: accelerate launch -m train --config train/presets/dynamic.yaml --steps 300 --network.dropout 0.2"
     )
-    usage = "python -m train --config PRESET.yaml [PRESET.yaml ...] [--SETTING VALUE ...]"  # all of them are too many
+    # the generated one would list all settings
+    usage = "python -m train --config PRESET.yaml [PRESET.yaml ...] [--SETTING VALUE ...]"
     parser = argparse.ArgumentParser(
         prog="python -m train", usage=usage, description=description, formatter_class=_Help
     )
     _add_settings(parser)
     parser.add_argument(
-        "--config", metavar="FILE.yaml", nargs="+", default=[], help="settings to start from (see train/presets)"
+        "--config",
+        metavar="FILE.yaml",
+        nargs="+",
+        default=[],
+        help="presets (see train/presets); a later file replaces settings of an earlier one",
     )
     values, network = _network_settings(parser, argv)
-    first = argparse.ArgumentParser(add_help=False)
-    first.add_argument("--config", nargs="+", default=[])
+    config_parser = argparse.ArgumentParser(add_help=False)
+    config_parser.add_argument("--config", nargs="+", default=[])
     settings = {}
-    for file in first.parse_known_args(values)[0].config:
-        settings = _over(settings, _read(parser, Path(file)))
+    for file in config_parser.parse_known_args(values)[0].config:
+        settings = _merged(settings, _read(parser, Path(file)))
     parser.set_defaults(**settings)
     parsed = vars(parser.parse_args(values))
     parsed.pop("config")
     given = {name: value for name, value in parsed.items() if value is not parser.get_default(name)}
-    return parser, _over(settings, given | {"network": network})
+    return parser, _merged(settings, given | {"network": network})
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Each setting with its default, and the description as it stands."""
+    """Prints the default of each setting, and keeps the line breaks of the description."""
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
-    """An option for every field but the network's settings, which have their own form."""
+    """Add an option for each field except `network`, whose settings have the form --network.NAME VALUE."""
     kinds = get_type_hints(TrainingConfig)
-    for one in fields(TrainingConfig):
-        kind, text = kinds[one.name], one.metadata["help"].replace("%", "%%")
+    for setting in fields(TrainingConfig):
+        kind, text = kinds[setting.name], setting.metadata["help"].replace("%", "%%")
         if kind is dict:
             continue
-        options = {"help": text, "default": one.default_factory() if one.default is MISSING else one.default}
+        default = setting.default_factory() if setting.default is MISSING else setting.default
+        options = {"help": text, "default": default}
         if kind is bool:
-            options |= {"type": _truth, "nargs": "?", "const": True, "metavar": "true|false"}
+            options |= {"type": _boolean, "nargs": "?", "const": True, "metavar": "true|false"}
         elif get_origin(kind) is list:
             options |= {"type": get_args(kind)[0], "nargs": "+", "metavar": "VALUE"}
         else:
             options |= {"type": kind if kind in (int, float) else str, "metavar": "VALUE"}
-        parser.add_argument(f"--{one.name}", **options)
+        parser.add_argument(f"--{setting.name}", **options)
 
 
-def _truth(text: str) -> bool:
+def _boolean(text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"true or false, not {text!r}")
     return text.lower() == "true"
 
 
-def _read(parser: argparse.ArgumentParser, file: Path, above: frozenset[Path] = frozenset()) -> dict:
-    """A preset, over the one it names as its `base`; `above` are the presets that stand on this one."""
+def _read(parser: argparse.ArgumentParser, file: Path, derived: frozenset[Path] = frozenset()) -> dict:
+    """The settings of a preset and of its `base`, which it replaces. derived: presets that have this one as base."""
     if not file.is_file():
         parser.error(f"--config {file}: no such file")
-    if file.resolve() in above:
+    if file.resolve() in derived:
         parser.error(f"{file}: its `base` leads back to itself")
     try:
         settings = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
@@ -354,33 +379,33 @@ def _read(parser: argparse.ArgumentParser, file: Path, above: frozenset[Path] = 
     base = settings.pop("base", None)
     if base is not None and not isinstance(base, str):
         parser.error(f"{file}: base: the name of a preset, not {base!r}")
-    known = {setting.name for setting in fields(TrainingConfig)}
+    names = {setting.name for setting in fields(TrainingConfig)}
     if not isinstance(settings.get("network", {}), dict):
         parser.error(f"{file}: network: settings by name, not {settings['network']!r}")
     for key in settings:
         if key in REMOVED:
             parser.error(f"{file}: {removal(key, REMOVED[key])}")
-        if key not in known:
-            parser.error(f"{file}: unknown key {key!r}; known are {', '.join(sorted(known))}")
-    return _over(_read(parser, file.parent / base, above | {file.resolve()}), settings) if base else settings
+        if key not in names:
+            parser.error(f"{file}: unknown key {key!r}; known are {', '.join(sorted(names))}")
+    return _merged(_read(parser, file.parent / base, derived | {file.resolve()}), settings) if base else settings
 
 
-def _over(settings: dict, later: dict) -> dict:
-    """Later settings win; those of the network one by one.
+def _merged(settings: dict, later: dict) -> dict:
+    """`settings`, replaced by those of `later`; settings of the network are replaced one by one.
 
-    Shares go with their corpora, and validation with its folds: some of its people would be trained on in another one.
+    Other training corpora need other shares. Another fold needs other validation corpora: it may train on their people.
     """
-    both = settings | later
-    for name, follows in (("train", "train_weights"), ("fold", "validation")):
-        if name in later and follows not in later:
-            both.pop(follows, None)
+    merged = settings | later
+    for name, dependent in (("train", "train_weights"), ("fold", "validation")):
+        if name in later and dependent not in later:
+            merged.pop(dependent, None)
     if isinstance(settings.get("network"), dict):
-        both["network"] = settings["network"] | (later.get("network") or {})
-    return both
+        merged["network"] = settings["network"] | (later.get("network") or {})
+    return merged
 
 
 def _network_settings(parser: argparse.ArgumentParser, argv: list[str] | None) -> tuple[list[str], dict]:
-    """Take `--network.NAME VALUE` and `--network.NAME=VALUE` out of the arguments."""
+    """Split the arguments into all others and the values of `--network.NAME VALUE` and `--network.NAME=VALUE`."""
     rest, network = [], {}
     arguments = iter(sys.argv[1:] if argv is None else argv)
     for argument in arguments:
@@ -390,8 +415,8 @@ def _network_settings(parser: argparse.ArgumentParser, argv: list[str] | None) -
         if not argument.startswith("--network."):
             rest.append(argument)
             continue
-        name, given, value = argument.removeprefix("--network.").partition("=")
-        value = value if given else next(arguments, None)
+        name, equals_sign, value = argument.removeprefix("--network.").partition("=")
+        value = value if equals_sign else next(arguments, None)
         if value is None:
             parser.error(f"{argument} needs a value")
         network[name] = yaml.safe_load(value)

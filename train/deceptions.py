@@ -1,20 +1,20 @@
 """Augmentation with attacks and unusable faces (covered, warped, cut, turned, blurred), and mixtures of two faces.
 
-`loop` applies it to a share of each batch. Without it the network takes a strip of paper over the mouth for a smile, a
-photograph with raised mouth corners for another expression, and two faces with covered eyes, or two that lie on their
-side, for one person.
+Called by `loop` for a share of each batch, and by `cover_detector`. Without this augmentation the network recognises a
+strip of paper over the mouth as a smile, and a photograph with pulled corners of the mouth as another expression. Two
+people with covered eyes, or two faces that lie on their side, become similar.
 
     kind      augmentation                                   identity target      expression target
     mouth     a strip or a mask over the mouth               kept                 uniform
     eyes      a strip or dark glasses over the eyes          none                 uniform
     warp      corners of the mouth moved                     kept                 kept
-    half      another person's face below the nose           none                 uniform
+    half      the lower half of another person's face        none                 uniform
     side      turned by 90, 180 or 270 degrees               none                 uniform
-    blur      blurred by up to 6 % of the picture's side     kept                 kept
+    blur      blurred by up to 6 % of the image's side       kept                 kept
 
-A face without an identity target has a target of its own with a teacher (`TeacherHead`): as unlike every other face as
-two strangers are. Mixtures of two people are learnt from the teacher alone, which gives their vectors ("A good teacher
-is patient and consistent", arXiv 2106.05237).
+With a teacher, a face without an identity target should be as dissimilar to all other faces as two strangers are
+(`TeacherHead`). For mixtures of two people only the teacher's vectors are targets ("A good teacher is patient and
+consistent", arXiv 2106.05237). Next to read: train/geometry.py.
 """
 
 import torch
@@ -22,12 +22,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modeling_facelivenet import IGNORE
-from train.geometry import moved
+from train.geometry import move_landmarks
 
 KINDS = ("mouth", "eyes", "warp", "half", "side", "blur")
-WEIGHTS = torch.tensor([2.0, 1.0, 2.0, 1.0, 1.0, 1.0])
-MOUTH_AND_NOSE = 0.35  # of the way from nose to mouth: where a foreign lower half begins
-MAX_BLUR = 0.06
+WEIGHTS = torch.tensor([2.0, 1.0, 2.0, 1.0, 1.0, 1.0])  # how often each kind is drawn
+LOWER_HALF_BEGINS = 0.35  # as a fraction of the way from nose to mouth
+MAX_BLUR = 0.06  # standard deviation, as a fraction of the side
 
 
 def mix(faces: Tensor, landmarks: Tensor, share: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -37,7 +37,7 @@ def mix(faces: Tensor, landmarks: Tensor, share: float) -> tuple[Tensor, Tensor,
         faces: (b, 3, h, w) uint8. landmarks: (b, 5, 2) fractions. share: probability that a face is mixed.
 
     Returns:
-        faces and landmarks with the mixtures in place, and (b,) bool, true for mixtures.
+        faces, in which mixtures replace some faces; their landmarks; and (b,) bool, true for mixtures.
     """
     chosen = torch.rand(len(faces), device=faces.device) < share
     rows = chosen.nonzero().squeeze(1)
@@ -58,10 +58,10 @@ def deceive(
 
     Args:
         faces: (b, 3, h, w) uint8. landmarks: (b, 5, 2) fractions. identity: (b,) labels. expression: (b, n)
-            probabilities. targets: (b, d) of a teacher, or None. share: probability of each face.
+            probabilities. targets: (b, d) vectors of a teacher, or None. share: probability that a face is changed.
 
     Returns:
-        faces, identity, expression and targets, changed in copies.
+        changed copies of faces, identity, expression and targets.
     """
     chosen = torch.rand(len(faces), device=faces.device) < share
     kinds = torch.multinomial(WEIGHTS.to(faces.device), len(faces), replacement=True)
@@ -72,21 +72,21 @@ def deceive(
         rows = (chosen & (kinds == number)).nonzero().squeeze(1)
         if not len(rows):
             continue
-        shown, points = faces[rows].float(), landmarks[rows]
+        changed, points = faces[rows].float(), landmarks[rows]
         if kind in ("mouth", "eyes"):
-            shown = cover(shown, points, kind)
+            changed = cover(changed, points, kind)
         elif kind == "warp":
-            shown = warp_mouth(shown, points)
+            changed = warp_mouth(changed, points)
         elif kind == "half":
             others = (rows + torch.randint(1, max(len(faces), 2), rows.shape, device=faces.device)) % len(faces)
             donors = _aligned(originals[others], landmarks[others], points)
-            shown = torch.where(below(points, *shown.shape[2:]), donors, shown)
+            changed = torch.where(below(points, *changed.shape[2:]), donors, changed)
         elif kind == "side":
             turns = torch.randint(1, 4, (len(rows),)).tolist()
-            shown = torch.stack([face.rot90(turn, (1, 2)) for face, turn in zip(shown, turns, strict=True)])
+            changed = torch.stack([face.rot90(turn, (1, 2)) for face, turn in zip(changed, turns, strict=True)])
         else:
-            shown = blur(shown, shown.shape[3] * MAX_BLUR * float(torch.rand(()) * 0.8 + 0.2))
-        faces[rows] = shown.round().clamp(0, 255).byte()
+            changed = blur(changed, changed.shape[3] * MAX_BLUR * float(torch.rand(()) * 0.8 + 0.2))
+        faces[rows] = changed.round().clamp(0, 255).byte()
         if kind in ("mouth", "eyes", "half", "side"):
             expression[rows] = 1 / expression.shape[1]
         if kind in ("eyes", "half", "side"):
@@ -124,7 +124,7 @@ def cover(faces: Tensor, landmarks: Tensor, part: str) -> Tensor:
         shape = lenses[0] | lenses[1]
     inside = torch.where(random[4] < 0.5, (x.abs() < half_width) & (y.abs() < half_height), shape)[:, None]
 
-    kind = torch.randint(0, 4, (batch, 1, 1, 1), device=faces.device)  # black, white, random, mean of what it covers
+    kind = torch.randint(0, 4, (batch, 1, 1, 1), device=faces.device)  # black, white, random, mean of covered pixels
     any_colours = torch.rand(2, batch, 3, 1, 1, device=faces.device) * 255
     mean_colour = (faces * inside).sum(dim=(2, 3), keepdim=True) / inside.sum(dim=(2, 3), keepdim=True).clamp(min=1)
     colour = torch.where(kind == 2, any_colours[0], mean_colour)
@@ -136,7 +136,7 @@ def cover(faces: Tensor, landmarks: Tensor, part: str) -> Tensor:
 
 
 def _pattern(x: Tensor, y: Tensor) -> Tensor:
-    """Where a cover has its second colour, (b, h, w) bool: nowhere for half of them, or stripes, checks, patches."""
+    """(b, h, w) bool: pixels with the second colour of a cover: none (for half of them), stripes, checks or patches."""
     batch, height, width = x.shape
     kind = torch.randint(0, 6, (batch, 1, 1), device=x.device)
     period = 0.06 + 0.3 * torch.rand(batch, 1, 1, device=x.device)
@@ -147,7 +147,7 @@ def _pattern(x: Tensor, y: Tensor) -> Tensor:
 
 
 def warp_mouth(faces: Tensor, landmarks: Tensor) -> Tensor:
-    """Pull the corners of the mouth away, mostly up and outwards as in a smile, as an editor of photographs would.
+    """Move the corners of the mouth as image editing software does, mostly up and outwards as in a smile.
 
     Args:
         faces: (b, 3, h, w). landmarks: (b, 5, 2) fractions.
@@ -168,7 +168,7 @@ def warp_mouth(faces: Tensor, landmarks: Tensor) -> Tensor:
 
 
 def blur(faces: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of (b, 3, h, w), sigma in pixels; by rows, then columns, for wide kernels are slow as squares."""
+    """Gaussian blur of (b, 3, h, w), sigma in pixels. Rows, then columns: a wide square kernel would be slow."""
     reach = max(round(2 * sigma), 1)
     kernel = (-(torch.arange(-reach, reach + 1, device=faces.device) ** 2) / (2 * sigma**2)).exp()
     kernel = (kernel / kernel.sum()).expand(faces.shape[1], 1, 1, -1)
@@ -178,20 +178,20 @@ def blur(faces: Tensor, sigma: float) -> Tensor:
 
 
 def below(landmarks: Tensor, height: int, width: int) -> Tensor:
-    """(b, 1, h, w) bool: which pixels lie below a line between nose and mouth."""
+    """(b, 1, h, w) bool: the pixels below a line between nose and mouth."""
     _, down, _ = _axes(landmarks)
     mouth = (landmarks[:, 3] + landmarks[:, 4]) / 2
-    line = landmarks[:, 2] + MOUTH_AND_NOSE * (mouth - landmarks[:, 2])
+    line = landmarks[:, 2] + LOWER_HALF_BEGINS * (mouth - landmarks[:, 2])
     offset = _positions(height, width, landmarks.device)[None] - line[:, None, None]
     return ((offset * down[:, None, None]).sum(dim=3) > 0)[:, None]
 
 
-def _aligned(faces: Tensor, landmarks: Tensor, wanted: Tensor) -> Tensor:
-    return moved(faces.float(), landmarks, wanted, faces.shape[3])
+def _aligned(faces: Tensor, landmarks: Tensor, target: Tensor) -> Tensor:
+    return move_landmarks(faces.float(), landmarks, target, faces.shape[3])
 
 
 def _axes(landmarks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each face the unit vectors across and down, (b, 2), and the distance of eyes and mouth, (b, 1)."""
+    """For each face the unit vectors across and down, (b, 2), and the distance of eyes and mouth, (b, 1)."""
     down = (landmarks[:, 3] + landmarks[:, 4] - landmarks[:, 0] - landmarks[:, 1]) / 2
     length = down.norm(dim=1, keepdim=True).clamp(min=1e-3)
     down = down / length
@@ -199,7 +199,7 @@ def _axes(landmarks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _positions(height: int, width: int, device: torch.device) -> Tensor:
-    """(h, w, 2): x and y of each pixel's centre, as fractions of the sides."""
+    """(h, w, 2): x and y of the centre of each pixel, as fractions of the sides."""
     y, x = torch.meshgrid(
         (torch.arange(height, device=device) + 0.5) / height,
         (torch.arange(width, device=device) + 0.5) / width,

@@ -1,14 +1,14 @@
-"""dlib's face recognition network in PyTorch, read from the file that dlib itself loads.
+"""dlib's face recognition network in PyTorch, which reads the same file as dlib.
 
-`train.teacher` uses it as a teacher. The weights are dlib's `face_recognition_resnet_model_v1` (Davis King, 2017,
-public domain): 128 numbers per face, trained on about 3 million photographs of 7,485 people, from which its author left
-out the people of LFW. The PyPI package `face-recognition-models` carries the file. Next to read: `train/teacher.py`.
+Called by `teacher`. The weights are dlib's `face_recognition_resnet_model_v1` (Davis King, 2017, public domain), which
+computes 128 numbers for a face. It was trained on about 3 million photographs of 7,485 people, without the people of
+LFW. The PyPI package `face-recognition-models` contains the file. Next to read: train/teacher.py.
 
     network = load_dlib_network(find_dlib_file())
     vectors = network(chips)                       # (n, 3, 150, 150), 0..255 -> (n, 128)
 
-The network is a ResNet of 29 convolutions, as in dlib's `examples/dnn_face_recognition_ex.cpp`. Its batch norms were
-folded to a scale and a shift ("affine") before it was published; here these are folded into the convolutions too.
+The network is a ResNet of 29 convolutions, as in dlib's `examples/dnn_face_recognition_ex.cpp`. In the published file
+each batch norm is a scale and a shift ("affine"); here these are part of the convolution before them.
 """
 
 import importlib.util
@@ -23,14 +23,14 @@ PACKAGE = "face_recognition_models"
 FILE = "dlib_face_recognition_resnet_model_v1.dat"
 CHIP_SIZE = 150
 MEAN_COLOUR = (122.782, 117.001, 104.298)
-# From the input to the output: channels of the residual blocks, and whether the first block halves the side.
+# From the input to the output: channels and number of the residual blocks, and whether the first one halves the side.
 LEVELS = ((32, 3, False), (64, 4, True), (128, 3, True), (256, 3, True), (256, 1, True))
 
 
 class ResidualBlock(nn.Module):
-    """Two 3 × 3 convolutions beside a shortcut; a halving block averages 2 × 2 pixels in its shortcut.
+    """Two 3 × 3 convolutions and a shortcut, which averages 2 × 2 pixels if the block halves the side.
 
-    Where the two differ in channels or size, dlib's sum fills the smaller one with zeros.
+    If both have different sizes or numbers of channels, the smaller one is filled up with zeros, as in dlib.
     """
 
     def __init__(self, in_channels: int, channels: int, halve: bool):
@@ -49,12 +49,12 @@ class ResidualBlock(nn.Module):
 
 def _zero_padded(x: Tensor, shape: list[int]) -> Tensor:
     """(n, c, h, w) -> (n, *shape), with zeros after the last channel, row and column."""
-    channels, height, width = (wanted - size for wanted, size in zip(shape, x.shape[1:], strict=True))
+    channels, height, width = (new - old for new, old in zip(shape, x.shape[1:], strict=True))
     return F.pad(x, (0, width, 0, height, 0, channels)) if channels or height or width else x
 
 
 class DlibNetwork(nn.Module):
-    """RGB face chips (n, 3, 150, 150), 0..255 -> (n, 128) vectors; their Euclidean distances compare people."""
+    """RGB face chips (n, 3, 150, 150), 0..255 -> (n, 128) vectors, which are compared by Euclidean distances."""
 
     def __init__(self):
         super().__init__()
@@ -75,15 +75,15 @@ class DlibNetwork(nn.Module):
 
 
 def find_dlib_file() -> Path:
-    """Where the installed package `face-recognition-models` keeps the weights.
+    """The file of the weights in the installed package `face-recognition-models`.
 
-    The package is located, not imported: its own code needs `pkg_resources`, which today's setuptools lacks.
+    The package cannot be imported: it needs `pkg_resources`, which current versions of setuptools do not contain.
 
     Raises:
         FileNotFoundError: the package is not installed; the message says how to install it.
     """
-    found = importlib.util.find_spec(PACKAGE)
-    for folder in found.submodule_search_locations if found else ():
+    spec = importlib.util.find_spec(PACKAGE)
+    for folder in spec.submodule_search_locations if spec else ():
         if (path := Path(folder) / "models" / FILE).is_file():
             return path
     raise FileNotFoundError(
@@ -93,7 +93,7 @@ def find_dlib_file() -> Path:
 
 
 def load_dlib_network(path: str | Path) -> DlibNetwork:
-    """The network with the weights of dlib's file, in evaluation mode.
+    """The network in evaluation mode, with the weights of dlib's file.
 
     Raises:
         ValueError: the file is not dlib's `face_recognition_resnet_model_v1`, or is damaged.
@@ -109,7 +109,7 @@ def load_dlib_network(path: str | Path) -> DlibNetwork:
                 raise ValueError(f"{path}: not dlib's face recognition network: its layers have other sizes")
             conv.weight.copy_(weight * scale.view(-1, 1, 1, 1))
             conv.bias.copy_(bias * scale + shift)
-        weights = reader.tensor(b"fc_2", skipped=2)  # its outputs and inputs
+        weights = reader.tensor(b"fc_2", skipped=2)  # the numbers of its outputs and inputs
         if weights.numel() != network.embedding.weight.numel():
             raise ValueError(f"{path}: not dlib's face recognition network: its last layer has another size")
         network.embedding.weight.copy_(weights.view(network.embedding.weight.shape[::-1]).T)
@@ -117,7 +117,7 @@ def load_dlib_network(path: str | Path) -> DlibNetwork:
 
 
 def _split(values: Tensor, weight: Tensor, bias: Tensor, path: str | Path) -> tuple[Tensor, Tensor]:
-    """The filters and the biases of a convolution, which dlib keeps in one tensor."""
+    """The filters and the biases of a convolution, which are one tensor in the file."""
     if values.numel() != weight.numel() + bias.numel():
         raise ValueError(f"{path}: not dlib's face recognition network: its layers have other sizes")
     values = values.flatten()
@@ -125,10 +125,10 @@ def _split(values: Tensor, weight: Tensor, bias: Tensor, path: str | Path) -> tu
 
 
 class _Reader:
-    """The tensors of a file that dlib serialised, in order.
+    """Reads the tensors of a file in dlib's format, in their order.
 
-    A layer is its name, then its parameters: a version, four sizes, and the values as little-endian float32. dlib
-    writes a whole number as a byte that counts the bytes to come, then these, the lowest first.
+    A layer is written as its name and its parameters: a version, four sizes, and the values as little-endian float32.
+    A whole number is written as one byte with the number of bytes that follow, and these bytes, the lowest one first.
     """
 
     def __init__(self, path: Path):
@@ -137,7 +137,7 @@ class _Reader:
         self.place = 0
 
     def tensor(self, layer: bytes, skipped: int = 0) -> Tensor:
-        """The parameters of the next layer with this name; so many whole numbers before them are skipped."""
+        """The parameters of the next layer with this name. skipped: how many whole numbers precede them."""
         name = bytes([1, len(layer)]) + layer
         start = self.content.find(name, self.place)
         if start < 0:

@@ -1,10 +1,11 @@
-"""The length of the embeddings: fitted after the training, on the people the network has learnt from.
+"""Fits the length of the embeddings after the training, on the people of the training.
 
-`train.export --people` calls it. For every photograph of many people it asks how alike the NEAREST most alike strangers
-are, one photograph of each person; a ridge regression predicts that from the embedding's direction, and
-`modeling_facelivenet.EmbeddingLength` turns it into a length. The same correction is made in speaker recognition with
-the strangers themselves (adaptive score normalisation: Matejka et al., Interspeech 2017); predicted, it takes 1,793
-numbers instead of a cohort of people's embeddings in the checkpoint, and the similarity stays a dot product.
+Called by `export` with --people. For each photograph the mean similarity to the NEAREST most similar strangers is
+computed, with one photograph of each person. A ridge regression predicts this value, the crowding, from the direction
+of the embedding, and `modeling_facelivenet.EmbeddingLength` computes a length from it. Speaker recognition makes the
+same correction with the strangers themselves (adaptive score normalisation: Matejka et al., Interspeech 2017). The
+prediction needs 1,793 numbers in the checkpoint instead of the embeddings of people, and the similarity is still a dot
+product. Next to read: train/export.py.
 """
 
 from collections.abc import Sequence
@@ -17,30 +18,30 @@ from sklearn.linear_model import Ridge
 from face_data.table import CorpusError, column, load_corpus, split_corpus
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import EmbeddingLength, FaceLiveNetModel
-from train.validation import run_over
+from train.validation import network_outputs
 
-NEAREST = 100  # strangers; 20 and 300 verify as well or slightly worse
-RIDGE = 0.1  # 0.01 to 10 make little difference
-LONGEST_SHARE = 0.001  # of the photographs have length 1: the least crowded ones
+NEAREST = 100  # strangers; with 20 and 300 verification is as good or slightly worse
+RIDGE = 0.1  # penalty of the regression; 0.01 to 10 make little difference
+LONGEST_SHARE = 0.001  # share of the photographs whose embedding gets length 1: those with the smallest crowding
 BATCH = 64
 
 
 def fit_embedding_length(
     model: FaceLiveNetModel, processor: FaceLiveNetImageProcessor, corpora: Sequence[str]
 ) -> dict[str, float]:
-    """Give the network an `EmbeddingLength`, in place of any it has.
+    """Fit an `EmbeddingLength` and add it to the network, or replace its earlier one.
 
     Args:
-        model: in float32, on the CPU; left in evaluation mode.
-        corpora: prepared ones as FOLDER or FOLDER:SPLIT,SPLIT, which the network was trained on. Each photograph
-            without a name counts as one more person.
+        model: in float32, on the CPU; afterwards in evaluation mode.
+        corpora: prepared corpora of the training, as FOLDER or FOLDER:SPLIT,SPLIT. Each photograph without an identity
+            counts as one more person.
 
     Returns:
-        for the training record: how many photographs and people, the mean similarity to the nearest strangers, its
-        standard deviation, and the correlation of the prediction with it.
+        the entry of the training record: the numbers of photographs and people, the mean crowding, its standard
+        deviation, and its correlation with the prediction.
 
     Raises:
-        CorpusError: fewer than 2 · NEAREST people.
+        CorpusError: fewer than 2 · NEAREST people, or the strangers are not similar enough for a fit.
     """
     without_embedding_length(model.eval())
     directions, people = _directions(model, processor, corpora)
@@ -48,19 +49,19 @@ def fit_embedding_length(
     if len(names) < 2 * NEAREST:
         raise CorpusError(f"--people: {len(names)} people are too few to fit a length on, {2 * NEAREST} are needed")
     _, first = np.unique(people, return_index=True)
-    alike = directions @ directions[first].T  # (photographs, people)
-    alike[np.arange(len(person)), person] = -np.inf
-    crowding = np.partition(alike, -NEAREST, axis=1)[:, -NEAREST:].mean(axis=1)
+    similarities = directions @ directions[first].T  # (photographs, people)
+    similarities[np.arange(len(person)), person] = -np.inf
+    crowding = np.partition(similarities, -NEAREST, axis=1)[:, -NEAREST:].mean(axis=1)
     fitted = Ridge(RIDGE).fit(directions, crowding)
     predicted = fitted.predict(directions)
-    least = float(np.quantile(predicted, LONGEST_SHARE))
-    if not least > 0:
-        raise CorpusError("--people: strangers are not alike enough for this network to fit a length on them")
+    smallest = float(np.quantile(predicted, LONGEST_SHARE))
+    if not smallest > 0:
+        raise CorpusError("--people: strangers are not similar enough for this network to fit a length on them")
     model.config.embedding_length = True
     model.length = EmbeddingLength(model.config)
     with torch.no_grad():
-        model.length.crowding.weight.copy_(torch.from_numpy(fitted.coef_ / least)[None])
-        model.length.crowding.bias.fill_(float(fitted.intercept_) / least)
+        model.length.crowding.weight.copy_(torch.from_numpy(fitted.coef_ / smallest)[None])
+        model.length.crowding.bias.fill_(float(fitted.intercept_) / smallest)
     return {
         "photographs": len(people),
         "people": len(names),
@@ -71,7 +72,7 @@ def fit_embedding_length(
 
 
 def without_embedding_length(model: FaceLiveNetModel) -> None:
-    """Every embedding has length 1 again."""
+    """Remove the `EmbeddingLength` of a network: all embeddings have length 1 again."""
     model.length, model.config.embedding_length = None, False
 
 
@@ -84,5 +85,5 @@ def _directions(model, processor, corpora: Sequence[str]) -> tuple[np.ndarray, n
         identities = column(corpus, "identity")
         people += [f"{folder}/{row if name is None else name}" for row, name in enumerate(identities)]
         task = f"lengths, {folder}"
-        parts.append(run_over(model, processor.whiten, corpus, accelerator, BATCH, workers=0, task=task)[0])
+        parts.append(network_outputs(model, processor.whiten, corpus, accelerator, BATCH, workers=0, task=task)[0])
     return np.concatenate(parts).astype(np.float64), np.array(people)

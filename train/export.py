@@ -1,4 +1,4 @@
-"""Writes the checkpoint to be shipped from a run's model: half precision, with links to its Python files.
+"""Writes the checkpoint to be shipped from the models of runs: in half precision, with links to its Python files.
 
 python -m train.export runs/dynamic/last pretrained --challenge happy
 python -m train.export runs/one/last runs/other/last pretrained --challenge happy      # the mean of their weights
@@ -9,9 +9,9 @@ python -m evaluation calibrate --model pretrained --data corpora/lfw --splits 9 
 The mean of the weights of several runs that started from the same weights is often better than each of them, at no
 cost ("Model soups", arXiv 2203.05482); `evaluation compare` shows whether it is.
 
-With --people, embeddings of faces that resemble many strangers are made shorter (train/embedding_length.py), which
-raises the share of genuine pairs that are accepted at low false accept rates. With --faces the network learns to tell
-covered eyes and mouths (train/cover_detector.py), which the quality gate refuses.
+With --people, embeddings of faces that are similar to many strangers become shorter (train/embedding_length.py). At low
+false accept rates this raises the share of genuine pairs that are accepted. With --faces a detector of covered eyes and
+mouths is fitted (train/cover_detector.py), whose detections the quality gate refuses.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from face_data.named import CorpusError
+from startup import large_imports
 
 if TYPE_CHECKING:
     import torch
@@ -41,33 +42,34 @@ def export(
 ) -> None:
     """Write config.json, model.safetensors (fp16), preprocessor_config.json and training.json to `out`.
 
-    Thresholds stay only where they were calibrated on the very weights that are written; else calibrate afterwards.
+    Thresholds are kept only if they were calibrated with exactly the written weights; otherwise calibrate afterwards.
 
     Args:
-        sources: folders that runs saved, all of the same network; of several the weights are averaged. Config and
-            record are those of the first; the record also names the others (`train.record.averaged_record`).
-        challenge: the expressions a session may ask for: those that validation shows to be recognised reliably.
-        shares: of each source in the mean, in their order; by default all alike.
-        people: corpora the network was trained on, to fit the length of the embeddings on; none leaves it as it is.
-        faces: corpora the network was trained on, to fit the cover detector on; none leaves it as it is.
+        sources: model folders of runs, all of the same network. The weights of several are averaged. Config and record
+            are those of the first; the record also names the others (`train.record.averaged_record`).
+        challenge: expressions that a session may request: those that are recognised reliably in validation.
+        shares: of each source in the mean, in their order; default: equal shares.
+        people: corpora of the training on which to fit the length of the embeddings; without any it is not changed.
+        faces: corpora of the training on which to fit the cover detector; without any it is not changed.
 
     Raises:
-        CorpusError: no such corpus of `people` or `faces`, or too few people.
-        ValueError: the networks have other layers, or other expressions; not one positive share for each.
-        StrictDataclassError: the network does not know an expression of `challenge`.
+        CorpusError: a corpus of `people` or `faces` does not exist, or there are too few people.
+        ValueError: the networks differ in layers or expressions, or shares are not one positive number for each.
+        StrictDataclassError: the network does not predict an expression of `challenge`.
     """
-    import torch  # in here: --help and a folder that is not there are answered without
+    with large_imports():
+        import torch  # not at the top: --help and missing folders are answered without it
 
-    import image_processing_facelivenet
-    import modeling_facelivenet
-    import pipeline_facelivenet
-    from image_processing_facelivenet import FaceLiveNetImageProcessor
-    from modeling_facelivenet import FaceLiveNetModel
-    from pipeline_facelivenet import CUSTOM_PIPELINES
-    from train.checkpoint import RECORD
-    from train.cover_detector import fit_cover_detector, without_cover_detector
-    from train.embedding_length import fit_embedding_length, without_embedding_length
-    from train.record import averaged_record
+        import image_processing_facelivenet
+        import modeling_facelivenet
+        import pipeline_facelivenet
+        from image_processing_facelivenet import FaceLiveNetImageProcessor
+        from modeling_facelivenet import FaceLiveNetModel
+        from pipeline_facelivenet import CUSTOM_PIPELINES
+        from train.checkpoint import RECORD
+        from train.cover_detector import fit_cover_detector, without_cover_detector
+        from train.embedding_length import fit_embedding_length, without_embedding_length
+        from train.record import averaged_record
 
     shares = list(shares) or [1.0] * len(sources)
     if len(shares) != len(sources) or not all(share > 0 for share in shares):
@@ -81,7 +83,7 @@ def export(
         for averaged in models:
             without_cover_detector(averaged)
     if len(models) > 1:
-        # the threshold of the first model is not saved then
+        # the threshold was calibrated with other weights, and is therefore not saved
         model.load_state_dict(_mean_weights(sources, models, shares))
     processor = FaceLiveNetImageProcessor.from_pretrained(sources[0]) if people or faces else None
     lengths = fit_embedding_length(model, processor, people) if people else None
@@ -90,7 +92,7 @@ def export(
     model.config.validate()
     modules = (modeling_facelivenet, image_processing_facelivenet, pipeline_facelivenet)
     code = [Path(module.__file__) for module in modules]
-    for file in code:  # links of an earlier export, through which saving would copy a file onto itself
+    for file in code:  # saving would copy files onto themselves through the links of an earlier export
         (out / file.name).unlink(missing_ok=True)
     model.half().save_pretrained(out)
     shutil.copy(sources[0] / "preprocessor_config.json", out)
@@ -104,7 +106,7 @@ def export(
     (out / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     path = out / "config.json"
     settings = json.loads(path.read_text(encoding="utf-8"))
-    # whoever loads without naming a dtype gets the one the processor's faces have
+    # the default dtype when the model is loaded is that of the processor's faces
     settings |= {"dtype": "float32", "custom_pipelines": CUSTOM_PIPELINES}
     path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     for file in code:
@@ -112,12 +114,12 @@ def export(
 
 
 def _link(code: Path, folder: Path) -> None:
-    """A relative link to a Python file that transformers runs from the folder; a copy where links are not allowed."""
+    """Create a relative link to a Python file that transformers needs in the folder, or a copy if that is forbidden."""
     link = folder / code.name
     link.unlink(missing_ok=True)
     try:
         link.symlink_to(os.path.relpath(code, folder))
-    except OSError:  # Windows, without the right to
+    except OSError:  # Windows without the permission
         shutil.copy(code, link)
 
 
@@ -128,11 +130,11 @@ def _mean_weights(
     shapes = [{name: value.shape for name, value in state.items()} for state in states]
     for source, model, shape in zip(sources, models, shapes, strict=True):
         if shape != shapes[0] or model.config.expressions != models[0].config.expressions:
-            raise ValueError(f"{source} is another network than {sources[0]}: their weights have no mean")
+            raise ValueError(f"{source} is another network than {sources[0]}: their weights cannot be averaged")
 
     def mean(name: str) -> "torch.Tensor":
-        weighed = (share * state[name] for share, state in zip(shares, states, strict=True))
-        return sum(weighed) / sum(shares)
+        weighted = (share * state[name] for share, state in zip(shares, states, strict=True))
+        return sum(weighted) / sum(shares)
 
     return {name: mean(name) if value.is_floating_point() else value for name, value in states[0].items()}
 
@@ -142,11 +144,11 @@ if __name__ == "__main__":
         prog="python -m train.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "sources", type=Path, nargs="+", metavar="MODEL", help="folders `python -m train` saved: RUN/best or RUN/last"
+        "sources", type=Path, nargs="+", metavar="MODEL", help="model folders of runs: RUN/best or RUN/last"
     )
-    parser.add_argument("out", type=Path)
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write")
     parser.add_argument(
-        "--challenge", nargs="+", required=True, metavar="EXPRESSION", help="what sessions may ask for, such as happy"
+        "--challenge", nargs="+", required=True, metavar="EXPRESSION", help="expressions that sessions may request"
     )
     parser.add_argument(
         "--shares",
@@ -154,21 +156,21 @@ if __name__ == "__main__":
         type=float,
         default=(),
         metavar="SHARE",
-        help="of each MODEL in the mean (default: all alike)",
+        help="share of each MODEL in the mean (default: equal shares)",
     )
     parser.add_argument(
         "--people",
         nargs="+",
         default=(),
         metavar="CORPUS",
-        help="fit the length of the embeddings on these people, who were trained on: FOLDER:SPLIT,SPLIT",
+        help="fit the length of the embeddings on these people of the training: FOLDER:SPLIT,SPLIT",
     )
     parser.add_argument(
         "--faces",
         nargs="+",
         default=(),
         metavar="CORPUS",
-        help="fit the detector of covered eyes and mouths on these faces, which were trained on: FOLDER:SPLIT,SPLIT",
+        help="fit the detector of covered eyes and mouths on these faces of the training: FOLDER:SPLIT,SPLIT",
     )
     arguments = parser.parse_args()
     for source in arguments.sources:

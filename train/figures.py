@@ -1,9 +1,10 @@
-"""The curves of runs: the weights of the tasks (the paper's Figure 6) and their losses (Figure 7).
+"""Draws the curves of runs: the weights of the tasks (the paper's Figure 6) and their losses (Figure 7).
 
     python -m train.figures runs/dynamic
     python -m train.figures runs/dynamic runs/inverse_loss runs/static_1_1 --out runs/compared
 
-One run's figures lie in its folder; those of several stand side by side, on the same axes, in OUT.
+The figures of one run are written to its folder. Those of several runs are written to OUT, side by side with the same
+axes. Called by `loop` at the end of a run. Next to read: figure_style.py.
 """
 
 import argparse
@@ -24,16 +25,19 @@ TASKS = (("face verification", BLUE, "-"), ("facial expression", VERMILION, "--"
 
 
 def draw_curves(out: Path) -> list[Path]:
-    """OUT/log.jsonl -> OUT/weights.png and OUT/losses.png, each with its SVG; returns their paths."""
+    """Draw OUT/weights.png and OUT/losses.png from OUT/log.jsonl, each also as SVG; returns the paths of the PNGs."""
     return draw_runs({"": out}, out)
 
 
 @styled
 def draw_runs(runs: Mapping[str, Path], out: Path) -> list[Path]:
-    """title -> folder of a run with its log.jsonl: OUT/weights.png and OUT/losses.png, a panel for each run.
+    """Draw OUT/weights.png and OUT/losses.png with one panel for each run, each also as SVG.
+
+    Args:
+        runs: title -> folder of a run with its log.jsonl.
 
     Returns:
-        the paths; the SVGs lie beside them.
+        the paths of the PNGs.
 
     Raises:
         FileNotFoundError: a folder has no log.jsonl.
@@ -49,7 +53,7 @@ def draw_runs(runs: Mapping[str, Path], out: Path) -> list[Path]:
         for axes, (title, log) in zip(grid.flat, logs.items(), strict=False):
             _plot(axes, log, series, smooth)
             axes.set_title(title)
-        grid[0, 0].set_ylim(bottom=0)  # of all panels, once all are drawn
+        grid[0, 0].set_ylim(bottom=0)  # all panels share this axis: set it when all are drawn
         for axes in grid.flat[len(logs) :]:
             axes.set_visible(False)
         for axes in grid[:, 0]:
@@ -68,14 +72,14 @@ def _log(folder: Path) -> list[dict]:
 
 def _plot(axes, log: Sequence[dict], series: Mapping[str, str], smooth: bool) -> None:
     step = np.array([row["step"] for row in log])
-    for (name, short), (task, colour, line) in zip(series.items(), TASKS, strict=True):
+    for (name, symbol), (task, colour, line) in zip(series.items(), TASKS, strict=True):
         values = np.array([row[name] for row in log])
-        if smooth:  # what one batch says is noise; the line is the mean over a fiftieth of the run
+        if smooth:  # losses of single batches are noisy; the line is the mean over a fiftieth of the run
             axes.plot(step, values, color=colour, alpha=0.2, linewidth=0.4)
             width = max(1, len(values) // 50)
             counts = np.convolve(np.ones(len(values)), np.ones(width), "same")
             values = np.convolve(values, np.ones(width), "same") / counts
-        axes.plot(step, values, color=colour, linestyle=line, label=f"{task} ({short})")
+        axes.plot(step, values, color=colour, linestyle=line, label=f"{task} ({symbol})")
     axes.set(xlabel="step", xlim=(step[0], max(step[-1], step[0] + 1)))
 
 
@@ -83,11 +87,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         prog="python -m train.figures", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run, with its log.jsonl")
-    parser.add_argument("--out", type=Path, help="folder for the figures (of several runs; default for one: its own)")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run with its log.jsonl")
+    parser.add_argument("--out", type=Path, help="folder for the figures (default: that of the run, if it is only one)")
     arguments = parser.parse_args()
     if len(arguments.runs) > 1 and arguments.out is None:
-        parser.error("--out is needed: the figures of several runs belong to none of them")
+        parser.error("--out is needed for the figures of several runs")
     titles = {run.name if len(arguments.runs) > 1 else "": run for run in arguments.runs}
     if len(titles) < len(arguments.runs):
         parser.error("two runs have the same name")

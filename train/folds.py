@@ -2,8 +2,8 @@
 
     accelerate launch -m train --config train/presets/dynamic.yaml --train corpora/ckplus --fold all
 
-Every fold is tested once, by a network that was trained on eight others and validated on the remaining one. Called by
-`command`; each fold is a run of `loop`.
+Each fold is tested once, with a network that was trained on eight other folds and validated on the remaining one.
+Called by `command`. Next to read: train/loop.py, which trains and tests one fold.
 """
 
 import json
@@ -20,25 +20,31 @@ from train.loop import test, train
 
 
 def train_folds(config: TrainingConfig) -> dict:
-    """Train and test the fold of the config, or all of them one after the other.
+    """Train and test the fold of the config, or all folds one after another.
 
-    Writes OUT/fold-N/ with its test.json; with all, OUT/folds.json: every fold's numbers, their mean and the standard
-    error of the mean. A run that was stopped goes on with the fold it was at.
+    Writes OUT/fold-N/ with its test.json, and OUT/folds.json with the numbers of the folds, their mean and the standard
+    error of the mean. An interrupted run continues with the fold at which it was interrupted.
+
+    Returns:
+        the content of folds.json.
+
+    Raises:
+        CorpusError: --train names splits, or --validation a corpus of --train. As `train.loop.train`.
     """
     for text in config.validation:
         if split_corpus(text)[0] in config.train:
-            raise CorpusError(f"--fold chooses whom to validate on: leave {text} out of --validation")
+            raise CorpusError(f"--fold chooses the people to validate on: leave {text} out of --validation")
     for text in config.train:
         if split_corpus(text)[1]:
             raise CorpusError(
-                f"--fold chooses the splits itself: give {split_corpus(text)[0]} without `:{text.partition(':')[2]}`"
+                f"--fold chooses the splits: give {split_corpus(text)[0]} without `:{text.partition(':')[2]}`"
             )
     folds = range(1, FOLDS + 1) if config.fold == "all" else [int(config.fold)]
     results = {}
     for fold in folds:
         config_of_fold = fold_config(config, fold)
         train(config_of_fold)
-        results[fold] = test(config_of_fold, [_with(text, fold_protocol(fold).test) for text in config.train])
+        results[fold] = test(config_of_fold, [_with_splits(text, fold_protocol(fold).test) for text in config.train])
     summary = {"folds": results, "mean": {}, "standard_error": {}}
     for name in sorted(set.intersection(*(set(numbers) for numbers in results.values()))):
         values = np.array([numbers[name] for numbers in results.values()])
@@ -55,16 +61,16 @@ def train_folds(config: TrainingConfig) -> dict:
 
 
 def fold_config(config: TrainingConfig, fold: int) -> TrainingConfig:
-    """The stage whose test fold is `fold`: trained on eight others, validated on the one that remains."""
+    """The config of the run with this test fold: it trains on eight other folds, and validates on the remaining one."""
     protocol = fold_protocol(fold)
     return replace(
         config,
         fold=None,
         out=join(config.out, f"fold-{fold:02d}"),
-        train=[_with(text, protocol.training) for text in config.train],
-        validation=[_with(text, protocol.choices) for text in config.train] + config.validation,
+        train=[_with_splits(text, protocol.training) for text in config.train],
+        validation=[_with_splits(text, protocol.choices) for text in config.train] + config.validation,
     )
 
 
-def _with(corpus: str, splits: tuple[str, ...]) -> str:
+def _with_splits(corpus: str, splits: tuple[str, ...]) -> str:
     return f"{corpus}:{','.join(splits)}"

@@ -1,6 +1,6 @@
-"""Moving faces by their landmarks, a batch at a time, on whatever device it lies.
+"""Moves the faces of a batch so that their landmarks come to given places, on any device.
 
-`train.teacher` cuts a teacher's chips with it, `train.deceptions` puts half of one face on another.
+Called by `teacher`, for the crops that a teacher expects, and by `deceptions`, to join parts of two faces.
 """
 
 import torch
@@ -8,22 +8,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def moved(faces: Tensor, landmarks: Tensor, wanted: Tensor, size: int) -> Tensor:
-    """Turn, scale and shift each face so that its landmarks come to lie where they are wanted, by least squares.
+def move_landmarks(faces: Tensor, landmarks: Tensor, target: Tensor, size: int) -> Tensor:
+    """Rotate, scale and shift each face so that its landmarks are as close as possible to the target (least squares).
 
     Args:
-        faces: (b, 3, h, w) floats. landmarks: (b, 5, 2) x and y as fractions of the picture's sides.
-        wanted: (5, 2) or (b, 5, 2), fractions of the result's side. size: of that side, in pixels.
+        faces: (b, 3, h, w) floats. landmarks: (b, 5, 2) x and y as fractions of the sides of the image.
+        target: (5, 2) or (b, 5, 2), as fractions of the side of the result. size: of this side in pixels.
 
     Returns:
-        (b, 3, size, size); beyond a picture's border its last pixels are repeated.
+        (b, 3, size, size); beyond the border of an image its last pixels are repeated.
     """
-    # in complex numbers a similarity is z -> a z + b, and its least-squares fit is one line each for a and b
+    # in complex numbers a similarity is z -> a z + b, and the least-squares solutions for a and b are one line each
     source = torch.view_as_complex(landmarks.double().contiguous())
-    target = torch.view_as_complex(wanted.to(landmarks).double().contiguous()).expand_as(source)
-    centered = target - target.mean(dim=1, keepdim=True)
+    goal = torch.view_as_complex(target.to(landmarks).double().contiguous()).expand_as(source)
+    centered = goal - goal.mean(dim=1, keepdim=True)
     a = (centered.conj() * (source - source.mean(dim=1, keepdim=True))).sum(dim=1) / centered.abs().square().sum(dim=1)
-    b = source.mean(dim=1) - a * target.mean(dim=1)
+    b = source.mean(dim=1) - a * goal.mean(dim=1)
     # grid_sample's coordinates run from -1 to 1 on both sides
     rows = (a.real, -a.imag, 2 * b.real + a.real - a.imag - 1), (a.imag, a.real, 2 * b.imag + a.imag + a.real - 1)
     theta = torch.stack([torch.stack(row, dim=1) for row in rows], dim=1).to(faces.dtype)

@@ -1,6 +1,6 @@
-"""Labels of training images: whose face it is as a number, and which expression as probabilities.
+"""Labels of training images: the person as a number, and the expression as probabilities.
 
-Called by `photographs`, and by `loop` and `streaming` for streams. Next: `photographs`.
+Called by `photographs`, and for streams by `loop` and `streaming`. Next to read: train/photographs.py.
 """
 
 from collections import Counter
@@ -17,11 +17,20 @@ LABEL_COLUMNS = ("source", "identity", "expression", "expression_votes", "split"
 class Labels:
     """The labels of several corpora as one table.
 
-    Identity labels number the people of all corpora together, a name being one person within a source and another in
-    the next; −100 where the person is unknown or has fewer than `minimum_photographs`. The expression target holds
-    probabilities over the network's expressions: with `soft` the annotators' votes where there are any, else all on the
-    label, else zeros. Votes for expressions the network does not know are dropped; where nothing remains, the target is
-    zeros. `splits` says which of each source's splits these are.
+    The people of all corpora are numbered together. The same name in two sources means two people. Votes of annotators
+    for expressions that the network does not predict are ignored.
+
+    Args:
+        parts: the corpora, each with LABEL_COLUMNS.
+        expressions: those that the network predicts.
+        minimum_photographs: people with fewer photographs have no identity label.
+        soft: whether to use the votes as probabilities, if a photograph has any.
+
+    Attributes:
+        identity: (rows,) labels, −100 if the person is unknown or has too few photographs.
+        expression: (rows, n) float32 probabilities: the votes, or 1 for the label, or zeros without a known label.
+        num_identities: number of people.
+        splits: source -> splits of the photographs.
     """
 
     def __init__(self, parts: list[Corpus], expressions: tuple[str, ...], minimum_photographs: int, soft: bool):
@@ -36,11 +45,11 @@ class Labels:
         self.splits = splits_by_source(parts)
 
     def label(self, row: dict) -> int:
-        """The label of one row's person, −100 where it is unknown."""
+        """The identity label of a row, −100 if the person is unknown."""
         return self._number.get((row["source"], row["identity"]), IGNORE)
 
     def target(self, row: dict) -> np.ndarray:
-        """(n,) probabilities of one row, zeros where it has no label."""
+        """(n,) expression probabilities of a row, zeros without a label."""
         probability = dict(zip(CORPUS_EXPRESSIONS, (row["expression_votes"] or []) if self.soft else [], strict=False))
         if not probability and row["expression"] is not None:
             probability = {CORPUS_EXPRESSIONS[row["expression"]]: 1.0}

@@ -1,6 +1,7 @@
-"""A stage of training from beginning to end: data, network, optimiser, then the steps with validation and saving.
+"""A complete stage of training: data, network, optimiser, and the steps with validation and checkpoints.
 
-Called by `command` and `folds`. Next: `batches`, `validation`, `checkpoint`.
+Called by `command`, `folds` and the benchmarks. Next to read: train/batches.py, train/validation.py,
+train/checkpoint.py.
 """
 
 import contextlib
@@ -32,10 +33,10 @@ from train.augmentation import prepare
 from train.batches import Batch, DrawnBatches, TrainingFaces, no_collate, row_weights
 from train.checkpoint import (
     CheckpointError,
-    anybody,
+    any_process,
     common_checkpoint,
     common_model,
-    holds_a_run,
+    contains_a_run,
     newest_checkpoint,
     save_training_state,
     try_to_save_model,
@@ -44,37 +45,42 @@ from train.checkpoint import (
 )
 from train.config import CLIP_NORM, KEEP_CHECKPOINTS, SHUFFLE_BUFFER, TrainingConfig
 from train.deceptions import deceive, mix
-from train.figures import draw_curves
 from train.labels import LABEL_COLUMNS, Labels
 from train.lock import RunLock
+from train.photographs import Photographs
 from train.progress import Progress
 from train.record import run_record
 from train.remote_run import RemoteRun
 from train.sampled_identities import SampledIdentities
 from train.start import start_from, transfer_branch
 from train.streaming import StreamedFaces
-from train.teacher import Standard, Teacher, load_teacher
+from train.teacher import Standardisation, Teacher, load_teacher
 from train.validation import average_batch_norms, validate
 
-MAY_DIFFER = {"out", "workers", "tracker"}  # among the machines of one run
-HEADS = ("identity_head", "teacher_head")  # for training alone: neither averaged nor saved
+MAY_DIFFER = {"out", "workers", "tracker"}  # settings that may differ between the machines of a run
+HEADS = ("identity_head", "teacher_head")  # needed only for training: neither averaged nor saved
 
 
 class NonFiniteLossError(RuntimeError):
-    """The loss or its gradient became NaN or infinite; the message names step, parts, photographs and the last good
-    checkpoint."""
+    """The loss or its gradient is NaN or infinite. The message names the step, the losses, the photographs of the batch
+    and the last good checkpoint."""
 
 
 class Stopped(Exception):
-    """The run was asked to stop (Ctrl-C, SIGTERM) and did so after saving."""
+    """The run was stopped by Ctrl-C or SIGTERM, after it saved a checkpoint."""
 
 
 def train(config: TrainingConfig) -> dict:
     """Run one stage and return its record, the content of training.json.
 
     Raises:
-        FolderInUseError: another run writes to OUT. MachineError: the machines of this one differ.
-        CheckpointError, CorpusError, NonFiniteLossError, Stopped.
+        FolderInUseError: another run writes to OUT.
+        MachineError: the processes of this run differ in settings, photographs or weights.
+        CheckpointError: no checkpoint of OUT can be read, or the last one cannot be written.
+        CorpusError: a corpus cannot be used, or has no labels for a task.
+        TeacherError: the teacher cannot be loaded.
+        NonFiniteLossError: the loss is NaN or infinite.
+        Stopped: by Ctrl-C or SIGTERM.
     """
     # seed, processes, folder
     set_seed(config.seed)
@@ -83,7 +89,7 @@ def train(config: TrainingConfig) -> dict:
         mixed_precision=_precision(config),
         log_with=None if config.tracker == "none" else config.tracker,
         project_dir=str(working_folder(config.out)),
-        # the centres move alike in every process and need no broadcast; batch norms are averaged where they are used
+        # no broadcast: centres are equal in all processes, and batch norms are averaged before they are used
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
     settings = {name: str(value) for name, value in asdict(config).items() if name not in MAY_DIFFER}
@@ -100,36 +106,36 @@ def _train(config: TrainingConfig, accelerator: Accelerator) -> dict:
         if config.resume:
             remote.fetch()
         progress.open_folder()
-        remote.upload()  # what cannot be written to is known now
+        remote.upload()  # an address that cannot be written is reported before the training
     accelerator.wait_for_everyone()
     resumed = common_checkpoint(accelerator, out) if config.resume else None
-    if config.resume and resumed is None and accelerator.is_main_process and holds_a_run(out):
-        raise CheckpointError(f"no checkpoint in {out} is whole; --resume false removes the run and begins anew")
+    if config.resume and resumed is None and accelerator.is_main_process and contains_a_run(out):
+        raise CheckpointError(f"no checkpoint in {out} is undamaged; --resume false removes the run and starts again")
 
     # data
     expressions = tuple(config.network.get("id2label", dict(enumerate(EXPRESSIONS))).values())
     faces = _faces(config, expressions)
     labels = faces if isinstance(faces, Labels) else faces.labels
-    agree(accelerator, photographs=_labels_digest(labels))  # networks for other people would not fit one another
+    agree(accelerator, photographs=_labels_digest(labels))  # other labels would mean other networks
     processor = _processor_of(config)
-    teacher, standard = None, None
+    teacher, standardisation = None, None
     if config.teacher:
         teacher = load_teacher(config.teacher).to(device)
-        standard = faces.photographs.learn_from(teacher, accelerator)
+        standardisation = faces.photographs.compute_targets(teacher, accelerator)
         accelerator.print(f"learning from {teacher.record.name}")
 
     # network
     network = {"image_size": config.image_size, "num_identities": faces.num_identities} | config.network
-    network["teacher_size"] = len(standard.mean) if standard else 0
+    network["teacher_size"] = len(standardisation.mean) if standardisation else 0
     model = FaceLiveNetModel(FaceLiveNetConfig(**network))
     _check_labels(model, labels)
     if config.start_from:
-        anew = start_from(model, config.start_from)
-        accelerator.print(f"started from {config.start_from}; anew: {', '.join(anew) or 'nothing'}")
+        initialised = start_from(model, config.start_from)
+        accelerator.print(f"started from {config.start_from}; initialised: {', '.join(initialised) or 'nothing'}")
     if config.transfer_branch:
         transfer_branch(model)
-    freeze_what_is_not_trained(model)
-    model.to(memory_format=torch.channels_last)  # what convolutions are fastest on, on CPUs and GPUs alike
+    freeze_untrained_parts(model)
+    model.to(memory_format=torch.channels_last)  # the fastest format for convolutions, on CPUs and GPUs
     if config.compile:
         for part in (model.shared, model.verification, model.expression):
             part.compile()
@@ -137,27 +143,27 @@ def _train(config: TrainingConfig, accelerator: Accelerator) -> dict:
     # optimiser
     optimizer = optimizer_of(model, config)
     schedule = _schedule(optimizer, config)
-    plain = model
+    unwrapped = model
     model, optimizer = accelerator.prepare(model, optimizer)
-    parts = nn.ModuleDict({name: part for name, part in plain.named_children() if name not in HEADS})
+    parts = nn.ModuleDict({name: part for name, part in unwrapped.named_children() if name not in HEADS})
     average = ModelEmaV3(parts, decay=config.ema_decay, use_warmup=True) if config.ema_decay else None
-    head = plain.identity_head if "verification" in plain.config.tasks else None
+    head = unwrapped.identity_head if "verification" in unwrapped.config.tasks else None
     sampled = None
     if head is not None:
         head.batches_per_step = config.accumulation
-        if plain.config.sampled_identities:
+        if unwrapped.config.sampled_identities:
             sampled = SampledIdentities(head, optimizer.optimizer, config.seed)
-    for kept in filter(None, (progress, average, sampled)):
-        accelerator.register_for_checkpointing(kept)
+    for stateful in filter(None, (progress, average, sampled)):
+        accelerator.register_for_checkpointing(stateful)
     accelerator.register_for_checkpointing(schedule)
-    set_seed(config.seed, device_specific=True)  # from here on every process draws its own augmentation
+    set_seed(config.seed, device_specific=True)  # from here each process has its own random augmentation
     if resumed:
         accelerator.load_state(str(resumed))
         if accelerator.is_main_process:
-            progress.forget_later_rows()
-        accelerator.print(f"going on from {resumed}" + (": finished already" if progress.step >= config.steps else ""))
+            progress.remove_later_rows()
+        accelerator.print(f"resumed from {resumed}" + (": finished already" if progress.step >= config.steps else ""))
 
-    agree(accelerator, step=progress.step, weights=_weights_digest(plain))
+    agree(accelerator, step=progress.step, weights=_weights_digest(unwrapped))
 
     batches = _batches(config, faces, labels, accelerator, progress.step)
     trackers = config.tracker != "none"
@@ -178,7 +184,7 @@ def _train(config: TrainingConfig, accelerator: Accelerator) -> dict:
         while progress.step < config.steps:
             with progress.waiting():
                 step_batches = [next(batches) for _ in range(config.accumulation)]
-            known = _known_labels(step_batches, accelerator)
+            label_counts = _label_counts(step_batches, accelerator)
             if sampled:
                 people = torch.cat([batch.identity for batch in step_batches]).to(device)
                 sampled.draw(progress.step, gather_from_processes(people))
@@ -186,25 +192,25 @@ def _train(config: TrainingConfig, accelerator: Accelerator) -> dict:
             for number, batch in enumerate(step_batches):
                 last = number == config.accumulation - 1
                 with contextlib.nullcontext() if last else accelerator.no_sync(model):
-                    shown = present(batch.to(device), config, teacher, standard, accelerator)
-                    pixel_values = prepare(shown.faces, config, processor.whiten)
+                    changed = mix_and_deceive(batch.to(device), config, teacher, standardisation, accelerator)
+                    pixel_values = prepare(changed.faces, config, processor.whiten)
                     with accelerator.autocast():
                         output = model(
                             pixel_values.to(memory_format=torch.channels_last),
-                            shown.identity,
-                            shown.expression,
-                            shown.targets,
-                            **known,
+                            changed.identity,
+                            changed.expression,
+                            changed.targets,
+                            **label_counts,
                         )
                     accelerator.backward(output.loss / config.accumulation)
-                progress.note(output, batch, rate)
-            progress.note_gradient(accelerator.clip_grad_norm_(model.parameters(), CLIP_NORM))
+                progress.add_batch(output, batch, rate)
+            progress.add_gradient_norm(accelerator.clip_grad_norm_(model.parameters(), CLIP_NORM))
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
             if sampled:
                 sampled.put_back()
-            progress.stepped()
+            progress.finish_step()
             if average:
                 average.update(parts, progress.step)
             bar.update()
@@ -212,53 +218,58 @@ def _train(config: TrainingConfig, accelerator: Accelerator) -> dict:
             finished = progress.step == config.steps
             validating = finished or progress.step % config.validate_every == 0
             saving = finished or progress.step % config.save_every == 0
-            stopping = accelerator.num_processes == 1 and stop.asked
+            stopping = accelerator.num_processes == 1 and stop.received
             if validating or saving or stopping or progress.step % config.log_every == 0:
-                rows, broken = progress.flush(accelerator)
-                if broken:
-                    last_good = newest_checkpoint(out) or "none: the run is too young"
-                    raise NonFiniteLossError(f"{broken}\nlast good checkpoint: {last_good}")
+                rows, problem = progress.flush(accelerator)
+                if problem:
+                    last_good = newest_checkpoint(out) or "none was saved yet"
+                    raise NonFiniteLossError(f"{problem}\nlast good checkpoint: {last_good}")
                 if accelerator.is_main_process:
                     bar.set_postfix(progress.summary(rows[-1]))
                     if trackers:
                         for row in rows:
                             accelerator.log({name: row[name] for name in row if name != "step"}, step=row["step"])
-                stopping = anybody(accelerator, stop.asked)
+                stopping = any_process(accelerator, stop.received)
             if validating:
                 with progress.paused():
-                    used = _eval_model(plain, average)
-                    average_batch_norms(used)
-                    numbers = validate(used, processor.whiten, config, plain.config.tasks, accelerator)
+                    evaluated = _network_for_evaluation(unwrapped, average)
+                    average_batch_norms(evaluated)
+                    numbers = validate(evaluated, processor.whiten, config, unwrapped.config.tasks, accelerator)
                     if accelerator.is_main_process:
-                        better = progress.validated(numbers)
+                        is_best = progress.add_validation(numbers)
                         bar.write(f"step {progress.step}: " + ", ".join(f"{k} {v:.3f}" for k, v in numbers.items()))
                         if trackers and numbers:
                             accelerator.log(numbers, step=progress.step)
-                        record = run_record(config, accelerator, progress, labels, plain, teacher)
-                        for folder in ["last"] + ["best"] * better:
-                            try_to_save_model(used, processor, out / folder, record)
+                        record = run_record(config, accelerator, progress, labels, unwrapped, teacher)
+                        for folder in ("last", "best") if is_best else ("last",):
+                            try_to_save_model(evaluated, processor, out / folder, record)
             if saving or stopping:
                 with progress.paused():
-                    # a run that goes on has the main process's statistics everywhere: let one that was not stopped, too
-                    for network in filter(None, (plain, average and average.module)):
+                    # a resumed run has the statistics of the main process in all processes: average them, so that an
+                    # uninterrupted run continues with the same ones
+                    for network in filter(None, (unwrapped, average and average.module)):
                         average_batch_norms(network)
                     saved = save_training_state(accelerator, out, progress.step, KEEP_CHECKPOINTS)
                 if (finished or stopping) and saved is None:
                     raise CheckpointError("the last training state could not be written")
-                if accelerator.is_main_process:  # a stage may start from here, and has to know whom this one has seen
-                    try_to_write_record(run_record(config, accelerator, progress, labels, plain, teacher), out)
+                if accelerator.is_main_process:  # the record of a stage that starts from here needs this one
+                    try_to_write_record(run_record(config, accelerator, progress, labels, unwrapped, teacher), out)
                     with progress.paused():
                         uploaded = remote.try_to_upload()
                     if stopping and not uploaded:
-                        raise CheckpointError(f"the last checkpoint is in {out} alone: the same command uploads it")
+                        raise CheckpointError(
+                            f"the last checkpoint was not uploaded from {out}: the same command uploads it"
+                        )
             if stopping and not finished:
-                raise Stopped(f"stopped after step {progress.step}; the same command goes on from {saved}")
+                raise Stopped(f"stopped after step {progress.step}; the same command continues from {saved}")
     bar.close()
     for tracker in accelerator.trackers:
         tracker.finish()
-    record = run_record(config, accelerator, progress, labels, plain, teacher)
+    record = run_record(config, accelerator, progress, labels, unwrapped, teacher)
     if accelerator.is_main_process:
         try_to_write_record(record, out)
+        from train.figures import draw_curves  # imports matplotlib, which only the end of a run needs
+
         draw_curves(out)
         remote.upload()
     accelerator.wait_for_everyone()
@@ -266,9 +277,10 @@ def _train(config: TrainingConfig, accelerator: Accelerator) -> dict:
 
 
 def test(config: TrainingConfig, corpora: list[str]) -> dict[str, float]:
-    """Judge OUT/best once on people it was neither trained nor chosen on, with the thresholds of validation.
+    """Evaluate OUT/best on the test corpora, with the thresholds of the validation corpora, and write OUT/test.json.
 
-    Returns the numbers of `validate`, which OUT/test.json keeps.
+    Returns:
+        the numbers of `validate`.
     """
     accelerator = Accelerator(cpu=config.cpu, mixed_precision=_precision(config))
     best = load_checkpoint(common_model(accelerator, working_folder(config.out) / "best"), accelerator.device)
@@ -288,12 +300,16 @@ def test(config: TrainingConfig, corpora: list[str]) -> dict[str, float]:
 
 
 @torch.no_grad()
-def present(
-    batch: Batch, config: TrainingConfig, teacher: Teacher | None, standard: Standard | None, accelerator: Accelerator
+def mix_and_deceive(
+    batch: Batch,
+    config: TrainingConfig,
+    teacher: Teacher | None,
+    standardisation: Standardisation | None,
+    accelerator: Accelerator,
 ) -> Batch:
-    """The batch with mixtures and deceptions, before augmentation.
+    """Add mixtures and deceptions to a batch, before augmentation.
 
-    A teacher gives its vectors here for images that it has not seen before: composites and mixtures.
+    Here the teacher also computes the targets of composites and mixtures.
     """
     faces, landmarks, identity, expression = batch.faces, batch.landmarks, batch.identity, batch.expression
     targets = batch.targets
@@ -302,11 +318,11 @@ def present(
         identity, expression = identity.masked_fill(mixed, IGNORE), expression.masked_fill(mixed[:, None], 0)
         targets = targets.masked_fill(mixed[:, None], torch.nan)
     if teacher is not None:
-        unseen = targets.isnan().any(dim=1).nonzero().squeeze(1)
-        if len(unseen):
+        missing = targets.isnan().any(dim=1).nonzero().squeeze(1)
+        if len(missing):
             with accelerator.autocast():
-                vectors = teacher(faces[unseen], landmarks[unseen])
-            targets = targets.index_copy(0, unseen, standard(vectors))
+                vectors = teacher(faces[missing], landmarks[missing])
+            targets = targets.index_copy(0, missing, standardisation(vectors))
     if config.deception_share:
         share = config.deception_share
         faces, identity, expression, targets = deceive(faces, landmarks, identity, expression, targets, share)
@@ -314,17 +330,11 @@ def present(
 
 
 def _faces(config: TrainingConfig, expressions: tuple[str, ...]) -> TrainingFaces | Labels:
-    """The training photographs; of a stream, only their labels."""
+    """The training images; for streams only their labels."""
     if not config.streaming:
-        return TrainingFaces(
-            config.train,
-            expressions,
-            config.minimum_photographs,
-            config.soft_labels,
-            config.composites,
-            config.seed,
-            bool(config.teacher or config.deception_share),
-        )
+        landmarks = bool(config.composites or config.teacher or config.deception_share)
+        photographs = Photographs(config.train, expressions, config.minimum_photographs, config.soft_labels, landmarks)
+        return TrainingFaces(photographs, config.composites, config.seed)
     if not config.train:
         raise CorpusError("no corpus to read: name at least one")
     parts = [load_corpus(*split_corpus(text), LABEL_COLUMNS) for text in config.train]
@@ -332,13 +342,13 @@ def _faces(config: TrainingConfig, expressions: tuple[str, ...]) -> TrainingFace
 
 
 def _batches(config: TrainingConfig, faces, labels: Labels, accelerator: Accelerator, first: int) -> Iterator[Batch]:
-    """From step `first` on. What is drawn depends on the seed and the step alone, so nothing has to be drawn over."""
+    """The batches from step `first` on. Rows depend only on seed and step, so earlier steps need not be repeated."""
     weights = config.train_weights or [1.0] * len(config.train)
     settings = {
         "num_workers": config.workers,
         "collate_fn": no_collate,
         "pin_memory": accelerator.device.type == "cuda",
-        "generator": torch.Generator().manual_seed(config.seed),  # the global one is left to the training
+        "generator": torch.Generator().manual_seed(config.seed),  # the global one belongs to the training
     }
     if isinstance(faces, Labels):
         stream = StreamedFaces(
@@ -363,10 +373,10 @@ def _batches(config: TrainingConfig, faces, labels: Labels, accelerator: Acceler
     return iter(DataLoader(faces, batch_sampler=sampler, **settings))
 
 
-def _known_labels(batches: list[Batch], accelerator: Accelerator) -> dict[str, float]:
-    """How many people and expressions are known in a step of several batches, on average over its batches."""
+def _label_counts(batches: list[Batch], accelerator: Accelerator) -> dict[str, float]:
+    """For a step of several batches, the mean numbers of identity and expression labels in a batch of all processes."""
     if len(batches) == 1:
-        return {}  # the network counts those of its batch
+        return {}  # the network counts the labels of its batch
     identities = sum(int((batch.identity != IGNORE).sum()) for batch in batches)
     expressions = sum(int((batch.expression.sum(dim=1) > 0).sum()) for batch in batches)
     counts = accelerator.reduce(torch.tensor([identities, expressions], device=accelerator.device)) / len(batches)
@@ -374,9 +384,10 @@ def _known_labels(batches: list[Batch], accelerator: Accelerator) -> dict[str, f
 
 
 def _processor_of(config: TrainingConfig) -> FaceLiveNetImageProcessor:
-    """The image processor that prepared the first corpus, at the size the network is trained at.
+    """The image processor with the alignment of the corpora, and the image size of the network.
 
-    Corpora that were aligned in different ways are refused: the network would learn where they come from.
+    Raises:
+        CorpusError: corpora are aligned in different ways: the network would learn to distinguish them.
     """
     alignments = set()
     for text in config.train:
@@ -389,7 +400,7 @@ def _processor_of(config: TrainingConfig) -> FaceLiveNetImageProcessor:
 
 
 def _labels_digest(labels: Labels) -> str:
-    """How many photographs, and 12 digits of a hash of their labels in order: by row numbers batches are drawn."""
+    """The number of photographs, and 12 digits of a hash of their labels in their order, which batches depend on."""
     digest = hashlib.sha256(labels.identity.tobytes() + labels.expression.tobytes())
     return f"{len(labels.identity)} ({digest.hexdigest()[:12]})"
 
@@ -406,19 +417,19 @@ def _weights_digest(model: nn.Module) -> str:
 
 
 def _check_labels(model: FaceLiveNetModel, labels: Labels) -> None:
-    named = labels.num_identities or model.config.teacher_size
-    missing = {"verification": not named, "expression": not labels.expression.any()}
+    has_targets = labels.num_identities or model.config.teacher_size
+    missing = {"verification": not has_targets, "expression": not labels.expression.any()}
     for task in model.config.tasks:
         if missing[task]:
             other = "expression" if task == "verification" else "verification"
             raise CorpusError(
-                f"nothing in --train is labelled for {task}: give a corpus that is, or train {other} alone "
+                f"no corpus of --train has labels for {task}: add one, or train only {other} "
                 f"(--network.weighting {other})"
             )
 
 
-def freeze_what_is_not_trained(model: FaceLiveNetModel) -> None:
-    """No gradient for what the weighting leaves out, which DistributedDataParallel would wait for in vain."""
+def freeze_untrained_parts(model: FaceLiveNetModel) -> None:
+    """Switch off gradients of parts that the weighting does not train: DistributedDataParallel would wait for them."""
     config = model.config
     trained = {"shared", *config.tasks}
     trained |= {"expression_head"} if "expression" in config.tasks else set()
@@ -434,15 +445,15 @@ def _precision(config: TrainingConfig) -> str:
         return config.mixed_precision
     if torch.cuda.is_available() and not config.cpu:
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
-    # without the instructions bf16 is emulated, slowly
+    # without these instructions bf16 is emulated, which is slow
     return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
 
 
 def optimizer_of(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """The optimiser of what requires a gradient; biases and norms do not decay."""
-    # what decays comes first, as in training states of earlier versions
+    """The optimiser of all parameters that require a gradient; biases and norms have no weight decay."""
+    # parameters with weight decay come first, as in training states of earlier versions
     groups = param_groups_weight_decay(model, config.weight_decay)[::-1]
-    if config.optimizer == "rmsprop":  # epsilon 1.0 as in the authors' code; with a small one 0.1 diverges at once
+    if config.optimizer == "rmsprop":  # eps as in the authors' code; with a small one a learning rate of 0.1 diverges
         return torch.optim.RMSprop(groups, config.learning_rate, momentum=config.momentum, alpha=0.9, eps=1.0)
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0)
@@ -455,35 +466,35 @@ def _schedule(optimizer, config: TrainingConfig):
     return torch.optim.lr_scheduler.MultiStepLR(optimizer, config.milestones, gamma=0.1)
 
 
-def _eval_model(model: FaceLiveNetModel, average: ModelEmaV3 | None) -> FaceLiveNetModel:
-    """The network that is validated and saved: with the averaged weights where there are any."""
+def _network_for_evaluation(model: FaceLiveNetModel, average: ModelEmaV3 | None) -> FaceLiveNetModel:
+    """The network that is validated and saved: with averaged weights, if there are any."""
     if average is None:
         return model
-    used = without_identities(model.config, average.module.state_dict())
-    return used.to(model.device, memory_format=torch.channels_last)
+    averaged = without_identities(model.config, average.module.state_dict())
+    return averaged.to(model.device, memory_format=torch.channels_last)
 
 
 # stopping, reporting
 
 
 class _StopSignals:
-    asked = False
+    received = False
 
 
 @contextlib.contextmanager
 def _stop_signals():
-    """Ctrl-C and SIGTERM ask the run to save and stop; a second one stops it at once."""
+    """Record Ctrl-C and SIGTERM, so that the run can save a checkpoint and stop. A second signal stops it at once."""
     state = _StopSignals()
 
-    def ask(number, frame):
-        if state.asked:
+    def receive(number, frame):
+        if state.received:
             raise KeyboardInterrupt
-        state.asked = True
-        print("\ntrain: stopping after this step; once more stops at once", file=sys.stderr)
+        state.received = True
+        print("\ntrain: stopping after this step; a second signal stops at once", file=sys.stderr)
 
     try:
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not in the main thread: whoever runs us handles signals
+        before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread, where signals cannot be received
         before = {}
     try:
         yield state

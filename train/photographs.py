@@ -1,6 +1,7 @@
-"""The photographs of several prepared corpora as one list, with their labels, landmarks and a teacher's targets.
+"""The photographs of several prepared corpora as one list, with labels, landmarks, and targets of a teacher.
 
-Called by `batches` and `composites`; streams are read by `streaming`. Next: `composites`, `batches`.
+Called by `loop`, `batches`, `composites` and `cover_detector`; streams are read by `streaming`. Next to read:
+train/composites.py, train/batches.py.
 """
 
 import io
@@ -17,15 +18,15 @@ from face_data.named import on_hub
 from face_data.table import CorpusError, column, load_corpus, read_summary, rows_of_splits, split_corpus
 from image_processing_facelivenet import LANDMARK_TEMPLATE
 from train.labels import Labels
-from train.teacher import Standard, Teacher, photograph_targets
+from train.teacher import Standardisation, Teacher, photograph_targets
 
 # Means over the crops of LFW folds 1-8, as fractions of the side: eyes, nose, corners of the mouth.
-ORDINARY_LANDMARKS = np.array([[0.34, 0.41], [0.66, 0.41], [0.50, 0.58], [0.37, 0.73], [0.63, 0.73]])
-DRAWN = "drawn"  # the source of drawn faces in a corpus
+MEAN_LANDMARKS = np.array([[0.34, 0.41], [0.66, 0.41], [0.50, 0.58], [0.37, 0.73], [0.63, 0.73]])
+DRAWN = "drawn"  # value of the column `source` for drawn faces
 
 
 class _Part(NamedTuple):
-    """A whole prepared corpus, and which of its rows are used."""
+    """A complete prepared corpus, and the numbers of the rows that are used."""
 
     folder: str
     table: Corpus
@@ -35,17 +36,17 @@ class _Part(NamedTuple):
     def of(cls, text: str) -> "_Part":
         folder, splits = split_corpus(text)
         table = load_corpus(folder)
-        used = range(len(table)) if splits is None else rows_of_splits(table, folder, splits)
-        return cls(folder, table, np.array(used))
+        rows = range(len(table)) if splits is None else rows_of_splits(table, folder, splits)
+        return cls(folder, table, np.array(rows))
 
     def vectors(self, teacher: Teacher, accelerator: Accelerator) -> np.ndarray:
-        """(used rows, d) of a teacher, which are computed and kept for the whole corpus."""
+        """(used rows, d) vectors of a teacher, which are computed and cached for the whole corpus."""
         landmarks = landmarks_in_crops(self.table, self.folder)
-        vectors = photograph_targets(teacher, self.folder, _images(self.table), decode, landmarks, accelerator)
+        vectors = photograph_targets(teacher, self.folder, _encoded_images(self.table), decode, landmarks, accelerator)
         return vectors[self.rows]
 
     def drawn_people(self) -> list[str | None]:
-        """Of each used row the person's name, None where it is no drawn one."""
+        """For each used row the name of a drawn person; None if it is not a drawn face."""
         sources, people = column(self.table, "source"), column(self.table, "identity")
         return [people[row] if sources[row] == DRAWN else None for row in self.rows]
 
@@ -56,13 +57,17 @@ class Photographs:
     Args:
         corpora: as FOLDER or FOLDER:SPLIT,SPLIT.
         expressions, minimum_photographs, soft_labels: as for `Labels`.
-        landmarks: whether `landmarks` is read; a corpus that does not know the crop is refused then.
+        landmarks: whether to read the landmarks.
 
     Attributes:
-        keys: (rows,) names of the photographs. labels: of the rows.
-        counts: photographs of each corpus.
-        landmarks: (rows, 5, 2) in the crops, as fractions of their side; None where they are not read.
-        targets: (rows, d) float32, a teacher's standardised vectors; None before `learn_from`.
+        keys: (rows,) names of the photographs. labels: of the photographs.
+        counts: number of photographs of each corpus.
+        landmarks: (rows, 5, 2) in the crops, as fractions of their side; None if they were not read.
+        targets: (rows, d) float32, the standardised vectors of a teacher; None before `compute_targets`.
+
+    Raises:
+        CorpusError: no corpus, one that does not exist or has no such split, or landmarks of a corpus that cannot give
+            them (`landmarks_in_crops`).
     """
 
     def __init__(
@@ -78,108 +83,115 @@ class Photographs:
         self._parts = [_Part.of(text) for text in corpora]
         tables = [part.table.select(part.rows) for part in self._parts]
         self.counts = [len(table) for table in tables]
-        # whole corpora and places in them: `datasets` looks up rows of a selection one by one
-        self._images = concatenate_datasets([_images(part.table) for part in self._parts])
+        # complete corpora and row numbers: `datasets` looks up the rows of a selection one by one, which is slow
+        self._encoded_images = concatenate_datasets([_encoded_images(part.table) for part in self._parts])
         before = np.cumsum([0] + [len(part.table) for part in self._parts[:-1]])
         self._places = np.concatenate([start + part.rows for start, part in zip(before, self._parts, strict=True)])
         self.keys = [key for table in tables for key in column(table, "key")]
         self.labels = Labels(tables, expressions, minimum_photographs, soft_labels)
         self.landmarks = None
         if landmarks:
-            found = [landmarks_in_crops(table, part.folder) for table, part in zip(tables, self._parts, strict=True)]
-            self.landmarks = np.concatenate(found)
+            parts = [landmarks_in_crops(table, part.folder) for table, part in zip(tables, self._parts, strict=True)]
+            self.landmarks = np.concatenate(parts)
         self.targets: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def encoded(self, rows: list[int]) -> list[bytes]:
-        """The files of the images as they are stored. One call for many rows takes less time than one for each."""
-        return [image["bytes"] for image in self._images[self._places[rows].tolist()]["image"]] if rows else []
+        """The encoded files of images. One call for many rows takes less time than a call for each row."""
+        return [image["bytes"] for image in self._encoded_images[self._places[rows].tolist()]["image"]] if rows else []
 
-    def pictures(self, rows: list[int]) -> list[np.ndarray | Exception]:
-        """The images, each (h, w, 3) uint8 of its own size, or the error that says why it cannot be decoded."""
-        pictures = []
+    def images(self, rows: list[int]) -> list[np.ndarray | Exception]:
+        """The images, each (h, w, 3) uint8 of any size, or the error if it cannot be decoded."""
+        images = []
         for encoded in self.encoded(rows):
             try:
-                pictures.append(decode(encoded))
-            except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises on damaged pictures
-                pictures.append(error)
-        return pictures
+                images.append(decode(encoded))
+            except (OSError, ValueError, SyntaxError) as error:  # raised by Pillow for damaged images
+                images.append(error)
+        return images
 
     def key(self, row: int) -> str:
         return self.keys[row]
 
     def identity(self, row: int) -> int:
-        """The label of the person, −100 where it is unknown."""
+        """The label of the person, −100 if it is unknown."""
         return int(self.labels.identity[row])
 
     def expression(self, row: int) -> np.ndarray:
-        """(n,) probabilities of the expressions, zeros where they are unknown."""
+        """(n,) probabilities of the expressions, zeros if they are unknown."""
         return self.labels.expression[row]
 
     def landmarks_of(self, row: int) -> np.ndarray:
-        """(5, 2) as fractions of the side."""
+        """(5, 2) landmarks as fractions of the side."""
         return self.landmarks[row]
 
     def target(self, row: int) -> np.ndarray:
-        """(d,) of the teacher."""
+        """(d,) standardised vector of the teacher."""
         return self.targets[row]
 
-    def learn_from(self, teacher: Teacher, accelerator: Accelerator) -> Standard:
-        """Compute `targets`, a teacher's standardised vectors, and return what standardises them.
+    def compute_targets(self, teacher: Teacher, accelerator: Accelerator) -> Standardisation:
+        """Compute `targets`, the standardised vectors of a teacher.
 
-        A teacher that has never seen a drawing finds all drawn people alike, so these have vectors of their own.
+        A teacher was not trained on drawn faces, and finds all of them similar. Their targets are random vectors
+        instead, one for each drawn person.
+
+        Returns:
+            the standardisation, for vectors that are computed later.
         """
         vectors = np.concatenate([part.vectors(teacher, accelerator) for part in self._parts])
-        standard = Standard.of(vectors)
-        self.targets = standard(vectors)
+        standardisation = Standardisation.of(vectors)
+        self.targets = standardisation(vectors)
         for row, person in enumerate(person for part in self._parts for person in part.drawn_people()):
             if person is not None:
                 self.targets[row] = vector_of_drawn_person(person, vectors.shape[1])
-        return standard
+        return standardisation
 
 
-def _images(corpus: Corpus) -> Corpus:
-    """One column, undecoded: reading whole rows takes ten times as long as decoding the JPEG."""
+def _encoded_images(corpus: Corpus) -> Corpus:
+    """The column of encoded images alone: reading complete rows takes ten times as long as decoding the JPEG."""
     return corpus.select_columns("image").cast_column("image", Image(decode=False))
 
 
 def decode(encoded: bytes) -> np.ndarray:
-    """An encoded picture as (h, w, 3) uint8."""
+    """Decode an image to (h, w, 3) uint8."""
     with PIL.Image.open(io.BytesIO(encoded)) as image:
         image.load()
-        # converting one that is RGB would copy it
+        # converting an RGB image would copy it
         return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def resized(face: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A decoded picture in another (h, w, 3), where it is not in that one."""
+    """A decoded image in this shape (h, w, 3); the image itself if it has this shape."""
     if face.shape == tuple(shape):
         return face
     return np.asarray(PIL.Image.fromarray(face).resize((shape[1], shape[0]), PIL.Image.Resampling.BILINEAR))
 
 
 def vector_of_drawn_person(name: str, size: int) -> np.ndarray:
-    """(size,) float32 of length 1, always the same for a name: the targets of two people are nearly orthogonal."""
+    """(size,) float32 random vector of length 1, seeded by the name. Vectors of two people are nearly orthogonal."""
     vector = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(size)
     return (vector / np.linalg.norm(vector)).astype(np.float32)
 
 
 def landmarks_in_crops(part: Corpus, folder: str) -> np.ndarray:
-    """(rows, 5, 2) of a corpus's aligned faces, as fractions of their side.
+    """(rows, 5, 2) landmarks of the aligned faces of a corpus, as fractions of their side.
 
-    Where the publisher cut the face out and the detector found none, those of an ordinary face stand in.
+    If the publisher had cropped a face and the detector found none, they are MEAN_LANDMARKS.
+
+    Raises:
+        CorpusError: the corpus does not contain the positions of the crops.
     """
     if on_hub(folder):
         raise CorpusError(
-            f"{folder}: landmarks need a corpus.json, which says how faces were cut out; one on the Hub has none"
+            f"{folder}: landmarks need the corpus.json, which describes the crops; a corpus on the Hub has none"
         )
     if read_summary(folder)["options"]["alignment"] == "similarity":
         return np.broadcast_to(LANDMARK_TEMPLATE, (len(part), 5, 2))
     if "crop" not in part.column_names:
-        raise CorpusError(f"{folder}: prepared by an earlier version, which did not note the crop; prepare it again")
+        raise CorpusError(f"{folder}: prepared by an earlier version, which did not store the crops; prepare it again")
     crop = np.array(column(part, "crop"), dtype=np.float64)
     landmarks = [np.full((5, 2), np.nan) if points is None else points for points in column(part, "landmarks")]
     inside = (np.array(landmarks, dtype=np.float64) - crop[:, None, :2]) / (crop[:, 2:] - crop[:, :2])[:, None]
-    return np.where(np.isnan(inside), ORDINARY_LANDMARKS, inside)
+    return np.where(np.isnan(inside), MEAN_LANDMARKS, inside)

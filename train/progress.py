@@ -1,6 +1,6 @@
-"""The progress of a run: its step and clock, log.jsonl, and the numbers of validations.
+"""The progress of a run: its step and time, log.jsonl, and the results of validations.
 
-Kept by `loop`, saved with every training state. Next: `record`.
+Called by `loop`, which saves it with each training state. Next to read: train/record.py.
 """
 
 import json
@@ -16,7 +16,7 @@ import torch
 from accelerate import Accelerator
 
 from train.batches import Batch
-from train.checkpoint import RECORD, holds_a_run
+from train.checkpoint import RECORD, contains_a_run
 from train.config import FREE_TO_CHANGE, REMOVED, TrainingConfig
 
 LOGGED = (
@@ -31,16 +31,16 @@ LOGGED = (
 
 
 class Progress:
-    """Kept in the run's checkpoints. Losses stay on the device until `flush`, so that no step waits for them."""
+    """Part of each checkpoint. Losses stay on the device until `flush`, so that no step has to wait for them."""
 
     def __init__(self, config: TrainingConfig, out: Path, processes: int):
         self.step = 0
-        self.seen = 0  # photographs
-        self.seconds = 0.0  # of training, validations and saving left out
-        self.waited = 0.0  # of these, for data
+        self.seen = 0  # number of photographs in all steps
+        self.seconds = 0.0  # of training, without validation and saving
+        self.waited = 0.0  # seconds of these in which the loop waited for data
         self.validations: list[dict] = []
         self.unreadable: dict[str, str] = {}
-        self.final: dict[str, float] = {}  # means of the last steps that were flushed
+        self.final: dict[str, float] = {}  # means over the steps of the last flush
         self.config, self.out, self.processes = config, out, processes
         self.log_file = out / "log.jsonl"
         self._pending: list[tuple] = []
@@ -48,18 +48,21 @@ class Progress:
         self.start_clock()
 
     def open_folder(self) -> None:
-        """Make OUT, or check that the run in it is this one.
+        """Create OUT, or check that the run in it has the same settings, except those that do not affect learning.
 
         Raises:
-            ValueError: it is another run, by the settings that decide what is learnt.
+            ValueError: it is a different run; the message names the settings.
         """
         file = self.out / "run.json"
-        now = deciding(self.config) | {"processes": self.processes}
-        if self.config.resume and holds_a_run(self.out):
+        now = learning_settings(self.config) | {"processes": self.processes}
+        if self.config.resume and contains_a_run(self.out):
             before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else now
-            # a setting that is younger than the run had its default; one that is gone was off, or what it always is now
-            gone = {key for key, value in before.items() if key not in now and (not value or value == REMOVED.get(key))}
-            before = deciding(TrainingConfig()) | {key: value for key, value in before.items() if key not in gone}
+            # a setting that is newer than the run had its default value; a removed one is ignored if it was off, or had
+            # the value that all runs use now
+            removed = set(before) - set(now)
+            ignored = {key for key in removed if not before[key] or before[key] == REMOVED.get(key)}
+            before = {key: value for key, value in before.items() if key not in ignored}
+            before = learning_settings(TrainingConfig()) | before
             before.setdefault("processes", self.processes)
             self._compare_steps(before, now)
             changed = [
@@ -70,7 +73,7 @@ class Progress:
             if changed:
                 raise ValueError(
                     f"{self.out} holds another run ({'; '.join(changed)}): give another --out, or --resume false to "
-                    "remove it and begin anew"
+                    "remove it and start again"
                 )
             file.write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")
             return
@@ -82,19 +85,20 @@ class Progress:
         file.write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")
 
     def _compare_steps(self, before: dict, now: dict) -> None:
-        """Let a run be resumed with another number of processes.
+        """Change `before` so that a run can be resumed with another number of processes.
 
-        With as many images in a step, however divided, it learns the same; with more or fewer it is resumed only if
-        the number of processes alone changed, and stderr says so.
+        If a step has the same number of photographs, processes, accumulation and batch size may all differ. Otherwise
+        only the number of processes may differ, and this is reported on stderr.
         """
-        division = ("processes", "accumulation", "batch_size")
-        was, is_ = (math.prod(run[name] for name in division) for run in (before, now))
-        if was == is_:
-            before.update({name: now[name] for name in division})
+        factors = ("processes", "accumulation", "batch_size")
+        photographs_before, photographs_now = (math.prod(run[name] for name in factors) for run in (before, now))
+        if photographs_before == photographs_now:
+            before.update({name: now[name] for name in factors})
         elif before["processes"] != now["processes"]:
             print(
                 f"train: {self.out} was trained by {before['processes']} processes, now by {now['processes']}: a "
-                f"step has {is_} photographs now, not {was}; --batch_size or --accumulation can keep them equal",
+                f"step has {photographs_now} photographs now, not {photographs_before}; --batch_size or --accumulation "
+                "can keep them equal",
                 file=sys.stderr,
             )
             before["processes"] = now["processes"]
@@ -109,18 +113,18 @@ class Progress:
     def photographs_per_step(self) -> int:
         return self.config.batch_size * self.config.accumulation * self.processes
 
-    def stepped(self) -> None:
+    def finish_step(self) -> None:
         self.step += 1
         self.seen += self.photographs_per_step()
 
-    def forget_later_rows(self) -> None:
-        """What was logged after the checkpoint will be logged again."""
+    def remove_later_rows(self) -> None:
+        """Remove the rows of log.jsonl after the current step, which are written again by the resumed run."""
         if self.log_file.exists():
             rows = self.log_file.read_text(encoding="utf-8").splitlines(keepends=True)
             rows = [row for row in rows if row.endswith("\n") and json.loads(row)["step"] <= self.step]
             self.log_file.write_text("".join(rows), encoding="utf-8")
 
-    # the clock
+    # time
 
     def start_clock(self) -> None:
         self._clock = self._last_flush = time.monotonic()
@@ -143,10 +147,10 @@ class Progress:
         self.seconds += now - self._clock
         self._clock = now
 
-    # the log
+    # log.jsonl
 
-    def note(self, output, batch: Batch, rate: float) -> None:
-        """One batch's losses and weights, to be written by the next flush."""
+    def add_batch(self, output, batch: Batch, rate: float) -> None:
+        """Add losses and weights of a batch, which the next flush writes."""
         numbers = torch.stack([*(getattr(output, name).detach() for name in LOGGED), *output.task_weights.detach()])
         self._pending.append((self.step + 1, rate, numbers, batch.keys))
         for key, error in batch.unreadable.items():
@@ -154,12 +158,16 @@ class Progress:
                 self.unreadable[key] = error
                 print(f"train: {key} cannot be decoded and is left out: {error}", file=sys.stderr)
 
-    def note_gradient(self, norm: torch.Tensor) -> None:
-        """The norm of a step's whole gradient, before it was clipped."""
+    def add_gradient_norm(self, norm: torch.Tensor) -> None:
+        """Add the norm of the gradient of a step before clipping."""
         self._gradients[self.step + 1] = norm.detach()
 
     def flush(self, accelerator: Accelerator) -> tuple[list[dict], str | None]:
-        """Write a row per step; returns the rows, and what is wrong with the first that is not finite."""
+        """Write a row for each step since the last flush.
+
+        Returns:
+            the rows, and the error message of the first step that is not finite, None if there is none.
+        """
         steps: dict[int, list] = {}
         for step, rate, numbers, keys in self._pending:
             steps.setdefault(step, []).append((rate, numbers.tolist(), keys))
@@ -169,7 +177,7 @@ class Progress:
         self._tick()
         batch = self.photographs_per_step()
         seconds = max(self._clock - self._last_flush, 1e-9)
-        pace = {
+        speed = {
             "images_per_second": round(len(steps) * batch / seconds, 1),
             "share_waiting_for_data": round((self.waited - self._waited_at_flush) / seconds, 4),
         }
@@ -184,11 +192,11 @@ class Progress:
                 where = f" of process {accelerator.process_index}" if self.processes > 1 else ""
                 part = "gradient" if all(map(math.isfinite, mean)) else "loss"
                 return rows, (
-                    f"the {part} is not finite at step {step} ({numbers}): lower --learning_rate, or look at the batch"
+                    f"the {part} is not finite at step {step} ({numbers}): lower --learning_rate, or inspect the batch"
                     f"{where}: {', '.join(keys)}"
                 )
             row = {name: round(value, 6) for name, value in row.items()}
-            rows.append({"step": step, "learning_rate": parts[0][0]} | pace | row)
+            rows.append({"step": step, "learning_rate": parts[0][0]} | speed | row)
         if accelerator.is_main_process and rows:
             with self.log_file.open("a", encoding="utf-8") as file:
                 file.write("".join(json.dumps(row) + "\n" for row in rows))
@@ -197,7 +205,7 @@ class Progress:
 
     @staticmethod
     def summary(row: dict) -> dict[str, str]:
-        """What the progress bar shows."""
+        """Numbers of a row for the progress bar."""
         return {
             "L1": f"{row['verification_loss']:.2f}",
             "L2": f"{row['expression_loss']:.2f}",
@@ -206,17 +214,21 @@ class Progress:
             "img/s": f"{row['images_per_second']:.0f}",
         }
 
-    def validated(self, numbers: dict[str, float]) -> bool:
-        """Note a validation; True where it is the best so far, by the mean of its AUCs and expression accuracies."""
+    def add_validation(self, numbers: dict[str, float]) -> bool:
+        """Add the results of a validation.
+
+        Returns:
+            whether it is the best so far, by the mean of its AUCs and expression accuracies.
+        """
         scores = [
             value for name, value in numbers.items() if name.endswith(("verification_auc", "expression_accuracy"))
         ]
-        score = sum(scores) / len(scores) if scores else float(self.step)  # without validation the newest is the best
+        score = sum(scores) / len(scores) if scores else float(self.step)  # without any, the newest is the best
         best = max((row["score"] for row in self.validations), default=-math.inf)
         self.validations.append({"step": self.step, "score": score} | numbers)
         return score > best
 
 
-def deciding(config: TrainingConfig) -> dict:
-    """The settings that decide what is learnt, as JSON holds them."""
+def learning_settings(config: TrainingConfig) -> dict:
+    """The settings that affect what is learnt, in the form in which JSON stores them."""
     return json.loads(json.dumps({name: value for name, value in asdict(config).items() if name not in FREE_TO_CHANGE}))

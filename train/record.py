@@ -1,6 +1,7 @@
 """The training record, training.json: the settings, data, duration and validations of a checkpoint.
 
-Made by `loop`; the evaluation and the model card read from it on whom a network was trained.
+Called by `loop` and `export`. The evaluation and the model card read in it on which people a network was trained. Next
+to read: checkpoints.py, which reads the stages of a record.
 """
 
 import json
@@ -32,10 +33,10 @@ def run_record(
     model: FaceLiveNetModel,
     teacher: Teacher | None = None,
 ) -> dict:
-    """The content of training.json as a run stands.
+    """The content of training.json at the current step of a run.
 
-    "trained_on" is source of photographs -> splits, over this stage and all it started from; None where one of these
-    left no record. "earlier_stages" are those it started from, as `checkpoints.training_stages` describes them.
+    "trained_on" is source of photographs -> splits, of this stage and all earlier ones; None if one of them has no
+    record. "earlier_stages" has the form that `checkpoints.training_stages` describes.
     """
     cuda = accelerator.device.type == "cuda"
     cpu = f"CPU, {torch.get_num_threads()} threads, {platform.machine()}"
@@ -78,7 +79,7 @@ def run_record(
 
 
 def record_of(source: str) -> dict | None:
-    """The record of a checkpoint to start from, a saved model's or a run's; None where it left none."""
+    """The record of a checkpoint to start from: of a saved model or a run; None if there is none."""
     folder = local_copy(source)
     for path in (folder / RECORD, folder / "last" / RECORD):
         if path.is_file():
@@ -87,14 +88,14 @@ def record_of(source: str) -> dict | None:
 
 
 def averaged_record(records: Sequence[dict], shares: Sequence[float]) -> dict:
-    """The record of the mean of several checkpoints' weights: that of the first, with all stages of the others.
+    """The record of the mean of the weights of several checkpoints: that of the first, with all stages of the others.
 
     Args:
         shares: of each checkpoint in the mean; they sum to 1.
     """
     stages: list[dict] = []
     add_stages(stages, records[0])
-    first = stages.pop()  # it is the record itself
+    first = stages.pop()  # the entry of the first record itself
     others = [add_stages(stages, record) for record in records[1:]]
     return records[0] | {
         "started_from": first["started_from"],
@@ -106,7 +107,7 @@ def averaged_record(records: Sequence[dict], shares: Sequence[float]) -> dict:
 
 
 def all_splits(parts: Sequence[Mapping[str, Sequence[str]] | None]) -> dict[str, list[str]] | None:
-    """Source -> splits that several trainings used together; None if those of one are unknown."""
+    """Source -> splits that at least one of several trainings used; None if those of one are unknown."""
     if any(part is None for part in parts):
         return None
     sources = sorted({source for part in parts for source in part})

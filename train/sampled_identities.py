@@ -1,7 +1,9 @@
-"""Training on a sample of the identities at each step (Partial FC, arXiv 2203.15565), for millions of them.
+"""Training with a sample of the identities in each step (Partial FC, arXiv 2203.15565), for millions of identities.
 
-The optimiser updates the rows of the sample alone, so gradients, logits and distances have its size and not that of
-all identities. Its state of every other row (momentum, second moments) is kept in tables. Called by `loop`.
+The optimiser updates only the rows of the sample. So gradients, logits and distances have the size of the sample. The
+optimiser state of all rows (momentum, second moments) is stored in tables.
+
+Called by `loop`. Next to read: `IdentityHead` in modeling_facelivenet.py.
 """
 
 import numpy as np
@@ -12,18 +14,24 @@ from modeling_facelivenet import IGNORE, IdentityHead
 
 
 class SampledIdentities:
-    """Draws the sample of every step, and carries rows and their optimiser state in and out.
+    """Draws the sample of each step, and moves its rows with their optimiser state from the tables and back.
 
-    All processes draw the same sample, from the seed, the step and the labels of all of them.
+    All processes draw the same sample: it depends on the seed, the step and the labels in all processes.
     """
 
     def __init__(self, head: IdentityHead, optimizer: torch.optim.Optimizer, seed: int):
         self.head, self.optimizer, self.seed = head, optimizer, seed
-        self.tables: dict[str, Tensor] = {}  # the optimiser's own per row, by its names
+        self.tables: dict[str, Tensor] = {}  # name of an optimiser state -> (people, d)
 
     @torch.no_grad()
     def draw(self, step: int, labels: Tensor) -> None:
-        """Before the step: its people and as many others as there is room for. labels: of all processes."""
+        """Before a step, draw its people and others up to the size of the sample.
+
+        labels: identity labels of the step in all processes.
+
+        Raises:
+            ValueError: the step has more people than the sample.
+        """
         head, size = self.head, len(self.head.sample)
         people = np.unique(labels[labels != IGNORE].cpu().numpy())
         if len(people) > size:
@@ -39,7 +47,7 @@ class SampledIdentities:
 
     @torch.no_grad()
     def put_back(self) -> None:
-        """After the step: the rows, and what the optimiser keeps of them, return to their tables."""
+        """After a step, copy the rows and their optimiser state back to the tables."""
         head, weight = self.head, self.head.classifier.weight
         head.table[head.sample] = weight
         for name, value in self.optimizer.state[weight].items() if self._has_state() else ():

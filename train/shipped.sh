@@ -9,13 +9,13 @@
 #   python -m face_data synthesize corpora/drawn --identities 320 --per-expression 2 --seed 1000
 #   train/shipped.sh
 #
-# Minutes are those of the shipped runs: one core of a CPU, bf16, beside other work. Each command goes on where it was
-# stopped, so this script can be started again.
+# The minutes are those of the shipped runs: one core of a CPU with other work, bf16. Each command continues where it was
+# interrupted, so this script can be started again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 composites="python -m train --config train/presets/record_composites.yaml"
 
-# Without a teacher: no outside data to learn people from
+# Without a teacher: identities only from the corpora
 python -m train --config train/presets/record.yaml --out runs/a                                          # 288 minutes
 $composites --start_from runs/a --out runs/b --steps 1500 --learning_rate 5e-4 --network.sampled_identities 0     # 21
 $composites --start_from runs/b --out runs/c --seed 1                                                             # 30
@@ -27,11 +27,11 @@ $composites --start_from runs/m --out runs/g --seed 6 --learning_rate 1e-3 --com
   --crop_scale 0.2 --shift 0.08                                                                                   # 50
 python -m train.export runs/f/last runs/g/last runs/without_teacher --challenge happy  # shipped before
 
-# With dlib's network as a teacher: labelled outside data. Three of these runs were stopped by Ctrl-C; the next one starts
-# from the weights of that moment. The first (at step 1,896 of 4,400), because the softmax over composites outweighed the
-# teacher; the third (776 of 3,600), because the machine was too slow for the schedule; the sixth (2,778 of 7,000), for a
-# shorter schedule. The third and fourth learnt the teacher's answers for drawn faces too, the later ones targets of
-# their own.
+# With dlib's network as a teacher, which was trained on other labelled data. Three of these runs were stopped by Ctrl-C,
+# and the next run started from their last weights: the first at step 1,896 of 4,400, because the softmax over composites
+# had a larger gradient than the teacher; the third at step 776 of 3,600, because the machine was too slow; the sixth at
+# step 2,778 of 7,000, for a shorter schedule. In the third and fourth run the targets of drawn faces were the teacher's
+# vectors, in the later ones random vectors.
 distilled="python -m train --config train/presets/distilled.yaml"
 photographs="--train corpora/lfw:1,2,3,4,5,6,7,8 corpora/ferplus:train corpora/mebeauty corpora/portraits corpora/stills"
 photographs+=" --train_weights 0.44 0.45 0.06 0.01 0.04"  # the first two runs had no drawn faces

@@ -1,6 +1,6 @@
-"""The weights a stage starts from: an earlier checkpoint, one on the Hub, or published Inception-ResNet-v1 weights.
+"""Loads the weights from which a stage starts: an earlier checkpoint, or published Inception-ResNet-v1 weights.
 
-Called by `loop`.
+Called by `loop`. Next to read: modeling_facelivenet.py.
 """
 
 from pathlib import Path
@@ -22,21 +22,23 @@ INCEPTION_RESNET_V1_URLS = {  # published by facenet-pytorch
 
 
 def start_from(model: FaceLiveNetModel, source: str) -> list[str]:
-    """Take over every weight of an earlier checkpoint that has the same shape; returns the names that start anew.
+    """Load all weights of a checkpoint that have the same shape in this network.
 
     Args:
-        source: a saved model (RUN/best, RUN/last); a run's folder, for its newest training state, which also knows the
-            training set's people (with the same corpora, their classifier and centres go on too), each of them at an
-            address, too; a Hub id; or weights in facenet-pytorch's InceptionResnetV1 format: a `.pt` file, "vggface2"
-            or "casia-webface".
+        source: a saved model (RUN/best, RUN/last); the folder of a run, which means its newest training state, with
+            classifier and centres of the people of the same corpora; an address of one of these; a Hub id; or weights
+            in facenet-pytorch's InceptionResnetV1 format: a `.pt` file, "vggface2" or "casia-webface".
+
+    Returns:
+        the names of the weights that were not loaded, and keep their initial values.
 
     Raises:
-        FileNotFoundError, ValueError: no such checkpoint, or one that has nothing in common with this network.
+        FileNotFoundError: there is no such checkpoint. ValueError: none of its shared layers has the same shape.
     """
     if source in INCEPTION_RESNET_V1_URLS or Path(source).suffix in (".pt", ".pth"):
         load_inception_resnet_v1(model, source)
-        taken = ("shared.", "verification.", "expression.")
-        return [name for name in model.state_dict() if not name.startswith(taken)]
+        loaded = ("shared.", "verification.", "expression.")
+        return [name for name in model.state_dict() if not name.startswith(loaded)]
     path = _safetensors_of(source)
     try:
         weights = load_file(path)
@@ -56,14 +58,14 @@ def transfer_branch(model: FaceLiveNetModel) -> None:
 
 
 def load_inception_resnet_v1(model: FaceLiveNetModel, source: str | Path) -> None:
-    """Start the shared layers and both branches from weights in facenet-pytorch's InceptionResnetV1 format.
+    """Load weights in facenet-pytorch's InceptionResnetV1 format into the shared layers and both branches.
 
     Args:
-        model: with repeats (5, 10, 5) and batch_norm_scale, as those weights were trained.
+        model: with repeats (5, 10, 5) and batch_norm_scale, as in the network of these weights.
         source: a `.pt` file of that state dict, or "vggface2" or "casia-webface" to download the published one.
 
     Raises:
-        ValueError: the network has another shape than the weights. FileNotFoundError: neither a file nor such a name.
+        ValueError: the weights do not fit the network. FileNotFoundError: neither a file nor one of these names.
     """
     config = model.config
     if config.trunk or tuple(config.repeats) != (5, 10, 5) or not config.batch_norm_scale:

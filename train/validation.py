@@ -1,6 +1,7 @@
-"""Validation during training: accuracies on people that the network is not trained on.
+"""Validation during training: accuracies on people who are not used for training.
 
-Called by `loop`, and by `export` for embeddings; the full protocols are in `evaluation`.
+Called by `loop`, and for embeddings by `embedding_length`. The complete protocols are in evaluation/. Next to read:
+face_data/pairs.py.
 """
 
 from pathlib import Path
@@ -10,7 +11,6 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from sklearn.metrics import roc_auc_score
 from timm.utils import distribute_bn
 from torch import nn
 from torch.utils.data import DataLoader
@@ -21,12 +21,12 @@ from face_data.table import CORPUS_EXPRESSIONS, column, load_corpus, split_corpu
 from face_data.thresholds import accuracy, best_threshold
 from train.config import TrainingConfig
 
-GENUINE_PER_PERSON = 50  # so that the few much-photographed people do not decide
+GENUINE_PER_PERSON = 50  # largest number of pairs of a person, so that people with many photographs do not dominate
 
 
 @torch.no_grad()
 def average_batch_norms(model: nn.Module) -> None:
-    """Average the running statistics of all processes, in place: each has those of its own batches."""
+    """Average the running statistics of batch norm over the processes, in place: they differ, as do their batches."""
     if dist.is_available() and dist.is_initialized():
         distribute_bn(model, dist.get_world_size(), reduce=True)
 
@@ -40,18 +40,18 @@ def validate(
     accelerator: Accelerator,
     thresholds: dict[str, float] | None = None,
 ) -> dict[str, float]:
-    """Run the network over every validation corpus, a share in each process.
+    """Evaluate the network on all validation corpora; each process computes a part.
 
     Args:
-        whiten: faces (b, 3, h, w) -> the network's input, the image processor's.
-        tasks: what was trained, of "verification" and "expression".
-        thresholds: of verification, by the name of the corpus's folder; by default the best one for each.
+        whiten: faces (b, 3, h, w) -> the network's input: `FaceLiveNetImageProcessor.whiten`.
+        tasks: the tasks that are trained: "verification", "expression" or both.
+        thresholds: name of the folder of a corpus -> threshold of verification; default: the best one for each corpus.
 
     Returns:
-        by corpus: `verification_accuracy` at `verification_threshold` (chosen on these very pairs, unless
-        thresholds are given: for comparing epochs, not for reporting) and `verification_auc` where the corpus knows
-        people; `expression_accuracy` and the recall of each expression with at least 20 photographs where it knows
-        expressions.
+        FOLDER_METRIC -> value. For a corpus with identities the metrics are `verification_accuracy` at
+        `verification_threshold`, and `verification_auc`. Without `thresholds` the threshold is chosen on the same
+        pairs, so the accuracy can compare epochs, but is optimistic. For a corpus with expressions the metrics are
+        `expression_accuracy`, and `EXPRESSION_recall` of each expression with at least 20 photographs.
     """
     was_training = model.training
     model.eval()
@@ -59,7 +59,7 @@ def validate(
     for text in config.validation:
         folder, splits = split_corpus(text)
         corpus = load_corpus(folder, splits)
-        embeddings, predictions = run_over(model, whiten, corpus, accelerator, config.batch_size, config.workers)
+        embeddings, predictions = network_outputs(model, whiten, corpus, accelerator, config.batch_size, config.workers)
         numbers = {}
         if "expression" in tasks:
             numbers |= _expression_numbers(predictions, column(corpus, "expression"), model.config.expressions)
@@ -73,15 +73,16 @@ def validate(
 
 
 @torch.inference_mode()
-def run_over(
+def network_outputs(
     model: nn.Module, whiten, corpus, accelerator: Accelerator, batch_size: int, workers: int, task: str = "validate"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(rows, embedding_dim) float32 embeddings and (rows,) expressions of a corpus, in its order.
+    """(rows, embedding_dim) float32 embeddings and (rows,) predicted expressions of a corpus, in its order.
 
     Each process computes a part of the rows.
 
     Args:
-        model: in evaluation mode. whiten: as for `validate`. workers: processes that decode. task: of the bar.
+        model: in evaluation mode. whiten: as for `validate`. workers: number of processes that decode images.
+        task: title of the progress bar.
     """
 
     def collate(rows):
@@ -90,13 +91,13 @@ def run_over(
     share = -(-len(corpus) // accelerator.num_processes)
     first = accelerator.process_index * share
     rows = corpus.select(range(min(first, len(corpus)), min(first + share, len(corpus))))
-    faces_only = rows.select_columns("image")  # reading whole rows takes many times as long
+    images = rows.select_columns("image")  # reading complete rows takes many times as long
     loader = DataLoader(
-        faces_only,
+        images,
         batch_size,
         collate_fn=collate,
         num_workers=workers,
-        generator=torch.Generator(),  # a loader draws from the global one, which is the training's
+        generator=torch.Generator(),  # otherwise it would draw from the global one, and change the training
     )
     embeddings, predictions = [np.zeros((0, model.config.embedding_dim), np.float32)], [np.zeros(0, np.int64)]
     for faces in tqdm(loader, desc=task, leave=False, disable=not accelerator.is_main_process):
@@ -104,12 +105,12 @@ def run_over(
             output = model(whiten(faces.to(accelerator.device)).to(memory_format=torch.channels_last))
         embeddings.append(output.embedding.float().cpu().numpy())
         predictions.append(output.expression_logits.argmax(dim=1).cpu().numpy())
-    everybody = gather_object([(np.concatenate(embeddings), np.concatenate(predictions))])
-    return tuple(map(np.concatenate, zip(*everybody, strict=True)))
+    outputs_of_processes = gather_object([(np.concatenate(embeddings), np.concatenate(predictions))])
+    return tuple(map(np.concatenate, zip(*outputs_of_processes, strict=True)))
 
 
 def _pairs(corpus, folder: str, splits: list[str] | None) -> list[Pair]:
-    """The publisher's pairs within these splits; where it ships none, pairs of the people the corpus knows."""
+    """The publisher's pairs within these splits; if there are none, generated pairs of the people in the corpus."""
     if pairs := read_pairs(folder, missing_ok=True):
         return [pair for pair in pairs if splits is None or str(pair.fold) in splits]
     identities = column(corpus, "identity")
@@ -131,6 +132,8 @@ def _verification_numbers(
     similarity = np.array([embeddings[row[pair.first]] @ embeddings[row[pair.second]] for pair in pairs])
     if threshold is None:
         threshold = best_threshold(similarity, same)
+    from sklearn.metrics import roc_auc_score  # takes half a second, which runs without pairs do not need
+
     return {
         "verification_accuracy": accuracy(similarity, same, threshold),
         "verification_threshold": threshold,

@@ -24,6 +24,7 @@ from pathlib import Path
 from addresses import cache_folder
 from checkpoints import find_checkpoint
 from face_data.named import require_corpus, split_corpus
+from startup import large_imports
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,7 +33,8 @@ def main(argv: list[str] | None = None) -> int:
         find_checkpoint(arguments.model)
         for corpus in arguments.data:
             require_corpus(split_corpus(corpus)[0])
-        from evaluation.attacks.command import run  # imports PyTorch: a missing file was reported before
+        with large_imports():
+            from evaluation.attacks.command import run  # imports PyTorch: a missing file was reported before
 
         run(arguments)
     except (OSError, ValueError) as error:

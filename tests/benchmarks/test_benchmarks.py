@@ -11,13 +11,14 @@ from PIL import Image
 
 from benchmarks import hostile, start
 from benchmarks.__main__ import main
-from benchmarks.loading import SIDES, Photographs, write_photographs
+from benchmarks.loading import SIDES, PhotographFolder, write_photographs
 from benchmarks.loss import IMPLEMENTATIONS, LARGEST_SHARE, SMALLEST_GAIN, random_batch, step
 from benchmarks.report import medians, table
 from face_data.drawn import drawn_photograph
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import EXPRESSIONS, FaceLiveNetConfig, FaceLiveNetModel
 from train.batches import TrainingFaces
+from train.photographs import Photographs
 
 
 def result_of(tmp_path, *arguments: str) -> dict:
@@ -71,10 +72,10 @@ def test_loading_is_measured_on_both_sides(tmp_path, drawn_corpus, capsys):
 
 
 def test_the_folder_holds_the_photographs_and_labels_of_the_corpus(tmp_path, drawn_corpus):
-    faces = TrainingFaces([f"{drawn_corpus}:train"], EXPRESSIONS)
+    faces = TrainingFaces(Photographs([f"{drawn_corpus}:train"], EXPRESSIONS))
     rows = [5, 100, 300]
     write_photographs(faces, rows, tmp_path)
-    photographs = Photographs(tmp_path, faces, lambda picture: picture)
+    photographs = PhotographFolder(tmp_path, faces, lambda picture: picture)
     assert sorted(photographs.rows) == rows
     batch = faces.__getitems__(photographs.rows)
     for index in range(len(rows)):

@@ -1,11 +1,13 @@
 """Commands answer before PyTorch is imported, and what they say of it is what it says itself."""
 
+import gc
 import subprocess
 import sys
 
 import pytest
 
 from benchmarks.start import answering_commands, user_seconds
+from startup import large_imports
 
 HEAVY = {"torch", "transformers", "datasets", "gradio", "accelerate"}
 
@@ -23,6 +25,23 @@ def test_help_and_mistakes_are_answered_without_pytorch(arguments, repository):
     else:
         assert done.returncode in (1, 2) and "Traceback" not in done.stderr
         assert any("nothing" in line or "nowhere" in line or "at/all" in line for line in errors)
+
+
+def test_garbage_is_collected_again_after_large_imports(monkeypatch):
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    frozen = gc.get_freeze_count()
+    with large_imports():
+        assert not gc.isenabled()
+        created_by_imports = [[]]
+    assert gc.isenabled() and gc.get_freeze_count() > frozen and created_by_imports
+    with pytest.raises(ImportError), large_imports():
+        raise ImportError
+    assert gc.isenabled()
+    frozen = gc.get_freeze_count()
+    monkeypatch.setitem(sys.modules, "torch", object())
+    with large_imports():  # PyTorch is imported already
+        assert gc.isenabled()
+    assert gc.get_freeze_count() <= frozen
 
 
 def test_user_time_of_a_process_is_its_own():

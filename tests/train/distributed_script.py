@@ -23,7 +23,7 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from modeling_facelivenet import IGNORE, FaceLiveNetConfig, FaceLiveNetModel, gather_from_processes
-from train.loop import freeze_what_is_not_trained
+from train.loop import freeze_untrained_parts
 from train.sampled_identities import SampledIdentities
 
 BATCH, STEPS, SIZE = 16, 3, 64
@@ -41,7 +41,7 @@ def train(settings: dict, accumulation: int, precision: str) -> dict:
     for norm in model.modules():  # a batch's own statistics are each process's own
         if isinstance(norm, nn.BatchNorm2d):
             norm.momentum = 0.0
-    freeze_what_is_not_trained(model)
+    freeze_untrained_parts(model)
     plain = model
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-3, weight_decay=0.0)

@@ -22,7 +22,7 @@ from train.streaming import StreamedFaces
 
 
 def test_labels_are_those_of_the_table(drawn_corpus):
-    faces = TrainingFaces([f"{drawn_corpus}:train"], SEVEN)
+    faces = TrainingFaces(Photographs([f"{drawn_corpus}:train"], SEVEN))
     table = load_corpus(drawn_corpus, ["train"])
     assert len(faces) == len(table) and faces.labels.splits == {"drawn": ["train"]}
     people = sorted(set(table["identity"][:]))
@@ -53,7 +53,7 @@ def test_splits_keep_people_apart(drawn_corpus):
     train, valid = (load_corpus(drawn_corpus, [split]) for split in ("train", "valid"))
     assert not set(train["identity"][:]) & set(valid["identity"][:])
     with pytest.raises(CorpusError, match="no split 11"):
-        TrainingFaces([f"{drawn_corpus}:11"], SEVEN)
+        Photographs([f"{drawn_corpus}:11"], SEVEN)
 
 
 def test_corpora_with_and_without_attributes_are_mixed(drawn_corpus, tmp_path):
@@ -67,7 +67,7 @@ def test_corpora_with_and_without_attributes_are_mixed(drawn_corpus, tmp_path):
     corpora = [str(out), f"{drawn_corpus}:train"]
     told = load_corpus(out)["key"][:]
     for order in (corpora, corpora[::-1]):
-        faces = TrainingFaces(order, SEVEN)
+        faces = TrainingFaces(Photographs(order, SEVEN))
         keys = faces.photographs.keys
         where = [keys.index(told[0]), keys.index(load_corpus(drawn_corpus, ["train"])["key"][3])]
         batch = faces.__getitems__(where)
@@ -98,20 +98,22 @@ def test_one_name_in_two_sources_is_two_people(drawn_corpus, tmp_path):
     Dataset.from_list(renamed, features=FEATURES).to_parquet(out / "part-00000.parquet")
     (out / "corpus.json").write_text('{"layout": "other", "complete": true}')
     people = len({row["identity"] for row in rows})
-    alone = TrainingFaces([f"{drawn_corpus}:train"], SEVEN)
-    assert TrainingFaces([f"{drawn_corpus}:train", str(out)], SEVEN).num_identities == alone.num_identities + people
-    assert TrainingFaces([f"{drawn_corpus}:train"] * 2, SEVEN).num_identities == alone.num_identities
+    alone, both, twice = (
+        Photographs(corpora, SEVEN).labels.num_identities
+        for corpora in ([f"{drawn_corpus}:train"], [f"{drawn_corpus}:train", str(out)], [f"{drawn_corpus}:train"] * 2)
+    )
+    assert both == alone + people and twice == alone
 
 
 def test_people_with_few_photographs_train_expression_only(drawn_corpus):
-    everyone = TrainingFaces([str(drawn_corpus)], SEVEN).labels
-    nobody = TrainingFaces([str(drawn_corpus)], SEVEN, minimum_photographs=1000).labels
+    everyone = Photographs([str(drawn_corpus)], SEVEN).labels
+    nobody = Photographs([str(drawn_corpus)], SEVEN, minimum_photographs=1000).labels
     assert nobody.num_identities == 0 and set(nobody.identity) == {-100}
     assert np.array_equal(nobody.expression, everyone.expression)
 
 
 def test_votes_for_unknown_expressions_are_dropped(drawn_corpus):
-    soft, hard = (TrainingFaces([str(drawn_corpus)], SEVEN, soft_labels=soft).labels for soft in (True, False))
+    soft, hard = (Photographs([str(drawn_corpus)], SEVEN, soft_labels=soft).labels for soft in (True, False))
     votes = [0.5, 0, 0, 0, 0.25, 0, 0, 0.25]  # neutral, happy, contempt
     row = {"expression": 0, "expression_votes": votes}
     np.testing.assert_allclose(soft.target(row), [2 / 3, 0, 0, 0, 1 / 3, 0, 0], rtol=1e-6)
@@ -123,7 +125,7 @@ def test_votes_for_unknown_expressions_are_dropped(drawn_corpus):
 
 
 def test_corpora_are_drawn_by_their_weights(drawn_corpus):
-    faces = TrainingFaces([f"{drawn_corpus}:train", f"{drawn_corpus}:valid"], SEVEN)
+    faces = TrainingFaces(Photographs([f"{drawn_corpus}:train", f"{drawn_corpus}:valid"], SEVEN))
     weights = row_weights(faces, [3.0, 1.0], 0.0)
     first_corpus = faces.photographs.counts[0]
     assert len(set(weights[:first_corpus])) == 1
@@ -133,7 +135,7 @@ def test_corpora_are_drawn_by_their_weights(drawn_corpus):
 
 @pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
 def test_people_are_balanced_by_their_photographs(drawn_corpus, balance):
-    faces = TrainingFaces([f"{drawn_corpus}:train"], SEVEN)
+    faces = TrainingFaces(Photographs([f"{drawn_corpus}:train"], SEVEN))
     faces.labels.identity = np.where(np.arange(len(faces)) < len(faces) - 4, 0, 1)  # one person nearly everywhere
     faces.labels.num_identities = 2
     weights = row_weights(faces, [1.0], balance)
@@ -159,7 +161,7 @@ def test_a_step_holds_the_same_photographs_however_it_is_shared():
 
 
 def test_the_loader_gives_the_batches_of_the_sampler(drawn_corpus):
-    faces = TrainingFaces([str(drawn_corpus)], SEVEN)
+    faces = TrainingFaces(Photographs([str(drawn_corpus)], SEVEN))
     sampler = DrawnBatches(row_weights(faces, [1.0], 0.0), 0, 0, 6, (1, 1, 5), 0)
     for workers in (0, 2):
         loader = DataLoader(faces, batch_sampler=sampler, num_workers=workers, collate_fn=lambda batch: batch)
@@ -179,7 +181,7 @@ def damaged_copy(corpus, out, rows):
 
 def test_photographs_that_cannot_be_decoded_are_replaced_and_named(drawn_corpus, tmp_path):
     damaged = damaged_copy(drawn_corpus, tmp_path / "damaged", [4, 5])
-    faces = TrainingFaces([str(tmp_path / "damaged")], SEVEN)
+    faces = TrainingFaces(Photographs([str(tmp_path / "damaged")], SEVEN))
     batch = faces.__getitems__([3, 4, 5])
     assert batch.keys == [faces.photographs.keys[row] for row in (3, 6, 6)]
     assert set(batch.unreadable) == set(damaged) and "truncated" in str(batch.unreadable)
@@ -189,7 +191,7 @@ def test_photographs_that_cannot_be_decoded_are_replaced_and_named(drawn_corpus,
 def test_a_corpus_without_a_readable_photograph_is_refused(drawn_corpus, tmp_path):
     damaged_copy(drawn_corpus, tmp_path / "damaged", range(len(load_corpus(drawn_corpus))))
     with pytest.raises(CorpusError, match="none of the training photographs"):
-        TrainingFaces([str(tmp_path / "damaged")], SEVEN).__getitems__([0])
+        TrainingFaces(Photographs([str(tmp_path / "damaged")], SEVEN)).__getitems__([0])
 
 
 def test_augmentation_keeps_shape_range_and_seed():

@@ -22,7 +22,7 @@ from train.composites import (
     draw_composites,
     part_mask,
 )
-from train.photographs import ORDINARY_LANDMARKS, landmarks_in_crops
+from train.photographs import MEAN_LANDMARKS, Photographs, landmarks_in_crops
 
 LANDMARKS = np.array([[55.0, 65.0], [100.0, 62.0], [79.0, 90.0], [60.0, 112.0], [98.0, 110.0]])
 IDENTITY = np.repeat([0, 1, 2, -100], [3, 40, 2, 9])
@@ -118,7 +118,7 @@ def test_landmarks_need_to_know_the_crop_and_stand_in_where_no_face_was_found(dr
         landmarks_in_crops(table.remove_columns("crop"), str(drawn_corpus))
     whole = table.select([0]).to_list()[0] | {"landmarks": None}
     whole = Dataset.from_dict({name: [value] for name, value in whole.items()}, features=table.features)
-    np.testing.assert_array_equal(landmarks_in_crops(whole, str(drawn_corpus))[0], ORDINARY_LANDMARKS)
+    np.testing.assert_array_equal(landmarks_in_crops(whole, str(drawn_corpus))[0], MEAN_LANDMARKS)
     summary = read_summary(drawn_corpus)
     summary["options"]["alignment"] = "similarity"
     (tmp_path / "corpus.json").write_text(json.dumps(summary))
@@ -126,8 +126,8 @@ def test_landmarks_need_to_know_the_crop_and_stand_in_where_no_face_was_found(dr
 
 
 def test_composites_are_further_identities_of_a_batch(drawn_corpus):
-    plain = TrainingFaces([str(drawn_corpus)], EXPRESSIONS)
-    faces = TrainingFaces([str(drawn_corpus)], EXPRESSIONS, composites=20, seed=3)
+    plain = TrainingFaces(Photographs([str(drawn_corpus)], EXPRESSIONS))
+    faces = TrainingFaces(Photographs([str(drawn_corpus)], EXPRESSIONS, landmarks=True), composites=20, seed=3)
     assert faces.num_identities == plain.labels.num_identities + 20 and plain.num_identities < faces.num_identities
     assert len(plain) == len(faces.photographs) and len(faces) == len(plain) + sum(map(len, faces.composites.people))
     last = len(faces) - 1
@@ -146,7 +146,7 @@ def test_composites_are_further_identities_of_a_batch(drawn_corpus):
 
 
 def test_composites_take_their_share_of_the_batches(drawn_corpus):
-    faces = TrainingFaces([str(drawn_corpus)], EXPRESSIONS, composites=20)
+    faces = TrainingFaces(Photographs([str(drawn_corpus)], EXPRESSIONS, landmarks=True), composites=20)
     weights = row_weights(faces, [1.0], 0.0, composite_share=0.4)
     assert weights.sum() == pytest.approx(1) and weights[len(faces.photographs) :].sum() == pytest.approx(0.4)
     ends = len(faces.photographs) + np.cumsum([0, *faces.composites.counts])
@@ -162,11 +162,11 @@ def test_composites_take_their_share_of_the_batches(drawn_corpus):
 
 
 def test_a_composite_of_a_damaged_photograph_is_replaced_and_named(drawn_corpus, tmp_path):
-    faces = TrainingFaces([str(drawn_corpus)], EXPRESSIONS, composites=5)
+    faces = TrainingFaces(Photographs([str(drawn_corpus)], EXPRESSIONS, landmarks=True), composites=5)
     row = len(faces.photographs)
     donor, _ = faces.composites.people[0].rows(0)
     corpus = tmp_path / "damaged"
     [damaged] = damaged_copy(drawn_corpus, corpus, [donor])
-    batch = TrainingFaces([str(corpus)], EXPRESSIONS, composites=5).__getitems__([row])
+    batch = TrainingFaces(Photographs([str(corpus)], EXPRESSIONS, landmarks=True), composites=5).__getitems__([row])
     assert list(batch.unreadable) == [faces.key(row)] and damaged in faces.key(row)
     assert batch.keys == [faces.key(row + 1)] and batch.identity.tolist() == [faces.labels.num_identities]

@@ -14,6 +14,7 @@ from train.batches import TrainingFaces
 from train.cover_detector import fit_cover_detector
 from train.deceptions import cover
 from train.export import export
+from train.photographs import Photographs
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def fitted(drawn_corpus, repository):
 def test_covers_on_people_it_was_not_fitted_on(fitted, drawn_corpus):
     model, processor, record = fitted
     assert record["faces"] == 100 and record["mouth_covered"]["seen"] > 0.7 > record["mouth_covered"]["falsely_seen"]
-    faces = TrainingFaces([f"{drawn_corpus}:valid"], model.config.expressions, landmarks=True)
+    faces = TrainingFaces(Photographs([f"{drawn_corpus}:valid"], model.config.expressions, landmarks=True))
     batch = faces.__getitems__(list(range(0, len(faces), 4)))
     pictures, landmarks = batch.faces.float(), batch.landmarks.float()
     torch.manual_seed(5)

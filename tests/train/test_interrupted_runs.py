@@ -91,7 +91,7 @@ def test_a_run_that_is_asked_to_stop_saves_first(drawn_corpus, tmp_path, reposit
     wait_for(lambda: (tmp_path / "log.jsonl").exists(), process)
     process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=120)[0].decode()
-    assert process.returncode == 130 and "the same command goes on from" in said
+    assert process.returncode == 130 and "the same command continues from" in said
     [saved] = (tmp_path / "checkpoints").iterdir()
     assert int(saved.name.removeprefix("step-")) == len(log(tmp_path)) < 500
     assert record(tmp_path)["trained_on"] == {"drawn": ["train"]}, "a stage may start from here"
@@ -104,7 +104,7 @@ def test_a_damaged_newest_checkpoint_costs_no_more_than_its_steps(drawn_corpus, 
     newest.write_bytes(newest.read_bytes()[:-100])
     assert main(on_drawn_faces(drawn_corpus, tmp_path, *SMALL)) == 0
     said = capsys.readouterr()
-    assert "optimizer.bin is damaged" in said.err and "going on from" in said.out and "step-00000009" in said.out
+    assert "optimizer.bin is damaged" in said.err and "resumed from" in said.out and "step-00000009" in said.out
     assert all(torch.equal(value, weights(tmp_path / "last")[name]) for name, value in expected.items())
 
 
@@ -159,8 +159,8 @@ def test_a_gradient_that_is_not_finite_is_found_before_anything_is_saved(tmp_pat
     batch = Batch(torch.zeros(1, 3, 8, 8), torch.zeros(1), torch.zeros(1, 7), ["anna.jpg"])
     numbers = dict.fromkeys(LOGGED, torch.tensor(1.0)) | {"task_weights": torch.tensor([0.5, 0.5])}
     for norm in (2.0, torch.inf):
-        progress.note(SimpleNamespace(**numbers), batch, 1e-3)
-        progress.note_gradient(torch.tensor(norm))
+        progress.add_batch(SimpleNamespace(**numbers), batch, 1e-3)
+        progress.add_gradient_norm(torch.tensor(norm))
         progress.step += 1
     rows, broken = progress.flush(Accelerator(cpu=True))
     assert [(row["step"], row["gradient_norm"]) for row in rows] == [(1, 2.0)]

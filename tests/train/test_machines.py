@@ -191,7 +191,7 @@ def test_a_machine_dies_and_the_same_command_goes_on(machines, tmp_path, reposit
     for machine in machines:
         status, said = machine.end()
         assert status == 0, said[-3000:]
-    assert "going on from run/checkpoints/step-" in first.output.read_text()
+    assert "resumed from run/checkpoints/step-" in first.output.read_text()
     assert first.steps() == list(range(1, STEPS + 1))
     assert [path.name for path in second.checkpoints] == [path.name for path in second.checkpoints[:1]] != []
     newest = first.checkpoints[-1]

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from face_data.table import FEATURES, CorpusError, load_corpus
 from modeling_facelivenet import EXPRESSIONS as SEVEN
 from train.batches import TrainingFaces
+from train.photographs import Photographs
 from train.streaming import StreamedFaces, open_stream
 
 SHARDS, PER_SHARD = 8, 12
@@ -38,7 +39,7 @@ def stream(
     faces = StreamedFaces(
         corpora,
         list(weights),
-        TrainingFaces(corpora, SEVEN).labels,
+        Photographs(corpora, SEVEN).labels,
         batch_size=batch_size,
         seed=seed,
         buffer=20,
@@ -91,7 +92,7 @@ def test_a_stream_goes_on_where_it_was(sharded, workers):
 
 def test_labels_and_pictures_are_those_of_the_table(sharded):
     batch = next(stream(sharded))
-    faces = TrainingFaces([str(sharded)], SEVEN)
+    faces = TrainingFaces(Photographs([str(sharded)], SEVEN))
     rows = [faces.photographs.keys.index(key) for key in batch.keys]
     same = faces.__getitems__(rows)
     for name in ("faces", "identity", "expression"):

@@ -23,8 +23,8 @@ from train import dlib_network
 from train.__main__ import main
 from train.batches import TrainingFaces
 from train.dlib_network import find_dlib_file, load_dlib_network
-from train.photographs import vector_of_drawn_person
-from train.teacher import Standard, TeacherError, load_teacher
+from train.photographs import Photographs, vector_of_drawn_person
+from train.teacher import Standardisation, TeacherError, load_teacher
 
 HERE = Path(__file__).parent
 
@@ -117,28 +117,28 @@ def test_every_teacher_averages_a_face_and_its_mirror_image(kind, own_teacher, t
 
 def test_targets_are_standardised():
     vectors = np.random.default_rng(0).normal(3, 2, (500, 16)).astype(np.float32)
-    targets = Standard.of(vectors)(vectors)
+    targets = Standardisation.of(vectors)(vectors)
     assert np.abs(targets.mean(axis=0)).max() < 1e-3
     assert np.square(targets).sum(axis=1).mean() == pytest.approx(1, abs=1e-3)
-    torch.testing.assert_close(Standard.of(vectors)(torch.from_numpy(vectors)), torch.from_numpy(targets))
+    torch.testing.assert_close(Standardisation.of(vectors)(torch.from_numpy(vectors)), torch.from_numpy(targets))
 
 
 def test_targets_are_computed_once_kept_and_mended(own_teacher, corpus):
     teacher, accelerator = load_teacher(str(own_teacher)), Accelerator(cpu=True)
-    faces = TrainingFaces([f"{corpus}:train"], EXPRESSIONS, landmarks=True, composites=5)
-    faces.photographs.learn_from(teacher, accelerator)
+    faces = TrainingFaces(Photographs([f"{corpus}:train"], EXPRESSIONS, landmarks=True), composites=5)
+    faces.photographs.compute_targets(teacher, accelerator)
     first = faces.photographs.targets
     files = sorted((corpus / "teacher").glob("*.safetensors"))
     assert files and first.shape == (len(faces.photographs.keys), 1792)
     asked: list[int] = []
     teacher.register_forward_pre_hook(lambda _, inputs: asked.append(len(inputs[0])))
-    faces.photographs.learn_from(teacher, accelerator)
+    faces.photographs.compute_targets(teacher, accelerator)
     assert not asked and np.array_equal(faces.photographs.targets, first)
     whole = files[0].read_bytes()
     content = bytearray(whole)
     content[-3] ^= 1
     files[0].write_bytes(content)
-    faces.photographs.learn_from(teacher, accelerator)
+    faces.photographs.compute_targets(teacher, accelerator)
     assert sum(asked) > 0 and files[0].read_bytes() == whole
     batch = faces.__getitems__([0, len(faces) - 1])  # a photograph and a composite
     assert torch.equal(batch.targets[0], torch.from_numpy(first[0])) and batch.targets[1].isnan().all()
@@ -147,8 +147,8 @@ def test_targets_are_computed_once_kept_and_mended(own_teacher, corpus):
 
 def test_drawn_people_have_targets_of_their_own(own_teacher, corpus):
     """A teacher of photographs finds them all alike."""
-    faces = TrainingFaces([f"{corpus}:train"], EXPRESSIONS)
-    faces.photographs.learn_from(load_teacher(str(own_teacher)), Accelerator(cpu=True))
+    faces = TrainingFaces(Photographs([f"{corpus}:train"], EXPRESSIONS))
+    faces.photographs.compute_targets(load_teacher(str(own_teacher)), Accelerator(cpu=True))
     people = np.array([key.partition("/")[0] for key in faces.photographs.keys])
     products = faces.photographs.targets @ faces.photographs.targets.T
     same = people[:, None] == people[None]

@@ -238,7 +238,7 @@ def test_a_later_stage_starts_from_an_earlier_one(run, drawn_corpus, tmp_path, c
     assert "identity_head.classifier.weight" in printed and "dynamic_weight_unit.fc.weight" in printed
     assert "shared." not in printed
     assert main(on_drawn_faces(drawn_corpus, tmp_path, *more, "--start_from", str(run))) == 0
-    assert "anew: nothing" in capsys.readouterr().out  # a run's folder has the identity head too
+    assert "initialised: nothing" in capsys.readouterr().out  # a run's folder has the identity head too
     assert record(tmp_path)["trained_on"] == {"drawn": ["train"]}
     [before] = record(tmp_path)["earlier_stages"]
     assert before["steps"] == STEPS and record(tmp_path)["started_from"] == 1
