@@ -412,7 +412,7 @@ def _found(shard: Sequence[Photograph]) -> Iterator[tuple[Photograph, tuple | Un
 
 def _with_faces(waiting: list[tuple]) -> Iterator[tuple]:
     pictures = [shown[0] for _, shown in waiting if not isinstance(shown, UnreadableImageError)]
-    found = iter(_processor.detect_all(pictures))
+    found = iter(_processor.detect_batch(pictures))
     for photograph, shown in waiting:
         yield photograph, shown, [] if isinstance(shown, UnreadableImageError) else next(found)
 

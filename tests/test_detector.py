@@ -78,9 +78,9 @@ def test_drawn_people_and_pictures_without_a_face(engine, monkeypatch):
 def test_several_pictures_at_once():
     processor = FaceLiveNetImageProcessor()
     alone = [processor.detect(picture) for picture in pictures()]
-    for faces, expected in zip(processor.detect_all(pictures()), alone, strict=True):
+    for faces, expected in zip(processor.detect_batch(pictures()), alone, strict=True):
         assert_alike(faces, [(face.box, face.landmarks, face.probability) for face in expected])
-    assert processor.detect_all([]) == []
+    assert processor.detect_batch([]) == []
 
 
 def test_pictures_of_one_size_together(monkeypatch):
@@ -93,7 +93,7 @@ def test_pictures_of_one_size_together(monkeypatch):
     processor._detector.batched = True
     seen, network = [], processor._detector.pnet.network
     processor._detector.pnet.network = lambda values: seen.append(len(values)) or network(values)
-    for faces, expected in zip(processor.detect_all(mixed), alone, strict=True):
+    for faces, expected in zip(processor.detect_batch(mixed), alone, strict=True):
         assert_alike(faces, [(face.box, face.landmarks, face.probability) for face in expected])
     assert max(seen) == 3
 
@@ -105,7 +105,7 @@ def test_500_real_photographs(real_data):
     with tarfile.open(real_data / "lfw" / "lfw-deepfunneled.tgz") as archive:
         photographs = (archive.extractfile(member).read() for member in archive if member.name.endswith(".jpg"))
         pictures = [load_image(io.BytesIO(one)) for one in itertools.islice(photographs, 500)]
-    found = [faces for start in range(0, 500, 25) for faces in processor.detect_all(pictures[start : start + 25])]
+    found = [faces for start in range(0, 500, 25) for faces in processor.detect_batch(pictures[start : start + 25])]
     for picture, faces in zip(pictures, found, strict=True):
         assert_alike(faces, of_facenet_pytorch(processor, picture))
     assert isinstance(processor._detector.pnet.network, OnnxGraph) and sum(map(len, found)) >= 500

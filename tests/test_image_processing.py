@@ -240,8 +240,8 @@ def test_unusable_sources_are_named_with_their_cause(margin, portrait, tmp_path)
     files = {
         "truncated.jpg": (photograph[: len(photograph) // 2], "truncated"),
         "head.jpg": (photograph[:30], "damaged or incomplete"),
-        "empty.jpg": (b"", "not a picture"),
-        "text.jpg": (b"This is not a photograph.\n" * 50, "not a picture"),
+        "empty.jpg": (b"", "not an image"),
+        "text.jpg": (b"This is not a photograph.\n" * 50, "not an image"),
         "broken.png": (encoded(portrait)[:2000], "damaged or incomplete"),
         "broken.avif": (avif[: len(avif) // 2] + b"\xff" * (len(avif) // 2), "damaged or incomplete"),
         "icon.png": (encoded(portrait, "ICO"), "an icon"),  # Pillow decodes those before it tells their size
@@ -284,7 +284,7 @@ def test_unusable_sources_are_named_with_their_cause(margin, portrait, tmp_path)
         (np.full((50, 50), 70_000), "pixels from 70000 to 70000"),
         (np.full((50, 50), 1j), "complex128 holds no pixels"),
         (np.zeros((9000, 9000), np.uint8), "9000x9000 is 81 megapixels"),
-        (Image.new("RGB", (0, 7)), "empty picture"),
+        (Image.new("RGB", (0, 7)), "empty image"),
         (None, "NoneType"),
         (3, "int"),
     ],
@@ -391,7 +391,7 @@ def test_skipping_goes_on_and_loses_nothing(margin, portrait, tmp_path):
         (6, "image 6"),
     ]
     reasons = [row["reason"] for row in batch["skipped"]]
-    assert reasons[:2] == ["not a picture in any known format", "no face found"]
+    assert reasons[:2] == ["not an image in any known format", "no face found"]
     assert reasons[2].startswith("damaged or incomplete: ") and "NaN" in reasons[3] and "NoneType" in reasons[4]
     torch.testing.assert_close(batch["pixel_values"], margin([portrait, drawn(1), drawn(2)])["pixel_values"])
 
@@ -548,10 +548,10 @@ def test_a_box_without_a_face_is_improbable(margin, portrait):
 
 def test_faces_found_in_another_way_are_taken(margin, portrait):
     face = Face(np.array([60, 70, 160, 190], np.float32), np.zeros((5, 2), np.float32), 0.95)
-    batch = margin(portrait, find=lambda image: [face, face])
+    batch = margin(portrait, detector=lambda image: [face, face])
     assert batch["box"][0].tolist() == [60, 70, 160, 190] and batch["face_count"].tolist() == [2]
     with pytest.raises(NoFaceError):
-        margin(portrait, find=lambda image: [])
+        margin(portrait, detector=lambda image: [])
 
 
 # Settings, files, processes, threads

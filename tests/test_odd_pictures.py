@@ -17,7 +17,7 @@ from demo.examples import WELL_KNOWN
 from face_data.drawn import draw_face, drawn_photograph
 from image_processing_facelivenet import (
     MAX_PIXELS,
-    SURE,
+    UPRIGHT_PROBABILITY,
     FaceLiveNetImageProcessor,
     UnreadableImageError,
     load_image,
@@ -180,26 +180,26 @@ def test_formats_in_grey(picture, format):
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64)
 THUMBNAIL = [np.zeros((12, 16, 3), np.uint8)]
 FOREIGN = {
-    "photo.jxl": (b"\xff\x0a" + bytes(64), "a JPEG XL picture, which is not read here; save it as JPEG or PNG"),
-    "boxed.jxl": (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(64), "a JPEG XL picture"),
+    "photo.jxl": (b"\xff\x0a" + bytes(64), "a JPEG XL image, which cannot be read; save it as JPEG or PNG"),
+    "boxed.jxl": (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(64), "a JPEG XL image"),
     "drawing.svg": (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG drawing"),
     "scan.pdf": (b"%PDF-1.7\n", "a PDF document"),
     "layers.psd": (b"8BPS\0\x01" + bytes(64), "a Photoshop document"),
-    "saved.jpg": (b"<!DOCTYPE html><html></html>", "a web page, no picture"),
+    "saved.jpg": (b"<!DOCTYPE html><html></html>", "a web page, not an image"),
     "pointer.jpg": (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
-    "photo.cr3": (b"\0\0\0\x18ftypcrx \0\0\0\1" + bytes(64), "a camera's raw picture"),
-    "photo.dng": (tiff(THUMBNAIL, {262: [2], 50706: [1]}), "a camera's raw picture"),
-    "photo.nef": (tiff(THUMBNAIL, {254: [1], 262: [2], 330: [8]}, ">"), "a camera's raw picture"),
-    "photo.cr2": (b"II*\0\x10\0\0\0CR\2\0" + bytes(64), "a camera's raw picture"),
-    "photo.x3f": (b"FOVb" + bytes(64), "a camera's raw picture"),
+    "photo.cr3": (b"\0\0\0\x18ftypcrx \0\0\0\1" + bytes(64), "a raw image of a camera"),
+    "photo.dng": (tiff(THUMBNAIL, {262: [2], 50706: [1]}), "a raw image of a camera"),
+    "photo.nef": (tiff(THUMBNAIL, {254: [1], 262: [2], 330: [8]}, ">"), "a raw image of a camera"),
+    "photo.cr2": (b"II*\0\x10\0\0\0CR\2\0" + bytes(64), "a raw image of a camera"),
+    "photo.x3f": (b"FOVb" + bytes(64), "a raw image of a camera"),
     "floats.tif": (tiff([np.zeros((4, 4, 3), np.float32)], {262: [2], 339: [3] * 3}), "a TIFF that is damaged or of a"),
-    "damaged.jpg": (b"\xff\xd8\xff\xc9" + bytes(50), "damaged: its first bytes alone are right"),
-    "favicon.ico": (b"\0\0\1\0\1\0\x10\x10" + bytes(64), "an icon, texture or drawing, which is not read here"),
+    "damaged.jpg": (b"\xff\xd8\xff\xc9" + bytes(50), "damaged: only its first bytes are correct"),
+    "favicon.ico": (b"\0\0\1\0\1\0\x10\x10" + bytes(64), "an icon, texture or drawing, which cannot be read"),
     "texture.dds": (b"DDS |" + bytes(64), "an icon, texture or drawing"),
     "old.pcx": (b"\n\5\1\x08" + bytes(64), "an icon, texture or drawing"),
     "figure.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n", "a PostScript drawing"),
-    "clip.jpg": (b"\0\0\0\x18ftypisom" + bytes(64), "a video clip; one photograph is needed here"),
-    "nothing.jpg": (b"", "an empty file, not a picture"),
+    "clip.jpg": (b"\0\0\0\x18ftypisom" + bytes(64), "a video clip; a photograph is needed"),
+    "nothing.jpg": (b"", "an empty file, not an image"),
 }
 
 
@@ -387,10 +387,10 @@ def test_no_message_holds_a_picture(picture, tmp_path, processor):
     damaged = base64.b64encode(encoded(picture, "PNG")[:4000]).decode()
     sources = {
         damaged: "a base64 text: damaged or incomplete",
-        "A" * 70_000: "a base64 text: holds no picture",
+        "A" * 70_000: "a base64 text: not an image in any known format",
         f"data:image/png;base64,{damaged}": "a data URI: damaged or incomplete",
         "data:image/png;base64": "a data URI: has no comma",
-        "data:,hello": "a data URI: not a picture",
+        "data:,hello": "a data URI: not an image",
         "https://example.org/anna.jpg?token=secret": "https://example.org/anna.jpg: a URL, not a file; download it",
         "s3://bucket/anna.jpg": "s3://bucket/anna.jpg: a URL, not a file",
         "x" * 70_000 + ".jpg": "no such file",
@@ -451,7 +451,7 @@ def test_other_arrays_of_pixels_and_arrays_of_bytes_are_one_picture(picture, pro
     expected = processor(picture, detect=False)["pixel_values"]
     for source in (Array(), np.frombuffer(content, np.uint8), torch.tensor(list(content), dtype=torch.uint8)):
         torch.testing.assert_close(processor(source, detect=False)["pixel_values"], expected)
-    with pytest.raises(UnreadableImageError, match="a tensor that holds no array of pixels"):
+    with pytest.raises(UnreadableImageError, match="a tensor without an array of pixels"):
         load_image(torch.zeros(4, 4, device="meta"))
 
 
@@ -479,9 +479,9 @@ def test_a_photograph_is_judged_the_right_way_up(alignment, degrees):
     processor = FaceLiveNetImageProcessor(size=96, alignment=alignment)
     canvas = Image.new("RGB", (420, 300), (120, 130, 140))
     canvas.paste(drawn_photograph(WELL_KNOWN[0], "neutral", 0, seed=0).resize((260, 260)), (30, 20))
-    [upright], turned = processor.find(canvas), canvas.rotate(degrees, expand=True)
-    [face] = processor.find(turned)
-    assert upright.turn == 0 and upright.probability >= SURE
+    [upright], turned = processor.detect_in_any_orientation(canvas), canvas.rotate(degrees, expand=True)
+    [face] = processor.detect_in_any_orientation(turned)
+    assert upright.turn == 0 and upright.probability >= UPRIGHT_PROBABILITY
     assert face.turn == (360 - degrees) % 360 and abs(face.roll) < 15
     assert difference(processor.align(turned, face), processor.align(canvas, upright)) < 4
     left, top, right, bottom = face.box
@@ -503,7 +503,7 @@ def test_a_small_face_in_a_wide_picture_is_found(processor, size, turn):
         canvas = canvas.transpose(turn)
         canvas.paste(person, (top, left))
         left, top = top, left
-    [face] = processor.find(canvas)
+    [face] = processor.detect_in_any_orientation(canvas)
     assert left < face.box[0] < face.box[2] < left + 250 and top < face.box[1] < face.box[3] < top + 260
 
 
@@ -511,5 +511,5 @@ def test_a_small_face_in_a_wide_picture_is_found(processor, size, turn):
 @pytest.mark.parametrize("name", ["grey12in16.png", "pano.jpg", "turned180_male_13.jpg", "turned270_female_4.jpg"])
 def test_odd_files(real_data, name):
     batch = FaceLiveNetImageProcessor.from_pretrained(DEFAULT_MODEL)(real_data / "odd_files" / name)
-    assert batch["face_count"].tolist() == [1] and batch["detection_probability"].item() > SURE
+    assert batch["face_count"].tolist() == [1] and batch["detection_probability"].item() > UPRIGHT_PROBABILITY
     assert batch["turn"].item() == (int(name[6:9]) if name.startswith("turned") else 0) % 360 or name.startswith("t")
