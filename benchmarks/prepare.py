@@ -113,7 +113,7 @@ def _agreement(shard: tuple[Photograph, ...], processor: FaceLiveNetImageProcess
 
 def _compared(ours: FaceLiveNetImageProcessor, plain: FaceLiveNetImageProcessor, images) -> dict:
     count, same_number, faces, largest = 0, 0, 0, 0.0
-    while batch := list(itertools.islice(images, face_data_prepare.PICTURES_AT_ONCE)):
+    while batch := list(itertools.islice(images, face_data_prepare.IMAGES_AT_ONCE)):
         for faces_found, expected in zip(ours.detect_batch(batch), plain.detect_batch(batch), strict=True):
             count += 1
             faces += len(expected)

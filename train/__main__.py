@@ -12,7 +12,7 @@ weights.png and losses.png (the paper's Figures 6 and 7), and what the tracker m
 import os
 import sys
 
-from face_data.named import CorpusError
+from face_data.corpus import CorpusError
 from machines import MachineError, refuse_unconnected_launch
 from train.config import checked, parse_settings, require_corpora
 

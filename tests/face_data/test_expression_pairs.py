@@ -150,7 +150,7 @@ def test_damaged_authors_files_are_refused(tmp_path, damage, complaint):
 
 
 def test_an_authors_file_that_is_not_there(tmp_path):
-    with pytest.raises(CorpusError, match="no such file; give a pairs file as the paper's authors publish it"):
+    with pytest.raises(CorpusError, match="no such file; give a pair file as the paper's authors publish it"):
         authors_pairs(tmp_path / "pairs.txt", KEYS)
 
 
@@ -183,8 +183,9 @@ def test_prepared_ckplus_has_pairs_and_takes_the_authors_instead(filmed, tmp_pat
     rows += [(f"{CK}/{ck('S020', '001', 3)}", f"{CK}/{ck('S010', '002', 1)}", False)] * 10
     assert main(["pairs", authors_file(tmp_path, rows), str(filmed)]) == 0
     said = capsys.readouterr().out
-    assert "pairs.csv: 11 genuine and 10 impostor pairs, dealt to ten folds in turn" in said
-    assert "18 repeat an earlier pair (for another required expression), 1 compare a photograph with" in said
+    assert "pairs.csv: 11 genuine and 10 impostor pairs, distributed to ten folds in turn" in said
+    assert "18 repeat an earlier pair (for another required expression)" in said
+    assert "1 compare a photograph with itself" in said
     assert len(read_pairs(filmed)) == 21
 
     assert (

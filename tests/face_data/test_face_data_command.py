@@ -150,7 +150,7 @@ def test_prepare_lfw_with_labels_and_pairs(tmp_path, capsys):
         (["prepare", "fer2013", "{empty}", "{out}"], "fer2013.csv is missing"),
         (["prepare", "ckplus", "{empty}", "{out}"], "cohn-kanade-images is missing"),
         (["prepare", "ckplus", "{empty}", "{empty}", "{out}"], "ckplus has one SOURCE"),
-        (["prepare", "oulucasia", "{empty}", "{out}"], "holds no VL/Strong"),
+        (["prepare", "oulucasia", "{empty}", "{out}"], "contains no VL/Strong"),
         (["prepare", "ms1m", "{empty}", "{out}"], "is the source the ms1m folder?"),
         (["prepare", "casia_webface", "{empty}", "{out}"], "is the source the casia_webface folder?"),
         (["prepare", "vggface2", "{empty}", "{out}"], "train is missing"),

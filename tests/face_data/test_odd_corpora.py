@@ -89,7 +89,7 @@ def test_a_picture_beside_a_wrapper_makes_no_person_of_it(tmp_path, loose):
 )
 def test_groups_of_people_are_not_taken_for_people(tmp_path, names):
     write(*(tmp_path / name for name in names))
-    with pytest.raises(CorpusError, match=r"holds folders alone .*: is it one person's, or are these people"):
+    with pytest.raises(CorpusError, match=r"contains only folders .*, which may be people"):
         list(read_folder(tmp_path))
 
 
@@ -101,7 +101,7 @@ def test_people_with_folders_of_sessions_stay_people(tmp_path):
 
 def test_splits_of_nobody_are_not_taken_for_people(tmp_path):
     write(*(tmp_path / name for name in ("test/0.jpg", "train/0.jpg")))
-    with pytest.raises(CorpusError, match=r"test: holds no person's folder, but seems to be a split"):
+    with pytest.raises(CorpusError, match=r"test: contains no person's folder, but seems to be a split"):
         list(read_folder(tmp_path))
 
 
@@ -119,7 +119,7 @@ def test_tables_as_excel_saves_them(tmp_path, encoding):
     text = "sep=;\r\npath;identity;expression\r\n0.jpg;Müller;happy\r\n"
     (tmp_path / "people.csv").write_bytes(text.encode(encoding))
     if encoding == "cp1252":
-        with pytest.raises(CorpusError, match=r"people\.csv is not UTF-8 text .*: save it as such"):
+        with pytest.raises(CorpusError, match=r"people\.csv is not UTF-8 text .*: save it as UTF-8"):
             list(read_folder(tmp_path / "people.csv"))
     else:
         [row] = read_folder(tmp_path / "people.csv")
@@ -248,13 +248,13 @@ def test_a_source_that_changed_is_noticed_whatever_changed(source, tmp_path):
     middle = source / "p1" / "0.png"
     content, times = middle.read_bytes(), (middle.stat().st_atime_ns, middle.stat().st_mtime_ns)
     draw_face(7, "neutral", np.random.default_rng(7)).save(middle)
-    refused("the source changed since .a picture or a label was replaced.; remove")
+    refused("the source changed since .an image or a label was replaced.; remove")
     middle.write_bytes(content)
     os.utime(middle, ns=times)
     assert run(source, out) == summary
 
     (source / "p1").rename(tmp_path / "withdrawn")
-    refused("p1/0.png is gone")
+    refused("p1/0.png was removed")
     (tmp_path / "withdrawn").rename(source / "p3")  # as many photographs as before, of somebody else
     refused("the source changed since")
     (source / "p3").rename(source / "p1")
@@ -267,7 +267,7 @@ def test_a_source_that_holds_less_than_before_is_noticed(source, tmp_path):
     out = tmp_path / "out"
     run(source, out)
     (source / "p2" / "1.png").unlink()  # the only photograph of the last shard
-    with pytest.raises(CorpusError, match="the source holds fewer photographs than it did"):
+    with pytest.raises(CorpusError, match="the source has fewer photographs than before"):
         run(source, out)
 
 
@@ -282,7 +282,7 @@ def test_a_picture_of_the_same_size_and_date_is_noticed(source, tmp_path):
     assert run(source, out) == summary  # moved or written anew, and the same
     path.write_bytes(content[:-20] + bytes(20))
     os.utime(path, ns=times)
-    with pytest.raises(CorpusError, match="a picture was replaced by one of the same size and date"):
+    with pytest.raises(CorpusError, match="an image was replaced by one of the same size and date"):
         run(source, out)
 
 
@@ -337,7 +337,7 @@ def test_bytes_are_compared_too(tmp_path):
     settings = {"layout": "folder", "processor": PROCESSOR, "workers": 1}
     prepare([Photograph("a", encoded(0), "anna")], tmp_path / "out", **settings)
     for other in (Photograph("a", encoded(1), "anna"), Photograph("a", encoded(0), "ben")):
-        with pytest.raises(CorpusError, match="a picture or a label was replaced"):
+        with pytest.raises(CorpusError, match="an image or a label was replaced"):
             prepare([other], tmp_path / "out", **settings)
 
 

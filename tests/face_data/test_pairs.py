@@ -26,7 +26,7 @@ def test_lfw_file_is_parsed_by_fold_and_kind(tmp_path):
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        (SMALL.rsplit("\n", 2)[0], "3 pairs, but its first line promises 2 x 2 x 1"),
+        (SMALL.rsplit("\n", 2)[0], "3 pairs, but its first line says 2 x 2 x 1"),
         (SMALL.replace("Anna_Berg\t1\t12", "Anna_Berg\t1\tCem_Kaya\t1"), "pair 1: expected `name n1 n2`"),
         ("one two\n", "line 1"),
         ("", "line 1"),

@@ -147,7 +147,7 @@ def test_one_of_the_two_columns_is_enough(hub):
     [
         ({}, "no column image; it has face, name, emotion, age; name them with --image-column"),
         (COLUMNS | {"split": "validation"}, "no split validation; it has test, train"),
-        (COLUMNS | {"expression_map": "joy"}, "--expression-map 'joy': expected their name=ours"),
+        (COLUMNS | {"expression_map": "joy"}, "--expression-map 'joy': expected label=expression"),
         (COLUMNS | {"expression_map": "joy=glad"}, "unknown expression 'glad'"),
         ({"identity_column": "name"}, "no column image; it has face, name, emotion, age"),
         (COLUMNS | {"expression_column": "feeling"}, "split test: no column feeling"),

@@ -112,9 +112,9 @@ def test_a_truncated_recordio_is_named_with_the_place(tmp_path):
         (record(b"short"), "byte 0: this record has no label"),
         (record(labelled(float("nan"), 1, b"one")), "byte 0: this record has no label"),
         (record(struct.pack("<IfQQ", 900, 0, 0, 0)), "byte 0: this record has no label"),
-        (MAGIC + struct.pack("<I", 2 << 29), "byte 0: a part of a record out of place"),
-        (MAGIC + struct.pack("<I", 1 << 29) + record(b"whole"), "byte 8: a part of a record out of place"),
-        (MAGIC + struct.pack("<I", 5 << 29), "byte 0: a part of a record out of place"),
+        (MAGIC + struct.pack("<I", 2 << 29), "byte 0: a part of a record at a wrong place"),
+        (MAGIC + struct.pack("<I", 1 << 29) + record(b"whole"), "byte 8: a part of a record at a wrong place"),
+        (MAGIC + struct.pack("<I", 5 << 29), "byte 0: a part of a record at a wrong place"),
         (MAGIC + struct.pack("<I", 1 << 29), "byte 0: the file ends within this record"),
     ],
 )
@@ -210,7 +210,7 @@ def test_ms1m_in_a_folder_per_person(tmp_path):
         "loose.JPG": "it lies in no person's folder",
         "Anna_Berg/1.jpg": "its folder Anna_Berg is not a Freebase MID",
     }
-    with pytest.raises(CorpusError, match=r"Anna_Berg is not a Freebase MID; .* take the layout `folder`"):
+    with pytest.raises(CorpusError, match=r"Anna_Berg is not a Freebase MID; .* use the layout `folder`"):
         list(read_ms1m(fill(tmp_path / "others", "Anna_Berg/1.jpg")))
 
 
@@ -248,7 +248,7 @@ def test_vggface2_may_be_one_of_its_two_parts_and_no_other_folder(tmp_path):
     assert summary(read_vggface2(tmp_path / "one")) == [("n000001/0002_01.jpg", "n000001", "test")]
     with pytest.raises(CorpusError, match="train is missing"):
         list(read_vggface2(fill(tmp_path / "other", "n000001/0002_01.jpg")))
-    with pytest.raises(CorpusError, match="data holds neither train nor test"):
+    with pytest.raises(CorpusError, match="data contains neither train nor test"):
         list(read_vggface2(fill(tmp_path / "third", "data/n000001/0002_01.jpg")))
     with pytest.raises(CorpusError, match="Anna is not the number of a person such as n000002"):
         list(read_vggface2(fill(tmp_path / "fourth", "train/Anna/1.jpg")))

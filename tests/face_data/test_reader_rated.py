@@ -181,4 +181,4 @@ def test_a_rated_set_is_prepared(tmp_path, faces, capsys):
     assert "2 of 2 photographs prepared" in capsys.readouterr().out
     assert column(load_corpus(out), "expression") == [4, 0]  # happy, neutral
     assert main(["prepare", "affectnet", str(tmp_path), str(out), "--split", "train"]) == 2
-    assert "--split is for hub; affectnet has no such choice" in capsys.readouterr().err
+    assert "--split is for hub; affectnet has no such option" in capsys.readouterr().err

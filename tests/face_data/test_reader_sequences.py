@@ -97,7 +97,7 @@ def test_describe_compares_ckplus_with_table_1(ckplus, tmp_path, capsys):
     assert lines[0] == f"{out}: ckplus, 4 of 1,308 photographs prepared"
     assert lines[-5].split()[:6] == ["1", "4", "1", "1", "3", "0"]  # the fold, its faces and people, neutral, anger
     people, happy, others = lines[-3:]
-    assert lines[-4] == "  against the published numbers, skipped photographs counted too:"
+    assert lines[-4] == "  compared with the published numbers, including skipped photographs:"
     assert people.strip().startswith("people: 118 here, 123 in the paper's Table 1 (CK+ has 123 people, 118 of whom")
     assert happy.strip().startswith("happy: 207 here, 147 in the paper's Table 1 (a misprint")
     assert others.strip() == (
@@ -155,7 +155,7 @@ def test_oulucasia_as_filmed_comes_before_the_preprocessed_one(tmp_path, dot):
 
 
 def test_oulucasia_that_is_damaged(tmp_path, dot):
-    with pytest.raises(CorpusError, match="holds no VL/Strong: give Oulu-CASIA's OriginalImg"):
+    with pytest.raises(CorpusError, match="contains no VL/Strong: give Oulu-CASIA's OriginalImg"):
         list(read_oulucasia(tmp_path))
     strong = tmp_path / "VL" / "Strong"
     oulucasia(strong, dot, people=1, expressions=("Anger", "Bored"))

@@ -30,7 +30,7 @@ def test_digiface_in_its_parts(tmp_path):
     part = tmp_path / "subjects_0-1999_72_imgs"
     assert [key for key, _, _ in summary(read_digiface(part))] == ["0/0.png", "0/71.png"]
     fill(tmp_path, "subjects_2000-3999_72_imgs/0/0.png")
-    with pytest.raises(CorpusError, match="person 0 is in subjects_0-1999_72_imgs too"):
+    with pytest.raises(CorpusError, match="person 0 is also in subjects_0-1999_72_imgs"):
         list(read_digiface(tmp_path))
     other = fill(tmp_path / "other", "anna/0.png")
     with pytest.raises(CorpusError, match="anna is not the number of a person"):
@@ -66,13 +66,13 @@ def test_dcface_takes_people_from_its_list(tmp_path):
         assert [one.image for one in read] == list(pictures.values())
     whole = (folder / "file.rec").read_bytes()
     (folder / "file.rec").write_bytes(whole[: len(record(labelled(0.0, 0, b"one")))])
-    with pytest.raises(CorpusError, match=r"file\.rec ends after 1 of 3 pictures"):
+    with pytest.raises(CorpusError, match=r"file\.rec ends after 1 of 3 images"):
         list(read_dcface(folder))
     (folder / "file.rec").write_bytes(whole)
     (folder / "list.txt").write_text("\ufeff0\t0/0.jpg\r\n1 0/1.jpg\r\n2\tno_folder.jpg\r\n", encoding="utf-8")
     assert [one.refused for one in read_dcface(folder)] == [None, *["list.txt names no person's picture for it"] * 2]
     (folder / "list.txt").write_text("<html>")
-    with pytest.raises(CorpusError, match=r"list\.txt: expected lines of a number, a tab and more, found '<html>'"):
+    with pytest.raises(CorpusError, match=r"list\.txt: expected lines of a number, a tab and a text, found '<html>'"):
         list(read_dcface(folder))
 
 
@@ -106,7 +106,7 @@ def test_hsface_as_a_file_or_a_folder(tmp_path, subdir, feature):
     (tmp_path / "._hsface10k.lmdb").write_bytes(b"macOS")
     assert len(list(read_hsface(tmp_path))) == 3
     (tmp_path / "damaged.lmdb").write_bytes(b"no database" * 1000)
-    with pytest.raises(CorpusError, match=r"damaged\.lmdb: no LMDB of pictures"):
+    with pytest.raises(CorpusError, match=r"damaged\.lmdb: not an LMDB of images"):
         list(read_hsface(tmp_path / "damaged.lmdb"))
 
 
@@ -148,13 +148,13 @@ class Evil:
     [
         (pickle.dumps(([Evil()], [True])), "it asks for"),
         (pickle.dumps(([np.zeros(3)], [True])), "it asks for"),
-        (pickle.dumps(([b"one", b"two"], [1])), "other things than pictures and booleans"),
-        (pickle.dumps(([b"one", "two"], [True])), "other things than pictures and booleans"),
-        (pickle.dumps(([b"one"], [True])), "1 pictures for 1 pairs"),
-        (pickle.dumps([b"one"]), "expected a list of pictures"),
-        (pickle.dumps(([b"one", b"two"], [True]))[:-5], "not a file of pictures and booleans"),
-        (b"\x80\x04\x8e" + (2**40).to_bytes(8, "little") + b"x", "not a file of pictures and booleans"),
-        (b"PK a zip", "not a file of pictures and booleans"),
+        (pickle.dumps(([b"one", b"two"], [1])), "values that are neither images nor booleans"),
+        (pickle.dumps(([b"one", "two"], [True])), "values that are neither images nor booleans"),
+        (pickle.dumps(([b"one"], [True])), "1 images for 1 pairs"),
+        (pickle.dumps([b"one"]), "expected a list of images"),
+        (pickle.dumps(([b"one", b"two"], [True]))[:-5], "not a file of images and booleans"),
+        (b"\x80\x04\x8e" + (2**40).to_bytes(8, "little") + b"x", "not a file of images and booleans"),
+        (b"PK a zip", "not a file of images and booleans"),
     ],
 )
 def test_a_verification_file_runs_nothing_and_is_refused_by_name(tmp_path, monkeypatch, content, complaint):

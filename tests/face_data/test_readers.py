@@ -201,7 +201,7 @@ def test_ferplus_that_is_incomplete_is_refused(ferplus):
         list(read_ferplus(ferplus))
     pack(ferplus / "FER2013Train.tar", ferplus / "FER2013Train", "w")
     (ferplus / "FER2013Train").rename(ferplus / "unpacked")
-    with pytest.raises(CorpusError, match=r"FER2013Train\.tar holds no label\.csv"):
+    with pytest.raises(CorpusError, match=r"FER2013Train\.tar contains no label\.csv"):
         list(read_ferplus(ferplus))
 
 
