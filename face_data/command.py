@@ -24,15 +24,7 @@ from machines import place
 PAIR_FILES = {"lfw": ("pairs.txt", lfw_pairs), "ytf": ("splits.txt", ytf_pairs)}  # layout -> publisher's file, parser
 HUB_LAYOUTS = ("hub", "emonet_face")
 SEQUENCE_LAYOUTS = ("ckplus", "oulucasia")  # their publishers ship no pairs, so pairs are made from the sequences
-HUB_OPTIONS = (
-    "image_column",
-    "identity_column",
-    "expression_column",
-    "revision",
-    "config",
-    "split",
-    "expression_map",
-)
+HUB_OPTIONS = ("image_column", "identity_column", "expression_column", "revision", "config", "split", "expression_map")
 
 
 def prepare_photographs(arguments) -> None:

@@ -5,61 +5,35 @@
 
 from collections.abc import Mapping
 
+TABLE_1, PUBLISHER, INSIGHTFACE = "the paper's Table 1", "the publisher's description", "InsightFace's list"
+
 # layout -> source of the numbers, and counts: of people and videos, of all photographs, and of those of an expression
 PUBLISHED = {
     "ckplus": (
-        "the paper's Table 1",
-        {
-            "people": 123,
-            "neutral": 327,
-            "anger": 135,
-            "disgust": 177,
-            "fear": 75,
-            "happy": 147,
-            "sad": 84,
-            "surprise": 249,
-            "contempt": 54,
-        },
+        TABLE_1,
+        dict(people=123, neutral=327, anger=135, disgust=177, fear=75, happy=147, sad=84, surprise=249, contempt=54),
     ),
     "oulucasia": (
-        "the paper's Table 1",
-        {
-            "people": 560,
-            "neutral": 560,
-            "anger": 240,
-            "disgust": 240,
-            "fear": 240,
-            "happy": 240,
-            "sad": 240,
-            "surprise": 240,
-        },
+        TABLE_1,
+        dict(people=560, neutral=560, anger=240, disgust=240, fear=240, happy=240, sad=240, surprise=240),
     ),
-    "lfw": ("the publisher's description", {"photographs": 13_233, "people": 5_749}),
-    "ytf": ("the publisher's description", {"videos": 3_425, "people": 1_595}),
+    "lfw": (PUBLISHER, dict(photographs=13_233, people=5_749)),
+    "ytf": (PUBLISHER, dict(videos=3_425, people=1_595)),
     "fer2013": (
-        "the publisher's description",
-        {
-            "photographs": 35_887,
-            "neutral": 6_198,
-            "anger": 4_953,
-            "disgust": 547,
-            "fear": 5_121,
-            "happy": 8_989,
-            "sad": 6_077,
-            "surprise": 4_002,
-        },
+        PUBLISHER,
+        dict(photographs=35887, neutral=6198, anger=4953, disgust=547, fear=5121, happy=8989, sad=6077, surprise=4002),
     ),
-    "vggface2": ("the publisher's description", {"photographs": 3_311_286, "people": 9_131}),
-    "casia_webface": ("the publisher's description", {"photographs": 494_414, "people": 10_575}),
-    "celeba": ("the publisher's description", {"photographs": 202_599, "people": 10_177}),
-    "raf_db": ("the publisher's description", {"photographs": 15_339}),
-    "kdef": ("the publisher's description", {"photographs": 4_900, "people": 70}),
-    "jaffe": ("the publisher's description", {"photographs": 213, "people": 10}),
-    "lfw_bin": ("InsightFace's list", {"photographs": 12_000}),
-    "cfp_fp_bin": ("InsightFace's list", {"photographs": 14_000}),
-    "agedb_30_bin": ("InsightFace's list", {"photographs": 12_000}),
-    "calfw_bin": ("InsightFace's list", {"photographs": 12_000}),
-    "cplfw_bin": ("InsightFace's list", {"photographs": 12_000}),
+    "vggface2": (PUBLISHER, dict(photographs=3_311_286, people=9_131)),
+    "casia_webface": (PUBLISHER, dict(photographs=494_414, people=10_575)),
+    "celeba": (PUBLISHER, dict(photographs=202_599, people=10_177)),
+    "raf_db": (PUBLISHER, dict(photographs=15_339)),
+    "kdef": (PUBLISHER, dict(photographs=4_900, people=70)),
+    "jaffe": (PUBLISHER, dict(photographs=213, people=10)),
+    "lfw_bin": (INSIGHTFACE, dict(photographs=12_000)),
+    "cfp_fp_bin": (INSIGHTFACE, dict(photographs=14_000)),
+    "agedb_30_bin": (INSIGHTFACE, dict(photographs=12_000)),
+    "calfw_bin": (INSIGHTFACE, dict(photographs=12_000)),
+    "cplfw_bin": (INSIGHTFACE, dict(photographs=12_000)),
 }
 
 # (layout, name) -> the count of a complete corpus if it differs from the published one, and the reason

@@ -5,7 +5,6 @@
 
 import base64
 import binascii
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from face_data.readers.source import (
     first_existing,
     folders_in,
     images_in,
+    photographs_of_people,
     read_lines,
 )
 from face_data.table import CorpusError
@@ -39,7 +39,7 @@ def read_ms1m(source: Path) -> Iterator[Photograph]:
     elif (source / "train.rec").exists():
         yield from read_recordio(source / "train.rec")
     else:
-        yield from _people(source, r"m\.\w+", "a Freebase MID", "train")
+        yield from photographs_of_people(source, r"m\.\w+", "a Freebase MID", "train")
 
 
 def read_casia_webface(source: Path) -> Iterator[Photograph]:
@@ -48,7 +48,7 @@ def read_casia_webface(source: Path) -> Iterator[Photograph]:
         yield from read_recordio(source / "train.rec")
     else:
         inner = source / "CASIA-WebFace"
-        yield from _people(inner if inner.is_dir() else source, r"\d+", "the number of a person", "train")
+        yield from photographs_of_people(inner if inner.is_dir() else source, r"\d+", "the number of a person", "train")
 
 
 def read_vggface2(source: Path) -> Iterator[Photograph]:
@@ -59,7 +59,7 @@ def read_vggface2(source: Path) -> Iterator[Photograph]:
         raise CorpusError(f"{data} contains neither train nor test: give VGGFace2 as its publisher ships it")
     for split in ("train", "test"):
         if (data / split).is_dir():
-            yield from _people(data / split, r"n\d{6}", "the number of a person such as n000002", split)
+            yield from photographs_of_people(data / split, r"n\d{6}", "the number of a person such as n000002", split)
 
 
 def read_celeba(source: Path) -> Iterator[Photograph]:
@@ -118,22 +118,6 @@ def _ytf_folds(splits_txt: Path) -> dict[str, str]:
             if fold_of.setdefault(video.split("/")[0], str(pair.fold)) != str(pair.fold):
                 return {}
     return fold_of
-
-
-def _people(folder: Path, pattern: str, expected: str, split: str) -> Iterator[Photograph]:
-    """A folder per person whose name matches the pattern; only one person's file names are in memory at a time."""
-    people = folders_in(folder)
-    if people and not any(re.fullmatch(pattern, person.name) for person in people):
-        raise CorpusError(
-            f"{people[0]} is not {expected}; for a folder per person with any name, use the layout `folder`"
-        )
-    for path in images_in(folder, deep=False):
-        yield Photograph(path.name, path, split=split, refused="it lies in no person's folder")
-    for person in people:
-        refused = None if re.fullmatch(pattern, person.name) else f"its folder {person.name} is not {expected}"
-        for path in images_in(person):
-            key = path.relative_to(folder).as_posix()
-            yield Photograph(key, path, None if refused else person.name, split=split, refused=refused)
 
 
 def _ms1m_rows(tsv: Path) -> Iterator[Photograph]:

@@ -6,6 +6,7 @@
 import codecs
 import csv
 import os
+import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,44 +20,10 @@ from face_data.table import CORPUS_EXPRESSIONS, CorpusError
 from image_processing_facelivenet import printable_name
 
 # Suffixes of the files that every reader yields. A file that cannot be decoded is skipped and counted.
-IMAGE_SUFFIXES = (
-    ".jpg",
-    ".jpeg",
-    ".jpe",
-    ".jfif",
-    ".png",
-    ".bmp",
-    ".webp",
-    ".gif",
-    ".tif",
-    ".tiff",
-    ".avif",
-    ".heic",
-    ".heif",
-    ".hif",
-    ".jp2",
-    ".j2k",
-    ".jpf",
-    ".jpx",
-    ".ppm",
-    ".pgm",
-    ".pbm",
-    ".pnm",
-    ".apng",
-    ".mpo",
-    ".dib",
-    # these cannot be decoded, but they are photographs, so they are counted
-    ".jxl",
-    ".dng",
-    ".cr2",
-    ".cr3",
-    ".nef",
-    ".arw",
-    ".raf",
-    ".orf",
-    ".rw2",
-    ".psd",
-    ".tga",
+IMAGE_SUFFIX = re.compile(
+    r"\.(jpg|jpeg|jpe|jfif|png|bmp|webp|gif|tif|tiff|avif|heic|heif|hif|jp2|j2k|jpf|jpx|ppm|pgm|pbm|pnm|apng|mpo|dib"
+    # no decoder, but they are photographs
+    r"|jxl|dng|cr2|cr3|nef|arw|raf|orf|rw2|psd|tga)"
 )
 CROP_BORDER = 0.3  # `Photograph.border` for tight crops that end inside the chin, so that the detector finds the face
 # Folders that operating systems and storage devices create, in lower case
@@ -198,7 +165,8 @@ def is_image(path: PurePath) -> bool:
 
     Files that operating systems create are not: hidden files, macOS's `._NAME.jpg`, Synology's thumbnails in `@eaDir`.
     """
-    return path.suffix.rstrip().lower() in IMAGE_SUFFIXES and not any(is_system_name(part) for part in path.parts)
+    is_suffix = IMAGE_SUFFIX.fullmatch(path.suffix.rstrip().lower())
+    return bool(is_suffix) and not any(is_system_name(part) for part in path.parts)
 
 
 def is_system_name(name: str) -> bool:
@@ -238,6 +206,35 @@ def _raise(error: OSError) -> None:
 
 def folders_in(folder: Path) -> list[Path]:
     return sorted(path for path in require(folder).iterdir() if path.is_dir() and not is_system_name(path.name))
+
+
+def photographs_of_people(
+    folder: Path, pattern: str, expected: str, split: str, root: Path | None = None, **crop
+) -> Iterator[Photograph]:
+    """The photographs of a folder per person; only one person's file names are in memory at a time.
+
+    Args:
+        pattern: of the names of people's folders; the photographs of other folders are refused.
+        expected: what such a name is, for error messages.
+        root: keys are relative to this folder; by default to `folder`.
+        crop: `enlarge` and `border` of the photographs.
+
+    Raises:
+        CorpusError: no folder has such a name.
+    """
+    root, people = root or folder, folders_in(folder)
+    if people and not any(re.fullmatch(pattern, person.name) for person in people):
+        raise CorpusError(
+            f"{people[0]} is not {expected}; for a folder per person with any name, use the layout `folder`"
+        )
+    for path in images_in(folder, deep=False):
+        key = path.relative_to(root).as_posix()
+        yield Photograph(key, path, split=split, refused="it lies in no person's folder", **crop)
+    for person in people:
+        refused = None if re.fullmatch(pattern, person.name) else f"its folder {person.name} is not {expected}"
+        for path in images_in(person):
+            key = path.relative_to(root).as_posix()
+            yield Photograph(key, path, None if refused else person.name, split=split, refused=refused, **crop)
 
 
 def normalised_stem(name: str | PurePath) -> str:

@@ -12,8 +12,8 @@ from face_data.readers.source import (
     Photograph,
     first_existing,
     folders_in,
-    images_in,
     is_system_name,
+    photographs_of_people,
     read_lines,
 )
 from face_data.table import CorpusError
@@ -29,22 +29,10 @@ def read_digiface(source: Path) -> Iterator[Photograph]:
     parts = [folder for folder in folders_in(source) if folder.name.startswith("subjects_")] or [source]
     part_of: dict[str, Path] = {}
     for part in parts:
-        people = folders_in(part)
-        if people and not any(person.name.isdigit() for person in people):
-            raise CorpusError(f"{people[0]} is not the number of a person; for other names, use the layout `folder`")
-        for path in images_in(part, deep=False):
-            key = path.relative_to(source).as_posix()
-            yield Photograph(key, path, split="train", refused="it lies in no person's folder", **TIGHT_CROP)
-        for person in people:
-            if not person.name.isdigit():
-                for path in images_in(person):
-                    key, refused = path.relative_to(source).as_posix(), "its folder is not the number of a person"
-                    yield Photograph(key, path, split="train", refused=refused, **TIGHT_CROP)
-                continue
-            if part_of.setdefault(person.name, part) != part:
+        for person in folders_in(part):
+            if person.name.isdigit() and part_of.setdefault(person.name, part) != part:
                 raise CorpusError(f"{person}: person {person.name} is also in {part_of[person.name].name}")
-            for path in images_in(person):
-                yield Photograph(path.relative_to(source).as_posix(), path, person.name, split="train", **TIGHT_CROP)
+        yield from photographs_of_people(part, r"\d+", "the number of a person", "train", source, **TIGHT_CROP)
 
 
 def read_dcface(source: Path) -> Iterator[Photograph]:

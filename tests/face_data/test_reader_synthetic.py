@@ -39,7 +39,7 @@ def test_digiface_in_its_parts(tmp_path):
     assert [(one.key, one.identity, one.refused) for one in read_digiface(other)] == [
         ("loose.png", None, "it lies in no person's folder"),
         ("7/0.PNG", "7", None),
-        ("anna/0.png", None, "its folder is not the number of a person"),
+        ("anna/0.png", None, "its folder anna is not the number of a person"),
     ]
 
 
