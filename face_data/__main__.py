@@ -91,10 +91,11 @@ def _parser() -> argparse.ArgumentParser:
         "paths",
         nargs="+",
         metavar="SOURCE… OUT",
-        help="SOURCE is the publisher's folder. lfw: optionally also the folder of muxspace facial_expressions, for "
-        "its labels. ms1m: also the tsv. fer2013: also the csv. folder: a folder per person, or a csv of "
-        "path,identity,expression and optionally split; further columns become attributes. hub, emonet_face: the "
-        "id of a dataset on the Hub, or its folder. OUT is the prepared corpus: a folder, or an address such as s3://bucket/lfw",
+        help="SOURCE is the publisher's folder; for ms1m it may be the tsv, and for fer2013 the csv. lfw: a second SOURCE "
+        "may be the folder of muxspace facial_expressions, for its labels. folder: a folder per person, or a csv of "
+        "path,identity,expression and optionally split, whose further columns become attributes. hub, emonet_face: the "
+        "id of a dataset on the Hub, or its folder. OUT is the prepared corpus, a folder or an address such as "
+        "s3://bucket/lfw",
     )
     command.add_argument("--image-column", metavar="NAME", help="hub: column of the images (default image)")
     command.add_argument(
@@ -108,17 +109,17 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--split", metavar="NAME", help="hub: only this split (default: all)")
     command.add_argument(
         "--expression-map",
-        metavar="THEIRS=OURS,…",
-        help="hub: names of this project for the dataset's labels; unknown labels are skipped",
+        metavar="LABEL=EXPRESSION,…",
+        help="hub: expressions of labels, such as joy=happy; photographs with other unknown labels are skipped",
     )
     command.set_defaults(function="prepare_photographs")
     _add_processing(command)
 
     command = commands.add_parser("synthesize", help="prepare a corpus of drawn faces, without photographs")
-    command.add_argument("out", help="folder or address")
+    command.add_argument("out", help="folder or address of the prepared corpus")
     command.add_argument("--identities", type=int, default=40, help="number of drawn people (default 40)")
     command.add_argument("--per-expression", type=int, default=3, help="images per person and expression (default 3)")
-    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--seed", type=int, default=0, help="of the random numbers (default 0)")
     command.set_defaults(function="synthesize")
     _add_processing(command)
 
@@ -130,13 +131,18 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(function="replace_pairs")
 
     command = commands.add_parser("describe", help="show the content of a prepared corpus")
-    command.add_argument("corpus", help="folder or address")
+    command.add_argument("corpus", help="folder or address of the prepared corpus")
     command.set_defaults(function="describe")
     return parser
 
 
 def _add_processing(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--alignment", choices=("margin", "similarity"), default="margin")
+    command.add_argument(
+        "--alignment",
+        choices=("margin", "similarity"),
+        default="margin",
+        help="crop of the face: the detected box with a margin, or by the landmarks (default margin)",
+    )
     command.add_argument("--size", type=int, default=160, help="side of the face crops in pixels (default 160)")
     command.add_argument("--workers", type=int, help="number of processes (default: one per core)")
     command.add_argument(
