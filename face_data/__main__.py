@@ -91,11 +91,11 @@ def _parser() -> argparse.ArgumentParser:
         "paths",
         nargs="+",
         metavar="SOURCE… OUT",
-        help="SOURCE is the publisher's folder; for ms1m it may be the tsv, and for fer2013 the csv. lfw: a second SOURCE "
-        "may be the folder of muxspace facial_expressions, for its labels. folder: a folder per person, or a csv of "
-        "path,identity,expression and optionally split, whose further columns become attributes. hub, emonet_face: the "
-        "id of a dataset on the Hub, or its folder. OUT is the prepared corpus, a folder or an address such as "
-        "s3://bucket/lfw",
+        help="SOURCE is the publisher's folder; for ms1m it may be the tsv, and for fer2013 the csv. lfw: a second "
+        "SOURCE may be the folder of muxspace facial_expressions, for its labels. folder: a folder per person, or a "
+        "csv of path,identity,expression and optionally split, whose further columns become attributes. hub, "
+        "emonet_face: the id of a dataset on the Hub, or its folder. OUT is the prepared corpus, a folder or an "
+        "address such as s3://bucket/lfw",
     )
     command.add_argument("--image-column", metavar="NAME", help="hub: column of the images (default image)")
     command.add_argument(

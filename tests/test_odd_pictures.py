@@ -1,4 +1,4 @@
-"""Pictures as people have them: formats, colour profiles, sources of all kinds, and photographs on their side."""
+"""Unusual images: formats, colour profiles, all kinds of sources, and rotated photographs."""
 
 import base64
 import io
@@ -51,7 +51,7 @@ def grey16(image: Image.Image, bits: int = 16) -> np.ndarray:
 
 
 def tiff(planes: list[np.ndarray], tags: dict[int, list[int]], order: str = "<") -> bytes:
-    """An uncompressed TIFF, each plane after the other. Pillow writes few of those there are."""
+    """An uncompressed TIFF with one plane after the other; Pillow writes only few kinds of TIFF."""
     data = b"".join(plane.astype(plane.dtype.newbyteorder(order)).tobytes() for plane in planes)
     height, width, bits = *planes[0].shape[:2], 8 * planes[0].dtype.itemsize
     samples = sum(plane[0, 0].size for plane in planes)
@@ -70,7 +70,7 @@ def tiff(planes: list[np.ndarray], tags: dict[int, list[int]], order: str = "<")
 
 
 def white_is_zero(image: Image.Image, bits: int = 16, order: str = "<") -> bytes:
-    """A TIFF of 16 bits, or fewer significant ones, whose zeros are white, as scanners write it."""
+    """A TIFF in which zero is white, with 16 bits of which `bits` are significant, as scanners write it."""
     return tiff([(1 << bits) - 1 - grey16(image, bits)], {262: [0]}, order)
 
 
@@ -127,7 +127,7 @@ GREY |= {
 
 
 def colour16(image: Image.Image, bits: int, alpha: bool = False) -> bytes:
-    """A PNG of 16 bits for each colour, of which the lower `bits` are significant. Pillow writes none."""
+    """A PNG with 16 bits per channel, of which the lower `bits` are significant; Pillow cannot write it."""
     pixels = np.asarray(image.convert("RGBA" if alpha else "RGB"), np.uint16).astype(np.uint32) * 257 >> (16 - bits)
     if alpha:
         pixels[..., 3] = 65535
@@ -255,7 +255,7 @@ ADOBE = profile([(0.6097, 0.3111, 0.0195), (0.2053, 0.6257, 0.0609), (0.1492, 0.
 
 @pytest.mark.parametrize("format, mode", [("JPEG", "RGB"), ("PNG", "RGB"), ("PNG", "RGBA"), ("WEBP", "RGB")])
 def test_colour_profiles_are_applied(format, mode):
-    """Adobe RGB's (100, 160, 90) is sRGB's (63, 161, 85) or so: its green reaches further."""
+    """(100, 160, 90) in Adobe RGB is about (63, 161, 85) in sRGB."""
     content = encoded(Image.new(mode, (32, 32), (100, 160, 90)), format, icc_profile=ADOBE)
     red, green, blue = np.asarray(load_image(content))[16, 16].astype(int)
     assert red < 85 and abs(green - 160) < 8 and abs(blue - 85) < 8
@@ -264,14 +264,14 @@ def test_colour_profiles_are_applied(format, mode):
 
 
 def grey_profile(gamma: float) -> bytes:
-    """An ICC profile of grey pictures."""
+    """An ICC profile of grey images."""
     colour = profile([(0, 0, 0)] * 3, gamma)
     return colour[:16] + b"GRAY" + colour[20:].replace(b"rTRC", b"kTRC")
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "I;16"])
 def test_profiles_of_grey_pictures_are_applied(mode):
-    """A level of 0.25 in linear light is sRGB's 0.537, 137 of 255."""
+    """A level of 0.25 in linear light is 0.537 in sRGB, 137 of 255."""
     level = {"L": 64, "LA": (64, 255), "I;16": 64 * 257}[mode]
     picture = Image.new(mode, (32, 32), level)
     if mode == "I;16":
@@ -287,7 +287,7 @@ def test_a_profile_that_calls_itself_nearly_srgb_is_applied():
 
 
 def bmp_with_profile(image: Image.Image, profile: bytes) -> bytes:
-    """Of version 5, with the profile at its end. Pillow writes version 3."""
+    """A BMP of version 5 with the profile at its end; Pillow writes version 3."""
     pixels = encoded(image, "BMP")[54:]
     sizes = struct.pack("<IiiHHIIiiII", 124, *image.size, 1, 24, 0, len(pixels), 0, 0, 0, 0)
     header = (sizes + bytes(16) + b"DEBM").ljust(108, b"\0")
@@ -329,7 +329,7 @@ SRGB_CORNERS = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
     ],
 )
 def test_gamma_and_primaries_of_a_png_are_applied(mode, level, chunks, expected):
-    """As browsers do. They stand for a profile where there is none."""
+    """As in browsers, gamma and primaries are used if there is no profile."""
     described = PngImagePlugin.PngInfo()
     for name, values in chunks.items():
         described.add(name, b"\0" if values is None else struct.pack(f">{len(values)}I", *values))
@@ -383,7 +383,7 @@ def test_a_pipe_is_read_once(picture, tmp_path):
 
 
 def test_no_message_holds_a_picture(picture, tmp_path, processor):
-    """A face in a log is a leak: what a text holds is never repeated."""
+    """The content of a text is never repeated, because a log must not contain faces."""
     damaged = base64.b64encode(encoded(picture, "PNG")[:4000]).decode()
     sources = {
         damaged: "a base64 text: damaged or incomplete",
@@ -436,7 +436,7 @@ def test_lists_of_all_kinds_are_lists(picture, processor, tmp_path):
 
 
 def test_other_arrays_of_pixels_and_arrays_of_bytes_are_one_picture(picture, processor):
-    """JAX's and TensorFlow's arrays, and what torchvision's read_file and OpenCV's imencode give."""
+    """Arrays of JAX and TensorFlow, and encoded bytes as torchvision's read_file and OpenCV's imencode return them."""
 
     class Array:
         ndim, shape = 3, (250, 250, 3)
@@ -457,14 +457,14 @@ def test_other_arrays_of_pixels_and_arrays_of_bytes_are_one_picture(picture, pro
 
 @pytest.mark.parametrize("size", [(9248, 6944), (12032, 9024)])
 def test_photographs_of_large_sensors(size):
-    """64 megapixels are read whole, 108 at half the size, since JPEG can be decoded so."""
+    """64 megapixels are decoded completely, and a JPEG of 108 megapixels at half its size."""
     found = load_image(encoded(Image.new("L", size, 90), "JPEG", quality=50))
     assert found.size in (size, (size[0] // 2, size[1] // 2)) and found.width * found.height <= MAX_PIXELS
     assert found.getpixel((5, 5)) == (90, 90, 90)
 
 
 def test_a_large_progressive_jpeg_is_refused():
-    """Decoding it takes memory for the whole, however small it is wanted."""
+    """Decoding it needs memory for all pixels, even at a smaller scale."""
     content = encoded(Image.new("L", (9000, 9000)), "JPEG", progressive=True, quality=10)
     with pytest.raises(UnreadableImageError, match="9000x9000 is 81 megapixels"):
         load_image(content)
