@@ -1,4 +1,4 @@
-"""What `describe` says of a corpus against the published numbers."""
+"""The comparison of a corpus with the published numbers in `describe`."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Folds by person: the cited protocol, and what a run on one of them may see."""
+"""Folds by person: the cited protocol, and the splits for training, validation and test."""
 
 import random
 from collections import Counter
