@@ -66,7 +66,7 @@ def for_inference(model: FaceLiveNetModel, size: int) -> "GraphNetwork | FaceLiv
         size: side of the faces it will be shown, in pixels.
     """
     model = copy.deepcopy(model).eval().requires_grad_(False)
-    graph = onnx_graph(InferenceGraph(model).eval(), example_faces(size), about=model.config.to_json_string())
+    graph = onnx_graph(InferenceGraph(model).eval(), example_faces(size), configuration=model.config.to_json_string())
     return GraphNetwork(graph, model.config) if graph else model
 
 

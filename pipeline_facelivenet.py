@@ -533,7 +533,7 @@ class FaceAuthenticationPipeline(Pipeline):
                 raise ValueError(f"reference {position} shows {count} faces; it must show one person only")
         pixel_values, probes = [batch["pixel_values"]], []
         # one by one, because a probe without a face is a rejection and not an error
-        for position, probe in enumerate(self.image_processor.listed(inputs["probe"])):
+        for position, probe in enumerate(self.image_processor.as_list(inputs["probe"])):
             try:
                 batch = self.image_processor([probe], detect=detect)
             except ValueError as error:

@@ -137,7 +137,7 @@ class Authenticator:
             UnreadableImageError, NoFaceError, SeveralFacesError, UnusableFaceError, UnlikeReferencesError: the message
                 names the photograph.
         """
-        references = self.processor.listed(references)
+        references = self.processor.as_list(references)
         if not references:
             raise ValueError("a template needs at least one reference photograph")
         names = [name_of(reference, f"reference {number}") for number, reference in enumerate(references)]
@@ -166,7 +166,7 @@ class Authenticator:
             UnreadableImageError: the message names the image.
         """
         try:
-            batch = self.processor([image], find=tracker.find if tracker else None)
+            batch = self.processor([image], detector=tracker.find if tracker else None)
         except NoFaceError:
             return None
         embeddings, probabilities, covers = self._run(batch["pixel_values"])

@@ -6,7 +6,7 @@
 import numpy as np
 from PIL import Image
 
-from image_processing_facelivenet import SURE, Face, FaceLiveNetImageProcessor
+from image_processing_facelivenet import UPRIGHT_PROBABILITY, Face, FaceLiveNetImageProcessor
 from pipeline_facelivenet import FRAMES_TO_HOLD
 
 # Sides of the searched boxes, in units of the last box. The mean of several is steadier than one result.
@@ -53,13 +53,13 @@ class FaceTracker:
     def _detect(self, image: Image.Image) -> list[Face]:
         """A full detection. If it finds no sure face, sometimes also in turned frames, as the camera may be turned."""
         faces = self.processor.detect(image)
-        if max((face.probability for face in faces), default=0.0) >= SURE:
+        if max((face.probability for face in faces), default=0.0) >= UPRIGHT_PROBABILITY:
             self._until_turned_check = 0
             return faces
         self._until_turned_check -= 1
         if self._until_turned_check >= 0:
             return faces
-        faces = self.processor.find(image) or faces
+        faces = self.processor.detect_in_any_orientation(image) or faces
         self._until_turned_check = (
             0 if faces and faces[0].turn else CHECK_EVERY
         )  # after a turned face, check every frame

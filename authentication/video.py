@@ -19,7 +19,7 @@ from image_processing_facelivenet import (
     FORMATS,
     MAX_PIXELS,
     UnreadableImageError,
-    begins_like_a_picture,
+    has_image_signature,
     load_image,
     name_of,
     open_file,
@@ -107,7 +107,7 @@ def is_clip(path: Path) -> bool:
 def _is_clip(head: bytes, name: str) -> bool:
     suffix = Path(name).suffix.lower()
     if suffix in CLIP_SUFFIXES:
-        return suffix in BARE_JPEGS or not begins_like_a_picture(head)
+        return suffix in BARE_JPEGS or not has_image_signature(head)
     mp4 = head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide") and head[8:12] not in STILLS
     avi = head[:4] == b"RIFF" and head[8:12] == b"AVI "
     # packets of 188 bytes; cameras and Blu-ray put 4 bytes with a time before each

@@ -35,7 +35,7 @@ from pathlib import Path
 
 from benchmarks.arguments import ARGUMENTS
 from checkpoints import find_checkpoint
-from face_data.named import require_corpus, split_corpus
+from face_data.corpus import require_corpus, split_corpus
 
 
 def main(argv: list[str] | None = None) -> int:

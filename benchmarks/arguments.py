@@ -89,7 +89,7 @@ def add_onnx(command) -> None:
     )
     command.add_argument("--data", metavar="CORPUS", help="also measure the accuracy on this prepared corpus")
     text = "split of the corpus (default %(default)s, the fold on which choices are made)"
-    command.add_argument("--split", default=LFW.choices[0], help=text)
+    command.add_argument("--split", default=LFW.validation[0], help=text)
 
 
 def add_training(command) -> None:

@@ -113,8 +113,8 @@ def _agreement(shard: tuple[Photograph, ...], processor: FaceLiveNetImageProcess
 
 def _compared(ours: FaceLiveNetImageProcessor, plain: FaceLiveNetImageProcessor, images) -> dict:
     count, same_number, faces, largest = 0, 0, 0, 0.0
-    while batch := list(itertools.islice(images, face_data_prepare.PICTURES_AT_ONCE)):
-        for faces_found, expected in zip(ours.detect_all(batch), plain.detect_all(batch), strict=True):
+    while batch := list(itertools.islice(images, face_data_prepare.IMAGES_AT_ONCE)):
+        for faces_found, expected in zip(ours.detect_batch(batch), plain.detect_batch(batch), strict=True):
             count += 1
             faces += len(expected)
             same_number += len(faces_found) == len(expected)

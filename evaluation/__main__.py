@@ -25,7 +25,7 @@ from pathlib import Path
 
 from addresses import cache_folder
 from checkpoints import find_checkpoint
-from face_data.named import require_corpus, split_corpus
+from face_data.corpus import require_corpus, split_corpus
 from face_data.protocol import LFW
 from startup import large_imports
 
@@ -133,8 +133,8 @@ def _add_protocol(command: argparse.ArgumentParser) -> None:
 
 
 def _add_calibration(command: argparse.ArgumentParser) -> None:
-    text = f"for corpora that are named without splits (default {' '.join(LFW.choices)})"
-    command.add_argument("--splits", nargs="+", default=LFW.choices, help=text)
+    text = f"for corpora that are named without splits (default {' '.join(LFW.validation)})"
+    command.add_argument("--splits", nargs="+", default=LFW.validation, help=text)
     text = "expressions that a session may request; stored in the config (default: its challenge_expressions)"
     command.add_argument("--challenge", nargs="+", metavar="EXPRESSION", help=text)
 

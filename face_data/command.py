@@ -1,6 +1,6 @@
-"""What `python -m face_data` does once its arguments are read: prepare, synthesize, pairs, describe.
+"""The commands of `python -m face_data`: prepare, synthesize, pairs, describe.
 
-Next: `readers`, `prepare`.
+`__main__` reads the arguments and calls them. Read `readers` and `prepare` next.
 """
 
 import inspect
@@ -21,18 +21,10 @@ from face_data.table import CORPUS_EXPRESSIONS, CorpusError, attributes_of, colu
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from machines import place
 
-PAIRS = {"lfw": ("pairs.txt", lfw_pairs), "ytf": ("splits.txt", ytf_pairs)}  # layout -> the publisher's file of pairs
-FROM_HUB = ("hub", "emonet_face")
-FILMED = ("ckplus", "oulucasia")  # their publishers ship no pairs: they are made of the sequences
-HUB_COLUMNS = (
-    "image_column",
-    "identity_column",
-    "expression_column",
-    "revision",
-    "config",
-    "split",
-    "expression_map",
-)
+PAIR_FILES = {"lfw": ("pairs.txt", lfw_pairs), "ytf": ("splits.txt", ytf_pairs)}  # layout -> publisher's file, parser
+HUB_LAYOUTS = ("hub", "emonet_face")
+SEQUENCE_LAYOUTS = ("ckplus", "oulucasia")  # their publishers ship no pairs, so pairs are made from the sequences
+HUB_OPTIONS = ("image_column", "identity_column", "expression_column", "revision", "config", "split", "expression_map")
 
 
 def prepare_photographs(arguments) -> None:
@@ -44,56 +36,56 @@ def prepare_photographs(arguments) -> None:
         )
     if len(sources) > (2 if arguments.layout == "lfw" else 1):
         raise CorpusError(f"{arguments.layout} has one SOURCE (lfw may have a second, for labels), not {len(sources)}")
-    from_hub = arguments.layout in FROM_HUB
-    columns = {name: getattr(arguments, name) for name in HUB_COLUMNS if getattr(arguments, name)}
-    takes = inspect.signature(READERS[arguments.layout]).parameters
-    if unknown := [name for name in columns if name not in takes]:
-        raise CorpusError(f"--{unknown[0].replace('_', '-')} is for hub; {arguments.layout} has no such choice")
+    from_hub = arguments.layout in HUB_LAYOUTS
+    options = {name: getattr(arguments, name) for name in HUB_OPTIONS if getattr(arguments, name)}
+    accepted = inspect.signature(READERS[arguments.layout]).parameters
+    if unknown := [name for name in options if name not in accepted]:
+        raise CorpusError(f"--{unknown[0].replace('_', '-')} is for hub; {arguments.layout} has no such option")
     for source in sources:
         if not from_hub and not source.exists():
             raise CorpusError(f"{source}: no such folder or file")
-    photographs = READERS[arguments.layout](*sources, **columns)
-    settings = {"sources": [str(source) if from_hub else source.resolve().name for source in sources]} | columns
-    pairs = _pairs(arguments.layout, sources[0])  # first: a damaged file must not cost the preparation
-    summary = _run(arguments, photographs, out, arguments.layout, settings)
+    photographs = READERS[arguments.layout](*sources, **options)
+    settings = {"sources": [str(source) if from_hub else source.resolve().name for source in sources]} | options
+    pairs = _pairs(arguments.layout, sources[0])  # before the preparation, so that a damaged file is reported at once
+    summary = _prepare(arguments, photographs, out, arguments.layout, settings)
     if summary is not None and pairs:
         write_pairs(out, pairs)
     _report_if_finished(out, summary)
 
 
 def _pairs(layout: str, source: Path) -> list[Pair]:
-    """The pairs of a corpus, as its publisher ships them or made of its sequences; none for the other layouts."""
+    """The pairs of a corpus, from its publisher's file or made from its sequences; none for the other layouts."""
     if layout in BINS:
         return bin_pairs(source)
-    if layout in FILMED:
+    if layout in SEQUENCE_LAYOUTS:
         return expression_pairs(photograph for photograph in READERS[layout](source) if not photograph.refused)
-    name, parsed = PAIRS.get(layout, ("", None))
-    return parsed(source / name) if name and (source / name).exists() else []
+    name, parse = PAIR_FILES.get(layout, ("", None))
+    return parse(source / name) if name and (source / name).exists() else []
 
 
-def take_pairs(arguments) -> None:
+def replace_pairs(arguments) -> None:
     corpus, skipped = load_corpus(arguments.corpus), read_summary(arguments.corpus)["skipped"]
     skipped = {row["key"] for row in skipped}
     pairs = authors_pairs(arguments.pairs_file, [*column(corpus, "key"), *skipped])
     path = write_pairs(arguments.corpus, pairs)
-    genuine, alone = sum(pair.same for pair in pairs), sum(pair.first == pair.second for pair in pairs)
+    genuine = sum(pair.same for pair in pairs)
+    identical = sum(pair.first == pair.second for pair in pairs)
     repeated = len(pairs) - len({(pair.first, pair.second) for pair in pairs})
-    unseen = sum(pair.first in skipped or pair.second in skipped for pair in pairs)
-    print(f"{path}: {genuine:,} genuine and {len(pairs) - genuine:,} impostor pairs, dealt to ten folds in turn")
-    print(
-        f"  {repeated:,} repeat an earlier pair (for another required expression), {alone:,} compare a photograph with"
-    )
-    print(f"  itself, {unseen:,} have a photograph in which no face was found")
+    without_face = sum(pair.first in skipped or pair.second in skipped for pair in pairs)
+    print(f"{path}: {genuine:,} genuine and {len(pairs) - genuine:,} impostor pairs, distributed to ten folds in turn")
+    print(f"  {repeated:,} repeat an earlier pair (for another required expression)")
+    print(f"  {identical:,} compare a photograph with itself")
+    print(f"  {without_face:,} have a photograph in which no face was found")
 
 
 def synthesize(arguments) -> None:
     settings = {name: getattr(arguments, name) for name in ("identities", "per_expression", "seed")}
     photographs = [Photograph(**row) for row in drawn_plan(**settings)]
-    summary = _run(arguments, photographs, arguments.out, "drawn", settings, total=len(photographs))
+    summary = _prepare(arguments, photographs, arguments.out, "drawn", settings, total=len(photographs))
     _report_if_finished(arguments.out, summary)
 
 
-def _run(
+def _prepare(
     arguments, photographs: Iterable[Photograph], out: str, layout: str, settings: dict, total=None
 ) -> dict | None:
     processor = FaceLiveNetImageProcessor(size=arguments.size, alignment=arguments.alignment)
@@ -109,7 +101,7 @@ def _run(
         workers=arguments.workers,
         shard_size=arguments.shard_size,
         settings=settings,
-        place=place(),
+        rank_and_size=place(),
     )
 
 
@@ -125,15 +117,15 @@ def _report_if_finished(folder: str, summary: dict | None) -> None:
 
 
 def _report(folder: str, summary: dict) -> None:
-    """What is in a corpus: counts by split and expression, people, and what was skipped."""
+    """Print the counts of a corpus by split and expression, its people, and the skipped photographs."""
     labels = ["key", "split", "identity", "expression", *(summary.get("attributes") or ())]
-    corpus = load_corpus(folder, columns=labels)  # refuses an unfinished one
+    corpus = load_corpus(folder, columns=labels)  # raises an error if the corpus is not complete
     print(f"{folder}: {summary['layout']}, {summary['prepared']:,} of {summary['photographs']:,} photographs prepared")
     for reason, count in summary["skipped_by_reason"].items():
-        print(f"  skipped {count:,}: {reason} (each named in {folder}/corpus.json)")
-    if whole := summary.get("whole_pictures"):
-        print(f"  {whole:,} without a found face are whole pictures, cut out by their publisher")
-    print(f"  {summary['several_faces']:,} photographs show several faces; the largest and most central was taken")
+        print(f"  skipped {count:,}: {reason} ({folder}/corpus.json lists them)")
+    if complete := summary.get("whole_pictures"):
+        print(f"  {complete:,} without a detected face are used completely, because their publisher cropped the face")
+    print(f"  {summary['several_faces']:,} photographs show several faces; the largest and most central one was used")
     columns = {name: column(corpus, name) for name in ("split", "identity", "expression")}
     splits = sorted(set(columns["split"]), key=lambda split: (len(split), split))
     print(
@@ -147,27 +139,27 @@ def _report(folder: str, summary: dict) -> None:
         cells = [count[index] for index in range(len(CORPUS_EXPRESSIONS))] + [count[None]]
         print(f"  {split:<8}{len(rows):>8,}{len(people):>8,}" + "".join(f"{cell:>10,}" for cell in cells))
     for name in attributes_of(corpus):
-        print(f"  {name}: {_values_text(column(corpus, name))}")
+        print(f"  {name}: {_counts_text(column(corpus, name))}")
     if summary["layout"] in PUBLISHED:
-        print("  against the published numbers, skipped photographs counted too:")
+        print("  compared with the published numbers, including skipped photographs:")
         keys = column(corpus, "key") + [row["key"] for row in summary["skipped"]]
-        for sentence in comparison(summary["layout"], _held(keys, columns, summary["skipped"])):
+        for sentence in comparison(summary["layout"], _source_counts(keys, columns, summary["skipped"])):
             print(f"    {sentence}")
 
 
-def _values_text(values: list[str | None], most: int = 20) -> str:
-    """How many photographs have each value, by its name: `female 10, male 14, not known 2`."""
+def _counts_text(values: list[str | None], limit: int = 20) -> str:
+    """Number of photographs for each value, sorted by value: `female 10, male 14, not known 2`."""
     count = Counter(values)
     unknown = count.pop(None, 0)
     parts = [f"{value} {count[value]:,}" for value in sorted(count)]
-    parts = parts[:most] + [f"and {len(parts) - most:,} values more"] * (len(parts) > most)
+    parts = parts[:limit] + [f"and {len(parts) - limit:,} more values"] * (len(parts) > limit)
     return ", ".join(parts + [f"not known {unknown:,}"] * (unknown > 0))
 
 
-def _held(keys: list[str], columns: dict[str, list], skipped: list[dict]) -> dict[str, int]:
-    """What the source held: photographs, people, videos, and photographs by expression."""
+def _source_counts(keys: list[str], columns: dict[str, list], skipped: list[dict]) -> dict[str, int]:
+    """The counts of the source, as `expected.PUBLISHED` names them: prepared and skipped photographs together."""
     people = {*columns["identity"], *(row.get("identity") for row in skipped)} - {None}
-    shown = Counter(CORPUS_EXPRESSIONS[index] for index in columns["expression"] if index is not None)
-    shown += Counter(row["expression"] for row in skipped if row.get("expression"))
-    videos = {key.rpartition("/")[0] for key in keys}  # of YouTube Faces, whose keys end with the frame
-    return {"photographs": len(keys), "people": len(people), "videos": len(videos), **shown}
+    expressions = Counter(CORPUS_EXPRESSIONS[index] for index in columns["expression"] if index is not None)
+    expressions += Counter(row["expression"] for row in skipped if row.get("expression"))
+    videos = {key.rpartition("/")[0] for key in keys}  # the keys of YouTube Faces end with the frame
+    return {"photographs": len(keys), "people": len(people), "videos": len(videos), **expressions}

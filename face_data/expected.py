@@ -1,99 +1,73 @@
-"""The published numbers of photographs and people of each corpus, and a comparison with a prepared one.
+"""The published numbers of photographs and people of each corpus, and a comparison with a prepared corpus.
 
-Called by `python -m face_data describe`.
+`python -m face_data describe` calls it. Read `command` next.
 """
 
 from collections.abc import Mapping
 
-# layout -> who says so, and what there is of each; "people" and "videos" are counted, all else are photographs
+TABLE_1, PUBLISHER, INSIGHTFACE = "the paper's Table 1", "the publisher's description", "InsightFace's list"
+
+# layout -> source of the numbers, and counts: of people and videos, of all photographs, and of those of an expression
 PUBLISHED = {
     "ckplus": (
-        "the paper's Table 1",
-        {
-            "people": 123,
-            "neutral": 327,
-            "anger": 135,
-            "disgust": 177,
-            "fear": 75,
-            "happy": 147,
-            "sad": 84,
-            "surprise": 249,
-            "contempt": 54,
-        },
+        TABLE_1,
+        dict(people=123, neutral=327, anger=135, disgust=177, fear=75, happy=147, sad=84, surprise=249, contempt=54),
     ),
     "oulucasia": (
-        "the paper's Table 1",
-        {
-            "people": 560,
-            "neutral": 560,
-            "anger": 240,
-            "disgust": 240,
-            "fear": 240,
-            "happy": 240,
-            "sad": 240,
-            "surprise": 240,
-        },
+        TABLE_1,
+        dict(people=560, neutral=560, anger=240, disgust=240, fear=240, happy=240, sad=240, surprise=240),
     ),
-    "lfw": ("the publisher's description", {"photographs": 13_233, "people": 5_749}),
-    "ytf": ("the publisher's description", {"videos": 3_425, "people": 1_595}),
+    "lfw": (PUBLISHER, dict(photographs=13_233, people=5_749)),
+    "ytf": (PUBLISHER, dict(videos=3_425, people=1_595)),
     "fer2013": (
-        "the publisher's description",
-        {
-            "photographs": 35_887,
-            "neutral": 6_198,
-            "anger": 4_953,
-            "disgust": 547,
-            "fear": 5_121,
-            "happy": 8_989,
-            "sad": 6_077,
-            "surprise": 4_002,
-        },
+        PUBLISHER,
+        dict(photographs=35887, neutral=6198, anger=4953, disgust=547, fear=5121, happy=8989, sad=6077, surprise=4002),
     ),
-    "vggface2": ("the publisher's description", {"photographs": 3_311_286, "people": 9_131}),
-    "casia_webface": ("the publisher's description", {"photographs": 494_414, "people": 10_575}),
-    "celeba": ("the publisher's description", {"photographs": 202_599, "people": 10_177}),
-    "raf_db": ("the publisher's description", {"photographs": 15_339}),
-    "kdef": ("the publisher's description", {"photographs": 4_900, "people": 70}),
-    "jaffe": ("the publisher's description", {"photographs": 213, "people": 10}),
-    "lfw_bin": ("InsightFace's list", {"photographs": 12_000}),
-    "cfp_fp_bin": ("InsightFace's list", {"photographs": 14_000}),
-    "agedb_30_bin": ("InsightFace's list", {"photographs": 12_000}),
-    "calfw_bin": ("InsightFace's list", {"photographs": 12_000}),
-    "cplfw_bin": ("InsightFace's list", {"photographs": 12_000}),
+    "vggface2": (PUBLISHER, dict(photographs=3_311_286, people=9_131)),
+    "casia_webface": (PUBLISHER, dict(photographs=494_414, people=10_575)),
+    "celeba": (PUBLISHER, dict(photographs=202_599, people=10_177)),
+    "raf_db": (PUBLISHER, dict(photographs=15_339)),
+    "kdef": (PUBLISHER, dict(photographs=4_900, people=70)),
+    "jaffe": (PUBLISHER, dict(photographs=213, people=10)),
+    "lfw_bin": (INSIGHTFACE, dict(photographs=12_000)),
+    "cfp_fp_bin": (INSIGHTFACE, dict(photographs=14_000)),
+    "agedb_30_bin": (INSIGHTFACE, dict(photographs=12_000)),
+    "calfw_bin": (INSIGHTFACE, dict(photographs=12_000)),
+    "cplfw_bin": (INSIGHTFACE, dict(photographs=12_000)),
 }
 
-# (layout, what) -> the number of a complete corpus where it is not the published one, and why
-KNOWN = {
+# (layout, name) -> the count of a complete corpus if it differs from the published one, and the reason
+COMPLETE = {
     ("ckplus", "people"): (118, "CK+ has 123 people, 118 of whom have a sequence with an emotion label"),
     ("ckplus", "happy"): (207, "a misprint, for 69 of the 327 sequences are happy and give three photographs each"),
     ("oulucasia", "people"): (80, "Oulu-CASIA has 80 people; the printed 560 repeats the number beside it"),
     ("oulucasia", "neutral"): (
         480,
-        "80 people show six expressions each, and the first frames of 480 sequences are 480",
+        "80 people show six expressions each, so there are 480 sequences with a first frame each",
     ),
 }
 
 
 def comparison(layout: str, found: Mapping[str, int]) -> list[str]:
-    """Sentences on where a corpus differs from what was published of it, and a last one on where it agrees.
+    """Sentences about the differences between a corpus and the published numbers, and a last one about the agreement.
 
     Args:
-        layout: one of PUBLISHED.
-        found: how many there are, by the names that PUBLISHED uses; what is not in it is none.
+        layout: a key of PUBLISHED.
+        found: the counts of the corpus by the names of PUBLISHED; a missing name counts as 0.
     """
-    said_by, published = PUBLISHED[layout]
-    complete = published | {name: KNOWN[layout, name][0] for name in published if (layout, name) in KNOWN}
+    reference, published = PUBLISHED[layout]
+    complete = published | {name: COMPLETE[layout, name][0] for name in published if (layout, name) in COMPLETE}
     differing = [name for name in published if not found.get(name, 0) == complete[name] == published[name]]
-    sentences = [_difference(layout, name, found.get(name, 0), published[name], said_by) for name in differing]
+    sentences = [_difference(layout, name, found.get(name, 0), published[name], reference) for name in differing]
     agreeing = ", ".join(f"{name} {count:,}" for name, count in published.items() if name not in differing)
-    return sentences + [f"as in {said_by}: {agreeing}"] * bool(agreeing)
+    return sentences + [f"as in {reference}: {agreeing}"] * bool(agreeing)
 
 
-def _difference(layout: str, name: str, found: int, published: int, said_by: str) -> str:
-    complete, why = KNOWN.get((layout, name), (published, ""))
-    sentence = f"{name}: {found:,} here, {published:,} in {said_by}"
+def _difference(layout: str, name: str, found: int, published: int, reference: str) -> str:
+    complete, reason = COMPLETE.get((layout, name), (published, ""))
+    sentence = f"{name}: {found:,} here, {published:,} in {reference}"
     if found == complete:
-        return f"{sentence} ({why})"
-    correction = f", and {complete:,} in a complete corpus ({why})" if why else ""
+        return f"{sentence} ({reason})"
+    correction = f", and {complete:,} in a complete corpus ({reason})" if reason else ""
     amount = f"{abs(found - complete):,} {'missing' if found < complete else 'too many'}"
     return f"{sentence}{correction}: {amount}, so the source is not the complete corpus of that release"

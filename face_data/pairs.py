@@ -1,9 +1,11 @@
-"""Pairs of photographs for face verification: the publisher's, in `pairs.csv` of a prepared corpus, and generated ones.
+"""Pairs of photographs for face verification: those of the publisher, in `pairs.csv`, and generated ones.
 
-`pairs.csv` has the header `fold,first,second,same`: fold counts from 1, first and second are keys of photographs (also
-of those the preparation skipped), same is 1 for two photographs of one person (genuine) and 0 otherwise (impostor).
-YouTube Faces pairs videos: there first and second are `Name/0`, with which the keys of a video's frames begin. CK+ and
-Oulu-CASIA have pairs across expressions, which `face_data.expression_pairs` makes.
+`pairs.csv` of a prepared corpus has the header `fold,first,second,same`. Folds count from 1. first and second are keys
+of photographs, including skipped ones. same is 1 for a genuine pair (one person) and 0 for an impostor pair. The pairs
+of YouTube Faces are videos: their keys, such as `Name/0`, are the beginning of the keys of their frames.
+
+`face_data.command` writes the pairs; the training and the evaluation read and generate pairs. Read `expression_pairs`
+next, which makes the pairs of CK+ and Oulu-CASIA.
 """
 
 import csv
@@ -20,7 +22,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 
 from addresses import join, write_text
-from face_data.named import corpus_folder
+from face_data.corpus import corpus_folder
 from face_data.table import CorpusError, read_summary
 
 FILE = "pairs.csv"
@@ -43,7 +45,7 @@ def lfw_pairs(pairs_txt: str | Path) -> list[Pair]:
     Genuine lines are `name n1 n2`, impostor lines `name1 n1 name2 n2`; keys become `Name/Name_0001.jpg`.
 
     Raises:
-        CorpusError: the file is missing, ends early, goes on too long, or holds a line that is neither; names the line.
+        CorpusError: the file is missing, has too few or too many lines, or a wrong line; the message names the line.
     """
     path = Path(pairs_txt)
     if not path.is_file():
@@ -54,11 +56,11 @@ def lfw_pairs(pairs_txt: str | Path) -> list[Pair]:
     except (IndexError, ValueError):
         raise CorpusError(f"{path}, line 1: expected the numbers of folds and of pairs, such as `10 300`") from None
     if len(lines) - 1 != folds * per_kind * 2:
-        raise CorpusError(f"{path}: {len(lines) - 1} pairs, but its first line promises {folds} x 2 x {per_kind}")
+        raise CorpusError(f"{path}: {len(lines) - 1} pairs, but its first line says {folds} x 2 x {per_kind}")
     pairs = []
     for number, fields in enumerate(lines[1:]):
-        fold, within = divmod(number, 2 * per_kind)
-        same = within < per_kind
+        fold, number_in_fold = divmod(number, 2 * per_kind)
+        same = number_in_fold < per_kind
         if len(fields) != (3 if same else 4):
             form = "name n1 n2" if same else "name1 n1 name2 n2"
             raise CorpusError(f"{path}, pair {number + 1}: expected `{form}`, found `{' '.join(fields)}`")
@@ -70,10 +72,10 @@ def lfw_pairs(pairs_txt: str | Path) -> list[Pair]:
 def ytf_pairs(splits_txt: str | Path) -> list[Pair]:
     """Parse YouTube Faces' `splits.txt`: a header, then lines `1, 1, Anna_Berg/2, Cem_Kaya/0, 0`.
 
-    They are the split, the pair's number in it (which may be missing), two videos and whether the person is the same.
+    The fields are the fold, the number of the pair in it (which may be missing), two videos, and 1 for the same person.
 
     Raises:
-        CorpusError: the file is missing or holds another line; names the line.
+        CorpusError: the file is missing or has a wrong line; the message names the line.
     """
     path = Path(splits_txt)
     if not path.is_file():
@@ -101,7 +103,7 @@ def _lfw_key(person: str, number: str) -> str:
 
 
 def write_pairs(corpus: str | Path, pairs: Iterable[Pair]) -> str:
-    """Write `pairs.csv` into the folder of a prepared corpus, or to its address; returns its path."""
+    """Write `pairs.csv` to the folder or address of a prepared corpus, and return its path."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(HEADER)
@@ -111,13 +113,14 @@ def write_pairs(corpus: str | Path, pairs: Iterable[Pair]) -> str:
 
 
 def read_pairs(corpus: str | Path, missing_ok: bool = False) -> list[Pair]:
-    """The pairs of a prepared corpus's pairs.csv, from a folder, an address or a Hub dataset id.
+    """The pairs in `pairs.csv` of a prepared corpus.
 
     Args:
-        missing_ok: a corpus without the file has no pairs; otherwise that is an error.
+        corpus: folder, address or id of a dataset on the Hub.
+        missing_ok: return no pairs if the file is missing; otherwise this is an error.
 
     Raises:
-        CorpusError: there is no such file, or a row cannot be read; names file and row.
+        CorpusError: the file is missing or has a wrong row; the message names file and row.
     """
     folder = corpus_folder(corpus)
     path = folder / FILE
@@ -129,8 +132,8 @@ def read_pairs(corpus: str | Path, missing_ok: bool = False) -> list[Pair]:
         return []
     if not path.is_file():
         raise CorpusError(
-            f"{path} is missing: this corpus ships no pairs; LFW's, YTF's, CK+'s and Oulu-CASIA's are written with the "
-            "corpus"
+            f"{path} is missing: this corpus has no pairs; `prepare` writes those of LFW, YTF, CK+, Oulu-CASIA and the "
+            "bin files"
         )
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))
@@ -152,55 +155,58 @@ def _from_hub(dataset: str | Path, name: str) -> Path | None:
 
 
 def pairs_of_splits(corpus: str | Path, splits: Sequence[str] | None, keys: Iterable[str]) -> list[Pair]:
-    """The publisher's pairs whose fold is one of these splits; None takes all. Empty where the corpus ships none.
+    """The publisher's pairs of some folds; none if the corpus has no pairs.
 
     Args:
-        keys: of the corpus's photographs.
+        splits: the folds; None means all.
+        keys: of the photographs of the corpus.
 
     Raises:
-        CorpusError: it lacks photographs of these pairs; names the folds.
+        CorpusError: the corpus lacks photographs of these pairs; the message names the folds.
     """
     pairs = [pair for pair in read_pairs(corpus, missing_ok=True) if splits is None or str(pair.fold) in splits]
-    whole, absent = pairs_of_whole_folds(pairs, corpus, keys)
-    if absent:
-        raise CorpusError(f"{corpus}: {absent_text(absent, whole)}")
+    complete, missing = pairs_of_complete_folds(pairs, corpus, keys)
+    if missing:
+        raise CorpusError(f"{corpus}: {missing_text(missing, complete)}")
     return pairs
 
 
-def pairs_of_whole_folds(
+def pairs_of_complete_folds(
     pairs: Sequence[Pair], corpus: str | Path, keys: Iterable[str]
 ) -> tuple[list[Pair], dict[int, int]]:
-    """The pairs of those folds whose photographs the corpus all has, or had and found no face in; and of each other
-    fold, how many are absent.
+    """The pairs of the folds for which the source had all photographs, and the number of missing ones of other folds.
 
-    A photograph without a face is the detector's failure and counts against a system. One that was never there says
-    nothing, so that a fold which lacks any is not judged.
+    A photograph without a detected face is a failure of the detector, and is evaluated as such. A photograph that the
+    source did not have says nothing about the system. Therefore its fold is not evaluated.
 
     Args:
-        corpus: its `corpus.json` names what the preparation skipped.
-        keys: of its photographs; a video of the pairs (YouTube Faces' `Name/0`) is there if any of its frames is.
+        corpus: its `corpus.json` lists the skipped photographs.
+        keys: of its photographs; a video of YouTube Faces (`Name/0`) is present if one of its frames is present.
+
+    Returns:
+        pairs of complete folds, and a dictionary from each incomplete fold to the number of missing photographs.
     """
-    known = {*keys, *_skipped(corpus)} if pairs else set()
-    known |= {key.rpartition("/")[0] for key in known}
-    absent = defaultdict(set)
+    present = {*keys, *_skipped(corpus)} if pairs else set()
+    present |= {key.rpartition("/")[0] for key in present}
+    missing = defaultdict(set)
     for pair in pairs:
-        absent[pair.fold].update({pair.first, pair.second} - known)
-    counts = {fold: len(names) for fold, names in sorted(absent.items()) if names}
+        missing[pair.fold].update({pair.first, pair.second} - present)
+    counts = {fold: len(names) for fold, names in sorted(missing.items()) if names}
     return [pair for pair in pairs if pair.fold not in counts], counts
 
 
-def absent_text(absent: Mapping[int, int], whole: Collection[Pair]) -> str:
-    """Why the pairs of these folds cannot be judged, and which can be; both as `pairs_of_whole_folds` returns them."""
-    able = ", ".join(map(str, sorted({pair.fold for pair in whole}))) or "none"
-    lacking = ", ".join(map(str, absent))
+def missing_text(missing: Mapping[int, int], complete: Collection[Pair]) -> str:
+    """A sentence about the folds that cannot be evaluated; the arguments are results of `pairs_of_complete_folds`."""
+    complete_folds = ", ".join(map(str, sorted({pair.fold for pair in complete}))) or "none"
+    incomplete_folds = ", ".join(map(str, missing))
     return (
-        f"the corpus lacks {sum(absent.values()):,} photographs that pairs.csv names in fold {lacking}, so these are "
-        f"not judged; folds that can be: {able}. Prepare the whole corpus"
+        f"the corpus lacks {sum(missing.values()):,} photographs that pairs.csv names in fold {incomplete_folds}, so "
+        f"these folds are not evaluated; complete folds: {complete_folds}. Prepare the complete corpus"
     )
 
 
 def _skipped(corpus: str | Path) -> list[str]:
-    """Keys of the photographs in which the preparation found no face; none where that is not recorded."""
+    """Keys of the photographs that the preparation skipped; none if there is no corpus.json."""
     folder = corpus_folder(corpus)
     if not folder.is_dir():
         record = _from_hub(corpus, "corpus.json")
@@ -216,16 +222,16 @@ def generate_pairs(
     seed: int,
     genuine_per_person: int | None = None,
 ) -> list[Pair]:
-    """All genuine pairs and a sample of impostor pairs among photographs, the same for the same photographs and seed.
+    """All genuine pairs of photographs, and a sample of impostor pairs; the same for the same photographs and seed.
 
-    An impostor pair is drawn as in LFW's View 2: two different people, each as likely as any other, then one photograph
-    of each; so the false accept rate speaks of strangers, not of the few people with hundreds of photographs.
+    An impostor pair is drawn as in LFW's View 2: two different people with equal probability for each, then one
+    photograph of each. Otherwise the few people with hundreds of photographs would determine the false accept rate.
 
     Args:
-        keys, identities: one per photograph; photographs without identity are left out.
-        impostors: how many impostor pairs, without repetition; all there are where there are fewer.
-        genuine_per_person: at most so many genuine pairs of one person, sampled; None takes all. n photographs of a
-            person make n (n - 1) / 2 pairs, so that one much photographed person can outnumber everybody else.
+        keys, identities: one per photograph; photographs without identity are ignored.
+        impostors: number of different impostor pairs; if there are fewer, all of them.
+        genuine_per_person: largest number of genuine pairs of one person, sampled; None means all. n photographs of a
+            person make n (n - 1) / 2 pairs, so one person with many photographs can have more pairs than all others.
 
     Returns:
         pairs with fold 0, genuine ones first.
@@ -246,13 +252,13 @@ def generate_pairs(
 
     sizes = np.array([len(keys_of_person) for keys_of_person in people])
     available = (sizes.sum() ** 2 - (sizes**2).sum()) // 2
-    if available <= 2 * impostors:  # so few that random draws would mostly repeat
-        strangers = [pair for two in itertools.combinations(people, 2) for pair in itertools.product(*two)]
-        strangers = [strangers[index] for index in rng.permutation(len(strangers))[:impostors]]
+    if available <= 2 * impostors:  # so few that random draws would often repeat
+        different = [pair for two in itertools.combinations(people, 2) for pair in itertools.product(*two)]
+        different = [different[index] for index in rng.permutation(len(different))[:impostors]]
     else:
         drawn = {}
         while len(drawn) < impostors:
             first, second = sorted(rng.choice(len(people), 2, replace=False, shuffle=False))
             drawn[(people[first][rng.integers(sizes[first])], people[second][rng.integers(sizes[second])])] = None
-        strangers = list(drawn)
-    return [Pair(0, *pair, True) for pair in genuine] + [Pair(0, *pair, False) for pair in strangers]
+        different = list(drawn)
+    return [Pair(0, *pair, True) for pair in genuine] + [Pair(0, *pair, False) for pair in different]

@@ -1,8 +1,8 @@
-"""Photographs -> a prepared corpus: every face found, aligned and written to Parquet, in parallel and resumable.
+"""Prepares a corpus: detects and aligns the face of every photograph and writes it to Parquet, with several processes.
 
-Shards of photographs are independent of one another: each is written under a temporary name and moved into place
-together with a note of what it skipped, so whatever ends the run, the next one goes on after the last whole shard. For
-a corpus at an address this is done in a temporary folder, from which each shard is uploaded, its note last.
+The photographs are divided into shards. Each shard is a Parquet file, and a note in JSON that is written last. If a run
+is interrupted, the next one continues after the last complete shard. For a corpus at an address, the files are written
+to a temporary folder and uploaded. `face_data.command` calls `prepare`. Read `readers.source` and `table` next.
 """
 
 import contextlib
@@ -33,16 +33,16 @@ from tqdm import tqdm
 
 import atomic
 from addresses import Remote, is_address
-from face_data.named import SUMMARY
+from face_data.corpus import SUMMARY
 from face_data.readers import Photograph
 from face_data.table import CorpusError, features_with, read_summary
 from image_processing_facelivenet import Face, FaceLiveNetImageProcessor, UnreadableImageError, load_image
 
 SHARD_SIZE = 512
 JPEG_QUALITY = 95
-PICTURES_AT_ONCE, PIXELS_AT_ONCE = 32, 2**25  # go through the detector together; 2^25 pixels take 100 MB
+IMAGES_AT_ONCE, PIXELS_AT_ONCE = 32, 2**25  # limits of a batch of the detector; 2^25 pixels take 100 MB
 
-_processor: FaceLiveNetImageProcessor  # one per worker process: the detector's weights are loaded once
+_processor: FaceLiveNetImageProcessor  # one per worker process, so that the detector's weights are loaded once
 
 
 def prepare(
@@ -55,29 +55,31 @@ def prepare(
     workers: int | None = None,
     shard_size: int = SHARD_SIZE,
     settings: dict | None = None,
-    place: tuple[int, int] = (0, 1),
+    rank_and_size: tuple[int, int] = (0, 1),
 ) -> dict | None:
-    """Write the prepared corpus and return its summary, the content of `corpus.json`; None if shards of other processes
-    are still missing.
+    """Write the prepared corpus and return its summary, the content of `corpus.json`.
 
-    Several processes may share the work, on machines that share the folder of the corpus or know its address: process i
-    of n writes the shards i, i + n, i + 2n and so on, and the process that finds all shards finished writes the
-    summary. The shards are the same for any number of processes.
+    Several processes may share the work, on machines that share the folder of the corpus or use its address. Process i
+    of n writes the shards i, i + n, i + 2n and so on, and the last process to finish writes the summary. The shards are
+    the same for any number of processes.
 
     Args:
-        photographs: in an order that is the same in every run (a resumed run counts on it).
-        out: folder or address; created, or gone on with if it holds the same corpus unfinished.
-        layout: the corpus's name, kept as `source` in every row.
-        processor: finds and aligns the faces; its settings are recorded.
-        total: how many photographs there are, for the progress bar.
-        workers: processes; by default one per core. With 1 this process does the work itself.
-        shard_size: photographs per shard, which is what an interruption can cost.
-        settings: whatever else decides the rows (a seed, the sources); recorded with the processor's.
-        place: the number of this process, from 0, and how many processes there are.
+        photographs: in an order that is the same in every run, as a resumed run requires.
+        out: folder or address. An incomplete preparation of the same corpus is continued there.
+        layout: the name of the corpus, written to the column `source` of every row.
+        processor: detects and aligns the faces; its settings are recorded.
+        total: number of photographs, for the progress bar.
+        workers: number of worker processes; by default one per core. With 1, this process does the work itself.
+        shard_size: photographs per shard; an interruption loses only unfinished shards.
+        settings: all other values that determine the rows (a seed, the sources); recorded with those of the processor.
+        rank_and_size: the number of this process, from 0, and the number of processes.
+
+    Returns:
+        None if shards of other processes are still missing.
 
     Raises:
-        CorpusError: out holds another corpus, other settings or attributes, there are no photographs, or not all have
-            attributes of the same names.
+        CorpusError: out holds another corpus, other settings or attributes; there are no photographs; or they do not
+            all have the same names of attributes.
     """
     if shard_size < 1:
         raise ValueError(f"shard_size must be at least 1, not {shard_size}")
@@ -85,25 +87,25 @@ def prepare(
     stream = iter(photographs)
     first = next(stream, None)
     attributes = sorted(first.attributes) if first else []
-    features_with(attributes)  # refuses names that cannot be columns
+    features_with(attributes)  # raises an error for names that cannot be columns
     description = {"layout": layout, "options": options, "attributes": attributes}
     workers = workers or max((os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1)
-    process, processes = place
-    with _folder_of(out) as (folder, remote):
-        _begin(folder, remote, description, alone=processes == 1)
+    rank, processes = rank_and_size
+    with _working_folder(out) as (folder, remote):
+        _start(folder, remote, description, only_process=processes == 1)
         address = None if remote is None else remote.address
         pending = set()
         with (
             tqdm(total=total, unit="photo", desc=f"prepare {layout}", smoothing=0) as progress,
             _worker_pool(workers, processor) as pool,
         ):
-            whole = itertools.chain([first] if first else [], stream)
-            shards = iter(lambda: tuple(itertools.islice(whole, shard_size)), ())
+            all_photographs = itertools.chain([first] if first else [], stream)
+            shards = iter(lambda: tuple(itertools.islice(all_photographs, shard_size)), ())
             shards_read = 0
             for number, shard in enumerate(shards):
                 shards_read = number + 1
                 name = f"part-{number:05d}"
-                if number % processes != process or _is_done(folder, name, shard, remote is not None):
+                if number % processes != rank or _is_done(folder, name, shard, remote is not None):
                     progress.update(len(shard))
                     continue
                 task = shard, folder / name, address, layout, attributes
@@ -111,16 +113,16 @@ def prepare(
                     progress.update(_prepare_shard(*task))
                     continue
                 pending.add(pool.submit(_prepare_shard, *task))
-                if len(pending) > workers:  # never more photographs in memory than the workers need
+                if len(pending) > workers:  # keeps no more photographs in memory than the workers need
                     pending = _collect(pending, progress)
             while pending:
                 pending = _collect(pending, progress)
         if remote is not None:
             _download_notes(remote, folder)
         if surplus := sorted(folder.glob("part-*.json"))[shards_read:]:
-            raise _changed(surplus[0], "the source holds fewer photographs than it did")
+            raise _changed_error(surplus[0], "the source has fewer photographs than before")
         for surplus in sorted(folder.glob("part-*.parquet"))[shards_read:]:
-            surplus.unlink()  # left by a run that was killed before it wrote the note; the source held more then
+            surplus.unlink()  # of a run that was killed before it wrote the note, when the source had more photographs
         if not all((folder / f"part-{number:05d}.json").exists() for number in range(shards_read)):
             return None
         summary = _finish(folder, description)
@@ -130,8 +132,8 @@ def prepare(
 
 
 @contextlib.contextmanager
-def _folder_of(out: str | Path) -> Iterator[tuple[Path, Remote | None]]:
-    """The folder to write to. For an address it is a temporary one with the notes of the finished shards."""
+def _working_folder(out: str | Path) -> Iterator[tuple[Path, Remote | None]]:
+    """The folder to write to, and the address if there is one: then the folder is a temporary one."""
     if not is_address(out):
         yield Path(out), None
         return
@@ -143,7 +145,7 @@ def _folder_of(out: str | Path) -> Iterator[tuple[Path, Remote | None]]:
 
 
 def _download_notes(remote: Remote, out: Path) -> None:
-    """The notes of shards that others finished, and corpus.json where there is one."""
+    """Download the notes of the shards that other processes finished, and corpus.json if it exists."""
     names = remote.files()
     if names and SUMMARY not in names:
         raise CorpusError(f"{out} is not empty and not a corpus; choose another folder")
@@ -158,37 +160,43 @@ def _collect(pending: set, progress: tqdm) -> set:
     return pending
 
 
-def _begin(out: Path, remote: Remote | None, description: dict, alone: bool) -> None:
+def _start(out: Path, remote: Remote | None, description: dict, only_process: bool) -> None:
+    """Write an incomplete corpus.json, or check that the existing one belongs to the same corpus and settings.
+
+    Raises:
+        CorpusError: it does not, or the folder holds something else.
+    """
     out.mkdir(parents=True, exist_ok=True)
     unfinished = description | {"complete": False}
     if remote is not None:
         if not remote.files():
             remote.create(SUMMARY, _json(unfinished))
         _download_notes(remote, out)
-    elif not alone:  # whoever comes first says what the folder is to hold: all others compare
-        _write_where_there_is_none(out, unfinished)
+    elif not only_process:  # the first process writes the description, and all others compare theirs with it
+        _create_summary(out, unfinished)
     if (out / SUMMARY).exists():
-        before = read_summary(out)
-        # whole shards are kept as they are: those of a run without these attributes lack their columns
-        was, now = (
-            of.get("options", {}) | {"attributes": of.get("attributes") or None} for of in (before, description)
+        existing = read_summary(out)
+        # Complete shards are not written again: those of a run without these attributes would lack their columns
+        old, new = (
+            summary.get("options", {}) | {"attributes": summary.get("attributes") or None}
+            for summary in (existing, description)
         )
-        changes = [f"{key} {was.get(key)}, now {now.get(key)}" for key in was | now if was.get(key) != now.get(key)]
-        if before.get("layout") != description["layout"] or changes:
+        changes = [f"{key} {old.get(key)}, now {new.get(key)}" for key in old | new if old.get(key) != new.get(key)]
+        if existing.get("layout") != description["layout"] or changes:
             raise CorpusError(
-                f"{out} holds the corpus {before.get('layout')} with other settings ({'; '.join(changes)}); "
+                f"{out} holds the corpus {existing.get('layout')} with other settings ({'; '.join(changes)}); "
                 "choose another folder"
             )
     elif out.exists() and any(out.iterdir()):
         raise CorpusError(f"{out} is not empty and not a corpus; choose another folder")
-    if alone:
+    if only_process:
         atomic.write(out / SUMMARY, _json(unfinished))
         if remote is not None:
             remote.upload(out, [SUMMARY])
 
 
-def _write_where_there_is_none(out: Path, content: dict) -> None:
-    """corpus.json of a new folder, written by one of several processes."""
+def _create_summary(out: Path, content: dict) -> None:
+    """Write corpus.json in a new folder; of several processes, only one writes it."""
     if any(path.suffix != ".tmp" for path in out.iterdir()):
         return
     if not atomic.create(out / SUMMARY, _json(content)) and not (out / SUMMARY).exists():
@@ -196,13 +204,13 @@ def _write_where_there_is_none(out: Path, content: dict) -> None:
 
 
 def _is_done(out: Path, name: str, shard: tuple[Photograph, ...], is_uploaded: bool) -> bool:
-    """Whether this very shard lies there whole; the note is written last.
+    """Whether this shard is complete; its note is written last.
 
     Args:
-        is_uploaded: the notes alone are in the folder.
+        is_uploaded: the folder has only the notes.
 
     Raises:
-        CorpusError: it is of other photographs, or of what one was before it was replaced or labelled anew.
+        CorpusError: it has other photographs, or a photograph or label was changed since then.
     """
     path = out / f"{name}.json"
     try:
@@ -214,42 +222,42 @@ def _is_done(out: Path, name: str, shard: tuple[Photograph, ...], is_uploaded: b
         return False
     if not (is_uploaded or path.with_suffix(".parquet").exists()):
         return False
-    now = [photograph.key for photograph in shard]
+    keys = [photograph.key for photograph in shard]
     if "contents" in note:
-        before, content = note["all_keys"], content_of(shard)
-    else:  # of an earlier version, which kept the first and the last key, but every row has its own
-        kept = pq.read_table(out / f"{name}.parquet", columns=["key"])["key"].to_pylist()
-        left_out = {row["key"] for row in note["skipped"]}
-        before, content = [key for key in now if key in left_out.union(kept)], None
-        before += sorted(left_out.union(kept) - set(now))
-    if before != now or note["keys"] != [now[0], now[-1]]:
-        gone, new = set(before) - set(now), set(now) - set(before)
-        some = [f"{key} is gone" for key in sorted(gone)[:2]] + [f"{key} is new" for key in sorted(new)[:2]]
-        raise _changed(path, ", ".join(some) or "their order is another")
+        old_keys, content = note["all_keys"], _content_digest(shard)
+    else:  # the note of an earlier version has only the first and the last key, but the rows have all keys
+        rows = pq.read_table(out / f"{name}.parquet", columns=["key"])["key"].to_pylist()
+        old = {row["key"] for row in note["skipped"]}.union(rows)
+        old_keys, content = [key for key in keys if key in old] + sorted(old - set(keys)), None
+    if old_keys != keys or note["keys"] != [keys[0], keys[-1]]:
+        removed, added = set(old_keys) - set(keys), set(keys) - set(old_keys)
+        changes = [f"{key} was removed" for key in sorted(removed)[:2]]
+        changes += [f"{key} was added" for key in sorted(added)[:2]]
+        raise _changed_error(path, ", ".join(changes) or "their order changed")
     if content is not None and content != note["contents"]:
-        raise _changed(path, "a picture or a label was replaced")
-    touched = max((_changed_at(photograph.image) for photograph in shard), default=0)
-    if touched >= note.get("began", math.inf) and checksum_of(shard) != note["checksum"]:
-        raise _changed(path, "a picture was replaced by one of the same size and date")
+        raise _changed_error(path, "an image or a label was replaced")
+    last_change = max((_time_of_change(photograph.image) for photograph in shard), default=0)
+    if last_change >= note.get("began", math.inf) and _checksum(shard) != note["checksum"]:
+        raise _changed_error(path, "an image was replaced by one of the same size and date")
     return True
 
 
-def _changed(note: Path, how: str) -> CorpusError:
+def _changed_error(note: Path, change: str) -> CorpusError:
     return CorpusError(
-        f"{note} belongs to other photographs: the source changed since ({how}); remove {note.parent} and prepare it "
-        "again, or choose another folder"
+        f"{note} belongs to other photographs: the source changed since ({change}); remove {note.parent} and prepare "
+        "it again, or choose another folder"
     )
 
 
-def content_of(shard: Sequence[Photograph]) -> str:
-    """A digest of everything a shard is made of: keys, labels, and of files their sizes and times of change."""
+def _content_digest(shard: Sequence[Photograph]) -> str:
+    """A digest of the content of a shard: keys, labels, and the sizes and modification times of the files."""
     digest = hashlib.sha256()
     for photograph in shard:
         source = photograph.image
         if isinstance(source, Path):
             try:
                 about = [source.stat().st_size, source.stat().st_mtime_ns]
-            except OSError:  # it will be skipped, by name
+            except OSError:  # the preparation skips and lists such a file
                 about = ["missing"]
         else:
             about = [len(source), zlib.crc32(source)] if isinstance(source, bytes) else []
@@ -258,8 +266,8 @@ def content_of(shard: Sequence[Photograph]) -> str:
     return digest.hexdigest()
 
 
-def checksum_of(shard: Sequence[Photograph]) -> int:
-    """A checksum of the contents of its files, 0 to 2^32 - 1."""
+def _checksum(shard: Sequence[Photograph]) -> int:
+    """CRC-32 of the contents of its files."""
     checksum = 0
     for photograph in shard:
         if isinstance(photograph.image, Path) and photograph.image.is_file():
@@ -268,8 +276,8 @@ def checksum_of(shard: Sequence[Photograph]) -> int:
     return checksum
 
 
-def _changed_at(image: object) -> float:
-    """When a file was written, replaced or moved, whatever its date says; 0 for what is no file."""
+def _time_of_change(image: object) -> float:
+    """When a file was written, replaced or moved, even if its modification time is older; 0 if there is no file."""
     try:
         return image.stat().st_ctime if isinstance(image, Path) else 0
     except OSError:
@@ -278,7 +286,7 @@ def _changed_at(image: object) -> float:
 
 @contextlib.contextmanager
 def _worker_pool(workers: int, processor: FaceLiveNetImageProcessor) -> Iterator[ProcessPoolExecutor | None]:
-    """The worker processes; None for one worker, which is this process: another would import PyTorch again."""
+    """The worker processes; None for one worker, which is this process, because another one imports PyTorch again."""
     global _processor
     if workers > 1:
         context = multiprocessing.get_context("spawn")
@@ -286,7 +294,7 @@ def _worker_pool(workers: int, processor: FaceLiveNetImageProcessor) -> Iterator
             yield pool
         return
     threads, progress_bars = torch.get_num_threads(), not are_progress_bars_disabled()
-    torch.set_num_threads(1)  # as in a worker process, so that the corpus is the same to the last bit
+    torch.set_num_threads(1)  # as in a worker process, so that the corpus has the same bits
     disable_progress_bars()
     _processor = processor
     try:
@@ -300,7 +308,7 @@ def _worker_pool(workers: int, processor: FaceLiveNetImageProcessor) -> Iterator
 def _start_worker(processor: FaceLiveNetImageProcessor) -> None:
     global _processor
     torch.set_num_threads(1)  # the processes share the cores
-    threadpool_limits(1)  # of NumPy's matrix products too
+    threadpool_limits(1)  # also for NumPy's matrix products
     disable_progress_bars()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if processor.detector_device == "cuda":  # the processes share the GPUs
@@ -310,7 +318,7 @@ def _start_worker(processor: FaceLiveNetImageProcessor) -> None:
 
 
 def _end_with_parent() -> None:
-    """A killed parent cannot stop its workers: on their own they would stay, and write beside those of the next run."""
+    """End this worker when its parent was killed; otherwise it would write while the workers of the next run write."""
     multiprocessing.parent_process().join()
     os._exit(1)
 
@@ -318,36 +326,40 @@ def _end_with_parent() -> None:
 def _prepare_shard(
     shard: tuple[Photograph, ...], path: Path, address: str | None, layout: str, attributes: list[str]
 ) -> int:
-    """Write the shard and its note, without a suffix at `path`, and upload both where there is an address."""
-    rows, skipped, whole, crowded, began = [], [], [], 0, time.time()
+    """Write the shard and its note to `path` with a suffix, and upload both if there is an address.
+
+    Returns:
+        the number of photographs.
+    """
+    rows, skipped, whole_images, several_faces, start = [], [], [], 0, time.time()
     for photograph in shard:
         if sorted(photograph.attributes) != attributes:
             raise CorpusError(
                 f"{photograph.key}: its attributes are {', '.join(sorted(photograph.attributes)) or 'none'}, those of "
-                f"the first photograph {', '.join(attributes) or 'none'}: the reader must give all the same names"
+                f"the first photograph {', '.join(attributes) or 'none'}: all photographs need the same names"
             )
-    for photograph, shown, faces in _found(shard):
-        if isinstance(shown, UnreadableImageError) or (not faces and not photograph.border):
-            error = shown if isinstance(shown, UnreadableImageError) else "no face found"
+    for photograph, opened, faces in _with_faces(shard):
+        if isinstance(opened, UnreadableImageError) or (not faces and not photograph.border):
+            error = opened if isinstance(opened, UnreadableImageError) else "no face found"
             reason = str(error).removeprefix(f"{photograph.key}: ")
-            whose = {"identity": photograph.identity, "expression": photograph.expression}
-            skipped.append({"key": photograph.key, "reason": reason} | whose)
+            labels = {"identity": photograph.identity, "expression": photograph.expression}
+            skipped.append({"key": photograph.key, "reason": reason} | labels)
             continue
-        image, rim = shown
-        crowded += len(faces) > 1
+        image, border = opened
+        several_faces += len(faces) > 1
         if faces:
             crop = Image.fromarray(_processor.align(image, faces[0]))
-            box = (faces[0].box - rim) / photograph.enlarge
-            landmarks = ((faces[0].landmarks - rim) / photograph.enlarge).tolist()
-            probability, cut = faces[0].probability, None
+            box = (faces[0].box - border) / photograph.enlarge
+            landmarks = ((faces[0].landmarks - border) / photograph.enlarge).tolist()
+            probability, crop_box = faces[0].probability, None
             if _processor.alignment == "margin":
-                cut = (np.array(_processor.margin_box(image, faces[0])) - rim) / photograph.enlarge
-        else:  # the publisher cut the face out: where the detector finds nothing, the whole picture is the crop
-            box = np.array([rim, rim, image.width - rim, image.height - rim])
+                crop_box = (np.array(_processor.margin_box(image, faces[0])) - border) / photograph.enlarge
+        else:  # the publisher cropped the face: without a detected face, the complete image is the crop
+            box = np.array([border, border, image.width - border, image.height - border])
             crop = image.resize((_processor.size, _processor.size), Image.Resampling.BICUBIC, box=tuple(box.tolist()))
-            box = (box - rim) / photograph.enlarge
-            landmarks, probability, cut = None, 0.0, box
-            whole.append(photograph.key)
+            box = (box - border) / photograph.enlarge
+            landmarks, probability, crop_box = None, 0.0, box
+            whole_images.append(photograph.key)
         encoded = io.BytesIO()
         crop.save(encoded, "JPEG", quality=JPEG_QUALITY, subsampling=0)
         rows.append(
@@ -360,7 +372,7 @@ def _prepare_shard(
                 "split": photograph.split,
                 "source": layout,
                 "box": box.tolist(),
-                "crop": None if cut is None else cut.tolist(),
+                "crop": None if crop_box is None else crop_box.tolist(),
                 "landmarks": landmarks,
                 "detection_probability": probability,
                 **photograph.attributes,
@@ -368,19 +380,29 @@ def _prepare_shard(
         )
     shard_path = path.with_suffix(".parquet")
     features = features_with(attributes)
-    columns = {name: [row[name] for row in rows] for name in features}  # also where all were skipped
+    columns = {name: [row[name] for row in rows] for name in features}  # also if all were skipped
     try:
         with atomic.replacement(shard_path) as temporary:
             Dataset.from_dict(columns, features=features).to_parquet(temporary)
     except OSError as error:  # for example a full disk
         cause = error.strerror or error
-        raise CorpusError(f"{shard_path} cannot be written: {cause}; the same command continues from here") from error
+        raise CorpusError(
+            f"{shard_path} cannot be written: {cause}; the same command continues with this shard"
+        ) from error
     with shard_path.open("rb") as file:
         checksum = hashlib.file_digest(file, "sha256").hexdigest()
-    note = {"sha256": checksum, "keys": [shard[0].key, shard[-1].key], "read": len(shard), "several_faces": crowded}
-    note |= {"all_keys": [photograph.key for photograph in shard], "contents": content_of(shard)}
-    note |= {"began": began, "checksum": checksum_of(shard)}
-    note |= {"whole_pictures": whole, "skipped": skipped}
+    note = {
+        "sha256": checksum,
+        "keys": [shard[0].key, shard[-1].key],
+        "read": len(shard),
+        "several_faces": several_faces,
+        "all_keys": [photograph.key for photograph in shard],
+        "contents": _content_digest(shard),
+        "began": start,
+        "checksum": _checksum(shard),
+        "whole_pictures": whole_images,
+        "skipped": skipped,
+    }
     atomic.write(path.with_suffix(".json"), _json(note))
     if address is not None:
         Remote(address).upload(path.parent, [shard_path.name, f"{path.name}.json"])
@@ -388,44 +410,44 @@ def _prepare_shard(
     return len(shard)
 
 
-def _found(shard: Sequence[Photograph]) -> Iterator[tuple[Photograph, tuple | UnreadableImageError, list[Face]]]:
-    """Each photograph with what `_shown_to_detector` makes of it, or why it cannot be read, and its faces.
+def _with_faces(shard: Sequence[Photograph]) -> Iterator[tuple[Photograph, tuple | UnreadableImageError, list[Face]]]:
+    """Each photograph with the result of `_opened`, or the error that was raised, and its faces.
 
-    Several go through the detector together, which takes less time than one after the other.
+    The detector gets several images together, which takes less time than one after the other.
     """
-    waiting, pixels = [], 0
+    batch, pixels = [], 0
     for photograph in shard:
         try:
             if photograph.refused:
                 raise UnreadableImageError(f"{photograph.key}: {photograph.refused}")
-            shown = _shown_to_detector(photograph)
+            opened = _opened(photograph)
         except UnreadableImageError as error:
-            shown = error
-        size = 0 if isinstance(shown, UnreadableImageError) else math.prod(shown[0].size)
-        if waiting and (len(waiting) == PICTURES_AT_ONCE or pixels + size > PIXELS_AT_ONCE):
-            yield from _with_faces(waiting)
-            waiting, pixels = [], 0
-        waiting.append((photograph, shown))
+            opened = error
+        size = 0 if isinstance(opened, UnreadableImageError) else math.prod(opened[0].size)
+        if batch and (len(batch) == IMAGES_AT_ONCE or pixels + size > PIXELS_AT_ONCE):
+            yield from _detected(batch)
+            batch, pixels = [], 0
+        batch.append((photograph, opened))
         pixels += size
-    yield from _with_faces(waiting)
+    yield from _detected(batch)
 
 
-def _with_faces(waiting: list[tuple]) -> Iterator[tuple]:
-    pictures = [shown[0] for _, shown in waiting if not isinstance(shown, UnreadableImageError)]
-    found = iter(_processor.detect_all(pictures))
-    for photograph, shown in waiting:
-        yield photograph, shown, [] if isinstance(shown, UnreadableImageError) else next(found)
+def _detected(batch: list[tuple]) -> Iterator[tuple]:
+    images = [opened[0] for _, opened in batch if not isinstance(opened, UnreadableImageError)]
+    faces_of_images = iter(_processor.detect_batch(images))
+    for photograph, opened in batch:
+        yield photograph, opened, [] if isinstance(opened, UnreadableImageError) else next(faces_of_images)
 
 
-def _shown_to_detector(photograph: Photograph) -> tuple[Image.Image, int]:
-    """The picture, enlarged and bordered where the publisher cropped it tight, and how wide the border is."""
+def _opened(photograph: Photograph) -> tuple[Image.Image, int]:
+    """The image, enlarged and with a border as the photograph requires, and the width of the border in pixels."""
     image = photograph.image() if callable(photograph.image) else load_image(photograph.image, photograph.key)
     if photograph.enlarge > 1:
         image = image.resize([side * photograph.enlarge for side in image.size], Image.Resampling.BICUBIC)
-    rim = round(photograph.border * min(image.size))
-    if rim:
-        image = Image.fromarray(np.pad(np.asarray(image), [(rim, rim), (rim, rim), (0, 0)], mode="edge"))
-    return image, rim
+    border = round(photograph.border * min(image.size))
+    if border:
+        image = Image.fromarray(np.pad(np.asarray(image), [(border, border), (border, border), (0, 0)], mode="edge"))
+    return image, border
 
 
 def _finish(out: Path, description: dict) -> dict:
@@ -433,7 +455,7 @@ def _finish(out: Path, description: dict) -> dict:
     notes = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     skipped = [row for note in notes for row in note["skipped"]]
     read = sum(note["read"] for note in notes)
-    # those of earlier versions have none
+    # notes of earlier versions have no checksums
     checksums = {
         f"{path.stem}.parquet": note["sha256"] for path, note in zip(paths, notes, strict=True) if "sha256" in note
     }
@@ -454,5 +476,5 @@ def _finish(out: Path, description: dict) -> dict:
 
 
 def _json(content: dict) -> bytes:
-    # "backslashreplace": names of files that are not in UTF-8
+    # "backslashreplace", because file names may contain bytes that are not UTF-8
     return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode(errors="backslashreplace")

@@ -1,6 +1,6 @@
-"""Which splits of a corpus are for training, for choices and for the test, and ten folds by person.
+"""Which splits of a corpus are for training, validation and test, and ten folds by person.
 
-Called by readers, the training and the evaluation: no other file says what a split is for.
+Readers, training and evaluation call it; no other file decides what a split is for. Read `readers.sequences` next.
 """
 
 from collections.abc import Iterable
@@ -11,30 +11,31 @@ FOLDS = 10
 
 @dataclass(frozen=True)
 class Protocol:
-    """Names of splits, as a prepared corpus has them; nobody is in two of them.
+    """Names of splits of a prepared corpus; no person is in two of them.
 
-    training: for the weights. choices: for epochs, recipes and thresholds. test: reported once, never chosen on.
+    training: for the weights. validation: for the choice of epochs, recipes and thresholds. test: only reported, never
+    used for a choice.
     """
 
     training: tuple[str, ...]
-    choices: tuple[str, ...]
+    validation: tuple[str, ...]
     test: tuple[str, ...]
 
     @property
     def held_out(self) -> tuple[str, ...]:
-        """All people that the weights have not seen."""
-        return self.choices + self.test
+        """The splits with people who were not used for training."""
+        return self.validation + self.test
 
 
 LFW = Protocol(tuple(str(fold) for fold in range(1, 9)), ("9",), ("10",))  # the folds of View 2
-NAMED = Protocol(("train",), ("valid",), ("test",))  # FERPlus, drawn people and others whose splits have names
+NAMED_SPLITS = Protocol(("train",), ("valid",), ("test",))  # FERPlus, drawn people and others
 
 
 def fold_protocol(fold: int, folds: int = FOLDS) -> Protocol:
-    """The protocol of cross-validation when `fold` is the one that is tested.
+    """The protocol of the cross-validation step that tests on `fold`.
 
-    Choices are made on the next fold (after the last the first). With fold 3 of 10: train on 1, 2 and 5 to 10, choose
-    on 4, test on 3.
+    The validation fold is the next one (after the last fold, the first). For fold 3 of 10: training on 1, 2 and 5 to
+    10, validation on 4, test on 3.
 
     Args:
         fold: 1 to folds.
@@ -43,18 +44,21 @@ def fold_protocol(fold: int, folds: int = FOLDS) -> Protocol:
         ValueError: no such fold, or fewer than three folds.
     """
     if folds < 3:
-        raise ValueError(f"folds must be at least 3, to train, to validate and to test on, not {folds}")
+        raise ValueError(f"folds must be at least 3, for training, validation and test, not {folds}")
     if not 1 <= fold <= folds:
         raise ValueError(f"fold must be 1 to {folds}, not {fold}")
-    choices = fold % folds + 1
-    training = tuple(str(other) for other in range(1, folds + 1) if other not in (fold, choices))
-    return Protocol(training, (str(choices),), (str(fold),))
+    validation = fold % folds + 1
+    training = tuple(str(other) for other in range(1, folds + 1) if other not in (fold, validation))
+    return Protocol(training, (str(validation),), (str(fold),))
 
 
 def person_folds(people: Iterable[str], folds: int = FOLDS) -> dict[str, str]:
-    """Person -> fold "1".."10": the first by id is in fold 1, the eleventh too. They may come in any order.
+    """Person -> fold "1".."10". In the order of their ids, the first and the eleventh person are in fold 1.
 
     The protocol that the paper cites for CK+ and Oulu-CASIA (Liu et al., CVPR 2014): people in ascending order of their
     id, every tenth of them in the same fold.
+
+    Args:
+        people: ids in any order.
     """
-    return {person: str(place % folds + 1) for place, person in enumerate(sorted(set(people)))}
+    return {person: str(number % folds + 1) for number, person in enumerate(sorted(set(people)))}

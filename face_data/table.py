@@ -1,6 +1,6 @@
-"""The prepared corpus: a folder of Parquet shards with one aligned face per row, and `corpus.json` beside them.
+"""A prepared corpus as a table: Parquet shards with one aligned face per row. `corpus.json` lies beside them.
 
-Written by `prepare`, read by training and evaluation.
+`prepare` writes it; the training and the evaluation load it with `load_corpus`. Read `prepare` next.
 """
 
 from collections.abc import Sequence
@@ -12,41 +12,43 @@ import pyarrow.parquet as pq
 from datasets import ClassLabel, Dataset, Features, Image, List, Value, load_dataset
 
 from addresses import Remote, is_address, join
-from face_data.named import CorpusError as CorpusError
-from face_data.named import corpus_folder, require_corpus
-from face_data.named import read_summary as read_summary
-from face_data.named import split_corpus as split_corpus
+from face_data.corpus import CorpusError as CorpusError
+from face_data.corpus import corpus_folder, require_corpus
+from face_data.corpus import read_summary as read_summary
+from face_data.corpus import split_corpus as split_corpus
 
 SHARDS = "part-*.parquet"
-# The paper's Table 1: what corpora are labelled with. A network has `modeling_facelivenet.EXPRESSIONS` by default.
+# The labels of corpora (the paper's Table 1). A new network predicts `modeling_facelivenet.EXPRESSIONS` by default.
 CORPUS_EXPRESSIONS = ("neutral", "anger", "disgust", "fear", "happy", "sad", "surprise", "contempt")
 
 FEATURES = Features(
     {
         "image": Image(),  # the aligned RGB face, encoded
         "key": Value("string"),  # the publisher's name of the photograph
-        "identity": Value("string"),  # null where the corpus does not say
-        "expression": ClassLabel(names=list(CORPUS_EXPRESSIONS)),  # null where nobody labelled it
+        "identity": Value("string"),  # null if unknown
+        "expression": ClassLabel(names=list(CORPUS_EXPRESSIONS)),  # null without a label
         "expression_votes": List(Value("float32")),  # 8 probabilities in CORPUS_EXPRESSIONS' order, or null
         "split": Value("string"),  # the publisher's fold or split
-        "source": Value("string"),  # the corpus it comes from
+        "source": Value("string"),  # the layout of its corpus
         "box": List(Value("float32"), length=4),  # left, top, right, bottom in the photograph, pixels
-        "crop": List(Value("float32"), length=4),  # what the image shows, likewise; null if turned by landmarks
-        "landmarks": List(List(Value("float32"), length=2), length=5),  # null where the whole picture is the crop
-        "detection_probability": Value("float32"),  # 0 there
+        "crop": List(Value("float32"), length=4),  # the part that `image` shows, likewise; null if aligned by landmarks
+        "landmarks": List(
+            List(Value("float32"), length=2), length=5
+        ),  # null if no face was found and the complete photograph is the crop
+        "detection_probability": Value("float32"),  # 0 in this case
     }
 )
 
 
 def features_with(attributes: Sequence[str]) -> Features:
-    """The columns of a corpus that has these further ones, all of them text or null.
+    """The columns of a corpus with these attributes, which are text or null.
 
     Raises:
-        CorpusError: an attribute without a name, or with that of a column which every corpus has.
+        CorpusError: the name of an attribute is empty, or is that of a column in FEATURES.
     """
     for name in attributes:
         if not name.strip() or name in FEATURES:
-            raise CorpusError(f"attribute {name!r}: it needs a name of its own, beside {', '.join(FEATURES)}")
+            raise CorpusError(f"attribute {name!r}: its name must not be empty or one of {', '.join(FEATURES)}")
     return Features(FEATURES | {name: Value("string") for name in attributes})
 
 
@@ -56,22 +58,22 @@ def load_corpus(
     """Open a prepared corpus, from a folder, an address or a Hub dataset id.
 
     Args:
-        corpus: folder or address that `python -m face_data prepare` wrote to, or `user/name` on the Hub. What lies at
-            an address is downloaded; of labels alone, their columns are read there.
-        splits: keep only these of the publisher's splits (LFW: folds "1".."10"); None keeps all.
-        columns: read only these, of FEATURES or the corpus's own, and no byte of the others; None reads all.
+        corpus: folder or address that `python -m face_data prepare` wrote to, or `user/name` on the Hub. A corpus at an
+            address is downloaded, but if the column "image" is not requested, only the columns are read.
+        splits: only these splits (LFW: folds "1".."10"); None means all.
+        columns: only these columns of FEATURES or attributes; the others are not read. None means all.
 
     Returns:
-        a `datasets.Dataset` with the columns of FEATURES, and the corpus's own attributes after them; pictures are
-        decoded when they are read.
+        a `datasets.Dataset` with the columns of FEATURES, followed by the attributes of the corpus. Images are decoded
+        when they are accessed.
 
     Raises:
-        CorpusError: no such corpus, an unfinished one, or a split or column it does not have.
+        CorpusError: no such corpus, or it is not complete, or it lacks a split or column.
     """
     columns = None if columns is None else list(columns)
-    labels_alone = columns is not None and "image" not in columns
-    if is_address(corpus) and labels_alone:
-        _require_whole(corpus, read_summary(corpus))
+    without_images = columns is not None and "image" not in columns
+    if is_address(corpus) and without_images:
+        _require_complete(corpus, read_summary(corpus))
         remote, shards = Remote(corpus), addresses_of_shards(corpus)
         paths = [remote.path(shard.rpartition("/")[2]) for shard in shards]
         _require_columns(corpus, pq.read_schema(paths[0], filesystem=remote.file_system).names, columns)
@@ -79,8 +81,9 @@ def load_corpus(
         dataset = Dataset(pa.concat_tables(tables).replace_schema_metadata(None))
     elif (folder := corpus_folder(corpus)).is_dir():
         shards, summary = shards_of(folder), read_summary(folder)
-        _require_whole(corpus, summary)
-        written = summary.get("sha256") or {Path(shard).name: None for shard in shards}  # earlier versions did not say
+        _require_complete(corpus, summary)
+        # corpora of earlier versions do not list their shards
+        written = summary.get("sha256") or {Path(shard).name: None for shard in shards}
         if differing := sorted(set(written) ^ {Path(shard).name for shard in shards}):
             raise CorpusError(
                 f"{folder / differing[0]} {'is missing' if differing[0] in written else 'is not in corpus.json'}: "
@@ -90,28 +93,30 @@ def load_corpus(
         dataset = Dataset.from_parquet(shards, columns=columns)
     else:
         require_corpus(corpus)
-        only = {} if columns is None else {"columns": columns}
-        dataset = load_dataset(str(corpus), split="train", **only)
+        options = {} if columns is None else {"columns": columns}
+        dataset = load_dataset(str(corpus), split="train", **options)
         _require_columns(corpus, dataset.column_names, columns)
     dataset = _typed(dataset)
     return dataset if splits is None else dataset.select(rows_of_splits(dataset, corpus, splits))
 
 
-def _require_whole(corpus: str | Path, summary: dict) -> None:
+def _require_complete(corpus: str | Path, summary: dict) -> None:
     if not summary.get("complete"):
         raise CorpusError(f"{corpus}: its preparation was interrupted; run the same command again to finish it")
     if summary.get("prepared") == 0:
-        raise CorpusError(f"{corpus}: it is empty, for no photograph gave a face; {corpus}/corpus.json says why")
+        raise CorpusError(f"{corpus}: it is empty, because no face was found; {corpus}/corpus.json has the reasons")
 
 
 def attributes_of(corpus: Dataset) -> list[str]:
-    """Names of a corpus's own columns, beside those that every corpus has."""
+    """Names of the columns that are not in FEATURES."""
     return [name for name in corpus.column_names if name not in FEATURES]
 
 
 def _require_columns(corpus: str | Path, present: Sequence[str], columns: Sequence[str] | None) -> None:
-    every = [name for name in FEATURES if name != "crop"]  # corpora of earlier versions have none
-    missing = [name for name in (every if columns is None else columns) if name not in present]
+    required = (
+        [name for name in FEATURES if name != "crop"] if columns is None else columns
+    )  # earlier versions: no crop
+    missing = [name for name in required if name not in present]
     if missing and columns is None:
         raise CorpusError(f"{corpus}: no column {', '.join(missing)}: it is not a prepared corpus")
     if missing:
@@ -119,49 +124,49 @@ def _require_columns(corpus: str | Path, present: Sequence[str], columns: Sequen
 
 
 def _typed(dataset: Dataset) -> Dataset:
-    """The dataset with the types of FEATURES, and text for its own columns.
+    """The dataset with the types of FEATURES, and text for attributes.
 
-    Parquet that `prepare` wrote says so itself. Another tool may have left out that expressions have names, or stored
-    ages as numbers; only then is everything written anew.
+    Files of `prepare` already have these types. Another tool may have omitted the names of the expressions, or stored
+    ages as numbers. Only then are the columns converted.
     """
-    every = features_with(attributes_of(dataset))
-    features = Features({name: every[name] for name in dataset.column_names})
+    types = features_with(attributes_of(dataset))
+    features = Features({name: types[name] for name in dataset.column_names})
     return dataset if dataset.features == features else dataset.cast(features)
 
 
 def rows_of_splits(dataset: Dataset, corpus: str | Path, splits: Sequence[str]) -> list[int]:
-    """Which rows of a whole corpus are in these splits, in its order; CorpusError where it has no such split."""
-    known = column(dataset, "split")
-    missing = set(splits) - set(known)
-    if missing:
-        raise CorpusError(f"{corpus}: no split {', '.join(sorted(missing))}; it has {', '.join(sorted(set(known)))}")
-    wanted = set(splits)
-    return [row for row, split in enumerate(known) if split in wanted]
+    """Numbers of the rows of a corpus that are in these splits, in its order; CorpusError if a split does not exist."""
+    split_of_row = column(dataset, "split")
+    present, requested = set(split_of_row), set(splits)
+    if missing := requested - present:
+        raise CorpusError(f"{corpus}: no split {', '.join(sorted(missing))}; it has {', '.join(sorted(present))}")
+    return [row for row, split in enumerate(split_of_row) if split in requested]
 
 
 def shards_of(folder: str | Path) -> list[str]:
-    """Paths of a local corpus's Parquet files, in the order they were prepared in."""
-    shards = sorted(map(str, Path(folder).glob(SHARDS)))
-    if not shards:
-        raise CorpusError(f"{folder}: no {SHARDS} here; write the corpus with `python -m face_data prepare`")
-    return shards
+    """Paths of the Parquet files of a local corpus, in the order of their preparation."""
+    return _require_shards(folder, sorted(map(str, Path(folder).glob(SHARDS))))
 
 
 def addresses_of_shards(corpus: str | Path) -> list[str]:
-    """Those of the Parquet files of a corpus at an address, in the order they were prepared in."""
-    names = [name for name in Remote(corpus).files() if fnmatch(name, SHARDS)]
-    if not names:
+    """Addresses of the Parquet files of a corpus at an address, in the order of their preparation."""
+    names = sorted(name for name in Remote(corpus).files() if fnmatch(name, SHARDS))
+    return _require_shards(corpus, [join(corpus, name) for name in names])
+
+
+def _require_shards(corpus: str | Path, shards: list[str]) -> list[str]:
+    if not shards:
         raise CorpusError(f"{corpus}: no {SHARDS} here; write the corpus with `python -m face_data prepare`")
-    return [join(corpus, name) for name in sorted(names)]
+    return shards
 
 
 def column(corpus: Dataset, name: str) -> list:
-    """One column of a corpus, without decoding any picture."""
+    """The values of one column; images are not decoded."""
     return corpus.with_format("arrow")[name][:].to_pylist()
 
 
 def splits_by_source(corpora: Sequence[Dataset]) -> dict[str, list[str]]:
-    """Source of photographs -> which of its splits these corpora hold."""
+    """Layout ("source") -> its splits in these corpora, sorted."""
     pairs = {pair for corpus in corpora for pair in zip(column(corpus, "source"), column(corpus, "split"), strict=True)}
     found: dict[str, list[str]] = {}
     for source, split in sorted(pairs):

@@ -14,7 +14,7 @@ import addresses
 from addresses import AddressError, Remote, join, local_copy
 from evaluation.__main__ import main as evaluate
 from face_data.__main__ import main as face_data
-from face_data.named import split_corpus
+from face_data.corpus import split_corpus
 from face_data.pairs import Pair, read_pairs, write_pairs
 from face_data.table import CorpusError, column, load_corpus, read_summary
 from train.__main__ import main as train

@@ -1,4 +1,4 @@
-"""The detector gives facenet-pytorch's boxes and landmarks, in ONNX Runtime and in PyTorch, one by one and together."""
+"""The detector returns facenet-pytorch's boxes and landmarks, in ONNX Runtime and PyTorch, alone and in batches."""
 
 import functools
 import io
@@ -18,7 +18,7 @@ LARGEST_DIFFERENCE = 0.1  # of a pixel
 
 
 def pictures() -> list[Image.Image]:
-    """Drawn people, one and several, whole and cut off; pictures without a face; sizes that fit no scale."""
+    """Drawn people, one or several, complete or cut off; images without a face; sizes that match no scale."""
     first, second = (drawn_photograph(person, "happy", 0, seed=0).resize((220, 220)) for person in (1, 2))
     both = Image.new("RGB", (640, 397), (120, 130, 140))
     both.paste(first, (30, 60))
@@ -41,7 +41,7 @@ def plain_detector(min_face_size: int, thresholds: tuple[float, ...], factor: fl
 
 
 def of_facenet_pytorch(processor: FaceLiveNetImageProcessor, picture: Image.Image) -> list[tuple]:
-    """Box, landmarks and probability of each face, as its own MTCNN gives them."""
+    """Box, landmarks and probability of each face from MTCNN of facenet-pytorch."""
     if min(picture.size) < processor.min_face_size:  # it raises
         return []
     detector = plain_detector(processor.min_face_size, tuple(processor.thresholds), processor.factor)
@@ -78,13 +78,13 @@ def test_drawn_people_and_pictures_without_a_face(engine, monkeypatch):
 def test_several_pictures_at_once():
     processor = FaceLiveNetImageProcessor()
     alone = [processor.detect(picture) for picture in pictures()]
-    for faces, expected in zip(processor.detect_all(pictures()), alone, strict=True):
+    for faces, expected in zip(processor.detect_batch(pictures()), alone, strict=True):
         assert_alike(faces, [(face.box, face.landmarks, face.probability) for face in expected])
-    assert processor.detect_all([]) == []
+    assert processor.detect_batch([]) == []
 
 
 def test_pictures_of_one_size_together(monkeypatch):
-    """As on a GPU, but on the CPU: the first network, in PyTorch, sees several pictures at a time."""
+    """As on a GPU, but on the CPU: the first network, in PyTorch, gets several images together."""
     monkeypatch.setattr(image_processing_facelivenet, "onnxruntime", None)
     processor = FaceLiveNetImageProcessor()
     person, other = pictures()[0], drawn_photograph(2, "happy", 0, seed=0).resize((220, 220))
@@ -93,19 +93,19 @@ def test_pictures_of_one_size_together(monkeypatch):
     processor._detector.batched = True
     seen, network = [], processor._detector.pnet.network
     processor._detector.pnet.network = lambda values: seen.append(len(values)) or network(values)
-    for faces, expected in zip(processor.detect_all(mixed), alone, strict=True):
+    for faces, expected in zip(processor.detect_batch(mixed), alone, strict=True):
         assert_alike(faces, [(face.box, face.landmarks, face.probability) for face in expected])
     assert max(seen) == 3
 
 
 @pytest.mark.real_data
 def test_500_real_photographs(real_data):
-    """ONNX Runtime's detector against facenet-pytorch's own, of PyTorch."""
+    """The detector in ONNX Runtime finds the same faces as facenet-pytorch in PyTorch."""
     processor = FaceLiveNetImageProcessor()
     with tarfile.open(real_data / "lfw" / "lfw-deepfunneled.tgz") as archive:
         photographs = (archive.extractfile(member).read() for member in archive if member.name.endswith(".jpg"))
         pictures = [load_image(io.BytesIO(one)) for one in itertools.islice(photographs, 500)]
-    found = [faces for start in range(0, 500, 25) for faces in processor.detect_all(pictures[start : start + 25])]
+    found = [faces for start in range(0, 500, 25) for faces in processor.detect_batch(pictures[start : start + 25])]
     for picture, faces in zip(pictures, found, strict=True):
         assert_alike(faces, of_facenet_pytorch(processor, picture))
     assert isinstance(processor._detector.pnet.network, OnnxGraph) and sum(map(len, found)) >= 500

@@ -1,4 +1,4 @@
-"""Pictures as people have them: formats, colour profiles, sources of all kinds, and photographs on their side."""
+"""Unusual images: formats, colour profiles, all kinds of sources, and rotated photographs."""
 
 import base64
 import io
@@ -17,7 +17,7 @@ from demo.examples import WELL_KNOWN
 from face_data.drawn import draw_face, drawn_photograph
 from image_processing_facelivenet import (
     MAX_PIXELS,
-    SURE,
+    UPRIGHT_PROBABILITY,
     FaceLiveNetImageProcessor,
     UnreadableImageError,
     load_image,
@@ -51,7 +51,7 @@ def grey16(image: Image.Image, bits: int = 16) -> np.ndarray:
 
 
 def tiff(planes: list[np.ndarray], tags: dict[int, list[int]], order: str = "<") -> bytes:
-    """An uncompressed TIFF, each plane after the other. Pillow writes few of those there are."""
+    """An uncompressed TIFF with one plane after the other; Pillow writes only few kinds of TIFF."""
     data = b"".join(plane.astype(plane.dtype.newbyteorder(order)).tobytes() for plane in planes)
     height, width, bits = *planes[0].shape[:2], 8 * planes[0].dtype.itemsize
     samples = sum(plane[0, 0].size for plane in planes)
@@ -70,7 +70,7 @@ def tiff(planes: list[np.ndarray], tags: dict[int, list[int]], order: str = "<")
 
 
 def white_is_zero(image: Image.Image, bits: int = 16, order: str = "<") -> bytes:
-    """A TIFF of 16 bits, or fewer significant ones, whose zeros are white, as scanners write it."""
+    """A TIFF in which zero is white, with 16 bits of which `bits` are significant, as scanners write it."""
     return tiff([(1 << bits) - 1 - grey16(image, bits)], {262: [0]}, order)
 
 
@@ -127,7 +127,7 @@ GREY |= {
 
 
 def colour16(image: Image.Image, bits: int, alpha: bool = False) -> bytes:
-    """A PNG of 16 bits for each colour, of which the lower `bits` are significant. Pillow writes none."""
+    """A PNG with 16 bits per channel, of which the lower `bits` are significant; Pillow cannot write it."""
     pixels = np.asarray(image.convert("RGBA" if alpha else "RGB"), np.uint16).astype(np.uint32) * 257 >> (16 - bits)
     if alpha:
         pixels[..., 3] = 65535
@@ -180,26 +180,26 @@ def test_formats_in_grey(picture, format):
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64)
 THUMBNAIL = [np.zeros((12, 16, 3), np.uint8)]
 FOREIGN = {
-    "photo.jxl": (b"\xff\x0a" + bytes(64), "a JPEG XL picture, which is not read here; save it as JPEG or PNG"),
-    "boxed.jxl": (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(64), "a JPEG XL picture"),
+    "photo.jxl": (b"\xff\x0a" + bytes(64), "a JPEG XL image, which cannot be read; save it as JPEG or PNG"),
+    "boxed.jxl": (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(64), "a JPEG XL image"),
     "drawing.svg": (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG drawing"),
     "scan.pdf": (b"%PDF-1.7\n", "a PDF document"),
     "layers.psd": (b"8BPS\0\x01" + bytes(64), "a Photoshop document"),
-    "saved.jpg": (b"<!DOCTYPE html><html></html>", "a web page, no picture"),
+    "saved.jpg": (b"<!DOCTYPE html><html></html>", "a web page, not an image"),
     "pointer.jpg": (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
-    "photo.cr3": (b"\0\0\0\x18ftypcrx \0\0\0\1" + bytes(64), "a camera's raw picture"),
-    "photo.dng": (tiff(THUMBNAIL, {262: [2], 50706: [1]}), "a camera's raw picture"),
-    "photo.nef": (tiff(THUMBNAIL, {254: [1], 262: [2], 330: [8]}, ">"), "a camera's raw picture"),
-    "photo.cr2": (b"II*\0\x10\0\0\0CR\2\0" + bytes(64), "a camera's raw picture"),
-    "photo.x3f": (b"FOVb" + bytes(64), "a camera's raw picture"),
+    "photo.cr3": (b"\0\0\0\x18ftypcrx \0\0\0\1" + bytes(64), "a raw image of a camera"),
+    "photo.dng": (tiff(THUMBNAIL, {262: [2], 50706: [1]}), "a raw image of a camera"),
+    "photo.nef": (tiff(THUMBNAIL, {254: [1], 262: [2], 330: [8]}, ">"), "a raw image of a camera"),
+    "photo.cr2": (b"II*\0\x10\0\0\0CR\2\0" + bytes(64), "a raw image of a camera"),
+    "photo.x3f": (b"FOVb" + bytes(64), "a raw image of a camera"),
     "floats.tif": (tiff([np.zeros((4, 4, 3), np.float32)], {262: [2], 339: [3] * 3}), "a TIFF that is damaged or of a"),
-    "damaged.jpg": (b"\xff\xd8\xff\xc9" + bytes(50), "damaged: its first bytes alone are right"),
-    "favicon.ico": (b"\0\0\1\0\1\0\x10\x10" + bytes(64), "an icon, texture or drawing, which is not read here"),
+    "damaged.jpg": (b"\xff\xd8\xff\xc9" + bytes(50), "damaged: only its first bytes are correct"),
+    "favicon.ico": (b"\0\0\1\0\1\0\x10\x10" + bytes(64), "an icon, texture or drawing, which cannot be read"),
     "texture.dds": (b"DDS |" + bytes(64), "an icon, texture or drawing"),
     "old.pcx": (b"\n\5\1\x08" + bytes(64), "an icon, texture or drawing"),
     "figure.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n", "a PostScript drawing"),
-    "clip.jpg": (b"\0\0\0\x18ftypisom" + bytes(64), "a video clip; one photograph is needed here"),
-    "nothing.jpg": (b"", "an empty file, not a picture"),
+    "clip.jpg": (b"\0\0\0\x18ftypisom" + bytes(64), "a video clip; a photograph is needed"),
+    "nothing.jpg": (b"", "an empty file, not an image"),
 }
 
 
@@ -255,7 +255,7 @@ ADOBE = profile([(0.6097, 0.3111, 0.0195), (0.2053, 0.6257, 0.0609), (0.1492, 0.
 
 @pytest.mark.parametrize("format, mode", [("JPEG", "RGB"), ("PNG", "RGB"), ("PNG", "RGBA"), ("WEBP", "RGB")])
 def test_colour_profiles_are_applied(format, mode):
-    """Adobe RGB's (100, 160, 90) is sRGB's (63, 161, 85) or so: its green reaches further."""
+    """(100, 160, 90) in Adobe RGB is about (63, 161, 85) in sRGB."""
     content = encoded(Image.new(mode, (32, 32), (100, 160, 90)), format, icc_profile=ADOBE)
     red, green, blue = np.asarray(load_image(content))[16, 16].astype(int)
     assert red < 85 and abs(green - 160) < 8 and abs(blue - 85) < 8
@@ -264,14 +264,14 @@ def test_colour_profiles_are_applied(format, mode):
 
 
 def grey_profile(gamma: float) -> bytes:
-    """An ICC profile of grey pictures."""
+    """An ICC profile of grey images."""
     colour = profile([(0, 0, 0)] * 3, gamma)
     return colour[:16] + b"GRAY" + colour[20:].replace(b"rTRC", b"kTRC")
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "I;16"])
 def test_profiles_of_grey_pictures_are_applied(mode):
-    """A level of 0.25 in linear light is sRGB's 0.537, 137 of 255."""
+    """A level of 0.25 in linear light is 0.537 in sRGB, 137 of 255."""
     level = {"L": 64, "LA": (64, 255), "I;16": 64 * 257}[mode]
     picture = Image.new(mode, (32, 32), level)
     if mode == "I;16":
@@ -287,7 +287,7 @@ def test_a_profile_that_calls_itself_nearly_srgb_is_applied():
 
 
 def bmp_with_profile(image: Image.Image, profile: bytes) -> bytes:
-    """Of version 5, with the profile at its end. Pillow writes version 3."""
+    """A BMP of version 5 with the profile at its end; Pillow writes version 3."""
     pixels = encoded(image, "BMP")[54:]
     sizes = struct.pack("<IiiHHIIiiII", 124, *image.size, 1, 24, 0, len(pixels), 0, 0, 0, 0)
     header = (sizes + bytes(16) + b"DEBM").ljust(108, b"\0")
@@ -329,7 +329,7 @@ SRGB_CORNERS = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
     ],
 )
 def test_gamma_and_primaries_of_a_png_are_applied(mode, level, chunks, expected):
-    """As browsers do. They stand for a profile where there is none."""
+    """As in browsers, gamma and primaries are used if there is no profile."""
     described = PngImagePlugin.PngInfo()
     for name, values in chunks.items():
         described.add(name, b"\0" if values is None else struct.pack(f">{len(values)}I", *values))
@@ -383,14 +383,14 @@ def test_a_pipe_is_read_once(picture, tmp_path):
 
 
 def test_no_message_holds_a_picture(picture, tmp_path, processor):
-    """A face in a log is a leak: what a text holds is never repeated."""
+    """The content of a text is never repeated, because a log must not contain faces."""
     damaged = base64.b64encode(encoded(picture, "PNG")[:4000]).decode()
     sources = {
         damaged: "a base64 text: damaged or incomplete",
-        "A" * 70_000: "a base64 text: holds no picture",
+        "A" * 70_000: "a base64 text: not an image in any known format",
         f"data:image/png;base64,{damaged}": "a data URI: damaged or incomplete",
         "data:image/png;base64": "a data URI: has no comma",
-        "data:,hello": "a data URI: not a picture",
+        "data:,hello": "a data URI: not an image",
         "https://example.org/anna.jpg?token=secret": "https://example.org/anna.jpg: a URL, not a file; download it",
         "s3://bucket/anna.jpg": "s3://bucket/anna.jpg: a URL, not a file",
         "x" * 70_000 + ".jpg": "no such file",
@@ -436,7 +436,7 @@ def test_lists_of_all_kinds_are_lists(picture, processor, tmp_path):
 
 
 def test_other_arrays_of_pixels_and_arrays_of_bytes_are_one_picture(picture, processor):
-    """JAX's and TensorFlow's arrays, and what torchvision's read_file and OpenCV's imencode give."""
+    """Arrays of JAX and TensorFlow, and encoded bytes as torchvision's read_file and OpenCV's imencode return them."""
 
     class Array:
         ndim, shape = 3, (250, 250, 3)
@@ -451,20 +451,20 @@ def test_other_arrays_of_pixels_and_arrays_of_bytes_are_one_picture(picture, pro
     expected = processor(picture, detect=False)["pixel_values"]
     for source in (Array(), np.frombuffer(content, np.uint8), torch.tensor(list(content), dtype=torch.uint8)):
         torch.testing.assert_close(processor(source, detect=False)["pixel_values"], expected)
-    with pytest.raises(UnreadableImageError, match="a tensor that holds no array of pixels"):
+    with pytest.raises(UnreadableImageError, match="a tensor without an array of pixels"):
         load_image(torch.zeros(4, 4, device="meta"))
 
 
 @pytest.mark.parametrize("size", [(9248, 6944), (12032, 9024)])
 def test_photographs_of_large_sensors(size):
-    """64 megapixels are read whole, 108 at half the size, since JPEG can be decoded so."""
+    """64 megapixels are decoded completely, and a JPEG of 108 megapixels at half its size."""
     found = load_image(encoded(Image.new("L", size, 90), "JPEG", quality=50))
     assert found.size in (size, (size[0] // 2, size[1] // 2)) and found.width * found.height <= MAX_PIXELS
     assert found.getpixel((5, 5)) == (90, 90, 90)
 
 
 def test_a_large_progressive_jpeg_is_refused():
-    """Decoding it takes memory for the whole, however small it is wanted."""
+    """Decoding it needs memory for all pixels, even at a smaller scale."""
     content = encoded(Image.new("L", (9000, 9000)), "JPEG", progressive=True, quality=10)
     with pytest.raises(UnreadableImageError, match="9000x9000 is 81 megapixels"):
         load_image(content)
@@ -479,9 +479,9 @@ def test_a_photograph_is_judged_the_right_way_up(alignment, degrees):
     processor = FaceLiveNetImageProcessor(size=96, alignment=alignment)
     canvas = Image.new("RGB", (420, 300), (120, 130, 140))
     canvas.paste(drawn_photograph(WELL_KNOWN[0], "neutral", 0, seed=0).resize((260, 260)), (30, 20))
-    [upright], turned = processor.find(canvas), canvas.rotate(degrees, expand=True)
-    [face] = processor.find(turned)
-    assert upright.turn == 0 and upright.probability >= SURE
+    [upright], turned = processor.detect_in_any_orientation(canvas), canvas.rotate(degrees, expand=True)
+    [face] = processor.detect_in_any_orientation(turned)
+    assert upright.turn == 0 and upright.probability >= UPRIGHT_PROBABILITY
     assert face.turn == (360 - degrees) % 360 and abs(face.roll) < 15
     assert difference(processor.align(turned, face), processor.align(canvas, upright)) < 4
     left, top, right, bottom = face.box
@@ -503,7 +503,7 @@ def test_a_small_face_in_a_wide_picture_is_found(processor, size, turn):
         canvas = canvas.transpose(turn)
         canvas.paste(person, (top, left))
         left, top = top, left
-    [face] = processor.find(canvas)
+    [face] = processor.detect_in_any_orientation(canvas)
     assert left < face.box[0] < face.box[2] < left + 250 and top < face.box[1] < face.box[3] < top + 260
 
 
@@ -511,5 +511,5 @@ def test_a_small_face_in_a_wide_picture_is_found(processor, size, turn):
 @pytest.mark.parametrize("name", ["grey12in16.png", "pano.jpg", "turned180_male_13.jpg", "turned270_female_4.jpg"])
 def test_odd_files(real_data, name):
     batch = FaceLiveNetImageProcessor.from_pretrained(DEFAULT_MODEL)(real_data / "odd_files" / name)
-    assert batch["face_count"].tolist() == [1] and batch["detection_probability"].item() > SURE
+    assert batch["face_count"].tolist() == [1] and batch["detection_probability"].item() > UPRIGHT_PROBABILITY
     assert batch["turn"].item() == (int(name[6:9]) if name.startswith("turned") else 0) % 360 or name.startswith("t")

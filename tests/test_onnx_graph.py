@@ -1,4 +1,4 @@
-"""Networks in ONNX Runtime: they say what PyTorch says, are exported once, and PyTorch stays where that cannot be."""
+"""Networks in ONNX Runtime: same outputs as PyTorch, exported once; PyTorch is used if the export is impossible."""
 
 import logging
 import multiprocessing
@@ -18,13 +18,13 @@ from onnx_network import GraphNetwork, for_inference
 
 @pytest.fixture(autouse=True)
 def graphs(tmp_path, monkeypatch):
-    """The folder of the exported graphs, empty at first."""
+    """The folder of the exported graphs, which is empty at the start."""
     monkeypatch.setenv("FACELIVENET_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache" / "graphs"
 
 
 def trained(**settings) -> FaceLiveNetModel:
-    """Random weights, and batch norms that have seen something."""
+    """A model with random weights and random statistics of batch norm."""
     torch.manual_seed(0)
     model = FaceLiveNetModel(FaceLiveNetConfig(**{"image_size": 75, "repeats": [0, 1, 0]} | settings)).eval()
     for module in model.modules():
@@ -81,12 +81,12 @@ def test_the_network_itself_stays_as_it_is():
 
 @pytest.mark.parametrize("layer", ["shared.conv2d_1a", "shared.mixed_7a.branch2.1", "verification.block8.branch0"])
 def test_broken_weights_stay_broken(layer, graphs, caplog):
-    """ONNX Runtime's ReLU makes 0 of NaN."""
+    """ReLU of ONNX Runtime returns 0 for NaN."""
     model = trained()
     with torch.no_grad():
         model.get_submodule(layer).conv.weight[0] = float("nan")
     assert for_inference(model, 75)(torch.randn(1, 3, 75, 75)).embedding.isnan().any()
-    assert "says something else" in caplog.text and not list(graphs.glob("*"))
+    assert "has different outputs" in caplog.text and not list(graphs.glob("*"))
 
 
 def test_it_is_exported_once_for_its_weights_and_settings(graphs, monkeypatch, caplog):
@@ -172,7 +172,7 @@ def _answer(graph: OnnxGraph, values: np.ndarray, answers) -> None:
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])
 def test_another_process_opens_a_session_of_its_own(start):
-    """The threads of a session, here two, do not live on in a forked process: a call there would wait for ever."""
+    """The two threads of a session do not exist in a forked process, so a call there would wait for ever."""
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:

@@ -422,7 +422,7 @@ def test_references_and_probes_of_all_kinds(alike, faces):
         with pytest.raises(ValueError, match="no reference photograph"):
             alike(nobody, faces[2], "happy")
     assert alike(faces[0], [], "happy")["reason"] == "no_frames"
-    with pytest.raises(ValueError, match=r"probe 1: cannot read a picture from int"):
+    with pytest.raises(ValueError, match=r"probe 1: cannot read an image from int"):
         alike(faces[0], [faces[1], 7], "happy")
 
 

@@ -13,7 +13,7 @@ reads the arguments. Next to read: train/config.py, train/command.py.
 import os
 import sys
 
-from face_data.named import CorpusError
+from face_data.corpus import CorpusError
 from machines import MachineError, refuse_unconnected_launch
 from startup import large_imports
 from train.config import checked, parse_settings, require_corpora

@@ -8,7 +8,7 @@ import sys
 from accelerate import PartialState
 from safetensors import SafetensorError
 
-from face_data.named import CorpusError
+from face_data.corpus import CorpusError
 from machines import MachineError, Watch
 from train.checkpoint import CheckpointError
 from train.config import TrainingConfig

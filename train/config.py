@@ -15,7 +15,7 @@ from typing import get_args, get_origin, get_type_hints
 
 import yaml
 
-from face_data.named import require_corpus, split_corpus
+from face_data.corpus import require_corpus, split_corpus
 from face_data.protocol import FOLDS
 
 SCIENTIFIC = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")

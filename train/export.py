@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from face_data.named import CorpusError
+from face_data.corpus import CorpusError
 from startup import large_imports
 
 if TYPE_CHECKING:

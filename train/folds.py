@@ -68,7 +68,7 @@ def fold_config(config: TrainingConfig, fold: int) -> TrainingConfig:
         fold=None,
         out=join(config.out, f"fold-{fold:02d}"),
         train=[_with_splits(text, protocol.training) for text in config.train],
-        validation=[_with_splits(text, protocol.choices) for text in config.train] + config.validation,
+        validation=[_with_splits(text, protocol.validation) for text in config.train] + config.validation,
     )
 
 

@@ -24,7 +24,7 @@ from transformers import get_cosine_schedule_with_warmup
 
 from addresses import working_folder, write_text
 from checkpoints import load_checkpoint
-from face_data.named import on_hub
+from face_data.corpus import on_hub
 from face_data.table import CorpusError, load_corpus, read_summary, split_corpus
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from machines import agree

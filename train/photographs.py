@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from datasets import Dataset as Corpus
 from datasets import Image, concatenate_datasets
 
-from face_data.named import on_hub
+from face_data.corpus import on_hub
 from face_data.table import CorpusError, column, load_corpus, read_summary, rows_of_splits, split_corpus
 from image_processing_facelivenet import LANDMARK_TEMPLATE
 from train.labels import Labels

@@ -32,7 +32,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from atomic import replacement
 from checkpoints import SUFFIX, find_checkpoint, load_checkpoint
-from face_data.named import corpus_folder
+from face_data.corpus import corpus_folder
 from face_data.table import shards_of
 from train.dlib_network import CHIP_SIZE, find_dlib_file, load_dlib_network
 from train.geometry import move_landmarks

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from addresses import cache_folder
 from checkpoints import find_checkpoint
-from face_data.named import require_corpus, split_corpus
+from face_data.corpus import require_corpus, split_corpus
 from startup import large_imports
 
 

@@ -16,7 +16,7 @@ from evaluation.attacks.people import choose_people
 from evaluation.attacks.simulation import attack_report, attacks_text
 from evaluation.report.summary import ATTACKS_FILE
 from evaluation.statistics.rates import Rate, to_json
-from face_data.named import on_hub
+from face_data.corpus import on_hub
 from face_data.table import load_corpus, read_summary, split_corpus
 
 

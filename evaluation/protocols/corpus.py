@@ -35,18 +35,18 @@ from evaluation.protocols.sessions import session_report
 from evaluation.protocols.slices import evaluate_slices
 from evaluation.protocols.verification import evaluate_verification
 from evaluation.statistics.rates import InsufficientDataError
-from face_data.named import on_hub
-from face_data.pairs import Pair, pairs_of_whole_folds, read_pairs
-from face_data.protocol import LFW, NAMED
+from face_data.corpus import on_hub
+from face_data.pairs import Pair, pairs_of_complete_folds, read_pairs
+from face_data.protocol import LFW, NAMED_SPLITS
 from face_data.table import column, load_corpus, read_summary
 
 PROTOCOLS = ("verification", "expression", "authentication", "sessions", "degradations")
 DEFAULT_SPLITS = {  # the first group of which the corpus has a split is evaluated
-    "verification": (LFW.test, NAMED.test),  # for generated pairs; View 2 has its own folds
-    "expression": (LFW.held_out, NAMED.held_out),
-    "authentication": (LFW.test, NAMED.held_out),
-    "sessions": (LFW.held_out, NAMED.held_out),
-    "degradations": (LFW.test, NAMED.held_out),
+    "verification": (LFW.test, NAMED_SPLITS.test),  # for generated pairs; View 2 has its own folds
+    "expression": (LFW.held_out, NAMED_SPLITS.held_out),
+    "authentication": (LFW.test, NAMED_SPLITS.held_out),
+    "sessions": (LFW.held_out, NAMED_SPLITS.held_out),
+    "degradations": (LFW.test, NAMED_SPLITS.held_out),
 }
 PACKAGES = ("torch", "torchvision", "transformers", "datasets", "scikit-learn", "numpy", "pillow")
 
@@ -112,7 +112,7 @@ def evaluate_corpus(
     protocols = [protocol for protocol in protocols if protocol not in {skip.protocol for skip in skipped}]
     existing = set(labels["split"])
     splits_by_protocol = {protocol: list(splits or _default_splits(protocol, existing)) for protocol in protocols}
-    pairs, absent_photographs = pairs_of_whole_folds(published_pairs, data, labels["key"])
+    pairs, absent_photographs = pairs_of_complete_folds(published_pairs, data, labels["key"])
     if "verification" in protocols and not published_pairs and not splits_by_protocol["verification"]:
         raise ValueError(f"{data}: its pairs.csv is missing; name --splits, then pairs of their people are generated")
     embeddings = _embed(checkpoint, corpus, labels, splits_by_protocol, pairs, batch_size, cache) if protocols else None

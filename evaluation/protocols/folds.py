@@ -30,7 +30,7 @@ from evaluation.protocols.sections import Section
 from evaluation.statistics.intervals import rate_over_people
 from evaluation.statistics.rates import InsufficientDataError, Rate, Share, rate, result
 from evaluation.training_record import summarise_training
-from face_data.pairs import Pair, absent_text, pairs_of_whole_folds, read_pairs
+from face_data.pairs import Pair, missing_text, pairs_of_complete_folds, read_pairs
 from face_data.protocol import fold_protocol
 from face_data.table import load_corpus
 from face_data.thresholds import best_threshold
@@ -126,7 +126,7 @@ def load_folds(
     for number, folder in fold_models(run).items():
         checkpoint = load_checkpoint(folder, device)
         protocol = fold_protocol(number)
-        splits_of_parts = protocol.choices, protocol.test
+        splits_of_parts = protocol.validation, protocol.test
         outputs = [
             embed_checkpoint(checkpoint, load_corpus(data, splits), batch_size, cache) for splits in splits_of_parts
         ]
@@ -155,7 +155,7 @@ def evaluate_folds(
     keys = [key for fold in folds for key in fold.test.keys]
     tested_splits = {split for fold in folds for split in fold.test.splits}
     published_pairs = [pair for pair in read_pairs(data, missing_ok=True) if str(pair.fold) in tested_splits]
-    pairs, absent_photographs = pairs_of_whole_folds(published_pairs, data, keys)
+    pairs, absent_photographs = pairs_of_complete_folds(published_pairs, data, keys)
     scored = []
     evaluations = {
         "verification": lambda: verification_over_folds(folds, pairs, far, seed, scored),
@@ -169,7 +169,7 @@ def evaluate_folds(
             if len(tasks) == 1 and name != tasks[0]:
                 raise InsufficientDataError(f"the networks were trained for {tasks[0]} alone")
             if name == "verification" and absent_photographs:
-                raise InsufficientDataError(absent_text(absent_photographs, pairs))
+                raise InsufficientDataError(missing_text(absent_photographs, pairs))
             results[name] = evaluate()
         except InsufficientDataError as error:  # a corpus without identities, or without expressions
             results[name], missing[name] = None, str(error)

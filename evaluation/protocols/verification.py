@@ -18,11 +18,11 @@ from evaluation.protocols.pairs import ScoredPairs, generated_pairs, score_pairs
 from evaluation.statistics.curves import threshold_at_far
 from evaluation.statistics.intervals import identity_bootstrap
 from evaluation.statistics.rates import Count, InsufficientDataError, Interval, Rate, Share, rate, result
-from face_data.pairs import Pair, absent_text
+from face_data.pairs import Pair, missing_text
 from face_data.protocol import LFW, person_folds
 from face_data.thresholds import best_threshold
 
-[CHOICE_FOLD], [REPORT_FOLD] = map(int, LFW.choices), map(int, LFW.test)  # pairs.csv has their numbers
+[CHOICE_FOLD], [REPORT_FOLD] = map(int, LFW.validation), map(int, LFW.test)  # pairs.csv has their numbers
 
 
 @result
@@ -111,7 +111,7 @@ def evaluate_verification(
     """
     results, curves = {}, {}
     if absent_photographs:
-        results["ten_folds_reason"] = absent_text(absent_photographs, pairs)
+        results["ten_folds_reason"] = missing_text(absent_photographs, pairs)
     if pairs:
         scored = score_pairs(pairs, embeddings)
         if not absent_photographs:

@@ -1,7 +1,7 @@
-"""Images of drawn people, who do not exist, for tests and demonstrations without real photographs.
+"""Drawn photographs of people who do not exist, for tests and demonstrations without real photographs.
 
-`person` says who they are and which muscles an expression moves, `parts` draws eyes, mouth and hair, on a `sheet`.
-`python -m face_data.drawn faces.png` draws a contact sheet.
+Tests, the demo and `python -m face_data synthesize` call it. `python -m face_data.drawn faces.png` draws an overview.
+Read `person` next (identities and the muscles of expressions), then `sheet` (curves and pose) and `parts` (eyes, hair).
 """
 
 from collections.abc import Iterator
@@ -26,14 +26,14 @@ from face_data.drawn.person import EXPRESSION_MUSCLES, Person, muscles_of
 from face_data.drawn.sheet import SUPERSAMPLING, Sheet, rgb
 
 
-def muted(rng: np.random.Generator, colourful: float) -> np.ndarray:
-    """A random colour, grey where `colourful` is 0."""
+def muted_colour(rng: np.random.Generator, colourful: float) -> np.ndarray:
+    """A random colour; it is grey if `colourful` is 0."""
     return (rng.uniform(50, 220) + colourful * rng.uniform(-1, 1, 3)).clip(0, 255)
 
 
 def background(size: int, rng: np.random.Generator) -> Image.Image:
-    """A wall or a room out of focus: nothing that a detector takes for a second face."""
-    wall = muted(rng, 30)
+    """A blurred wall or room, in which a detector does not find a second face."""
+    wall = muted_colour(rng, 30)
     small = Image.new("RGB", (32, 32), rgb(wall))
     for _ in range(rng.integers(0, 6)):
         x, y, width, height = rng.uniform((-8, -8, 4, 8), (32, 32, 20, 40))
@@ -43,14 +43,14 @@ def background(size: int, rng: np.random.Generator) -> Image.Image:
     return small.resize((size, size), Image.Resampling.BILINEAR)
 
 
-def photograph(sheet: Sheet, rng: np.random.Generator) -> Image.Image:
-    """What a camera makes of the drawing: light from one side, colour cast, a lens not quite sharp, a noisy sensor."""
-    picture = sheet.image.reduce(SUPERSAMPLING).filter(ImageFilter.BoxBlur(rng.uniform(0.1, 1.2)))
-    size, angle, strength = picture.width, rng.uniform(0, 2 * np.pi), rng.uniform(0.05, 0.4)
-    place = (np.arange(size) * SUPERSAMPLING - sheet.middle[:, None]) / sheet.scale  # (x and y, size), in half heads
-    across = np.cos(angle) * place[0] + np.sin(angle) * place[1][:, None]
-    light = rng.uniform(0.85, 1.1) * (1 + strength * np.tanh(across))[..., None] * rng.uniform(0.94, 1.06, 3)
-    pixels = np.asarray(picture) * light.astype(np.float32)
+def as_photograph(sheet: Sheet, rng: np.random.Generator) -> Image.Image:
+    """The drawing as a camera records it: with light from one side, a colour cast, slight blur and noise."""
+    image = sheet.image.reduce(SUPERSAMPLING).filter(ImageFilter.BoxBlur(rng.uniform(0.1, 1.2)))
+    size, angle, strength = image.width, rng.uniform(0, 2 * np.pi), rng.uniform(0.05, 0.4)
+    x, y = (np.arange(size) * SUPERSAMPLING - sheet.middle[:, None]) / sheet.scale  # in half heads
+    towards_light = np.cos(angle) * x + np.sin(angle) * y[:, None]
+    light = rng.uniform(0.85, 1.1) * (1 + strength * np.tanh(towards_light))[..., None] * rng.uniform(0.94, 1.06, 3)
+    pixels = np.asarray(image) * light.astype(np.float32)
     pixels += rng.standard_normal((size, size, 1), dtype=np.float32) * np.float32(rng.uniform(1, 6))
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
@@ -63,28 +63,28 @@ def draw_face(
     strength: float = 1.0,
     yaw: float | None = None,
 ) -> Image.Image:
-    """A drawing of one face as a photograph might show it.
+    """A drawn photograph of one face.
 
     Args:
-        identity: number of the person, not negative: the same number always has the same face.
+        identity: number of the person, not negative; the same number always has the same face.
         expression: one of `EXPRESSION_MUSCLES`.
-        rng: decides what differs between photographs of one person: pose (yaw up to 16°, pitch 8°, roll 10°), strength
-            of the expression, gaze, light, background, clothes, blur and noise.
+        rng: determines the differences between photographs of one person: pose (yaw up to 16°, pitch 8°, roll 10°),
+            strength of the expression, gaze, light, background, clothes, blur and noise.
         size: width and height in pixels.
-        strength: how much of the expression is shown, 0 to 1.
-        yaw: degrees the head is turned instead, positive to the person's own left. With generators in the same state,
-            pictures that differ in strength and yaw alone are frames of one film.
+        strength: of the expression, 0 to 1.
+        yaw: of the head in degrees, positive to the person's left; None means random. With generators in the same
+            state, images that differ only in strength and yaw are frames of one film.
 
     Returns:
-        RGB picture (size, size); the head takes about six tenths of its height.
+        RGB image (size, size); the head takes about six tenths of its height.
 
     Raises:
-        ValueError: for an expression that is not known.
+        ValueError: unknown expression.
     """
     muscles, person = muscles_of(expression).scaled(strength).jittered(rng), Person.from_number(identity)
     mouth = mouth_line(person, muscles)
     sheet = Sheet(background(size * SUPERSAMPLING, rng), person, rng, yaw)
-    draw_head(sheet, person, muscles, clothes=muted(rng, 70))
+    draw_head(sheet, person, muscles, clothes=muted_colour(rng, 70))
     draw_beard(sheet, person, muscles, mouth)
     draw_wrinkles(sheet, person, muscles, mouth)
     draw_nose(sheet, person, muscles)
@@ -93,33 +93,34 @@ def draw_face(
     draw_hair(sheet, person)
     draw_brows(sheet, person, muscles)
     draw_glasses(sheet, person)
-    return photograph(sheet, rng)
+    return as_photograph(sheet, rng)
 
 
 def drawn_photograph(identity: int, expression: str, number: int, seed: int) -> Image.Image:
-    """Photograph `number` of a person with an expression: these four alone decide it, so any process can draw any."""
-    muscles_of(expression)  # the readable error for an unknown expression
-    place = list(EXPRESSION_MUSCLES).index(expression)
-    return draw_face(identity, expression, np.random.default_rng((seed, identity, place, number)))
+    """Photograph `number` of a person with an expression; it depends only on these four values."""
+    muscles_of(expression)  # raises a readable error for an unknown expression
+    expression_number = list(EXPRESSION_MUSCLES).index(expression)
+    return draw_face(identity, expression, np.random.default_rng((seed, identity, expression_number, number)))
 
 
 def drawn_frame(identity: int, expression: str, strength: float, yaw: float, seed: int) -> Image.Image:
-    """A frame of a film of one person: with the same seed everything else stays as it is."""
+    """A frame of a film of one person; frames with the same seed differ only in expression, strength and yaw."""
     return draw_face(identity, expression, np.random.default_rng((seed, identity)), strength=strength, yaw=yaw)
 
 
 def drawn_plan(identities: int, per_expression: int, seed: int) -> Iterator[dict]:
-    """What a drawn corpus holds, person by person, with nothing drawn yet: any process can draw any row of it.
+    """The photographs of a drawn corpus, person by person, before they are drawn.
 
     Yields:
-        key ("person_0007/happy_02.png"), image (call it for the picture; it can be pickled), identity ("person_0007"),
-        expression, and split: "valid" for the last fifth of the people, at least two, and "train" for the others.
+        the fields of a `Photograph`: key ("person_0007/happy_02.png"), image (a function that draws it, which can be
+        pickled), identity ("person_0007"), expression, and split: "valid" for the last fifth of the people, at least
+        two, and "train" for the others.
 
     Raises:
-        ValueError: for fewer than three people, which leave nobody to train on.
+        ValueError: fewer than three people, so that there is nobody for training.
     """
     if identities < 3:
-        raise ValueError(f"Cannot split {identities} drawn people: draw at least 3, of whom 2 are for validation.")
+        raise ValueError(f"cannot split {identities} drawn people; draw at least 3, of whom 2 are for validation")
     for identity in range(identities):
         name = f"person_{identity:04d}"
         split = "train" if identity < identities - max(2, identities // 5) else "valid"

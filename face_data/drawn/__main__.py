@@ -1,4 +1,4 @@
-"""A contact sheet of drawn people, one person per row and one expression per column.
+"""Draw an overview of drawn people, with one person per row and one expression per column.
 
 python -m face_data.drawn faces.png
 """
@@ -14,9 +14,9 @@ ROWS, SIDE = 8, 160
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    contact = Image.new("RGB", (len(EXPRESSION_MUSCLES) * SIDE, ROWS * SIDE))
+    overview = Image.new("RGB", (len(EXPRESSION_MUSCLES) * SIDE, ROWS * SIDE))
     for row in range(ROWS):
         for column, name in enumerate(EXPRESSION_MUSCLES):
             image = drawn_photograph(row, name, 0, seed=0).resize((SIDE, SIDE))
-            contact.paste(image, (column * SIDE, row * SIDE))
-    contact.save(sys.argv[1])
+            overview.paste(image, (column * SIDE, row * SIDE))
+    overview.save(sys.argv[1])

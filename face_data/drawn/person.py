@@ -1,13 +1,14 @@
-"""The identity of a drawn person, and expressions as strengths of muscles.
+"""The appearance of a drawn person, and expressions as strengths of muscles.
 
-Lengths are in units of half the height of the head; see `drawn.sheet` for the coordinates.
+`drawn.draw_face` and `parts` call it. Lengths are in units of half the height of the head. Read `sheet` next, which
+explains the coordinates.
 """
 
 from dataclasses import astuple, dataclass
 
 import numpy as np
 
-# RGB, the skin from light to dark; the first three of HAIR and two of IRIS go with any skin.
+# RGB. SKIN goes from light to dark. Dark skin is combined only with the first three of HAIR and the first two of IRIS.
 SKIN = np.array([(250, 222, 203), (242, 204, 176), (226, 178, 144), (202, 150, 114), (170, 118, 86), (134, 92, 68)])
 HAIR = np.array(
     [(36, 28, 26), (64, 42, 30), (160, 158, 156), (106, 70, 42), (150, 66, 34), (162, 116, 66), (212, 178, 116)]
@@ -21,7 +22,7 @@ GLASSES = ("none", "none", "none", "round", "square")
 
 @dataclass(frozen=True)
 class Muscles:
-    """Action units of the Facial Action Coding System (Ekman, Friesen and Hager 2002), 0 relaxed, 1 fully tense."""
+    """Action units of the Facial Action Coding System (Ekman, Friesen and Hager 2002), 0 (relaxed) to 1 (maximum)."""
 
     inner_brow_raiser: float = 0.0  # AU1
     outer_brow_raiser: float = 0.0  # AU2
@@ -29,7 +30,7 @@ class Muscles:
     upper_lid_raiser: float = 0.0  # AU5
     cheek_raiser: float = 0.0  # AU6
     lid_tightener: float = 0.0  # AU7
-    nose_wrinkler: float = 0.0  # AU9, which lifts the upper lip with it
+    nose_wrinkler: float = 0.0  # AU9, which also lifts the upper lip
     lip_corner_puller: float = 0.0  # AU12
     lip_corner_depressor: float = 0.0  # AU15
     lip_stretcher: float = 0.0  # AU20
@@ -38,17 +39,17 @@ class Muscles:
     jaw_drop: float = 0.0  # AU26
 
     def scaled(self, strength: float) -> "Muscles":
-        """So much of it, 0 to 1."""
+        """All muscles multiplied by a strength, 0 to 1."""
         return Muscles(*(strength * unit for unit in astuple(self)))
 
     def jittered(self, rng: np.random.Generator) -> "Muscles":
-        """The same expression another time: stronger or weaker as a whole, unit by unit, and never perfectly still."""
+        """The same expression with random changes of its strength, and of the strength of each muscle."""
         units = np.array(astuple(self))
         units *= rng.uniform(0.7, 1.1) * rng.uniform(0.85, 1.15, len(units))
         return Muscles(*np.clip(units + rng.uniform(0, 0.08, len(units)), 0, 1).tolist())
 
 
-# The units that EMFACS (Friesen and Ekman 1983) gives each basic emotion, in strengths that read at a glance.
+# The action units of each basic emotion in EMFACS (Friesen and Ekman 1983), with strengths that are easy to recognise.
 EXPRESSION_MUSCLES = {
     "neutral": Muscles(),
     "anger": Muscles(brow_lowerer=1.0, upper_lid_raiser=0.35, lid_tightener=0.7, lip_tightener=1.0),
@@ -72,13 +73,16 @@ EXPRESSION_MUSCLES = {
 def muscles_of(expression: str) -> Muscles:
     """The muscles of an expression at full strength; ValueError for a name that is not in `EXPRESSION_MUSCLES`."""
     if expression not in EXPRESSION_MUSCLES:
-        raise ValueError(f"Cannot draw the expression {expression!r}: choose one of {', '.join(EXPRESSION_MUSCLES)}.")
+        raise ValueError(f"cannot draw the expression {expression!r}; choose one of {', '.join(EXPRESSION_MUSCLES)}")
     return EXPRESSION_MUSCLES[expression]
 
 
 @dataclass(frozen=True)
 class Person:
-    """What makes a drawn face one person's. Colours are RGB, 0 to 255; cheek, jaw and chin are parts of head_width."""
+    """The values of a face that are the same in all photographs of a person.
+
+    Colours are RGB, 0 to 255; cheek, jaw and chin are widths as fractions of head_width.
+    """
 
     number: int
     skin: np.ndarray
@@ -90,7 +94,7 @@ class Person:
     beard: str
     glasses: str
     hairline: float
-    parting: float  # its side and place, -1 to 1
+    parting: float  # its side and position, -1 to 1
     head_width: float
     cheek: float
     jaw: float
@@ -100,7 +104,7 @@ class Person:
     eye_width: float
     eye_height: float
     eye_distance: float  # from the middle of the face to the middle of an eye
-    eye_tilt: float  # how much higher the outer corner lies
+    eye_tilt: float  # height of the outer corner above the inner one
     lashes: float
     brow_thickness: float
     brow_height: float
@@ -118,7 +122,8 @@ class Person:
         rng = np.random.default_rng(number)
         tone = rng.uniform(0, len(SKIN) - 1)
         skin = np.array([np.interp(tone, range(len(SKIN)), channel) for channel in SKIN.T]) + rng.normal(0, 4, 3)
-        dark = tone > 2.8  # dark skin seldom comes with light hair or eyes, and a detector knows that
+        # Light hair or eyes are rare with dark skin, and a detector finds such a face less often
+        dark = tone > 2.8
         return cls(
             number=number,
             skin=np.clip(skin, 0, 255),

@@ -1,7 +1,7 @@
-"""Readers of published corpora: each turns the publisher's folder or archive into a stream of `Photograph`s.
+"""Readers of published corpora: each one reads the publisher's folder or archive and yields `Photograph`s.
 
-`face_data.command` calls them by their names in READERS and gives the stream to `face_data.prepare`. To add a corpus,
-write a function that yields `Photograph`s, always in the same order, and name it in READERS. Read `source` next.
+`face_data.command` calls them by their names in READERS and passes the photographs to `face_data.prepare`. To add a
+corpus, write a function that yields `Photograph`s in a fixed order, and add it to READERS. Read `source` next.
 """
 
 from face_data.readers.expressions import read_fer2013, read_ferplus, read_london

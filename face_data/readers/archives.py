@@ -1,4 +1,7 @@
-"""The pictures of a corpus, in a folder or in the publisher's tar archive. The readers of LFW and FERPlus use it."""
+"""The images of a corpus in a folder or in the publisher's tar archive.
+
+The readers `lfw` and `expressions` call it. Read `lfw` next.
+"""
 
 import tarfile
 import zlib
@@ -6,12 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePath, PurePosixPath
 
-from face_data.readers.source import is_picture, pictures_in, require
+from face_data.readers.source import images_in, is_image, require
 from face_data.table import CorpusError
 
 
 @contextmanager
-def opened_tar(archive: Path) -> Iterator[tarfile.TarFile]:
+def open_tar(archive: Path) -> Iterator[tarfile.TarFile]:
+    """Open a tar archive; CorpusError if it is missing or damaged."""
     try:
         with tarfile.open(require(archive)) as opened:
             yield opened
@@ -19,14 +23,14 @@ def opened_tar(archive: Path) -> Iterator[tarfile.TarFile]:
         raise CorpusError(f"{archive} is damaged or incomplete ({error}); download it again") from error
 
 
-def pictures_of(source: Path, name: str, suffix: str = ".tgz") -> Iterator[tuple[PurePath, Path | bytes]]:
-    """Relative path and content of every picture in folder `name` of source, or in the archive of that name."""
+def images_of(source: Path, name: str, suffix: str = ".tgz") -> Iterator[tuple[PurePath, Path | bytes]]:
+    """Relative path, and path or content, of every image in the folder `name` of source, or in the archive `name`."""
     if (source / name).is_dir():
-        for path in pictures_in(source / name):
+        for path in images_in(source / name):
             yield path.relative_to(source), path
         return
-    with opened_tar(source / f"{name}{suffix}") as archive:
+    with open_tar(source / f"{name}{suffix}") as archive:
         for member in archive:
-            path = PurePosixPath(member.name)  # "./lfw/…" has lost its dot
-            if member.isfile() and is_picture(path):
+            path = PurePosixPath(member.name)  # this removes the dot of "./lfw/…"
+            if member.isfile() and is_image(path):
                 yield path, archive.extractfile(member).read()

@@ -1,6 +1,6 @@
 """Readers of corpora without a publisher's layout: folders of people, csv tables, and datasets of the Hub.
 
-`READERS` names them; `rated` reads EmoNet-Face with `read_hub`.
+`READERS` has their names, and `rated` reads EmoNet-Face with `read_hub`. Read `face_data.prepare` next.
 """
 
 import json
@@ -16,14 +16,14 @@ from face_data.readers.source import (
     EXPRESSION_NAMES,
     Photograph,
     cell_value,
-    expression_named,
-    finder,
+    contains_images,
+    expression_from_name,
+    file_finder,
     folders_in,
-    holds_pictures,
-    opened_text,
-    pictures_in,
+    images_in,
+    open_text,
     require,
-    table_in,
+    table_rows,
 )
 from face_data.table import FEATURES, CorpusError
 
@@ -34,105 +34,110 @@ SPLIT = re.compile(
 
 
 def read_folder(source: Path) -> Iterator[Photograph]:
-    """A folder per person, or a csv file with the header `path,identity,expression` and, if wanted, `split`.
+    """A folder per person, or a csv file with the header `path,identity,expression` and optionally `split`.
 
-    Folders `train`, `test`, … of such folders become splits, and an archive's outer folder is skipped. A person's
-    folder may hold folders of sessions. Pictures beside the people's folders are skipped, and counted. Paths in the csv
-    are relative to it; identity and expression may be empty; rows that are damaged are skipped, and counted. Without a
-    split all are in "all". Further columns become attributes of the photographs.
+    Folders: `train`, `test`, … that contain the folders of people become splits, otherwise the split is "all". The
+    outer folders of an archive are ignored. The folder of a person may contain folders of sessions. Images beside the
+    folders of people are counted as skipped.
+
+    A csv: paths are relative to the file. Identity and expression may be empty. The split is "all" if it is missing.
+    Damaged rows are counted as skipped. Further columns become attributes of the photographs.
 
     Raises:
-        CorpusError: the folders seem to be groups of people (`adults/NAME/…, children/NAME/…`), or splits of nobody.
+        CorpusError: the folders seem to be groups of people (`adults/NAME/…, children/NAME/…`), or splits without
+            folders of people.
     """
     if source.is_file():
         yield from _table(source)
         return
     people = _without_wrapper(source)
-    folders = _folders_with_pictures(people)
+    folders = _folders_with_images(people)
     groups = [("all", people)]
     named_splits = [folder for folder in folders if SPLIT.fullmatch(folder.name)]
-    if (len(named_splits) > 1 or named_splits == folders) and all(map(_folders_with_pictures, folders)):
-        groups = [(folder.name.lower(), _within_its_double(folder)) for folder in folders]
+    if (len(named_splits) > 1 or named_splits == folders) and all(map(_folders_with_images, folders)):
+        groups = [(folder.name.lower(), _without_repeated_folder(folder)) for folder in folders]
     elif len(named_splits) > 1 and named_splits == folders:
         raise CorpusError(
-            f"{folders[0]}: holds no person's folder, but seems to be a split: give a csv of path,identity,expression, "
-            "or take the layout `unlabelled` where nobody is known"
+            f"{folders[0]}: contains no person's folder, but seems to be a split: give a csv of "
+            "path,identity,expression, or use the layout `unlabelled` if no identity is known"
         )
-    above = {place for _, group in groups for place in (group, *group.parents) if source in (place, *place.parents)}
-    for path in sorted(path for place in above for path in pictures_in(place, deep=False)):
+    outer = {folder for _, group in groups for folder in (group, *group.parents) if source in (folder, *folder.parents)}
+    for path in sorted(path for folder in outer for path in images_in(folder, deep=False)):
         yield Photograph(_key(path, people), path, split="all", refused="it lies in no person's folder")
     for split, group in groups:
         _require_people(group)
         for person in folders_in(group):
-            for path in pictures_in(person):
+            for path in images_in(person):
                 yield Photograph(_key(path, people), path, person.name, split=split)
 
 
 def _key(path: Path, people: Path) -> str:
-    """Its place below the folder of the people; its name alone where it lies above."""
+    """The path relative to the folder of the people; only the name if the image is not inside it."""
     return path.relative_to(people).as_posix() if people in path.parents else path.name
 
 
 def _without_wrapper(source: Path) -> Path:
-    """The folder of the people, where an archive wrapped it in further folders (`people/people/NAME/…`)."""
-    while len(inner := _folders_with_pictures(source)) == 1:
-        within = _folders_with_pictures(inner[0])
-        is_one_person = len(within) < (1 if _holds_folders_alone(inner[0]) else 2)
+    """The folder of the people, inside the outer folders of an archive (`people/people/NAME/…`)."""
+    while len(inner := _folders_with_images(source)) == 1:
+        subfolders = _folders_with_images(inner[0])
+        is_one_person = len(subfolders) < (1 if _contains_only_folders(inner[0]) else 2)
         if is_one_person or SPLIT.fullmatch(inner[0].name):
             break
         source = inner[0]
     return source
 
 
-def _within_its_double(split: Path) -> Path:
-    """The folder of a split's people, where it was unpacked into a folder of its own name (`train/train/NAME/…`)."""
-    while [folder.name for folder in _folders_with_pictures(split)] == [split.name]:
+def _without_repeated_folder(split: Path) -> Path:
+    """The folder of the people of a split, inside folders with the same name (`train/train/NAME/…`)."""
+    while [folder.name for folder in _folders_with_images(split)] == [split.name]:
         split /= split.name
     return split
 
 
-def _holds_folders_alone(folder: Path) -> bool:
-    """Whether it holds folders and no picture itself: then it is not a person's folder."""
-    return bool(folders_in(folder)) and not pictures_in(folder, deep=False)
+def _contains_only_folders(folder: Path) -> bool:
+    """Whether a folder contains folders and no image itself, so that it may be a group of people."""
+    return bool(folders_in(folder)) and not images_in(folder, deep=False)
 
 
-def _folders_with_pictures(folder: Path) -> list[Path]:
-    return [inner for inner in folders_in(folder) if holds_pictures(inner)]
+def _folders_with_images(folder: Path) -> list[Path]:
+    return [inner for inner in folders_in(folder) if contains_images(inner)]
 
 
 def _require_people(group: Path) -> None:
-    """Refuse what would make one person of many: more names within the folders than there are folders.
+    """Raise CorpusError if the folders seem to be groups of people: they contain more names than there are folders.
 
-    Folders of sessions have the same few names in all of them (`anna/day, ben/day`).
+    Folders of sessions have the same few names for all people (`anna/day, ben/day`).
     """
-    outer = [folder for folder in folders_in(group) if _holds_folders_alone(folder)]
-    names = {inner.name for folder in outer for inner in _folders_with_pictures(folder)}
+    outer = [folder for folder in folders_in(group) if _contains_only_folders(folder)]
+    names = {inner.name for folder in outer for inner in _folders_with_images(folder)}
     if len(names) > len(outer):
         raise CorpusError(
-            f"{outer[0]}: holds folders alone ({', '.join(sorted(names)[:3])}, …): is it one person's, or are these "
-            "people? Give one of these folders as SOURCE, a folder per person, or a csv of path,identity,expression"
+            f"{outer[0]}: contains only folders ({', '.join(sorted(names)[:3])}, …), which may be people. Give this "
+            "folder as SOURCE, a folder per person, or a csv of path,identity,expression"
         )
 
 
 def read_unlabelled(source: Path) -> Iterator[Photograph]:
-    """Any folder of face photographs, folders in it too, of which neither person nor expression is known.
+    """Any folder of face photographs, with its subfolders, without identities and expressions.
 
-    They serve to learn from a teacher (`--teacher`), which needs no labels. The folder's name becomes the split, by
-    which records and cards tell one such corpus from another.
+    They are for training with a teacher (`--teacher`), which needs no labels. The split is the name of the folder, so
+    that training records and model cards can name the corpus.
     """
-    for path in pictures_in(require(source)):
+    for path in images_in(require(source)):
         yield Photograph(path.relative_to(source).as_posix(), path, split=source.resolve().name)
 
 
 def _table(path: Path) -> Iterator[Photograph]:
-    with opened_text(path) as file:
-        rows, find, seen = table_in(file), finder(path.parent), set()
+    with open_text(path) as file:
+        rows, find, keys = table_rows(file), file_finder(path.parent), set()
         header = rows.fieldnames
         extra_columns = [name for name in header if name not in ("path", "identity", "expression", "split")]
         if conflicts := [
             name for name in extra_columns if name in FEATURES or not name.strip() or header.count(name) > 1
         ]:
-            raise CorpusError(f"{path}: {conflicts[0]!r} cannot be the name of a further column; rename or remove it")
+            raise CorpusError(
+                f"{path}: {conflicts[0]!r} cannot be the name of a further column; rename or remove this column"
+            )
         if not {"path", "identity", "expression"} <= set(header):
             raise CorpusError(
                 f"{path}: its first line must be path,identity,expression, with or without split; "
@@ -143,20 +148,20 @@ def _table(path: Path) -> Iterator[Photograph]:
             expression = cell_value(row["expression"])
             if None in row.values() or None in row or not key:
                 refused = f"a damaged row: {where}, expected {len(header)} fields, the path not empty"
-            elif key in seen:
+            elif key in keys:
                 refused = f"named twice: {where}"
             elif expression and expression.lower() not in EXPRESSION_NAMES:
                 refused = f"unknown expression {expression[:40]!r}"
             yield Photograph(
-                f"{path.name}, {where}" if not key or key in seen else key,
+                f"{path.name}, {where}" if not key or key in keys else key,
                 find(key),
                 cell_value(row["identity"]),
-                expression_named(expression, where) if expression and not refused else None,
+                expression_from_name(expression, where) if expression and not refused else None,
                 split=cell_value(row.get("split")) or "all",
                 attributes={name: cell_value(row[name]) for name in extra_columns},
                 refused=refused,
             )
-            seen.add(key)
+            keys.add(key)
 
 
 def read_hub(
@@ -169,18 +174,18 @@ def read_hub(
     split: str | None = None,
     expression_map: str | None = None,
 ) -> Iterator[Photograph]:
-    """An image dataset that `datasets.load_dataset` opens, from the Hub (`user/name`) or a local folder, streamed.
+    """An image dataset that `datasets.load_dataset` opens, from the Hub (`user/name`) or a local folder, as a stream.
 
-    Splits keep their names and are read in the order of their names; key is `split/number of the row`. A column that is
-    not named is `identity` or `expression` where the dataset has it; a dataset with neither is read as unlabelled. A
-    field within a column, as WebDataset has them, is named with a dot: `json.identity`.
+    Splits keep their names and are read in the order of their names; a key is `split/number of the row`. The column of
+    identities is `identity` by default, and that of expressions `expression`; a dataset may have neither. A field
+    inside a column, as in WebDataset, is named with a dot: `json.identity`.
 
     Args:
         revision: commit, branch or tag of a dataset on the Hub.
-        config: which of its configurations.
-        split: this split alone.
-        expression_map: `their name=ours,…`, such as `joy=happy,calm=neutral`. Labels that are neither in it nor known,
-            and rows that are damaged, are counted as skipped.
+        config: the configuration of the dataset.
+        split: read only this split.
+        expression_map: pairs `label=name of this project,…`, such as `joy=happy,calm=neutral`. Photographs with other
+            unknown labels, and damaged rows, are counted as skipped.
     """
     names = EXPRESSION_NAMES | _expression_map(expression_map)
     try:
@@ -193,18 +198,19 @@ def read_hub(
         raise
     except (OSError, ValueError, RuntimeError) as error:  # what datasets, the Hub and Arrow raise
         raise CorpusError(
-            f"{source}: `datasets.load_dataset` cannot read it ({error}); give a dataset's id on the Hub or its folder"
+            f"{source}: `datasets.load_dataset` cannot read it ({error}); give the id of a dataset on the Hub, or its "
+            "folder"
         ) from error
 
 
 def _expression_map(text: str | None) -> dict[str, str]:
-    """`joy=happy,calm=neutral` as their names in lower case -> ours."""
+    """`joy=happy,calm=neutral` as a dictionary from labels in lower case to names in CORPUS_EXPRESSIONS."""
     names = {}
     for part in text.split(",") if text is not None else ():
-        theirs, equals, ours = part.partition("=")
-        if not equals or not theirs.strip():
-            raise CorpusError(f"--expression-map {part!r}: expected their name=ours, such as joy=happy")
-        names[theirs.strip().lower()] = expression_named(ours, f"--expression-map {part!r}")
+        label, equals, name = part.partition("=")
+        if not equals or not label.strip():
+            raise CorpusError(f"--expression-map {part!r}: expected label=expression, such as joy=happy")
+        names[label.strip().lower()] = expression_from_name(name, f"--expression-map {part!r}")
     return names
 
 
@@ -220,7 +226,7 @@ def _rows(
             f"{source}, split {split}: no column {', '.join(missing)}; it has {', '.join(features)}; "
             "name them with --image-column, --identity-column or --expression-column"
         )
-    if isinstance(features[image_column], Image):  # keep the encoded bytes: the worker processes decode them
+    if isinstance(features[image_column], Image):  # keep the encoded bytes, because the worker processes decode them
         rows = rows.cast_column(image_column, Image(decode=False))
     used = dict.fromkeys(name if name in features else top for name, top in columns.items())
     for number, row in enumerate(rows.select_columns(list(used))):
@@ -228,7 +234,7 @@ def _rows(
         image, identity, expression, refused = b"", None, None, None
         try:
             identity = _cell_text(row, identity_column, features, where)
-            label = _cell_text(row, expression_column, features, where, _rated_highest)
+            label = _cell_text(row, expression_column, features, where, _highest_rated)
             image = _bytes(row[image_column], where)
         except _DamagedRow as error:
             refused = f"a damaged row: {error}"
@@ -240,16 +246,16 @@ def _rows(
 
 
 class _DamagedRow(Exception):
-    """What a row of a dataset lacks: the row is skipped."""
+    """A row lacks a value, so that it is skipped; the message says which one."""
 
 
 def _cell_text(
     row: dict, column: str | None, features: dict, where: str, choose: Callable[[object], str | None] | None = None
 ) -> str | None:
-    """The text of a cell, of a class label its name; None if the cell is empty (-1 for class labels).
+    """The text of a cell, or the name of a class label; None if the cell is empty (-1 for class labels).
 
     Args:
-        choose: picks one of several values in a cell, or gives None; without it such a cell is an error.
+        choose: selects one of several values in a cell, or returns None; without it, such a cell is an error.
     """
     if column is None:
         return None
@@ -264,7 +270,7 @@ def _cell_text(
             raise _DamagedRow(f"{top} is no JSON ({error})") from None
         for name in field.split("."):
             if value is not None and (not isinstance(value, dict) or name not in value):
-                if where.endswith(" row 0"):  # perhaps mistyped; a later row without it says that nobody knows
+                if where.endswith(" row 0"):  # the name may be mistyped; in a later row, the value is unknown
                     raise CorpusError(f"{where}: {top} has no field {field}")
                 value = None
             value = None if value is None else value[name]
@@ -280,11 +286,11 @@ def _cell_text(
     return cell_value(str(value))
 
 
-def _rated_highest(ratings: object) -> str | None:
+def _highest_rated(ratings: object) -> str | None:
     """The label with the highest mean among `{label: number}`, lists of these, or lists of `{emotion, intensity}`.
 
-    The ratings may be JSON text, and a label may follow its groups, as in `negative|Anger`. None if nothing is rated,
-    "ambiguous" if two labels share the highest mean.
+    The ratings may be JSON text, and groups may precede a label, as in `negative|Anger`. None if there is no rating,
+    "ambiguous" if two labels have the same highest mean.
     """
     if isinstance(ratings, str) and ratings[:1] in "[{":
         try:

@@ -1,16 +1,19 @@
-"""Readers of expressions posed in a laboratory, KDEF and JAFFE: the file names give person and expression."""
+"""Readers of expressions posed in a laboratory, KDEF and JAFFE: the file names contain person and expression.
+
+`READERS` has their names. Read `face_data.protocol` next, which divides the people into folds.
+"""
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from face_data.protocol import person_folds
-from face_data.readers.source import Photograph, pictures_in, require
+from face_data.readers.source import Photograph, existing, images_in, require
 from face_data.table import CorpusError
 
 # session A or B, F or M and the person's number, expression, angle
 KDEF_NAME = re.compile(r"([AB])(?P<person>[FM]\d\d)(AF|AN|DI|HA|NE|SA|SU)(FL|HL|S|HR|FR)")
-CODES = {"AN": "anger", "DI": "disgust", "HA": "happy", "NE": "neutral", "SA": "sad", "SU": "surprise"}  # of both
+CODES = {"AN": "anger", "DI": "disgust", "HA": "happy", "NE": "neutral", "SA": "sad", "SU": "surprise"}  # in both
 KDEF_EXPRESSIONS = CODES | {"AF": "fear"}
 KDEF_ANGLES = {"FL": "full left", "HL": "half left", "S": "straight", "HR": "half right", "FR": "full right"}
 
@@ -23,9 +26,9 @@ def read_kdef(source: Path) -> Iterator[Photograph]:
     """The Karolinska Directed Emotional Faces (Lundqvist et al. 1998): `KDEF/AF01/AF01AFS.JPG`, from five angles.
 
     Both sessions of a person, A and B, have one identity (`F01`). gender and angle are attributes; split is the
-    person's fold, "1" to "10" (`face_data.protocol`). The averaged faces of AKDEF are of nobody and are not read.
+    person's fold, "1" to "10" (`face_data.protocol`). The averaged faces of AKDEF show no person and are not read.
     """
-    folder = next((source / name for name in ("KDEF_and_AKDEF/KDEF", "KDEF") if (source / name).is_dir()), source)
+    folder = existing(source, "KDEF_and_AKDEF/KDEF", "KDEF") or source
     matched, fold_of = _matched_names(folder, KDEF_NAME, "AF01AFS.JPG: give KDEF's folder")
     for path, name in matched:
         key = path.relative_to(folder).as_posix()
@@ -41,9 +44,9 @@ def read_kdef(source: Path) -> Iterator[Photograph]:
 def read_jaffe(source: Path) -> Iterator[Photograph]:
     """Japanese Female Facial Expression (Lyons et al. 1998): `KA.AN1.39.tiff`, 213 photographs of ten women.
 
-    split is the person's fold, "1" to "10": one woman each.
+    split is the person's fold, "1" to "10", with one woman in each.
     """
-    folder = next((source / name for name in ("jaffe", "jaffedbase") if (source / name).is_dir()), source)
+    folder = existing(source, "jaffe", "jaffedbase") or source
     matched, fold_of = _matched_names(folder, JAFFE_NAME, "KA.AN1.39.tiff: give JAFFE's folder")
     for path, name in matched:
         key = path.relative_to(folder).as_posix()
@@ -54,9 +57,9 @@ def read_jaffe(source: Path) -> Iterator[Photograph]:
 
 
 def _matched_names(folder: Path, pattern: re.Pattern, example: str) -> tuple[list[tuple[Path, re.Match | None]], dict]:
-    """Each picture with the match of its file name, None if the name does not match; and the fold of each person."""
-    matched = [(path, pattern.fullmatch(path.stem.upper())) for path in pictures_in(require(folder))]
+    """Each image with the match of its file name (None if the name does not match), and the fold of each person."""
+    matched = [(path, pattern.fullmatch(path.stem.upper())) for path in images_in(require(folder))]
     fold_of = person_folds(name["person"] for _, name in matched if name)
     if not fold_of:
-        raise CorpusError(f"{folder} holds no photograph with a name such as {example}")
+        raise CorpusError(f"{folder} contains no photograph with a name such as {example}")
     return matched, fold_of

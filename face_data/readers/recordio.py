@@ -1,12 +1,14 @@
-"""MXNet's RecordIO, in which InsightFace publishes aligned faces: `train.rec`, read from its first byte to its last.
+"""Reads MXNet's RecordIO, in which InsightFace publishes aligned faces (`train.rec`), from its first byte to its last.
+
+`identities` and `synthetic` call it. Read `source` next.
 
 A record is the number MAGIC, a word with its length (29 bits) and kind (3 bits), its bytes, and zeros up to a multiple
-of 4, all little-endian. If the bytes of a record contain MAGIC at a multiple of 4, the writer leaves it out and splits
+of 4, all little-endian. If the bytes of a record contain MAGIC at a multiple of 4, the writer omits it and splits
 the record there: the first part has kind 1, the last one kind 3, those between kind 2. An unsplit record has kind 0.
 
-The bytes of a record are: flag, label, two ids, `flag` further numbers, the encoded picture. If there are further
-numbers, the first of them is the label instead. In InsightFace's files record 0 has no picture; its label is the
-number of records up to the last picture. The records after these are a table of people, without pictures.
+The bytes of a record are: flag, label, two ids, `flag` further numbers, the encoded image. If there are further
+numbers, the first of them is the label instead. In InsightFace's files record 0 has no image; its label is the number
+of records up to the last image. The records after these are a table of people, without images.
 """
 
 import struct
@@ -21,17 +23,17 @@ HEADER = struct.Struct("<IfQQ")  # flag, label, id, second id
 
 
 def read_recordio(path: Path) -> Iterator[Photograph]:
-    """The pictures of a `train.rec`, as keys `identity/number of the record`.
+    """The images of a `train.rec`, with keys `identity/number of the record`.
 
     Raises:
-        CorpusError: no RecordIO, damaged, or ended early; names the file and the byte.
+        CorpusError: not a RecordIO file, damaged, or truncated; the message names the file and the byte.
     """
     expected, records = 0, 0
     for number, (position, content) in enumerate(read_records(path)):
-        label, picture = unpack_record(path, position, content)
+        label, image = unpack_record(path, position, content)
         records += 1
-        if picture:
-            yield Photograph(f"{label}/{number:08d}", picture, str(label), split="train")
+        if image:
+            yield Photograph(f"{label}/{number:08d}", image, str(label), split="train")
         elif number == 0:
             expected = label
     if records < expected:
@@ -39,7 +41,7 @@ def read_recordio(path: Path) -> Iterator[Photograph]:
 
 
 def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Position in the file and bytes of every record, one in memory at a time."""
+    """Position in the file and bytes of every record; only one record is in memory at a time."""
     parts, begin, position = [], 0, 0
     with require(path).open("rb") as file:
         while head := file.read(8):
@@ -52,7 +54,7 @@ def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
             if len(head) < 8 or len(content) < padded:
                 raise CorpusError(f"{path}, byte {position:,}: the file ends within this record; download it again")
             if kind > 3 or bool(parts) != (kind in (2, 3)):
-                raise CorpusError(f"{path}, byte {position:,}: a part of a record out of place; download it again")
+                raise CorpusError(f"{path}, byte {position:,}: a part of a record at a wrong place; download it again")
             begin = begin if parts else position
             parts.append(content[:length])
             if kind in (0, 3):
@@ -64,11 +66,11 @@ def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def unpack_record(path: Path, position: int, content: bytes) -> tuple[int, bytes]:
-    """Label and encoded picture of a record; an error names path and position."""
+    """Label and encoded image of a record; an error names path and position."""
     try:
         flag, label, _, _ = HEADER.unpack_from(content)
         if flag:
             label = struct.unpack_from(f"<{flag}f", content, HEADER.size)[0]
         return int(label), content[HEADER.size + 4 * flag :]
     except (struct.error, ValueError, OverflowError):
-        raise CorpusError(f"{path}, byte {position:,}: this record has no label; is it a file of pictures?") from None
+        raise CorpusError(f"{path}, byte {position:,}: this record has no label; is it a file of images?") from None

@@ -1,11 +1,12 @@
-"""Shared by all readers: the `Photograph` they yield, names of expressions, and reading files that may be damaged.
+"""What all readers share: the class `Photograph`, names of expressions, and functions that find and open files.
 
-`face_data.prepare` consumes the photographs. Read `lfw` next, a reader that uses most of this.
+`face_data.prepare` processes the photographs. Read `lfw` next, a reader that uses most of these functions.
 """
 
 import codecs
 import csv
 import os
+import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,50 +17,17 @@ from typing import TextIO
 from PIL import Image
 
 from face_data.table import CORPUS_EXPRESSIONS, CorpusError
+from image_processing_facelivenet import printable_name
 
-# File types that every reader accepts. A file that this installation cannot decode is skipped and counted.
-PICTURES = (
-    ".jpg",
-    ".jpeg",
-    ".jpe",
-    ".jfif",
-    ".png",
-    ".bmp",
-    ".webp",
-    ".gif",
-    ".tif",
-    ".tiff",
-    ".avif",
-    ".heic",
-    ".heif",
-    ".hif",
-    ".jp2",
-    ".j2k",
-    ".jpf",
-    ".jpx",
-    ".ppm",
-    ".pgm",
-    ".pbm",
-    ".pnm",
-    ".apng",
-    ".mpo",
-    ".dib",
-    # not read, but somebody's photographs
-    ".jxl",
-    ".dng",
-    ".cr2",
-    ".cr3",
-    ".nef",
-    ".arw",
-    ".raf",
-    ".orf",
-    ".rw2",
-    ".psd",
-    ".tga",
+# Suffixes of the files that every reader yields. A file that cannot be decoded is skipped and counted.
+IMAGE_SUFFIX = re.compile(
+    r"\.(jpg|jpeg|jpe|jfif|png|bmp|webp|gif|tif|tiff|avif|heic|heif|hif|jp2|j2k|jpf|jpx|ppm|pgm|pbm|pnm|apng|mpo|dib"
+    # no decoder, but they are photographs
+    r"|jxl|dng|cr2|cr3|nef|arw|raf|orf|rw2|psd|tga)"
 )
-CUT_BORDER = 0.3  # of pictures that end inside the chin, so that the detector finds the face
-# Folders that other systems leave, in lower case
-NOT_PEOPLE = (
+CROP_BORDER = 0.3  # `Photograph.border` for tight crops that end inside the chin, so that the detector finds the face
+# Folders that operating systems and storage devices create, in lower case
+SYSTEM_FOLDERS = (
     "@eadir",
     "@recycle",
     "@recently-snapshot",
@@ -77,9 +45,9 @@ NOT_PEOPLE = (
     "found.000",
     "recycled",
 )
-UNKNOWN = ("", "na", "n/a", "nan", "?", "none", "null", "unknown", "-")  # how tables write a missing value
+MISSING_VALUES = ("", "na", "n/a", "nan", "?", "none", "null", "unknown", "-")  # spellings in tables
 
-# The spellings of the publishers, lower-cased.
+# Spellings of the publishers, in lower case -> the name in CORPUS_EXPRESSIONS
 EXPRESSION_NAMES = {name: name for name in CORPUS_EXPRESSIONS} | {
     "angry": "anger",
     "disgusted": "disgust",
@@ -92,16 +60,18 @@ EXPRESSION_NAMES = {name: name for name in CORPUS_EXPRESSIONS} | {
 
 @dataclass(frozen=True)
 class Photograph:
-    """One photograph of a corpus, before faces are detected in it.
+    """One photograph of a corpus, before face detection.
 
-    key: the publisher's name of it, unique in the corpus. image: its path, its encoded bytes, or (drawn faces) a
-    function that makes it, called in the process that prepares it.
-    votes: 8 probabilities in the order of CORPUS_EXPRESSIONS. attributes: what else the publisher records of the
-    photograph or the person, such as gender; every photograph of a corpus has the same names, None for a missing value.
-    refused: why the reader cannot use it (a damaged row, no person's folder); it is then counted as skipped.
-    enlarge, border: for pictures that the publisher cropped too tightly for the detector. They are scaled by `enlarge`,
-    then their border pixels are repeated over `border` times the side. If the detector still finds no face in a picture
-    with a border, the whole picture is used.
+    key: the publisher's name of the photograph, unique in the corpus.
+    image: its path, its encoded bytes, or (drawn faces) a function that draws it in the worker process.
+    identity, expression, split: None if unknown.
+    votes: 8 probabilities in the order of CORPUS_EXPRESSIONS.
+    attributes: further values of the publisher for the photograph or the person, such as gender. All photographs of a
+        corpus have the same names of attributes; a missing value is None.
+    enlarge, border: for images that the publisher cropped too tightly for the detector. The image is scaled by
+        `enlarge`, then its border pixels are repeated over `border` times the shorter side. If the detector finds no
+        face in an image with a border, the complete image is used.
+    refused: the reason if the reader cannot use the photograph, such as a damaged row; it is then counted as skipped.
     """
 
     key: str
@@ -118,43 +88,50 @@ class Photograph:
     def __post_init__(self):
         for name in ("key", "identity", "split", "refused"):
             if (text := getattr(self, name)) is not None:
-                object.__setattr__(self, name, in_unicode(text))
-
-
-def in_unicode(name: str) -> str:
-    """A file's name as it is; with `\\xfc` for what is not in UTF-8, as archives of other systems are unpacked."""
-    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+                object.__setattr__(self, name, printable_name(text))
 
 
 def cell_value(cell: str | None) -> str | None:
-    """A table's cell without surrounding blanks; None if it is one of UNKNOWN."""
+    """The text of a table cell without surrounding spaces; None if it is one of MISSING_VALUES."""
     text = (cell or "").strip()
-    return None if text.lower() in UNKNOWN else text
+    return None if text.lower() in MISSING_VALUES else text
 
 
-def expression_named(name: str, where: object) -> str:
-    """The expression of that spelling; `where` is the file, and line, that an error names."""
+def expression_from_name(name: str, where: object) -> str:
+    """The expression with this spelling; `where` is the file and line for the error message."""
     try:
         return EXPRESSION_NAMES[name.strip().lower()]
     except KeyError:
-        raise CorpusError(f"{where}: unknown expression {name!r}; known are {', '.join(EXPRESSION_NAMES)}") from None
+        raise CorpusError(
+            f"{where}: unknown expression {name!r}; the known ones are {', '.join(EXPRESSION_NAMES)}"
+        ) from None
 
 
 def require(path: Path) -> Path:
+    """The path; CorpusError if it does not exist."""
     if not path.exists():
         raise CorpusError(f"{path} is missing: give the folder as its publisher ships it")
     return path
 
 
 def first_existing(source: Path, *names: str) -> Path:
-    """The first of these paths that exists in source: archives are unpacked with or without their outer folders."""
-    return next((source / name for name in names if (source / name).exists()), None) or require(source / names[0])
+    """The first of these paths in source that exists, since archives are unpacked with or without outer folders.
+
+    Raises:
+        CorpusError: none exists; the message names the first one.
+    """
+    return existing(source, *names) or require(source / names[0])
 
 
-def table_in(file: TextIO) -> csv.DictReader:
-    """The rows of a table whose columns are parted by commas, semicolons or tabs, with blanks around their names."""
+def existing(source: Path, *names: str) -> Path | None:
+    """The first of these paths in source that exists; None if none exists."""
+    return next((source / name for name in names if (source / name).exists()), None)
+
+
+def table_rows(file: TextIO) -> csv.DictReader:
+    """The rows of a table with commas, semicolons or tabs between its columns; names of columns are stripped."""
     header = file.readline()
-    if header.lower().startswith("sep="):  # a line for Excel
+    if header.lower().startswith("sep="):  # a line that Excel writes
         header = file.readline()
     rows = csv.DictReader(file, delimiter=max(",;\t", key=header.count))
     rows.fieldnames = [name.strip() for name in next(csv.reader([header], rows.reader.dialect), [])]
@@ -162,8 +139,8 @@ def table_in(file: TextIO) -> csv.DictReader:
 
 
 @contextmanager
-def opened_text(path: Path, errors: str = "strict") -> Iterator[TextIO]:
-    """A text file in UTF-8, or in UTF-16 with a byte order mark; reading errors name the file."""
+def open_text(path: Path, errors: str = "strict") -> Iterator[TextIO]:
+    """Open a text file in UTF-8, or in UTF-16 with a byte order mark; errors name the file."""
     try:
         with require(path).open("rb") as file:
             is_utf16 = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -172,51 +149,55 @@ def opened_text(path: Path, errors: str = "strict") -> Iterator[TextIO]:
     except UnicodeError as error:
         reason = getattr(error, "reason", error)
         raise CorpusError(
-            f"{path} is not UTF-8 text ({reason}): save it as such; or it is damaged or another file"
+            f"{path} is not UTF-8 text ({reason}): save it as UTF-8, or check that it is the right file"
         ) from None
     except csv.Error as error:
         raise CorpusError(f"{path} is damaged: {error}") from None
 
 
 def read_lines(path: Path) -> list[str]:
-    with opened_text(path) as file:
+    with open_text(path) as file:
         return file.read().splitlines()
 
 
-def is_picture(path: PurePath) -> bool:
-    """Whether a path inside a corpus is a picture, by its suffix in upper or lower case. Files that operating systems
-    add (hidden files, macOS's `._NAME.jpg`, Synology's thumbnails in `@eaDir`) are not."""
-    return path.suffix.rstrip().lower() in PICTURES and not any(is_foreign(part) for part in path.parts)
+def is_image(path: PurePath) -> bool:
+    """Whether a path inside a corpus is an image, by its suffix in upper or lower case.
+
+    Files that operating systems create are not: hidden files, macOS's `._NAME.jpg`, Synology's thumbnails in `@eaDir`.
+    """
+    is_suffix = IMAGE_SUFFIX.fullmatch(path.suffix.rstrip().lower())
+    return bool(is_suffix) and not any(is_system_name(part) for part in path.parts)
 
 
-def is_foreign(name: str) -> bool:
-    return name[0] == "." or name.lower() in NOT_PEOPLE
+def is_system_name(name: str) -> bool:
+    """Whether a file or folder was created by an operating system, not by the publisher."""
+    return name[0] == "." or name.lower() in SYSTEM_FOLDERS
 
 
-def pictures_in(folder: Path, deep: bool = True) -> list[Path]:
-    """Every picture of a folder and, if deep, of the folders in it, in the order of their names.
+def images_in(folder: Path, deep: bool = True) -> list[Path]:
+    """The images in a folder and, if deep, in its subfolders, in the order of their names.
 
-    Linked folders count too, a link that leads nowhere is a picture that cannot be read.
+    Links to folders are followed. A broken link is included, as an image that cannot be read.
     """
     if not deep:
-        return sorted(path for path in folder.iterdir() if is_picture(PurePath(path.name)) and not path.is_dir())
-    return sorted(_pictures_below(folder))
+        return sorted(path for path in folder.iterdir() if is_image(PurePath(path.name)) and not path.is_dir())
+    return sorted(_images_below(folder))
 
 
-def holds_pictures(folder: Path) -> bool:
-    return next(_pictures_below(folder), None) is not None
+def contains_images(folder: Path) -> bool:
+    return next(_images_below(folder), None) is not None
 
 
-def _pictures_below(folder: Path) -> Iterator[Path]:
-    seen = set()
-    for place, inner, files in os.walk(folder, onerror=_raise, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:  # a link back would never end
-            inner.clear()
+def _images_below(folder: Path) -> Iterator[Path]:
+    visited = set()
+    for parent, subfolders, files in os.walk(folder, onerror=_raise, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in visited:  # otherwise a link to a parent folder would be followed for ever
+            subfolders.clear()
             continue
-        seen.add(real)
-        inner[:] = [name for name in inner if not is_foreign(name)]
-        yield from (Path(place, name) for name in files if is_picture(PurePath(name)))
+        visited.add(real)
+        subfolders[:] = [name for name in subfolders if not is_system_name(name)]
+        yield from (Path(parent, name) for name in files if is_image(PurePath(name)))
 
 
 def _raise(error: OSError) -> None:
@@ -224,20 +205,50 @@ def _raise(error: OSError) -> None:
 
 
 def folders_in(folder: Path) -> list[Path]:
-    return sorted(path for path in require(folder).iterdir() if path.is_dir() and not is_foreign(path.name))
+    return sorted(path for path in require(folder).iterdir() if path.is_dir() and not is_system_name(path.name))
 
 
-def stem_of(name: str | PurePath) -> str:
-    """A picture's name without what systems change: its suffix, capitals, how accents are composed."""
+def photographs_of_people(
+    folder: Path, pattern: str, expected: str, split: str, root: Path | None = None, **crop
+) -> Iterator[Photograph]:
+    """The photographs of a folder per person; only one person's file names are in memory at a time.
+
+    Args:
+        pattern: of the names of people's folders; the photographs of other folders are refused.
+        expected: what such a name is, for error messages.
+        root: keys are relative to this folder; by default to `folder`.
+        crop: `enlarge` and `border` of the photographs.
+
+    Raises:
+        CorpusError: no folder has such a name.
+    """
+    root, people = root or folder, folders_in(folder)
+    if people and not any(re.fullmatch(pattern, person.name) for person in people):
+        raise CorpusError(
+            f"{people[0]} is not {expected}; for a folder per person with any name, use the layout `folder`"
+        )
+    for path in images_in(folder, deep=False):
+        key = path.relative_to(root).as_posix()
+        yield Photograph(key, path, split=split, refused="it lies in no person's folder", **crop)
+    for person in people:
+        refused = None if re.fullmatch(pattern, person.name) else f"its folder {person.name} is not {expected}"
+        for path in images_in(person):
+            key = path.relative_to(root).as_posix()
+            yield Photograph(key, path, None if refused else person.name, split=split, refused=refused, **crop)
+
+
+def normalised_stem(name: str | PurePath) -> str:
+    """The name of an image without suffix, in lower case and with composed accents, because systems change these."""
     return unicodedata.normalize("NFC", PurePath(name).stem).lower()
 
 
-def finder(folder: Path) -> Callable[[str], Path]:
-    """Where the pictures are that a table names: with another suffix or capitals than it says, if need be.
+def file_finder(folder: Path) -> Callable[[str], Path]:
+    """A function from the name of an image in a table to its path in the folder.
 
-    The table may have been written on Windows, with backslashes. What is nowhere is found where the table says.
+    The suffix and upper or lower case may differ from the table, and the table may use backslashes, as on Windows. If
+    the image does not exist, the function returns the path that the table names.
     """
-    known_in: dict[Path, dict[str, Path]] = {}
+    images_of_folder: dict[Path, dict[str, Path]] = {}  # folder -> normalised stem -> path
 
     def find(name: str) -> Path:
         path = folder / name
@@ -246,8 +257,9 @@ def finder(folder: Path) -> Callable[[str], Path]:
         path = folder / name.replace("\\", "/")
         if path.is_file() or not path.parent.is_dir():
             return path
-        if path.parent not in known_in:
-            known_in[path.parent] = {stem_of(one): one for one in pictures_in(path.parent, deep=False)}
-        return known_in[path.parent].get(stem_of(path), path)
+        if path.parent not in images_of_folder:
+            images = images_in(path.parent, deep=False)
+            images_of_folder[path.parent] = {normalised_stem(image): image for image in images}
+        return images_of_folder[path.parent].get(normalised_stem(path), path)
 
     return find

@@ -102,8 +102,8 @@ def test_odd_but_good_pictures(run, pictures, name):
 
 BROKEN = {
     "truncated.png": "damaged or incomplete",
-    "empty.jpg": "not a picture",
-    "text.jpg": "not a picture",
+    "empty.jpg": "not an image",
+    "text.jpg": "not an image",
     "huge.png": "144 megapixels",
     "bomb.png": "refused before decoding",
     "missing.jpg": "no such file",
@@ -199,7 +199,7 @@ def test_program_accepts_and_skips(repository, pictures, happy_model):
     )
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["reason"] == "accepted"
-    assert result.stderr.splitlines() == [f"skipped: {pictures['text.jpg']}: not a picture in any known format"]
+    assert result.stderr.splitlines() == [f"skipped: {pictures['text.jpg']}: not an image in any known format"]
 
 
 def test_program_without_a_model(repository, pictures, tmp_path):

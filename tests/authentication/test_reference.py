@@ -62,7 +62,7 @@ def test_problems_are_told_one_by_one(shipped, photograph, tmp_path):
     template, references = examine(shipped, [photograph, two, Image.new("RGB", (300, 300), "grey"), text])
     assert template is None
     assert [one.problem for one in references] == [None, "several_faces", "no_face", "unreadable"]
-    assert references[3].cause == "not a picture in any known format"
+    assert references[3].cause == "not an image in any known format"
     assert examine(shipped, []) == (None, [])
 
 

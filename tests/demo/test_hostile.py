@@ -164,7 +164,7 @@ def test_a_picture_of_many_scans_is_refused_before_it_is_decoded(attacker):
     """It would take half an hour as a photograph, and half a minute as a frame."""
     photo, frame = many_scans(3600, 380_000), many_scans(1100, 80_000)
     assert len(photo) < 20 * MEGABYTE and len(frame) < 3 * MEGABYTE
-    assert "scans of the picture" in attacker.ask("reference", photographs=[attacker.upload("a.jpg", photo)])[0]
+    assert "scans, over the limit" in attacker.ask("reference", photographs=[attacker.upload("a.jpg", photo)])[0]
     person = next(people)
     token = attacker.start([attacker.upload("me.png", photograph(person))])[0]
     assert attacker.frame(frame, token)[0] == token, "a frame without a face"

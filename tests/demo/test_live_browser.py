@@ -29,7 +29,7 @@ BOTH_ON_THE_SCREEN = """() => {
 UNUSABLE = {
     "two.png": "Several faces were found",
     "nobody.png": "No face was found",
-    "text.jpg": "cannot be read (not a picture in any known format)",
+    "text.jpg": "cannot be read (not an image in any known format)",
 }
 
 

@@ -241,20 +241,20 @@ def test_photographs_that_are_absent_are_not_taken_for_faceless(calibrated, corp
     assert main([*common, "--data", part("two", ["9", "10"])]) == 0
     table = capsys.readouterr().out
     assert "No ten folds: the corpus lacks 24 photographs that pairs.csv names in fold 8" in table
-    assert "folds that can be: 9, 10" in table and "± " not in table and "trained on none of these people" not in table
+    assert "complete folds: 9, 10" in table and "± " not in table and "trained on none of these people" not in table
     assert "Fold 10, evaluated once, thresholds from fold 9" in table
     section = json.loads((out / "results.json").read_text())["verification"]["patterns"]
     assert "ten_folds" not in section and section["single_fold"]["missing_pairs"] == 1
     assert main([*common, "--data", part("one", ["10"])]) == 0
     table = capsys.readouterr().out
-    assert "in fold 8, 9, so these are not judged; folds that can be: 10" in table
+    assert "in fold 8, 9, so these folds are not evaluated; complete folds: 10" in table
     assert "Fold 10, evaluated once" not in table and "Generated pairs among the people of split 10" in table
 
     rows = [row | {"identity": None} for row in load_corpus(corpus, ["9"]).to_list()]
     folder = Path(part("nobody", ["9"]))
     Dataset.from_list(rows, features=FEATURES).to_parquet(folder / "part-00000.parquet")
     assert main([*common, "--data", str(folder)]) == 2
-    assert "folds that can be: 9" in capsys.readouterr().err
+    assert "complete folds: 9" in capsys.readouterr().err
 
 
 def test_pairs_of_people_without_names_are_judged(calibrated, corpus, tmp_path, capsys):

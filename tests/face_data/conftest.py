@@ -1,4 +1,4 @@
-"""Drawn photographs, and CK+ in its publisher's layout, whole."""
+"""Drawn photographs, and a complete CK+ in its publisher's layout."""
 
 import io
 import itertools
@@ -29,7 +29,7 @@ def faces() -> list[bytes]:
 
 @pytest.fixture(scope="session")
 def dot() -> bytes:
-    """A picture too small for any face, which costs no time."""
+    """An image that is too small for a face, so that detection takes no time."""
     return encoded(Image.new("L", (4, 4)), "PNG")
 
 

@@ -1,4 +1,4 @@
-"""Drawn faces: the same person every time, expressions where they belong, and a face to a real detector."""
+"""Drawn faces: a person looks the same in all photographs, expressions change the face, and a detector finds it."""
 
 import pickle
 
@@ -16,7 +16,7 @@ def pixels(picture: Image.Image) -> np.ndarray:
 
 
 def shot(identity: int, expression: str = "neutral", scene: int = 0) -> np.ndarray:
-    """A person in a scene: one scene is one pose, light, background and noise, whoever is in it."""
+    """A person in a scene, which determines pose, light, background and noise for every person."""
     return pixels(draw_face(identity, expression, np.random.default_rng(scene)))
 
 
@@ -30,7 +30,7 @@ def test_a_photograph_depends_on_nothing_but_its_four_numbers():
 
 
 def test_one_person_is_more_alike_than_two():
-    """In one scene, a person who smiles is nearer to the same person than to any of 15 others."""
+    """In the same scene, a smiling person is more similar to the same person than to any of 15 others."""
     people = [shot(identity) for identity in range(16)]
     for identity in range(16):
         smiling = shot(identity, "happy")
@@ -39,7 +39,7 @@ def test_one_person_is_more_alike_than_two():
 
 
 def test_an_expression_moves_what_it_should():
-    """Against the neutral face of the same scene, surprise changes the face, and not the crown or the rim."""
+    """Compared with the neutral face of the same scene, surprise changes the face, but not the hair or the border."""
     for identity in range(4):
         change = np.abs(shot(identity, "surprise") - shot(identity)).mean(axis=2)
         face, crown, rim = change[15:42, 15:35], change[2:6, 15:35], change[:, :4]

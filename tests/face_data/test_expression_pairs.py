@@ -1,4 +1,4 @@
-"""Pairs across expressions: those made for CK+ and Oulu-CASIA, and those of the authors' pairs files."""
+"""Pairs across expressions: generated ones for CK+ and Oulu-CASIA, and those in pair files of the authors."""
 
 from collections import Counter, defaultdict
 
@@ -13,7 +13,7 @@ from face_data.table import CorpusError
 
 
 def sequence(person: str, number: int, expression: str, fold: int) -> list[Photograph]:
-    """A neutral frame, then two of the expression."""
+    """A neutral frame, then two frames of the expression."""
     shown = ("neutral", expression, expression)
     return [
         Photograph(f"{person}/{number:03d}/{person}_{number:03d}_{frame:08d}.png", b"", person, name, split=str(fold))
@@ -97,8 +97,10 @@ def ck(person: str, number: str, frame: int) -> str:
 
 
 def authors_file(folder, rows) -> str:
-    """rows: (input, reference, whether one person) of the authors' machine."""
-    lines = [f"{number}  {one}  {two}  {same}  5  5  0  True" for number, (one, two, same) in enumerate(rows)]
+    """rows: (input, reference, same person), with paths on the authors' machine."""
+    lines = [
+        f"{number}  {shown}  {reference}  {same}  5  5  0  True" for number, (shown, reference, same) in enumerate(rows)
+    ]
     path = folder / "pairs.txt"
     path.write_text("\n".join([HEADER, *lines]) + "\n")
     return str(path)
@@ -150,13 +152,13 @@ def test_damaged_authors_files_are_refused(tmp_path, damage, complaint):
 
 
 def test_an_authors_file_that_is_not_there(tmp_path):
-    with pytest.raises(CorpusError, match="no such file; give a pairs file as the paper's authors publish it"):
+    with pytest.raises(CorpusError, match="no such file; give a pair file as the paper's authors publish it"):
         authors_pairs(tmp_path / "pairs.txt", KEYS)
 
 
 @pytest.fixture
 def filmed(tmp_path, faces):
-    """The CK+ of eleven people, two of them with two sequences, prepared."""
+    """A prepared CK+ with eleven people, two of whom have two sequences."""
     source = tmp_path / "CK+"
     for person, face in (("S010", faces[0]), ("S020", faces[1]), *((f"S{n}", faces[2]) for n in range(101, 110))):
         for number in ("001", "002") if person < "S100" else ("001",):
@@ -183,8 +185,9 @@ def test_prepared_ckplus_has_pairs_and_takes_the_authors_instead(filmed, tmp_pat
     rows += [(f"{CK}/{ck('S020', '001', 3)}", f"{CK}/{ck('S010', '002', 1)}", False)] * 10
     assert main(["pairs", authors_file(tmp_path, rows), str(filmed)]) == 0
     said = capsys.readouterr().out
-    assert "pairs.csv: 11 genuine and 10 impostor pairs, dealt to ten folds in turn" in said
-    assert "18 repeat an earlier pair (for another required expression), 1 compare a photograph with" in said
+    assert "pairs.csv: 11 genuine and 10 impostor pairs, distributed to ten folds in turn" in said
+    assert "18 repeat an earlier pair (for another required expression)" in said
+    assert "1 compare a photograph with itself" in said
     assert len(read_pairs(filmed)) == 21
 
     assert (

@@ -1,4 +1,4 @@
-"""`python -m face_data`: what it prints, what it refuses, and that a killed run goes on."""
+"""`python -m face_data`: its output, its errors, and the continuation of a killed run."""
 
 import csv
 import os
@@ -45,7 +45,7 @@ def wait_until(condition, seconds: float = 150) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux's /proc to find the worker processes")
 def test_a_killed_run_goes_on_where_it_stopped(drawn, tmp_path, repository, capsys):
-    """kill -9 in the middle: the workers end too, the corpus is refused, the same command then gives the same rows."""
+    """After kill -9, the workers end too and the corpus is refused; then the same command writes the same rows."""
     out = tmp_path / "killed"
     command = [sys.executable, "-m", "face_data", "synthesize", out, *SMALL, "--alignment", "margin", "--workers", "2"]
     process = subprocess.Popen(command, cwd=repository, stderr=subprocess.DEVNULL)
@@ -150,7 +150,7 @@ def test_prepare_lfw_with_labels_and_pairs(tmp_path, capsys):
         (["prepare", "fer2013", "{empty}", "{out}"], "fer2013.csv is missing"),
         (["prepare", "ckplus", "{empty}", "{out}"], "cohn-kanade-images is missing"),
         (["prepare", "ckplus", "{empty}", "{empty}", "{out}"], "ckplus has one SOURCE"),
-        (["prepare", "oulucasia", "{empty}", "{out}"], "holds no VL/Strong"),
+        (["prepare", "oulucasia", "{empty}", "{out}"], "contains no VL/Strong"),
         (["prepare", "ms1m", "{empty}", "{out}"], "is the source the ms1m folder?"),
         (["prepare", "casia_webface", "{empty}", "{out}"], "is the source the casia_webface folder?"),
         (["prepare", "vggface2", "{empty}", "{out}"], "train is missing"),

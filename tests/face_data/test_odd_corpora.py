@@ -1,4 +1,4 @@
-"""Corpora as they lie on people's disks: nested, renamed, with other systems' files in them, changed since."""
+"""Corpora as users have them: nested, renamed, with files of operating systems, and changed after the preparation."""
 
 import io
 import os
@@ -19,7 +19,7 @@ from face_data.table import CorpusError, column, load_corpus
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 
 PROCESSOR = FaceLiveNetImageProcessor(size=80)
-FOREIGN = (
+SYSTEM_FILES = (
     "._0.jpg",
     "@eaDir/0.jpg",
     "@Recycle/0.jpg",
@@ -40,7 +40,11 @@ def write(*paths: Path) -> None:
 
 
 def people(source: Path) -> list[tuple]:
-    return [(one.key, one.identity, one.split) for one in read_folder(source) if not one.refused]
+    return [
+        (photograph.key, photograph.identity, photograph.split)
+        for photograph in read_folder(source)
+        if not photograph.refused
+    ]
 
 
 @pytest.mark.parametrize("wrapper", ["", "people", "people/people"])
@@ -59,7 +63,7 @@ def test_folders_of_splits_are_splits(tmp_path):
 
 
 def test_splits_in_odd_folders(tmp_path):
-    """Unpacked into folders of their own name, with other names, with a picture or nothing beside."""
+    """Splits inside folders of the same name, with other names, beside an image, and without images."""
     names = ("train/train/anna/0.jpg", "train/train/ben/0.jpg", "test_set/cem/day/0.jpg", "test_set/loose.png")
     write(*(tmp_path / "data" / name for name in (*names, "cover.jpg")))
     (tmp_path / "data" / "valid").mkdir()
@@ -68,7 +72,7 @@ def test_splits_in_odd_folders(tmp_path):
         ("train/train/anna/0.jpg", "anna", "train"),
         ("train/train/ben/0.jpg", "ben", "train"),
     ]
-    refused = {one.key: one.refused for one in read_folder(tmp_path) if one.refused}
+    refused = {photograph.key: photograph.refused for photograph in read_folder(tmp_path) if photograph.refused}
     assert refused == dict.fromkeys(("cover.jpg", "test_set/loose.png"), "it lies in no person's folder")
 
 
@@ -76,7 +80,7 @@ def test_splits_in_odd_folders(tmp_path):
 def test_a_picture_beside_a_wrapper_makes_no_person_of_it(tmp_path, loose):
     write(*(tmp_path / name for name in (loose, "people/anna/0.jpg", "people/ben/0.jpg")))
     assert people(tmp_path) == [("anna/0.jpg", "anna", "all"), ("ben/0.jpg", "ben", "all")]
-    assert [one.key for one in read_folder(tmp_path) if one.refused] == ["cover.jpg"]
+    assert [photograph.key for photograph in read_folder(tmp_path) if photograph.refused] == ["cover.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +93,7 @@ def test_a_picture_beside_a_wrapper_makes_no_person_of_it(tmp_path, loose):
 )
 def test_groups_of_people_are_not_taken_for_people(tmp_path, names):
     write(*(tmp_path / name for name in names))
-    with pytest.raises(CorpusError, match=r"holds folders alone .*: is it one person's, or are these people"):
+    with pytest.raises(CorpusError, match=r"contains only folders .*, which may be people"):
         list(read_folder(tmp_path))
 
 
@@ -101,7 +105,7 @@ def test_people_with_folders_of_sessions_stay_people(tmp_path):
 
 def test_splits_of_nobody_are_not_taken_for_people(tmp_path):
     write(*(tmp_path / name for name in ("test/0.jpg", "train/0.jpg")))
-    with pytest.raises(CorpusError, match=r"test: holds no person's folder, but seems to be a split"):
+    with pytest.raises(CorpusError, match=r"test: contains no person's folder, but seems to be a split"):
         list(read_folder(tmp_path))
 
 
@@ -119,7 +123,7 @@ def test_tables_as_excel_saves_them(tmp_path, encoding):
     text = "sep=;\r\npath;identity;expression\r\n0.jpg;Müller;happy\r\n"
     (tmp_path / "people.csv").write_bytes(text.encode(encoding))
     if encoding == "cp1252":
-        with pytest.raises(CorpusError, match=r"people\.csv is not UTF-8 text .*: save it as such"):
+        with pytest.raises(CorpusError, match=r"people\.csv is not UTF-8 text .*: save it as UTF-8"):
             list(read_folder(tmp_path / "people.csv"))
     else:
         [row] = read_folder(tmp_path / "people.csv")
@@ -160,8 +164,8 @@ def test_every_suffix_counts_in_every_reader(tmp_path):
 
 def test_what_other_systems_leave_behind_is_no_photograph(tmp_path):
     for person in ("anna", "ben"):
-        write(tmp_path / person / "0.jpg", *(tmp_path / person / name for name in FOREIGN))
-    write(*(tmp_path / name for name in FOREIGN))
+        write(tmp_path / person / "0.jpg", *(tmp_path / person / name for name in SYSTEM_FILES))
+    write(*(tmp_path / name for name in SYSTEM_FILES))
     assert [key for key, _, _ in people(tmp_path)] == ["anna/0.jpg", "ben/0.jpg"]
     assert len(list(read_unlabelled(tmp_path))) == 2
 
@@ -172,7 +176,11 @@ def test_linked_folders_count_and_dead_links_are_named(tmp_path):
     (people / "anna" / "more").symlink_to(tmp_path / "elsewhere")
     (people / "anna" / "back").symlink_to(people)  # would never end
     (people / "anna" / "gone.jpg").symlink_to("/nowhere/gone.jpg")
-    assert sorted(one.key for one in read_unlabelled(people)) == ["anna/1.jpg", "anna/gone.jpg", "anna/more/0.jpg"]
+    assert sorted(photograph.key for photograph in read_unlabelled(people)) == [
+        "anna/1.jpg",
+        "anna/gone.jpg",
+        "anna/more/0.jpg",
+    ]
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -185,7 +193,7 @@ def test_lfw_with_capitals_foreign_files_and_spaces(tmp_path, packed):
         with tarfile.open(tmp_path / "lfw-deepfunneled.tgz", "w:gz") as archive:
             archive.add(inner, "./lfw-deepfunneled")
         inner.rename(tmp_path / "elsewhere")
-    keys = [one.key for one in read_lfw(tmp_path)]  # as pairs.txt names them
+    keys = [photograph.key for photograph in read_lfw(tmp_path)]  # as pairs.txt names them
     assert sorted(keys) == ["Anna_Berg/Anna_Berg_0001.jpg", "Ben/Ben_0001.jpg"]
     assert lfw_folds(tmp_path / "people.txt") == {"Anna_Berg": "1", "Ben": "1"}
     (tmp_path / "pairs.txt").write_text("\ufeff1 1\nBen 1 2\nAnna_Berg 1 Ben 1\n", encoding="utf-8")
@@ -210,7 +218,7 @@ def test_ferplus_photographs_without_votes_are_skipped_by_name(tmp_path):
         write(tmp_path / name / "fer0000000.PNG", tmp_path / name / "fer0000001.PNG")
         (tmp_path / name / "label.csv").write_text('fer0000000.png,"(0, 0, 48, 48)",0,9,1,0,0,0,0,0,0,0\n')
     found = list(read_ferplus(tmp_path))
-    assert [one.refused for one in found] == [None, "label.csv holds no ten votes for it"] * 2
+    assert [photograph.refused for photograph in found] == [None, "label.csv holds no ten votes for it"] * 2
 
 
 # Preparing again
@@ -248,13 +256,13 @@ def test_a_source_that_changed_is_noticed_whatever_changed(source, tmp_path):
     middle = source / "p1" / "0.png"
     content, times = middle.read_bytes(), (middle.stat().st_atime_ns, middle.stat().st_mtime_ns)
     draw_face(7, "neutral", np.random.default_rng(7)).save(middle)
-    refused("the source changed since .a picture or a label was replaced.; remove")
+    refused("the source changed since .an image or a label was replaced.; remove")
     middle.write_bytes(content)
     os.utime(middle, ns=times)
     assert run(source, out) == summary
 
     (source / "p1").rename(tmp_path / "withdrawn")
-    refused("p1/0.png is gone")
+    refused("p1/0.png was removed")
     (tmp_path / "withdrawn").rename(source / "p3")  # as many photographs as before, of somebody else
     refused("the source changed since")
     (source / "p3").rename(source / "p1")
@@ -267,12 +275,12 @@ def test_a_source_that_holds_less_than_before_is_noticed(source, tmp_path):
     out = tmp_path / "out"
     run(source, out)
     (source / "p2" / "1.png").unlink()  # the only photograph of the last shard
-    with pytest.raises(CorpusError, match="the source holds fewer photographs than it did"):
+    with pytest.raises(CorpusError, match="the source has fewer photographs than before"):
         run(source, out)
 
 
 def test_a_picture_of_the_same_size_and_date_is_noticed(source, tmp_path):
-    """As a copy that keeps the dates leaves it."""
+    """A copy that preserves dates creates such a file."""
     out = tmp_path / "out"
     summary = run(source, out)
     path = source / "p1" / "0.png"
@@ -282,7 +290,7 @@ def test_a_picture_of_the_same_size_and_date_is_noticed(source, tmp_path):
     assert run(source, out) == summary  # moved or written anew, and the same
     path.write_bytes(content[:-20] + bytes(20))
     os.utime(path, ns=times)
-    with pytest.raises(CorpusError, match="a picture was replaced by one of the same size and date"):
+    with pytest.raises(CorpusError, match="an image was replaced by one of the same size and date"):
         run(source, out)
 
 
@@ -316,7 +324,7 @@ def test_a_disk_that_is_full_is_named(source, tmp_path):
 
 @pytest.mark.skipif(os.name != "posix", reason="file names are Unicode there")
 def test_names_that_are_not_in_utf8_end_nothing(source, tmp_path):
-    """As archives of Windows are unpacked elsewhere."""
+    """Unpacking an archive from Windows on another system creates such names."""
     person = os.fsencode(source) + b"/M\xfcller"
     os.mkdir(person)
     (source / "p0" / "0.png").rename(os.fsdecode(person + b"/0.png"))
@@ -337,22 +345,24 @@ def test_bytes_are_compared_too(tmp_path):
     settings = {"layout": "folder", "processor": PROCESSOR, "workers": 1}
     prepare([Photograph("a", encoded(0), "anna")], tmp_path / "out", **settings)
     for other in (Photograph("a", encoded(1), "anna"), Photograph("a", encoded(0), "ben")):
-        with pytest.raises(CorpusError, match="a picture or a label was replaced"):
+        with pytest.raises(CorpusError, match="an image or a label was replaced"):
             prepare([other], tmp_path / "out", **settings)
 
 
 def test_cells_that_say_nothing_are_nobody_and_no_label(tmp_path):
-    """`nan` in every row is not one person of that name, and an unfinished row ends nothing."""
+    """`nan` is not the name of a person, and an incomplete row does not stop the reader."""
     table = tmp_path / "people.csv"
     rows = ("0.jpg,nan,N/A,x", "1.jpg, anna ,happy,?", "2.jpg,NA,,", "3.jpg,,nan,y")
     table.write_text("path,identity,expression,site\n" + "\n".join(rows))
-    read = [(one.identity, one.expression, one.attributes["site"]) for one in read_folder(table)]
+    read = [
+        (photograph.identity, photograph.expression, photograph.attributes["site"]) for photograph in read_folder(table)
+    ]
     assert read == [(None, None, "x"), ("anna", "happy", None), (None, None, None), (None, None, "y")]
     write(tmp_path / "images" / "anna_1.jpg", tmp_path / "images" / "anna_2.jpg")
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "legend.csv").write_text("user.id,image,emotion\n1,anna_1.jpg,\n2,anna_2.jpg,Happiness\n3\n")
-    assert [one.expression for one in read_facial_expressions(tmp_path)] == [None, "happy"]
+    assert [photograph.expression for photograph in read_facial_expressions(tmp_path)] == [None, "happy"]
     for name in ("FER2013Train", "FER2013Valid"):
         write(tmp_path / name / "fer0000000.png")
         (tmp_path / name / "label.csv").write_text('fer0000000.png,"(0, 0, 48, 48)",0,9,x,0,0,0,0,0,0,0\n')
-    assert {one.refused for one in read_ferplus(tmp_path)} == {"label.csv holds no ten votes for it"}
+    assert {photograph.refused for photograph in read_ferplus(tmp_path)} == {"label.csv holds no ten votes for it"}

@@ -1,4 +1,4 @@
-"""Pairs: the publisher's file, the corpus's file, and generated ones."""
+"""Pairs in the publisher's file, pairs in the corpus, and generated pairs."""
 
 from collections import Counter
 from itertools import combinations
@@ -26,7 +26,7 @@ def test_lfw_file_is_parsed_by_fold_and_kind(tmp_path):
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        (SMALL.rsplit("\n", 2)[0], "3 pairs, but its first line promises 2 x 2 x 1"),
+        (SMALL.rsplit("\n", 2)[0], "3 pairs, but its first line says 2 x 2 x 1"),
         (SMALL.replace("Anna_Berg\t1\t12", "Anna_Berg\t1\tCem_Kaya\t1"), "pair 1: expected `name n1 n2`"),
         ("one two\n", "line 1"),
         ("", "line 1"),
@@ -98,7 +98,7 @@ def test_impostors_are_people_alike_however_many_photographs_they_have():
 
 @pytest.mark.real_data
 def test_real_lfw_pairs_are_of_the_people_of_their_folds(real_data):
-    """pairs.txt and people.txt, two files of the publisher, deal the people alike: what trains on folds meets none."""
+    """pairs.txt and people.txt have the same people in each fold, so a fold that is not used for training is unseen."""
     fold_of = lfw_folds(real_data / "lfw" / "people.txt")
     assert len(fold_of) == 5749 and set(fold_of.values()) == {str(fold) for fold in range(1, 11)}
     for pair in lfw_pairs(real_data / "lfw" / "pairs.txt"):
@@ -116,4 +116,4 @@ def test_real_lfw_pairs(real_data):
         first, second = pair.first.split("/")[0], pair.second.split("/")[0]
         assert (first == second) is pair.same
         people[pair.fold] |= {first, second}
-    assert all(people[one].isdisjoint(people[other]) for one, other in combinations(people, 2))
+    assert all(people[first].isdisjoint(people[second]) for first, second in combinations(people, 2))

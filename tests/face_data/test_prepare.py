@@ -1,4 +1,4 @@
-"""Photographs to a prepared corpus, with the real detector in real worker processes."""
+"""The preparation of a corpus, with the real detector in real worker processes."""
 
 import io
 import json
@@ -49,7 +49,7 @@ def group() -> Image.Image:
 
 
 def tight() -> Image.Image:
-    """A face in 48 grey pixels, cut inside the chin, as in FERPlus."""
+    """A grey image of 48 pixels that ends inside the chin, as in FERPlus."""
     left, top, right, bottom = PROCESSOR.detect(picture(0))[0].box.tolist()
     return picture(0).convert("L").resize((48, 48), box=(left, top, right, bottom))
 
@@ -149,7 +149,7 @@ def test_splits_are_chosen_by_name(corpus):
 
 
 def test_a_lost_shard_alone_is_made_again(corpus, source, tmp_path):
-    """What an interrupted run leaves: some shards whole, one half written, the summary unfinished."""
+    """After an interrupted run, some shards are complete, one is partly written, and the summary is not complete."""
     whole, summary = corpus
     out = tmp_path / "small"
     shutil.copytree(whole, out)
@@ -226,7 +226,9 @@ def test_photographs_without_any_face_are_counted_and_no_corpus(tmp_path):
     assert (summary["photographs"], summary["prepared"]) == (3, 0)
     whose = [(row["identity"], row["expression"]) for row in summary["skipped"]]
     assert whose == [("a", "sad")] * 3  # so that nothing of the source is uncounted
-    with pytest.raises(CorpusError, match=r"none: it is empty, for no photograph gave a face; .*corpus\.json says why"):
+    with pytest.raises(
+        CorpusError, match=r"none: it is empty, because no face was found; .*corpus\.json has the reasons"
+    ):
         load_corpus(tmp_path / "none")
 
 
@@ -254,12 +256,12 @@ def test_attributes_become_columns_of_every_shard(tmp_path):
     with pytest.raises(CorpusError, match=r"corpus: no column weather; it has image, key, .*, gender, lens"):
         load_corpus(out, columns=["key", "weather"])
     unlike = [people[0], Photograph("b.png", encoded(picture(1)), attributes={"gender": "male"})]
-    with pytest.raises(CorpusError, match="the reader must give all the same names"):
+    with pytest.raises(CorpusError, match="all photographs need the same names"):
         prepare(unlike, tmp_path / "other", layout="here", processor=PROCESSOR, workers=1)
 
 
 def test_whole_shards_without_the_attributes_are_not_taken_for_shards_with_them(tmp_path):
-    """The publisher's table came later, or a column was added to it: the corpus would open as neither."""
+    """The table of attributes was added or extended later, so the shards would have different columns."""
     before = [Photograph(f"{number}.png", encoded(picture(0)), "a") for number in range(2)]
     after = [replace(photograph, attributes={"gender": "female"}) for photograph in before]
     out = tmp_path / "corpus"
@@ -273,13 +275,13 @@ def test_whole_shards_without_the_attributes_are_not_taken_for_shards_with_them(
 @pytest.mark.parametrize("name", ["box", "", " "])
 def test_attributes_that_cannot_be_columns(tmp_path, name):
     photograph = Photograph("a.png", encoded(picture(0)), attributes={name: "x"})
-    with pytest.raises(CorpusError, match=f"attribute '{name}': it needs a name of its own"):
+    with pytest.raises(CorpusError, match=f"attribute '{name}': its name must not be empty"):
         prepare([photograph], tmp_path / "out", layout="here", processor=PROCESSOR)
     assert not (tmp_path / "out").exists()
 
 
 def on_the_hub(monkeypatch, files: list[str], cache) -> None:
-    """What `load_dataset` gives for user/faces: these Parquet files, as it opens them from the Hub."""
+    """`load_dataset` for user/faces, which opens these Parquet files as from the Hub."""
 
     def from_hub(name, **options):
         assert name == "user/faces"
@@ -290,7 +292,7 @@ def on_the_hub(monkeypatch, files: list[str], cache) -> None:
 
 @pytest.mark.parametrize("written_by", ["prepare", "another tool"])
 def test_attributes_come_back_from_the_hub(corpus, tmp_path, monkeypatch, written_by):
-    """From the Parquet alone, also where nothing in it says what the labels mean and ages are numbers."""
+    """Only the Parquet files are read, also if they have no names of labels, and ages are numbers."""
     files = []
     for number, shard in enumerate(shards_of(corpus[0])):
         rows = Dataset.from_parquet(shard)

@@ -1,4 +1,4 @@
-"""Several processes share the photographs of a corpus, die, and are replaced by another number of them."""
+"""Several processes share the preparation of a corpus, are killed, and are replaced by another number of processes."""
 
 import os
 import signal

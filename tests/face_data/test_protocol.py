@@ -1,11 +1,11 @@
-"""Folds by person: the cited protocol, and what a run on one of them may see."""
+"""Folds by person: the cited protocol, and the splits for training, validation and test."""
 
 import random
 from collections import Counter
 
 import pytest
 
-from face_data.protocol import LFW, NAMED, Protocol, fold_protocol, person_folds
+from face_data.protocol import LFW, NAMED_SPLITS, Protocol, fold_protocol, person_folds
 
 PEOPLE = [f"S{number:03d}" for number in range(5, 123)]  # 118 of them, as CK+'s labelled people are
 
@@ -29,9 +29,9 @@ def test_validation_is_apart_from_test_and_both_from_training(folds):
     validated, tested = [], []
     for fold in range(1, folds + 1):
         protocol = fold_protocol(fold, folds)
-        assert sorted(protocol.training + protocol.choices + protocol.test, key=int) == every
-        assert protocol.test == (str(fold),) and len(protocol.choices) == 1
-        validated += protocol.choices
+        assert sorted(protocol.training + protocol.validation + protocol.test, key=int) == every
+        assert protocol.test == (str(fold),) and len(protocol.validation) == 1
+        validated += protocol.validation
         tested += protocol.test
     assert sorted(validated, key=int) == tested == every  # each is validated on once, too
 
@@ -50,7 +50,7 @@ def test_folds_that_do_not_exist(arguments, complaint):
 
 
 def test_nobody_is_in_two_splits_of_a_protocol():
-    for protocol in (LFW, NAMED):
+    for protocol in (LFW, NAMED_SPLITS):
         splits = protocol.training + protocol.held_out
         assert len(set(splits)) == len(splits)
     assert sorted(LFW.training + LFW.held_out, key=int) == [str(fold) for fold in range(1, 11)]

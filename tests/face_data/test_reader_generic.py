@@ -1,4 +1,4 @@
-"""Folders of people, tables, and datasets that `datasets.load_dataset` opens, with what can be wrong in them."""
+"""Folders of people, tables, and datasets that `datasets.load_dataset` opens, with possible mistakes in them."""
 
 import io
 import json
@@ -93,7 +93,7 @@ def test_a_damaged_row_costs_itself_alone(tmp_path, line, key, complaint):
     (tmp_path / "people.csv").write_text(f"{TABLE}{line}\nphotos/9.jpg,Cem,happy,train\n")
     *before, damaged, last = read_folder(tmp_path / "people.csv")
     assert damaged.key == key and damaged.refused.startswith(complaint)
-    assert not any(one.refused for one in (*before, last)) and last.key == "photos/9.jpg"
+    assert not any(photograph.refused for photograph in (*before, last)) and last.key == "photos/9.jpg"
 
 
 def test_a_table_as_a_spreadsheet_on_windows_saves_it(tmp_path, dot):
@@ -111,7 +111,7 @@ def test_a_table_as_a_spreadsheet_on_windows_saves_it(tmp_path, dot):
 
 @pytest.fixture
 def hub(tmp_path, dot) -> Path:
-    """Two splits in Parquet, as `push_to_hub` writes them."""
+    """Two splits in Parquet files, as `push_to_hub` writes them."""
     features = Features(
         {"face": Image(), "name": ClassLabel(names=["Anna", "Cem"]), "emotion": Value("string"), "age": Value("int32")}
     )
@@ -147,7 +147,7 @@ def test_one_of_the_two_columns_is_enough(hub):
     [
         ({}, "no column image; it has face, name, emotion, age; name them with --image-column"),
         (COLUMNS | {"split": "validation"}, "no split validation; it has test, train"),
-        (COLUMNS | {"expression_map": "joy"}, "--expression-map 'joy': expected their name=ours"),
+        (COLUMNS | {"expression_map": "joy"}, "--expression-map 'joy': expected label=expression"),
         (COLUMNS | {"expression_map": "joy=glad"}, "unknown expression 'glad'"),
         ({"identity_column": "name"}, "no column image; it has face, name, emotion, age"),
         (COLUMNS | {"expression_column": "feeling"}, "split test: no column feeling"),
@@ -160,9 +160,9 @@ def test_columns_that_are_not_there(hub, columns, complaint):
 
 
 def test_a_hub_dataset_without_either_column_is_unlabelled(hub):
-    found = [(one.identity, one.expression, one.split) for one in read_hub(hub, "face")]
+    found = [(photograph.identity, photograph.expression, photograph.split) for photograph in read_hub(hub, "face")]
     assert found == [(None, None, "test")] + [(None, None, "train")] * 3
-    assert [one.split for one in read_hub(hub, "face", split="train")] == ["train"] * 3
+    assert [photograph.split for photograph in read_hub(hub, "face", split="train")] == ["train"] * 3
 
 
 def test_labels_of_another_spelling_are_mapped_and_unknown_ones_skipped(tmp_path, dot):
@@ -171,10 +171,15 @@ def test_labels_of_another_spelling_are_mapped_and_unknown_ones_skipped(tmp_path
     rows = {"image": [{"bytes": dot, "path": "x.png"}] * 4, "expression": labels}
     Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "hub" / "train-00000-of-00001.parquet")
     found = list(read_hub(tmp_path / "hub", expression_map="joy=happy"))
-    assert [one.expression for one in found] == ["happy", None, None, "sad"]
-    assert [one.refused for one in found] == [None, "unknown expression 'awe'", None, None]
+    assert [photograph.expression for photograph in found] == ["happy", None, None, "sad"]
+    assert [photograph.refused for photograph in found] == [None, "unknown expression 'awe'", None, None]
     found = list(read_hub(tmp_path / "hub"))
-    assert [one.refused for one in found] == ["unknown expression 'Joy'", "unknown expression 'awe'", None, None]
+    assert [photograph.refused for photograph in found] == [
+        "unknown expression 'Joy'",
+        "unknown expression 'awe'",
+        None,
+        None,
+    ]
 
 
 def test_a_damaged_row_of_a_dataset_costs_itself_alone(tmp_path, dot):
@@ -185,8 +190,8 @@ def test_a_damaged_row_of_a_dataset_costs_itself_alone(tmp_path, dot):
         tmp_path / "hub" / "train-00000-of-00001.parquet"
     )
     found = list(read_hub(tmp_path / "hub", identity_column="json.identity"))
-    assert [one.identity for one in found] == ["anna", None, None, None, "ben"]
-    assert [(one.refused or "").split(" (")[0] for one in found] == [
+    assert [photograph.identity for photograph in found] == ["anna", None, None, None, "ben"]
+    assert [(photograph.refused or "").split(" (")[0] for photograph in found] == [
         "",
         "a damaged row: json is no JSON",
         "",
@@ -196,7 +201,7 @@ def test_a_damaged_row_of_a_dataset_costs_itself_alone(tmp_path, dot):
 
 
 def test_a_field_of_a_webdatasets_json_is_a_person(tmp_path, dot):
-    """Its usual layout: a picture and a JSON of the same name, in tars."""
+    """The usual layout of WebDataset: an image and a JSON of the same name in a tar."""
     with tarfile.open(tmp_path / "train-000000.tar", "w") as archive:
         for number, person in enumerate(("anna", "ben")):
             about = json.dumps({"identity": person, "emotion": {"name": "happy"}}).encode()
@@ -205,7 +210,7 @@ def test_a_field_of_a_webdatasets_json_is_a_person(tmp_path, dot):
                 member.size = len(content)
                 archive.addfile(member, io.BytesIO(content))
     columns = {"image_column": "png", "identity_column": "json.identity", "expression_column": "json.emotion.name"}
-    found = [(one.identity, one.expression) for one in read_hub(tmp_path, **columns)]
+    found = [(photograph.identity, photograph.expression) for photograph in read_hub(tmp_path, **columns)]
     assert found == [("anna", "happy"), ("ben", "happy")]
     with pytest.raises(CorpusError, match=r"json holds several values: name one of them \(json\.identity"):
         list(read_hub(tmp_path, "png", "json"))
@@ -234,7 +239,7 @@ def test_an_image_folder_whose_folders_are_the_people(tmp_path, dot):
 
 
 def test_a_table_and_a_hub_dataset_become_corpora(tmp_path, faces, capsys):
-    """By the command line, with the detector."""
+    """On the command line, with the detector."""
     for number, face in enumerate(faces):
         (tmp_path / f"{number}.jpg").write_bytes(face)
     (tmp_path / "people.csv").write_text(

@@ -31,7 +31,7 @@ def fill(source: Path, *names: str) -> Path:
 
 
 def record(content: bytes) -> bytes:
-    """A record as MXNet writes it: split where MAGIC stands at a multiple of 4, each part filled up to one."""
+    """A record as MXNet writes it: split if MAGIC is at a multiple of 4, and each part padded to a multiple of 4."""
     cuts = [place for place in range(0, len(content) // 4 * 4, 4) if content[place : place + 4] == MAGIC]
     parts = [content[start:end] for start, end in zip([0, *(cut + 4 for cut in cuts)], [*cuts, None], strict=True)]
     kinds = [1, *[2] * (len(parts) - 2), 3] if cuts else [0]
@@ -112,9 +112,9 @@ def test_a_truncated_recordio_is_named_with_the_place(tmp_path):
         (record(b"short"), "byte 0: this record has no label"),
         (record(labelled(float("nan"), 1, b"one")), "byte 0: this record has no label"),
         (record(struct.pack("<IfQQ", 900, 0, 0, 0)), "byte 0: this record has no label"),
-        (MAGIC + struct.pack("<I", 2 << 29), "byte 0: a part of a record out of place"),
-        (MAGIC + struct.pack("<I", 1 << 29) + record(b"whole"), "byte 8: a part of a record out of place"),
-        (MAGIC + struct.pack("<I", 5 << 29), "byte 0: a part of a record out of place"),
+        (MAGIC + struct.pack("<I", 2 << 29), "byte 0: a part of a record at a wrong place"),
+        (MAGIC + struct.pack("<I", 1 << 29) + record(b"whole"), "byte 8: a part of a record at a wrong place"),
+        (MAGIC + struct.pack("<I", 5 << 29), "byte 0: a part of a record at a wrong place"),
         (MAGIC + struct.pack("<I", 1 << 29), "byte 0: the file ends within this record"),
     ],
 )
@@ -125,7 +125,7 @@ def test_damaged_recordio_is_named_with_the_place(tmp_path, content, complaint):
 
 
 def test_a_recordio_of_aligned_faces_becomes_a_corpus(tmp_path, faces, dot, capsys):
-    """By the command line, with the detector, on crops of 112 pixels as InsightFace aligns them; a dot has no face."""
+    """On the command line, with the detector, for crops of 112 pixels as in InsightFace, one of them without a face."""
     crops = []
     for face in faces:
         picture = PIL.Image.open(io.BytesIO(face))
@@ -206,11 +206,11 @@ def test_ms1m_in_a_folder_per_person(tmp_path):
         ("m.02/1-FaceId-3.jpg", "m.02", "train"),
     ]
     fill(tmp_path, "Anna_Berg/1.jpg", "loose.JPG")
-    assert {one.key: one.refused for one in read_ms1m(tmp_path) if one.refused} == {
+    assert {photograph.key: photograph.refused for photograph in read_ms1m(tmp_path) if photograph.refused} == {
         "loose.JPG": "it lies in no person's folder",
         "Anna_Berg/1.jpg": "its folder Anna_Berg is not a Freebase MID",
     }
-    with pytest.raises(CorpusError, match=r"Anna_Berg is not a Freebase MID; .* take the layout `folder`"):
+    with pytest.raises(CorpusError, match=r"Anna_Berg is not a Freebase MID; .* use the layout `folder`"):
         list(read_ms1m(fill(tmp_path / "others", "Anna_Berg/1.jpg")))
 
 
@@ -229,7 +229,7 @@ def test_casia_webface(tmp_path, outer):
     ]
     assert all(photograph.image.read_bytes() == b"picture" for photograph in photographs)
     fill(tmp_path / outer, "m.02/1.jpg")
-    [refused] = [one.refused for one in read_casia_webface(tmp_path) if one.refused]
+    [refused] = [photograph.refused for photograph in read_casia_webface(tmp_path) if photograph.refused]
     assert refused == "its folder m.02 is not the number of a person"
 
 
@@ -248,7 +248,7 @@ def test_vggface2_may_be_one_of_its_two_parts_and_no_other_folder(tmp_path):
     assert summary(read_vggface2(tmp_path / "one")) == [("n000001/0002_01.jpg", "n000001", "test")]
     with pytest.raises(CorpusError, match="train is missing"):
         list(read_vggface2(fill(tmp_path / "other", "n000001/0002_01.jpg")))
-    with pytest.raises(CorpusError, match="data holds neither train nor test"):
+    with pytest.raises(CorpusError, match="data contains neither train nor test"):
         list(read_vggface2(fill(tmp_path / "third", "data/n000001/0002_01.jpg")))
     with pytest.raises(CorpusError, match="Anna is not the number of a person such as n000002"):
         list(read_vggface2(fill(tmp_path / "fourth", "train/Anna/1.jpg")))
@@ -278,7 +278,7 @@ def test_celeba(celeba):
 def test_celeba_that_is_damaged(celeba):
     identities, partition = next(celeba.rglob("identity*")), next(celeba.rglob("list*"))
     partition.write_text("000001.jpg 0\n000002.jpg 7\n")
-    assert [one.refused for one in read_celeba(celeba)] == [
+    assert [photograph.refused for photograph in read_celeba(celeba)] == [
         None,
         *["list_eval_partition.txt has no 0, 1 or 2 for it"] * 2,
     ]
@@ -355,7 +355,7 @@ def test_ytf_splits_that_are_damaged(ytf, line):
 
 
 def test_ytf_becomes_a_corpus_with_its_pairs(tmp_path, faces, capsys):
-    """By the command line, with the detector: a frame of three videos, and one whose picture is damaged."""
+    """On the command line, with the detector: one frame of each of three videos, and a damaged frame."""
     for video, picture in zip(("Anna_Berg/0", "Anna_Berg/1", "Cem_Kaya/0"), (*faces[:2], b"damaged"), strict=True):
         path = tmp_path / "YouTubeFaces" / "frame_images_DB" / video / "0.1.jpg"
         path.parent.mkdir(parents=True)

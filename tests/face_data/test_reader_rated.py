@@ -22,7 +22,11 @@ def fill(source: Path, *names: str) -> Path:
 
 
 def labels(photographs) -> list[tuple]:
-    return [(one.key, one.expression, one.split) for one in photographs if not one.refused]
+    return [
+        (photograph.key, photograph.expression, photograph.split)
+        for photograph in photographs
+        if not photograph.refused
+    ]
 
 
 RAF = "".join(f"{split}_{number:05d}.jpg {number}\r\n" for split in ("train", "test") for number in range(1, 8))
@@ -39,8 +43,10 @@ def test_raf_db_original_or_aligned(tmp_path, outer, kind, suffix):
     read = list(read_raf_db(tmp_path))
     splits = ["train"] * 7 + ["test"] * 7
     assert labels(read) == list(zip(names, RAF_EXPRESSIONS * 2, splits, strict=True))
-    assert all(one.image.exists() and one.identity is None for one in read)
-    assert {(one.enlarge, one.border > 0) for one in read} == {(2, True) if kind == "aligned" else (1, False)}
+    assert all(photograph.image.exists() and photograph.identity is None for photograph in read)
+    assert {(photograph.enlarge, photograph.border > 0) for photograph in read} == {
+        (2, True) if kind == "aligned" else (1, False)
+    }
 
 
 def test_raf_db_skips_a_damaged_line_and_names_pictures_without_one(tmp_path):
@@ -60,14 +66,14 @@ AFFECTNET_SHOWN = ["neutral", "happy", "sad", "surprise", "fear", "disgust", "an
 
 
 def affectnet_rows(folder: str) -> list[str]:
-    """One photograph of every label, and one without; suffixes as they come from the web."""
+    """One photograph for every label, and one without a label, with several suffixes."""
     rows = [f'{folder}/{code}.JPG,1,1,9,9,"1;2;3;4",{code},-2,-2' for code in range(11)]
     return [*rows, f"{folder}/11.png,1,1,9,9,1;2,,-2,-2"]
 
 
 @pytest.mark.parametrize("header", [True, False])
 def test_affectnet_with_its_csv_files(tmp_path, header):
-    """training.csv has a header, validation.csv of some releases has none."""
+    """training.csv has a header, but validation.csv of some releases has none."""
     lists = tmp_path / "Manually_Annotated_file_lists"
     lists.mkdir()
     (lists / "training.csv").write_text("\n".join([",".join(AFFECTNET_COLUMNS), *affectnet_rows("17")]) + "\n")
@@ -79,7 +85,7 @@ def test_affectnet_with_its_csv_files(tmp_path, header):
     expected += [(f"2/sub/{code}.JPG", name, "valid") for code, name in enumerate(AFFECTNET_SHOWN)]
     assert labels(read) == expected
     assert read[0].image.exists()
-    assert [(one.key, one.refused.split(":")[0]) for one in read if one.refused] == [
+    assert [(photograph.key, photograph.refused.split(":")[0]) for photograph in read if photograph.refused] == [
         ("17/11.png", "a damaged label"),
         ("2/sub/11.png", "a damaged label"),
     ]
@@ -105,10 +111,10 @@ def test_affectnet_with_arrays(tmp_path):
         ("train_set/10.jpg", "surprise", "train"),
         ("val_set/0.jpg", "happy", "valid"),
     ]
-    assert [one.key for one in read if one.refused] == ["train_set/11.jpg", "train_set/12.jpg"]
+    assert [photograph.key for photograph in read if photograph.refused] == ["train_set/11.jpg", "train_set/12.jpg"]
     fill(tmp_path, "train_set/images/77.jpg", "train_set/annotations/._0_exp.npy", "train_set/images/15.PNG")
     np.save(tmp_path / "train_set/annotations/15_exp.npy", np.array("6"))
-    more = {one.key: one for one in read_affectnet(tmp_path)}
+    more = {photograph.key: photograph for photograph in read_affectnet(tmp_path)}
     assert more["train_set/77.jpg"].refused == "it has no annotation of an expression"
     assert more["train_set/15.jpg"].image.name == "15.PNG" and len(more) == len(read) + 2
     assert read[0].image.exists() and read[0].border > 0
@@ -123,7 +129,11 @@ def test_kdef_names(tmp_path, outer):
     if outer:
         fill(tmp_path, "KDEF_and_AKDEF/AKDEF/AFAFS.JPG")  # an average of many faces
     read = list(read_kdef(tmp_path))
-    assert [(one.key, one.identity, one.expression, one.split) for one in read if not one.refused] == [
+    assert [
+        (photograph.key, photograph.identity, photograph.expression, photograph.split)
+        for photograph in read
+        if not photograph.refused
+    ] == [
         ("AF01/AF01AFS.JPG", "F01", "fear", "1"),
         ("AF01/AF01HAFL.JPG", "F01", "happy", "1"),
         ("AM31/AM31NEHR.jpg", "M31", "neutral", "3"),
@@ -131,7 +141,7 @@ def test_kdef_names(tmp_path, outer):
         ("BM02/BM02DIFR.JPG", "M02", "disgust", "2"),
     ]
     assert read[1].attributes == {"gender": "female", "angle": "full left"}
-    assert [(one.key, one.attributes) for one in read if one.refused] == [
+    assert [(photograph.key, photograph.attributes) for photograph in read if photograph.refused] == [
         ("AM31/AM31H.JPG", {"gender": None, "angle": None})
     ]
     with pytest.raises(CorpusError, match=r"no photograph with a name such as AF01AFS\.JPG"):
@@ -142,13 +152,17 @@ def test_jaffe_names(tmp_path):
     fill(tmp_path, *(f"jaffe/{name}" for name in ("KA.AN1.39.tiff", "KA.NE2.27.tiff", "YM.SU3.60.tiff")))
     fill(tmp_path, "jaffe/README", "jaffe/.DS_Store", "jaffe/KM.SA .tiff", "jaffe/NA.SU1.214 .tiff")
     read = list(read_jaffe(tmp_path))
-    assert [(one.key, one.identity, one.expression, one.split) for one in read if not one.refused] == [
+    assert [
+        (photograph.key, photograph.identity, photograph.expression, photograph.split)
+        for photograph in read
+        if not photograph.refused
+    ] == [
         ("KA.AN1.39.tiff", "KA", "anger", "1"),
         ("KA.NE2.27.tiff", "KA", "neutral", "1"),
         ("NA.SU1.214 .tiff", "NA", "surprise", "2"),
         ("YM.SU3.60.tiff", "YM", "surprise", "3"),
     ]
-    assert [one.key for one in read if one.refused] == ["KM.SA .tiff"]
+    assert [photograph.key for photograph in read if photograph.refused] == ["KM.SA .tiff"]
 
 
 RATINGS = (  # as dictionaries, as one of them each annotator, and as text
@@ -165,8 +179,11 @@ def test_emonet_face_takes_the_highest_category_that_is_ours(tmp_path, faces):
     features = Features({"image": Image(), "annotations": Value("string")})
     Dataset.from_list(rows, features=features).to_parquet(tmp_path / "train-00000-of-00001.parquet")
     read = list(read_emonet_face(tmp_path))
-    assert [one.expression for one in read] == ["happy", "surprise", "sad", None, None]
-    assert [one.refused for one in read][3:] == ["unknown expression 'ambiguous'", "unknown expression 'Awe'"]
+    assert [photograph.expression for photograph in read] == ["happy", "surprise", "sad", None, None]
+    assert [photograph.refused for photograph in read][3:] == [
+        "unknown expression 'ambiguous'",
+        "unknown expression 'Awe'",
+    ]
     assert "emonet_face" in READERS
 
 
@@ -181,4 +198,4 @@ def test_a_rated_set_is_prepared(tmp_path, faces, capsys):
     assert "2 of 2 photographs prepared" in capsys.readouterr().out
     assert column(load_corpus(out), "expression") == [4, 0]  # happy, neutral
     assert main(["prepare", "affectnet", str(tmp_path), str(out), "--split", "train"]) == 2
-    assert "--split is for hub; affectnet has no such choice" in capsys.readouterr().err
+    assert "--split is for hub; affectnet has no such option" in capsys.readouterr().err

@@ -46,7 +46,7 @@ def test_ckplus_takes_the_first_frame_and_the_last_three(ckplus):
 
 @pytest.fixture
 def small_ckplus(ckplus, tmp_path) -> Path:
-    """One labelled sequence, in the folders that the publisher's archives unpack to."""
+    """One labelled sequence, in the folders that the publisher's archives create."""
     images = "cohn-kanade-images/S005/001"
     shutil.copytree(ckplus / images, tmp_path / "extended-cohn-kanade-images" / images)
     shutil.copytree(ckplus / "Emotion/S005/001", tmp_path / "Emotion_labels/Emotion/S005/001")
@@ -88,7 +88,7 @@ def test_ckplus_that_is_damaged(small_ckplus):
 
 
 def test_describe_compares_ckplus_with_table_1(ckplus, tmp_path, capsys):
-    """All 1,308 photographs by the command line; where there is only a dot, no face is found and the label counts."""
+    """All 1,308 photographs on the command line; an image without a face is skipped, but its label is counted."""
     out = tmp_path / "ckplus"
     assert main(["prepare", "ckplus", str(ckplus), str(out), "--size", "64", "--workers", "1"]) == 0
     capsys.readouterr()
@@ -97,7 +97,7 @@ def test_describe_compares_ckplus_with_table_1(ckplus, tmp_path, capsys):
     assert lines[0] == f"{out}: ckplus, 4 of 1,308 photographs prepared"
     assert lines[-5].split()[:6] == ["1", "4", "1", "1", "3", "0"]  # the fold, its faces and people, neutral, anger
     people, happy, others = lines[-3:]
-    assert lines[-4] == "  against the published numbers, skipped photographs counted too:"
+    assert lines[-4] == "  compared with the published numbers, including skipped photographs:"
     assert people.strip().startswith("people: 118 here, 123 in the paper's Table 1 (CK+ has 123 people, 118 of whom")
     assert happy.strip().startswith("happy: 207 here, 147 in the paper's Table 1 (a misprint")
     assert others.strip() == (
@@ -155,13 +155,13 @@ def test_oulucasia_as_filmed_comes_before_the_preprocessed_one(tmp_path, dot):
 
 
 def test_oulucasia_that_is_damaged(tmp_path, dot):
-    with pytest.raises(CorpusError, match="holds no VL/Strong: give Oulu-CASIA's OriginalImg"):
+    with pytest.raises(CorpusError, match="contains no VL/Strong: give Oulu-CASIA's OriginalImg"):
         list(read_oulucasia(tmp_path))
     strong = tmp_path / "VL" / "Strong"
     oulucasia(strong, dot, people=1, expressions=("Anger", "Bored"))
     for frame in (0, 1):
         (strong / "P001" / "Anger" / f"00{frame}.jpeg").unlink()
-    assert [(one.key, one.refused) for one in read_oulucasia(tmp_path)] == [
+    assert [(photograph.key, photograph.refused) for photograph in read_oulucasia(tmp_path)] == [
         ("P001/Anger", "a damaged sequence: 3 frames, and it should have 4 or more"),
         ("P001/Bored", "unknown expression 'Bored'"),
     ]

@@ -30,21 +30,21 @@ def test_digiface_in_its_parts(tmp_path):
     part = tmp_path / "subjects_0-1999_72_imgs"
     assert [key for key, _, _ in summary(read_digiface(part))] == ["0/0.png", "0/71.png"]
     fill(tmp_path, "subjects_2000-3999_72_imgs/0/0.png")
-    with pytest.raises(CorpusError, match="person 0 is in subjects_0-1999_72_imgs too"):
+    with pytest.raises(CorpusError, match="person 0 is also in subjects_0-1999_72_imgs"):
         list(read_digiface(tmp_path))
     other = fill(tmp_path / "other", "anna/0.png")
     with pytest.raises(CorpusError, match="anna is not the number of a person"):
         list(read_digiface(other))
     fill(other, "7/0.PNG", "loose.png")
-    assert [(one.key, one.identity, one.refused) for one in read_digiface(other)] == [
+    assert [(photograph.key, photograph.identity, photograph.refused) for photograph in read_digiface(other)] == [
         ("loose.png", None, "it lies in no person's folder"),
         ("7/0.PNG", "7", None),
-        ("anna/0.png", None, "its folder is not the number of a person"),
+        ("anna/0.png", None, "its folder anna is not the number of a person"),
     ]
 
 
 def write_dcface(folder: Path, pictures: dict[str, bytes]) -> Path:
-    """`file.rec`, `file.idx` and `list.txt`: every record has the label 0, and the list its path."""
+    """`file.rec`, `file.idx` and `list.txt`: every record has the label 0, and the list has its path."""
     folder.mkdir(parents=True, exist_ok=True)
     written, index, names = b"", "", ""
     for number, (name, picture) in enumerate(pictures.items()):
@@ -63,16 +63,19 @@ def test_dcface_takes_people_from_its_list(tmp_path):
     for source in (tmp_path, folder):
         read = list(read_dcface(source))
         assert summary(read) == [("0/0.jpg", "0", "train"), ("0/1.jpg", "0", "train"), ("12/0.jpg", "12", "train")]
-        assert [one.image for one in read] == list(pictures.values())
+        assert [photograph.image for photograph in read] == list(pictures.values())
     whole = (folder / "file.rec").read_bytes()
     (folder / "file.rec").write_bytes(whole[: len(record(labelled(0.0, 0, b"one")))])
-    with pytest.raises(CorpusError, match=r"file\.rec ends after 1 of 3 pictures"):
+    with pytest.raises(CorpusError, match=r"file\.rec ends after 1 of 3 images"):
         list(read_dcface(folder))
     (folder / "file.rec").write_bytes(whole)
     (folder / "list.txt").write_text("\ufeff0\t0/0.jpg\r\n1 0/1.jpg\r\n2\tno_folder.jpg\r\n", encoding="utf-8")
-    assert [one.refused for one in read_dcface(folder)] == [None, *["list.txt names no person's picture for it"] * 2]
+    assert [photograph.refused for photograph in read_dcface(folder)] == [
+        None,
+        *["list.txt names no person's picture for it"] * 2,
+    ]
     (folder / "list.txt").write_text("<html>")
-    with pytest.raises(CorpusError, match=r"list\.txt: expected lines of a number, a tab and more, found '<html>'"):
+    with pytest.raises(CorpusError, match=r"list\.txt: expected lines of a number, a tab and a text, found '<html>'"):
         list(read_dcface(folder))
 
 
@@ -96,17 +99,17 @@ def test_hsface_as_a_file_or_a_folder(tmp_path, subdir, feature):
     for source in (path, tmp_path):
         read = list(read_hsface(source))
         assert summary(read) == [("0/0", "0", "train"), ("0/1", "0", "train"), ("7/2", "7", "train")]
-        assert [one.image for one in read] == [b"one", b"other", b"third"]
+        assert [photograph.image for photograph in read] == [b"one", b"other", b"third"]
     assert sorted(tmp_path.rglob("*")) == before  # nothing is written beside the publisher's file
     write_hsface(tmp_path / "odd.lmdb", [(b"one", "anna"), (), "text", (b"other", 3)], subdir)
-    assert [one.refused for one in read_hsface(tmp_path / "odd.lmdb")] == [
+    assert [photograph.refused for photograph in read_hsface(tmp_path / "odd.lmdb")] == [
         *["no picture with the number of a person"] * 3,
         None,
     ]
     (tmp_path / "._hsface10k.lmdb").write_bytes(b"macOS")
     assert len(list(read_hsface(tmp_path))) == 3
     (tmp_path / "damaged.lmdb").write_bytes(b"no database" * 1000)
-    with pytest.raises(CorpusError, match=r"damaged\.lmdb: no LMDB of pictures"):
+    with pytest.raises(CorpusError, match=r"damaged\.lmdb: not an LMDB of images"):
         list(read_hsface(tmp_path / "damaged.lmdb"))
 
 
@@ -114,9 +117,9 @@ def test_hsface_as_a_file_or_a_folder(tmp_path, subdir, feature):
 
 
 def python_2_pickle(pictures: list[bytes], same: list[bool]) -> bytes:
-    """Protocol 2 as Python 2 wrote it, whose texts are bytes: opcodes T and U, which Python 3 writes no more."""
+    """Protocol 2 of Python 2, whose texts are bytes, with the opcodes T and U, which Python 3 does not write."""
     encoded = b"".join(b"T" + len(picture).to_bytes(4, "little") + picture for picture in pictures)
-    booleans = b"".join(b"\x88" if one else b"\x89" for one in same)
+    booleans = b"".join(b"\x88" if is_same else b"\x89" for is_same in same)
     return b"\x80\x02](" + encoded + b"e](" + booleans + b"e\x86."
 
 
@@ -128,12 +131,16 @@ def test_a_verification_file_of_either_python(tmp_path, protocol):
     (tmp_path / "lfw.bin").write_bytes(content)
     for source in (tmp_path / "lfw.bin", tmp_path):
         read = list(read_bin(source))
-        assert [one.image for one in read] == pictures and read[3].key == "00003" and read[3].identity is None
+        assert (
+            [photograph.image for photograph in read] == pictures
+            and read[3].key == "00003"
+            and read[3].identity is None
+        )
     pairs = bin_pairs(tmp_path / "lfw.bin")
     assert pairs[:2] == [Pair(1, "00000", "00001", True), Pair(1, "00002", "00003", False)]
     folds = [pair.fold for pair in pairs]
     assert folds == [1, 1, 2, 2, 3, 4, 5, 6, 7, 8, 9, 10]
-    assert [int(one.split) for one in read[::2]] == folds
+    assert [int(photograph.split) for photograph in read[::2]] == folds
     for number, (_, test) in enumerate(KFold(10).split(range(12)), start=1):  # as InsightFace deals them
         assert [place for place, fold in enumerate(folds) if fold == number] == test.tolist()
 
@@ -148,13 +155,13 @@ class Evil:
     [
         (pickle.dumps(([Evil()], [True])), "it asks for"),
         (pickle.dumps(([np.zeros(3)], [True])), "it asks for"),
-        (pickle.dumps(([b"one", b"two"], [1])), "other things than pictures and booleans"),
-        (pickle.dumps(([b"one", "two"], [True])), "other things than pictures and booleans"),
-        (pickle.dumps(([b"one"], [True])), "1 pictures for 1 pairs"),
-        (pickle.dumps([b"one"]), "expected a list of pictures"),
-        (pickle.dumps(([b"one", b"two"], [True]))[:-5], "not a file of pictures and booleans"),
-        (b"\x80\x04\x8e" + (2**40).to_bytes(8, "little") + b"x", "not a file of pictures and booleans"),
-        (b"PK a zip", "not a file of pictures and booleans"),
+        (pickle.dumps(([b"one", b"two"], [1])), "values that are neither images nor booleans"),
+        (pickle.dumps(([b"one", "two"], [True])), "values that are neither images nor booleans"),
+        (pickle.dumps(([b"one"], [True])), "1 images for 1 pairs"),
+        (pickle.dumps([b"one"]), "expected a list of images"),
+        (pickle.dumps(([b"one", b"two"], [True]))[:-5], "not a file of images and booleans"),
+        (b"\x80\x04\x8e" + (2**40).to_bytes(8, "little") + b"x", "not a file of images and booleans"),
+        (b"PK a zip", "not a file of images and booleans"),
     ],
 )
 def test_a_verification_file_runs_nothing_and_is_refused_by_name(tmp_path, monkeypatch, content, complaint):
@@ -178,7 +185,7 @@ def test_a_verification_file_is_prepared_with_its_pairs(tmp_path, faces, capsys)
 
 
 def test_ten_fold_accuracy_is_that_of_insightface():
-    """InsightFace tries the squared distances 0, 0.01 … 3.99; scores that lie on this grid leave no choice between."""
+    """InsightFace tries the squared distances 0, 0.01 … 3.99; with scores on this grid, the threshold is unique."""
     rng = np.random.default_rng(1)
     same = rng.random(600) < 0.5
     distance = np.clip(np.round(rng.normal(np.where(same, 1.2, 1.9), 0.4), 2), 0, 3.98) + 0.005

@@ -1,4 +1,4 @@
-"""Published corpora in their publishers' layouts, small ones made here and the real ones."""
+"""Published corpora in their publishers' layouts: small ones made for the tests, and real ones."""
 
 import csv
 import io
@@ -119,7 +119,9 @@ def test_lfw_people_that_do_not_fit_are_refused(tmp_path, text):
 
 def test_lfw_that_is_incomplete_is_refused(lfw, labels):
     (lfw / "people.txt").write_text("1\n1\nCem_Kaya\t1\n")
-    assert {one.refused for one in read_lfw(lfw) if one.key.startswith("Anna")} == {"people.txt names no such person"}
+    assert {photograph.refused for photograph in read_lfw(lfw) if photograph.key.startswith("Anna")} == {
+        "people.txt names no such person"
+    }
     with pytest.raises(CorpusError, match=r"legend\.csv is missing"):
         list(read_lfw(lfw, lfw))
     (lfw / "people.txt").unlink()
@@ -191,7 +193,7 @@ def test_ferplus(ferplus, archived):
 def test_ferplus_that_is_incomplete_is_refused(ferplus):
     label = ferplus / "FER2013Train" / "label.csv"
     label.write_text(label.read_text().replace("fer0000001.png", "other.png"))
-    refused = {one.key: one.refused for one in read_ferplus(ferplus) if one.refused}
+    refused = {photograph.key: photograph.refused for photograph in read_ferplus(ferplus) if photograph.refused}
     assert refused == {
         "FER2013Train/fer0000001.png": "label.csv holds no ten votes for it",
         "FER2013Train/other.png": "label.csv names it: no such file",
@@ -201,7 +203,7 @@ def test_ferplus_that_is_incomplete_is_refused(ferplus):
         list(read_ferplus(ferplus))
     pack(ferplus / "FER2013Train.tar", ferplus / "FER2013Train", "w")
     (ferplus / "FER2013Train").rename(ferplus / "unpacked")
-    with pytest.raises(CorpusError, match=r"FER2013Train\.tar holds no label\.csv"):
+    with pytest.raises(CorpusError, match=r"FER2013Train\.tar contains no label\.csv"):
         list(read_ferplus(ferplus))
 
 
@@ -211,7 +213,7 @@ def grey(level: int) -> str:
 
 @pytest.fixture
 def fer2013(tmp_path) -> Path:
-    """The publisher's csv with each emotion once, its codes in his order."""
+    """The publisher's csv with each emotion once, in the order of its codes."""
     usages = ["Training"] * 5 + ["PublicTest", "PrivateTest"]
     with (tmp_path / "fer2013.csv").open("w", newline="") as file:
         rows = [(code, grey(30 * code), usage) for code, usage in enumerate(usages)]
@@ -256,7 +258,7 @@ def test_fer2013_that_is_damaged(fer2013, row):
         file.write(f"3,{grey(1)},Training\n")
     *before, damaged, last = read_fer2013(fer2013)
     assert damaged.key == "fer0000007.png" and damaged.refused.startswith("a damaged row: line 9, ")
-    assert [one.refused for one in (*before, last)] == [None] * 8 and last.expression == "happy"
+    assert [photograph.refused for photograph in (*before, last)] == [None] * 8 and last.expression == "happy"
 
 
 def test_fer2013_that_is_another_file(fer2013):
@@ -353,7 +355,7 @@ def test_real_ferplus(real_data):
 
 @pytest.mark.real_data
 def test_nobody_is_trained_on_who_is_tested_on(real_data):
-    """No actor of `facial_expressions` is among the people of LFW's folds 9 and 10, however the name is written."""
+    """No actor of `facial_expressions` is in LFW's folds 9 and 10, also with another spelling of the name."""
 
     def plain(name: str) -> str:
         return re.sub("[^a-z]", "", name.lower())
@@ -377,7 +379,7 @@ def test_real_london(real_data):
     count = Counter((photograph.identity, photograph.expression) for photograph in read_london(real_data / "london"))
     assert len(count) == 24 and set(count.values()) == {1}
     assert Counter(expression for _, expression in count) == {"neutral": 12, "happy": 12}
-    told = [photograph.attributes for photograph in read_london(real_data / "london")]
-    assert Counter(one["gender"] for one in told) == {"female": 10, "male": 14}
-    assert Counter(one["ethnicity"] for one in told)["white"] == 16
-    assert all(one["age_band"] for one in told)
+    attributes = [photograph.attributes for photograph in read_london(real_data / "london")]
+    assert Counter(values["gender"] for values in attributes) == {"female": 10, "male": 14}
+    assert Counter(values["ethnicity"] for values in attributes)["white"] == 16
+    assert all(values["age_band"] for values in attributes)

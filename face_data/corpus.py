@@ -1,6 +1,6 @@
-"""Names of prepared corpora, and checks that can be made before the libraries that read them are imported.
+"""The name of a prepared corpus on the command line, its local folder, and its summary.
 
-Called by every `__main__`; next: `table`.
+Every `__main__` calls it, because it imports neither PyTorch nor `datasets`. Read `table` next.
 """
 
 import hashlib
@@ -13,23 +13,26 @@ SUMMARY = "corpus.json"
 
 
 class CorpusError(ValueError):
-    """The folder is not a prepared corpus, or not the one that was asked for; the message says what to do."""
+    """A corpus is missing, damaged, or not as required; the message says what to do."""
 
 
 def split_corpus(text: str) -> tuple[str, list[str] | None]:
-    """`corpora/lfw:1,2` -> ("corpora/lfw", ["1", "2"]); without a colon (that of `s3://` apart), every split."""
+    """Corpus and splits: `corpora/lfw:1,2` -> ("corpora/lfw", ["1", "2"]). None without a colon: all splits.
+
+    The colon of an address such as `s3://…` does not count.
+    """
     protocol, address, rest = text.rpartition("://")
     folder, colon, splits = rest.partition(":")
     return protocol + address + folder, splits.split(",") if colon else None
 
 
 def on_hub(corpus: str | Path) -> bool:
-    """Whether this is neither a folder nor an address: then it can only be the id of a dataset on the Hub."""
+    """Whether this is neither a folder nor an address, so that it can only be the id of a dataset on the Hub."""
     return not is_address(corpus) and not Path(corpus).is_dir()
 
 
 def require_corpus(corpus: str | Path) -> None:
-    """Raise CorpusError for what is neither a folder nor at an address nor, by its form, a dataset's id on the Hub."""
+    """Raise CorpusError if this is neither a folder, nor a corpus at an address, nor has the form of a Hub id."""
     if is_address(corpus):
         read_summary(corpus)
         return
@@ -41,10 +44,10 @@ def require_corpus(corpus: str | Path) -> None:
 
 
 def corpus_folder(corpus: str | Path) -> Path:
-    """The folder of a corpus; of one at an address, its copy on this machine. A dataset on the Hub has none.
+    """The folder of a corpus. For an address it is the local copy; for a dataset on the Hub it does not exist.
 
     Raises:
-        AddressError: it cannot be downloaded. CorpusError: a downloaded shard is not the one that was written.
+        AddressError: it cannot be downloaded. CorpusError: the checksum of a downloaded shard is wrong.
     """
     return local_copy(corpus, _check_shards)
 
@@ -57,7 +60,11 @@ def _check_shards(copy: Path) -> None:
 
 
 def read_summary(corpus: str | Path) -> dict:
-    """The `corpus.json` of a prepared corpus: layout, options, counts, and what was skipped and why."""
+    """The `corpus.json` of a prepared corpus: layout, options, counts, and the skipped photographs with reasons.
+
+    Raises:
+        CorpusError: it is missing or damaged.
+    """
     path = join(corpus, SUMMARY)
     try:
         content = Remote(corpus).read(SUMMARY) if is_address(corpus) else Path(path).read_bytes()
