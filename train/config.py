@@ -6,6 +6,7 @@ Called by `__main__`; every other module of the room takes the config. Next: `lo
 import argparse
 import difflib
 import math
+import os
 import re
 import sys
 from contextlib import suppress
@@ -34,6 +35,7 @@ FREE_TO_CHANGE = {
     "compile",
 }
 
+MOST = {"workers": 1000, "batch_size": 1_000_000, "image_size": 4096}  # more is a slip that would fill the memory
 CLIP_NORM = 5.0  # largest norm of the whole gradient
 SHUFFLE_BUFFER = 4096  # of a stream: how many photographs are mixed, beside the order of the shards
 KEEP_CHECKPOINTS = 2  # training states
@@ -172,10 +174,15 @@ class TrainingConfig:
         ):
             check(getattr(self, name) >= 1, name, "at least 1")
         check(0 <= self.seed < 2**32, "seed", "0 to 4294967295")
-        check(bool(self.out.strip()), "out", "the name of a folder")
+        check(bool(self.out.strip()) and self.out.isprintable(), "out", "the name of a folder")
         check(0 < self.learning_rate < math.inf, "learning_rate", "positive and finite")
-        for name in ("weight_decay", "rotation", "workers", "warmup_steps", "composites"):
+        for name in ("warmup_steps", "composites"):
             check(getattr(self, name) >= 0, name, "not negative")
+        for name, most in MOST.items():
+            check(0 <= getattr(self, name) <= most, name, f"0 to {most}")
+        check(0 <= self.weight_decay < math.inf, "weight_decay", "not negative, and finite")
+        check(0 <= self.rotation <= 180, "rotation", "0 to 180")
+        check(all(step > 0 for step in self.milestones), "milestones", "positive")
         for name in ("identity_balance", "gray", "blur", "downscale", "erase"):
             check(0 <= getattr(self, name) <= 1, name, "within 0..1")
         for name in (
@@ -195,7 +202,7 @@ class TrainingConfig:
             "train_weights",
             f"one for each of {len(self.train)} corpora",
         )
-        check(all(weight > 0 for weight in self.train_weights), "train_weights", "positive")
+        check(all(0 < weight < math.inf for weight in self.train_weights), "train_weights", "positive and finite")
         names = [Path(split_corpus(text)[0]).name for text in self.validation]
         check(len(set(names)) == len(names), "validation", "corpora in folders of different names, by which numbers go")
         check(not (self.streaming and self.identity_balance), "identity_balance", "0 with --streaming")
@@ -218,14 +225,23 @@ class TrainingConfig:
             if name in removed:
                 raise ValueError(removal(f"network.{name}", removed[name]))
             if name not in settings:
-                close = ", ".join(difflib.get_close_matches(name, settings, n=3, cutoff=0))
-                raise ValueError(f"network.{name}: there is no such setting; close are {close}")
+                raise ValueError(f"network.{name}: there is no such setting; close are {_close_to(name, settings)}")
+            if name in ("id2label", "label2id") and not isinstance(value, dict):
+                raise ValueError(f"network.{name}: names by number, or numbers by name, not {value!r}")
             if isinstance(value, str) and SCIENTIFIC.fullmatch(value):
                 self.network[name] = float(value)
         try:
             FaceLiveNetConfig(**{"image_size": self.image_size} | self.network)
         except StrictDataclassError as error:
+            # its second line has the cause; what follows "Errors:" repeats it for every type
+            cause = str(error).splitlines()[-1].strip().partition(" Errors:")[0]
+            raise ValueError(f"network: {cause.partition('Error: ')[2] or cause}") from None
+        except (AttributeError, TypeError, ValueError) as error:  # what transformers raises on labels of a wrong type
             raise ValueError(f"network: {error}") from None
+
+
+def _close_to(name, known) -> str:
+    return ", ".join(difflib.get_close_matches(str(name), known, n=3, cutoff=0))
 
 
 def removal(name: str, value) -> str:
@@ -337,18 +353,44 @@ def _truth(text: str) -> bool:
     return text.lower() == "true"
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is given twice, of which PyYAML takes the last."""
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node, seen = super().compose_mapping_node(anchor), set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.composer.ComposerError(None, None, f"{key.value} is given twice", key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else key)
+        return node
+
+
+def _parsed(parser: argparse.ArgumentParser, content: bytes | str, name: str):
+    """What YAML holds, in UTF-8 or UTF-16; exits with a sentence that names it where it cannot be read."""
+    try:
+        return yaml.load(content, _Loader)
+    except yaml.reader.ReaderError:
+        parser.error(f"{name} is not text: give a YAML file of settings")
+    except yaml.MarkedYAMLError as error:
+        cause = " ".join(filter(None, (error.context, error.problem)))
+        parser.error(f"{name} is not YAML: line {error.problem_mark.line + 1}: {cause}")
+    except RecursionError:
+        parser.error(f"{name} is not YAML that can be read: it is nested too deeply")
+    except ValueError as error:  # such as the 30th of February
+        parser.error(f"{name} is not YAML that can be read: {error}")
+
+
 def _read(parser: argparse.ArgumentParser, file: Path, above: frozenset[Path] = frozenset()) -> dict:
     """A preset, over the one it names as its `base`; `above` are the presets that stand on this one."""
-    if not file.is_file():
-        parser.error(f"--config {file}: no such file")
-    if file.resolve() in above:
+    real = Path(os.path.realpath(file))  # `Path.resolve` raises an error where links lead in a circle
+    if real in above:
         parser.error(f"{file}: its `base` leads back to itself")
     try:
-        settings = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except UnicodeDecodeError:
-        parser.error(f"{file} is not text: give a YAML file of settings")
-    except yaml.YAMLError as error:
-        parser.error(f"{file} is not YAML: {error}")
+        settings = _parsed(parser, file.read_bytes(), str(file)) or {}
+    except FileNotFoundError:
+        parser.error(f"--config {file}: no such file")
+    except OSError as error:
+        parser.error(f"--config {file} cannot be read: {error.strerror}")
     if not isinstance(settings, dict):
         parser.error(f"{file} holds no settings: expected lines such as `steps: 300`")
     base = settings.pop("base", None)
@@ -361,8 +403,8 @@ def _read(parser: argparse.ArgumentParser, file: Path, above: frozenset[Path] = 
         if key in REMOVED:
             parser.error(f"{file}: {removal(key, REMOVED[key])}")
         if key not in known:
-            parser.error(f"{file}: unknown key {key!r}; known are {', '.join(sorted(known))}")
-    return _over(_read(parser, file.parent / base, above | {file.resolve()}), settings) if base else settings
+            parser.error(f"{file}: unknown key {key!r}; close are {_close_to(key, known)}")
+    return _over(_read(parser, file.parent / base, above | {real}), settings) if base else settings
 
 
 def _over(settings: dict, later: dict) -> dict:
@@ -394,5 +436,5 @@ def _network_settings(parser: argparse.ArgumentParser, argv: list[str] | None) -
         value = value if given else next(arguments, None)
         if value is None:
             parser.error(f"{argument} needs a value")
-        network[name] = yaml.safe_load(value)
+        network[name] = _parsed(parser, value, f"--network.{name}")
     return rest, network
