@@ -34,7 +34,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageCms, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 from torchvision.io import ImageReadMode, decode_image
 from torchvision.ops import nms
 from torchvision.transforms.v2 import InterpolationMode
@@ -68,6 +68,11 @@ MAX_PIPE_BYTES = 2**28  # read from a pipe, which does not say how much it holds
 
 ROWS = 64  # of a picture that are scaled at once: in floats all of it would take eight times its memory
 
+# Pillow warns of damage in a picture's notes, which do not change what it shows. A filter around each call
+# (`warnings.catch_warnings`) would not be safe among threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+PngImagePlugin.MAX_TEXT_CHUNK = 2**24  # Pillow refuses pictures with more than a MiB of profile or of Photoshop's notes
+
 # Pillow knows more, and of some (icons, say) decodes all before it tells how large they are.
 Image.init()
 # grey TIFF of 16 bits in which zeros are white, of which Pillow knows the other order of bytes alone
@@ -80,37 +85,54 @@ FORMATS = [
 
 RAW = "a camera's raw picture; export it as JPEG or PNG"
 
+HEIC_START = re.compile(rb".{4}ftyp(heic|heix|heim|heis|hevc|hevx|mif1|msf1)", re.DOTALL)
+AVIF_START = re.compile(rb".{4}ftyp(avif|avis)", re.DOTALL)
+OTHER_KIND = "damaged or of a kind that is not read here; save it as JPEG or PNG"
+ALONE = "damaged: its first bytes alone are right"
+HEAD = 1024  # bytes of a file by which it is known
+
 # First bytes of what is no picture here -> what to tell whoever gave it.
 FOREIGN = {
-    re.compile(rb".{4}ftyp(heic|heix|heim|heis|hevc|hevx|mif1|msf1)", re.DOTALL): (
-        "a HEIC photograph; pip install pillow-heif to read it, or save it as JPEG"
-    ),
-    re.compile(rb".{4}ftyp(avif|avis)", re.DOTALL): "an AVIF picture, which this build of Pillow cannot read",
+    HEIC_START: "a HEIC photograph; pip install pillow-heif to read it, or save it as JPEG",
+    AVIF_START: "an AVIF picture, which this build of Pillow cannot read",
     re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "): "a JPEG XL picture, which is not read here; save it as JPEG or PNG",
+    re.compile(rb"II\xbc"): "a JPEG XR picture, which is not read here; save it as JPEG or PNG",
     re.compile(rb".{4}ftypcrx |FUJIFILMCCD-RAW|IIR[OS]|IIU\0|MMOR|FOVb|\0MRM|II\*\0.{4}CR", re.DOTALL): RAW,
     re.compile(rb".{4}ftyp|\x1aE\xdf\xa3|RIFF.{4}AVI |FLV|\0\0\x01\xba|0&\xb2u", re.DOTALL): (
         "a video clip; one photograph is needed here"
     ),
+    re.compile(rb"ID3|fLaC|OggS|RIFF.{4}WAVE|\xff[\xf1-\xf3\xf9-\xfb]", re.DOTALL): "a recording of sound, no picture",
     re.compile(rb"\0\0\x01\0|icns|DDS |qoif|\n[\0\x02-\x05]\x01|\x01\xda|P7\n|v/1\x01|#\?RADIANCE"): (
         "an icon, texture or drawing, which is not read here; save it as JPEG or PNG"
     ),
     re.compile(rb"%!PS|\xc5\xd0\xd3\xc6"): "a PostScript drawing; export its picture as JPEG or PNG",
     re.compile(rb"%PDF"): "a PDF document; export its picture as JPEG or PNG",
     re.compile(rb"8BPS"): "a Photoshop document; export it as JPEG or PNG",
-    re.compile(rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<svg", re.DOTALL): "an SVG drawing, no photograph",
-    re.compile(rb"\s*<(!doctype )?html", re.IGNORECASE): "a web page, no picture",
+    re.compile(rb"gimp xcf"): "a GIMP document; export it as JPEG or PNG",
+    re.compile(rb".{128}DICM", re.DOTALL): "a DICOM file; export its picture as JPEG or PNG",
+    re.compile(rb"PK[\3\5]|Rar!|7z\xbc\xaf|\x1f\x8b|BZh|\xfd7zXZ|\(\xb5/\xfd|.{257}ustar", re.DOTALL): (
+        "an archive or a document, no picture; unpack or export it"
+    ),
+    re.compile(rb"(\xef\xbb\xbf)?\s*((<\?xml|<!doctype svg)[^>]*>\s*|<!--.*?-->\s*)*<svg", re.DOTALL | re.IGNORECASE): (
+        "an SVG drawing, no photograph"
+    ),
+    re.compile(rb"(\xef\xbb\xbf)?\s*(<!--.*?-->\s*)*<(!doctype )?html", re.DOTALL | re.IGNORECASE): (
+        "a web page, no picture"
+    ),
     re.compile(rb"version https://git-lfs"): "a Git LFS pointer; run `git lfs pull`",
-    re.compile(
-        rb"II[*+]\0|MM\0[*+]"
-    ): "a TIFF that is damaged or of a kind that is not read here; save it as JPEG or PNG",
-    re.compile(
-        rb"\xff\xd8\xff|\x89PNG\r\n|GIF8[79]a|RIFF.{4}WEBP", re.DOTALL
-    ): "damaged: its first bytes alone are right",
+    re.compile(rb"II[*+]\0|MM\0[*+]"): f"a TIFF that is {OTHER_KIND}",
+    re.compile(rb"\xff\xd8\xff"): f"{ALONE}; or a JPEG of more than 8 bits, or JPEG-LS, which are not read here",
+    re.compile(rb"\x89PNG\r\n|GIF8[79]a|RIFF.{4}WEBP", re.DOTALL): ALONE,
 }
 
 SRGB_CORNERS = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)  # x and y of white, red, green, blue
 D50 = np.array([0.9642, 1.0, 0.8249])  # white of ICC profiles
 BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+PRIMARIES = {  # numbers of ITU-T H.273 -> x and y as in SRGB_CORNERS; others are treated as sRGB's
+    9: (0.3127, 0.329, 0.708, 0.292, 0.17, 0.797, 0.131, 0.046),  # BT.2020
+    12: (0.3127, 0.329, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06),  # Display P3
+}
+WHITE_NITS = 203  # of a high dynamic range, by ITU-R BT.2408: what is brighter is white on a screen
 SRGB = re.compile(r"sRGB( IEC61966.*| built-in| Profile)?\s*$")  # others, such as linear sRGB, are no sRGB
 BASE64 = re.compile(r"[\w+/\s-]{64,}={0,2}\s*")  # no name of a file is so long without a dot
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -340,15 +362,12 @@ def _read(file, name: str) -> bytes:
 
 
 def _decode(file, name: str, max_pixels: int, formats: Sequence[str]) -> Image.Image:
-    head = file.read(256)
+    head = file.read(HEAD)
     file.seek(0)
     try:
         image = Image.open(file, formats=formats)
     except UnidentifiedImageError as error:
-        about = next((about for pattern, about in FOREIGN.items() if pattern.match(head)), None)
-        if about is None and not head:
-            about = "an empty file, not a picture"
-        raise UnreadableImageError(f"{name}: {about or 'not a picture in any known format'}") from error
+        raise UnreadableImageError(f"{name}: {_about(head, formats)}") from error
     if image.format in ("JPEG", "MPO"):
         file.seek(0)
         content = file.read()
@@ -379,6 +398,16 @@ def _decode(file, name: str, max_pixels: int, formats: Sequence[str]) -> Image.I
             return _to_rgb(scaled, name, max_pixels)
         white = next(white for white in (3, 15, 63) if max(high for _, high in decoded.getextrema()) <= white)
         return decoded.point([min(255, round(level * 255 / white)) for level in range(256)] * 3)
+
+
+def _about(head: bytes, formats: Sequence[str] = FORMATS) -> str:
+    """What a file is that cannot be read as a picture, by its first bytes."""
+    for start, format in ((HEIC_START, "HEIF"), (AVIF_START, "AVIF")):
+        if start.match(head) and format in formats:
+            return f"{'a HEIC photograph' if format == 'HEIF' else 'an AVIF picture'} that is {OTHER_KIND}"
+    if not head:
+        return "an empty file, not a picture"
+    return next((about for start, about in FOREIGN.items() if start.match(head)), "not a picture in any known format")
 
 
 def _with_end(content: bytes, colours: int) -> Image.Image | None:
@@ -424,17 +453,15 @@ def _mend_planes(image: Image.Image) -> None:
 
 @contextmanager
 def _naming(name: str) -> Iterator[None]:
-    """Turn what Pillow raises on a picture into an UnreadableImageError that names it, and hide Pillow's warnings."""
+    """Turn what Pillow raises on a picture into an UnreadableImageError that names it."""
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"PIL\.")
-            yield
+        yield
     except UnreadableImageError:
         raise
     except Image.DecompressionBombError as error:
         raise UnreadableImageError(f"{name}: refused before decoding: {error}") from error
-    except Exception as error:  # decoders raise whatever comes to them: struct.error on a mistyped EXIF field, say
-        raise UnreadableImageError(f"{name}: damaged or incomplete: {error}") from error
+    except Exception as error:  # decoders raise exceptions of all kinds, some with lines of their own
+        raise UnreadableImageError(f"{name}: damaged or incomplete: {' '.join(str(error).split())}") from error
 
 
 def _to_rgb(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
@@ -451,19 +478,26 @@ def _to_rgb(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
         )
     if not width or not height:
         raise UnreadableImageError(f"{name}: an empty picture ({width}x{height})")
-    image.load()
-    inverted = getattr(image, "tag_v2", {}).get(262) == 0 and image.mode.startswith("I;16")  # Pillow's 8 bits are right
-    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # Pillow copies an upright one too
-        image = ImageOps.exif_transpose(image)
+    try:
+        image.load()
+    except OSError as error:
+        if image.format == "TIFF" and "decoder error" in str(error):  # libtiff's, for a compression it does not have
+            raise UnreadableImageError(f"{name}: a TIFF that is {OTHER_KIND}") from error
+        raise
+    tags = getattr(image, "tag_v2", {})  # of a TIFF; an image that was turned has none
+    inverted = tags.get(262) == 0 and (image.mode == "F" or image.mode.startswith("I;16"))  # Pillow's 8 bits are right
+    image = _upright(image)
     profile = image.info.get("icc_profile")
     if image.mode == "LAB":  # its A is a colour
         profile = profile or ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
         image, profile = _to_srgb(image, profile), None
     if image.mode == "F" or image.mode.startswith("I"):  # 16 and 32 bits: Pillow's own conversion would clip at 255
         levels = np.asarray(image)
-        tags = getattr(image, "tag_v2", {})
-        if tags.get(ExifTags.Base.SampleFormat) == (2,) and tags.get(ExifTags.Base.BitsPerSample) == (16,):
+        sample = tags.get(ExifTags.Base.SampleFormat), tags.get(ExifTags.Base.BitsPerSample)
+        if sample == ((2,), (16,)):
             levels = levels.astype(np.int16)  # signed
+        elif tags and image.mode == "I" and sample[0] != (2,):
+            levels = levels.view(np.uint32)
         levels = _to_bytes(levels, name)
         image = Image.fromarray(255 - levels if inverted else levels)
     transparent = "A" in image.getbands() or "transparency" in image.info
@@ -484,13 +518,42 @@ def _to_rgb(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
+UPRIGHT = {  # EXIF's orientation -> what shows the picture upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The picture as its EXIF says; as it lies where that is damaged, as programs that show it do.
+
+    Pillow's `exif_transpose` fails on an EXIF in which another field than the orientation is damaged.
+    """
+    try:
+        turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
+    except Exception:  # Pillow raises exceptions of many kinds
+        return image
+    if turn is None:
+        return image
+    turned = image.transpose(turn)
+    turned.info = {name: image.info[name] for name in ("icc_profile", "transparency") if name in image.info}
+    return turned  # which says nothing of how it lies: it may come here again
+
+
 def _profile(image: Image.Image, file) -> bytes | None:
     """The colour profile of a picture that was opened, where Pillow does not read it; None where there is none."""
+    grey = image.mode in ("1", "L", "LA") or image.mode.startswith("I")
+    if codes := _colour_codes(image, file):
+        return _coded_profile(*codes, grey)
     if image.format == "PNG" and not image.info.keys() & {"icc_profile", "srgb"}:
         gamma, corners = image.info.get("gamma"), image.info.get("chromaticity")
         if gamma or corners:  # one of them is enough for browsers
-            grey = image.mode in ("1", "L", "LA") or image.mode.startswith("I")
-            return _simple_profile(gamma or 1 / 2.2, corners or SRGB_CORNERS, grey)
+            return _gamma_profile(gamma or 1 / 2.2, corners or SRGB_CORNERS, grey)
     if image.format not in ("BMP", "JPEG2000"):
         return None
     file.seek(0)
@@ -520,18 +583,64 @@ def _boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
         start = end
 
 
-def _simple_profile(gamma: float, corners: Sequence[float], grey: bool) -> bytes | None:
-    """The ICC profile that a PNG's gAMA and cHRM stand for: levels are light to the power of gamma; x and y of white,
-    red, green and blue. None where that is about sRGB, or impossible."""
+def _colour_codes(image: Image.Image, file) -> tuple[int, int] | None:
+    """The numbers of ITU-T H.273 for primaries and transfer that a PNG's cICP has, or an AVIF or HEIC without a
+    profile; None where there are none."""
+    if image.format not in ("PNG", "AVIF", "HEIF") or (image.format != "PNG" and "icc_profile" in image.info):
+        return None
+    start = file.tell()  # where Pillow reads on
+    file.seek(0)
+    content = file.read()
+    file.seek(start)
+    if image.format == "PNG":
+        before, found, after = content.partition(b"cICP")
+        return (after[0], after[1]) if found and b"IDAT" not in before and len(after) > 1 else None
+    for kind in (b"meta", b"iprp", b"ipco"):
+        content = next((box[4 * (kind == b"meta") :] for name, box in _boxes(content) if name == kind), b"")
+    coded = (box for name, box in _boxes(content) if name == b"colr" and box[:4] == b"nclx")
+    return next((struct.unpack(">HH", box[4:8]) for box in coded if len(box) >= 8), None)
+
+
+def _coded_profile(primaries: int, transfer: int, grey: bool) -> bytes | None:
+    """The ICC profile that numbers of ITU-T H.273 stand for; None where that is sRGB, or about so.
+
+    Of a high dynamic range (PQ, HLG) it is what a screen shows of it.
+    """
+    levels = np.linspace(0, 1, 1024)
+    if transfer == 16:  # PQ
+        root = levels ** (1 / 78.84375)
+        light = (np.maximum(root - 0.8359375, 0) / (18.8515625 - 18.6875 * root)) ** (1 / 0.1593017578125)
+        light *= 10_000 / WHITE_NITS
+    elif transfer == 18:  # HLG, on a display of 1000 nits
+        light = np.where(levels <= 0.5, levels**2 / 3, (np.exp((levels - 0.55991073) / 0.17883277) + 0.28466892) / 12)
+        light = light**1.2 * 1000 / WHITE_NITS
+    elif transfer in (4, 5, 8):
+        light = levels ** {4: 2.2, 5: 2.8, 8: 1.0}[transfer]
+    elif primaries in PRIMARIES:
+        light = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
+    else:
+        return None
+    table = np.rint(65535 * np.clip(light, 0, 1)).astype(">u2").tobytes()
+    curve = b"curv" + struct.pack(">II", 0, len(levels)) + table
+    return _simple_profile(curve, PRIMARIES.get(primaries, SRGB_CORNERS), grey)
+
+
+def _gamma_profile(gamma: float, corners: Sequence[float], grey: bool) -> bytes | None:
+    """The ICC profile that a PNG's gAMA and cHRM stand for: levels are light to the power of gamma. None where that is
+    about sRGB, or impossible."""
     if abs(gamma - 1 / 2.2) < 0.005 and (grey or np.allclose(corners, SRGB_CORNERS, atol=0.005)):
         return None
     if not 0.05 <= gamma <= 5:
         return None
+    return _simple_profile(b"para" + bytes(8) + struct.pack(">i", round(65536 / gamma)), corners, grey)
+
+
+def _simple_profile(curve: bytes, corners: Sequence[float], grey: bool) -> bytes | None:
+    """An ICC profile of one curve, and of x and y of white, red, green and blue; None where these are impossible."""
 
     def fixed(values: Iterable[float]) -> bytes:
         return b"".join(struct.pack(">i", round(value * 65536)) for value in values)
 
-    curve = b"para" + bytes(8) + fixed([1 / gamma])
     tags = {b"wtpt": b"XYZ " + bytes(4) + fixed(D50)}
     if grey:
         tags[b"kTRC"] = curve
@@ -599,6 +708,8 @@ def _to_bytes(array: np.ndarray, name: str) -> np.ndarray:
     white = 255.0
     if array.dtype.kind in "ui" and high > 255:  # cameras put 10, 12 or 14 significant bits into 16
         most = 32767.0 if array.dtype == np.int16 else 65535.0
+        if array.dtype == np.uint32 and high > most:
+            most = 2.0**32 - 1
         white = next((white for white in (1023.0, 4095.0, 16383.0) if high <= white), most)
     elif array.dtype.kind in "fb" and high <= 1:
         white = 1.0

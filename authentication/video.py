@@ -7,7 +7,6 @@ import contextlib
 import logging
 import os
 import struct
-import warnings
 from collections.abc import Callable, Iterator
 from io import BufferedIOBase
 from pathlib import Path
@@ -243,11 +242,9 @@ def _in_srgb(frame: "av.VideoFrame") -> Image.Image:
 def _animation(file: BufferedIOBase, on_decoded: Callable[[int], None]) -> Iterator[tuple] | None:
     """The frames of an animated WebP, PNG, AVIF or GIF; None for other files."""
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"PIL\.")
-            image = Image.open(file, formats=[name for name in ANIMATED if name in FORMATS])
-            if getattr(image, "n_frames", 1) < 2 or image.width * image.height > MAX_PIXELS:
-                return None
+        image = Image.open(file, formats=[name for name in ANIMATED if name in FORMATS])
+        if getattr(image, "n_frames", 1) < 2 or image.width * image.height > MAX_PIXELS:
+            return None
     except Exception:  # `load_image` reports the error
         return None
     return _animated(image, name_of(getattr(file, "name", None), "the animation"), on_decoded)
