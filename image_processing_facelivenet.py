@@ -83,6 +83,7 @@ FORMATS = [
     if name in Image.OPEN  # not every build of Pillow has all
 ]
 
+CLIP = "a video clip; one photograph is needed here"
 RAW = "a camera's raw picture; export it as JPEG or PNG"
 
 HEIC_START = re.compile(rb".{4}ftyp(heic|heix|heim|heis|hevc|hevx|mif1|msf1)", re.DOTALL)
@@ -98,9 +99,7 @@ FOREIGN = {
     re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "): "a JPEG XL picture, which is not read here; save it as JPEG or PNG",
     re.compile(rb"II\xbc"): "a JPEG XR picture, which is not read here; save it as JPEG or PNG",
     re.compile(rb".{4}ftypcrx |FUJIFILMCCD-RAW|IIR[OS]|IIU\0|MMOR|FOVb|\0MRM|II\*\0.{4}CR", re.DOTALL): RAW,
-    re.compile(rb".{4}ftyp|\x1aE\xdf\xa3|RIFF.{4}AVI |FLV|\0\0\x01\xba|0&\xb2u", re.DOTALL): (
-        "a video clip; one photograph is needed here"
-    ),
+    re.compile(rb".{4}ftyp|\x1aE\xdf\xa3|RIFF.{4}AVI |FLV|\0\0\x01\xba|0&\xb2u", re.DOTALL): CLIP,
     re.compile(rb"ID3|fLaC|OggS|RIFF.{4}WAVE|\xff[\xf1-\xf3\xf9-\xfb]", re.DOTALL): "a recording of sound, no picture",
     re.compile(rb"\0\0\x01\0|icns|DDS |qoif|\n[\0\x02-\x05]\x01|\x01\xda|P7\n|v/1\x01|#\?RADIANCE"): (
         "an icon, texture or drawing, which is not read here; save it as JPEG or PNG"
@@ -119,6 +118,9 @@ FOREIGN = {
     re.compile(rb"(\xef\xbb\xbf)?\s*(<!--.*?-->\s*)*<(!doctype )?html", re.DOTALL | re.IGNORECASE): (
         "a web page, no picture"
     ),
+    re.compile(
+        rb"(\xef\xbb\xbf)?(#EXTM3U|ffconcat|v=0\r?\n|\[playlist\])"
+    ): "a playlist, which names clips and holds none",
     re.compile(rb"version https://git-lfs"): "a Git LFS pointer; run `git lfs pull`",
     re.compile(rb"II[*+]\0|MM\0[*+]"): f"a TIFF that is {OTHER_KIND}",
     re.compile(rb"\xff\xd8\xff"): f"{ALONE}; or a JPEG of more than 8 bits, or JPEG-LS, which are not read here",
@@ -367,7 +369,8 @@ def _decode(file, name: str, max_pixels: int, formats: Sequence[str]) -> Image.I
     try:
         image = Image.open(file, formats=formats)
     except UnidentifiedImageError as error:
-        raise UnreadableImageError(f"{name}: {_about(head, formats)}") from error
+        about = about_head(head, formats) or "not a picture in any known format"
+        raise UnreadableImageError(f"{name}: {about}") from error
     if image.format in ("JPEG", "MPO"):
         file.seek(0)
         content = file.read()
@@ -400,14 +403,14 @@ def _decode(file, name: str, max_pixels: int, formats: Sequence[str]) -> Image.I
         return decoded.point([min(255, round(level * 255 / white)) for level in range(256)] * 3)
 
 
-def _about(head: bytes, formats: Sequence[str] = FORMATS) -> str:
-    """What a file is that cannot be read as a picture, by its first bytes."""
+def about_head(head: bytes, formats: Sequence[str] = FORMATS) -> str | None:
+    """What a file is that cannot be read as a picture, by its first bytes (HEAD of them); None where nobody knows."""
     for start, format in ((HEIC_START, "HEIF"), (AVIF_START, "AVIF")):
         if start.match(head) and format in formats:
             return f"{'a HEIC photograph' if format == 'HEIF' else 'an AVIF picture'} that is {OTHER_KIND}"
     if not head:
         return "an empty file, not a picture"
-    return next((about for start, about in FOREIGN.items() if start.match(head)), "not a picture in any known format")
+    return next((about for start, about in FOREIGN.items() if start.match(head)), None)
 
 
 def _with_end(content: bytes, colours: int) -> Image.Image | None:

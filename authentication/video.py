@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageSequence
 
 from image_processing_facelivenet import (
+    CLIP,
     FORMATS,
+    HEAD,
     MAX_PIXELS,
     UnreadableImageError,
+    about_head,
     begins_like_a_picture,
     load_image,
     name_of,
@@ -79,8 +82,13 @@ CLIP_STARTS = (
     b"DKIF",
     b"YUV4MPEG2 ",
 )
+# FFmpeg's names of containers. Others would read what a file names instead of what it holds: playlists, descriptions of
+# streams (SDP) and lists of clips open other files of this machine, and its network.
+CONTAINERS = (
+    "mov,matroska,avi,mpeg,mpegts,mpegvideo,m4v,asf,asf_o,flv,live_flv,ogg,mxf,rm,ivf,dv,h264,hevc,av1,obu,vc1,"
+    "yuv4mpegpipe,mjpeg,mpjpeg,gif,nut,wtv,swf,aac,ac3,eac3,mp3,wav,w64,flac,caf,amr,aiff"
+)
 ANIMATED = ("WEBP", "PNG", "AVIF", "GIF")  # formats with frames in time; the further images of TIFF and MPO are not
-HEAD = 400  # bytes from which the kind of a file is known: two packets of an MPEG transport stream
 
 # (a, b, c, d) of a display matrix -> how to transpose the image. x' = a x + c y and y' = b x + d y, with y downwards.
 TURNS = {
@@ -156,13 +164,25 @@ def _sampled(frames: Iterator, rate: float, name: str) -> Iterator[tuple[float, 
             yield seconds, to_image()
 
 
+def opened_clip(file: BufferedIOBase) -> "av.container.InputContainer":
+    """A clip that is read from this file alone, whatever it says.
+
+    Raises:
+        av.FFmpegError, OSError: it is no clip.
+    """
+    import av
+
+    limits = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
+    return av.open(file, metadata_errors="replace", options=limits)
+
+
 def _clip(file: BufferedIOBase, name: str, on_decoded: Callable[[int], None]) -> Iterator[tuple]:
     """Every frame of a video clip: (seconds from its start, function that returns the image)."""
     import av  # photographs do not need it
 
     frame_count, damage = 0, None
     try:
-        with av.open(file, metadata_errors="replace") as container:
+        with opened_clip(file) as container:
             stream = container.streams.best("video")  # the one that players choose; of a film with a cover, the film
             if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
                 raise UnreadableImageError(f"{name}: holds no video")
@@ -190,6 +210,9 @@ def _clip(file: BufferedIOBase, name: str, on_decoded: Callable[[int], None]) ->
     if not frame_count:
         if damage is None:
             raise UnreadableImageError(f"{name}: the clip holds no frame")
+        file.seek(0)
+        if (about := about_head(file.read(HEAD))) not in (None, CLIP):
+            raise UnreadableImageError(f"{name}: not a clip, but {about}") from damage
         raise UnreadableImageError(f"{name}: not a clip that can be decoded: {damage.strerror}") from damage
     if damage is not None:  # what could be decoded is judged
         logger.warning("%s: damaged or truncated: %d frames can be read: %s", name, frame_count, damage.strerror)
