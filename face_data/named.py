@@ -51,6 +51,8 @@ def corpus_folder(corpus: str | Path) -> Path:
 
 def _check_shards(copy: Path) -> None:
     for name, expected in read_summary(copy).get("sha256", {}).items():
+        if not (copy / name).exists():
+            raise CorpusError(f"{name} is missing: run the preparation again to complete the corpus")
         with (copy / name).open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != expected:
                 raise CorpusError(f"{name} is damaged, or belongs to another preparation: prepare the corpus again")

@@ -71,8 +71,9 @@ def load_corpus(
     columns = None if columns is None else list(columns)
     labels_alone = columns is not None and "image" not in columns
     if is_address(corpus) and labels_alone:
-        _require_whole(corpus, read_summary(corpus))
-        remote, shards = Remote(corpus), addresses_of_shards(corpus)
+        remote, shards, summary = Remote(corpus), addresses_of_shards(corpus), read_summary(corpus)
+        _require_whole(corpus, summary)
+        _require_shards(corpus, summary, shards)
         paths = [remote.path(shard.rpartition("/")[2]) for shard in shards]
         _require_columns(corpus, pq.read_schema(paths[0], filesystem=remote.file_system).names, columns)
         tables = [pq.read_table(path, columns=columns, filesystem=remote.file_system) for path in paths]
@@ -80,12 +81,7 @@ def load_corpus(
     elif (folder := corpus_folder(corpus)).is_dir():
         shards, summary = shards_of(folder), read_summary(folder)
         _require_whole(corpus, summary)
-        written = summary.get("sha256") or {Path(shard).name: None for shard in shards}  # earlier versions did not say
-        if differing := sorted(set(written) ^ {Path(shard).name for shard in shards}):
-            raise CorpusError(
-                f"{folder / differing[0]} {'is missing' if differing[0] in written else 'is not in corpus.json'}: "
-                "run the preparation again to complete the corpus"
-            )
+        _require_shards(folder, summary, shards)
         _require_columns(corpus, pq.read_schema(shards[0]).names, columns)
         dataset = Dataset.from_parquet(shards, columns=columns)
     else:
@@ -102,6 +98,17 @@ def _require_whole(corpus: str | Path, summary: dict) -> None:
         raise CorpusError(f"{corpus}: its preparation was interrupted; run the same command again to finish it")
     if summary.get("prepared") == 0:
         raise CorpusError(f"{corpus}: it is empty, for no photograph gave a face; {corpus}/corpus.json says why")
+
+
+def _require_shards(corpus: str | Path, summary: dict, shards: Sequence[str]) -> None:
+    """Raise CorpusError unless these are all shards that were written, and no others."""
+    names = {shard.replace("\\", "/").rpartition("/")[2] for shard in shards}
+    written = set(summary.get("sha256") or names)  # earlier versions did not say
+    if differing := sorted(written ^ names):
+        raise CorpusError(
+            f"{join(corpus, differing[0])} {'is missing' if differing[0] in written else 'is not in corpus.json'}: "
+            "run the preparation again to complete the corpus"
+        )
 
 
 def attributes_of(corpus: Dataset) -> list[str]:
