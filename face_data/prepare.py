@@ -398,6 +398,8 @@ def _found(shard: Sequence[Photograph]) -> Iterator[tuple[Photograph, tuple | Un
         try:
             if photograph.refused:
                 raise UnreadableImageError(f"{photograph.key}: {photograph.refused}")
+            if isinstance(photograph.image, Path) and photograph.image.is_fifo():  # it would wait for a writer
+                raise UnreadableImageError(f"{photograph.key}: a pipe, not a file")
             shown = _shown_to_detector(photograph)
         except UnreadableImageError as error:
             shown = error

@@ -1,5 +1,6 @@
 """The pictures of a corpus, in a folder or in the publisher's tar archive. The readers of LFW and FERPlus use it."""
 
+import lzma
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ def opened_tar(archive: Path) -> Iterator[tarfile.TarFile]:
     try:
         with tarfile.open(require(archive)) as opened:
             yield opened
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+    except (tarfile.TarError, EOFError, OSError, lzma.LZMAError, zlib.error) as error:
         raise CorpusError(f"{archive} is damaged or incomplete ({error}); download it again") from error
 
 
@@ -28,5 +29,8 @@ def pictures_of(source: Path, name: str, suffix: str = ".tgz") -> Iterator[tuple
     with opened_tar(source / f"{name}{suffix}") as archive:
         for member in archive:
             path = PurePosixPath(member.name)  # "./lfw/…" has lost its dot
-            if member.isfile() and is_picture(path):
-                yield path, archive.extractfile(member).read()
+            if is_picture(path) and (member.isfile() or member.islnk() or member.issym()):
+                try:
+                    yield path, archive.extractfile(member).read()
+                except KeyError:  # a link to what is not in the archive
+                    yield path, Path(member.name)

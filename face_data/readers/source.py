@@ -77,6 +77,15 @@ NOT_PEOPLE = (
     "found.000",
     "recycled",
 )
+ARCHIVES = (
+    b"PK\3\4",
+    b"Rar!",
+    b"7z\xbc\xaf",
+    b"\x1f\x8b",
+    b"BZh",
+    b"\xfd7zX",
+    b"\xd0\xcf\x11\xe0",
+)  # the last is Excel's
 UNKNOWN = ("", "na", "n/a", "nan", "?", "none", "null", "unknown", "-")  # how tables write a missing value
 
 # The spellings of the publishers, lower-cased.
@@ -119,11 +128,18 @@ class Photograph:
         for name in ("key", "identity", "split", "refused"):
             if (text := getattr(self, name)) is not None:
                 object.__setattr__(self, name, in_unicode(text))
+        if self.identity is not None:
+            object.__setattr__(self, "identity", composed(self.identity))
 
 
 def in_unicode(name: str) -> str:
     """A file's name as it is; with `\\xfc` for what is not in UTF-8, as archives of other systems are unpacked."""
     return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
+def composed(name: str) -> str:
+    """A person's name with accents as one letter each: a Mac writes them as two, and one person would be two."""
+    return unicodedata.normalize("NFC", name).strip()
 
 
 def cell_value(cell: str | None) -> str | None:
@@ -151,12 +167,31 @@ def first_existing(source: Path, *names: str) -> Path:
     return next((source / name for name in names if (source / name).exists()), None) or require(source / names[0])
 
 
+class _Rows(csv.DictReader):
+    """Refuses a quotation mark that is never closed: all rows after it would be one cell."""
+
+    def __init__(self, file: TextIO, **options):
+        self.name, self._ended = file.name, False
+        super().__init__(self._lines(file), **options)
+
+    def _lines(self, file: TextIO) -> Iterator[str]:
+        yield from file
+        self._ended = True
+
+    def __next__(self) -> dict:
+        first = self.line_num + 2  # the header was read before
+        row = super().__next__()
+        if self._ended:  # within a row: it was not the end of a line that ended it
+            raise CorpusError(f"{self.name} is damaged: a quotation mark in line {first} or after it is not closed")
+        return row
+
+
 def table_in(file: TextIO) -> csv.DictReader:
     """The rows of a table whose columns are parted by commas, semicolons or tabs, with blanks around their names."""
     header = file.readline()
     if header.lower().startswith("sep="):  # a line for Excel
         header = file.readline()
-    rows = csv.DictReader(file, delimiter=max(",;\t", key=header.count))
+    rows = _Rows(file, delimiter=max(",;\t", key=header.count))
     rows.fieldnames = [name.strip() for name in next(csv.reader([header], rows.reader.dialect), [])]
     return rows
 
@@ -166,7 +201,10 @@ def opened_text(path: Path, errors: str = "strict") -> Iterator[TextIO]:
     """A text file in UTF-8, or in UTF-16 with a byte order mark; reading errors name the file."""
     try:
         with require(path).open("rb") as file:
-            is_utf16 = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+            head = file.read(4)
+            is_utf16 = head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        if head.startswith(ARCHIVES):
+            raise CorpusError(f"{path} is an archive or a spreadsheet: unpack it, or save the table as csv")
         with path.open(newline="", encoding="utf-16" if is_utf16 else "utf-8-sig", errors=errors) as file:
             yield file
     except UnicodeError as error:
@@ -208,10 +246,11 @@ def holds_pictures(folder: Path) -> bool:
 
 
 def _pictures_below(folder: Path) -> Iterator[Path]:
-    seen = set()
+    seen, root = set(), os.path.realpath(folder)
     for place, inner, files in os.walk(folder, onerror=_raise, followlinks=True):
         real = os.path.realpath(place)
-        if real in seen:  # a link back would never end
+        # a link back would never end, and one to a folder above would make all people in it this one
+        if real in seen or (real != root and Path(real) in Path(root).parents):
             inner.clear()
             continue
         seen.add(real)
