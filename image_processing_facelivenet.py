@@ -137,6 +137,7 @@ PRIMARIES = {  # numbers of ITU-T H.273 -> x and y as in SRGB_CORNERS; others ar
 WHITE_NITS = 203  # of a high dynamic range, by ITU-R BT.2408: what is brighter is white on a screen
 SRGB = re.compile(r"sRGB( IEC61966.*| built-in| Profile)?\s*$")  # others, such as linear sRGB, are no sRGB
 BASE64 = re.compile(r"[\w+/\s-]{64,}={0,2}\s*")  # no name of a file is so long without a dot
+LINE_ENDS = re.compile(r"[\n\r\x0b\x0c\x1b\x85\u2028\u2029]")
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 LONGEST_NAME = 1000  # characters of a source that an error message repeats
 
@@ -272,6 +273,7 @@ def name_of(source, default: str = "image") -> str:
     text = os.fspath(source)
     text = text if isinstance(text, str) else os.fsdecode(text)
     text = text.encode(errors="surrogateescape").decode(errors="backslashreplace")  # names that are not in UTF-8
+    text = LINE_ENDS.sub(lambda end: repr(end[0])[1:-1], text)  # a message is one line
     if text[:5].lower() == "data:":
         return "a data URI"
     if URL.match(text):

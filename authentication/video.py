@@ -211,7 +211,8 @@ def _clip(file: BufferedIOBase, name: str, on_decoded: Callable[[int], None]) ->
         if damage is None:
             raise UnreadableImageError(f"{name}: the clip holds no frame")
         file.seek(0)
-        if (about := about_head(file.read(HEAD))) not in (None, CLIP):
+        head = file.read(HEAD)
+        if (about := about_head(head) if head else "an empty file") not in (None, CLIP):
             raise UnreadableImageError(f"{name}: not a clip, but {about}") from damage
         raise UnreadableImageError(f"{name}: not a clip that can be decoded: {damage.strerror}") from damage
     if damage is not None:  # what could be decoded is judged

@@ -492,6 +492,9 @@ def test_no_message_holds_a_picture(picture, tmp_path, processor):
         assert cause.split(": ")[-1] in skipped[0]["reason"] and len(str(skipped)) < 2500
     with open(tmp_path / "text.txt", "w+") as file, pytest.raises(UnreadableImageError, match='open it with "rb"'):
         load_image(file)
+    (tmp_path / "two\nlines.jpg").write_bytes(b"no picture")
+    with pytest.raises(UnreadableImageError, match=r"two\\nlines\.jpg: not a picture in any known format$"):
+        load_image(tmp_path / "two\nlines.jpg")
     assert name_of("anna.jpg") == "anna.jpg" and name_of(b"abc") == "image"
 
 
