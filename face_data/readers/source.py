@@ -6,6 +6,7 @@
 import codecs
 import csv
 import os
+import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -57,6 +58,11 @@ PICTURES = (
     ".psd",
     ".tga",
 )
+# First bytes of pictures whose names do not say so: `1`, `1.jpg_large`, `1.jpg.bak`
+STARTS = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n|GIF8[79]a|RIFF.{4}WEBP|.{4}ftyp(hei[cxms]|mif1|avif)|II\*\0|MM\0\*", re.DOTALL
+)
+THUMBNAILS = (".thm", ".db")  # of cameras and of Windows: they show what is there already
 CUT_BORDER = 0.3  # of pictures that end inside the chin, so that the detector finds the face
 # Folders that other systems leave, in lower case
 NOT_PEOPLE = (
@@ -227,6 +233,18 @@ def is_picture(path: PurePath) -> bool:
     return path.suffix.rstrip().lower() in PICTURES and not any(is_foreign(part) for part in path.parts)
 
 
+def _is_picture_in_folder(path: Path) -> bool:
+    """`is_picture`, or by its first bytes if its suffix is that of no picture."""
+    name = PurePath(path.name)
+    if is_picture(name) or is_foreign(path.name) or name.suffix.lower() in THUMBNAILS or not path.is_file():
+        return is_picture(name)
+    try:
+        with path.open("rb") as file:
+            return STARTS.match(file.read(16)) is not None
+    except OSError:
+        return False
+
+
 def is_foreign(name: str) -> bool:
     return name[0] == "." or name.lower() in NOT_PEOPLE
 
@@ -237,7 +255,7 @@ def pictures_in(folder: Path, deep: bool = True) -> list[Path]:
     Linked folders count too, a link that leads nowhere is a picture that cannot be read.
     """
     if not deep:
-        return sorted(path for path in folder.iterdir() if is_picture(PurePath(path.name)) and not path.is_dir())
+        return sorted(path for path in folder.iterdir() if _is_picture_in_folder(path) and not path.is_dir())
     return sorted(_pictures_below(folder))
 
 
@@ -255,7 +273,7 @@ def _pictures_below(folder: Path) -> Iterator[Path]:
             continue
         seen.add(real)
         inner[:] = [name for name in inner if not is_foreign(name)]
-        yield from (Path(place, name) for name in files if is_picture(PurePath(name)))
+        yield from filter(_is_picture_in_folder, (Path(place, name) for name in files))
 
 
 def _raise(error: OSError) -> None:

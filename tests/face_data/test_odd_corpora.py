@@ -193,6 +193,15 @@ def test_one_name_in_two_forms_is_one_person_or_refused(tmp_path):
         people(tmp_path / "people")
 
 
+def test_a_picture_counts_whatever_its_suffix_says(tmp_path, dot):
+    for name in ("1", "2.jpg_large", "3.bak", "4.part"):
+        (tmp_path / "anna" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "anna" / name).write_bytes(dot)
+    for name in ("notes.txt", "5.thm", ".6", "7.xml"):
+        (tmp_path / "anna" / name).write_bytes(dot if name in ("5.thm", ".6") else b"P3 of a text")
+    assert [key for key, _, _ in people(tmp_path)] == ["anna/1", "anna/2.jpg_large", "anna/3.bak", "anna/4.part"]
+
+
 def test_a_person_without_a_photograph_is_named(tmp_path):
     write(tmp_path / "anna" / "0.jpg", tmp_path / "ben" / "0.jpg")
     (tmp_path / "cem").mkdir()
