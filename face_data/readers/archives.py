@@ -16,6 +16,8 @@ def opened_tar(archive: Path) -> Iterator[tarfile.TarFile]:
     try:
         with tarfile.open(require(archive)) as opened:
             yield opened
+            while opened.fileobj.read(2**20):  # to its end, where a packed archive has its checksum
+                pass
     except (tarfile.TarError, EOFError, OSError, lzma.LZMAError, zlib.error) as error:
         raise CorpusError(f"{archive} is damaged or incomplete ({error}); download it again") from error
 
