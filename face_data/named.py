@@ -65,7 +65,10 @@ def read_summary(corpus: str | Path) -> dict:
         content = Remote(corpus).read(SUMMARY) if is_address(corpus) else Path(path).read_bytes()
         if content is None:
             raise FileNotFoundError
-        return json.loads(content)
+        summary = json.loads(content)
+        if not isinstance(summary, dict):
+            raise ValueError(f"it holds {str(summary)[:40]!r}")
+        return summary
     except FileNotFoundError:
         raise CorpusError(f"{path} is missing: {corpus} is not a prepared corpus") from None
     except ValueError as error:

@@ -82,8 +82,13 @@ def load_corpus(
         shards, summary = shards_of(folder), read_summary(folder)
         _require_whole(corpus, summary)
         _require_shards(folder, summary, shards)
-        _require_columns(corpus, pq.read_schema(shards[0]).names, columns)
-        dataset = Dataset.from_parquet(shards, columns=columns)
+        try:
+            _require_columns(corpus, pq.read_schema(shards[0]).names, columns)
+            dataset = Dataset.from_parquet(shards, columns=columns)
+        except CorpusError:
+            raise
+        except Exception as error:  # of Arrow and of `datasets`, which do not name the shard
+            raise _about_damaged(shards, error) from error
     else:
         require_corpus(corpus)
         only = {} if columns is None else {"columns": columns}
@@ -91,6 +96,16 @@ def load_corpus(
         _require_columns(corpus, dataset.column_names, columns)
     dataset = _typed(dataset)
     return dataset if splits is None else dataset.select(rows_of_splits(dataset, corpus, splits))
+
+
+def _about_damaged(shards: Sequence[str], error: Exception) -> CorpusError:
+    """Names the shard that cannot be read, or the folder where each can be."""
+    for shard in shards:
+        try:
+            pq.read_schema(shard)
+        except (pa.ArrowException, OSError) as cause:
+            return CorpusError(f"{shard} is damaged ({cause}); remove it and run the preparation again")
+    return CorpusError(f"{Path(shards[0]).parent} is damaged ({' '.join(str(error).split())[:300]}); prepare it again")
 
 
 def _require_whole(corpus: str | Path, summary: dict) -> None:

@@ -408,6 +408,23 @@ def test_a_pipe_among_the_photographs_is_skipped(source, tmp_path):
     assert {row["key"]: row["reason"] for row in summary["skipped"]}["p1/2.jpg"] == "a pipe, not a file"
 
 
+@pytest.mark.parametrize("part", ["part-00000.parquet", "part-00002.parquet"])
+@pytest.mark.parametrize("content", [b"", b"PAR1" + bytes(200)])
+def test_a_damaged_shard_is_named(source, tmp_path, part, content):
+    out = tmp_path / "out"
+    run(source, out)
+    (out / part).write_bytes(content)
+    with pytest.raises(CorpusError, match=rf"{part} is damaged \(.*\); remove it and run the preparation again"):
+        load_corpus(out)
+
+
+@pytest.mark.parametrize("content", ["[]", '"text"', "null", "7"])
+def test_a_damaged_summary_is_named(tmp_path, content):
+    (tmp_path / "corpus.json").write_text(content)
+    with pytest.raises(CorpusError, match=r"corpus\.json is damaged \(it holds"):
+        load_corpus(tmp_path.as_uri())
+
+
 @pytest.mark.parametrize("columns", [None, ["key", "identity"]])
 def test_a_corpus_at_an_address_lacks_no_shard(source, tmp_path, monkeypatch, columns):
     monkeypatch.setenv("FACELIVENET_CACHE", str(tmp_path / "cache"))
