@@ -92,7 +92,13 @@ def load_corpus(
     else:
         require_corpus(corpus)
         only = {} if columns is None else {"columns": columns}
-        dataset = load_dataset(str(corpus), split="train", **only)
+        try:
+            dataset = load_dataset(str(corpus), split="train", **only)
+        except Exception as error:  # of `datasets`, of the Hub and of Arrow
+            cause = " ".join(str(error).split())[:300] or type(error).__name__
+            raise CorpusError(
+                f"{corpus}: no such folder, and no data set on the Hub that can be read ({cause})"
+            ) from error
         _require_columns(corpus, dataset.column_names, columns)
     dataset = _typed(dataset)
     return dataset if splits is None else dataset.select(rows_of_splits(dataset, corpus, splits))

@@ -110,6 +110,8 @@ def _train(config: TrainingConfig, accelerator: Accelerator) -> dict:
     expressions = tuple(config.network.get("id2label", dict(enumerate(EXPRESSIONS))).values())
     faces = _faces(config, expressions)
     labels = faces if isinstance(faces, Labels) else faces.labels
+    for text in config.validation:  # what is missing is reported now, not after the first thousand steps
+        load_corpus(*split_corpus(text), LABEL_COLUMNS)
     agree(accelerator, photographs=_labels_digest(labels))  # networks for other people would not fit one another
     processor = _processor_of(config)
     teacher, standard = None, None
