@@ -43,7 +43,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageCms, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 from torchvision.io import ImageReadMode, decode_image
 from torchvision.ops import nms
 from torchvision.transforms.v2 import InterpolationMode
@@ -162,6 +162,11 @@ MAX_MISSING_ROWS = 18  # at the end of a JPEG: its blocks have 16 rows, and colo
 MAX_PIPE_BYTES = 2**28  # of a pipe, whose length is not known before it is read
 ROWS_AT_ONCE = 64  # of an image that is scaled: as float64 the complete image would take eight times its memory
 
+# Pillow warns of damaged metadata, which does not change the image. A filter around each call
+# (`warnings.catch_warnings`) would not be safe with several threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+PngImagePlugin.MAX_TEXT_CHUNK = 2**24  # Pillow refuses a PNG with more than a MiB of profile, or of notes of Photoshop
+
 Image.init()
 # Pillow reads grey 16-bit TIFFs in which zero is white in only one of the two byte orders
 TiffImagePlugin.OPEN_INFO.setdefault((b"MM", 0, (1,), 1, (16,), ()), ("I;16B", "I;16B"))
@@ -172,38 +177,53 @@ FORMATS = [
     if name in Image.OPEN  # not every build of Pillow has all of them
 ]
 
+CLIP_CAUSE = "a video clip; a photograph is needed"
 RAW_CAUSE = "a raw image of a camera; export it as JPEG or PNG"
+OTHER_KIND = "damaged or of a kind that cannot be read; save it as JPEG or PNG"
+DAMAGED_CAUSE = "damaged: only its first bytes are correct"
+
+HEAD_BYTES = 1024  # of a file, to recognise its kind
+HEIC_HEAD = re.compile(rb".{4}ftyp(heic|heix|heim|heis|hevc|hevx|mif1|msf1)", re.DOTALL)
+AVIF_HEAD = re.compile(rb".{4}ftyp(avif|avis)", re.DOTALL)
 
 # Pattern of the first bytes of a file that cannot be read -> the cause for the error message.
 UNSUPPORTED = {
-    re.compile(rb".{4}ftyp(heic|heix|heim|heis|hevc|hevx|mif1|msf1)", re.DOTALL): (
-        "a HEIC photograph; pip install pillow-heif to read it, or save it as JPEG"
-    ),
-    re.compile(rb".{4}ftyp(avif|avis)", re.DOTALL): "an AVIF image, which this build of Pillow cannot read",
+    HEIC_HEAD: "a HEIC photograph; pip install pillow-heif to read it, or save it as JPEG",
+    AVIF_HEAD: "an AVIF image, which this build of Pillow cannot read",
     re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "): "a JPEG XL image, which cannot be read; save it as JPEG or PNG",
+    re.compile(rb"II\xbc"): "a JPEG XR image, which cannot be read; save it as JPEG or PNG",
     re.compile(rb".{4}ftypcrx |FUJIFILMCCD-RAW|IIR[OS]|IIU\0|MMOR|FOVb|\0MRM|II\*\0.{4}CR", re.DOTALL): RAW_CAUSE,
-    re.compile(rb".{4}ftyp|\x1aE\xdf\xa3|RIFF.{4}AVI |FLV|\0\0\x01\xba|0&\xb2u", re.DOTALL): (
-        "a video clip; a photograph is needed"
-    ),
+    re.compile(rb".{4}ftyp|\x1aE\xdf\xa3|RIFF.{4}AVI |FLV|\0\0\x01\xba|0&\xb2u", re.DOTALL): CLIP_CAUSE,
+    re.compile(rb"ID3|fLaC|OggS|RIFF.{4}WAVE|\xff[\xf1-\xf3\xf9-\xfb]", re.DOTALL): "a sound recording, not an image",
     re.compile(rb"\0\0\x01\0|icns|DDS |qoif|\n[\0\x02-\x05]\x01|\x01\xda|P7\n|v/1\x01|#\?RADIANCE"): (
         "an icon, texture or drawing, which cannot be read; save it as JPEG or PNG"
     ),
     re.compile(rb"%!PS|\xc5\xd0\xd3\xc6"): "a PostScript drawing; export it as JPEG or PNG",
     re.compile(rb"%PDF"): "a PDF document; export the photograph as JPEG or PNG",
     re.compile(rb"8BPS"): "a Photoshop document; export it as JPEG or PNG",
-    re.compile(rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<svg", re.DOTALL): "an SVG drawing, not a photograph",
-    re.compile(rb"\s*<(!doctype )?html", re.IGNORECASE): "a web page, not an image",
-    re.compile(rb"version https://git-lfs"): "a Git LFS pointer; run `git lfs pull`",
-    re.compile(
-        rb"II[*+]\0|MM\0[*+]"
-    ): "a TIFF that is damaged or of a kind that cannot be read; save it as JPEG or PNG",
-    re.compile(rb"\xff\xd8\xff|\x89PNG\r\n|GIF8[79]a|RIFF.{4}WEBP", re.DOTALL): (
-        "damaged: only its first bytes are correct"
+    re.compile(rb"gimp xcf"): "a GIMP document; export it as JPEG or PNG",
+    re.compile(rb".{128}DICM", re.DOTALL): "a DICOM file; export its image as JPEG or PNG",
+    re.compile(rb"PK[\3\5]|Rar!|7z\xbc\xaf|\x1f\x8b|BZh|\xfd7zXZ|\(\xb5/\xfd|.{257}ustar", re.DOTALL): (
+        "an archive or a document, not an image; unpack or export it"
     ),
+    re.compile(rb"(\xef\xbb\xbf)?\s*((<\?xml|<!doctype svg)[^>]*>\s*|<!--.*?-->\s*)*<svg", re.DOTALL | re.IGNORECASE): (
+        "an SVG drawing, not a photograph"
+    ),
+    re.compile(rb"(\xef\xbb\xbf)?\s*(<!--.*?-->\s*)*<(!doctype )?html", re.DOTALL | re.IGNORECASE): (
+        "a web page, not an image"
+    ),
+    re.compile(rb"(\xef\xbb\xbf)?(#EXTM3U|ffconcat|v=0\r?\n|\[playlist\])"): (
+        "a playlist, which names clips but contains none"
+    ),
+    re.compile(rb"version https://git-lfs"): "a Git LFS pointer; run `git lfs pull`",
+    re.compile(rb"II[*+]\0|MM\0[*+]"): f"a TIFF that is {OTHER_KIND}",
+    re.compile(rb"\xff\xd8\xff"): f"{DAMAGED_CAUSE}; or JPEG-LS or a JPEG of more than 8 bits, which cannot be read",
+    re.compile(rb"\x89PNG\r\n|GIF8[79]a|RIFF.{4}WEBP", re.DOTALL): DAMAGED_CAUSE,
 }
 UNKNOWN_CAUSE = "not an image in any known format"
 
 BASE64 = re.compile(r"[\w+/\s-]{64,}={0,2}\s*")  # a file name of this length contains a dot
+LINE_BREAK = re.compile(r"[\n\r\x0b\x0c\x1b\x85\u2028\u2029]")
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 MAX_NAME_LENGTH = 1000  # characters of a source in an error message
 
@@ -269,6 +289,7 @@ def name_of(source, default: str = "image") -> str:
         return default
     text = os.fspath(source)
     text = printable_name(text if isinstance(text, str) else os.fsdecode(text))
+    text = LINE_BREAK.sub(lambda found: repr(found[0])[1:-1], text)  # a message is one line
     if text[:5].lower() == "data:":
         return "a data URI"
     if URL.match(text):
@@ -366,15 +387,13 @@ def _read(file, name: str) -> bytes:
 
 
 def _decode(file, name: str, max_pixels: int, formats: Sequence[str]) -> Image.Image:
-    head = file.read(256)
+    head = file.read(HEAD_BYTES)
     file.seek(0)
     try:
         image = Image.open(file, formats=formats)
     except UnidentifiedImageError as error:
-        cause = next((cause for pattern, cause in UNSUPPORTED.items() if pattern.match(head)), None)
-        if cause is None and not head:
-            cause = "an empty file, not an image"
-        raise UnreadableImageError(f"{name}: {cause or UNKNOWN_CAUSE}") from error
+        cause = cause_of_head(head, formats) or UNKNOWN_CAUSE
+        raise UnreadableImageError(f"{name}: {cause}") from error
     if image.format in ("JPEG", "MPO"):
         file.seek(0)
         content = file.read()
@@ -405,6 +424,16 @@ def _decode(file, name: str, max_pixels: int, formats: Sequence[str]) -> Image.I
             return _to_rgb(scaled, name, max_pixels)
         white = next(white for white in (3, 15, 63) if max(high for _, high in decoded.getextrema()) <= white)
         return decoded.point([min(255, round(level * 255 / white)) for level in range(256)] * 3)
+
+
+def cause_of_head(head: bytes, formats: Sequence[str] = FORMATS) -> str | None:
+    """Why a file cannot be read as an image, from its first HEAD_BYTES bytes; None if its kind is not known."""
+    for pattern, format, kind in ((HEIC_HEAD, "HEIF", "a HEIC photograph"), (AVIF_HEAD, "AVIF", "an AVIF image")):
+        if pattern.match(head) and format in formats:
+            return f"{kind} that is {OTHER_KIND}"
+    if not head:
+        return "an empty file, not an image"
+    return next((cause for pattern, cause in UNSUPPORTED.items() if pattern.match(head)), None)
 
 
 def _completed_jpeg(content: bytes, channels: int) -> Image.Image | None:
@@ -451,17 +480,15 @@ def _fix_separate_planes(image: Image.Image) -> None:
 
 @contextmanager
 def _named_errors(name: str) -> Iterator[None]:
-    """Convert any error of Pillow into an UnreadableImageError that names the source, and hide Pillow's warnings."""
+    """Convert any error of Pillow into an UnreadableImageError that names the source."""
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"PIL\.")
-            yield
+        yield
     except UnreadableImageError:
         raise
     except Image.DecompressionBombError as error:
         raise UnreadableImageError(f"{name}: refused before decoding: {error}") from error
-    except Exception as error:  # decoders raise many types, such as struct.error for an EXIF field of a wrong type
-        raise UnreadableImageError(f"{name}: damaged or incomplete: {error}") from error
+    except Exception as error:  # decoders raise many types of errors, some with several lines
+        raise UnreadableImageError(f"{name}: damaged or incomplete: {' '.join(str(error).split())}") from error
 
 
 def _to_rgb(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
@@ -479,20 +506,27 @@ def _to_rgb(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
         )
     if not width or not height:
         raise UnreadableImageError(f"{name}: an empty image ({width}x{height})")
-    image.load()
+    try:
+        image.load()
+    except OSError as error:
+        if image.format == "TIFF" and "decoder error" in str(error):  # libtiff was built without this compression
+            raise UnreadableImageError(f"{name}: a TIFF that is {OTHER_KIND}") from error
+        raise
+    tags = getattr(image, "tag_v2", {})  # of a TIFF; a rotated image has none
     # with 8 bits, Pillow handles TIFFs in which zero is white
-    is_inverted = getattr(image, "tag_v2", {}).get(262) == 0 and image.mode.startswith("I;16")
-    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # exif_transpose would copy an upright image too
-        image = ImageOps.exif_transpose(image)
+    is_inverted = tags.get(262) == 0 and (image.mode == "F" or image.mode.startswith("I;16"))
+    image = _upright(image)
     profile = image.info.get("icc_profile")
     if image.mode == "LAB":  # its band "A" is a colour, not transparency
         profile = profile or ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
         image, profile = _to_srgb(image, profile), None
     if image.mode == "F" or image.mode.startswith("I"):  # 16 and 32 bits: Pillow's conversion would clip at 255
         levels = np.asarray(image)
-        tags = getattr(image, "tag_v2", {})
-        if tags.get(ExifTags.Base.SampleFormat) == (2,) and tags.get(ExifTags.Base.BitsPerSample) == (16,):
+        sample = tags.get(ExifTags.Base.SampleFormat), tags.get(ExifTags.Base.BitsPerSample)
+        if sample == ((2,), (16,)):
             levels = levels.astype(np.int16)  # signed
+        elif tags and image.mode == "I" and sample[0] != (2,):
+            levels = levels.view(np.uint32)
         levels = _to_uint8(levels, name)
         image = Image.fromarray(255 - levels if is_inverted else levels)
     is_transparent = "A" in image.getbands() or "transparency" in image.info
@@ -511,6 +545,34 @@ def _to_rgb(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
         white.paste(image, mask=image)
         return white
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+UPRIGHT = {  # orientation in EXIF -> the transposition that makes the image upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image, upright according to its EXIF; unchanged if the EXIF is damaged, as in other programs.
+
+    `ImageOps.exif_transpose` fails if any field of the EXIF is damaged, not only the orientation.
+    """
+    try:
+        transposition = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
+    except Exception:  # Pillow raises many types of errors
+        return image
+    if transposition is None:
+        return image
+    upright = image.transpose(transposition)
+    # without the orientation, because the result may be passed to this function again
+    upright.info = {name: image.info[name] for name in ("icc_profile", "transparency") if name in image.info}
+    return upright
 
 
 def _from_array(array: np.ndarray, name: str, max_pixels: int) -> Image.Image:
@@ -535,6 +597,8 @@ def _to_uint8(array: np.ndarray, name: str) -> np.ndarray:
     white = 255.0
     if array.dtype.kind in "ui" and high > 255:  # cameras store 10, 12 or 14 significant bits in 16
         largest = 32767.0 if array.dtype == np.int16 else 65535.0
+        if array.dtype == np.uint32 and high > largest:
+            largest = 2.0**32 - 1
         white = next((white for white in (1023.0, 4095.0, 16383.0) if high <= white), largest)
     elif array.dtype.kind in "fb" and high <= 1:
         white = 1.0
@@ -554,6 +618,11 @@ def _to_uint8(array: np.ndarray, name: str) -> np.ndarray:
 SRGB_CHROMATICITIES = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)  # x and y of white, red, green, blue
 D50 = np.array([0.9642, 1.0, 0.8249])  # the white of ICC profiles, in XYZ
 BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+PRIMARIES = {  # code of ITU-T H.273 -> x and y as in SRGB_CHROMATICITIES; other codes are treated as sRGB
+    9: (0.3127, 0.329, 0.708, 0.292, 0.17, 0.797, 0.131, 0.046),  # BT.2020
+    12: (0.3127, 0.329, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06),  # Display P3
+}
+WHITE_NITS = 203  # of white paper in high dynamic range, by ITU-R BT.2408: brighter light is white on a screen
 SRGB_NAME = re.compile(r"sRGB( IEC61966.*| built-in| Profile)?\s*$")  # other names, such as linear sRGB, are not sRGB
 
 
@@ -578,11 +647,13 @@ def _srgb_transform(profile: bytes, mode: str) -> "ImageCms.ImageCmsTransform | 
 
 
 def _profile_that_pillow_ignores(image: Image.Image, file) -> bytes | None:
-    """The colour profile of an opened PNG (from gAMA and cHRM), BMP or JPEG 2000; None if there is none."""
+    """The colour profile of an opened image in a form that Pillow does not read; None if there is none."""
+    is_grey = image.mode in ("1", "L", "LA") or image.mode.startswith("I")
+    if codes := _colour_codes(image, file):
+        return _profile_from_codes(*codes, is_grey)
     if image.format == "PNG" and not image.info.keys() & {"icc_profile", "srgb"}:
         gamma, chromaticities = image.info.get("gamma"), image.info.get("chromaticity")
         if gamma or chromaticities:  # one of them is enough for browsers
-            is_grey = image.mode in ("1", "L", "LA") or image.mode.startswith("I")
             return _profile_from_gamma(gamma or 1 / 2.2, chromaticities or SRGB_CHROMATICITIES, is_grey)
     if image.format not in ("BMP", "JPEG2000"):
         return None
@@ -594,12 +665,12 @@ def _profile_that_pillow_ignores(image: Image.Image, file) -> bytes | None:
             return None
         start, size = struct.unpack_from("<II", content, 126)
         return content[14 + start : 14 + start + size]
-    header = next((box for kind, box in _jp2_boxes(content) if kind == b"jp2h"), b"")
-    return next((box[3:] for kind, box in _jp2_boxes(header) if kind == b"colr" and box[:1] in (b"\2", b"\3")), None)
+    header = next((box for kind, box in _boxes(content) if kind == b"jp2h"), b"")
+    return next((box[3:] for kind, box in _boxes(header) if kind == b"colr" and box[:1] in (b"\2", b"\3")), None)
 
 
-def _jp2_boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Kind and content of the boxes in a JPEG 2000 file, or in one of its boxes."""
+def _boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and content of the boxes in a JPEG 2000, HEIC or AVIF file, or in one of its boxes."""
     start = 0
     while len(content) - start >= 16:
         size, kind = struct.unpack_from(">I4s", content, start)
@@ -613,6 +684,50 @@ def _jp2_boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
         start = end
 
 
+def _colour_codes(image: Image.Image, file) -> tuple[int, int] | None:
+    """The codes of ITU-T H.273 for primaries and transfer function; None if there are none.
+
+    They are in the cICP chunk of a PNG, and in an AVIF or HEIC without an ICC profile.
+    """
+    if image.format not in ("PNG", "AVIF", "HEIF") or (image.format != "PNG" and "icc_profile" in image.info):
+        return None
+    position = file.tell()  # where Pillow continues to read
+    file.seek(0)
+    content = file.read()
+    file.seek(position)
+    if image.format == "PNG":
+        before, found, after = content.partition(b"cICP")
+        return (after[0], after[1]) if found and b"IDAT" not in before and len(after) > 1 else None
+    for kind in (b"meta", b"iprp", b"ipco"):
+        content = next((box[4 * (kind == b"meta") :] for name, box in _boxes(content) if name == kind), b"")
+    codes = (box for name, box in _boxes(content) if name == b"colr" and box[:4] == b"nclx")
+    return next((struct.unpack(">HH", box[4:8]) for box in codes if len(box) >= 8), None)
+
+
+def _profile_from_codes(primaries: int, transfer: int, is_grey: bool) -> bytes | None:
+    """The ICC profile that is equivalent to codes of ITU-T H.273; None if this is nearly sRGB.
+
+    An image of high dynamic range (PQ, HLG) is converted to what a screen shows.
+    """
+    levels = np.linspace(0, 1, 1024)
+    if transfer == 16:  # PQ
+        root = levels ** (1 / 78.84375)
+        light = (np.maximum(root - 0.8359375, 0) / (18.8515625 - 18.6875 * root)) ** (1 / 0.1593017578125)
+        light *= 10_000 / WHITE_NITS
+    elif transfer == 18:  # HLG, on a display of 1000 nits
+        light = np.where(levels <= 0.5, levels**2 / 3, (np.exp((levels - 0.55991073) / 0.17883277) + 0.28466892) / 12)
+        light = light**1.2 * 1000 / WHITE_NITS
+    elif transfer in (4, 5, 8):
+        light = levels ** {4: 2.2, 5: 2.8, 8: 1.0}[transfer]
+    elif primaries in PRIMARIES:
+        light = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
+    else:
+        return None
+    table = np.rint(65535 * np.clip(light, 0, 1)).astype(">u2").tobytes()
+    curve = b"curv" + struct.pack(">II", 0, len(levels)) + table
+    return _profile_from_curve(curve, PRIMARIES.get(primaries, SRGB_CHROMATICITIES), is_grey)
+
+
 def _profile_from_gamma(gamma: float, chromaticities: Sequence[float], is_grey: bool) -> bytes | None:
     """The ICC profile that is equivalent to gAMA and cHRM of a PNG; None if this is nearly sRGB, or impossible.
 
@@ -624,11 +739,16 @@ def _profile_from_gamma(gamma: float, chromaticities: Sequence[float], is_grey: 
         return None
     if not 0.05 <= gamma <= 5:
         return None
+    curve = b"para" + bytes(8) + struct.pack(">i", round(65536 / gamma))
+    return _profile_from_curve(curve, chromaticities, is_grey)
+
+
+def _profile_from_curve(curve: bytes, chromaticities: Sequence[float], is_grey: bool) -> bytes | None:
+    """An ICC profile with one tone curve for all channels; None if the chromaticities are impossible."""
 
     def fixed(values: Iterable[float]) -> bytes:
         return b"".join(struct.pack(">i", round(value * 65536)) for value in values)
 
-    curve = b"para" + bytes(8) + fixed([1 / gamma])
     tags = {b"wtpt": b"XYZ " + bytes(4) + fixed(D50)}
     if is_grey:
         tags[b"kTRC"] = curve

@@ -7,7 +7,6 @@ import contextlib
 import logging
 import os
 import struct
-import warnings
 from collections.abc import Callable, Iterator
 from io import BufferedIOBase
 from pathlib import Path
@@ -16,9 +15,12 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageSequence
 
 from image_processing_facelivenet import (
+    CLIP_CAUSE,
     FORMATS,
+    HEAD_BYTES,
     MAX_PIXELS,
     UnreadableImageError,
+    cause_of_head,
     has_image_signature,
     load_image,
     name_of,
@@ -80,8 +82,13 @@ CLIP_STARTS = (
     b"DKIF",
     b"YUV4MPEG2 ",
 )
+# FFmpeg's names of the containers that are read. Playlists, descriptions of streams (SDP) and lists of clips are not
+# among them, because FFmpeg would open the files and network addresses that they name.
+CONTAINERS = (
+    "mov,matroska,avi,mpeg,mpegts,mpegvideo,m4v,asf,asf_o,flv,live_flv,ogg,mxf,rm,ivf,dv,h264,hevc,av1,obu,vc1,"
+    "yuv4mpegpipe,mjpeg,mpjpeg,gif,nut,wtv,swf,aac,ac3,eac3,mp3,wav,w64,flac,caf,amr,aiff"
+)
 ANIMATED = ("WEBP", "PNG", "AVIF", "GIF")  # formats with frames in time; the further images of TIFF and MPO are not
-HEAD = 400  # bytes from which the kind of a file is known: two packets of an MPEG transport stream
 
 # (a, b, c, d) of a display matrix -> how to transpose the image. x' = a x + c y and y' = b x + d y, with y downwards.
 TURNS = {
@@ -101,7 +108,7 @@ logger = logging.getLogger(__name__)
 def is_clip(path: Path) -> bool:
     """Whether a file is a video clip, by its first bytes, or by its suffix if they do not say."""
     with open(path, "rb") as file:
-        return _is_clip(file.read(HEAD), str(path))
+        return _is_clip(file.read(HEAD_BYTES), str(path))
 
 
 def _is_clip(head: bytes, name: str) -> bool:
@@ -134,7 +141,7 @@ def read_frames(
         return
     name = name_of(path)
     with open_file(path, name) as file:
-        head = file.read(HEAD)
+        head = file.read(HEAD_BYTES)
         file.seek(0)
         if _is_clip(head, name):
             yield from _sampled(_clip(file, name, on_decoded), rate, name)
@@ -157,13 +164,25 @@ def _sampled(frames: Iterator, rate: float, name: str) -> Iterator[tuple[float, 
             yield seconds, to_image()
 
 
+def open_clip(file: BufferedIOBase) -> "av.container.InputContainer":
+    """Open a clip. FFmpeg reads this file only, and opens no other file or address that it names.
+
+    Raises:
+        av.FFmpegError, OSError: the file is not a clip.
+    """
+    import av
+
+    limits = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
+    return av.open(file, metadata_errors="replace", options=limits)
+
+
 def _clip(file: BufferedIOBase, name: str, on_decoded: Callable[[int], None]) -> Iterator[tuple]:
     """Every frame of a video clip: (seconds from its start, function that returns the image)."""
     import av  # photographs do not need it
 
     frame_count, damage = 0, None
     try:
-        with av.open(file, metadata_errors="replace") as container:
+        with open_clip(file) as container:
             stream = container.streams.best("video")  # the one that players choose; of a film with a cover, the film
             if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
                 raise UnreadableImageError(f"{name}: holds no video")
@@ -191,6 +210,10 @@ def _clip(file: BufferedIOBase, name: str, on_decoded: Callable[[int], None]) ->
     if not frame_count:
         if damage is None:
             raise UnreadableImageError(f"{name}: the clip holds no frame")
+        file.seek(0)
+        head = file.read(HEAD_BYTES)
+        if (cause := cause_of_head(head) if head else "an empty file") not in (None, CLIP_CAUSE):
+            raise UnreadableImageError(f"{name}: not a clip, but {cause}") from damage
         raise UnreadableImageError(f"{name}: not a clip that can be decoded: {damage.strerror}") from damage
     if damage is not None:  # what could be decoded is judged
         logger.warning("%s: damaged or truncated: %d frames can be read: %s", name, frame_count, damage.strerror)
@@ -243,11 +266,9 @@ def _in_srgb(frame: "av.VideoFrame") -> Image.Image:
 def _animation(file: BufferedIOBase, on_decoded: Callable[[int], None]) -> Iterator[tuple] | None:
     """The frames of an animated WebP, PNG, AVIF or GIF; None for other files."""
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"PIL\.")
-            image = Image.open(file, formats=[name for name in ANIMATED if name in FORMATS])
-            if getattr(image, "n_frames", 1) < 2 or image.width * image.height > MAX_PIXELS:
-                return None
+        image = Image.open(file, formats=[name for name in ANIMATED if name in FORMATS])
+        if getattr(image, "n_frames", 1) < 2 or image.width * image.height > MAX_PIXELS:
+            return None
     except Exception:  # `load_image` reports the error
         return None
     return _animated(image, name_of(getattr(file, "name", None), "the animation"), on_decoded)

@@ -12,6 +12,7 @@ from time import monotonic
 import av
 from PIL import Image
 
+from authentication.video import open_clip
 from demo.priorities import LiveFrames
 from image_processing_facelivenet import UnreadableImageError, load_image
 
@@ -49,7 +50,7 @@ def check_clip(path: Path) -> None:
         UnreadableImageError: the clip is too long or too large.
     """
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        with path.open("rb") as file, open_clip(file) as container:
             stream = container.streams.best("video")
             if stream is None or stream.codec_context is None:
                 return  # the reader reports the error
@@ -59,7 +60,7 @@ def check_clip(path: Path) -> None:
                 frames += packet.size > 0
                 if pixels > MAX_FRAME_PIXELS or frames > MAX_CLIP_FRAMES or frames * pixels > MAX_CLIP_PIXELS:
                     raise UnreadableImageError(f"{path}: too long or too large a clip; a few seconds are enough")
-    except av.FFmpegError:
+    except (av.FFmpegError, OSError):
         return  # a truncated clip is judged up to its end, or refused by the reader
 
 

@@ -54,6 +54,8 @@ def corpus_folder(corpus: str | Path) -> Path:
 
 def _check_shards(copy: Path) -> None:
     for name, expected in read_summary(copy).get("sha256", {}).items():
+        if not (copy / name).exists():
+            raise CorpusError(f"{name} is missing: run the preparation again to complete the corpus")
         with (copy / name).open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != expected:
                 raise CorpusError(f"{name} is damaged, or belongs to another preparation: prepare the corpus again")
@@ -70,7 +72,10 @@ def read_summary(corpus: str | Path) -> dict:
         content = Remote(corpus).read(SUMMARY) if is_address(corpus) else Path(path).read_bytes()
         if content is None:
             raise FileNotFoundError
-        return json.loads(content)
+        summary = json.loads(content)
+        if not isinstance(summary, dict):
+            raise ValueError(f"it holds {str(summary)[:40]!r}")
+        return summary
     except FileNotFoundError:
         raise CorpusError(f"{path} is missing: {corpus} is not a prepared corpus") from None
     except ValueError as error:

@@ -50,7 +50,10 @@ def lfw_pairs(pairs_txt: str | Path) -> list[Pair]:
     path = Path(pairs_txt)
     if not path.is_file():
         raise CorpusError(f"{path}: no such file; give pairs.txt as LFW's publisher ships it")
-    lines = [line.split() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    try:
+        lines = [line.split() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError:
+        raise CorpusError(f"{path} is not UTF-8 text; download it again") from None
     try:
         folds, per_kind = map(int, lines[0])
     except (IndexError, ValueError):
@@ -61,7 +64,8 @@ def lfw_pairs(pairs_txt: str | Path) -> list[Pair]:
     for number, fields in enumerate(lines[1:]):
         fold, number_in_fold = divmod(number, 2 * per_kind)
         same = number_in_fold < per_kind
-        if len(fields) != (3 if same else 4):
+        numbers = fields[1:] if same else fields[1::2]
+        if len(fields) != (3 if same else 4) or not all(number.isdigit() for number in numbers):
             form = "name n1 n2" if same else "name1 n1 name2 n2"
             raise CorpusError(f"{path}, pair {number + 1}: expected `{form}`, found `{' '.join(fields)}`")
         first, first_number, second, second_number = [fields[0], fields[1], fields[0], fields[2]] if same else fields

@@ -420,6 +420,8 @@ def _with_faces(shard: Sequence[Photograph]) -> Iterator[tuple[Photograph, tuple
         try:
             if photograph.refused:
                 raise UnreadableImageError(f"{photograph.key}: {photograph.refused}")
+            if isinstance(photograph.image, Path) and photograph.image.is_fifo():  # reading would wait for a writer
+                raise UnreadableImageError(f"{photograph.key}: a pipe, not a file")
             opened = _opened(photograph)
         except UnreadableImageError as error:
             opened = error

@@ -73,8 +73,9 @@ def load_corpus(
     columns = None if columns is None else list(columns)
     without_images = columns is not None and "image" not in columns
     if is_address(corpus) and without_images:
-        _require_complete(corpus, read_summary(corpus))
-        remote, shards = Remote(corpus), addresses_of_shards(corpus)
+        remote, shards, summary = Remote(corpus), addresses_of_shards(corpus), read_summary(corpus)
+        _require_complete(corpus, summary)
+        _require_shards(corpus, summary, shards)
         paths = [remote.path(shard.rpartition("/")[2]) for shard in shards]
         _require_columns(corpus, pq.read_schema(paths[0], filesystem=remote.file_system).names, columns)
         tables = [pq.read_table(path, columns=columns, filesystem=remote.file_system) for path in paths]
@@ -82,22 +83,37 @@ def load_corpus(
     elif (folder := corpus_folder(corpus)).is_dir():
         shards, summary = shards_of(folder), read_summary(folder)
         _require_complete(corpus, summary)
-        # corpora of earlier versions do not list their shards
-        written = summary.get("sha256") or {Path(shard).name: None for shard in shards}
-        if differing := sorted(set(written) ^ {Path(shard).name for shard in shards}):
-            raise CorpusError(
-                f"{folder / differing[0]} {'is missing' if differing[0] in written else 'is not in corpus.json'}: "
-                "run the preparation again to complete the corpus"
-            )
-        _require_columns(corpus, pq.read_schema(shards[0]).names, columns)
-        dataset = Dataset.from_parquet(shards, columns=columns)
+        _require_shards(folder, summary, shards)
+        try:
+            _require_columns(corpus, pq.read_schema(shards[0]).names, columns)
+            dataset = Dataset.from_parquet(shards, columns=columns)
+        except CorpusError:
+            raise
+        except Exception as error:  # of Arrow and `datasets`, which do not name the shard
+            raise _damaged_shard(shards, error) from error
     else:
         require_corpus(corpus)
         options = {} if columns is None else {"columns": columns}
-        dataset = load_dataset(str(corpus), split="train", **options)
+        try:
+            dataset = load_dataset(str(corpus), split="train", **options)
+        except Exception as error:  # of `datasets`, of the Hub and of Arrow
+            cause = " ".join(str(error).split())[:300] or type(error).__name__
+            raise CorpusError(
+                f"{corpus}: no such folder, and no dataset on the Hub that can be read ({cause})"
+            ) from error
         _require_columns(corpus, dataset.column_names, columns)
     dataset = _typed(dataset)
     return dataset if splits is None else dataset.select(rows_of_splits(dataset, corpus, splits))
+
+
+def _damaged_shard(shards: Sequence[str], error: Exception) -> CorpusError:
+    """An error that names the shard that cannot be read, or the folder if all schemas can be read."""
+    for shard in shards:
+        try:
+            pq.read_schema(shard)
+        except (pa.ArrowException, OSError) as cause:
+            return CorpusError(f"{shard} is damaged ({cause}); remove it and run the preparation again")
+    return CorpusError(f"{Path(shards[0]).parent} is damaged ({' '.join(str(error).split())[:300]}); prepare it again")
 
 
 def _require_complete(corpus: str | Path, summary: dict) -> None:
@@ -105,6 +121,17 @@ def _require_complete(corpus: str | Path, summary: dict) -> None:
         raise CorpusError(f"{corpus}: its preparation was interrupted; run the same command again to finish it")
     if summary.get("prepared") == 0:
         raise CorpusError(f"{corpus}: it is empty, because no face was found; {corpus}/corpus.json has the reasons")
+
+
+def _require_shards(corpus: str | Path, summary: dict, shards: Sequence[str]) -> None:
+    """Raise CorpusError unless these are all shards that were written, and no others."""
+    names = {shard.replace("\\", "/").rpartition("/")[2] for shard in shards}
+    written = set(summary.get("sha256") or names)  # earlier versions did not say
+    if differing := sorted(written ^ names):
+        raise CorpusError(
+            f"{join(corpus, differing[0])} {'is missing' if differing[0] in written else 'is not in corpus.json'}: "
+            "run the preparation again to complete the corpus"
+        )
 
 
 def attributes_of(corpus: Dataset) -> list[str]:

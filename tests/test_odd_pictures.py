@@ -5,6 +5,7 @@ import io
 import os
 import struct
 import threading
+import warnings
 import zlib
 
 import numpy as np
@@ -119,6 +120,10 @@ GREY = {
     "TIFF of 16 bits, white is zero, big-endian": lambda image: white_is_zero(image, order=">"),
     "TIFF of 16 bits with a sign": lambda image: tiff([grey16(image, 15)], {262: [1], 339: [2]}),
     "TIFF of 12 bits in 16, white is zero": lambda image: white_is_zero(image, 12),
+    "TIFF of 32 bits": lambda image: tiff([grey16(image).astype(np.uint32) * 65537], {262: [1]}),
+    "TIFF of floats, white is zero": lambda image: tiff(
+        [1 - grey16(image).astype(np.float32) / 65535], {262: [0], 339: [3]}
+    ),
 }
 GREY |= {
     f"{bits} bits in 16": lambda image, bits=bits: encoded(Image.fromarray(grey16(image, bits)), "PNG")
@@ -194,6 +199,21 @@ FOREIGN = {
     "photo.x3f": (b"FOVb" + bytes(64), "a raw image of a camera"),
     "floats.tif": (tiff([np.zeros((4, 4, 3), np.float32)], {262: [2], 339: [3] * 3}), "a TIFF that is damaged or of a"),
     "damaged.jpg": (b"\xff\xd8\xff\xc9" + bytes(50), "damaged: only its first bytes are correct"),
+    "lossless.jls": (
+        b"\xff\xd8\xff\xf7\0\x0b" + bytes(50),
+        "damaged: only its first bytes are correct; or JPEG-LS",
+    ),
+    "screen.jxr": (b"II\xbc\x01" + bytes(60), "a JPEG XR image"),
+    "layers.xcf": (b"gimp xcf v011\0" + bytes(60), "a GIMP document"),
+    "scan.dcm": (bytes(128) + b"DICM" + bytes(60), "a DICOM file"),
+    "photos.zip": (b"PK\3\4\x14\0" + bytes(60), "an archive or a document, not an image"),
+    "photo.jpg.gz": (b"\x1f\x8b\x08\0" + bytes(60), "an archive or a document, not an image"),
+    "voice.mp3": (b"ID3\3\0" + bytes(60), "a sound recording, not an image"),
+    "inkscape.svg": (
+        b"\xef\xbb\xbf<?xml version='1.0'?>\n<!-- x -->\n<!DOCTYPE svg PUBLIC 'a' 'b'>\n<svg>",
+        "an SVG drawing",
+    ),
+    "saved.html.jpg": (b"<!-- saved from url -->\n<!DOCTYPE html>", "a web page, not an image"),
     "favicon.ico": (b"\0\0\1\0\1\0\x10\x10" + bytes(64), "an icon, texture or drawing, which cannot be read"),
     "texture.dds": (b"DDS |" + bytes(64), "an icon, texture or drawing"),
     "old.pcx": (b"\n\5\1\x08" + bytes(64), "an icon, texture or drawing"),
@@ -216,12 +236,22 @@ def test_heic_is_read_or_told_what_to_install(picture, monkeypatch):
     formats = [name for name in Image.OPEN if name != "HEIF"]
     with pytest.raises(UnreadableImageError, match="a HEIC photograph; pip install pillow-heif"):
         load_image(HEIC, formats=[name for name in ("JPEG", "PNG") if name in formats])
+    with pytest.raises(
+        UnreadableImageError, match="an AVIF picture that is damaged or of a kind that is not read here"
+    ):
+        load_image(encoded(picture, "AVIF")[:2000])
     pillow_heif = pytest.importorskip("pillow_heif")
     file = io.BytesIO()
     pillow_heif.from_pillow(picture).save(file, quality=95)
     assert difference(load_image(file.getvalue()), picture) < 6
-    with pytest.raises(UnreadableImageError, match=r"damaged|HEIC"):
-        load_image(file.getvalue()[:300])
+    for content in (
+        file.getvalue()[:300],
+        file.getvalue()[:-1],
+        HEIC,
+    ):  # the last one has no picture, as a sequence has
+        with pytest.raises(UnreadableImageError, match=r"image: (damaged|a HEIC photograph that is damaged)") as error:
+            load_image(content)
+        assert str(error.value) == " ".join(str(error.value).split()) and "pip" not in str(error.value)
 
 
 # Colours
@@ -347,6 +377,64 @@ def test_a_profile_of_another_kind_of_picture_is_left_aside(picture):
     assert difference(load_image(encoded(grey, "PNG", icc_profile=ADOBE)), grey.convert("RGB")) == 0
 
 
+def with_codes(content: bytes, primaries: int, transfer: int) -> bytes:
+    """A PNG with the chunk cICP, or an AVIF or HEIC whose numbers of H.273 are replaced."""
+    if (start := content.find(b"nclx") + 4) > 3:
+        return content[:start] + struct.pack(">HH", primaries, transfer) + content[start + 4 :]
+    chunk = b"cICP" + bytes([primaries, transfer, 0, 1])
+    return content[:33] + struct.pack(">I", 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) + content[33:]
+
+
+@pytest.mark.parametrize(
+    ("primaries", "transfer", "level", "expected"),
+    [
+        (1, 13, (100, 160, 90), (100, 160, 90)),
+        (1, 1, (100, 160, 90), (100, 160, 90)),
+        (2, 2, (100, 160, 90), (100, 160, 90)),  # nobody knows
+        (12, 13, (114, 158, 97), (100, 160, 90)),  # Display P3
+        (9, 14, (124, 156, 99), (100, 160, 90)),  # BT.2020
+        (1, 8, (64, 64, 64), (137, 137, 137)),  # linear light
+        (9, 16, (128, 128, 128), (180, 180, 180)),  # PQ: 93 nits, of 203 that are white
+        (9, 18, (157, 157, 157), (180, 180, 180)),  # HLG: 93 nits
+        (9, 16, (200, 200, 200), (255, 255, 255)),  # brighter than white
+    ],
+)
+@pytest.mark.parametrize("format", ["PNG", "AVIF", "HEIF"])
+def test_colours_that_numbers_describe_are_those_of_a_screen(format, primaries, transfer, level, expected):
+    """Cameras write HEIC of a high dynamic range so, and browsers read PNG and AVIF so."""
+    if format == "HEIF":
+        pytest.importorskip("pillow_heif")
+    content = with_codes(encoded(Image.new("RGB", (64, 64), level), format, quality=95), primaries, transfer)
+    assert abs(np.asarray(load_image(content))[32, 32].astype(int) - expected).max() < 6
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "HEIF"])
+def test_a_damaged_exif_is_left_aside(picture, format):
+    """Programs that show pictures do not look at it."""
+    if format == "HEIF":
+        pytest.importorskip("pillow_heif")
+    content = encoded(picture, format, quality=95, exif=b"Exif\0\0MM\0*\0\0\0\x08\0\0")
+    damaged = content.replace(b"MM\0*", b"XXXX")
+    if format == "PNG":  # its parts have checksums
+        damaged = encoded(picture, format, exif=b"XXXX")
+    assert damaged != content and difference(load_image(damaged), picture) < 6
+
+
+def test_another_damaged_field_of_the_exif_does_not_hide_how_a_picture_lies(picture):
+    """A text where a number is expected, with which Pillow fails to set a picture upright."""
+    width, orientation = struct.pack(">HHI4s", 0x0100, 2, 4, b"abc"), struct.pack(">HHIHH", 0x0112, 3, 1, 6, 0)
+    exif = b"Exif\0\0" + struct.pack(">2sHIH", b"MM", 42, 8, 2) + width + orientation + bytes(4)
+    content = encoded(picture.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=95, exif=exif)
+    assert difference(load_image(content), picture) < 6
+    assert difference(load_image(load_image(content)), picture) < 6  # turned once, not again
+
+
+def test_long_notes_and_profiles_of_a_png_are_no_damage(picture):
+    notes = PngImagePlugin.PngInfo()
+    notes.add_text("Photoshop", "history " * 300_000, zip=True)
+    assert difference(load_image(encoded(picture, "PNG", pnginfo=notes, icc_profile=bytes(2_000_000))), picture) == 0
+
+
 # Sources
 
 
@@ -404,6 +492,9 @@ def test_no_message_holds_a_picture(picture, tmp_path, processor):
         assert cause.split(": ")[-1] in skipped[0]["reason"] and len(str(skipped)) < 2500
     with open(tmp_path / "text.txt", "w+") as file, pytest.raises(UnreadableImageError, match='open it with "rb"'):
         load_image(file)
+    (tmp_path / "two\nlines.jpg").write_bytes(b"no picture")
+    with pytest.raises(UnreadableImageError, match=r"two\\nlines\.jpg: not a picture in any known format$"):
+        load_image(tmp_path / "two\nlines.jpg")
     assert name_of("anna.jpg") == "anna.jpg" and name_of(b"abc") == "image"
 
 
@@ -468,6 +559,21 @@ def test_a_large_progressive_jpeg_is_refused():
     content = encoded(Image.new("L", (9000, 9000)), "JPEG", progressive=True, quality=10)
     with pytest.raises(UnreadableImageError, match="9000x9000 is 81 megapixels"):
         load_image(content)
+
+
+class Watched(io.BytesIO):
+    """Keeps the filters of warnings that were in force when it was read."""
+
+    def read(self, *size) -> bytes:
+        self.filters = list(warnings.filters)
+        return super().read(*size)
+
+
+def test_reading_a_picture_changes_no_filter_of_warnings(picture):
+    """They belong to all threads: what one thread sets back, another one has just set."""
+    file = Watched(encoded(picture, "PNG"))
+    load_image(file)
+    assert file.filters == warnings.filters
 
 
 # Photographs on their side

@@ -6,6 +6,7 @@ Called by `__main__`. Most other modules of this package receive the config. Nex
 import argparse
 import difflib
 import math
+import os
 import re
 import sys
 from contextlib import suppress
@@ -34,6 +35,7 @@ FREE_TO_CHANGE = {
     "compile",
 }
 
+LARGEST = {"workers": 1000, "batch_size": 1_000_000, "image_size": 4096}  # a larger value would fill the memory
 CLIP_NORM = 5.0  # largest norm of the gradient of all parameters
 SHUFFLE_BUFFER = 4096  # photographs of a stream that are shuffled together; the order of shards is shuffled too
 KEEP_CHECKPOINTS = 2  # the newest training states, older ones are removed
@@ -187,10 +189,15 @@ class TrainingConfig:
         ):
             check(getattr(self, name) >= 1, name, "at least 1")
         check(0 <= self.seed < 2**32, "seed", "0 to 4294967295")
-        check(bool(self.out.strip()), "out", "the name of a folder")
+        check(bool(self.out.strip()) and self.out.isprintable(), "out", "the name of a folder")
         check(0 < self.learning_rate < math.inf, "learning_rate", "positive and finite")
-        for name in ("weight_decay", "rotation", "workers", "warmup_steps", "composites"):
+        for name in ("warmup_steps", "composites"):
             check(getattr(self, name) >= 0, name, "not negative")
+        for name, largest in LARGEST.items():
+            check(0 <= getattr(self, name) <= largest, name, f"0 to {largest}")
+        check(0 <= self.weight_decay < math.inf, "weight_decay", "not negative, and finite")
+        check(0 <= self.rotation <= 180, "rotation", "0 to 180")
+        check(all(step > 0 for step in self.milestones), "milestones", "positive")
         for name in ("identity_balance", "gray", "blur", "downscale", "erase"):
             check(0 <= getattr(self, name) <= 1, name, "within 0..1")
         for name in (
@@ -210,7 +217,7 @@ class TrainingConfig:
             "train_weights",
             f"one for each of {len(self.train)} corpora",
         )
-        check(all(weight > 0 for weight in self.train_weights), "train_weights", "positive")
+        check(all(0 < weight < math.inf for weight in self.train_weights), "train_weights", "positive and finite")
         names = [Path(split_corpus(text)[0]).name for text in self.validation]
         check(
             len(set(names)) == len(names),
@@ -237,14 +244,25 @@ class TrainingConfig:
             if name in removed:
                 raise ValueError(removal(f"network.{name}", removed[name]))
             if name not in settings:
-                close = ", ".join(difflib.get_close_matches(name, settings, n=3, cutoff=0))
-                raise ValueError(f"network.{name}: there is no such setting; close are {close}")
+                raise ValueError(
+                    f"network.{name}: there is no such setting; similar are {_similar_names(name, settings)}"
+                )
+            if name in ("id2label", "label2id") and not isinstance(value, dict):
+                raise ValueError(f"network.{name}: names by number, or numbers by name, not {value!r}")
             if isinstance(value, str) and SCIENTIFIC.fullmatch(value):
                 self.network[name] = float(value)
         try:
             FaceLiveNetConfig(**{"image_size": self.image_size} | self.network)
         except StrictDataclassError as error:
+            # the last line has the cause; the text after "Errors:" repeats it for every type
+            cause = str(error).splitlines()[-1].strip().partition(" Errors:")[0]
+            raise ValueError(f"network: {cause.partition('Error: ')[2] or cause}") from None
+        except (AttributeError, TypeError, ValueError) as error:  # what transformers raises on labels of a wrong type
             raise ValueError(f"network: {error}") from None
+
+
+def _similar_names(name, names) -> str:
+    return ", ".join(difflib.get_close_matches(str(name), names, n=3, cutoff=0))
 
 
 def removal(name: str, value) -> str:
@@ -362,18 +380,44 @@ def _boolean(text: str) -> bool:
     return text.lower() == "true"
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is given twice; PyYAML would use the last one."""
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node, seen = super().compose_mapping_node(anchor), set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.composer.ComposerError(None, None, f"{key.value} is given twice", key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else key)
+        return node
+
+
+def _parsed(parser: argparse.ArgumentParser, content: bytes | str, name: str):
+    """The value of YAML in UTF-8 or UTF-16; exits with a message that contains `name` if it cannot be read."""
+    try:
+        return yaml.load(content, _Loader)
+    except yaml.reader.ReaderError:
+        parser.error(f"{name} is not text: give a YAML file of settings")
+    except yaml.MarkedYAMLError as error:
+        cause = " ".join(filter(None, (error.context, error.problem)))
+        parser.error(f"{name} is not YAML: line {error.problem_mark.line + 1}: {cause}")
+    except RecursionError:
+        parser.error(f"{name} is not YAML that can be read: it is nested too deeply")
+    except ValueError as error:  # such as the 30th of February
+        parser.error(f"{name} is not YAML that can be read: {error}")
+
+
 def _read(parser: argparse.ArgumentParser, file: Path, derived: frozenset[Path] = frozenset()) -> dict:
     """The settings of a preset and of its `base`, which it replaces. derived: presets that have this one as base."""
-    if not file.is_file():
-        parser.error(f"--config {file}: no such file")
-    if file.resolve() in derived:
+    real = Path(os.path.realpath(file))  # `Path.resolve` raises an error if links form a circle
+    if real in derived:
         parser.error(f"{file}: its `base` leads back to itself")
     try:
-        settings = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except UnicodeDecodeError:
-        parser.error(f"{file} is not text: give a YAML file of settings")
-    except yaml.YAMLError as error:
-        parser.error(f"{file} is not YAML: {error}")
+        settings = _parsed(parser, file.read_bytes(), str(file)) or {}
+    except FileNotFoundError:
+        parser.error(f"--config {file}: no such file")
+    except OSError as error:
+        parser.error(f"--config {file} cannot be read: {error.strerror}")
     if not isinstance(settings, dict):
         parser.error(f"{file} holds no settings: expected lines such as `steps: 300`")
     base = settings.pop("base", None)
@@ -386,8 +430,8 @@ def _read(parser: argparse.ArgumentParser, file: Path, derived: frozenset[Path] 
         if key in REMOVED:
             parser.error(f"{file}: {removal(key, REMOVED[key])}")
         if key not in names:
-            parser.error(f"{file}: unknown key {key!r}; known are {', '.join(sorted(names))}")
-    return _merged(_read(parser, file.parent / base, derived | {file.resolve()}), settings) if base else settings
+            parser.error(f"{file}: unknown key {key!r}; similar are {_similar_names(key, names)}")
+    return _merged(_read(parser, file.parent / base, derived | {real}), settings) if base else settings
 
 
 def _merged(settings: dict, later: dict) -> dict:
@@ -419,5 +463,5 @@ def _network_settings(parser: argparse.ArgumentParser, argv: list[str] | None) -
         value = value if equals_sign else next(arguments, None)
         if value is None:
             parser.error(f"{argument} needs a value")
-        network[name] = yaml.safe_load(value)
+        network[name] = _parsed(parser, value, f"--network.{name}")
     return rest, network

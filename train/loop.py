@@ -116,6 +116,8 @@ def _train(config: TrainingConfig, accelerator: Accelerator) -> dict:
     expressions = tuple(config.network.get("id2label", dict(enumerate(EXPRESSIONS))).values())
     faces = _faces(config, expressions)
     labels = faces if isinstance(faces, Labels) else faces.labels
+    for text in config.validation:  # report a missing corpus before the first step
+        load_corpus(*split_corpus(text), LABEL_COLUMNS)
     agree(accelerator, photographs=_labels_digest(labels))  # other labels would mean other networks
     processor = _processor_of(config)
     teacher, standardisation = None, None

@@ -3,6 +3,7 @@
 The readers `lfw` and `expressions` call it. Read `lfw` next.
 """
 
+import lzma
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -19,7 +20,9 @@ def open_tar(archive: Path) -> Iterator[tarfile.TarFile]:
     try:
         with tarfile.open(require(archive)) as opened:
             yield opened
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+            while opened.fileobj.read(2**20):  # to its end, where a packed archive has its checksum
+                pass
+    except (tarfile.TarError, EOFError, OSError, lzma.LZMAError, zlib.error) as error:
         raise CorpusError(f"{archive} is damaged or incomplete ({error}); download it again") from error
 
 
@@ -32,5 +35,8 @@ def images_of(source: Path, name: str, suffix: str = ".tgz") -> Iterator[tuple[P
     with open_tar(source / f"{name}{suffix}") as archive:
         for member in archive:
             path = PurePosixPath(member.name)  # this removes the dot of "./lfw/…"
-            if member.isfile() and is_image(path):
-                yield path, archive.extractfile(member).read()
+            if is_image(path) and (member.isfile() or member.islnk() or member.issym()):
+                try:
+                    yield path, archive.extractfile(member).read()
+                except KeyError:  # a link to a file that is not in the archive
+                    yield path, Path(member.name)

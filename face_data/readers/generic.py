@@ -16,6 +16,7 @@ from face_data.readers.source import (
     EXPRESSION_NAMES,
     Photograph,
     cell_value,
+    composed,
     contains_images,
     expression_from_name,
     file_finder,
@@ -66,9 +67,13 @@ def read_folder(source: Path) -> Iterator[Photograph]:
         yield Photograph(_key(path, people), path, split="all", refused="it lies in no person's folder")
     for split, group in groups:
         _require_people(group)
+        _require_different_names(folders_in(group))
         for person in folders_in(group):
-            for path in images_in(person):
+            images = images_in(person)
+            for path in images:
                 yield Photograph(_key(path, people), path, person.name, split=split)
+            if not images:
+                yield Photograph(_key(person, people), person, split=split, refused="a folder without a photograph")
 
 
 def _key(path: Path, people: Path) -> str:
@@ -117,6 +122,18 @@ def _require_people(group: Path) -> None:
         )
 
 
+def _require_different_names(folders: list[Path]) -> None:
+    """Refuse folders whose names differ in capitals alone: one person would be two, who are then told apart."""
+    seen: dict[str, Path] = {}
+    for folder in folders:
+        other = seen.setdefault(composed(folder.name).casefold(), folder)
+        if composed(other.name) != composed(folder.name):
+            raise CorpusError(
+                f"{other} and {folder.name}: if they are one person, put their photographs together; "
+                "otherwise rename one"
+            )
+
+
 def read_unlabelled(source: Path) -> Iterator[Photograph]:
     """Any folder of face photographs, with its subfolders, without identities and expressions.
 
@@ -131,6 +148,8 @@ def _table(path: Path) -> Iterator[Photograph]:
     with open_text(path) as file:
         rows, find, keys = table_rows(file), file_finder(path.parent), set()
         header = rows.fieldnames
+        if twice := [name for name in ("path", "identity", "expression", "split") if header.count(name) > 1]:
+            raise CorpusError(f"{path}: the column {twice[0]} is there twice; remove one")
         extra_columns = [name for name in header if name not in ("path", "identity", "expression", "split")]
         if conflicts := [
             name for name in extra_columns if name in FEATURES or not name.strip() or header.count(name) > 1
@@ -196,9 +215,10 @@ def read_hub(
             yield from _rows(source, name, splits[name], image_column, identity_column, expression_column, names)
     except CorpusError:
         raise
-    except (OSError, ValueError, RuntimeError) as error:  # what datasets, the Hub and Arrow raise
+    except Exception as error:  # each format has its own: of archives, of Parquet, of JSON, of the Hub
+        cause = " ".join(str(error).split())[:300] or type(error).__name__
         raise CorpusError(
-            f"{source}: `datasets.load_dataset` cannot read it ({error}); give the id of a dataset on the Hub, or its "
+            f"{source}: `datasets.load_dataset` cannot read it ({cause}); give the id of a dataset on the Hub, or its "
             "folder"
         ) from error
 
@@ -225,6 +245,11 @@ def _rows(
         raise CorpusError(
             f"{source}, split {split}: no column {', '.join(missing)}; it has {', '.join(features)}; "
             "name them with --image-column, --identity-column or --expression-column"
+        )
+    if image_column not in features:
+        raise CorpusError(
+            f"{source}, split {split}: --image-column {image_column}: an image inside another column cannot be read; "
+            f"name one of {', '.join(features)}"
         )
     if isinstance(features[image_column], Image):  # keep the encoded bytes, because the worker processes decode them
         rows = rows.cast_column(image_column, Image(decode=False))
@@ -274,14 +299,21 @@ def _cell_text(
                     raise CorpusError(f"{where}: {top} has no field {field}")
                 value = None
             value = None if value is None else value[name]
-    if value is None or value == "":
+    if value is None or value in ("", []):
         return None
-    if isinstance(feature, ClassLabel):
+    if isinstance(value, list) and len(value) == 1:  # of a dataset with several labels in a row, one here
+        value = value[0]
+        feature = getattr(feature, "feature", None)
+    if isinstance(feature, ClassLabel) and isinstance(value, int):
+        if value >= feature.num_classes:
+            raise _DamagedRow(f"label {value} of {column}, which has {feature.num_classes}")
         return feature.int2str(value) if value >= 0 else None
     if choose is not None and (chosen := choose(value)) is not None:
         return chosen
-    if isinstance(value, (dict, list)):
-        fields = ", ".join(f"{column}.{name}" for name in list(value)[:5]) if isinstance(value, dict) else "a list"
+    if isinstance(value, list):
+        raise _DamagedRow(f"{column} holds {len(value)} values")
+    if isinstance(value, dict):
+        fields = ", ".join(f"{column}.{name}" for name in list(value)[:5])
         raise CorpusError(f"{where}: {column} holds several values: name one of them ({fields})")
     return cell_value(str(value))
 

@@ -25,6 +25,11 @@ IMAGE_SUFFIX = re.compile(
     # no decoder, but they are photographs
     r"|jxl|dng|cr2|cr3|nef|arw|raf|orf|rw2|psd|tga)"
 )
+# First bytes of images whose suffix is not that of an image: `1`, `1.jpg_large`, `1.jpg.bak`
+IMAGE_HEAD = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n|GIF8[79]a|RIFF.{4}WEBP|.{4}ftyp(hei[cxms]|mif1|avif)|II\*\0|MM\0\*", re.DOTALL
+)
+THUMBNAIL_SUFFIXES = (".thm", ".db")  # of cameras and of Windows: copies of images in the same folder
 CROP_BORDER = 0.3  # `Photograph.border` for tight crops that end inside the chin, so that the detector finds the face
 # Folders that operating systems and storage devices create, in lower case
 SYSTEM_FOLDERS = (
@@ -44,6 +49,16 @@ SYSTEM_FOLDERS = (
     "lost.dir",
     "found.000",
     "recycled",
+)
+# First bytes of archives and, last, of Excel's older files
+ARCHIVE_HEADS = (
+    b"PK\3\4",
+    b"Rar!",
+    b"7z\xbc\xaf",
+    b"\x1f\x8b",
+    b"BZh",
+    b"\xfd7zX",
+    b"\xd0\xcf\x11\xe0",
 )
 MISSING_VALUES = ("", "na", "n/a", "nan", "?", "none", "null", "unknown", "-")  # spellings in tables
 
@@ -89,6 +104,13 @@ class Photograph:
         for name in ("key", "identity", "split", "refused"):
             if (text := getattr(self, name)) is not None:
                 object.__setattr__(self, name, printable_name(text))
+        if self.identity is not None:
+            object.__setattr__(self, "identity", composed(self.identity))
+
+
+def composed(name: str) -> str:
+    """A person's name with accents as one letter each: a Mac writes them as two, and one person would be two."""
+    return unicodedata.normalize("NFC", name).strip()
 
 
 def cell_value(cell: str | None) -> str | None:
@@ -128,12 +150,31 @@ def existing(source: Path, *names: str) -> Path | None:
     return next((source / name for name in names if (source / name).exists()), None)
 
 
+class _Rows(csv.DictReader):
+    """Refuses a quotation mark without its counterpart: all rows after it would be one cell."""
+
+    def __init__(self, file: TextIO, **options):
+        self.name, self._ended = file.name, False
+        super().__init__(self._lines(file), **options)
+
+    def _lines(self, file: TextIO) -> Iterator[str]:
+        yield from file
+        self._ended = True
+
+    def __next__(self) -> dict:
+        first = self.line_num + 2  # the header was read before
+        row = super().__next__()
+        if self._ended:  # the file ended within this row
+            raise CorpusError(f"{self.name} is damaged: a quotation mark in line {first} or after it is not closed")
+        return row
+
+
 def table_rows(file: TextIO) -> csv.DictReader:
     """The rows of a table with commas, semicolons or tabs between its columns; names of columns are stripped."""
     header = file.readline()
     if header.lower().startswith("sep="):  # a line that Excel writes
         header = file.readline()
-    rows = csv.DictReader(file, delimiter=max(",;\t", key=header.count))
+    rows = _Rows(file, delimiter=max(",;\t", key=header.count))
     rows.fieldnames = [name.strip() for name in next(csv.reader([header], rows.reader.dialect), [])]
     return rows
 
@@ -143,7 +184,10 @@ def open_text(path: Path, errors: str = "strict") -> Iterator[TextIO]:
     """Open a text file in UTF-8, or in UTF-16 with a byte order mark; errors name the file."""
     try:
         with require(path).open("rb") as file:
-            is_utf16 = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+            head = file.read(4)
+            is_utf16 = head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        if head.startswith(ARCHIVE_HEADS):
+            raise CorpusError(f"{path} is an archive or a spreadsheet: unpack it, or save the table as csv")
         with path.open(newline="", encoding="utf-16" if is_utf16 else "utf-8-sig", errors=errors) as file:
             yield file
     except UnicodeError as error:
@@ -174,13 +218,25 @@ def is_system_name(name: str) -> bool:
     return name[0] == "." or name.lower() in SYSTEM_FOLDERS
 
 
+def _is_image_file(path: Path) -> bool:
+    """`is_image` for a path on disk; a file with another suffix is an image if its first bytes are."""
+    name = PurePath(path.name)
+    if is_image(name) or is_system_name(path.name) or name.suffix.lower() in THUMBNAIL_SUFFIXES or not path.is_file():
+        return is_image(name)
+    try:
+        with path.open("rb") as file:
+            return IMAGE_HEAD.match(file.read(16)) is not None
+    except OSError:
+        return False
+
+
 def images_in(folder: Path, deep: bool = True) -> list[Path]:
     """The images in a folder and, if deep, in its subfolders, in the order of their names.
 
     Links to folders are followed. A broken link is included, as an image that cannot be read.
     """
     if not deep:
-        return sorted(path for path in folder.iterdir() if is_image(PurePath(path.name)) and not path.is_dir())
+        return sorted(path for path in folder.iterdir() if _is_image_file(path) and not path.is_dir())
     return sorted(_images_below(folder))
 
 
@@ -189,15 +245,17 @@ def contains_images(folder: Path) -> bool:
 
 
 def _images_below(folder: Path) -> Iterator[Path]:
-    visited = set()
+    visited, root = set(), os.path.realpath(folder)
     for parent, subfolders, files in os.walk(folder, onerror=_raise, followlinks=True):
         real = os.path.realpath(parent)
-        if real in visited:  # otherwise a link to a parent folder would be followed for ever
+        # A link to a parent folder would be followed for ever, and one to a folder above `folder` would add the images
+        # of other people
+        if real in visited or (real != root and Path(real) in Path(root).parents):
             subfolders.clear()
             continue
         visited.add(real)
         subfolders[:] = [name for name in subfolders if not is_system_name(name)]
-        yield from (Path(parent, name) for name in files if is_image(PurePath(name)))
+        yield from filter(_is_image_file, (Path(parent, name) for name in files))
 
 
 def _raise(error: OSError) -> None:

@@ -91,7 +91,28 @@ def test_a_clip_that_breaks_off_is_judged_as_far_as_it_goes(tmp_path, caplog):
 def test_what_is_no_clip_is_named(tmp_path, content):
     path = tmp_path / "clip.mp4"
     path.write_bytes(content)
-    with pytest.raises(UnreadableImageError, match=r"clip\.mp4: not a clip"):
+    with pytest.raises(UnreadableImageError, match=r"clip\.mp4: not a clip") as error:
+        list(read_frames(path))
+    assert content or str(error.value).endswith("not a clip, but an empty file")
+
+
+NO_CLIPS = {
+    "ffconcat version 1.0\nfile 'other.mp4'\n": "a playlist, which names clips and holds none",
+    "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:2,\nother.ts\n#EXT-X-ENDLIST\n": "a playlist, which names clips",
+    "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 9 RTP/AVP 96\n": "a playlist",
+    "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n": "a Git LFS pointer",
+    "<!DOCTYPE html><html></html>": "a web page",
+    "PK\3\4                   ": "an archive or a document",
+}
+
+
+@pytest.mark.parametrize("content", NO_CLIPS)
+def test_a_clip_that_names_other_files_opens_none_of_them(tmp_path, arrow, content):
+    """FFmpeg would: other clips of this machine, and its network."""
+    write_clip(tmp_path / "other.mp4", [arrow] * 4)
+    path = tmp_path / "clip.mp4"
+    path.write_text(content)
+    with pytest.raises(UnreadableImageError, match=f"^{path}: not a clip, but {NO_CLIPS[content]}"):
         list(read_frames(path))
 
 

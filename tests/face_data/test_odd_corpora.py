@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import addresses
 from face_data.drawn import draw_face
 from face_data.pairs import lfw_pairs
 from face_data.prepare import prepare
@@ -183,6 +184,106 @@ def test_linked_folders_count_and_dead_links_are_named(tmp_path):
     ]
 
 
+def test_a_link_back_to_all_people_does_not_make_them_one(tmp_path):
+    write(tmp_path / "anna" / "0.jpg", tmp_path / "ben" / "0.jpg")
+    (tmp_path / "anna" / "all").symlink_to(tmp_path)
+    assert people(tmp_path) == [("anna/0.jpg", "anna", "all"), ("ben/0.jpg", "ben", "all")]
+
+
+def test_one_name_in_two_forms_is_one_person_or_refused(tmp_path):
+    write(*(tmp_path / "people" / name / "0.jpg" for name in ("Zo\u00eb", "Zoe\u0308", "ben")))
+    assert {identity for _, identity, _ in people(tmp_path / "people")} == {"Zo\u00eb", "ben"}
+    rows = "path,identity,expression\n1.jpg,Zo\u00eb,\n2.jpg,Zoe\u0308 ,\n"
+    (tmp_path / "people.csv").write_text(rows, encoding="utf-8")
+    assert [identity for _, identity, _ in people(tmp_path / "people.csv")] == ["Zo\u00eb", "Zo\u00eb"]
+    write(tmp_path / "people" / "Ben" / "0.jpg")
+    with pytest.raises(CorpusError, match=r"people/Ben and ben: if they are one person"):
+        people(tmp_path / "people")
+
+
+def test_a_picture_counts_whatever_its_suffix_says(tmp_path, dot):
+    for name in ("1", "2.jpg_large", "3.bak", "4.part"):
+        (tmp_path / "anna" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "anna" / name).write_bytes(dot)
+    for name in ("notes.txt", "5.thm", ".6", "7.xml"):
+        (tmp_path / "anna" / name).write_bytes(dot if name in ("5.thm", ".6") else b"P3 of a text")
+    assert [key for key, _, _ in people(tmp_path)] == ["anna/1", "anna/2.jpg_large", "anna/3.bak", "anna/4.part"]
+
+
+def test_a_person_without_a_photograph_is_named(tmp_path):
+    write(tmp_path / "anna" / "0.jpg", tmp_path / "ben" / "0.jpg")
+    (tmp_path / "cem").mkdir()
+    (tmp_path / "dora").mkdir()
+    (tmp_path / "dora" / "clip.mp4").write_bytes(b"")
+    assert [(one.key, one.refused) for one in read_folder(tmp_path) if one.refused] == [
+        ("cem", "a folder without a photograph"),
+        ("dora", "a folder without a photograph"),
+    ]
+
+
+@pytest.mark.parametrize("cell", ['"Ben', 'Ben,"happy', '"Ben"" Berg'])
+def test_a_quotation_mark_that_is_not_closed_swallows_nobody(tmp_path, cell):
+    rows = ["path,identity,expression", '1.jpg,"Anna ""A"" Berg",happy', '2.jpg,"Cem', 'Kaya",']
+    (tmp_path / "people.csv").write_text("\n".join(rows) + "\n\n")
+    assert [identity for _, identity, _ in people(tmp_path / "people.csv")] == ['Anna "A" Berg', "Cem\nKaya"]
+    (tmp_path / "people.csv").write_text("\n".join([*rows, f"3.jpg,{cell}", "4.jpg,Dora,"]))
+    with pytest.raises(CorpusError, match=r"people\.csv is damaged: a quotation mark in line 5 or after it is not"):
+        people(tmp_path / "people.csv")
+
+
+@pytest.mark.parametrize("start", [b"PK\3\4", b"\x1f\x8b\x08", b"\xd0\xcf\x11\xe0"])
+def test_an_archive_or_spreadsheet_is_no_table(tmp_path, start):
+    (tmp_path / "people.csv").write_bytes(start + bytes(90))
+    with pytest.raises(CorpusError, match=r"people\.csv is an archive or a spreadsheet: unpack it"):
+        people(tmp_path / "people.csv")
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path):
+    (tmp_path / "people.csv").write_text("path,identity,expression,identity\n1.jpg,a,,b\n")
+    with pytest.raises(CorpusError, match="the column identity is there twice"):
+        people(tmp_path / "people.csv")
+
+
+def test_pairs_whose_numbers_are_none_are_named(tmp_path):
+    (tmp_path / "pairs.txt").write_text("1\t1\nAnna\t1\tx\nAnna\t1\tBen\t1\n")
+    with pytest.raises(CorpusError, match=r"pairs\.txt, pair 1: expected `name n1 n2`, found `Anna 1 x`"):
+        lfw_pairs(tmp_path / "pairs.txt")
+    (tmp_path / "pairs.txt").write_bytes(b"1\t1\nJos\xe9\t1\t2\nAnna\t1\tBen\t1\n")
+    with pytest.raises(CorpusError, match=r"pairs\.txt is not UTF-8 text"):
+        lfw_pairs(tmp_path / "pairs.txt")
+
+
+def test_linked_members_of_an_archive_are_photographs(tmp_path):
+    """tar keeps a file that is there twice as a link to the first."""
+    write(tmp_path / "Anna_0001.jpg")
+    (tmp_path / "people.txt").write_text("1\n1\nAnna\t3\n")
+    with tarfile.open(tmp_path / "lfw-deepfunneled.tgz", "w:gz") as archive:
+        archive.add(tmp_path / "Anna_0001.jpg", "lfw-deepfunneled/Anna/Anna_0001.jpg")
+        for number, target in ((2, "lfw-deepfunneled/Anna/Anna_0001.jpg"), (3, "lfw-deepfunneled/gone.jpg")):
+            member = tarfile.TarInfo(f"lfw-deepfunneled/Anna/Anna_000{number}.jpg")
+            member.type, member.linkname = tarfile.LNKTYPE, target
+            archive.addfile(member)
+    first, again, gone = read_lfw(tmp_path)
+    assert first.image == again.image and again.key == "Anna/Anna_0002.jpg"
+    assert not gone.image.exists()  # so that it is skipped by name
+
+
+@pytest.mark.parametrize("kind", ["gz", "xz", "bz2"])
+def test_a_damaged_archive_is_named_whatever_packed_it(tmp_path, kind):
+    (tmp_path / "people.txt").write_text("1\n1\nAnna\t1\n")
+    for number in range(40):
+        (tmp_path / f"Anna_{number:04d}.jpg").write_bytes(os.urandom(500) * 10)
+    path = tmp_path / "lfw-deepfunneled.tgz"
+    with tarfile.open(path, f"w:{kind}") as archive:
+        for number in range(40):
+            archive.add(tmp_path / f"Anna_{number:04d}.jpg", f"lfw-deepfunneled/Anna/Anna_{number:04d}.jpg")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 500] = bytes(500)
+    path.write_bytes(content)
+    with pytest.raises(CorpusError, match=r"lfw-deepfunneled\.tgz is damaged or incomplete"):
+        list(read_lfw(tmp_path))
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_lfw_with_capitals_foreign_files_and_spaces(tmp_path, packed):
     inner = tmp_path / "lfw-deepfunneled"
@@ -306,6 +407,42 @@ def test_what_a_killed_run_or_a_full_disk_left_is_made_anew(source, tmp_path):
         load_corpus(out)
     assert run(source, out)["prepared"] == summary["prepared"]
     assert sorted(column(load_corpus(out), "key")) == sorted(key for key, _, _ in people(source))
+
+
+def test_a_pipe_among_the_photographs_is_skipped(source, tmp_path):
+    """It would wait for a writer."""
+    os.mkfifo(source / "p1" / "2.jpg")
+    summary = run(source, tmp_path / "out")
+    assert {row["key"]: row["reason"] for row in summary["skipped"]}["p1/2.jpg"] == "a pipe, not a file"
+
+
+@pytest.mark.parametrize("part", ["part-00000.parquet", "part-00002.parquet"])
+@pytest.mark.parametrize("content", [b"", b"PAR1" + bytes(200)])
+def test_a_damaged_shard_is_named(source, tmp_path, part, content):
+    out = tmp_path / "out"
+    run(source, out)
+    (out / part).write_bytes(content)
+    with pytest.raises(CorpusError, match=rf"{part} is damaged \(.*\); remove it and run the preparation again"):
+        load_corpus(out)
+
+
+@pytest.mark.parametrize("content", ["[]", '"text"', "null", "7"])
+def test_a_damaged_summary_is_named(tmp_path, content):
+    (tmp_path / "corpus.json").write_text(content)
+    with pytest.raises(CorpusError, match=r"corpus\.json is damaged \(it holds"):
+        load_corpus(tmp_path.as_uri())
+
+
+@pytest.mark.parametrize("columns", [None, ["key", "identity"]])
+def test_a_corpus_at_an_address_lacks_no_shard(source, tmp_path, monkeypatch, columns):
+    monkeypatch.setenv("FACELIVENET_CACHE", str(tmp_path / "cache"))
+    out = tmp_path / "out"
+    summary = run(source, out)
+    assert len(load_corpus(out.as_uri(), columns=columns)) == summary["prepared"]
+    (out / "part-00001.parquet").unlink()
+    addresses._copy.cache_clear()
+    with pytest.raises(CorpusError, match=r"part-00001\.parquet is missing: run the preparation again"):
+        load_corpus(out.as_uri(), columns=columns)
 
 
 def test_a_disk_that_is_full_is_named(source, tmp_path):

@@ -5,8 +5,9 @@ import json
 import tarfile
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
-from datasets import ClassLabel, Dataset, Features, Image, Value
+from datasets import ClassLabel, Dataset, Features, Image, List, Value
 
 from face_data.__main__ import main
 from face_data.readers.generic import read_folder, read_hub, read_unlabelled
@@ -216,6 +217,43 @@ def test_a_field_of_a_webdatasets_json_is_a_person(tmp_path, dot):
         list(read_hub(tmp_path, "png", "json"))
     with pytest.raises(CorpusError, match="json has no field name"):
         list(read_hub(tmp_path, "png", "json.name"))
+
+
+def test_labels_out_of_range_and_lists_of_one(tmp_path, dot):
+    """As other tools write them: `datasets` itself refuses such numbers."""
+    names = ClassLabel(names=["happy", "sad"])
+    features = Features({"image": Image(), "identity": Value("string"), "expression": names, "labels": List(names)})
+    rows = {"image": [{"bytes": dot, "path": None}] * 4, "identity": ["a", "b", "c", "d"]}
+    plain = Features(features | {"expression": Value("int64"), "labels": List(Value("int64"))})
+    path = tmp_path / "hub" / "train-00000-of-00001.parquet"
+    path.parent.mkdir()
+    table = Dataset.from_dict(
+        rows | {"expression": [0, 7, -1, 1], "labels": [[1], [9], [], [0, 1]]}, features=plain
+    ).data.table
+    pq.write_table(table.replace_schema_metadata(features.arrow_schema.metadata), path)
+    found = list(read_hub(path.parent))
+    assert [one.expression for one in found] == ["happy", None, None, "sad"]
+    assert [one.refused for one in found] == [None, "a damaged row: label 7 of expression, which has 2", None, None]
+    found = list(read_hub(path.parent, expression_column="labels"))
+    assert [one.expression for one in found] == ["sad", None, None, None]
+    refused = "a damaged row: label 9 of labels, which has 2", None, "a damaged row: labels holds 2 values"
+    assert [one.refused for one in found] == [None, *refused]
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\3\4 cut off"])
+@pytest.mark.parametrize("name", ["train.parquet", "train.tar", "train.json", "train.zip", "train.arrow"])
+def test_a_damaged_dataset_is_told_in_one_sentence(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CorpusError) as error:
+        list(read_hub(tmp_path))
+    assert str(error.value).startswith(str(tmp_path)) and "\n" not in str(error.value) and len(str(error.value)) < 600
+
+
+def test_a_picture_within_a_column_is_refused(tmp_path, dot):
+    cells = {"data": [{"image": dot, "name": "anna"}]}
+    Dataset.from_dict(cells).to_parquet(tmp_path / "train-00000-of-00001.parquet")
+    with pytest.raises(CorpusError, match=r"data\.image: a picture within a column is not read; name one of data"):
+        list(read_hub(tmp_path, "data.image"))
 
 
 def test_an_image_folder_with_metadata(tmp_path, dot):

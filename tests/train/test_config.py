@@ -82,12 +82,28 @@ def test_a_presets_shares_and_validation_go_with_its_corpora(tmp_path):
         ({"streaming": True, "identity_balance": 0.5}, "identity_balance"),
         (["steps"], "holds no settings"),
         ({"network": {"colour": 3}}, "network.colour"),
-        ({"network": {"cosine_margn": 0.2}}, "close are cosine_margin"),
+        ({"network": {"cosine_margn": 0.2}}, "similar are cosine_margin"),
         ({"network": {"weighting": "equal"}}, "weighting must be one of"),
         ({"network": {"dropout": "half"}}, "dropout"),
         ({"image_size": 60}, "image_size"),
         ({"validation": ["one/lfw:9", "other/lfw"]}, "validation: corpora in folders of different names"),
         ({"clip_norm": 1.0}, "run.yaml: clip_norm was removed: every run has 5.0"),
+        ({"Steps": 7}, "unknown key 'Steps'; similar are steps, "),
+        ({"weight_decay": float("inf")}, "weight_decay: not negative, and finite, not inf"),
+        ({"rotation": float("inf")}, "rotation: 0 to 180, not inf"),
+        ({"train": ["a"], "train_weights": [float("inf")]}, "train_weights: positive and finite, not [inf]"),
+        ({"milestones": [-5, 3]}, "milestones: positive, not [-5, 3]"),
+        ({"workers": 10**6}, "workers: 0 to 1000, not 1000000"),
+        ({"batch_size": 10**13}, "batch_size: 0 to 1000000, not 10000000000000"),
+        ({"image_size": 10**9}, "image_size: 0 to 4096, not 1000000000"),
+        ({"out": "a\0b"}, "out: the name of a folder, not 'a\\x00b'"),
+        ({"network": {1: 2}}, "network.1: there is no such setting"),
+        (
+            {"network": {"id2label": ["a", "b"]}},
+            "network.id2label: names by number, or numbers by name, not",
+        ),
+        ({"network": {"dropout": {"a": 1}}}, "error: network: Field 'dropout' with value {'a': 1} doesn't match"),
+        ({"network": {"dropout": float("nan")}}, "error: network: dropout must lie within 0..1, not nan"),
         ({"network": {"center_decay": 0.9}}, "network.center_decay was removed: every run has 0.95"),
     ],
 )
@@ -162,4 +178,42 @@ def test_presets_that_stand_on_one_another_and_what_is_no_text(tmp_path, capsys)
     for name, cause in (("one", "its `base` leads back to itself"), ("picture", "picture.yaml is not text")):
         with pytest.raises(SystemExit):
             parse_config(["--config", str(tmp_path / f"{name}.yaml")])
+        assert cause in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [
+        ("steps: 3\nsteps: 5\n", "line 2: steps is given twice"),
+        ("network:\n  dropout: 0.2\n  dropout: 0.9\n", "line 3: dropout is given twice"),
+        ("network:\n\tdropout: 0.2\n", "line 2: while scanning for the next token found character"),
+        ("steps: 1\n---\nsteps: 2\n", "line 2: expected a single document"),
+        ("steps: !!python/object/apply:os.system ['true']\n", "line 1: could not determine a constructor"),
+        ("train: " + "[" * 3000 + "]" * 3000, "it is nested too deeply"),
+        ("out: 2020-02-30\n", "day is out of range for month"),
+    ],
+)
+def test_what_is_no_yaml_is_told_in_one_sentence(tmp_path, capsys, content, cause):
+    file = tmp_path / "run.yaml"
+    file.write_text(content)
+    with pytest.raises(SystemExit):
+        parse_config(["--config", str(file)])
+    *_, message = capsys.readouterr().err.splitlines()
+    assert message.startswith(f"python -m train: error: {file} is not YAML") and cause in message
+
+
+def test_yaml_of_other_systems_and_in_odd_places(tmp_path, capsys):
+    file = tmp_path / "run.yaml"
+    file.write_bytes("steps: 7\r\n".encode("utf-16"))
+    assert parse_config(["--config", str(file)]).steps == 7
+    file.write_text("network: {<<: {dropout: 0.2}, dropout: 0.3}\n")  # what is merged may be given again
+    assert parse_config(["--config", str(file)]).network == {"dropout": 0.3}
+    (tmp_path / "link.yaml").symlink_to(tmp_path / "link.yaml")
+    for given, cause in (
+        (["--config", str(tmp_path)], f"{tmp_path} cannot be read: Is a directory"),
+        (["--config", str(tmp_path / "link.yaml")], "cannot be read: Too many levels of symbolic links"),
+        (["--network.dropout", "["], "--network.dropout is not YAML: line 1"),
+    ):
+        with pytest.raises(SystemExit):
+            parse_config(given)
         assert cause in capsys.readouterr().err

@@ -9,7 +9,7 @@ from accelerate.state import AcceleratorState
 from datasets import Dataset
 from facenet_pytorch import InceptionResnetV1
 from PIL import Image
-from small_runs import TINY, copy_summary, log, on_drawn_faces, record, validation, weights
+from small_runs import SMALL, TINY, copy_summary, log, on_drawn_faces, record, validation, weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from face_data.table import FEATURES, load_corpus
@@ -245,3 +245,12 @@ def test_a_later_stage_starts_from_an_earlier_one(run, drawn_corpus, tmp_path, c
     before, after = weights(max((run / "checkpoints").iterdir())), weights(tmp_path / "last")
     name = "shared.conv2d_1a.conv.weight"
     torch.testing.assert_close(before[name], after[name], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("missing", ["{corpus}:nosplit", "{out}"])
+def test_a_validation_corpus_that_is_missing_is_told_before_the_first_step(drawn_corpus, tmp_path, capsys, missing):
+    corpus = missing.format(corpus=drawn_corpus, out=tmp_path)
+    arguments = on_drawn_faces(drawn_corpus, tmp_path / "run", *SMALL, "--validation", corpus)
+    assert main(arguments) == 2
+    assert f"train: {corpus.partition(':')[0]}" in capsys.readouterr().err
+    assert not list((tmp_path / "run").rglob("log.jsonl"))
