@@ -75,7 +75,7 @@ def load_corpus(
     if is_address(corpus) and without_images:
         remote, shards, summary = Remote(corpus), addresses_of_shards(corpus), read_summary(corpus)
         _require_complete(corpus, summary)
-        _require_shards(corpus, summary, shards)
+        _require_listed_shards(corpus, summary, shards)
         paths = [remote.path(shard.rpartition("/")[2]) for shard in shards]
         _require_columns(corpus, pq.read_schema(paths[0], filesystem=remote.file_system).names, columns)
         tables = [pq.read_table(path, columns=columns, filesystem=remote.file_system) for path in paths]
@@ -83,7 +83,7 @@ def load_corpus(
     elif (folder := corpus_folder(corpus)).is_dir():
         shards, summary = shards_of(folder), read_summary(folder)
         _require_complete(corpus, summary)
-        _require_shards(folder, summary, shards)
+        _require_listed_shards(folder, summary, shards)
         try:
             _require_columns(corpus, pq.read_schema(shards[0]).names, columns)
             dataset = Dataset.from_parquet(shards, columns=columns)
@@ -123,10 +123,10 @@ def _require_complete(corpus: str | Path, summary: dict) -> None:
         raise CorpusError(f"{corpus}: it is empty, because no face was found; {corpus}/corpus.json has the reasons")
 
 
-def _require_shards(corpus: str | Path, summary: dict, shards: Sequence[str]) -> None:
-    """Raise CorpusError unless these are all shards that were written, and no others."""
+def _require_listed_shards(corpus: str | Path, summary: dict, shards: Sequence[str]) -> None:
+    """Raise CorpusError unless these are exactly the shards that corpus.json lists."""
     names = {shard.replace("\\", "/").rpartition("/")[2] for shard in shards}
-    written = set(summary.get("sha256") or names)  # earlier versions did not say
+    written = set(summary.get("sha256") or names)  # corpora of earlier versions do not list their shards
     if differing := sorted(written ^ names):
         raise CorpusError(
             f"{join(corpus, differing[0])} {'is missing' if differing[0] in written else 'is not in corpus.json'}: "

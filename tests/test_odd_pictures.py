@@ -237,7 +237,7 @@ def test_heic_is_read_or_told_what_to_install(picture, monkeypatch):
     with pytest.raises(UnreadableImageError, match="a HEIC photograph; pip install pillow-heif"):
         load_image(HEIC, formats=[name for name in ("JPEG", "PNG") if name in formats])
     with pytest.raises(
-        UnreadableImageError, match="an AVIF picture that is damaged or of a kind that is not read here"
+        UnreadableImageError, match="an AVIF image that is damaged or of a kind that cannot be read"
     ):
         load_image(encoded(picture, "AVIF")[:2000])
     pillow_heif = pytest.importorskip("pillow_heif")
@@ -493,7 +493,7 @@ def test_no_message_holds_a_picture(picture, tmp_path, processor):
     with open(tmp_path / "text.txt", "w+") as file, pytest.raises(UnreadableImageError, match='open it with "rb"'):
         load_image(file)
     (tmp_path / "two\nlines.jpg").write_bytes(b"no picture")
-    with pytest.raises(UnreadableImageError, match=r"two\\nlines\.jpg: not a picture in any known format$"):
+    with pytest.raises(UnreadableImageError, match=r"two\\nlines\.jpg: not an image in any known format$"):
         load_image(tmp_path / "two\nlines.jpg")
     assert name_of("anna.jpg") == "anna.jpg" and name_of(b"abc") == "image"
 

@@ -97,7 +97,7 @@ def test_what_is_no_clip_is_named(tmp_path, content):
 
 
 NO_CLIPS = {
-    "ffconcat version 1.0\nfile 'other.mp4'\n": "a playlist, which names clips and holds none",
+    "ffconcat version 1.0\nfile 'other.mp4'\n": "a playlist, which names clips but contains none",
     "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:2,\nother.ts\n#EXT-X-ENDLIST\n": "a playlist, which names clips",
     "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 9 RTP/AVP 96\n": "a playlist",
     "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n": "a Git LFS pointer",
