@@ -236,9 +236,7 @@ def test_heic_is_read_or_told_what_to_install(picture, monkeypatch):
     formats = [name for name in Image.OPEN if name != "HEIF"]
     with pytest.raises(UnreadableImageError, match="a HEIC photograph; pip install pillow-heif"):
         load_image(HEIC, formats=[name for name in ("JPEG", "PNG") if name in formats])
-    with pytest.raises(
-        UnreadableImageError, match="an AVIF image that is damaged or of a kind that cannot be read"
-    ):
+    with pytest.raises(UnreadableImageError, match="an AVIF image that is damaged or of a kind that cannot be read"):
         load_image(encoded(picture, "AVIF")[:2000])
     pillow_heif = pytest.importorskip("pillow_heif")
     file = io.BytesIO()
