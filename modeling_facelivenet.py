@@ -413,7 +413,7 @@ class TimmTrunk(nn.Module):
             raise ImportError(f"The trunk {config.trunk} comes from timm: pip install timm") from error
         if not timm.is_model(config.trunk):
             close = difflib.get_close_matches(config.trunk, timm.list_models(), n=5, cutoff=0)
-            raise ValueError(f"trunk: timm has no backbone {config.trunk!r}; close are {', '.join(close)}")
+            raise ValueError(f"trunk: timm has no backbone {config.trunk!r}; similar are {', '.join(close)}")
         published = timm.get_pretrained_cfg(config.trunk)
         size = {"img_size": config.image_size} if published and published.fixed_input_size else {}
         self.body = timm.create_model(config.trunk, features_only=True, out_indices=(-1,), **size)

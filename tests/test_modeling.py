@@ -451,7 +451,7 @@ def test_a_timm_backbone_in_place_of_the_shared_layers(trunk, tmp_path):
 
 
 def test_a_trunk_that_does_not_fit_is_named():
-    with pytest.raises(ValueError, match=r"no backbone 'resnet19'; close are .*resnet18"):
+    with pytest.raises(ValueError, match=r"no backbone 'resnet19'; similar are .*resnet18"):
         FaceLiveNetModel(FaceLiveNetConfig(trunk="resnet19"))
     with pytest.raises(ValueError, match="multiple of 32"):
         FaceLiveNetModel(FaceLiveNetConfig(trunk="resnet18", image_size=100))

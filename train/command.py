@@ -14,7 +14,8 @@ from train.checkpoint import CheckpointError
 from train.config import TrainingConfig
 from train.folds import train_folds
 from train.lock import FolderInUseError
-from train.loop import NonFiniteLossError, Stopped, train
+from train.loop import Stopped, train
+from train.run import NonFiniteLossError
 
 EXPECTED = (
     CorpusError,

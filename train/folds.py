@@ -3,20 +3,25 @@
     accelerate launch -m train --config train/presets/dynamic.yaml --train corpora/ckplus --fold all
 
 Each fold is tested once, with a network that was trained on eight other folds and validated on the remaining one.
-Called by `command`. Next to read: train/loop.py, which trains and tests one fold.
+Called by `command`. Next to read: train/loop.py, which trains one fold.
 """
 
 import json
 from dataclasses import replace
 
 import numpy as np
-from accelerate import PartialState
+from accelerate import Accelerator, PartialState
 
-from addresses import join, write_text
+from addresses import join, working_folder, write_text
+from checkpoints import load_checkpoint
 from face_data.protocol import FOLDS, fold_protocol
 from face_data.table import CorpusError, split_corpus
+from modeling_facelivenet import FaceLiveNetConfig
+from train.checkpoint import common_model
 from train.config import TrainingConfig
-from train.loop import test, train
+from train.loop import train
+from train.network import precision_of
+from train.validation import validate
 
 
 def train_folds(config: TrainingConfig) -> dict:
@@ -44,7 +49,7 @@ def train_folds(config: TrainingConfig) -> dict:
     for fold in folds:
         config_of_fold = fold_config(config, fold)
         train(config_of_fold)
-        results[fold] = test(config_of_fold, [_with_splits(text, fold_protocol(fold).test) for text in config.train])
+        results[fold] = _test(config_of_fold, [_with_splits(text, fold_protocol(fold).test) for text in config.train])
     summary = {"folds": results, "mean": {}, "standard_error": {}}
     for name in sorted(set.intersection(*(set(numbers) for numbers in results.values()))):
         values = np.array([numbers[name] for numbers in results.values()])
@@ -74,3 +79,23 @@ def fold_config(config: TrainingConfig, fold: int) -> TrainingConfig:
 
 def _with_splits(corpus: str, splits: tuple[str, ...]) -> str:
     return f"{corpus}:{','.join(splits)}"
+
+
+def _test(config: TrainingConfig, corpora: list[str]) -> dict[str, float]:
+    """Evaluate OUT/best on the test corpora, with the thresholds of the validation corpora, and write OUT/test.json.
+
+    Returns:
+        the numbers of `validate`.
+    """
+    accelerator = Accelerator(cpu=config.cpu, mixed_precision=precision_of(config))
+    best = load_checkpoint(common_model(accelerator, working_folder(config.out) / "best"), accelerator.device)
+    model, processor = best.network, best.processor
+    tasks = FaceLiveNetConfig(**config.network).tasks
+    validation = validate(model, processor.whiten, config, tasks, accelerator)
+    end = "_verification_threshold"
+    thresholds = {name.removesuffix(end): value for name, value in validation.items() if name.endswith(end)}
+    numbers = validate(model, processor.whiten, replace(config, validation=corpora), tasks, accelerator, thresholds)
+    if accelerator.is_main_process:
+        text = json.dumps({"corpora": corpora} | numbers, indent=1)
+        write_text(config.out, "test.json", text + "\n")
+    return numbers

@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from sklearn.metrics import roc_auc_score  # here: an import during the training changes the state of `random`
 from timm.utils import distribute_bn
 from torch import nn
 from torch.utils.data import DataLoader
@@ -132,8 +133,6 @@ def _verification_numbers(
     similarity = np.array([embeddings[row[pair.first]] @ embeddings[row[pair.second]] for pair in pairs])
     if threshold is None:
         threshold = best_threshold(similarity, same)
-    from sklearn.metrics import roc_auc_score  # takes half a second, which runs without pairs do not need
-
     return {
         "verification_accuracy": accuracy(similarity, same, threshold),
         "verification_threshold": threshold,

@@ -23,7 +23,7 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from modeling_facelivenet import IGNORE, FaceLiveNetConfig, FaceLiveNetModel, gather_from_processes
-from train.loop import freeze_untrained_parts
+from train.network import freeze_untrained_parts
 from train.sampled_identities import SampledIdentities
 
 BATCH, STEPS, SIZE = 16, 3, 64

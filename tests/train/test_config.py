@@ -8,7 +8,7 @@ import yaml
 from face_data.table import split_corpus
 from modeling_facelivenet import FaceLiveNetConfig, FaceLiveNetModel
 from train.config import TrainingConfig, parse_config
-from train.loop import optimizer_of
+from train.network import optimizer_of
 
 
 def test_every_preset_parses(repository):
