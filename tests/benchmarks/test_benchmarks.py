@@ -105,7 +105,7 @@ def test_training_is_measured_on_both_sides(tmp_path, drawn_corpus, capsys):
         (["loading", "--data", "CORPUS", "--workers", "two"], "--workers: numbers such as 0,2, not 'two'"),
         (["loading", "--data", "CORPUS", "--image-size", "0"], "--image-size: at least 1"),
         (["training", "--data", "CORPUS", "--steps", "0"], "--steps: at least 1"),
-        (["training", "--data", "CORPUS", "--workers", "-1"], "workers: not negative"),
+        (["training", "--data", "CORPUS", "--workers", "-1"], "workers: 0 to 1000"),
         (["training", "--data", "CORPUS", "--image-size", "40"], "image_size must be at least 75"),
     ],
 )
