@@ -117,6 +117,25 @@ def test_a_clip_that_is_too_much_work_is_refused_before_it_is_decoded(attacker, 
     assert "too long or too large a clip" in verdict
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "ffconcat version 1.0\nfile 'me.png'\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:2,\nhttp://127.0.0.1:{port}/clip.ts\n#EXT-X-ENDLIST\n",
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video {port} RTP/AVP 96\n",
+    ],
+)
+def test_a_playlist_opens_no_other_file_and_no_address(attacker, content):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        text = content.format(port=listener.getsockname()[1]).encode()
+        clip, face = attacker.upload("clip.mp4", text), attacker.upload("me.png", photograph(PERSON))
+        verdict, _ = attacker.ask("clip", reference=face, probe=clip, expression="happy")
+        assert "a playlist" in verdict
+        listener.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            listener.accept()
+
+
 def test_many_clips_of_one_visitor_leave_room_for_others(server, genuine):
     data = bomb_clip(1000, 600)  # some seconds of work
     seen = set()
