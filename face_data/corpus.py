@@ -16,6 +16,11 @@ class CorpusError(ValueError):
     """A corpus is missing, damaged, or not as required; the message says what to do."""
 
 
+def one_line(error: Exception) -> str:
+    """The text of an error of another library in one line of at most 300 characters; its type if it has no text."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
 def split_corpus(text: str) -> tuple[str, list[str] | None]:
     """Corpus and splits: `corpora/lfw:1,2` -> ("corpora/lfw", ["1", "2"]). None without a colon: all splits.
 

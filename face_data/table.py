@@ -13,7 +13,7 @@ from datasets import ClassLabel, Dataset, Features, Image, List, Value, load_dat
 
 from addresses import Remote, is_address, join
 from face_data.corpus import CorpusError as CorpusError
-from face_data.corpus import corpus_folder, require_corpus
+from face_data.corpus import corpus_folder, one_line, require_corpus
 from face_data.corpus import read_summary as read_summary
 from face_data.corpus import split_corpus as split_corpus
 
@@ -97,9 +97,8 @@ def load_corpus(
         try:
             dataset = load_dataset(str(corpus), split="train", **options)
         except Exception as error:  # of `datasets`, of the Hub and of Arrow
-            cause = " ".join(str(error).split())[:300] or type(error).__name__
             raise CorpusError(
-                f"{corpus}: no such folder, and no dataset on the Hub that can be read ({cause})"
+                f"{corpus}: no such folder, and no dataset on the Hub that can be read ({one_line(error)})"
             ) from error
         _require_columns(corpus, dataset.column_names, columns)
     dataset = _typed(dataset)
@@ -113,7 +112,7 @@ def _damaged_shard(shards: Sequence[str], error: Exception) -> CorpusError:
             pq.read_schema(shard)
         except (pa.ArrowException, OSError) as cause:
             return CorpusError(f"{shard} is damaged ({cause}); remove it and run the preparation again")
-    return CorpusError(f"{Path(shards[0]).parent} is damaged ({' '.join(str(error).split())[:300]}); prepare it again")
+    return CorpusError(f"{Path(shards[0]).parent} is damaged ({one_line(error)}); prepare it again")
 
 
 def _require_complete(corpus: str | Path, summary: dict) -> None:

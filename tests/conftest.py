@@ -1,6 +1,5 @@
 """Fixtures every room's tests share, and the order in which pytest-xdist hands out the files of tests."""
 
-import gc
 import os
 import sys
 from collections.abc import Callable
@@ -8,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+
+from startup import large_imports
 
 # The files that take longest, the longest first. Whole files go to the two processes of `make test` in this order: one
 # that came last would leave the other process idle.
@@ -32,16 +33,10 @@ LONGEST = (
 )
 
 
-gc.disable()  # until the test files are imported, as in startup.py: collection takes half the time
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_collection():
-    try:
+    with large_imports():  # the test files import PyTorch
         return (yield)
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def pytest_collection_modifyitems(items):

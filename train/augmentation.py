@@ -1,6 +1,6 @@
 """Augmentation of whole batches on their device, with random parameters for each face.
 
-Called by `loop` for each batch. Its settings are in train/config.py. Next to read: modeling_facelivenet.py.
+Called by `run` for each batch. Its settings are in train/config.py. Next to read: modeling_facelivenet.py.
 """
 
 import math

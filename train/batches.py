@@ -1,6 +1,6 @@
 """Batches of training images: photographs and composite people together, and the order in which they are drawn.
 
-Called by `loop`. The images come from `photographs` and `composites`; streams are read by `streaming`. Next to read:
+Called by `data`. The images come from `photographs` and `composites`; streams are read by `streaming`. Next to read:
 train/augmentation.py.
 """
 

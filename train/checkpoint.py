@@ -5,7 +5,8 @@ OUT/checkpoints/step-00000300/    all that is needed to resume a run: weights, a
                                   SHA-256 of each file
 OUT/best, OUT/last                models for use, without the layers that only the training needs
 
-Called by `loop`; `start`, `progress` and `remote_run` look for training states with it. Next to read: machines.py.
+Called by `run` and `network`; `start`, `progress` and `remote_run` look for training states with it. Next to read:
+machines.py.
 """
 
 import hashlib

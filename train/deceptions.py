@@ -1,6 +1,6 @@
 """Augmentation with attacks and unusable faces (covered, warped, cut, turned, blurred), and mixtures of two faces.
 
-Called by `loop` for a share of each batch, and by `cover_detector`. Without this augmentation the network recognises a
+Called by `data` for a share of each batch, and by `cover_detector`. Without this augmentation the network recognises a
 strip of paper over the mouth as a smile, and a photograph with pulled corners of the mouth as another expression. Two
 people with covered eyes, or two faces that lie on their side, become similar.
 

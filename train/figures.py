@@ -4,7 +4,7 @@
     python -m train.figures runs/dynamic runs/inverse_loss runs/static_1_1 --out runs/compared
 
 The figures of one run are written to its folder. Those of several runs are written to OUT, side by side with the same
-axes. Called by `loop` at the end of a run. Next to read: figure_style.py.
+axes. Called by `run` at the end of a run. Next to read: figure_style.py.
 """
 
 import argparse

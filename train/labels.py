@@ -1,6 +1,6 @@
 """Labels of training images: the person as a number, and the expression as probabilities.
 
-Called by `photographs`, and for streams by `loop` and `streaming`. Next to read: train/photographs.py.
+Called by `photographs`, and for streams by `data` and `streaming`. Next to read: train/photographs.py.
 """
 
 from collections import Counter

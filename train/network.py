@@ -87,7 +87,7 @@ def weights_digest(model: nn.Module) -> str:
 
 
 def precision_of(config: TrainingConfig) -> str:
-    """ "bf16" or "no"; `auto` is bf16 if the device has instructions for it."""
+    """The precision of the training, no or bf16. `auto` means bf16 if the device has instructions for it."""
     if config.mixed_precision != "auto":
         return config.mixed_precision
     if torch.cuda.is_available() and not config.cpu:

@@ -1,6 +1,6 @@
 """The photographs of several prepared corpora as one list, with labels, landmarks, and targets of a teacher.
 
-Called by `loop`, `batches`, `composites` and `cover_detector`; streams are read by `streaming`. Next to read:
+Called by `data`, `batches`, `composites` and `cover_detector`; streams are read by `streaming`. Next to read:
 train/composites.py, train/batches.py.
 """
 

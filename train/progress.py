@@ -1,6 +1,6 @@
 """The progress of a run: its step and time, log.jsonl, and the results of validations.
 
-Called by `loop`, which saves it with each training state. Next to read: train/record.py.
+Called by `run`, which saves it with each training state. Next to read: train/record.py.
 """
 
 import json

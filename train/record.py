@@ -1,6 +1,6 @@
 """The training record, training.json: the settings, data, duration and validations of a checkpoint.
 
-Called by `loop` and `export`. The evaluation and the model card read in it on which people a network was trained. Next
+Called by `run` and `export`. The evaluation and the model card read in it on which people a network was trained. Next
 to read: checkpoints.py, which reads the stages of a record.
 """
 

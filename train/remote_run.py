@@ -4,7 +4,7 @@ The manifest of a checkpoint is uploaded last, and a checkpoint without manifest
 address has the last checkpoint that was uploaded completely. Other files, such as best/, are written again when the run
 is resumed.
 
-Called by `loop`, only in the main process. Next to read: addresses.py.
+Called by `run`, only in the main process. Next to read: addresses.py.
 """
 
 import re

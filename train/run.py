@@ -54,7 +54,7 @@ class Run:
     def __init__(self, config: TrainingConfig, accelerator: Accelerator):
         self.config, self.accelerator, self.out = config, accelerator, working_folder(config.out)
         self.progress = Progress(config, self.out, accelerator.num_processes)
-        self.remote = RemoteRun(config.out)
+        self.remote = RemoteRun(config.out) if accelerator.is_main_process else None
         checkpoint = self._open_folder()
         self.data = load_data(config, accelerator)
         self.network = build_network(config, self.data, accelerator)
@@ -121,7 +121,7 @@ class Run:
         return self.progress.step >= self.config.steps
 
     def is_due(self, every: int) -> bool:
-        """Whether something that is done after so many steps, and after the last one, is due after this step."""
+        """Whether to do now what is done after every `every` steps, and after the last step."""
         return self.finished or self.progress.step % every == 0
 
     def step(self) -> None:

@@ -3,7 +3,7 @@
 The optimiser updates only the rows of the sample. So gradients, logits and distances have the size of the sample. The
 optimiser state of all rows (momentum, second moments) is stored in tables.
 
-Called by `loop`. Next to read: `IdentityHead` in modeling_facelivenet.py.
+Called by `run`. Next to read: `IdentityHead` in modeling_facelivenet.py.
 """
 
 import numpy as np

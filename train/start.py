@@ -1,6 +1,6 @@
 """Loads the weights from which a stage starts: an earlier checkpoint, or published Inception-ResNet-v1 weights.
 
-Called by `loop`. Next to read: modeling_facelivenet.py.
+Called by `network`. Next to read: modeling_facelivenet.py.
 """
 
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Corpora of any size as streams, which are read shard by shard from the disk, an address or the Hub.
 
-Called by `loop` with --streaming. Next to read: train/labels.py.
+Called by `data` with --streaming. Next to read: train/labels.py.
 """
 
 from collections.abc import Iterator

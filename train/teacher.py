@@ -10,7 +10,7 @@ the target. With mirror images the accuracy of dlib's network on the 600 pairs o
 Targets of photographs are computed once and cached (`photograph_targets`). Those of composites and mixtures are
 computed in each step.
 
-Called by `loop` and `photographs`. Next to read: `TeacherHead` in modeling_facelivenet.py.
+Called by `data` and `photographs`. Next to read: `TeacherHead` in modeling_facelivenet.py.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """Validation during training: accuracies on people who are not used for training.
 
-Called by `loop`, and for embeddings by `embedding_length`. The complete protocols are in evaluation/. Next to read:
-face_data/pairs.py.
+Called by `run` and `folds`, and for embeddings by `embedding_length`. The complete protocols are in evaluation/. Next
+to read: face_data/pairs.py.
 """
 
 from pathlib import Path

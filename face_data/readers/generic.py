@@ -12,6 +12,7 @@ from pathlib import Path
 import fsspec
 from datasets import ClassLabel, Image, load_dataset
 
+from face_data.corpus import one_line
 from face_data.readers.source import (
     EXPRESSION_NAMES,
     Photograph,
@@ -123,7 +124,7 @@ def _require_people(group: Path) -> None:
 
 
 def _require_different_names(folders: list[Path]) -> None:
-    """Refuse folders whose names differ in capitals alone: one person would be two, who are then told apart."""
+    """Raise CorpusError if two folders differ only in upper and lower case: they may show the same person."""
     seen: dict[str, Path] = {}
     for folder in folders:
         other = seen.setdefault(composed(folder.name).casefold(), folder)
@@ -216,10 +217,9 @@ def read_hub(
     except CorpusError:
         raise
     except Exception as error:  # each format has its own: of archives, of Parquet, of JSON, of the Hub
-        cause = " ".join(str(error).split())[:300] or type(error).__name__
         raise CorpusError(
-            f"{source}: `datasets.load_dataset` cannot read it ({cause}); give the id of a dataset on the Hub, or its "
-            "folder"
+            f"{source}: `datasets.load_dataset` cannot read it ({one_line(error)}); give the id of a dataset "
+            "on the Hub, or its folder"
         ) from error
 
 
@@ -301,7 +301,7 @@ def _cell_text(
             value = None if value is None else value[name]
     if value is None or value in ("", []):
         return None
-    if isinstance(value, list) and len(value) == 1:  # of a dataset with several labels in a row, one here
+    if isinstance(value, list) and len(value) == 1:  # a dataset may have lists of labels
         value = value[0]
         feature = getattr(feature, "feature", None)
     if isinstance(feature, ClassLabel) and isinstance(value, int):

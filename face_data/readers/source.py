@@ -25,7 +25,8 @@ IMAGE_SUFFIX = re.compile(
     # no decoder, but they are photographs
     r"|jxl|dng|cr2|cr3|nef|arw|raf|orf|rw2|psd|tga)"
 )
-# First bytes of images whose suffix is not that of an image: `1`, `1.jpg_large`, `1.jpg.bak`
+# First bytes of images whose suffix is not that of an image: `1`, `1.jpg_large`, `1.jpg.bak`. `has_image_signature`
+# would also accept texts that begin like a BMP or PPM, with two letters.
 IMAGE_HEAD = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n|GIF8[79]a|RIFF.{4}WEBP|.{4}ftyp(hei[cxms]|mif1|avif)|II\*\0|MM\0\*", re.DOTALL
 )
@@ -109,7 +110,7 @@ class Photograph:
 
 
 def composed(name: str) -> str:
-    """A person's name with accents as one letter each: a Mac writes them as two, and one person would be two."""
+    """A name in Unicode normal form C. macOS writes an accented letter as two characters, which is another text."""
     return unicodedata.normalize("NFC", name).strip()
 
 
