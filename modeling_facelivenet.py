@@ -56,7 +56,7 @@ TEACHER_LOSSES = ("mse", "cosine")
 JUDGING = ("shared.", "verification.", "length.", "covers.", "expression.", "expression_head.")
 COVERED = ("eyes_covered", "mouth_covered")  # what `CoverDetector` tells
 # bounds that `config.quality` holds; the latter where there is a cover detector
-QUALITY = ("least_sharpness", "most_sharpness", "least_detection_probability")
+QUALITY = ("least_sharpness", "least_detection_probability")
 MOST_COVERED = tuple(f"most_{name}" for name in COVERED)
 CALIBRATED = ("similarity_threshold", "calibration", "quality", "calibrated_weights")  # void with other weights
 WEIGHTINGS = ("dynamic", "static", "inverse_loss", "uncertainty", "verification", "expression")
@@ -760,6 +760,8 @@ PROCESSOR_OUTPUTS = frozenset(
         "roll",
         "aside",
         "sharpness",
+        "noise",
+        "flat_colour",
         "index",
         "skipped",
     )

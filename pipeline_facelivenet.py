@@ -41,6 +41,8 @@ REASONS = {
     "mouth_covered": "The mouth cannot be seen: something covers it.",
     "unclear": "The face cannot be seen clearly: something covers a part of it, or it is turned away.",
     "blurred": "The image of the face is too blurred, too dark or too small.",
+    "noisy": "The image of the face is too noisy. More light is needed.",
+    "compressed": "The image is compressed too much. Use an image of a better quality.",
     "wrong_expression": "The face matches, but the requested expression was not seen.",
     "wrong_turn": "The head was turned to another side than requested, or turned without a request.",
     "different_person_and_wrong_expression": "The face does not match, and the requested expression was not seen.",
@@ -76,6 +78,16 @@ MAX_ROLL = 35.0
 MAX_ASIDE = 0.4
 """Largest offset of the nose from the middle of a face (`Face.aside`); about 40 degrees of a turned head. Strangers who
 are both turned further are accepted seven times as often as others (LFW folds 9 and 10)."""
+
+MAX_NOISE = 2.5
+"""Largest noise of a face (`image_processing_facelivenet.noise`). Strangers are accepted up to 20 times as often if
+both images have more. None of 5,726 photographs of LFW has more than 1.5; one of 2,721 sharper ones has more than
+2.5."""
+
+MAX_FLAT_COLOUR = 0.42
+"""Largest share of a face with flat colours (`image_processing_facelivenet.flat_colour`). JPEG of a very low quality
+stores one colour for each block of pixels, and strangers are accepted nearly three times as often. Of 1,207
+photographs of LFW none has a larger share, and 98 % of them have one at JPEG quality 8."""
 
 STRANGER_SHARE = 0.5
 """A similarity below this share of the threshold is clearly that of another person, not of a bad photograph."""
@@ -305,34 +317,38 @@ QUALITY = {
     "least_sharpness": "blurred",
     "most_eyes_covered": "eyes_covered",
     "most_mouth_covered": "mouth_covered",
-    "most_sharpness": "unclear",
     "least_detection_probability": "unclear",
 }
-"""A bound of `config.quality` on a measure of a face -> the reason for faces outside it. Sharpness has two bounds,
-because noise is sharper than any face."""
+"""A bound of `config.quality` on a measure of a face -> the reason for faces outside it."""
 
-UNUSABLE = frozenset({"turned", "turned_away", *QUALITY.values()})
+UNUSABLE = frozenset({"turned", "turned_away", "noisy", "compressed", *QUALITY.values()})
 """The reasons of `unusable_reason`. A frame with one of them shows no expression, whatever its probabilities are."""
 
 
 def unusable_reason(evidence: Mapping[str, float], quality: Mapping[str, float] | None) -> str | None:
     """Why the network cannot judge this face, a key of `REASONS`; None if it can.
 
-    The embeddings of two strangers are similar if both have covered eyes or both are blurred. Such faces are refused.
+    The embeddings of two strangers are similar if both have covered eyes, both are blurred or both are noisy.
+    Such faces are refused.
 
     Args:
-        evidence: "roll" in degrees, "aside", "sharpness" and "detection_probability" from the image processor, and the
-            network's logits "eyes_covered" and "mouth_covered" if it has a cover detector.
+        evidence: the MEASURES of the image processor ("roll" in degrees), and the network's logits "eyes_covered" and
+            "mouth_covered" if it has a cover detector.
         quality: the bounds, calibrated together with the threshold (`config.quality`); None means no bounds.
     """
     if not abs(evidence["roll"]) <= MAX_ROLL:
         return "turned"
+    if not evidence["noise"] <= MAX_NOISE:
+        return "noisy"
     for bound, reason in QUALITY.items():
         if quality and bound in quality:
             kind, _, measure = bound.partition("_")
             value, limit = evidence[measure], quality[bound]
             if not (value >= limit if kind == "least" else value <= limit):  # NaN is outside of every bound
                 return reason
+    # after the covers: those of one colour are flat too
+    if not evidence["flat_colour"] <= MAX_FLAT_COLOUR:
+        return "compressed"
     return None if evidence["aside"] <= MAX_ASIDE else "turned_away"
 
 
@@ -468,7 +484,15 @@ def _distribution(probabilities) -> dict[str, float]:
     return numbers if abs(sum(numbers.values()) - 1) <= 1e-3 else {}
 
 
-MEASURES = ("roll", "aside", "sharpness", "detection_probability")  # of a face, made by the image processor
+MEASURES = (
+    "roll",
+    "aside",
+    "sharpness",
+    "noise",
+    "flat_colour",
+    "detection_probability",
+)
+"""The measures of a face that the image processor makes."""
 
 CUSTOM_PIPELINES = {
     "face-authentication": {

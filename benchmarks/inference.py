@@ -30,7 +30,7 @@ from benchmarks.agreement import agreement, agreement_table
 from benchmarks.plain import plain_authenticator
 from benchmarks.report import medians, synchronize, table, target_text
 from face_data.drawn import drawn_photograph
-from image_processing_facelivenet import load_image, sharpness
+from image_processing_facelivenet import crop_measures, load_image
 
 SMALLEST_GAINS = (6.0, 10.0)  # targets: frames/s divided by those of the plain stack, without and with a tracker
 LIVE_FRAMES = 25.0  # target: frames/s of one stream
@@ -164,7 +164,7 @@ def _costs(authenticator: Authenticator, image: Image.Image, arguments) -> dict[
         "detect": lambda: processor.detect(image),
         "follow": lambda: tracker.find(image),
         "align": lambda: processor.align(image, face),
-        "quality": lambda: sharpness(crop),
+        "quality": lambda: crop_measures(crop),
         "whiten": lambda: processor.whiten(torch.tensor(crop.copy()).permute(2, 0, 1)[None]),
         "network": network,
     }

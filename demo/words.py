@@ -111,6 +111,8 @@ HINTS = {
     "eyes_covered": "Your eyes cannot be seen: take off what covers them.",
     "mouth_covered": "Your mouth cannot be seen: take off what covers it.",
     "blurred": "The video is too blurred or too dark: hold still, and turn towards the light.",
+    "noisy": "The video is too noisy: turn towards the light.",
+    "compressed": "The camera's image is compressed too much: choose a better quality in its settings.",
     "unclear": "Your face cannot be seen clearly: face the camera, and let nothing cover your face.",
     "different_person": "Your face does not match yet: look straight ahead, without a mask or sunglasses.",
     "no_frames": "The video could not be read.",

@@ -15,15 +15,12 @@ from PIL import Image
 
 from checkpoints import Checkpoint
 from evaluation.embeddings.compute import BATCH_SIZE
-from image_processing_facelivenet import nose_offset, sharpness
+from image_processing_facelivenet import crop_measures, nose_offset
 from pipeline_facelivenet import QUALITY, cover_evidence, unusable_reason
 
 COLUMNS = ("image", "box", "crop", "landmarks", "detection_probability")
 MARGIN = 44 / 138  # by which the preparation enlarged the box in earlier versions, in units of the box
 REFUSED_SHARE = 0.005  # share of ordinary photographs that each bound may refuse
-# Factor on the bound for the largest sharpness: images of a good camera are nearly twice as sharp as those of a corpus.
-# Faces with specks are sharper still.
-SHARPNESS_HEADROOM = 1.9
 
 
 def face_and_landmarks(row: dict) -> tuple[Image.Image, np.ndarray] | None:
@@ -63,9 +60,9 @@ def measure_faces(
         {
             "roll": 0.0,
             "aside": abs(nose_offset(landmarks)),
-            "sharpness": sharpness(np.asarray(face)),
             "detection_probability": probability,
         }
+        | crop_measures(np.asarray(face))
         | face_covers
         for (face, landmarks), probability, face_covers in zip(faces, probabilities, cover_logits, strict=True)
     ]
@@ -90,6 +87,5 @@ def calibrate_quality(
         if measure in measures[0]:
             values = [evidence[measure] for evidence in measures]
             bounds[bound] = float(np.quantile(values, share if bound_kind == "least" else 1 - share))
-    bounds["most_sharpness"] *= SHARPNESS_HEADROOM
     refused = sum(unusable_reason(evidence, bounds) is not None for evidence in measures)
     return bounds, {"share": share, "refused": refused, "photographs": len(rows)}

@@ -119,6 +119,8 @@ def test_every_kind_of_input_gives_the_same_face(processor, portrait, tmp_path):
         "roll": ((1,), torch.float32),
         "aside": ((1,), torch.float32),
         "sharpness": ((1,), torch.float32),
+        "noise": ((1,), torch.float32),
+        "flat_colour": ((1,), torch.float32),
     }
     for kind, source in kinds.items():
         for key, value in processor(source).items():

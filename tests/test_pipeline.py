@@ -312,13 +312,14 @@ GOOD = {
     "roll": 0.0,
     "aside": 0.1,
     "sharpness": 9.0,
+    "noise": 0.5,
+    "flat_colour": 0.05,
     "eyes_covered": -4.0,
     "mouth_covered": -3.0,
     "detection_probability": 0.9999,
 }
 BOUNDS = {
     "least_sharpness": 3.0,
-    "most_sharpness": 14.0,
     "most_eyes_covered": 1.0,
     "most_mouth_covered": 0.5,
     "least_detection_probability": 0.99,
@@ -337,18 +338,22 @@ BOUNDS = {
         ({"aside": 0.41}, "turned_away"),
         ({"aside": math.nan}, "turned_away"),
         ({"sharpness": 2.9, "eyes_covered": 2}, "blurred"),
-        ({"sharpness": 15}, "unclear"),
+        ({"noise": 2.4, "flat_colour": 0.41}, None),
+        ({"noise": 2.6, "flat_colour": 0.43}, "noisy"),
+        ({"noise": math.nan}, "noisy"),
+        ({"flat_colour": 0.43, "aside": 1}, "compressed"),
+        ({"flat_colour": math.nan}, "compressed"),
         ({"eyes_covered": 1.1, "aside": 1}, "eyes_covered"),
         ({"mouth_covered": 0.6}, "mouth_covered"),
         ({"detection_probability": 0.98}, "unclear"),
-        *(({name.partition("_")[2]: math.nan}, reason) for name, reason in QUALITY.items() if name != "most_sharpness"),
+        *(({name.partition("_")[2]: math.nan}, reason) for name, reason in QUALITY.items()),
     ],
 )
 def test_why_a_face_cannot_be_judged(change, reason):
     assert unusable_reason(GOOD | change, BOUNDS) == reason
-    of_landmarks = {"turned", "turned_away"}  # what needs no calibration
+    uncalibrated = {"turned", "turned_away", "noisy", "compressed"}
     without = unusable_reason(GOOD | change, None)
-    assert without == (reason if reason in of_landmarks else "turned_away" if change.get("aside") == 1 else None)
+    assert without == (reason if reason in uncalibrated else "turned_away" if change.get("aside") == 1 else None)
 
 
 def test_references_of_different_people_are_noticed():

@@ -25,7 +25,7 @@ from image_processing_facelivenet import nose_offset
 from pipeline_facelivenet import unusable_reason
 
 FACE_SHARE = 138 / 182  # width of the face's box in units of the crop's width
-MAX_FACES, MAX_FACES_PER_PERSON = 200, 2  # 19,900 pairs with 14 degradations take minutes on one core
+MAX_FACES, MAX_FACES_PER_PERSON = 200, 2  # 19,900 pairs with 16 degradations take minutes on one core
 TURNED = 0.25  # smallest `Face.aside` of a turned head; about 25 degrees
 
 Degraded = tuple[Image.Image, np.ndarray]  # the face's crop, and its landmarks (5, 2) in pixels of it
@@ -36,6 +36,10 @@ def _lines_over_eyes(face: Image.Image, landmarks: np.ndarray, colour, height: f
     reach, width = (right - left) * 0.55, face.width * FACE_SHARE
     ImageDraw.Draw(face).line([*(left - reach), *(right + reach)], fill=colour, width=round(height * width))
     return face
+
+
+def _transparent_bar(face: Image.Image, landmarks: np.ndarray) -> Image.Image:
+    return Image.blend(face, _lines_over_eyes(face.copy(), landmarks, "black", 0.22), 0.6)
 
 
 def _glasses(face: Image.Image, landmarks: np.ndarray, colour) -> Image.Image:
@@ -70,6 +74,13 @@ def _scarf(face: Image.Image, landmarks: np.ndarray) -> Image.Image:
 def _darkened(face: Image.Image) -> Image.Image:
     pixels = np.asarray(face, np.float32) * 0.12
     pixels += np.random.default_rng(0).normal(0, 2, pixels.shape)  # the sensor's noise
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def _noisy(face: Image.Image) -> Image.Image:
+    """Grey noise, as of a camera in the dark."""
+    pixels = np.asarray(face, np.float32)
+    pixels = pixels + np.random.default_rng(0).normal(0, 25, (*pixels.shape[:2], 1))
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
@@ -115,6 +126,7 @@ DEGRADATIONS: dict[str, Callable[[Image.Image, np.ndarray], Degraded]] = {
     "bare": _whole_image(lambda face: face),
     "black bar over the eyes": _with_cover(_lines_over_eyes, "black", 0.22),
     "grey bar over the eyes": _with_cover(_lines_over_eyes, (150, 140, 130), 0.3),
+    "bar of 60 % opacity over the eyes": _with_cover(_transparent_bar),
     "dark glasses": _with_cover(_glasses, (25, 20, 20)),
     "coloured glasses": _with_cover(_glasses, (200, 110, 30)),
     "mask": _with_cover(_mask),
@@ -123,6 +135,7 @@ DEGRADATIONS: dict[str, Callable[[Image.Image, np.ndarray], Degraded]] = {
     "blurred by 7 % of its width": _blurred(0.07),
     "blurred by motion": _whole_image(_motion_blurred),
     "dark": _whole_image(_darkened),
+    "noise": _whole_image(_noisy),
     "specks": _whole_image(_with_specks),
     "30 pixels wide": _whole_image(_downscaled),
     "JPEG of quality 8": _whole_image(_compressed),

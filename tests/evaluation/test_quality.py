@@ -1,16 +1,18 @@
 """The quality gate: what it measures of a face, and that it refuses what was covered, blurred or made noisy."""
 
+import io
 import itertools
 
 import numpy as np
 import pytest
+from PIL import Image, ImageEnhance
 
 from checkpoints import load_checkpoint
 from evaluation.protocols.degradations import DEGRADATIONS
 from evaluation.quality import calibrate_quality, face_and_landmarks, measure_faces
 from face_data.table import load_corpus
-from image_processing_facelivenet import nose_offset
-from pipeline_facelivenet import QUALITY, unusable_reason
+from image_processing_facelivenet import flat_colour, noise, nose_offset
+from pipeline_facelivenet import MAX_FLAT_COLOUR, QUALITY, unusable_reason
 
 FACES = 24
 
@@ -53,20 +55,47 @@ def test_faces_as_they_are_can_be_judged(reasons):
         ("blurred by 4 % of its width", "blurred"),
         ("blurred by motion", "blurred"),
         ("dark", "blurred"),
+        ("noise", "noisy"),
+        ("specks", "noisy"),
+        ("JPEG of quality 8", None),  # compressed; in drawn faces something seems to cover the mouth too
     ],
 )
 def test_what_hides_a_face_is_refused_for_what_it_is(reasons, name, reason):
     found = reasons(name)
     assert sum(one is not None for one in found) >= 0.9 * len(found)
-    assert sum(one == reason for one in found) >= 0.7 * len(found)
+    assert reason is None or sum(one == reason for one in found) >= 0.7 * len(found)
 
 
-def test_noise_is_sharper_than_a_face(shipped, rows):
-    face, landmarks = face_and_landmarks(rows[0])
-    specks, _ = DEGRADATIONS["specks"](face.copy(), landmarks)
-    _, (bare, noisy) = measure_faces(shipped, [(face, landmarks), (specks, landmarks)], [1.0, 1.0])
-    assert noisy["sharpness"] > 2 * bare["sharpness"]
-    assert unusable_reason(noisy, {"most_sharpness": 1.5 * bare["sharpness"]}) == "unclear"
+@pytest.mark.parametrize("deviation", [5, 10, 20])
+def test_noise_is_measured_in_grey_levels(deviation):
+    """A smooth image with a sharp edge, at the size at which it is measured: the edge is not noise."""
+    rows, columns = np.mgrid[:96, :96]
+    smooth = 60 + 0.5 * rows + np.where(columns > 50, 70, 0)
+    assert noise(np.repeat(smooth[..., None], 3, axis=2).astype(np.uint8)) < 0.3
+    noisy = smooth + np.random.default_rng(0).normal(0, deviation, smooth.shape)
+    measured = noise(np.repeat(noisy.clip(0, 255)[..., None], 3, axis=2).astype(np.uint8))
+    assert measured == pytest.approx(deviation, rel=0.3)  # too small: only the blocks with the least are counted
+
+
+def test_flat_colour_finds_strong_compression_in_colour_only(rows):
+    """Of faces at 250 pixels: the compression, neither a usual one nor a grey or pale face."""
+
+    def median(change) -> float:
+        return np.median(
+            [flat_colour(np.asarray(change(face_and_landmarks(row)[0].resize((250, 250))))) for row in rows]
+        )
+
+    def compressed(quality: int, colour: float = 1.0):
+        def change(face: Image.Image) -> Image.Image:
+            file = io.BytesIO()
+            ImageEnhance.Color(face).enhance(colour).save(file, "JPEG", quality=quality)
+            return Image.open(file).convert("RGB")
+
+        return change
+
+    assert median(compressed(5)) > MAX_FLAT_COLOUR
+    assert median(compressed(80)) < 0.7 * MAX_FLAT_COLOUR
+    assert median(compressed(80, colour=0.2)) == median(compressed(5, colour=0)) == 0
 
 
 def test_the_gate_refuses_as_many_as_it_says(shipped, drawn_corpus, rows):
