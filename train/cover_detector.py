@@ -22,7 +22,6 @@ from train.photographs import Photographs
 
 MOST_FACES = 1500  # largest number of faces of a corpus
 INVERSE_REGULARISATION = 250.0  # of embeddings of length 1; ten times more or less makes little difference
-LEAST_OPACITY = 0.4  # of half of the covers; the other half is opaque
 HELD_OUT = 5  # every fifth face is not used for the fit, but for the numbers of the record
 BATCH = 64
 
@@ -80,13 +79,6 @@ def without_cover_detector(model: FaceLiveNetModel) -> None:
 @torch.inference_mode()
 def _directions(model, processor, faces: Tensor, landmarks: Tensor) -> np.ndarray:
     """(b, 3, d) directions of the embeddings of faces (b, 3, h, w): unchanged, eyes covered, mouth covered."""
-    variants = (faces, *(_covered(faces, landmarks, part) for part in ("eyes", "mouth")))
+    variants = (faces, cover(faces, landmarks, "eyes"), cover(faces, landmarks, "mouth"))
     embeddings = (model(processor.whiten(images)).embedding for images in variants)
     return torch.stack([F.normalize(embedding, dim=1) for embedding in embeddings], dim=1).numpy()
-
-
-def _covered(faces: Tensor, landmarks: Tensor, part: str) -> Tensor:
-    """The faces (b, 3, h, w) with an opaque or half-transparent cover over the eyes or the mouth."""
-    opacity = LEAST_OPACITY + (1 - LEAST_OPACITY) * torch.rand(len(faces), 1, 1, 1)
-    opacity = torch.where(torch.rand(len(faces), 1, 1, 1) < 0.5, 1.0, opacity)
-    return torch.lerp(faces, cover(faces, landmarks, part), opacity)

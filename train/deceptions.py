@@ -27,6 +27,7 @@ from train.geometry import move_landmarks
 KINDS = ("mouth", "eyes", "warp", "half", "side", "blur")
 WEIGHTS = torch.tensor([2.0, 1.0, 2.0, 1.0, 1.0, 1.0])  # how often each kind is drawn
 LOWER_HALF_BEGINS = 0.35  # as a fraction of the way from nose to mouth
+OPAQUE_SHARE, LEAST_OPACITY = 0.6, 0.5  # of the covers; the others are half transparent
 MAX_BLUR = 0.06  # standard deviation, as a fraction of the side
 
 
@@ -97,7 +98,8 @@ def deceive(
 
 
 def cover(faces: Tensor, landmarks: Tensor, part: str) -> Tensor:
-    """Cover the mouth with a strip or a mask, or the eyes with a strip or glasses, plain or patterned.
+    """Cover the mouth with a strip or a mask, or the eyes with a strip or glasses, plain or patterned. Some
+    covers are half transparent.
 
     Args:
         faces: (b, 3, h, w), 0..255. landmarks: (b, 5, 2) fractions. part: "mouth" or "eyes".
@@ -105,7 +107,7 @@ def cover(faces: Tensor, landmarks: Tensor, part: str) -> Tensor:
     batch, _, height, width = faces.shape
     first, second = (landmarks[:, 3], landmarks[:, 4]) if part == "mouth" else (landmarks[:, 0], landmarks[:, 1])
     across, down, length = _axes(landmarks)
-    random = torch.rand(6, batch, 1, 1, device=faces.device)
+    random = torch.rand(8, batch, 1, 1, device=faces.device)
     tilt = (random[0, :, 0] - 0.5) * 0.5
     along, over = across * tilt.cos() + down * tilt.sin(), down * tilt.cos() - across * tilt.sin()
     positions, length = _positions(height, width, faces.device), length[:, :, None]
@@ -132,7 +134,8 @@ def cover(faces: Tensor, landmarks: Tensor, part: str) -> Tensor:
     colour = torch.where(_pattern(x / length, y / length)[:, None], any_colours[1], colour)
     light = 1 + 0.2 * (random[5, :, :, :, None] - 0.5) * torch.linspace(-1, 1, width, device=faces.device)
     noise = torch.randn(faces.shape, device=faces.device) * 4
-    return torch.where(inside, colour * light + noise, faces).clamp(0, 255)
+    opacity = torch.where(random[6] < OPAQUE_SHARE, 1.0, LEAST_OPACITY + (1 - LEAST_OPACITY) * random[7])
+    return torch.lerp(faces, colour * light + noise, inside * opacity[:, None]).clamp(0, 255)
 
 
 def _pattern(x: Tensor, y: Tensor) -> Tensor:
