@@ -28,11 +28,13 @@ KINDS = ("mouth", "eyes", "warp", "half", "side", "blur")
 WEIGHTS = torch.tensor([2.0, 1.0, 2.0, 1.0, 1.0, 1.0])  # how often each kind is drawn
 LOWER_HALF_BEGINS = 0.35  # as a fraction of the way from nose to mouth
 OPAQUE_SHARE, LEAST_OPACITY = 0.6, 0.5  # of the covers; the others are half transparent
+UNBLENDED_SHARE = 0.3  # of the mixed faces: only their shape is changed
+SHAPE_NODES, SHAPE_CHANGE = 5, 0.025  # nodes on each side of the image, and the standard deviation of their shifts
 MAX_BLUR = 0.06  # standard deviation, as a fraction of the side
 
 
 def mix(faces: Tensor, landmarks: Tensor, share: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Blend some faces with other faces of the batch.
+    """Make faces of new people: blend some faces with other faces of the batch, and change their shape.
 
     Args:
         faces: (b, 3, h, w) uint8. landmarks: (b, 5, 2) fractions. share: probability that a face is mixed.
@@ -45,11 +47,31 @@ def mix(faces: Tensor, landmarks: Tensor, share: float) -> tuple[Tensor, Tensor,
     if not len(rows):
         return faces, landmarks, chosen
     others = (rows + torch.randint(1, max(len(faces), 2), rows.shape, device=faces.device)) % len(faces)
-    part = torch.rand(len(rows), 1, 1, 1, device=faces.device) * 0.4 + 0.3
+    random = torch.rand(2, len(rows), 1, 1, 1, device=faces.device)
+    part = torch.where(random[0] < UNBLENDED_SHARE, 1.0, random[1] * 0.4 + 0.3)
     donors = _aligned(faces[others], landmarks[others], landmarks[rows])
-    faces = faces.clone()
-    faces[rows] = (part * faces[rows].float() + (1 - part) * donors).round().byte()
+    faces, landmarks = faces.clone(), landmarks.clone()
+    blends, landmarks[rows] = reshape(part * faces[rows].float() + (1 - part) * donors, landmarks[rows])
+    faces[rows] = blends.round().clamp(0, 255).byte()
     return faces, landmarks, chosen
+
+
+def reshape(faces: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:
+    """Move the parts of each face a little, smoothly and at random, so that it looks like another person.
+
+    Args:
+        faces: (b, 3, h, w). landmarks: (b, 5, 2) fractions.
+
+    Returns:
+        the changed faces, and their landmarks.
+    """
+    height, width = faces.shape[2:]
+    nodes = torch.randn(len(faces), 2, SHAPE_NODES, SHAPE_NODES, device=faces.device) * SHAPE_CHANGE
+    shifts = F.interpolate(nodes, (height, width), mode="bicubic", align_corners=True)  # (b, 2, h, w), in fractions
+    positions = _positions(height, width, faces.device) + shifts.permute(0, 2, 3, 1)
+    changed = F.grid_sample(faces, positions * 2 - 1, padding_mode="border", align_corners=False)
+    shifts = F.grid_sample(shifts, landmarks[:, None] * 2 - 1, align_corners=False)  # (b, 2, 1, 5)
+    return changed, landmarks - shifts[:, :, 0].transpose(1, 2)
 
 
 def deceive(
