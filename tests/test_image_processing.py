@@ -284,50 +284,62 @@ def test_unusable_arrays_are_named_with_their_cause(source, cause):
         load_image(source, "frame 7")
 
 
-def loaded_in_new_process(path) -> tuple[float, str]:
-    """`load_image` in a new process: the peak of its memory in bytes, and "read" or the type of the error."""
+LARGE = {  # file name -> how to save it; Pillow stores a decoded image with four bytes per pixel
+    "upright.png": lambda path: Image.new("RGB", (5000, 5000)).save(path, compress_level=1),
+    "turned.png": lambda path: Image.new("RGB", (5000, 5000)).save(path, exif=orientation(6), compress_level=1),
+    "16_bits.png": lambda path: Image.fromarray(np.full((5000, 5000), 300, np.uint16)).save(path, compress_level=1),
+    "transparent.png": lambda path: Image.new("RGBA", (5000, 5000)).save(path, compress_level=1),
+    "huge.png": lambda path: Image.new("1", (12000, 12000)).save(path),  # one bit per pixel is fast to write
+}
+
+
+def orientation(number: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = number
+    return exif
+
+
+@pytest.fixture(scope="module")
+def large_pictures(tmp_path_factory) -> dict[str, tuple[float, str]]:
+    """The pictures of LARGE in a new process: the peak of its memory in bytes, and "read" or the type of the error."""
+    folder = tmp_path_factory.mktemp("large")
+    for name, save in LARGE.items():
+        save(folder / name)
     script = """
-import sys
+import json, sys
+from pathlib import Path
 from image_processing_facelivenet import load_image
 
 def peak():
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
 
-with open("/proc/self/clear_refs", "w") as file:
-    file.write("5")  # resets the peak, because the imports needed more memory than they still hold
-before = peak()
-try:
-    picture, outcome = load_image(sys.argv[1]), "read"
-except ValueError as error:
-    outcome = type(error).__name__
-print(peak() - before, outcome)
+outcomes = {}
+for path in sorted(Path(sys.argv[1]).iterdir()):
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # resets the peak
+    before, picture = peak(), None
+    try:
+        picture, outcome = load_image(path), "read"
+    except ValueError as error:
+        outcome = type(error).__name__
+    outcomes[path.name] = peak() - before, outcome
+    del picture
+print(json.dumps(outcomes))
 """
-    done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=True)
-    taken, outcome = done.stdout.split()
-    return float(taken), outcome
+    done = subprocess.run([sys.executable, "-c", script, folder], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
 
 
-def test_huge_pictures_are_refused_by_their_header(tmp_path):
+def test_huge_pictures_are_refused_by_their_header(large_pictures):
     """A real PNG of 12000x12000, which takes 432 MB when it is decoded."""
     assert MAX_PIXELS < 12000 * 12000
-    Image.new("1", (12000, 12000)).save(tmp_path / "huge.png")  # one bit per pixel is fast to write
-    taken, outcome = loaded_in_new_process(tmp_path / "huge.png")
+    taken, outcome = large_pictures["huge.png"]
     assert outcome == "UnreadableImageError" and taken < 50e6
 
 
-@pytest.mark.parametrize("kind", ["upright", "turned", "16 bits", "transparent"])
-def test_decoding_takes_two_copies_of_a_picture_at_most(tmp_path, kind):
-    """Pillow stores a decoded image with four bytes per pixel."""
-    size, exif = (5000, 5000), Image.Exif()
-    if kind == "turned":
-        exif[ExifTags.Base.Orientation] = 6
-    if kind == "16 bits":
-        Image.fromarray(np.full(size, 300, np.uint16)).save(tmp_path / "large.png", compress_level=1)
-    else:
-        Image.new("RGBA" if kind == "transparent" else "RGB", size).save(
-            tmp_path / "large.png", exif=exif, compress_level=1
-        )
-    taken, outcome = loaded_in_new_process(tmp_path / "large.png")
+@pytest.mark.parametrize("name", sorted(set(LARGE) - {"huge.png"}))
+def test_decoding_takes_two_copies_of_a_picture_at_most(large_pictures, name):
+    taken, outcome = large_pictures[name]
     assert outcome == "read" and 3.5 < taken / 5000**2 < 9
 
 

@@ -5,7 +5,7 @@ import torch
 
 from modeling_facelivenet import IGNORE
 from train import deceptions
-from train.deceptions import KINDS, below, blur, cover, deceive, mix, warp_mouth
+from train.deceptions import KINDS, below, blur, cover, deceive, mix, reshape, warp_mouth
 
 SIDE = 80
 LANDMARKS = torch.tensor([[0.34, 0.40], [0.66, 0.42], [0.50, 0.57], [0.38, 0.72], [0.64, 0.73]])
@@ -107,11 +107,28 @@ def test_a_blur_keeps_the_mean_and_takes_the_detail():
     torch.testing.assert_close(blur(torch.full_like(faces, 90.0), 4.0), torch.full_like(faces, 90.0))
 
 
-def test_mixtures_are_means_of_two_aligned_faces():
+def test_mixtures_are_new_faces_with_their_landmarks():
     torch.manual_seed(5)
     faces, landmarks, *_ = batch(40)
     mixed, points, chosen = mix(faces, landmarks, 0.5)
-    assert 8 < chosen.sum() < 32 and torch.equal(points, landmarks)
+    assert 8 < chosen.sum() < 32
+    assert torch.equal(points[~chosen], landmarks[~chosen]) and (points[chosen] != landmarks[chosen]).all()
+    torch.testing.assert_close(points, landmarks, atol=0.12, rtol=0)
     assert torch.equal(mixed[~chosen], faces[~chosen])
     assert (mixed[chosen] != faces[chosen]).flatten(1).any(dim=1).all()
     assert torch.equal(mix(faces, landmarks, 0.0)[0], faces)
+
+
+def test_landmarks_follow_a_face_whose_shape_changes():
+    """Dots at the landmarks are found again at the returned landmarks."""
+    torch.manual_seed(7)
+    side, rows = 96, torch.arange(8)
+    landmarks = torch.tensor([[0.3, 0.35], [0.7, 0.35], [0.5, 0.5], [0.35, 0.7], [0.65, 0.7]]).repeat(8, 1, 1)
+    for point in range(5):
+        x, y = ((torch.arange(side) + 0.5) / side - landmarks[0, point, :, None]).square()
+        dots = (-(x[None, :] + y[:, None]) / (2 * 0.02**2)).exp().expand(8, 3, side, side)
+        changed, moved = reshape(dots, landmarks)
+        brightest = changed[:, 0].flatten(1).argmax(dim=1)
+        found = torch.stack([brightest % side, brightest // side], dim=1) / side + 0.5 / side
+        torch.testing.assert_close(moved[rows, point], found, atol=2 / side, rtol=0)
+        assert (moved - landmarks).norm(dim=2).max() > 3 / side

