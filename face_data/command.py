@@ -125,6 +125,8 @@ def _report(folder: str, summary: dict) -> None:
         print(f"  skipped {count:,}: {reason} ({folder}/corpus.json lists them)")
     if complete := summary.get("whole_pictures"):
         print(f"  {complete:,} without a detected face are used completely, because their publisher cropped the face")
+    if turned := summary.get("turned"):
+        print(f"  {turned:,} lay on their side or upside down and were turned")
     print(f"  {summary['several_faces']:,} photographs show several faces; the largest and most central one was used")
     columns = {name: column(corpus, name) for name in ("split", "identity", "expression")}
     splits = sorted(set(columns["split"]), key=lambda split: (len(split), split))

@@ -18,12 +18,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
 
 from addresses import join, write_text
 from face_data.corpus import corpus_folder
-from face_data.table import CorpusError, read_summary
+from face_data.table import CorpusError, hub_file, read_summary
 
 FILE = "pairs.csv"
 YTF_VIDEO = re.compile(r"[^/]+/\d+")
@@ -129,7 +127,7 @@ def read_pairs(corpus: str | Path, missing_ok: bool = False) -> list[Pair]:
     folder = corpus_folder(corpus)
     path = folder / FILE
     if not folder.is_dir():
-        path = _from_hub(corpus, FILE)
+        path = hub_file(corpus, FILE)
         if path is None and not missing_ok:
             raise CorpusError(f"{corpus}: this corpus has no pairs.csv")
     if missing_ok and (path is None or not path.exists()):
@@ -149,13 +147,6 @@ def read_pairs(corpus: str | Path, missing_ok: bool = False) -> list[Pair]:
             raise CorpusError(f"{path}, line {number}: {','.join(row)} is not fold,first,second,0 or 1")
         pairs.append(Pair(int(row[0]), row[1], row[2], row[3] == "1"))
     return pairs
-
-
-def _from_hub(dataset: str | Path, name: str) -> Path | None:
-    try:
-        return Path(hf_hub_download(str(dataset), name, repo_type="dataset"))
-    except EntryNotFoundError:
-        return None
 
 
 def pairs_of_splits(corpus: str | Path, splits: Sequence[str] | None, keys: Iterable[str]) -> list[Pair]:
@@ -213,7 +204,7 @@ def _skipped(corpus: str | Path) -> list[str]:
     """Keys of the photographs that the preparation skipped; none if there is no corpus.json."""
     folder = corpus_folder(corpus)
     if not folder.is_dir():
-        record = _from_hub(corpus, "corpus.json")
+        record = hub_file(corpus, "corpus.json")
         folder = record.parent if record else folder
     return [row["key"] for row in read_summary(folder)["skipped"]] if (folder / "corpus.json").exists() else []
 

@@ -42,6 +42,8 @@ SHARD_SIZE = 512
 JPEG_QUALITY = 95
 IMAGES_AT_ONCE, PIXELS_AT_ONCE = 32, 2**25  # limits of a batch of the detector; 2^25 pixels take 100 MB
 
+UNCHECKED_LAYOUTS = ("folder", "unlabelled", "hub")  # photographs in them may lie on their side or upside down
+
 _processor: FaceLiveNetImageProcessor  # one per worker process, so that the detector's weights are loaded once
 
 
@@ -331,7 +333,7 @@ def _prepare_shard(
     Returns:
         the number of photographs.
     """
-    rows, skipped, whole_images, several_faces, start = [], [], [], 0, time.time()
+    rows, skipped, whole_images, turned, several_faces, start = [], [], [], [], 0, time.time()
     for photograph in shard:
         if sorted(photograph.attributes) != attributes:
             raise CorpusError(
@@ -339,6 +341,11 @@ def _prepare_shard(
                 f"the first photograph {', '.join(attributes) or 'none'}: all photographs need the same names"
             )
     for photograph, opened, faces in _with_faces(shard):
+        if layout in UNCHECKED_LAYOUTS and not isinstance(opened, UnreadableImageError):
+            upright, faces = _processor.turn_upright(opened[0], faces)
+            if upright is not opened[0]:
+                turned.append(photograph.key)
+                opened = upright, opened[1]
         if isinstance(opened, UnreadableImageError) or (not faces and not photograph.border):
             error = opened if isinstance(opened, UnreadableImageError) else "no face found"
             reason = str(error).removeprefix(f"{photograph.key}: ")
@@ -401,6 +408,7 @@ def _prepare_shard(
         "began": start,
         "checksum": _checksum(shard),
         "whole_pictures": whole_images,
+        "turned": turned,
         "skipped": skipped,
     }
     atomic.write(path.with_suffix(".json"), _json(note))
@@ -469,6 +477,7 @@ def _finish(out: Path, description: dict) -> dict:
         "prepared": read - len(skipped),
         "several_faces": sum(note["several_faces"] for note in notes),
         "whole_pictures": sum(len(note.get("whole_pictures", ())) for note in notes),
+        "turned": sum(len(note.get("turned", ())) for note in notes),
         "skipped_by_reason": dict(Counter(row["reason"].split(":")[0] for row in skipped).most_common()),
         "sha256": checksums,
         "skipped": skipped,

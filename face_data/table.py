@@ -10,10 +10,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import ClassLabel, Dataset, Features, Image, List, Value, load_dataset
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
 
 from addresses import Remote, is_address, join
+from face_data.corpus import SUMMARY, corpus_folder, one_line, require_corpus
 from face_data.corpus import CorpusError as CorpusError
-from face_data.corpus import corpus_folder, one_line, require_corpus
 from face_data.corpus import read_summary as read_summary
 from face_data.corpus import split_corpus as split_corpus
 
@@ -30,7 +32,7 @@ FEATURES = Features(
         "expression_votes": List(Value("float32")),  # 8 probabilities in CORPUS_EXPRESSIONS' order, or null
         "split": Value("string"),  # the publisher's fold or split
         "source": Value("string"),  # the layout of its corpus
-        "box": List(Value("float32"), length=4),  # left, top, right, bottom in the photograph, pixels
+        "box": List(Value("float32"), length=4),  # left, top, right, bottom in the upright photograph, pixels
         "crop": List(Value("float32"), length=4),  # the part that `image` shows, likewise; null if aligned by landmarks
         "landmarks": List(
             List(Value("float32"), length=2), length=5
@@ -101,6 +103,7 @@ def load_corpus(
                 f"{corpus}: no such folder, and no dataset on the Hub that can be read ({one_line(error)})"
             ) from error
         _require_columns(corpus, dataset.column_names, columns)
+        _require_all_photographs(corpus, len(dataset))
     dataset = _typed(dataset)
     return dataset if splits is None else dataset.select(rows_of_splits(dataset, corpus, splits))
 
@@ -131,6 +134,25 @@ def _require_listed_shards(corpus: str | Path, summary: dict, shards: Sequence[s
             f"{join(corpus, differing[0])} {'is missing' if differing[0] in written else 'is not in corpus.json'}: "
             "run the preparation again to complete the corpus"
         )
+
+
+def _require_all_photographs(dataset: str | Path, photographs: int) -> None:
+    """Raise CorpusError if the `corpus.json` of a dataset on the Hub counts other photographs than its shards have."""
+    if (path := hub_file(dataset, SUMMARY)) is None:
+        return  # another tool wrote the dataset
+    prepared = read_summary(path.parent).get("prepared")
+    if prepared != photographs:
+        raise CorpusError(
+            f"{dataset}: it has {photographs} photographs, but {SUMMARY} counts {prepared}: upload all shards"
+        )
+
+
+def hub_file(dataset: str | Path, name: str) -> Path | None:
+    """The local copy of a file of a dataset on the Hub; None if the dataset does not have it."""
+    try:
+        return Path(hf_hub_download(str(dataset), name, repo_type="dataset"))
+    except EntryNotFoundError:
+        return None
 
 
 def attributes_of(corpus: Dataset) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import addresses
-from face_data.drawn import draw_face
+from face_data.drawn import draw_face, drawn_photograph
 from face_data.pairs import lfw_pairs
 from face_data.prepare import prepare
 from face_data.readers.expressions import read_fer2013, read_ferplus, read_london
@@ -52,6 +52,29 @@ def people(source: Path) -> list[tuple]:
 def test_an_archives_outer_folders_are_no_person(tmp_path, wrapper):
     write(*(tmp_path / wrapper / name / "0.jpg" for name in ("anna", "ben")))
     assert people(tmp_path) == [("anna/0.jpg", "anna", "all"), ("ben/0.jpg", "ben", "all")]
+
+
+def test_photographs_on_their_side_are_turned(tmp_path):
+    """With drawn faces of which the detector is certain; a photograph without a face is skipped, as always."""
+    for number, person in enumerate((1, 5)):
+        photograph = drawn_photograph(person, "neutral", 0, seed=3)
+        (tmp_path / f"people/{number}").mkdir(parents=True)
+        for degrees in (0, 90, 180, 270):
+            photograph.rotate(degrees, expand=True).save(tmp_path / f"people/{number}/{degrees:03d}.png")
+    Image.new("RGB", (200, 200), "grey").save(tmp_path / "people/0/nobody.png")
+    photographs = list(read_folder(tmp_path / "people"))
+    summary = prepare(photographs, tmp_path / "turned", layout="folder", processor=PROCESSOR, workers=1)
+    assert summary["turned"] == 6 and summary["skipped_by_reason"] == {"no face found": 1}
+    rows = load_corpus(tmp_path / "turned").to_list()
+    for upright, *others in (rows[:4], rows[4:]):
+        for row in others:
+            np.testing.assert_allclose(row["landmarks"], upright["landmarks"], atol=3)
+            crops = [
+                np.asarray(Image.open(io.BytesIO(image["bytes"])), float) for image in (row["image"], upright["image"])
+            ]
+            assert np.abs(crops[0] - crops[1]).mean() < 5
+    summary = prepare(photographs, tmp_path / "published", layout="lfw", processor=PROCESSOR, workers=1)
+    assert summary["turned"] == 0  # its publisher turned the photographs
 
 
 def test_folders_of_splits_are_splits(tmp_path):

@@ -280,14 +280,15 @@ def test_attributes_that_cannot_be_columns(tmp_path, name):
     assert not (tmp_path / "out").exists()
 
 
-def on_the_hub(monkeypatch, files: list[str], cache) -> None:
-    """`load_dataset` for user/faces, which opens these Parquet files as from the Hub."""
+def on_the_hub(monkeypatch, files: list[str], cache, summary=None) -> None:
+    """`load_dataset` for user/faces, which opens these Parquet files as from the Hub; summary: its corpus.json."""
 
     def from_hub(name, **options):
         assert name == "user/faces"
         return load_dataset("parquet", data_files=files, cache_dir=str(cache), **options)
 
     monkeypatch.setattr("face_data.table.load_dataset", from_hub)
+    monkeypatch.setattr("face_data.table.hub_file", lambda dataset, name: summary)
 
 
 @pytest.mark.parametrize("written_by", ["prepare", "another tool"])
@@ -311,6 +312,15 @@ def test_attributes_come_back_from_the_hub(corpus, tmp_path, monkeypatch, writte
     assert remote.remove_columns("age").to_list() == local.to_list()
     chosen = load_corpus("user/faces", ["3"], columns=["split", "age", "expression"])
     assert chosen.to_list() == [{"expression": None, "split": "3", "age": age} for age in ("31", "32")]
+
+
+def test_a_dataset_of_the_hub_lacks_no_shard(corpus, tmp_path, monkeypatch):
+    shards, summary = shards_of(corpus[0]), corpus[0] / "corpus.json"
+    on_the_hub(monkeypatch, shards, tmp_path / "cache", summary)
+    assert len(load_corpus("user/faces")) == len(load_corpus(corpus[0])) == 6
+    on_the_hub(monkeypatch, shards[1:], tmp_path / "cache", summary)
+    with pytest.raises(CorpusError, match=r"^user/faces: it has \d photographs, but corpus\.json counts 6: upload all"):
+        load_corpus("user/faces")
 
 
 def test_a_dataset_of_the_hub_that_is_no_corpus(tmp_path, monkeypatch):
