@@ -116,7 +116,9 @@ class TrainingConfig:
         "--network.teacher_pairs_weight and --network.teacher_loss",
     )
     mixing_share: float = _setting(
-        0.0, "share of a batch that is blended with another face; only the teacher's losses use these faces"
+        0.0,
+        "share of a batch that becomes faces of new people: blended with another face, and their shape changed (train/"
+        "deceptions.py); only the teacher's losses use them",
     )
     deception_share: float = _setting(
         0.0, "share of a batch that is covered, warped, joined to another face, turned or blurred (train/deceptions.py)"
