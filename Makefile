@@ -28,12 +28,12 @@ help:
 demo: $(VENV)/runtime
 	$(BIN)/python app.py $(if $(MODEL),--model "$(MODEL)")
 
-# Two processes of one thread each: more threads than cores wait for one another. Files in the order of
+# Three processes of one thread each, for two cores: some tests wait for a clock. Files in the order of
 # tests/conftest.py.
 test: $(VENV)/development browser transformers-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/development
 	$(BIN)/ruff check .

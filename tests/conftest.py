@@ -10,8 +10,8 @@ from filelock import FileLock
 
 from startup import large_imports
 
-# The files that take longest, the longest first. Whole files go to the two processes of `make test` in this order: one
-# that came last would leave the other process idle.
+# The files that take longest, the longest first. Whole files go to the processes of `make test` in this order: one
+# that came last would leave the other processes idle.
 LONGEST = (
     "train/test_training.py",
     "demo/test_live_browser.py",
