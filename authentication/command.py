@@ -5,6 +5,7 @@
 
 import argparse
 import logging
+import os
 import sys
 from dataclasses import replace
 
@@ -124,7 +125,11 @@ def run(arguments: argparse.Namespace) -> int:
     decision = decide_probes(decisions, arguments.expression)
     if arguments.show_frames:
         decision = replace(decision, frames=tuple(records))
-    print(decision.to_json() if arguments.json else describe(decision))
+    try:
+        print(decision.to_json() if arguments.json else describe(decision), flush=True)
+    except OSError as error:  # such as a full disk, or a pipe whose reader has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes again when it exits
+        return report_error(f"the decision cannot be written: {error.strerror}")
     return 0 if decision.accepted else 1
 
 

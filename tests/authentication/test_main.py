@@ -179,6 +179,21 @@ def test_clips(run, real_data, pictures):
     assert json.loads(out)["reason"] == "no_face"
 
 
+@pytest.mark.parametrize("where", ["a full disk", "a pipe without a reader"])
+def test_a_decision_that_cannot_be_written_is_not_an_acceptance(run, pictures, monkeypatch, where):
+    if where == "a full disk":
+        writer = os.open("/dev/full", os.O_WRONLY)
+    else:
+        reader, writer = os.pipe()
+        os.close(reader)
+    with open(writer, "w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        status, _, err = run(pictures["good.png"], pictures["good.png"])
+        monkeypatch.undo()
+    cause = "No space left on device" if where == "a full disk" else "Broken pipe"
+    assert (status, err) == (2, f"the decision cannot be written: {cause}\n")
+
+
 def as_a_program(repository, *arguments):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "authentication", *map(str, arguments)]

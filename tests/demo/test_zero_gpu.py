@@ -50,6 +50,6 @@ def test_a_space_on_zerogpu_reports_its_start_and_one_function(repository, hardw
 
 
 def test_elsewhere_the_package_does_nothing_and_may_be_missing(repository):
-    without = f"import sys; sys.modules['spaces'] = None; import demo.command; {REPORT}"
+    without = f"import sys; sys.modules['spaces'] = None; {REPORT}"
     for code in (REPORT, without):
         assert run(repository, code, SPACE_ID="user/faces") == "False\n"
