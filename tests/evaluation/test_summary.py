@@ -1,9 +1,12 @@
 """The numbers of the Markdown pages are those of results.json and attacks.json, word for word."""
 
 import json
+import re
+import shutil
 
 import pytest
 
+from evaluation.report.page import write_page
 from evaluation.report.results import read_results
 from evaluation.report.summary import TABLES, attack_tables, headline, results_page, summary, with_tables, write_tables
 from evaluation.statistics.rates import rate, to_json
@@ -23,6 +26,16 @@ def test_the_results_page_is_not_typed(repository):
     folder = repository / "docs/results"
     page = (folder / "results.md").read_text(encoding="utf-8")
     assert page == results_page(read_results(folder / "results.json"), folder), AGAIN
+
+
+def test_the_report_is_made_of_the_results(repository, tmp_path, monkeypatch):
+    """Except for its figures, which are not in docs/results."""
+    figure = "data:image/png;base64,"
+    monkeypatch.setattr("evaluation.report.page._figure_uri", lambda path: figure)
+    shutil.copy(repository / "docs/results/results.json", tmp_path)
+    made = write_page(tmp_path).read_text(encoding="utf-8")
+    shipped = (repository / "docs/results/report.html").read_text(encoding="utf-8")
+    assert re.sub(f"{figure}[A-Za-z0-9+/=]*", figure, shipped) == made, "copy report.html of `python -m evaluation all`"
 
 
 def test_the_three_rates_are_rows_of_the_whole_table(repository):
