@@ -28,8 +28,8 @@ help:
 demo: $(VENV)/runtime
 	$(BIN)/python app.py $(if $(MODEL),--model "$(MODEL)")
 
-# Three processes of one thread each, for two cores: some tests wait for a clock. Files in the order of
-# tests/conftest.py.
+# Three processes for two cores, because some tests wait for a clock. Each has one thread: more threads than cores would
+# wait for one another. Files in the order of tests/conftest.py.
 test: $(VENV)/development browser transformers-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -76,9 +76,9 @@ MAX_ROLL = 35.0
 """Largest angle in degrees between the eyes and the horizontal. The network cannot judge faces that are tilted more."""
 
 MAX_ASIDE = 0.36
-"""Largest offset of the nose from the middle of a face (`Face.aside`); about 36 degrees of a turned head. Strangers who
-are both turned further are accepted seven times as often as others. With this limit, strangers whose heads are turned
-by more than 25 degrees are accepted 1.4 times as often (LFW fold 9; 1.6 times with 0.4)."""
+"""Largest offset of the nose from the middle of a face (`Face.aside`); about 36 degrees of a turned head. Two
+strangers with more than 0.4 are accepted seven times as often as others (LFW folds 9 and 10). With this limit, two
+strangers with more than 0.25 are accepted 1.4 times as often; with a limit of 0.4 it would be 1.6 times (fold 9)."""
 
 MAX_NOISE = 2.8
 """Largest noise of a face (`image_processing_facelivenet.noise`). Strangers are accepted up to 20 times as often if
@@ -329,8 +329,8 @@ UNUSABLE = frozenset({"turned", "turned_away", "noisy", "compressed", *QUALITY.v
 def unusable_reason(evidence: Mapping[str, float], quality: Mapping[str, float] | None) -> str | None:
     """Why the network cannot judge this face, a key of `REASONS`; None if it can.
 
-    The embeddings of two strangers are similar if both have covered eyes, both are blurred or both are noisy.
-    Such faces are refused.
+    The embeddings of two strangers are similar if both have covered eyes, both are blurred, or both are noisy. Such
+    faces are refused.
 
     Args:
         evidence: the MEASURES of the image processor ("roll" in degrees), and the network's logits "eyes_covered" and
@@ -485,14 +485,7 @@ def _distribution(probabilities) -> dict[str, float]:
     return numbers if abs(sum(numbers.values()) - 1) <= 1e-3 else {}
 
 
-MEASURES = (
-    "roll",
-    "aside",
-    "sharpness",
-    "noise",
-    "flat_colour",
-    "detection_probability",
-)
+MEASURES = ("roll", "aside", "sharpness", "noise", "flat_colour", "detection_probability")
 """The measures of a face that the image processor makes."""
 
 CUSTOM_PIPELINES = {

@@ -117,8 +117,8 @@ class TrainingConfig:
     )
     mixing_share: float = _setting(
         0.0,
-        "share of a batch that becomes faces of new people: blended with another face, and their shape changed (train/"
-        "deceptions.py); only the teacher's losses use them",
+        "share of a batch that is made into faces of new people, by blending two faces and changing their shape "
+        "(train/deceptions.py); only the teacher's losses use these faces",
     )
     deception_share: float = _setting(
         0.0, "share of a batch that is covered, warped, joined to another face, turned or blurred (train/deceptions.py)"

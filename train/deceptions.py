@@ -27,7 +27,7 @@ from train.geometry import move_landmarks
 KINDS = ("mouth", "eyes", "warp", "half", "side", "blur")
 WEIGHTS = torch.tensor([2.0, 1.0, 2.0, 1.0, 1.0, 1.0])  # how often each kind is drawn
 LOWER_HALF_BEGINS = 0.35  # as a fraction of the way from nose to mouth
-OPAQUE_SHARE, LEAST_OPACITY = 0.6, 0.5  # of the covers; the others are half transparent
+OPAQUE_SHARE, LEAST_OPACITY = 0.6, 0.5  # share of opaque covers, and the smallest opacity of the others
 UNBLENDED_SHARE = 0.3  # of the mixed faces: only their shape is changed
 SHAPE_NODES, SHAPE_CHANGE = 5, 0.025  # nodes on each side of the image, and the standard deviation of their shifts
 MAX_BLUR = 0.06  # standard deviation, as a fraction of the side
@@ -120,8 +120,9 @@ def deceive(
 
 
 def cover(faces: Tensor, landmarks: Tensor, part: str) -> Tensor:
-    """Cover the mouth with a strip or a mask, or the eyes with a strip or glasses, plain or patterned. Some
-    covers are half transparent.
+    """Cover the mouth with a strip or a mask, or the eyes with a strip or glasses, plain or patterned.
+
+    Some covers are half transparent.
 
     Args:
         faces: (b, 3, h, w), 0..255. landmarks: (b, 5, 2) fractions. part: "mouth" or "eyes".

@@ -79,8 +79,7 @@ def _darkened(face: Image.Image) -> Image.Image:
 
 def _noisy(face: Image.Image) -> Image.Image:
     """Grey noise, as of a camera in the dark."""
-    pixels = np.asarray(face, np.float32)
-    pixels = pixels + np.random.default_rng(0).normal(0, 25, (*pixels.shape[:2], 1))
+    pixels = np.asarray(face, np.float32) + np.random.default_rng(0).normal(0, 25, (face.height, face.width, 1))
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 

@@ -80,10 +80,10 @@ def test_noise_is_measured_in_grey_levels(deviation):
 def test_flat_colour_finds_strong_compression_in_colour_only(rows):
     """Of faces at 250 pixels: the compression, neither a usual one nor a grey or pale face."""
 
+    faces = [face_and_landmarks(row)[0].resize((250, 250)) for row in rows]
+
     def median(change) -> float:
-        return np.median(
-            [flat_colour(np.asarray(change(face_and_landmarks(row)[0].resize((250, 250))))) for row in rows]
-        )
+        return np.median([flat_colour(np.asarray(change(face))) for face in faces])
 
     def compressed(quality: int, colour: float = 1.0):
         def change(face: Image.Image) -> Image.Image:

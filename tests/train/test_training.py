@@ -51,7 +51,7 @@ def run(drawn_corpus, tmp_path_factory) -> Path:
 
 def test_pretraining_learns_people(pretrained):
     rows = log(pretrained)
-    assert sum(row["softmax_loss"] for row in rows[-10:]) < 0.5 * sum(row["softmax_loss"] for row in rows[:10])
+    assert sum(row["softmax_loss"] for row in rows[-10:]) < 0.4 * sum(row["softmax_loss"] for row in rows[:10])
     assert validation(pretrained)["verification_auc"] > 0.9  # chance: 0.5; people it never saw
     assert all(row["w1"] == 1 and row["w2"] == 0 and row["expression_loss"] == 0 for row in rows)
     assert "expression_accuracy" not in validation(pretrained)
@@ -133,8 +133,8 @@ def test_the_papers_own_stages_learn(drawn_corpus, tmp_path, capsys):
         assert main(arguments) == 0
         return log(out), validation(out)
 
-    rows, numbers = learn("paper_pretrain", 110)
-    assert sum(row["softmax_loss"] for row in rows[-10:]) < 0.5 * sum(row["softmax_loss"] for row in rows[:10])
+    rows, numbers = learn("paper_pretrain", 150)
+    assert sum(row["softmax_loss"] for row in rows[-10:]) < 0.3 * sum(row["softmax_loss"] for row in rows[:10])
     assert numbers["verification_auc"] > 0.9
     start = ("--start_from", str(tmp_path / "paper_pretrain"), "--transfer_branch", "true")
     rows, numbers = learn("paper_dynamic", 60, *start)
@@ -169,7 +169,7 @@ def test_the_full_network_starts_from_published_weights(drawn_corpus, tmp_path):
 
 def test_both_tasks_are_learnt_from_scratch(run):
     """Judged on drawn people the network never saw."""
-    assert validation(run)["expression_accuracy"] > 0.4  # chance: 1 in 7
+    assert validation(run)["expression_accuracy"] > 0.5  # chance: 1 in 7
     assert validation(run)["verification_auc"] > 0.9  # chance: 0.5
 
 
