@@ -4,12 +4,13 @@
 """
 
 import contextlib
-import ctypes
 import os
 import sys
 import threading
 import time
 from collections.abc import Iterator
+
+from startup import call_glibc
 
 SWITCH_SECONDS = 0.0005  # for which a thread keeps the interpreter lock while others wait; Python's default is 0.005
 STEP_ASIDE_SECONDS = 0.02  # longest wait of other work for live frames, before each photograph or decoded frame
@@ -28,18 +29,7 @@ def set_up_process() -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # Per-thread memory arenas of glibc fragment and memory grows, so allow only two.
-    _call_glibc("mallopt", -8, 2)  # M_ARENA_MAX
-
-
-def return_memory() -> None:
-    """Give free memory of the heap back to the system. By itself glibc keeps free memory between blocks in use."""
-    _call_glibc("malloc_trim", 0)
-
-
-def _call_glibc(name: str, *arguments: int) -> None:
-    """Call a function of glibc; does nothing with another C library."""
-    with contextlib.suppress(OSError, AttributeError):
-        getattr(ctypes.CDLL("libc.so.6"), name)(*arguments)
+    call_glibc("mallopt", -8, 2)  # M_ARENA_MAX
 
 
 class LiveFrames:

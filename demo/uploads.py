@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import BinaryIO
 
-from demo.priorities import return_memory
+from startup import return_freed_memory
 
 UPLOAD_SECONDS = 600  # then a file is deleted even if its page is open
 SWEEP_SECONDS = 20
@@ -134,7 +134,7 @@ class Uploads:
         def sweep_repeatedly() -> None:
             while not self._is_closed.wait(SWEEP_SECONDS):
                 self.sweep()
-                return_memory()  # large images and clips leave holes in the heap
+                return_freed_memory()  # large images and clips leave holes in the heap
 
         threading.Thread(target=sweep_repeatedly, daemon=True, name="sweep").start()
 

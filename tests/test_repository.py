@@ -65,7 +65,14 @@ ROOMS = {  # room -> what it may import of the project
         "evaluation",
         "startup",
     },
-    "demo": {"image_processing_facelivenet", "pipeline_facelivenet", "authentication", "face_data", "checkpoints"},
+    "demo": {
+        "image_processing_facelivenet",
+        "pipeline_facelivenet",
+        "authentication",
+        "face_data",
+        "checkpoints",
+        "startup",
+    },
     "benchmarks": {
         "modeling_facelivenet",
         "image_processing_facelivenet",

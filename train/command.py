@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 
 from face_data.corpus import CorpusError
 from machines import MachineError, Watch
+from startup import keep_freed_memory
 from train.checkpoint import CheckpointError
 from train.config import TrainingConfig
 from train.folds import train_folds
@@ -31,6 +32,7 @@ EXPECTED = (
 
 def run(config: TrainingConfig) -> int:
     """Train, and return the exit status: 0 finished, 2 failed, 130 stopped after a checkpoint was saved."""
+    keep_freed_memory()
     try:
         state = PartialState(cpu=config.cpu)
         with Watch(state.process_index, state.num_processes, "train") as watch:

@@ -1,14 +1,12 @@
 """Frames of live attempts go before other work."""
 
 import os
-import platform
 import socket
 import subprocess
 import sys
 import threading
 import time
 
-import pytest
 
 import app
 from demo import priorities
@@ -66,30 +64,6 @@ def test_every_library_of_the_server_computes_in_one_thread(repository):
     )
     threads = done.stdout.split()
     assert len(threads) > 1 and set(threads) == {"1"}, done.stdout + done.stderr
-
-
-HOLES = """
-from pathlib import Path
-from demo.priorities import return_memory
-
-def used() -> int:
-    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon")]
-    return int(line.split()[1])
-
-blocks = [bytes(10_000) for _ in range(20_000)]
-newest = blocks[-1]  # glibc itself returns nothing below a block in use
-del blocks
-before = used()
-return_memory()
-print(before, used())
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries return memory on their own terms")
-def test_free_memory_is_returned_to_the_system(repository):
-    done = subprocess.run([sys.executable, "-c", HOLES], cwd=repository, capture_output=True, text=True, timeout=240)
-    before, after = map(int, done.stdout.split())
-    assert before - after > 100_000, (before, after)  # kB, of about 200,000
 
 
 def test_the_second_part_of_an_answer_does_not_wait_for_the_first():
