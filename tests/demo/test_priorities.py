@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 
-
 import app
 from demo import priorities
 from demo.priorities import LiveFrames
