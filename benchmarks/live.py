@@ -127,14 +127,16 @@ class Server:
         self.uploads = Path(self._folder.name) / "uploads"
         self._log = open(Path(self._folder.name) / "log", "w+", encoding="utf-8")  # noqa: SIM115 – closed with the server
         environment = os.environ | {"GRADIO_TEMP_DIR": str(self.uploads)}
-        command = [sys.executable, "app.py", "--model", model, "--port", str(port), *arguments]
         self.start_time = time.monotonic()
-        self.process = subprocess.Popen(
-            command, cwd=REPOSITORY, env=environment, stdout=self._log, stderr=subprocess.STDOUT
-        )
+        self.process = self._start(["app.py", "--model", model, "--port", str(port), *arguments], environment)
         self.seconds_to_page = self._wait(lambda answer: True)
         if ready:
             self.wait_until_ready()
+
+    def _start(self, arguments: list[str], environment: dict[str, str]) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, *arguments], cwd=REPOSITORY, env=environment, stdout=self._log, stderr=subprocess.STDOUT
+        )
 
     def wait_until_ready(self) -> None:
         """Wait for the demo. Raises RuntimeError if the server ends instead."""

@@ -3,12 +3,12 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from programs import Program
 
 import addresses
 from addresses import AddressError, Remote, join, local_copy
@@ -126,9 +126,7 @@ def test_a_killed_run_goes_on_from_its_address_on_another_machine(
 ):
     run, command = Remote("s3://bucket/runs/killed"), arguments(repository, corpus, "s3://bucket/runs/killed")
     whole = "checkpoints/step-00000003/manifest.json"
-    killed = subprocess.Popen(
-        [sys.executable, "-m", "train", *command], cwd=repository, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
+    killed = Program(["-m", "train", *command], repository)
     deadline = time.monotonic() + PATIENCE
     while whole not in run.files():
         assert killed.poll() is None and time.monotonic() < deadline

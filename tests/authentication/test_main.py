@@ -3,12 +3,12 @@
 import base64
 import json
 import os
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 from PIL import Image
+from programs import Program
 
 from authentication.__main__ import main
 from authentication.authenticator import Authenticator
@@ -195,9 +195,9 @@ def test_a_decision_that_cannot_be_written_is_not_an_acceptance(run, pictures, m
 
 
 def as_a_program(repository, *arguments):
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "authentication", *map(str, arguments)]
-    return subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, timeout=120)
+    program = Program(["-m", "authentication", *arguments], repository)
+    program.wait()
+    return program
 
 
 def test_program_accepts_and_skips(repository, pictures, happy_model):

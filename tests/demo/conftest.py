@@ -4,9 +4,9 @@ import re
 
 import pytest
 from chromium import find_chromium, launcher
+from servers import ForkedServer
 
 from authentication.authenticator import DEFAULT_MODEL, Authenticator
-from benchmarks.live import Server
 
 STEP_SECONDS = 9  # per step, of the server under test
 
@@ -19,7 +19,7 @@ def shipped() -> Authenticator:
 @pytest.fixture(scope="package")
 def server():
     """`python app.py` with the shipped checkpoint, asking everybody to smile."""
-    with Server(str(DEFAULT_MODEL), "--challenge", "happy", "--step-seconds", str(STEP_SECONDS)) as running:
+    with ForkedServer(str(DEFAULT_MODEL), "--challenge", "happy", "--step-seconds", str(STEP_SECONDS)) as running:
         yield running
         errors = re.findall(r"^([\w.]+(?:Error|Exception|Group))\b", running.log(), re.MULTILINE)
         assert not errors, running.log()
@@ -28,7 +28,7 @@ def server():
 @pytest.fixture(scope="package")
 def drawing_server():
     """As people start it: the challenge is drawn, from a smile and both turns."""
-    with Server(str(DEFAULT_MODEL), "--actions", "happy", "turn_left", "turn_right", "--live-only") as running:
+    with ForkedServer(str(DEFAULT_MODEL), "--actions", "happy", "turn_left", "turn_right", "--live-only") as running:
         yield running
 
 

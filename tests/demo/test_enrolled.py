@@ -3,10 +3,11 @@
 import contextlib
 
 import pytest
+from servers import ForkedServer
 
 from authentication.authenticator import DEFAULT_MODEL
 from authentication.template_store import KEY, KEY_FILE, new_key_file, save_template
-from benchmarks.live import Page, Server, jpeg_frames, photograph
+from benchmarks.live import Page, jpeg_frames, photograph
 from demo import words
 from demo.examples import WELL_KNOWN
 
@@ -27,7 +28,7 @@ def folder(shipped, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def enrolled_server(folder):
-    with Server(str(DEFAULT_MODEL), "--challenge", "happy", "--enrolled", str(folder)) as running:
+    with ForkedServer(str(DEFAULT_MODEL), "--challenge", "happy", "--enrolled", str(folder)) as running:
         yield running
         assert "Traceback" not in running.log(), running.log()
 

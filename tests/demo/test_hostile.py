@@ -26,6 +26,7 @@ import numpy as np
 import pytest
 import uvicorn
 from PIL import Image
+from servers import ForkedServer
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -696,7 +697,7 @@ def test_old_files_go_and_those_of_processes_that_ended(tmp_path):
 def sub_path_server():
     """Below /face of demo.example, behind a proxy at 127.0.0.1."""
     arguments = ["--root-path", "/face", "--allowed-hosts", "demo.example", "--proxies", "127.0.0.1", "--live-only"]
-    with Server(str(DEFAULT_MODEL), *arguments) as running:
+    with ForkedServer(str(DEFAULT_MODEL), *arguments) as running:
         yield running
 
 

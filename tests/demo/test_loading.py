@@ -9,10 +9,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from servers import ForkedServer
 
 from authentication.authenticator import DEFAULT_MODEL
 from authentication.template_store import KEY, KEY_FILE, new_key_file, save_template
-from benchmarks.live import Page, RefusedError, Server, photograph
+from benchmarks.live import Page, RefusedError, photograph
 from demo import words
 from demo.examples import WELL_KNOWN
 
@@ -31,7 +32,7 @@ def loading(shipped, tmp_path, monkeypatch):
     key = pipe.read_bytes()
     pipe.unlink()
     os.mkfifo(pipe, 0o600)
-    with Server(str(DEFAULT_MODEL), "--enrolled", str(folder), ready=False) as server:
+    with ForkedServer(str(DEFAULT_MODEL), "--enrolled", str(folder), ready=False) as server:
         yield server, pipe, key
 
 

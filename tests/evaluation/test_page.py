@@ -3,10 +3,9 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 
 import pytest
+from programs import Program
 
 from evaluation.__main__ import main
 from evaluation.report.page import write_page
@@ -39,13 +38,8 @@ def test_one_page_with_every_section(results, repository):
         assert (results / name).is_file() and (results / name).with_suffix(".svg").is_file()
     assert not re.search(r'(src|href)="(?!data:)', page)  # it asks nothing of the network
     assert "10: 6 people are too few" in page
-    again = subprocess.run(
-        [sys.executable, "-m", "evaluation", "page", "--out", str(results)],
-        cwd=repository,
-        capture_output=True,
-        text=True,
-    )
-    assert again.returncode == 0 and (results / "report.html").read_text() == page
+    again = Program(["-m", "evaluation", "page", "--out", results], repository)
+    assert again.wait() == 0 and (results / "report.html").read_text() == page
 
 
 def test_names_cannot_write_into_the_page(results):

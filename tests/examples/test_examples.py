@@ -1,14 +1,13 @@
 """The two examples run as they are: a session from a file in the terminal, and a login over HTTP."""
 
 import io
-import subprocess
-import sys
 
 import av
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
+from programs import Program
 
 from demo.examples import WELL_KNOWN
 from face_data.drawn import drawn_photograph
@@ -46,10 +45,9 @@ def write_film(path, image: Image.Image, seconds: float, rate: int = 10) -> None
 def test_a_film_of_somebody_else_is_rejected_in_the_terminal(repository, faces, tmp_path):
     faces[PERSON, "neutral"].save(tmp_path / "anna.png")
     write_film(tmp_path / "film.avi", faces[STRANGER, "neutral"], seconds=4)
-    command = [sys.executable, str(repository / "examples/session_in_terminal.py")]
-    command += [str(tmp_path / "anna.png"), str(tmp_path / "film.avi")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 1, done.stderr
+    script = repository / "examples/session_in_terminal.py"
+    done = Program([script, tmp_path / "anna.png", tmp_path / "film.avi"], repository)
+    assert done.wait() == 1, done.stderr
     assert "please show: neutral" in done.stdout and "REJECTED" in done.stdout
 
 

@@ -3,12 +3,11 @@
 import csv
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from programs import Program
 
 from face_data.__main__ import main
 from face_data.drawn import drawn_photograph
@@ -47,8 +46,8 @@ def wait_until(condition, seconds: float = 150) -> None:
 def test_a_killed_run_goes_on_where_it_stopped(drawn, tmp_path, repository, capsys):
     """After kill -9, the workers end too and the corpus is refused; then the same command writes the same rows."""
     out = tmp_path / "killed"
-    command = [sys.executable, "-m", "face_data", "synthesize", out, *SMALL, "--alignment", "margin", "--workers", "2"]
-    process = subprocess.Popen(command, cwd=repository, stderr=subprocess.DEVNULL)
+    command = ["-m", "face_data", "synthesize", out, *SMALL, "--alignment", "margin", "--workers", "2"]
+    process = Program(command, repository)
     try:
         wait_until(lambda: process.poll() is not None or len(list(out.glob("part-*.json"))) >= 2)
         assert process.poll() is None, "it ended before it could be killed"

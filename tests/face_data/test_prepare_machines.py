@@ -2,11 +2,10 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
+from programs import Program
 
 from face_data.__main__ import main
 from face_data.table import CorpusError, load_corpus, read_summary
@@ -28,12 +27,7 @@ def test_a_dead_machine_costs_a_shard_and_another_number_goes_on(tmp_path, repos
     assert main([*COMMAND, str(alone)]) == 0
 
     environment = os.environ | {"RANK": "1", "WORLD_SIZE": "2"}
-    dying = subprocess.Popen(
-        [sys.executable, "-m", "face_data", *COMMAND, str(together)],
-        cwd=repository,
-        env=environment,
-        stderr=subprocess.DEVNULL,
-    )
+    dying = Program(["-m", "face_data", *COMMAND, together], repository, environment)
     first, deadline = together / "part-00001.json", time.monotonic() + 1200
     while not first.exists():
         assert dying.poll() is None and time.monotonic() < deadline

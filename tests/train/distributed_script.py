@@ -1,16 +1,13 @@
 """Trains the same networks in one process and in two, for tests/train/test_distributed.py.
 
-python distributed_script.py OUT '{"a": [{"weighting": "dynamic"}, ACCUMULATION, PRECISION]}'
+python distributed_script.py FILE '{"a": [{"weighting": "dynamic"}, ACCUMULATION, PRECISION]}'
 
-Writes OUT/alone.pt, OUT/0.pt and OUT/1.pt: case -> {"losses": of each step, "state": of the network afterwards}. The
-process alone has the batches of both and accumulates none. All three are forked, because importing PyTorch takes
-longest.
+It is one of the processes that torchrun's variables describe; alone it has the batches of both and accumulates none.
+Writes FILE: case -> {"losses": of each step, "state": of the network afterwards}.
 """
 
 import json
-import multiprocessing
 import os
-import socket
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -84,33 +81,11 @@ def train(settings: dict, accumulation: int, precision: str) -> dict:
     return {"losses": losses, "state": plain.state_dict()}
 
 
-def run_cases(cases: dict[str, list], environment: dict[str, str], file: Path) -> None:
-    """All cases in this process, one of those that the environment describes as torchrun would."""
-    os.environ.update(environment)
-    results = {}
-    for name, (settings, accumulation, precision) in cases.items():
-        results[name] = train(settings, accumulation if environment else 1, precision)
-    torch.save(results, file)
-    Accelerator(cpu=True).end_training()
-
-
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    out, cases = Path(sys.argv[1]), json.loads(sys.argv[2])
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    together = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    environments = {"alone": {}} | {
-        str(rank): together | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)
-    }
-    fork = multiprocessing.get_context("fork")
-    processes = [
-        fork.Process(target=run_cases, args=(cases, environment, out / f"{name}.pt"))
-        for name, environment in environments.items()
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    sys.exit(any(process.exitcode for process in processes))
+    file, cases = Path(sys.argv[1]), json.loads(sys.argv[2])
+    results = {}
+    for name, (settings, accumulation, precision) in cases.items():
+        results[name] = train(settings, accumulation if "RANK" in os.environ else 1, precision)
+    torch.save(results, file)
+    Accelerator(cpu=True).end_training()

@@ -1,14 +1,13 @@
 """Training states are whole or not there, and the run says which one it uses."""
 
 import json
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
 import pytest
 import torch
 from accelerate import Accelerator
+from programs import Program
 from torch import nn
 
 from train.checkpoint import newest_checkpoint, save_training_state
@@ -94,9 +93,9 @@ def refused(tmp_path_factory) -> tuple[Path, str]:
         FaceLiveNetModel.from_pretrained(best)
     """)
     repository = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", script], cwd=repository, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return out, done.stderr
+    program = Program(["-c", script], repository)
+    assert program.wait() == 0, program.stderr
+    return out, program.stderr
 
 
 def test_a_disk_that_refuses_leaves_the_state_before(refused):

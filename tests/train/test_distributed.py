@@ -1,12 +1,12 @@
 """Several processes learn what one would from the same batch. Real processes, over gloo."""
 
 import json
-import subprocess
-import sys
+import os
 from pathlib import Path
 
 import pytest
 import torch
+from programs import Program, connected
 
 SCRIPT = Path(__file__).with_name("distributed_script.py")
 CASES = {  # name -> settings of the network, batches that two processes accumulate, precision, tolerance of the loss
@@ -24,12 +24,16 @@ CASES = {  # name -> settings of the network, batches that two processes accumul
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> dict[str, dict]:
-    """Results by case, of one process alone and of ranks 0 and 1. The cases share them: importing costs most."""
+    """Results by case, of one process alone and of ranks 0 and 1."""
     out = tmp_path_factory.mktemp("processes")
-    cases = {name: case[:3] for name, case in CASES.items()}
-    run = [sys.executable, str(SCRIPT), str(out), json.dumps(cases)]
-    done = subprocess.run(run, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
+    cases = json.dumps({name: case[:3] for name, case in CASES.items()})
+    processes = {"alone": {}} | {variables["RANK"]: variables for variables in connected(2)}
+    programs = [
+        Program([SCRIPT, out / f"{name}.pt", cases], SCRIPT.parent, os.environ | variables)
+        for name, variables in processes.items()
+    ]
+    for program in programs:
+        assert program.wait() == 0, program.stderr[-3000:]
     return {name: torch.load(out / f"{name}.pt") for name in ("alone", "0", "1")}
 
 

@@ -4,15 +4,13 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from accelerate import Accelerator
+from programs import Program, connected
 from small_runs import SMALL, TINY, log, on_drawn_faces, record, validation, weights
 
 from train.__main__ import main
@@ -23,16 +21,10 @@ from train.progress import LOGGED, Progress
 PACE = ("images_per_second", "share_waiting_for_data")  # of log.jsonl, other in every run
 
 
-def start(arguments: list[str], repository: Path) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "train", *arguments], cwd=repository, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-
-
-def wait_for(condition, process: subprocess.Popen) -> None:
+def wait_for(condition, process: Program) -> None:
     deadline = time.monotonic() + 240
     while not condition():
-        assert process.poll() is None and time.monotonic() < deadline, process.stdout.read().decode()[-2000:]
+        assert process.poll() is None and time.monotonic() < deadline, process.stderr[-2000:]
         time.sleep(0.01)
 
 
@@ -64,7 +56,7 @@ def test_a_killed_run_ends_bit_by_bit_as_one_that_was_not(drawn_corpus, tmp_path
     )
     assert main(on_drawn_faces(drawn_corpus, tmp_path / "whole", *more)) == 0
     killed = on_drawn_faces(drawn_corpus, tmp_path / "killed", *more)
-    process = start(killed, repository)
+    process = Program(["-m", "train", *killed], repository)
     wait_for(lambda: list((tmp_path / "killed" / "checkpoints").glob("step-????????")), process)
     time.sleep(int.from_bytes(os.urandom(1)) / 255)  # a step or a save further
     process.kill()
@@ -87,11 +79,10 @@ def test_a_killed_run_ends_bit_by_bit_as_one_that_was_not(drawn_corpus, tmp_path
 
 def test_a_run_that_is_asked_to_stop_saves_first(drawn_corpus, tmp_path, repository):
     arguments = on_drawn_faces(drawn_corpus, tmp_path, *SMALL, "--steps", "500", "--save_every", "400")
-    process = start(arguments, repository)
+    process = Program(["-m", "train", *arguments], repository)
     wait_for(lambda: (tmp_path / "log.jsonl").exists(), process)
     process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=120)[0].decode()
-    assert process.returncode == 130 and "the same command continues from" in said
+    assert process.wait(120) == 130 and "the same command continues from" in process.stderr
     [saved] = (tmp_path / "checkpoints").iterdir()
     assert int(saved.name.removeprefix("step-")) == len(log(tmp_path)) < 500
     assert record(tmp_path)["trained_on"] == {"drawn": ["train"]}, "a stage may start from here"
@@ -178,21 +169,14 @@ def test_missing_corpus_is_named(tmp_path, capsys):
 
 
 def test_two_processes_train_one_network(drawn_corpus, tmp_path, repository):
-    """From a stream; from a table they do so in test_teacher.py."""
-    # accelerate's name for torchrun is --multi_gpu; --cpu true then has it use the CPUs
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    """From a stream; from a table, started by `accelerate launch`, they do so in test_teacher.py."""
     more = (*TINY, "--steps", "4", "--batch_size", "8", "--validate_every", "4")
     more += ("--streaming", "true", "--identity_balance", "0", "--save_every", "2")
     more += ("--network.sampled_identities", "20")
-    done = subprocess.run(
-        [*launch, "-m", "train", *on_drawn_faces(drawn_corpus, tmp_path, *more)],
-        cwd=repository,
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    command = ["-m", "train", *on_drawn_faces(drawn_corpus, tmp_path, *more)]
+    processes = [Program(command, repository, os.environ | variables) for variables in connected(2)]
+    for process in processes:
+        assert process.wait() == 0, process.stderr[-3000:]
     assert record(tmp_path)["processes"] == 2 and record(tmp_path)["photographs_seen"] == 4 * 8 * 2
     assert [row["step"] for row in log(tmp_path)] == [1, 2, 3, 4]
     assert set(validation(tmp_path)) >= {"verification_auc", "expression_accuracy"}

@@ -1,4 +1,4 @@
-"""Two launchers as two machines, each with its own home and disk, on the loopback device. Real processes, over gloo."""
+"""Two launchers as two machines, each with its own disk, on the loopback device. Real processes, over gloo."""
 
 import contextlib
 import json
@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
+from programs import Program, connected
 
 from machines import MachineError, refuse_unconnected_launch, this_machine
 from train import command  # noqa: F401 – what takes seconds to import
@@ -73,7 +74,7 @@ class Machine:
     """A launcher with a home and a disk of its own."""
 
     def __init__(self, folder: Path, corpus: Path, repository: Path):
-        self.folder, self.repository = folder, repository
+        self.folder, self.repository, self.launcher = folder, repository, None
         (folder / "home").mkdir(parents=True)
         shutil.copytree(corpus, folder / "corpora" / "drawn")
 
@@ -152,12 +153,21 @@ def start_both(machines: list[Machine]) -> None:
         machine.start(rank, port)
 
 
+def programs_on(machines: list[Machine], repository: Path) -> list[Program]:
+    """The same training without launchers, with the variables that they set."""
+    alone = {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}  # on its machine
+    return [
+        Program(["-m", "train", *arguments(repository)], machine.folder, os.environ | variables | alone)
+        for machine, variables in zip(machines, connected(len(machines)), strict=True)
+    ]
+
+
 @pytest.fixture
 def machines(tmp_path, drawn_corpus, repository):
     both = [Machine(tmp_path / f"machine-{rank}", drawn_corpus, repository) for rank in range(2)]
     yield both
     for machine in both:
-        if machine.launcher.poll() is None:
+        if machine.launcher and machine.launcher.poll() is None:
             machine.kill()
 
 
@@ -187,11 +197,10 @@ def test_a_machine_dies_and_the_same_command_goes_on(machines, tmp_path, reposit
     shutil.copytree(first.folder, alone)
 
     # both again, of which the second has nothing of the run
-    start_both(machines)
-    for machine in machines:
-        status, said = machine.end()
-        assert status == 0, said[-3000:]
-    assert "resumed from run/checkpoints/step-" in first.output.read_text()
+    programs = programs_on(machines, repository)
+    for program in programs:
+        assert program.wait(PATIENCE) == 0, program.stderr[-3000:]
+    assert "resumed from run/checkpoints/step-" in programs[0].stdout
     assert first.steps() == list(range(1, STEPS + 1))
     assert [path.name for path in second.checkpoints] == [path.name for path in second.checkpoints[:1]] != []
     newest = first.checkpoints[-1]
@@ -211,14 +220,13 @@ def test_a_machine_dies_and_the_same_command_goes_on(machines, tmp_path, reposit
     assert record["photographs_seen"] == going_on_from * 8 + (STEPS - going_on_from) * 4
 
 
-def test_machines_that_differ_are_named_before_the_first_batch(machines):
+def test_machines_that_differ_are_named_before_the_first_batch(machines, repository):
     first, second = machines
     shard = second.folder / "corpora" / "drawn" / "part-00000.parquet"
     pq.write_table(pq.read_table(shard).slice(1), shard)  # a photograph less
-    start_both(machines)
-    for machine in machines:
-        status, said = machine.end()
-        assert status != 0 and f"process 1 on {this_machine()} has photographs" in said, said[-3000:]
+    for program in programs_on(machines, repository):
+        assert program.wait(PATIENCE) == 2
+        assert f"process 1 on {this_machine()} has photographs" in program.stderr, program.stderr[-3000:]
     assert not (first.folder / "run" / "log.jsonl").exists()
 
 

@@ -15,6 +15,7 @@ import torch
 from accelerate import Accelerator
 from facenet_pytorch import InceptionResnetV1
 from make_dlib_vectors import PEOPLE, chip
+from programs import Program
 from small_runs import TINY, log, on_drawn_faces, record, validation, weights
 
 from image_processing_facelivenet import FaceLiveNetImageProcessor
@@ -190,8 +191,7 @@ def arguments(corpus: Path, out: Path, teacher: Path, *more: str) -> list[str]:
 def test_a_run_that_learns_from_a_teacher_goes_on_after_kill_9_with_the_same_bits(own_teacher, corpus, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert main(arguments(corpus, whole, own_teacher)) == 0
-    command = [sys.executable, "-m", "train", *arguments(corpus, killed, own_teacher)]
-    run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    run = Program(["-m", "train", *arguments(corpus, killed, own_teacher)], Path.cwd())
     try:
         deadline = time.monotonic() + 240
         while not (killed / "checkpoints" / "step-00000006").exists() and run.poll() is None:
@@ -200,7 +200,7 @@ def test_a_run_that_learns_from_a_teacher_goes_on_after_kill_9_with_the_same_bit
         run.send_signal(signal.SIGKILL)
     finally:
         run.kill()
-        run.communicate()
+        run.wait()
     assert main(arguments(corpus, killed, own_teacher)) == 0
     for name in ("last", "checkpoints/step-00000012"):
         one, other = (weights(folder / name) for folder in (whole, killed))
@@ -214,6 +214,7 @@ def test_a_run_that_learns_from_a_teacher_goes_on_after_kill_9_with_the_same_bit
 def test_two_processes_train_one_network_and_share_the_teachers_work(own_teacher, corpus, tmp_path):
     for kept in (corpus / "teacher").glob("*"):
         kept.unlink()
+    # accelerate's name for torchrun is --multi_gpu; --cpu true then has it use the CPUs
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     launch += ["-m", "train"]

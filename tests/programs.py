@@ -1,0 +1,111 @@
+"""Starts `python …` in a process that has imported PyTorch already, which saves seconds for each.
+
+The processes are forked from a server that has imported large packages and nothing of this project. They are like
+those of `subprocess`: own arguments, folder, environment, output and signals. `subprocess` is for tests of the start
+itself, and for variables that a package reads when it is imported.
+"""
+
+import multiprocessing
+import os
+import runpy
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+PACKAGES = ("torch", "torchvision", "transformers.pipelines", "transformers.modeling_utils", "accelerate", "datasets")
+PACKAGES += ("facenet_pytorch", "gradio", "sklearn.metrics", "timm", "torch.utils.tensorboard")
+
+
+class Program:
+    """A running program, with some of the methods of `subprocess.Popen`.
+
+    Args:
+        arguments: those of `python`: `-m` and a module, `-c` and a text, or a file, and what follows.
+        folder: its working folder.
+        environment: all its variables; by default those of this process.
+        output: the file for what it prints, by default a temporary one.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence,
+        folder: Path,
+        environment: Mapping[str, str] | None = None,
+        output: Path | None = None,
+    ):
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(list(PACKAGES))
+        self._folder = tempfile.TemporaryDirectory(prefix="program-")
+        self._outputs = tuple(Path(self._folder.name) / name for name in ("stdout", "stderr"))
+        if output:
+            self._outputs = (output, output)
+        for path in self._outputs:
+            path.touch()
+        environment = dict(os.environ if environment is None else environment)
+        call = ([str(argument) for argument in arguments], str(folder), environment, self._outputs)
+        self._process = context.Process(target=_run, args=call)
+        self._process.start()
+        self.pid = self._process.pid
+
+    @property
+    def stdout(self) -> str:
+        """What it has printed so far."""
+        return self._outputs[0].read_text(errors="replace")
+
+    @property
+    def stderr(self) -> str:
+        return self._outputs[1].read_text(errors="replace")
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float = 900) -> int:
+        """Its exit status. Raises TimeoutError."""
+        self._process.join(timeout)
+        if (status := self._process.exitcode) is None:
+            raise TimeoutError(f"process {self.pid} still runs after {timeout} s: {self.stderr[-3000:]}")
+        return status
+
+    def send_signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def terminate(self) -> None:
+        self._process.terminate()
+
+
+def connected(number: int) -> list[dict[str, str]]:
+    """The variables that connect so many processes, as torchrun sets them."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    common |= {"WORLD_SIZE": str(number), "LOCAL_WORLD_SIZE": str(number)}
+    return [common | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(number)]
+
+
+def _run(arguments: list[str], folder: str, environment: dict[str, str], outputs: tuple[Path, Path]) -> None:
+    for number, path in enumerate(outputs, start=1):
+        with path.open("ab") as file:
+            os.dup2(file.fileno(), number)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    kind, sys.argv = arguments[0], arguments
+    if kind == "-m":
+        sys.argv = arguments[1:]
+        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+    elif kind == "-c":
+        sys.argv = ["-c", *arguments[2:]]
+        exec(compile(arguments[1], "<string>", "exec"), {"__name__": "__main__"})
+    else:
+        runpy.run_path(kind, run_name="__main__")
