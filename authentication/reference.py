@@ -14,7 +14,7 @@ from authentication.template import Template
 from image_processing_facelivenet import UnreadableImageError, load_image, name_of, nose_offset, sharpness
 from pipeline_facelivenet import REASONS, unlike_references
 
-SMALL = 64  # pixels of the box's shorter side; the network gets 96
+SMALL = 64  # pixels of the box's shorter side; the network gets 112
 DARK, BRIGHT = 55, 185  # mean luminance of the face, 0 to 255
 BLURRED = (
     1.9  # for `sharpness`; 1 % of 1,207 photographs of LFW are below 2.5, and 99 % below 1.7 if blurred by 2 pixels

@@ -55,7 +55,22 @@ $distilled $drawn --start_from runs/distilled6 --out runs/distilled7 --seed 10 -
 python -m train.export runs/distilled7/last runs/longest --challenge happy surprise --people corpora/lfw:1,2,3,4,5,6,7,8
 $distilled --train_weights 0.42 0.38 0.07 0.01 0.04 0.08 --start_from runs/longest --out runs/distilled8 --seed 11 \
   --steps 4800 --warmup_steps 40 --mixing_share 0.33 --composite_share 0.3 --network.identity_weight 0.03         # 75
-python -m train.export runs/distilled8/last pretrained --challenge happy surprise \
-  --people corpora/lfw:1,2,3,4,5,6,7,8 corpora/mebeauty corpora/portraits \
-  --faces corpora/lfw:1,2,3,4,5,6,7,8 corpora/drawn:train corpora/mebeauty corpora/stills
+people="--people corpora/lfw:1,2,3,4,5,6,7,8 corpora/mebeauty corpora/portraits"
+people+=" --faces corpora/lfw:1,2,3,4,5,6,7,8 corpora/drawn:train corpora/mebeauty corpora/stills"
+python -m train.export runs/distilled8/last runs/at_96_pixels --challenge happy surprise $people  # shipped before
+
+# Images of 112 pixels. The first two runs were stopped by Ctrl-C, at step 2,003 and at step 1,047.
+distilled+=" --image_size 112 --composite_share 0.25 --network.identity_weight 0.03 --ema_decay 0.998"
+larger="--train_weights 0.42 0.38 0.07 0.01 0.04 0.08"
+$distilled $larger --start_from runs/at_96_pixels --out runs/larger --seed 17 --steps 2800 --warmup_steps 60 \
+  --learning_rate 1.2e-3 --mixing_share 0.25 --network.identity_weight 0.04                                       # 37
+$distilled $larger --start_from runs/larger --out runs/larger2 --seed 18 --steps 3200 --warmup_steps 30 \
+  --learning_rate 1e-3 --mixing_share 0.45                                                                        # 17
+$distilled $larger --start_from runs/larger2 --out runs/larger3 --seed 19 --steps 1300 --warmup_steps 10 \
+  --learning_rate 8e-4 --mixing_share 0.4                                                                         # 20
+$distilled $larger --start_from runs/larger3 --out runs/larger4 --seed 20 --steps 5000 --warmup_steps 60 \
+  --learning_rate 1.2e-3 --mixing_share 0.4                                                                       # 90, beside the next
+$distilled --train_weights 0.33 0.49 0.06 0.01 0.04 0.07 --start_from runs/larger3 --out runs/larger5 --seed 21 \
+  --steps 4000 --warmup_steps 60 --learning_rate 1.2e-3 --mixing_share 0.4                                        # 82
+python -m train.export runs/larger4/last runs/larger5/last pretrained --shares 0.7 0.3 --challenge happy surprise $people
 python -m evaluation calibrate --model pretrained --data corpora/lfw:9 corpora/ferplus:valid --far 0.001
