@@ -28,12 +28,12 @@ help:
 demo: $(VENV)/runtime
 	$(BIN)/python app.py $(if $(MODEL),--model "$(MODEL)")
 
-# Four processes for two cores, because many tests wait for a clock or a server. Each has one thread: more threads would
+# Three processes for two cores, because many tests wait for a clock or a server. Each has one thread: more threads would
 # wait for one another. Files in the order of tests/conftest.py.
 test: $(VENV)/development browser transformers-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/development
 	$(BIN)/ruff check .

@@ -261,6 +261,7 @@ def test_the_tables_of_the_page_are_those_of_the_results(tmp_path, repository):
 @pytest.mark.skipif(sys.platform != "linux", reason="the attacker comes from other addresses")
 def test_an_attacked_server_is_measured(tmp_path, capsys, monkeypatch):
     """Some seconds of it: what is counted, that an attacker ends with its phase, and what is saved on the way."""
+    before = set(multiprocessing.active_children())
     monkeypatch.setattr(hostile, "ATTACKS", {"poisoned names": hostile.ATTACKS["poisoned names"]})
     monkeypatch.setattr(hostile, "MINUTE", 1)
     saved = tmp_path / "hostile.json"
@@ -277,4 +278,4 @@ def test_an_attacked_server_is_measured(tmp_path, capsys, monkeypatch):
     assert result["complete"] and result["tracebacks"] == 0
     assert sum(result["rows"]["poisoned names"]["attacker"].values()) > 0
     assert "attempts of 1 people during all attacks" in capsys.readouterr().out
-    assert multiprocessing.active_children() == []
+    assert set(multiprocessing.active_children()) <= before
