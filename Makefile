@@ -19,6 +19,8 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-input
 export GRADIO_ANALYTICS_ENABLED := False
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
+# Compiled modules are kept, whatever the caller's setting: the tests start many processes.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help demo test lint browser transformers-tests clean distclean
 

@@ -35,7 +35,7 @@ from starlette.routing import Route as StarletteRoute
 from authentication.authenticator import DEFAULT_MODEL
 from authentication.limits import FREE_ATTEMPTS_PER_ADDRESS
 from benchmarks.hostile import bomb_clip, bomb_picture
-from benchmarks.live import Page, RefusedError, Server, jpeg_frames, photograph
+from benchmarks.live import Page, RefusedError, jpeg_frames, photograph
 from demo import connections, gate, uploads
 from demo.connections import MAX_CONNECTIONS_PER_VISITOR
 from demo.examples import WELL_KNOWN
@@ -51,7 +51,7 @@ MEGABYTE = 1_000_000
 @pytest.fixture(scope="module")
 def server():
     """One of its own: what is counted here is not counted elsewhere."""
-    with Server(str(DEFAULT_MODEL), "--challenge", "happy") as running:
+    with ForkedServer(str(DEFAULT_MODEL), "--challenge", "happy") as running:
         yield running
         assert "Traceback" not in running.log(), running.log()
 
