@@ -94,10 +94,13 @@ def align_band(band: np.ndarray, reference: np.ndarray, rounds: int = 6) -> np.n
     across, down, target = _ACROSS[_INSIDE], _DOWN[_INSIDE], reference[_INSIDE]
     for _ in range(rounds):
         moved = _warped(band, motion)
+        difference = target - moved[_INSIDE]
+        if not difference.any():  # the reference itself
+            break
         by_y, by_x = np.gradient(moved)
         values, x, y = moved[_INSIDE], by_x[_INSIDE], by_y[_INSIDE]
         slopes = np.stack([x, x * across, x * down, y, y * across, y * down, values, ones], axis=1)
-        motion += _least_squares(slopes, target - values)[:6]
+        motion += _least_squares(slopes, difference)[:6]
         motion = np.clip(motion, -WIDTH / 4, WIDTH / 4)
     moved = _warped(band, motion)
     gain, offset = _least_squares(np.stack([moved[_INSIDE], ones], axis=1), target)

@@ -276,7 +276,7 @@ class _Simulator:
         self, kind: str, claimed: str, presented: str, challenge: str, reference: int, script: Callable[[str, int], int]
     ) -> Played:
         session = ChallengeSession(with_pauses([challenge], self.pauses), alternatives=self.challenges)
-        frame, row, previous_row, change_frame = 0, None, None, 0
+        frame, row, previous_row, change_frame, shown = 0, None, None, 0, None
         vectors, embedding = self.embeddings.embeddings, np.ones(1)
         while session.decision is None:
             step, required = session.step, session.required_expression
@@ -284,15 +284,18 @@ class _Simulator:
                 row, previous_row, change_frame = requested_row, requested_row if row is None else row, frame
             self.used_rows.add(row)
             share = min((frame - change_frame + 1) / CHANGE_FRAMES, 1.0)
-            similarities = vectors[[previous_row, row]] @ vectors[reference]
+            if shown != (shown := (previous_row, row, share)):  # most frames show what the one before showed
+                similarities = vectors[[previous_row, row]] @ vectors[reference]
+                similarity = float(np.clip((1 - share) * similarities[0] + share * similarities[1], -1, 1))
+                probabilities = interpolate(self.probabilities[previous_row], self.probabilities[row], share)
+                upper_face = (1 - share) * self._upper_face(previous_row) + share * self._upper_face(row)
             decision = decide(
-                similarity=float(np.clip((1 - share) * similarities[0] + share * similarities[1], -1, 1)),
-                expression_probabilities=interpolate(self.probabilities[previous_row], self.probabilities[row], share),
+                similarity=similarity,
+                expression_probabilities=probabilities,
                 required_expression=required,
                 baseline=session.baseline,
                 **self.thresholds,
             )
-            upper_face = (1 - share) * self._upper_face(previous_row) + share * self._upper_face(row)
             observed = Frame(decision, embedding, f"{frame}".encode(), upper_face=upper_face)
             session.observe(observed, frame / FRAMES_PER_SECOND)
             frame += 1
