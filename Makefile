@@ -30,8 +30,8 @@ help:
 demo: $(VENV)/runtime
 	$(BIN)/python app.py $(if $(MODEL),--model "$(MODEL)")
 
-# Three processes for two cores, because many tests wait for a clock or a server. Each has one thread: more threads would
-# wait for one another. Files in the order of tests/conftest.py.
+# Three processes for two cores, because many tests wait for a clock or a server. Each has one thread: with more threads
+# than cores, threads wait for one another. The order of the files is in tests/conftest.py.
 test: $(VENV)/development browser transformers-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -5,8 +5,11 @@ those of `subprocess`: own arguments, folder, environment, output and signals. `
 itself, and for variables that a package reads when it is imported.
 """
 
+import atexit
+import contextlib
 import multiprocessing
 import os
+import random
 import runpy
 import signal
 import socket
@@ -49,6 +52,7 @@ class Program:
         self._process = context.Process(target=_run, args=call)
         self._process.start()
         self.pid = self._process.pid
+        atexit.register(self.kill)  # after a failed test, else Python would wait for it to end
 
     @property
     def stdout(self) -> str:
@@ -83,12 +87,18 @@ class Program:
         self._process.terminate()
 
 
+def free_port() -> int:
+    """One below those that the system hands out itself: tests beside this one take those until it is used."""
+    while True:
+        port = random.SystemRandom().randrange(10_000, 30_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
 def connected(number: int) -> list[dict[str, str]]:
     """The variables that connect so many processes, as torchrun sets them."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     common |= {"WORLD_SIZE": str(number), "LOCAL_WORLD_SIZE": str(number)}
     return [common | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(number)]
 

@@ -284,7 +284,8 @@ class _Simulator:
                 row, previous_row, change_frame = requested_row, requested_row if row is None else row, frame
             self.used_rows.add(row)
             share = min((frame - change_frame + 1) / CHANGE_FRAMES, 1.0)
-            if shown != (shown := (previous_row, row, share)):  # most frames show what the one before showed
+            if (previous_row, row, share) != shown:  # most frames show the same as the one before
+                shown = previous_row, row, share
                 similarities = vectors[[previous_row, row]] @ vectors[reference]
                 similarity = float(np.clip((1 - share) * similarities[0] + share * similarities[1], -1, 1))
                 probabilities = interpolate(self.probabilities[previous_row], self.probabilities[row], share)

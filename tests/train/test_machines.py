@@ -1,12 +1,9 @@
 """Two launchers as two machines, each with its own disk, on the loopback device. Real processes, over gloo."""
 
-import contextlib
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,7 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
-from programs import Program, connected
+from programs import Program, connected, free_port
 
 from machines import MachineError, refuse_unconnected_launch, this_machine
 from train import command  # noqa: F401 – what takes seconds to import
@@ -136,15 +133,6 @@ class Machine:
 
     def steps(self) -> list[int]:
         return [json.loads(row)["step"] for row in (self.folder / "run" / "log.jsonl").read_text().splitlines()]
-
-
-def free_port() -> int:
-    """One below those that the system hands out itself: tests beside this one take those until it is used."""
-    while True:
-        port = random.SystemRandom().randrange(10_000, 30_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 def start_both(machines: list[Machine]) -> None:
