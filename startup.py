@@ -1,13 +1,17 @@
-"""Settings of a process: PyTorch is imported in two thirds of the time, and glibc's memory is kept or given back.
+"""Settings of a process: PyTorch is imported in two thirds of the time, worker processes import it once together, and
+glibc's memory is kept or given back.
 
-Called by `app.py`, by the `__main__` of the rooms around their imports of PyTorch, and by `train/command.py`.
+Called by `app.py`, by the `__main__` of the rooms around their imports of PyTorch, by `train/command.py`, and where
+worker processes start.
 """
 
 import contextlib
 import ctypes
 import gc
+import multiprocessing
 import sys
 from collections.abc import Iterator
+from multiprocessing.context import BaseContext
 
 
 @contextlib.contextmanager
@@ -26,6 +30,18 @@ def large_imports() -> Iterator[None]:
         gc.freeze()
     finally:
         gc.enable()
+
+
+def worker_context() -> BaseContext:
+    """How to start worker processes: as forks of a server that imports the large packages once, or on Windows by
+    `spawn`, where each worker imports them.
+
+    The server has no threads, so that its forks are safe. Forks of this process would be unsafe: PyTorch has threads.
+    """
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(method)
+    context.set_forkserver_preload(["torchvision", "transformers.modeling_utils", "datasets", "facenet_pytorch"])
+    return context
 
 
 def keep_freed_memory() -> None:

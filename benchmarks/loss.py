@@ -4,7 +4,6 @@ A step does what a training step does: the loss, the move of the centres, the ba
 process minus its memory before the step; it includes the centres. Time is measured alternately in one process.
 """
 
-import multiprocessing
 import sys
 import time
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from modeling_facelivenet import (
     class_wise_triplet_loss,
     move_centers,
 )
+from startup import worker_context
 from train.sampled_identities import SampledIdentities
 
 MARGIN = 10.0  # β0 of the paper
@@ -79,12 +79,8 @@ def random_batch(batch: int, identities: int, size: int, device: str) -> tuple[T
 
 def in_fresh_process(function: Callable, *arguments):
     """Call a function in a new process. Allocators keep freed memory, which would hide a second peak in one process."""
-    # a fork server imports modules once; Windows has none
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    context = multiprocessing.get_context(method)
-    context.set_forkserver_preload([function.__module__])
     try:
-        with ProcessPoolExecutor(1, mp_context=context) as pool:
+        with ProcessPoolExecutor(1, mp_context=worker_context()) as pool:
             return pool.submit(function, *arguments).result()
     except BrokenProcessPool:
         raise ValueError(

@@ -37,6 +37,7 @@ from face_data.corpus import SUMMARY
 from face_data.readers import Photograph
 from face_data.table import CorpusError, features_with, read_summary
 from image_processing_facelivenet import Face, FaceLiveNetImageProcessor, UnreadableImageError, load_image
+from startup import worker_context
 
 SHARD_SIZE = 512
 JPEG_QUALITY = 95
@@ -291,8 +292,9 @@ def _worker_pool(workers: int, processor: FaceLiveNetImageProcessor) -> Iterator
     """The worker processes; None for one worker, which is this process, because another one imports PyTorch again."""
     global _processor
     if workers > 1:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(processor,)) as pool:
+        with ProcessPoolExecutor(
+            workers, worker_context(), initializer=_start_worker, initargs=(processor, dict(os.environ))
+        ) as pool:
             yield pool
         return
     threads, progress_bars = torch.get_num_threads(), not are_progress_bars_disabled()
@@ -307,8 +309,9 @@ def _worker_pool(workers: int, processor: FaceLiveNetImageProcessor) -> Iterator
             enable_progress_bars()
 
 
-def _start_worker(processor: FaceLiveNetImageProcessor) -> None:
+def _start_worker(processor: FaceLiveNetImageProcessor, environment: dict[str, str]) -> None:
     global _processor
+    os.environ.update(environment)  # the server of `worker_context` may have started before a key was set
     torch.set_num_threads(1)  # the processes share the cores
     threadpool_limits(1)  # also for NumPy's matrix products
     disable_progress_bars()

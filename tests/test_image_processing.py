@@ -4,8 +4,6 @@ import copy
 import io
 import json
 import pickle
-import subprocess
-import sys
 import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import ExifTags, Image
+from programs import Program
 from transformers import AutoImageProcessor
 
 from face_data.drawn import draw_face
@@ -300,7 +299,7 @@ def orientation(number: int) -> Image.Exif:
 
 
 @pytest.fixture(scope="module")
-def large_pictures(tmp_path_factory) -> dict[str, tuple[float, str]]:
+def large_pictures(tmp_path_factory, repository) -> dict[str, tuple[float, str]]:
     """The pictures of LARGE in a new process: the peak of its memory in bytes, and "read" or the type of the error."""
     folder = tmp_path_factory.mktemp("large")
     for name, save in LARGE.items():
@@ -326,8 +325,9 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
     del picture
 print(json.dumps(outcomes))
 """
-    done = subprocess.run([sys.executable, "-c", script, folder], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
+    program = Program(["-c", script, folder], repository)
+    assert program.wait() == 0, program.stderr
+    return json.loads(program.stdout)
 
 
 def test_huge_pictures_are_refused_by_their_header(large_pictures):
@@ -666,7 +666,7 @@ def test_threads_detect_and_refine_to_the_last_bit():
             assert all(np.array_equal(one, other) for one, other in zip(got, wanted, strict=True))
 
 
-def test_without_the_detector_package(portrait, tmp_path):
+def test_without_the_detector_package(portrait, tmp_path, repository):
     """In a process that cannot import facenet-pytorch, aligned faces work and detection says what to install."""
     portrait.save(tmp_path / "face.png")
     script = """
@@ -677,10 +677,10 @@ processor = FaceLiveNetImageProcessor(size=80)
 print(tuple(processor(sys.argv[1], detect=False)["pixel_values"].shape))
 processor(sys.argv[1], on_error="skip")
 """
-    done = subprocess.run([sys.executable, "-c", script, tmp_path / "face.png"], capture_output=True, text=True)
-    assert done.stdout == "(1, 3, 80, 80)\n" and done.returncode == 1
-    assert "ImportError: Finding faces needs facenet-pytorch: pip install" in done.stderr
-    assert "pass detect=False" in done.stderr
+    program = Program(["-c", script, tmp_path / "face.png"], repository)
+    assert program.wait() == 1 and program.stdout == "(1, 3, 80, 80)\n"
+    assert "ImportError: Finding faces needs facenet-pytorch: pip install" in program.stderr
+    assert "pass detect=False" in program.stderr
 
 
 @pytest.mark.real_data

@@ -7,7 +7,6 @@ import contextlib
 import io
 import itertools
 import math
-import multiprocessing
 import os
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -15,6 +14,8 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
+
+from startup import worker_context
 
 SIZE, CELLS = 112, 7  # the gray face has 112 x 112 pixels, and 7 x 7 cells of 16 x 16 pixels
 POINTS, RADIUS = 8, 2  # LBP^u2_{8,2}, which Ahonen et al. recommend
@@ -59,8 +60,7 @@ def lbp_histograms_of_all(encoded: Iterable[bytes], total: int) -> np.ndarray:
     with tqdm(total=total, unit="face", desc="LBP") as progress, contextlib.ExitStack() as stack:
         compute = map
         if workers > 1:
-            context = multiprocessing.get_context("spawn")  # forking a process with torch threads can hang
-            compute = stack.enter_context(ProcessPoolExecutor(workers, context)).map
+            compute = stack.enter_context(ProcessPoolExecutor(workers, worker_context())).map
         # Only some chunks at a time: a map over all chunks would keep every encoded face in memory.
         while chunks := list(itertools.islice(iter(lambda: list(itertools.islice(faces, CHUNK)), []), 4 * workers)):
             for histograms in compute(_histograms, chunks):

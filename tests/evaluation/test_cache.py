@@ -2,13 +2,12 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from programs import Program, connected
 
 import addresses
 from checkpoints import load_checkpoint
@@ -110,16 +109,17 @@ def one_thread():
 
 
 def test_two_processes_give_the_numbers_of_one(checkpoint, corpus, tmp_path, repository, one_thread, capsys):
-    """`accelerate launch -m evaluation`, two real processes."""
+    """Two real processes, connected as by `accelerate launch -m evaluation`."""
     arguments = ["verification", "--model", str(checkpoint), "--data", str(corpus), "--device", "cpu"]
     arguments += ["--batch-size", "7", "--no-cache", "--out"]
     assert main([*arguments, str(tmp_path / "one")]) == 0
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "-m"]
-    command = [*launch, "evaluation", *arguments, str(tmp_path / "two")]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    for printed in (capsys.readouterr().out, done.stdout):
+    command = ["-m", "evaluation", *arguments, tmp_path / "two"]
+    programs = [Program(command, repository, environment | variables) for variables in connected(2)]
+    for program in programs:
+        assert program.wait() == 0, program.stderr
+    printed_by_two = "".join(program.stdout for program in programs)
+    for printed in (capsys.readouterr().out, printed_by_two):
         assert printed.count("The 829 pairs of pairs.csv") == 1  # one process speaks
     results = [json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two")]
     for section in results:

@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -77,7 +75,6 @@ class Machine:
 
     def start(self, rank: int, port: int) -> None:
         launch = [
-            sys.executable,
             "-m",
             "accelerate.commands.launch",
             "--multi_gpu",
@@ -104,14 +101,7 @@ class Machine:
             "OMP_NUM_THREADS": "1",
         }
         self.output = self.folder / "output.txt"
-        with self.output.open("w") as output:
-            self.launcher = subprocess.Popen(
-                launch + arguments(self.repository),
-                cwd=self.folder,
-                env=environment,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
+        self.launcher = Program(launch + arguments(self.repository), self.folder, environment, self.output)
 
     def kill(self) -> None:
         """As when its power fails: nobody there says anything any more."""
@@ -248,12 +238,12 @@ def test_one_process_and_connected_ones_are_not(environment):
 
 
 def test_a_launcher_that_connects_nothing_is_named_at_once(repository, tmp_path):
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "2"]
+    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_machines", "2"]
     launch += ["--num_processes", "2", "--machine_rank", "0", "--main_process_ip", "127.0.0.1"]
     launch += ["--main_process_port", "29599", "--mixed_precision", "no", "--dynamo_backend", "no", "--quiet"]
     launch += ["-m", "train", "--out", str(tmp_path)]
-    done = subprocess.run(launch, cwd=repository, capture_output=True, text=True, timeout=PATIENCE)
-    assert done.returncode != 0 and "train: accelerate launch was asked for several processes" in done.stderr
+    launcher = Program(launch, repository)
+    assert launcher.wait() != 0 and "train: accelerate launch was asked for several processes" in launcher.stderr
     assert not list(tmp_path.iterdir())
 
 
@@ -262,10 +252,8 @@ def watched(repository, tmp_path_factory) -> dict[str, list]:
     """Case -> exit status and stderr of each of three processes, see watched_processes.py."""
     out = tmp_path_factory.mktemp("watched")
     script = Path(__file__).with_name("watched_processes.py")
-    done = subprocess.run(
-        [sys.executable, str(script), str(out)], cwd=repository, capture_output=True, text=True, timeout=PATIENCE
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    program = Program([script, out], repository)
+    assert program.wait(PATIENCE) == 0, program.stderr[-3000:]
     return json.loads((out / "results.json").read_text())
 
 

@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -215,14 +213,14 @@ def test_two_processes_train_one_network_and_share_the_teachers_work(own_teacher
     for kept in (corpus / "teacher").glob("*"):
         kept.unlink()
     # accelerate's name for torchrun is --multi_gpu; --cpu true then has it use the CPUs
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     launch += ["-m", "train"]
     more = ("--steps", "4", "--save_every", "2", "--validate_every", "4", "--network.sampled_identities", "26")
     settings = arguments(corpus, tmp_path / "two", own_teacher, *more)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(launch + settings, capture_output=True, text=True, timeout=900, env=environment)
-    assert done.returncode == 0, done.stderr[-3000:]
+    launcher = Program(launch + settings, HERE.parents[1], environment)
+    assert launcher.wait() == 0, launcher.stderr[-3000:]
     run = record(tmp_path / "two")
     assert run["processes"] == 2 and run["photographs_seen"] == 4 * 12 * 2 and run["teacher"]["sha256"]
     assert [row["step"] for row in log(tmp_path / "two")] == [1, 2, 3, 4]
