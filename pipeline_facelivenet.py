@@ -29,6 +29,7 @@ from numbers import Real
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from transformers import Pipeline
 from transformers.dynamic_module_utils import custom_object_save
 
@@ -92,6 +93,14 @@ photographs of LFW none has a larger share, and 98 % of them have one at JPEG qu
 
 STRANGER_SHARE = 0.5
 """A similarity below this share of the threshold is clearly that of another person, not of a bad photograph."""
+
+REFERENCE_VIEWS = 4
+"""Views of a reference photograph, whose mean embedding is compared with probes. On LFW fold 9 they raise the share of
+accepted genuine pairs from 0.901 to 0.915 at a FAR of 1 %, and from 0.742 to 0.754 at 0.1 %. Ten views raise it to
+0.915 and 0.757, a photograph with its mirror image to 0.912 and 0.749."""
+
+REFERENCE_SHIFT = 0.03
+"""By how much the face is moved in a view of a reference, as a share of the side of the image."""
 
 UNLIKE_REFERENCES = 0.7
 """The same for reference photographs, which a user can replace. With it 3.6 % of 83 pairs of one person and 96.3 % of
@@ -363,6 +372,40 @@ def mean_embedding(embeddings: np.ndarray) -> np.ndarray:
     return mean * (length / max(np.linalg.norm(mean), 1e-12))
 
 
+def reference_views(faces: torch.Tensor) -> torch.Tensor:
+    """The images from which the embedding of a reference is computed.
+
+    The mean embedding of slightly different views of a photograph is more reliable than one embedding, and the time of
+    it matters only once. Frames of a camera have a single view.
+
+    Args:
+        faces: (n, 3, side, side), from the image processor.
+
+    Returns:
+        (n · REFERENCE_VIEWS, 3, side, side), the views of a face one after the other: the face moved down and to the
+        right, and its mirror image moved up and to the left, each by REFERENCE_SHIFT of the side.
+    """
+    side = faces.shape[-1]
+    step = max(1, round(side * REFERENCE_SHIFT))
+    face, mirrored = (F.pad(image, (step,) * 4, mode="replicate") for image in (faces, faces.flip(-1)))
+    views = [
+        image[..., top : top + side, left : left + side]
+        for image, top, left in (
+            (face, 0, step),
+            (mirrored, 2 * step, step),
+            (face, step, 0),
+            (mirrored, step, 2 * step),
+        )
+    ]
+    return torch.stack(views, dim=1).flatten(0, 1)
+
+
+def reference_embeddings(view_embeddings: np.ndarray) -> np.ndarray:
+    """(n · REFERENCE_VIEWS, d) embeddings of `reference_views` -> (n, d) float64: the mean embedding of each face."""
+    of_faces = view_embeddings.reshape(-1, REFERENCE_VIEWS, view_embeddings.shape[-1])
+    return np.stack([mean_embedding(views) for views in of_faces])
+
+
 def unlike_references(embeddings, threshold: float | None) -> list[int]:
     """Positions of the reference photographs that seem to show another person than the rest.
 
@@ -540,8 +583,8 @@ class FaceAuthenticationPipeline(Pipeline):
         return {} if detect is None else {"detect": detect}, {}, judging
 
     def preprocess(self, inputs: dict, detect: bool = True) -> dict:
-        """pixel_values (references + probes with a face, 3, side, side), and the number of faces and the measures of
-        each reference and probe."""
+        """pixel_values (references + probes with a face + views of the references, 3, side, side), and the number of
+        faces and the measures of each reference and probe."""
         batch = self.image_processor(inputs["reference"], detect=detect)
         references = _faces_and_measures(batch, detect)
         if not references:
@@ -561,6 +604,7 @@ class FaceAuthenticationPipeline(Pipeline):
                 continue
             pixel_values.append(batch["pixel_values"])
             probes += _faces_and_measures(batch, detect)
+        pixel_values.append(reference_views(pixel_values[0]))
         return {
             "pixel_values": torch.cat(pixel_values),
             "references": references,
@@ -596,13 +640,14 @@ class FaceAuthenticationPipeline(Pipeline):
             if reason := unusable(measures):
                 raise ValueError(f"reference {position} cannot be used: {REASONS[reason]}")
         row = len(outputs["references"])
+        references = reference_embeddings(embeddings[-row * REFERENCE_VIEWS :])
         threshold = self.model.calibrated_threshold  # None unless it was calibrated on these weights
-        if not allow_unlike and (outliers := unlike_references(embeddings[:row], threshold)):
+        if not allow_unlike and (outliers := unlike_references(references, threshold)):
             raise ValueError(
                 f"reference {' and '.join(map(str, outliers))} of {row} seems to show another person than the others; "
                 "allow_unlike=True accepts them"
             )
-        template = mean_embedding(embeddings[:row])
+        template = mean_embedding(references)
         revision = getattr(config, "_commit_hash", None)
         for count, measures in outputs["probes"]:
             reason = unusable(measures) if count else None

@@ -29,6 +29,8 @@ from pipeline_facelivenet import (
     Decision,
     cover_evidence,
     decide,
+    reference_embeddings,
+    reference_views,
     reject,
     unlike_references,
     unusable_reason,
@@ -142,7 +144,9 @@ class Authenticator:
             raise ValueError("a template needs at least one reference photograph")
         names = [name_of(reference, f"reference {number}") for number, reference in enumerate(references)]
         batch = self.processor(references)
-        embeddings, _, covers = self._run(batch["pixel_values"])
+        faces = batch["pixel_values"]
+        embeddings, _, covers = self._run(torch.cat([faces, reference_views(faces)]))
+        embeddings = reference_embeddings(embeddings[len(faces) :])
         for number, (name, count) in enumerate(zip(names, batch["face_count"].tolist(), strict=True)):
             if count > 1:
                 raise SeveralFacesError(f"{name}: shows {count} faces; a reference must show one person only")

@@ -26,6 +26,8 @@ from pipeline_facelivenet import (
     decide_run,
     has_risen,
     margins,
+    reference_embeddings,
+    reference_views,
     reject,
     unlike_references,
     unusable_reason,
@@ -354,6 +356,22 @@ def test_why_a_face_cannot_be_judged(change, reason):
     uncalibrated = {"turned", "turned_away", "noisy", "compressed"}
     without = unusable_reason(GOOD | change, None)
     assert without == (reason if reason in uncalibrated else "turned_away" if change.get("aside") == 1 else None)
+
+
+def test_views_of_a_reference_are_moved_and_every_other_one_is_mirrored():
+    faces = torch.rand(2, 3, 100, 100)  # 3 % are three pixels
+    down, up, right, left = reference_views(faces)[4:]  # of the second face
+    face, mirrored = faces[1], faces[1].flip(-1)
+    assert torch.equal(down[:, 3:], face[:, :-3]) and torch.equal(down[:, 2], face[:, 0])
+    assert torch.equal(up[:, :-3], mirrored[:, 3:]) and torch.equal(up[:, -1], mirrored[:, -1])
+    assert torch.equal(right[..., 3:], face[..., :-3]) and torch.equal(right[..., 2], face[..., 0])
+    assert torch.equal(left[..., :-3], mirrored[..., 3:]) and torch.equal(left[..., -1], mirrored[..., -1])
+
+
+def test_the_views_of_each_reference_are_averaged():
+    first, second = np.array([[1.0, 0], [0, 1], [1, 0], [0, 1]]), np.array([[0, 0.5]] * 4)
+    means = reference_embeddings(np.concatenate([first, second]))
+    np.testing.assert_allclose(means, [[math.sqrt(0.5)] * 2, [0, 0.5]])
 
 
 def test_references_of_different_people_are_noticed():

@@ -174,9 +174,8 @@ def _to_embeddings(
     corpus: Dataset, vectors: np.ndarray, probabilities: np.ndarray, classes: tuple[str, ...]
 ) -> Embeddings:
     lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    return Embeddings.from_corpus(
-        corpus, (vectors / lengths).astype(np.float32), probabilities.astype(np.float32), classes
-    )
+    embeddings = (vectors / lengths).astype(np.float32)
+    return Embeddings.from_corpus(corpus, embeddings, embeddings, probabilities.astype(np.float32), classes)
 
 
 def _expressions(corpus: Dataset) -> list[str | None]:

@@ -20,7 +20,8 @@ LIST_FIELDS = ("keys", "identities", "expressions", "sources", "splits", "votes"
 class Embeddings:
     """Network outputs for n images.
 
-    keys: (n,) unique names. embeddings: (n, d) float32. expression_probabilities: (n, classes) in the order of
+    keys: (n,) unique names. embeddings: (n, d), of the images as probes. references: (n, d), of the images as reference
+    photographs (`pipeline_facelivenet.reference_embeddings`). expression_probabilities: (n, classes) in the order of
     `classes`, the model's expressions. identities, expressions: (n,) the corpus's labels, None where missing. sources,
     splits: (n,) the corpus from which an image comes, and its split there. votes: (n,) the annotators' 8 probabilities
     in the order of `face_data.table.CORPUS_EXPRESSIONS`, or None; empty if the corpus has no such column. attributes:
@@ -29,6 +30,7 @@ class Embeddings:
 
     keys: list[str]
     embeddings: np.ndarray
+    references: np.ndarray
     expression_probabilities: np.ndarray
     identities: list[str | None]
     expressions: list[str | None]
@@ -43,7 +45,12 @@ class Embeddings:
 
     @classmethod
     def from_corpus(
-        cls, corpus: Dataset, embeddings: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]
+        cls,
+        corpus: Dataset,
+        embeddings: np.ndarray,
+        references: np.ndarray,
+        probabilities: np.ndarray,
+        classes: Sequence[str],
     ) -> "Embeddings":
         """The outputs for the images of a prepared corpus, in the corpus's order, with its labels."""
         columns = {name: column(corpus, name) for name in corpus.column_names if name not in UNUSED_COLUMNS}
@@ -51,6 +58,7 @@ class Embeddings:
         return cls(
             keys=columns["key"],
             embeddings=embeddings,
+            references=references,
             expression_probabilities=probabilities,
             identities=columns["identity"],
             expressions=[None if label is None else names[label] for label in columns["expression"]],
@@ -72,6 +80,7 @@ class Embeddings:
         return replace(
             self,
             embeddings=self.embeddings[rows],
+            references=self.references[rows],
             expression_probabilities=self.expression_probabilities[rows],
             **{name: [values[row] for row in rows] if values else [] for name, values in lists.items()},
             attributes={name: [values[row] for row in rows] for name, values in self.attributes.items()},
@@ -98,6 +107,7 @@ def concatenate(tables: Sequence[Embeddings]) -> Embeddings:
     return replace(
         first_table,
         embeddings=np.concatenate([table.embeddings for table in tables]),
+        references=np.concatenate([table.references for table in tables]),
         expression_probabilities=np.concatenate([table.expression_probabilities for table in tables]),
         **{name: [value for table in tables for value in getattr(table, name)] for name in LIST_FIELDS},
         attributes={name: [value for table in tables for value in table.attributes[name]] for name in shared},

@@ -124,7 +124,7 @@ def decide_trials(
 ) -> list[Decision]:
     """One decision per trial, by `pipeline_facelivenet.decide`."""
     inputs, references = [trial.input for trial in trials], [trial.reference for trial in trials]
-    similarities = np.einsum("nd,nd->n", embeddings.embeddings[inputs], embeddings.embeddings[references])
+    similarities = np.einsum("nd,nd->n", embeddings.embeddings[inputs], embeddings.references[references])
     probabilities = embeddings.probabilities_by_name
     return [
         decide(

@@ -51,24 +51,26 @@ def concatenate_pairs(parts: Sequence[ScoredPairs]) -> ScoredPairs:
 
 
 def score_pairs(pairs: Sequence[Pair], embeddings: Embeddings) -> ScoredPairs:
-    """Cosine similarity of every pair of images or videos; pairs without a face get -1 and are marked as missing.
+    """Similarity of every pair of images or videos; pairs without a face get -1 and are marked as missing.
+
+    The first of a pair is the reference, and the second the probe.
 
     A name that is the folder of several images is a video, such as `Name/0` of YouTube Faces, whose frames are
-    `Name/0/…`. Its template is the `mean_embedding` of its frames. Frames without a face are left out. A pair is
+    `Name/0/…`. Its embedding is the `mean_embedding` of its frames. Frames without a face are left out. A pair is
     missing if a video has no frame left, or if an image was skipped.
     """
     if not pairs:
         raise ValueError("there is no pair to evaluate")
     names = sorted({name for pair in pairs for name in (pair.first, pair.second)})
     index_by_name = {name: index for index, name in enumerate(names)}
-    templates, people, splits = _templates(names, embeddings)
-    has_template = np.array([template is not None for template in templates])
+    references, probes, people, splits = _sides(names, embeddings)
+    has_embedding = np.array([probe is not None for probe in probes])
     sides = np.array([[index_by_name[pair.first], index_by_name[pair.second]] for pair in pairs])
-    missing = ~has_template[sides].all(1)
+    missing = ~has_embedding[sides].all(1)
     scores = np.full(len(pairs), MISSING_SCORE)
     for row in np.flatnonzero(~missing):
         first, second = sides[row]
-        scores[row] = np.einsum("d,d->", templates[first], templates[second], dtype=np.float64)
+        scores[row] = np.einsum("d,d->", references[first], probes[second], dtype=np.float64)
     identities = [
         _identities(pair, people[first], people[second]) for pair, (first, second) in zip(pairs, sides, strict=True)
     ]
@@ -99,26 +101,25 @@ def draw_pairs(embeddings: Embeddings, seed: int) -> list[Pair]:
     )
 
 
-def _templates(names: Sequence[str], embeddings: Embeddings) -> tuple[list, list, list]:
-    """For each image or video: its template (d,), its person and its split.
+def _sides(names: Sequence[str], embeddings: Embeddings) -> tuple[list, list, list, list]:
+    """For each image or video: its embeddings (d,) as a reference and as a probe, its person and its split.
 
-    They are None, None and "" if no face was found.
+    They are None, None, None and "" if no face was found.
     """
     rows_by_name = {key: [row] for row, key in enumerate(embeddings.keys)}
     videos = set(names) - rows_by_name.keys()
     for row, key in enumerate(embeddings.keys):
         if (video := key.rpartition("/")[0]) in videos:
             rows_by_name.setdefault(video, []).append(row)
-    templates, people, splits = [], [], []
+    references, probes, people, splits = [], [], [], []
     for name in names:
         rows = rows_by_name.get(name)
-        template = None if rows is None else embeddings.embeddings[rows[0]]
-        if name in videos and rows:
-            template = mean_embedding(embeddings.embeddings[rows])
-        templates.append(template)
+        for side, vectors in ((references, embeddings.references), (probes, embeddings.embeddings)):
+            of_name = None if rows is None else vectors[rows[0]]
+            side.append(mean_embedding(vectors[rows]) if name in videos and rows else of_name)
         people.append(None if rows is None else embeddings.identities[rows[0]])
         splits.append("" if rows is None else embeddings.splits[rows[0]] or "")
-    return templates, people, splits
+    return references, probes, people, splits
 
 
 def _identities(pair: Pair, first: str | None, second: str | None) -> tuple[str, str]:

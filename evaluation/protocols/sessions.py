@@ -277,7 +277,8 @@ class _Simulator:
     ) -> Played:
         session = ChallengeSession(with_pauses([challenge], self.pauses), alternatives=self.challenges)
         frame, row, previous_row, change_frame, shown = 0, None, None, 0, None
-        vectors, embedding = self.embeddings.embeddings, np.ones(1)
+        vectors, template = self.embeddings.embeddings, self.embeddings.references[reference]
+        embedding = np.ones(1)
         while session.decision is None:
             step, required = session.step, session.required_expression
             if (requested_row := script(required, frame)) != row:
@@ -286,7 +287,7 @@ class _Simulator:
             share = min((frame - change_frame + 1) / CHANGE_FRAMES, 1.0)
             if (previous_row, row, share) != shown:  # most frames show the same as the one before
                 shown = previous_row, row, share
-                similarities = vectors[[previous_row, row]] @ vectors[reference]
+                similarities = vectors[[previous_row, row]] @ template
                 similarity = float(np.clip((1 - share) * similarities[0] + share * similarities[1], -1, 1))
                 probabilities = interpolate(self.probabilities[previous_row], self.probabilities[row], share)
                 upper_face = (1 - share) * self._upper_face(previous_row) + share * self._upper_face(row)

@@ -15,6 +15,7 @@ from authentication.template import Template
 from authentication.tracking import FaceTracker, overlap
 from image_processing_facelivenet import NoFaceError, UnreadableImageError
 from modeling_facelivenet import FaceLiveNetModel
+from pipeline_facelivenet import reference_views
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +55,17 @@ def test_decision_carries_the_evidence(authenticator, portrait):
     template = authenticator.template([portrait])
     decision = authenticator.judge(template, portrait, "happy")
     assert decision.accepted
-    assert decision.similarity == pytest.approx(1, abs=1e-5)
+    assert decision.similarity == pytest.approx(template.similarity(authenticator.evidence(portrait).embedding))
     assert len(decision.model_revision) == 12
     assert authenticator.judge(template, portrait, "sad").reason == "wrong_expression"
+
+
+def test_a_template_is_the_mean_of_views_of_its_photograph(authenticator, portrait):
+    face = authenticator.processor(portrait)["pixel_values"]
+    views = torch.cat([authenticator.model(view[None]).embedding for view in reference_views(face)]).numpy()
+    expected = views.mean(axis=0) / np.linalg.norm(views.mean(axis=0))  # these embeddings have a length of 1
+    np.testing.assert_allclose(authenticator.template([portrait]).embedding, expected, atol=1e-5)
+    np.testing.assert_allclose(authenticator.template([portrait, portrait]).embedding, expected, atol=1e-5)
 
 
 def test_pictures_without_one_face(authenticator, portrait, group):

@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 
@@ -74,13 +75,23 @@ def corpus(tmp_path_factory) -> Path:
     return folder
 
 
+def _save_model(folder: Path, seed: int = 0) -> None:
+    torch.manual_seed(seed)
+    FaceLiveNetModel(FaceLiveNetConfig(trunk="test_resnet", repeats=[1, 1, 0], image_size=96)).save_pretrained(folder)
+    FaceLiveNetImageProcessor(size=96).save_pretrained(folder)
+
+
 def save_checkpoint(folder: Path) -> Path:
-    """A saved model with random weights, without thresholds, trained (so its record says) on fold 8."""
-    torch.manual_seed(0)
-    FaceLiveNetModel(FaceLiveNetConfig(image_size=80)).save_pretrained(folder)
-    FaceLiveNetImageProcessor(size=80).save_pretrained(folder)
+    """A saved model without thresholds, trained (so its record says) on fold 8."""
+    _save_model(folder)
     (folder / "training.json").write_text(json.dumps({"trained_on": {"patterns": ["8"]}}))
     return folder
+
+
+@pytest.fixture(scope="session")
+def save_model() -> Callable:
+    """Saves a small model with random weights, and its image processor: a folder, and a seed."""
+    return _save_model
 
 
 @pytest.fixture
@@ -105,9 +116,11 @@ def by_hand():
     def make(rows, classes=("neutral", "happy", "surprise")) -> Embeddings:
         keys, identities, expressions, splits, vectors, probabilities = zip(*rows, strict=True)
         vectors = np.array(vectors, dtype=np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return Embeddings(
             keys=list(keys),
-            embeddings=vectors / np.linalg.norm(vectors, axis=1, keepdims=True),
+            embeddings=vectors,
+            references=vectors,
             expression_probabilities=np.array(probabilities, dtype=np.float32),
             identities=list(identities),
             expressions=list(expressions),

@@ -51,7 +51,7 @@ def test_another_network_size_or_mirror_image_has_its_own_rows(loaded, tmp_path)
     names = {cache_for(loaded, tmp_path).path.name}
     loaded.network.config.test_time_flip = True
     names.add(cache_for(loaded, tmp_path).path.name)
-    loaded.processor.size = 96
+    loaded.processor.size = 128
     names.add(cache_for(loaded, tmp_path).path.name)
     assert len(names) == 3
 

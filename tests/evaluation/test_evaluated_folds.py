@@ -6,14 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from checkpoints import Checkpoint
 from evaluation.__main__ import main
 from evaluation.protocols.folds import Fold, expression_over_folds, fold_models, verification_over_folds
 from face_data.pairs import Pair
-from image_processing_facelivenet import FaceLiveNetImageProcessor
-from modeling_facelivenet import FaceLiveNetConfig, FaceLiveNetModel
 
 
 def fold(by_hand, number, turn, splits):
@@ -53,14 +50,12 @@ def test_every_fold_is_judged_by_its_own_network(folds):
     assert expression.report.accuracy.total == 36
 
 
-def test_the_command(corpus, tmp_path, capsys):
+def test_the_command(corpus, save_model, tmp_path, capsys):
     """Folds 8, 9 and 10 of the small corpus, with random networks."""
     run = tmp_path / "run"
     for number in (8, 9):
-        torch.manual_seed(number)
         folder = run / f"fold-{number:02d}" / "best"
-        FaceLiveNetModel(FaceLiveNetConfig(image_size=80)).save_pretrained(folder)
-        FaceLiveNetImageProcessor(size=80).save_pretrained(folder)
+        save_model(folder, number)
         seen = {8: {"trained_on": {"patterns": ["1", "8"], "other": ["9"]}}, 9: {}}[number]
         (folder / "training.json").write_text(json.dumps(seen))
     out = tmp_path / "out"

@@ -13,8 +13,6 @@ from PIL import Image
 
 from evaluation.__main__ import main
 from face_data.table import FEATURES, load_corpus
-from image_processing_facelivenet import FaceLiveNetImageProcessor
-from modeling_facelivenet import FaceLiveNetConfig, FaceLiveNetModel
 
 FAR = ("--far", "0.05")
 
@@ -39,7 +37,7 @@ def test_all_protocols(calibrated, corpus, tmp_path, capsys):
     assert len(results["model"]["sha256"]) == 64
     verification = results["verification"]["patterns"]
     assert verification["corpus"]["skipped_by_reason"] == {"no face found": 1}
-    assert (verification["seed"], verification["train_splits"], verification["image_size"]) == (0, ["8"], 80)
+    assert (verification["seed"], verification["train_splits"], verification["image_size"]) == (0, ["8"], 96)
     assert verification["versions"]["torch"]
     assert verification["ten_folds"]["folds"][0]["trained_on"] is True
     # fold 10: 24 photographs make 36 genuine and 240 impostor pairs, and one genuine pair has no face
@@ -190,12 +188,10 @@ def test_help_teaches_with_examples():
         assert f"\n    {command}" in help_text
 
 
-def test_models_and_baselines_side_by_side(corpus, tmp_path, capsys):
+def test_models_and_baselines_side_by_side(corpus, save_model, tmp_path, capsys):
     for name in ("plain", "other"):
-        torch.manual_seed(len(name))
         folder = tmp_path / name / "last"  # as a run leaves it
-        FaceLiveNetModel(FaceLiveNetConfig(image_size=80)).save_pretrained(folder)
-        FaceLiveNetImageProcessor(size=80).save_pretrained(folder)
+        save_model(folder, len(name))
         weighting = {"plain": "dynamic", "other": "expression"}[name]
         record = {"trained_on": {"patterns": ["8"]}, "minutes": 2, "config": {"network": {"weighting": weighting}}}
         (folder / "training.json").write_text(json.dumps(record))
