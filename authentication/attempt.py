@@ -107,7 +107,9 @@ class Attempt:
             evidence = self._authenticator.evidence(image, self._tracker)
         except UnreadableImageError:
             decision = reject("no_frames", expression)
-        decision = decision or self._authenticator.decide(self._template, evidence, expression, session.baseline)
+        decision = decision or self._authenticator.decide(
+            self._template, evidence, expression, session.baseline, session.requires_rest
+        )
         fingerprint = hashlib.blake2b(pixels, digest_size=8).digest()
         frame = session_frame(decision, evidence, image, fingerprint)
         progress = session.observe(frame, now)

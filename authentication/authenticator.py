@@ -201,11 +201,12 @@ class Authenticator:
         evidence: Evidence | None,
         required_expression: str,
         baseline: Mapping[str, tuple[float, float]] | None = None,
+        at_rest: bool = False,
     ) -> Decision:
         """The decision about one face; None as evidence (no face) and several faces are rejected.
 
         Args:
-            baseline: of the same face at rest in a live session (`pipeline_facelivenet.decide`).
+            baseline, at_rest: in a live session, see `pipeline_facelivenet.decide`.
         """
         if evidence is None or evidence.face_count != 1:
             reason = "several_faces" if evidence else "no_face"
@@ -219,6 +220,7 @@ class Authenticator:
             expression_threshold=self.config.expression_threshold,
             model_revision=self.revision,
             baseline=baseline,
+            at_rest=at_rest,
             unusable=evidence.unusable,
         )
 

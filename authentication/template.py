@@ -1,4 +1,4 @@
-"""The template: the mean embedding of a person's reference photographs.
+"""The template: the mean embedding of a person's reference photographs, each of which has several views.
 
 `authenticator` and `reference` make templates, `template_store` saves them. Read `template_store` next.
 """

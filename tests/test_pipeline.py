@@ -99,14 +99,47 @@ def test_an_expression_may_be_judged_against_the_own_neutral_face(probabilities,
     assert not again(expression_threshold=None).expression_passed
     assert not again(required_expression="neutral").expression_passed or probabilities["neutral"] >= 0.5
     assert not again(required_expression="smug").expression_passed
-    assert decide(
+    clear = decide(
         similarity=0.8,
         threshold=0.5,
         expression_probabilities=HAPPY,
         required_expression="happy",
         expression_threshold=0.5,
         baseline=baseline,
-    ).accepted, "what the rule sees without it, it sees with it"
+    )
+    known = not baseline or baseline["happy"][0] < 0  # NaN is not
+    assert clear.accepted is known, "what the rule sees without a baseline, it sees with one"
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "passes"),
+    [
+        (HAPPY, False),  # as at rest
+        ({"neutral": 0.02, "happy": 0.93, "sad": 0.05}, False),  # risen by 2.6
+        ({"neutral": 0.004, "happy": 0.98, "sad": 0.016}, True),  # by 4.2
+    ],
+)
+def test_a_face_whose_rest_looks_like_a_smile_must_smile_more(probabilities, passes):
+    baseline = {name: (margin, 0.1) for name, margin in margins(HAPPY).items()}
+    rule = {"similarity": 0.8, "threshold": 0.5, "required_expression": "happy", "expression_threshold": 0.5}
+    assert decide(expression_probabilities=probabilities, baseline=baseline, **rule).accepted is passes
+    assert decide(expression_probabilities=probabilities, **rule).accepted
+
+
+@pytest.mark.parametrize(("neutral", "passes"), [(0.6, True), (0.25, True), (0.2, True), (0.19, False), (0.0, False)])
+def test_a_face_at_rest_need_not_look_neutral(neutral, passes):
+    probabilities = {"neutral": neutral, "happy": 0.7 - neutral, "sad": 0.3}
+    rule = {"similarity": 0.8, "threshold": 0.5, "expression_threshold": 0.5, "expression_probabilities": probabilities}
+    assert decide(required_expression="neutral", at_rest=True, **rule).accepted is passes
+    assert decide(required_expression="neutral", **rule).accepted is (neutral >= 0.5)
+    assert not decide(required_expression="sad", at_rest=True, **rule).accepted
+
+
+def test_an_expression_that_rises_less_than_another_one_counts_if_it_is_the_clearest():
+    baseline = {"happy": (-7.0, 0.2), "sad": (-9.0, 0.2)}
+    probabilities = {"neutral": 0.4, "happy": 0.35, "sad": 0.25}  # sad has risen by 8.5, happy by 6.9
+    assert has_risen(probabilities, "happy", baseline) and has_risen(probabilities, "sad", baseline)
+    assert not has_risen({"neutral": 0.4, "happy": 0.25, "sad": 0.35}, "happy", baseline)
 
 
 def test_margins_are_differences_of_logits():

@@ -2,7 +2,7 @@
 
 A step is passed when consecutive frames have counted for long enough:
 
-    neutral    the neutral, frontal face of the reference's person, for HOLD_SECONDS and a secret pause
+    neutral    the face of the reference's person, at rest and frontal, for HOLD_SECONDS and a secret pause
     expression the required expression of the same person, for HOLD_SECONDS. It must appear gradually, and the upper
                half of the face must move with the mouth
     turn       the head turned to the required side, for TURN_SECONDS. It must appear gradually, and a flat photograph
@@ -48,7 +48,15 @@ from authentication.session.turn import (
     turned_to,
 )
 from image_processing_facelivenet import nose_offset
-from pipeline_facelivenet import FRAMES_TO_HOLD, UNUSABLE, Decision, decide_run, margins
+from pipeline_facelivenet import (
+    FRAMES_TO_HOLD,
+    UNUSABLE,
+    Decision,
+    decide_run,
+    has_risen,
+    is_shown_at_rest,
+    margins,
+)
 
 STEP_SECONDS = 12.0
 HOLD_SECONDS = 0.5
@@ -105,6 +113,11 @@ class ChallengeSession:
     def required_expression(self) -> str:
         """The expression for which to judge the next frame; "neutral" while a turn is required."""
         return "neutral" if self.required_action in TURNS else self.required_action
+
+    @property
+    def requires_rest(self) -> bool:
+        """The `at_rest` argument of `decide` for the next frame."""
+        return self.required_action == "neutral"
 
     @property
     def baseline(self) -> dict[str, tuple[float, float]] | None:
@@ -294,11 +307,15 @@ class ChallengeSession:
         return len(self._run) >= FRAMES_TO_HOLD and self._run[-1][0] - self._run[0][0] >= HOLD_SECONDS
 
     def _shows_other_expression(self, decision: Decision) -> bool:
-        """Whether the frame clearly shows an expression that is neither neutral nor the required one."""
-        expression = decision.expression
+        """Whether the frame clearly shows an expression that is neither neutral nor the required one, nor the look of
+        the face at rest."""
+        expression, probabilities = decision.expression, decision.expression_probabilities
         if expression is None or expression in ("neutral", self.required_action):
             return False
-        return decision.expression_probabilities[expression] >= MIN_PROBABILITY_SHOWN
+        if probabilities[expression] < MIN_PROBABILITY_SHOWN:
+            return False
+        resting = self._baseline.margins if self._baseline else {}
+        return not is_shown_at_rest(expression, resting) or has_risen(probabilities, expression, resting)
 
     def _wrong_action_reason(self, frame: Frame, now: float) -> str | None:
         """The reason to end, if another action than the required one has been shown for too long; else None."""

@@ -86,6 +86,13 @@ class ObservationCache:
                 self._cached[key] = Observation(evidence.embedding, logits, landmarks, upper, evidence.unusable)
         return self._cached[key]
 
+    def template(self, photograph: Image.Image) -> np.ndarray | None:
+        """The embedding of the template of a reference photograph; None where it is refused."""
+        try:
+            return self.authenticator.template([photograph]).embedding
+        except ValueError:  # no face, several faces, or one that cannot be judged
+            return None
+
     def save(self) -> None:
         """Write the cache if it has grown; readable by its owner alone, because it holds embeddings of people."""
         if not self._path or not self._unsaved:

@@ -92,6 +92,7 @@ class Stage:
             required_expression=session.required_expression,
             expression_threshold=self.thresholds[1],
             baseline=session.baseline,
+            at_rest=session.requires_rest,
             unusable=observation.unusable if observation else None,
         )
         fingerprint = f"{number}".encode()
@@ -131,9 +132,9 @@ def attack_report(
         candidates = candidates or [people[number - 1]]
         mouth_donor = candidates[number % len(candidates)]
         actor, stranger = Actor(person, mouth_donor, observations), Actor(mouth_donor, person, observations)
-        if actor.front is None or actor.front.unusable:  # refused as a reference
+        template = observations.template(hold(person.neutral.image))
+        if actor.front is None or template is None:
             continue
-        template = actor.front.embedding
         _play_photographs(stage, actor, kinds, template, endings)
         film = _play_genuine(stage, actor, template, endings)
         if film is not None:
@@ -171,7 +172,7 @@ def _play_genuine(
 ) -> tuple[Challenge, list[Observation | None]] | None:
     """Run genuine sessions of the person; returns a drawn challenge and the accepted session for it, for replays."""
     person, film = actor.person, None
-    reference = stage.observations.observe(hold(person.reference.image)) if person.reference else None
+    reference = stage.observations.template(hold(person.reference.image)) if person.reference else None
     for mode in (EXPRESSION, TURN, DRAWN):
         possible = [name for name in stage.actions if name in actor.possible_actions()]
         challenge = stage.challenge(mode, possible)
@@ -182,7 +183,7 @@ def _play_genuine(
         if mode == DRAWN and reason == "accepted":
             film = challenge, observations
         if reference is not None:
-            reason = stage.play(challenge, actor.genuine(), reference.embedding)[0]
+            reason = stage.play(challenge, actor.genuine(), reference)[0]
             endings["with identity check", mode].append((person.name, reason))
     return film
 

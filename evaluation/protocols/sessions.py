@@ -296,6 +296,7 @@ class _Simulator:
                 expression_probabilities=probabilities,
                 required_expression=required,
                 baseline=session.baseline,
+                at_rest=session.requires_rest,
                 **self.thresholds,
             )
             observed = Frame(decision, embedding, f"{frame}".encode(), upper_face=upper_face)

@@ -79,7 +79,7 @@ def upper_face_of(scene: Scene) -> np.ndarray:
     return band + rng.normal(0, 2, band.shape).astype(np.float32)
 
 
-def shown(scene: Scene | str, required: str, fingerprint=None, baseline=None) -> Frame:
+def shown(scene: Scene | str, required: str, fingerprint=None, baseline=None, at_rest=False) -> Frame:
     """A frame of the scene, judged for what is required; its picture is a new one by default."""
     fingerprint = f"{next(fresh)}".encode() if fingerprint is None else fingerprint
     if isinstance(scene, str):
@@ -92,8 +92,14 @@ def shown(scene: Scene | str, required: str, fingerprint=None, baseline=None) ->
         required_expression=required,
         expression_threshold=0.5,
         baseline=baseline,
+        at_rest=at_rest,
     )
     return Frame(decision, embedding, fingerprint, landmarks_of(scene), upper_face_of(scene))
+
+
+def judged(scene: Scene | str, session, fingerprint=None) -> Frame:
+    """A frame of the scene, judged for what the session requires now."""
+    return shown(scene, session.required_expression, fingerprint, session.baseline, session.requires_rest)
 
 
 def moving(scene: Scene, expression: str = "neutral", yaw: float = 0.0, frames: int = 4) -> list[Scene]:
@@ -123,7 +129,7 @@ def reply(session, scene: Scene = Scene(), now: float = 0.0, step: float = 0.1, 
         strength = shown_now.strength + np.clip(up - shown_now.strength, -0.25, 0.25)
         yaw = shown_now.yaw + float(np.clip(wanted[1] - shown_now.yaw, -8, 8))
         shown_now = replace(shown_now, expression=expression, strength=float(strength), yaw=yaw)
-        frame = shown(shown_now, session.required_expression, baseline=session.baseline)
+        frame = judged(shown_now, session)
         if session.observe(frame, now + number * step).decision:
             return number * step
     raise AssertionError("the session never ends")

@@ -6,7 +6,7 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from actor import Scene, shown
+from actor import Scene, judged
 
 from authentication.attempt import View
 from authentication.registry import RegistryFullError, SessionRegistry, UnknownSessionError
@@ -38,7 +38,7 @@ class Mirror:
         asked = self.session.required_expression
         self.smile = min(self.smile + 0.25, 1.0) if asked == "happy" else 0.0
         scene = Scene(expression=asked, strength=self.smile)
-        frame = shown(scene, asked, baseline=self.session.baseline)
+        frame = judged(scene, self.session)
         return View(self.session.observe(frame, now), None, (0, 0), [])
 
 
