@@ -8,8 +8,8 @@ turns similarity and probabilities into a decision. The command line, the sessio
               and  its probability >= expression_threshold
 
 A live session has seen the same face at rest just before. There the last two conditions may instead be relative to the
-face at rest: the expression's logit margin over neutral has risen by RISE, and either the rise or the margin itself is
-larger than that of any other expression (`has_risen`). A face at rest need not look neutral: RESTING_NEUTRAL.
+face at rest: the expression's logit margin over neutral has risen by RISE (`has_risen`). If the face at rest does not
+look neutral to the network (RESTING_NEUTRAL), every expression must have risen.
 
 Everything else is a rejection with a reason, and so is every error: a NaN, a missing number or an unknown expression is
 never accepted. `decide_frames` and `decide_probes` apply the rule to clips and to several probes.
@@ -63,17 +63,17 @@ REASONS = {
 """Reason code -> a sentence for users."""
 
 RISE = 4.0
-"""An expression's logit margin over neutral must rise by this much above the margin of the same person's neutral face.
+"""An expression's logit margin over neutral must rise by this much above that of the same person's face at rest.
 On 90 private pairs of a neutral and a smiling photograph of one person, an earlier checkpoint saw 72 % of the smiles
 without this rule and 92 % with it."""
 
 RISE_SPREADS = 5.0
-"""It must also rise by this many times the spread of the margin while the face was neutral."""
+"""It must also rise by this many times the spread of the margin while the face was at rest."""
 
 RESTING_NEUTRAL = 0.2
 """Smallest probability of neutral of a face at rest in a live session. The faces of some people look like a slight
 smile or like anger when they rest: with the rule for photographs, five of 60 people of LFW could not begin a session.
-An expression that is more probable than neutral at rest must then rise."""
+If an expression is more probable than neutral at rest, every expression must rise."""
 
 MIN_MARGIN = -1.0
 """And it must reach this margin: an expression with less than a third of the probability of neutral is not seen."""
@@ -102,14 +102,14 @@ STRANGER_SHARE = 0.5
 REFERENCE_VIEWS = 4
 """Views of a reference photograph, whose mean embedding is compared with probes. On LFW fold 9 they raise the share of
 accepted genuine pairs from 0.901 to 0.915 at a FAR of 1 %, and from 0.742 to 0.754 at 0.1 %. Ten views raise it to
-0.915 and 0.757, a photograph with its mirror image to 0.912 and 0.749."""
+0.914 and 0.757, a photograph with its mirror image to 0.912 and 0.749."""
 
 REFERENCE_SHIFT = 0.03
 """By how much the face is moved in a view of a reference, as a share of the side of the image."""
 
 UNLIKE_REFERENCES = 0.7
 """The same for reference photographs, which a user can replace. With it 3.6 % of 83 pairs of one person and 96.3 % of
-3,403 pairs of strangers are reported as unlike (LFW folds 9 and 10)."""
+3,403 pairs of strangers are reported as unlike (LFW folds 9 and 10, with one view of each photograph)."""
 
 SAME_CLIP_COSINE = 0.5
 """Smallest cosine between a face and the mean of the faces in the same clip that match the reference. In the clips that
@@ -214,7 +214,8 @@ def decide(
         model_revision: copied into the decision.
         baseline: expression -> median and spread of `margins` of the face at rest. Only if the same face was at rest
             just before, without a gap.
-        at_rest: whether a live session requires the face at rest, for which `required_expression` is "neutral".
+        at_rest: whether a live session waits for the face at rest, which need not look neutral. Only with "neutral" as
+            `required_expression`.
         unusable: why the network cannot judge the face (`unusable_reason`), which rejects it; None if it can.
 
     Returns:
@@ -270,7 +271,7 @@ def _is_shown(
     """Whether a face shows the required expression; the arguments are those of `decide`."""
     probability = probabilities[required_expression]
     others = [value for name, value in probabilities.items() if name != required_expression]
-    must_rise = bool(baseline) and is_shown_at_rest(required_expression, baseline)
+    must_rise = bool(baseline) and required_expression != "neutral" and not looks_neutral(baseline)
     if probability >= least_probability and all(probability > other for other in others) and not must_rise:
         return True
     if at_rest:
@@ -290,9 +291,9 @@ def margins(probabilities: Mapping[str, float]) -> dict[str, float]:
     }
 
 
-def is_shown_at_rest(expression: str, baseline: Mapping[str, tuple[float, float]]) -> bool:
-    """Whether this person's face at rest looks more like the expression than neutral."""
-    return expression in baseline and not baseline[expression][0] < 0
+def looks_neutral(baseline: Mapping[str, tuple[float, float]]) -> bool:
+    """Whether neutral is more probable than every expression for this person's face at rest."""
+    return all(margin < 0 for margin, _ in baseline.values())  # False with NaN
 
 
 def has_risen(
@@ -313,7 +314,7 @@ def has_risen(
         rise >= RISE
         and rise >= RISE_SPREADS * baseline[required_expression][1]
         and margin >= MIN_MARGIN
-        and (all(rise > other for other in rises.values()) or all(margin > other for other in current.values()))
+        and (all(rise > other for other in rises.values()) or all(margin > max(other, 0) for other in current.values()))
     )
 
 
@@ -403,8 +404,9 @@ def reference_views(faces: torch.Tensor) -> torch.Tensor:
         faces: (n, 3, side, side), from the image processor.
 
     Returns:
-        (n · REFERENCE_VIEWS, 3, side, side), the views of a face one after the other: the face moved down and to the
-        right, and its mirror image moved up and to the left, each by REFERENCE_SHIFT of the side.
+        (n · REFERENCE_VIEWS, 3, side, side), the views of a face one after the other: the face moved down, its mirror
+        image moved up, the face moved to the right, its mirror image moved to the left, each by REFERENCE_SHIFT of the
+        side.
     """
     side = faces.shape[-1]
     step = max(1, round(side * REFERENCE_SHIFT))

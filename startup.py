@@ -36,7 +36,8 @@ def worker_context() -> BaseContext:
     """How to start worker processes: as forks of a server that imports the large packages once, or on Windows by
     `spawn`, where each worker imports them.
 
-    The server has no threads, so that its forks are safe. Forks of this process would be unsafe: PyTorch has threads.
+    The server imports and computes nothing, so that its forks are safe. Forks of this process may not be: PyTorch's
+    threads do not exist in a fork.
     """
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)

@@ -108,7 +108,7 @@ class Attempt:
         except UnreadableImageError:
             decision = reject("no_frames", expression)
         decision = decision or self._authenticator.decide(
-            self._template, evidence, expression, session.baseline, session.requires_rest
+            self._template, evidence, expression, session.baseline, session.accepts_any_rest
         )
         fingerprint = hashlib.blake2b(pixels, digest_size=8).digest()
         frame = session_frame(decision, evidence, image, fingerprint)

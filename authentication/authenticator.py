@@ -145,8 +145,7 @@ class Authenticator:
         names = [name_of(reference, f"reference {number}") for number, reference in enumerate(references)]
         batch = self.processor(references)
         faces = batch["pixel_values"]
-        embeddings, _, covers = self._run(torch.cat([faces, reference_views(faces)]))
-        embeddings = reference_embeddings(embeddings[len(faces) :])
+        embeddings, (_, _, covers) = self._embed_references(faces), self._run(faces)
         for number, (name, count) in enumerate(zip(names, batch["face_count"].tolist(), strict=True)):
             if count > 1:
                 raise SeveralFacesError(f"{name}: shows {count} faces; a reference must show one person only")
@@ -195,6 +194,11 @@ class Authenticator:
         face = Face(evidence.box, evidence.landmarks, evidence.detection_probability, evidence.turn)
         return self.processor.align(image, face)
 
+    def embed_reference(self, face: np.ndarray) -> np.ndarray:
+        """The embedding (d,) of a reference photograph with this face, (size, size, 3) uint8 from `crop`."""
+        pixels = torch.from_numpy(np.array(face)).permute(2, 0, 1)  # a copy, which may be written to
+        return self._embed_references(self.processor.whiten(pixels[None]))[0]
+
     def decide(
         self,
         template: Template,
@@ -237,6 +241,10 @@ class Authenticator:
     def _unusable(self, batch: Mapping, number: int, covers: Mapping[str, float]) -> str | None:
         """Why the network cannot judge a face of the image processor's batch; None if it can."""
         return unusable_reason({name: float(batch[name][number]) for name in MEASURES} | covers, self.config.quality)
+
+    def _embed_references(self, pixel_values: torch.Tensor) -> np.ndarray:
+        """(n, 3, H, W), the faces of reference photographs -> their embeddings (n, d)."""
+        return reference_embeddings(self._run(reference_views(pixel_values))[0])
 
     @torch.inference_mode()
     def _run(self, pixel_values: torch.Tensor) -> tuple[np.ndarray, np.ndarray, list[dict[str, float]]]:

@@ -65,7 +65,7 @@ def examine(
         if evidence.unusable:  # treated like an unreadable photograph
             references.append(Reference(face, problem="unreadable", cause=REASONS[evidence.unusable]))
             continue
-        embeddings.append(evidence.embedding)
+        embeddings.append(authenticator.embed_reference(face))
         references.append(Reference(face=face, advice=_advice(face, evidence)))
     if not references or len(embeddings) < len(references):
         return None, references

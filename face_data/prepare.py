@@ -289,7 +289,7 @@ def _time_of_change(image: object) -> float:
 
 @contextlib.contextmanager
 def _worker_pool(workers: int, processor: FaceLiveNetImageProcessor) -> Iterator[ProcessPoolExecutor | None]:
-    """The worker processes; None for one worker, which is this process, because another one imports PyTorch again."""
+    """The worker processes; None for one worker, which is this process, because another one would import PyTorch."""
     global _processor
     if workers > 1:
         with ProcessPoolExecutor(

@@ -1,4 +1,4 @@
-"""The session as a state machine: a neutral face, then an action, and this two to four times.
+"""The session as a state machine: the face at rest, then an action, and this two to four times.
 
 A step is passed when consecutive frames have counted for long enough:
 
@@ -11,7 +11,8 @@ A step is passed when consecutive frames have counted for long enough:
 Each of these reasons ends the session:
 
     timed_out          a step took longer than STEP_SECONDS
-    different_person   the face was not that of the reference's person for STRANGER_SECONDS
+    different_person   the face was far from the reference for STRANGER_SECONDS, or all counted frames together do not
+                       match it
     identity_switched  the face was not that of the previous frames for SWITCH_SECONDS
     several_faces      a second face for CROWD_SECONDS
     face_lost          no face for LOST_SECONDS, after one had been seen
@@ -21,7 +22,7 @@ Each of these reasons ends the session:
     frozen_stream      the same frame for FROZEN_SECONDS, or repetitions of earlier frames, which a camera never sends
     slow_stream        fewer than MIN_FRAMES_PER_SECOND, or a gap of GAP_SECONDS, in which anything may have happened
 
-If photographs may have been exchanged, the session requires the neutral face again, within the remaining time of the
+If photographs may have been exchanged, the session requires the face at rest again, within the remaining time of the
 action. This happens after the face was out of sight, and if an action appeared from one frame to the next.
 
 `attempt` passes frames to it. Read the guards `stream` and `person` next, then `turn` and `movement`.
@@ -37,7 +38,7 @@ from authentication.session.baseline import Baseline
 from authentication.session.challenge import TURNS, Challenge
 from authentication.session.frame import Frame, Progress
 from authentication.session.movement import was_sudden
-from authentication.session.person import CONTINUITY_FACTOR, PersonGuard, pooled_similarity
+from authentication.session.person import STEP_FACTOR, PersonGuard, pooled_similarity
 from authentication.session.stream import StreamGuard
 from authentication.session.turn import (
     FRONT_PARALLAX,
@@ -54,13 +55,14 @@ from pipeline_facelivenet import (
     Decision,
     decide_run,
     has_risen,
-    is_shown_at_rest,
+    looks_neutral,
     margins,
 )
 
 STEP_SECONDS = 12.0
 HOLD_SECONDS = 0.5
 TURN_SECONDS = 0.3  # shorter, because people soon turn back from a far turn
+PATIENCE_SECONDS = 3.0  # of a neutral step, until a face that does not look neutral counts as at rest
 WRONG_SECONDS = 2.5
 RIVAL_SECONDS = 0.6
 MIN_PROBABILITY_SHOWN = 0.5  # probability from which an expression counts as clearly shown
@@ -115,9 +117,12 @@ class ChallengeSession:
         return "neutral" if self.required_action in TURNS else self.required_action
 
     @property
-    def requires_rest(self) -> bool:
-        """The `at_rest` argument of `decide` for the next frame."""
-        return self.required_action == "neutral"
+    def accepts_any_rest(self) -> bool:
+        """The `at_rest` argument of `decide` for the next frame: whether a face that does not look neutral may count.
+
+        Only after PATIENCE_SECONDS: most people look neutral by then, and a neutral face is a better baseline.
+        """
+        return self.required_action == "neutral" and self._time - self._step_began >= PATIENCE_SECONDS
 
     @property
     def baseline(self) -> dict[str, tuple[float, float]] | None:
@@ -231,11 +236,9 @@ class ChallengeSession:
             self._enter("neutral", now)
 
     def _is_reference_person(self, run: list[Frame]) -> bool:
-        """Whether all counted frames and these, pooled, are the reference's person, and these alone are close to it."""
+        """Whether these frames, pooled, are close to the reference. All counted frames are judged at the end."""
         threshold = run[-1].decision.threshold
-        if threshold is None:
-            return False
-        return _pooled([*self._counted, *run]) >= threshold and _pooled(run) >= CONTINUITY_FACTOR * threshold
+        return threshold is not None and _pooled(run) >= STEP_FACTOR * threshold
 
     def _is_unnatural(self, run: list[Frame], action: str) -> bool:
         """Whether the action appeared as in exchanged or changed photographs; the hint then says why it does not
@@ -307,15 +310,14 @@ class ChallengeSession:
         return len(self._run) >= FRAMES_TO_HOLD and self._run[-1][0] - self._run[0][0] >= HOLD_SECONDS
 
     def _shows_other_expression(self, decision: Decision) -> bool:
-        """Whether the frame clearly shows an expression that is neither neutral nor the required one, nor the look of
-        the face at rest."""
+        """Whether the frame clearly shows an expression that is neither required nor how this face looks at rest."""
         expression, probabilities = decision.expression, decision.expression_probabilities
         if expression is None or expression in ("neutral", self.required_action):
             return False
         if probabilities[expression] < MIN_PROBABILITY_SHOWN:
             return False
         resting = self._baseline.margins if self._baseline else {}
-        return not is_shown_at_rest(expression, resting) or has_risen(probabilities, expression, resting)
+        return looks_neutral(resting) or has_risen(probabilities, expression, resting)
 
     def _wrong_action_reason(self, frame: Frame, now: float) -> str | None:
         """The reason to end, if another action than the required one has been shown for too long; else None."""

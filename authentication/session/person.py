@@ -1,7 +1,8 @@
 """Guard of the person: exactly one face, of the reference's person, and the same in all frames.
 
-Identity is decided on pooled embeddings. The mean of several frames is more reliable than each of them, so a blurred
-frame does no harm. An exchange of faces is detected from frame to frame, within SWITCH_SECONDS.
+Identity is decided on the pooled embeddings of all frames that counted, at the end. The mean of several frames is more
+reliable than each of them, so a blurred frame does no harm. An exchange of faces is detected from frame to frame,
+within SWITCH_SECONDS.
 
 `machine` calls it for every frame. Read `baseline` next, the face at rest.
 """
@@ -20,6 +21,7 @@ CROWD_SECONDS = 1.5
 LOST_SECONDS = 2.5
 UNSEEN_SECONDS = 0.5  # after so long out of sight the face may be another photograph
 POOL_SECONDS = 1.0  # time over which the similarity of the newest frames is pooled
+STEP_FACTOR = 0.8  # times the threshold: smallest similarity of a step to the reference; of all frames it is 1
 CONTINUITY_FACTOR = 0.8  # times the threshold: smallest similarity to the face of the previous frame
 TURNED_FACTOR = 0.5  # times the threshold: smallest similarity of a turned head to the frontal reference
 
@@ -42,7 +44,7 @@ class PersonGuard:
 
     Attributes:
         is_continuous: the newest face is that of the previous frame.
-        is_reference_person: the faces of the last second, pooled, are of the reference's person.
+        is_reference_person: the faces of the last second, pooled, are close to the reference (STEP_FACTOR).
     """
 
     def __init__(self):
@@ -76,7 +78,7 @@ class PersonGuard:
         while self._recent and now - self._recent[0][0] > POOL_SECONDS:
             self._recent.popleft()
         pooled = pooled_similarity((entry[1] for entry in self._recent), (entry[2] for entry in self._recent))
-        min_similarity = threshold * TURNED_FACTOR if turning else threshold
+        min_similarity = threshold * (TURNED_FACTOR if turning else STEP_FACTOR)
         self.is_reference_person = self.is_continuous and decision.threshold is not None and pooled >= min_similarity
         if self._lasted("switched", not self.is_continuous, now) >= SWITCH_SECONDS:
             return "identity_switched"

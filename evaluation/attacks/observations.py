@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from authentication.authenticator import Authenticator
+from authentication.authenticator import Authenticator, SeveralFacesError, UnusableFaceError
 from authentication.session import upper_face
+from evaluation.protocols.sessions import interpolated_embedding
+from image_processing_facelivenet import NoFaceError
 
 FIELDS = ("embedding", "logits", "landmarks", "upper_face")
 
@@ -45,8 +47,7 @@ def interpolate(start: Observation, end: Observation, share: float) -> Observati
     if share >= 1:
         return end
     mixed = {name: (1 - share) * getattr(start, name) + share * getattr(end, name) for name in FIELDS}
-    length = (1 - share) * np.linalg.norm(start.embedding) + share * np.linalg.norm(end.embedding)
-    mixed["embedding"] = mixed["embedding"] * (length / np.linalg.norm(mixed["embedding"]))
+    mixed["embedding"] = interpolated_embedding(start.embedding, end.embedding, share)
     return Observation(**mixed, unusable=(start if share < 0.5 else end).unusable)
 
 
@@ -90,7 +91,7 @@ class ObservationCache:
         """The embedding of the template of a reference photograph; None where it is refused."""
         try:
             return self.authenticator.template([photograph]).embedding
-        except ValueError:  # no face, several faces, or one that cannot be judged
+        except (NoFaceError, SeveralFacesError, UnusableFaceError):
             return None
 
     def save(self) -> None:

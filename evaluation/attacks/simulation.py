@@ -92,7 +92,7 @@ class Stage:
             required_expression=session.required_expression,
             expression_threshold=self.thresholds[1],
             baseline=session.baseline,
-            at_rest=session.requires_rest,
+            at_rest=session.accepts_any_rest,
             unusable=observation.unusable if observation else None,
         )
         fingerprint = f"{number}".encode()

@@ -1,6 +1,6 @@
 """Local binary patterns of faces (Ahonen, Hadid and Pietikäinen, PAMI 2006), computed in several processes.
 
-Only `baselines` calls this module. It imports little, because every process imports it again.
+Only `baselines` calls this module. It imports little, because every process imports it.
 """
 
 import contextlib

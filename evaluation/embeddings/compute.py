@@ -65,8 +65,8 @@ def embed_checkpoint(
 
 def cache_for(checkpoint: Checkpoint, folder: Path, is_reference: bool = False) -> EmbeddingCache:
     """The cache for this network with this code, image size, mirror image setting and kind of device."""
-    sources = [Path(inspect.getfile(part)) for part in (FaceLiveNetModel, FaceLiveNetImageProcessor, reference_views)]
-    code = b"".join(source.read_bytes() for source in sources)
+    parts = (FaceLiveNetModel, FaceLiveNetImageProcessor, *([reference_views] if is_reference else []))
+    code = b"".join(Path(inspect.getfile(part)).read_bytes() for part in parts)
     flip = "_flip" if checkpoint.network.config.test_time_flip else ""
     side = "_references" if is_reference else ""
     settings = f"{checkpoint.processor.size}px{flip}{side}_{checkpoint.network.device.type}"
@@ -97,6 +97,8 @@ def embed(
         ValueError: the corpus is empty or repeats a key, or the network returned NaN or infinite numbers; the message
             names the images.
     """
+    if is_reference:
+        batch_size = max(1, batch_size // REFERENCE_VIEWS)
     keys = column(corpus, "key")
     if not keys:
         raise ValueError("the corpus has no image to evaluate")

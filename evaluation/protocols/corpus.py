@@ -223,7 +223,8 @@ def _embed(
         for row, (key, split) in enumerate(zip(labels["key"], labels["split"], strict=True))
         if split in wanted_splits or key in paired or key.rpartition("/")[0] in paired
     ]
-    return embed_checkpoint(checkpoint, corpus.select(rows), batch_size, cache, are_compared=bool(pairs) or None)
+    are_compared = bool(pairs) or bool(splits_by_protocol.keys() & {"verification", "authentication", "sessions"})
+    return embed_checkpoint(checkpoint, corpus.select(rows), batch_size, cache, are_compared)
 
 
 def _missing_data(protocol: str, labels: Mapping[str, list], published_pairs: bool) -> str | None:

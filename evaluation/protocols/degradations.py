@@ -213,7 +213,7 @@ def _most_turned(corpus: Dataset) -> list[tuple[dict, Degraded]]:
 def _rates_under(
     degradations: dict[str, Callable], checkpoint: Checkpoint, rows: list[tuple[dict, Degraded]], seed: int, batch: int
 ) -> dict[str, DegradedRates]:
-    """The rates over all pairs of these faces, for each degradation."""
+    """The rates over all pairs of these faces, for each degradation. Both images have one view, unlike a reference."""
     config, people = checkpoint.network.config, np.array([row["identity"] for row, _ in rows])
     first, second = np.triu_indices(len(people), 1)
     same = people[first] == people[second]

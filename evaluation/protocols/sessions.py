@@ -5,9 +5,10 @@ random time, then for one expression. A simulated person shows each photograph f
 with the same expression. Between two photographs the network's outputs are interpolated over CHANGE_FRAMES frames.
 
 The photographs of a person were taken on different days. So genuine users are rejected more often here than in front of
-a camera. Photographs also cannot show whether each frame is a continuation of the previous one, or whether the whole
-face moved. These checks, and the check for repeated frames, pass every frame here. `evaluation.attacks` measures them,
-and turns of the head, with rendered camera frames.
+a camera, although the pooled embedding of different photographs is better than that of one day's frames. Photographs
+also cannot show how a face moves between them. The interpolated frames pass the checks for continuity, for movement of
+the upper face and for repeated frames. `evaluation.attacks` measures these, and turns of the head, with rendered camera
+frames.
 
 The challenge has to detect attacks. So BPCER (share of genuine sessions rejected) and APCER (share of attacks of one
 species accepted) are measured with the identity check switched off. The false reject rate, the false accept rate of
@@ -278,7 +279,6 @@ class _Simulator:
         session = ChallengeSession(with_pauses([challenge], self.pauses), alternatives=self.challenges)
         frame, row, previous_row, change_frame, shown = 0, None, None, 0, None
         vectors, template = self.embeddings.embeddings, self.embeddings.references[reference]
-        embedding = np.ones(1)
         while session.decision is None:
             step, required = session.step, session.required_expression
             if (requested_row := script(required, frame)) != row:
@@ -287,8 +287,8 @@ class _Simulator:
             share = min((frame - change_frame + 1) / CHANGE_FRAMES, 1.0)
             if (previous_row, row, share) != shown:  # most frames show the same as the one before
                 shown = previous_row, row, share
-                similarities = vectors[[previous_row, row]] @ template
-                similarity = float(np.clip((1 - share) * similarities[0] + share * similarities[1], -1, 1))
+                embedding = interpolated_embedding(vectors[previous_row], vectors[row], share)
+                similarity = float(np.clip(embedding @ template, -1, 1))
                 probabilities = interpolate(self.probabilities[previous_row], self.probabilities[row], share)
                 upper_face = (1 - share) * self._upper_face(previous_row) + share * self._upper_face(row)
             decision = decide(
@@ -296,13 +296,20 @@ class _Simulator:
                 expression_probabilities=probabilities,
                 required_expression=required,
                 baseline=session.baseline,
-                at_rest=session.requires_rest,
+                at_rest=session.accepts_any_rest,
                 **self.thresholds,
             )
             observed = Frame(decision, embedding, f"{frame}".encode(), upper_face=upper_face)
             session.observe(observed, frame / FRAMES_PER_SECOND)
             frame += 1
         return Played(kind, claimed, presented, challenge, session.decision, "neutral" if step == "start" else step)
+
+
+def interpolated_embedding(start: np.ndarray, end: np.ndarray, share: float) -> np.ndarray:
+    """(d,) the embedding at this share, 0 to 1, of the way from start to end; its length changes evenly."""
+    mixed = (1 - share) * start + share * end
+    length = (1 - share) * np.linalg.norm(start) + share * np.linalg.norm(end)
+    return mixed * (length / max(np.linalg.norm(mixed), 1e-12))
 
 
 def interpolate(start: dict[str, float], end: dict[str, float], share: float) -> dict[str, float]:

@@ -99,7 +99,7 @@ def shown(scene: Scene | str, required: str, fingerprint=None, baseline=None, at
 
 def judged(scene: Scene | str, session, fingerprint=None) -> Frame:
     """A frame of the scene, judged for what the session requires now."""
-    return shown(scene, session.required_expression, fingerprint, session.baseline, session.requires_rest)
+    return shown(scene, session.required_expression, fingerprint, session.baseline, session.accepts_any_rest)
 
 
 def moving(scene: Scene, expression: str = "neutral", yaw: float = 0.0, frames: int = 4) -> list[Scene]:

@@ -27,6 +27,7 @@ def photograph() -> Image.Image:
 def test_a_good_photograph(shipped, photograph):
     template, (reference,) = examine(shipped, [photograph])
     assert template.photographs == 1
+    np.testing.assert_allclose(template.embedding, shipped.template([photograph]).embedding, atol=1e-5)
     assert (reference.problem, reference.advice) == (None, ())
     assert reference.face.shape == (shipped.processor.size, shipped.processor.size, 3)
 
