@@ -60,6 +60,7 @@ MINUTE = 60  # seconds after the attacks until memory is measured
 THREADS = 8  # of the attacker
 MEGABYTE = 1_000_000
 ATTACKER_TIMEOUT = 10.0  # seconds for which an attacker waits for an answer
+PATIENCE = 60.0  # seconds for which the attacker's process may get no processor time
 
 
 @cache
@@ -114,7 +115,8 @@ _strangers = itertools.cycle(STRANGERS)
 class Attacker:
     """Repeats attacks in several threads of another process, and counts the answers by status.
 
-    Make it before this process has threads, because the other process is a fork. It waits for the `with` statement.
+    Make it before this process has threads, because the other process is a fork. It waits for the `with` statement. The
+    body of that begins when an attack has been answered.
 
     Args:
         server: address of the server.
@@ -128,26 +130,29 @@ class Attacker:
     def __init__(self, server: str, attacks: list[Callable[[Page], None]], network: int):
         self.answers: Counter[str] = Counter()
         context = multiprocessing.get_context("fork")
-        self._begin, self._end = context.Event(), context.Event()
+        self._begin, self._answered, self._end = (context.Event() for _ in range(3))
         self._answer_pipe, answer_sender = context.Pipe(duplex=False)
-        arguments = (server, attacks, network, self._begin, self._end, answer_sender)
+        arguments = (server, attacks, network, self._begin, self._answered, self._end, answer_sender)
         self._process = context.Process(target=_attack, args=arguments, daemon=True)
         self._process.start()
 
     def __enter__(self) -> "Attacker":
         self._begin.set()
+        self._answered.wait(PATIENCE)
         return self
 
     def __exit__(self, *_) -> None:
         self._end.set()
         with contextlib.suppress(EOFError):
-            if self._answer_pipe.poll(10):
+            if self._answer_pipe.poll(PATIENCE):
                 self.answers = self._answer_pipe.recv()
         self._process.kill()
         self._process.join()
 
 
-def _attack(server: str, attacks: list[Callable[[Page], None]], network: int, begin, end, answer_sender) -> None:
+def _attack(
+    server: str, attacks: list[Callable[[Page], None]], network: int, begin, answered, end, answer_sender
+) -> None:
     answers: Counter[str] = Counter()
     os.nice(ATTACKER_NICENESS)  # noqa: TID251 – this benchmark is of Linux
     begin.wait()
@@ -165,6 +170,7 @@ def _attack(server: str, attacks: list[Callable[[Page], None]], network: int, be
             except (httpx.HTTPError, OSError) as error:
                 answers[type(error).__name__] += 1
                 time.sleep(0.05)
+            answered.set()
 
     for number in range(THREADS):
         threading.Thread(target=repeat, args=[number % len(attacks)], daemon=True).start()

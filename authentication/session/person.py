@@ -21,7 +21,7 @@ CROWD_SECONDS = 1.5
 LOST_SECONDS = 2.5
 UNSEEN_SECONDS = 0.5  # after so long out of sight the face may be another photograph
 POOL_SECONDS = 1.0  # time over which the similarity of the newest frames is pooled
-STEP_FACTOR = 0.8  # times the threshold: smallest similarity of a step to the reference; of all frames it is 1
+STEP_FACTOR = 0.9  # times the threshold: smallest similarity of the frames of a step to the reference
 CONTINUITY_FACTOR = 0.8  # times the threshold: smallest similarity to the face of the previous frame
 TURNED_FACTOR = 0.5  # times the threshold: smallest similarity of a turned head to the frontal reference
 
