@@ -115,8 +115,8 @@ _strangers = itertools.cycle(STRANGERS)
 class Attacker:
     """Repeats attacks in several threads of another process, and counts the answers by status.
 
-    Make it before this process has threads, because the other process is a fork. It waits for the `with` statement. The
-    body of that begins when an attack has been answered.
+    Make it before this process has threads, because the other process is a fork. It waits for the `with` statement,
+    whose body runs from the first answered attack on.
 
     Args:
         server: address of the server.

@@ -133,7 +133,7 @@ def attack_report(
         mouth_donor = candidates[number % len(candidates)]
         actor, stranger = Actor(person, mouth_donor, observations), Actor(mouth_donor, person, observations)
         template = observations.template(hold(person.neutral.image))
-        if actor.front is None or template is None:
+        if actor.front is None or template is None:  # refused as a reference
             continue
         _play_photographs(stage, actor, kinds, template, endings)
         film = _play_genuine(stage, actor, template, endings)
