@@ -89,6 +89,11 @@ class TrainingConfig:
         "facenet-pytorch's format (a .pt file, vggface2 or casia-webface); layers of other sizes are initialised",
     )
     transfer_branch: bool = _setting(False, "initialise branch 2 with the weights of branch 1 (section 4.2)")
+    freeze_shared: bool = _setting(
+        False,
+        "keep the weights of the shared layers; with --network.weighting expression only branch 2 is trained, and the "
+        "embeddings stay the same",
+    )
     seed: int = _setting(0, "random seed of initial weights, sampling and augmentation")
 
     image_size: int = _setting(160, "side of the input in pixels; a smaller one trains faster")
@@ -117,8 +122,8 @@ class TrainingConfig:
     )
     mixing_share: float = _setting(
         0.0,
-        "share of a batch that is made into faces of new people, by blending two faces and changing their shape "
-        "(train/deceptions.py); only the teacher's losses use these faces",
+        "share of a batch that is blended with other faces (train/deceptions.py); with --teacher these faces get a new "
+        "shape, too, and only the teacher's losses use them; without it only the loss of the expressions does",
     )
     deception_share: float = _setting(
         0.0, "share of a batch that is covered, warped, joined to another face, turned or blurred (train/deceptions.py)"
@@ -230,7 +235,7 @@ class TrainingConfig:
         check(not (self.streaming and self.composites), "composites", "0 with --streaming")
         check(not (self.streaming and self.teacher), "teacher", "none with --streaming")
         check(not (self.streaming and self.deception_share), "deception_share", "0 with --streaming")
-        check(not self.mixing_share or bool(self.teacher), "mixing_share", "0 without --teacher")
+        check(not (self.streaming and self.mixing_share), "mixing_share", "0 with --streaming")
         check(not self.network.get("teacher_size"), "network", "no teacher_size, because --teacher sets it")
         self._check_network()
 

@@ -71,7 +71,7 @@ def load_data(config: TrainingConfig, accelerator: Accelerator) -> TrainingData:
 
 
 def _faces(config: TrainingConfig, expressions: tuple[str, ...]) -> TrainingFaces:
-    landmarks = bool(config.composites or config.teacher or config.deception_share)
+    landmarks = bool(config.composites or config.teacher or config.mixing_share or config.deception_share)
     photographs = Photographs(config.train, expressions, config.minimum_photographs, config.soft_labels, landmarks)
     return TrainingFaces(photographs, config.composites, config.seed)
 
@@ -156,9 +156,11 @@ def mix_and_deceive(batch: Batch, data: TrainingData, config: TrainingConfig, ac
     faces, landmarks, identity, expression = batch.faces, batch.landmarks, batch.identity, batch.expression
     targets = batch.targets
     if config.mixing_share:
-        faces, landmarks, mixed = mix(faces, landmarks, config.mixing_share)
-        identity, expression = identity.masked_fill(mixed, IGNORE), expression.masked_fill(mixed[:, None], 0)
-        targets = targets.masked_fill(mixed[:, None], torch.nan)
+        new_shapes = data.teacher is not None
+        faces, landmarks, expression, mixed = mix(faces, landmarks, expression, config.mixing_share, new_shapes)
+        identity = identity.masked_fill(mixed, IGNORE)
+        if targets is not None:
+            targets = targets.masked_fill(mixed[:, None], torch.nan)
     if data.teacher is not None:
         missing = targets.isnan().any(dim=1).nonzero().squeeze(1)
         if len(missing):

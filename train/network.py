@@ -38,7 +38,7 @@ def build_network(config: TrainingConfig, data: TrainingData, accelerator: Accel
         accelerator.print(f"started from {config.start_from}; initialised: {', '.join(initialised) or 'nothing'}")
     if config.transfer_branch:
         transfer_branch(model)
-    freeze_untrained_parts(model)
+    freeze_untrained_parts(model, config.freeze_shared)
     model.to(memory_format=torch.channels_last)  # the fastest format for convolutions, on CPUs and GPUs
     if config.compile:
         for part in (model.shared, model.verification, model.expression):
@@ -58,16 +58,25 @@ def _check_labels(model: FaceLiveNetModel, labels: Labels) -> None:
             )
 
 
-def freeze_untrained_parts(model: FaceLiveNetModel) -> None:
-    """Switch off gradients of parts that the weighting does not train: DistributedDataParallel would wait for them."""
+def freeze_untrained_parts(model: FaceLiveNetModel, freeze_shared: bool = False) -> None:
+    """Switch off gradients of parts that are not trained: DistributedDataParallel would wait for them.
+
+    These are the parts that the weighting does not train, and with `freeze_shared` the shared layers.
+    """
     config = model.config
-    trained = {"shared", *config.tasks}
+    trained = {*config.tasks} if freeze_shared else {"shared", *config.tasks}
     trained |= {"expression_head"} if "expression" in config.tasks else set()
     trained |= set(HEADS) if "verification" in config.tasks else set()
     trained |= {"dynamic_weight_unit"} if config.weighting in ("dynamic", "inverse_loss") else set()
     trained |= {"uncertainty"} if config.weighting == "uncertainty" else set()
     for name, part in model.named_children():
         part.requires_grad_(name in trained)
+
+
+def set_training_mode(model: FaceLiveNetModel, freeze_shared: bool) -> None:
+    """The mode of a training step. Frozen shared layers stay in evaluation mode, which keeps their statistics."""
+    model.train()
+    model.shared.train(not freeze_shared)
 
 
 def network_for_evaluation(model: FaceLiveNetModel, average: ModelEmaV3 | None) -> FaceLiveNetModel:

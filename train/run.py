@@ -30,7 +30,15 @@ from train.checkpoint import (
 )
 from train.config import CLIP_NORM, KEEP_CHECKPOINTS, TrainingConfig
 from train.data import batches_from, label_counts, load_data, mix_and_deceive
-from train.network import HEADS, build_network, network_for_evaluation, optimizer_of, schedule_of, weights_digest
+from train.network import (
+    HEADS,
+    build_network,
+    network_for_evaluation,
+    optimizer_of,
+    schedule_of,
+    set_training_mode,
+    weights_digest,
+)
 from train.progress import Progress
 from train.record import run_record
 from train.remote_run import RemoteRun
@@ -74,7 +82,7 @@ class Run:
             disable=not accelerator.is_main_process,
             smoothing=0.1,
         )
-        self.network.train()
+        set_training_mode(self.network, config.freeze_shared)
 
     def _open_folder(self) -> Path | None:
         """Create OUT, and find the checkpoint to resume from."""
@@ -183,6 +191,7 @@ class Run:
             average_batch_norms(network)
             whiten, tasks = self.data.processor.whiten, self.network.config.tasks
             numbers = validate(network, whiten, self.config, tasks, accelerator)
+            set_training_mode(self.network, self.config.freeze_shared)
             if not accelerator.is_main_process:
                 return
             is_best = progress.add_validation(numbers)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from modeling_facelivenet import IGNORE
 from train import deceptions
@@ -109,14 +110,32 @@ def test_a_blur_keeps_the_mean_and_takes_the_detail():
 
 def test_mixtures_are_new_faces_with_their_landmarks():
     torch.manual_seed(5)
-    faces, landmarks, *_ = batch(40)
-    mixed, points, chosen = mix(faces, landmarks, 0.5)
+    faces, landmarks, _, expression, _ = batch(40)
+    mixed, points, which, chosen = mix(faces, landmarks, expression, 0.5, new_shapes=True)
     assert 8 < chosen.sum() < 32
     assert torch.equal(points[~chosen], landmarks[~chosen]) and (points[chosen] != landmarks[chosen]).all()
     torch.testing.assert_close(points, landmarks, atol=0.12, rtol=0)
     assert torch.equal(mixed[~chosen], faces[~chosen])
     assert (mixed[chosen] != faces[chosen]).flatten(1).any(dim=1).all()
-    assert torch.equal(mix(faces, landmarks, 0.0)[0], faces)
+    assert torch.equal(which[~chosen], expression[~chosen]) and not which[chosen].any()
+    assert torch.equal(mix(faces, landmarks, expression, 0.0, new_shapes=True)[0], faces)
+
+
+def test_blends_have_the_blend_of_both_expressions():
+    torch.manual_seed(7)
+    faces, landmarks, *_ = batch(300)
+    numbers = torch.randint(-1, 7, (300,))
+    expression = F.one_hot(numbers.clamp(min=0), 7).float() * (numbers >= 0)[:, None]
+    blended, points, which, chosen = mix(faces, landmarks, expression, 0.5, new_shapes=False)
+    assert torch.equal(points, landmarks) and torch.equal(which[~chosen], expression[~chosen])
+    assert torch.equal(blended[~chosen], faces[~chosen])
+    known = which.sum(dim=1) > 0
+    torch.testing.assert_close(which[known].sum(dim=1), torch.ones(int(known.sum())))
+    assert not known[chosen & (numbers < 0)].any()  # one unknown expression makes that of the blend unknown
+    assert not known[chosen & (numbers >= 0)].all()
+    several = chosen & known & (which.max(dim=1).values < 0.999)
+    assert several.sum() > 30
+    assert (which[several] * expression[several]).sum(dim=1).min() >= 0.5  # the face itself has the larger part
 
 
 def test_landmarks_follow_a_face_whose_shape_changes():

@@ -122,6 +122,24 @@ def test_static_weights_are_what_the_stage_is_called(stage, w2, drawn_corpus, tm
         assert row["loss"] == pytest.approx(row["verification_loss"] + w2 * row["expression_loss"], rel=1e-3)
 
 
+def test_branch_2_is_trained_on_frozen_shared_layers(pretrained, drawn_corpus, tmp_path):
+    """With and without the average of the weights, which is validated in another network."""
+    before = weights(pretrained / "last")
+    for decay in ("0", "0.5"):
+        more = (*TINY, "--steps", "4", "--batch_size", "8", "--validate_every", "2", "--tracker", "none")
+        more += ("--start_from", str(pretrained / "last"), "--freeze_shared", "true", "--mixing_share", "0.5")
+        out = tmp_path / decay
+        assert main(on_drawn_faces(drawn_corpus, out, *more, "--ema_decay", decay, preset="single_expression")) == 0
+        after = weights(out / "last")
+        kept = [name for name in before if name.startswith(("shared.", "verification.", "length.", "covers."))]
+        assert any(name.endswith("running_mean") for name in kept)
+        assert all(torch.equal(after[name], before[name]) for name in kept)
+        assert not torch.equal(after["expression_head.hidden.weight"], before["expression_head.hidden.weight"])
+        assert not torch.equal(
+            after["expression.block8.branch0.bn.running_mean"], before["expression.block8.branch0.bn.running_mean"]
+        )
+
+
 def test_the_papers_own_stages_learn(drawn_corpus, tmp_path, capsys):
     """RMSProp and plain logits, at the overlay's rate; L1 is the smaller loss here and takes all of equation 5."""
 
