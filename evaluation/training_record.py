@@ -14,7 +14,8 @@ class TrainingSummary:
     """How a network was trained; None for everything that is not recorded.
 
     tasks: those of the last stage. A stage with a single task changes the shared layers without the other branch. The
-    output of that branch is then meaningless, even if an earlier stage trained it. weighting: of the losses. w1, w2:
+    output of that branch is then meaningless, even if an earlier stage trained it. Only if the stage kept the shared
+    layers (`freeze_shared`), the tasks of the stage before count too. weighting: of the losses. w1, w2:
     the weights; if they are learnt, the mean of the last steps. minutes_before: of the stages before the last.
     photographs_seen: training samples of the last stage. trained_on: source of images -> splits. penalty,
     validation_accuracy: only of the classical baseline.
@@ -37,8 +38,7 @@ class TrainingSummary:
 
 def summarise_training(record: dict) -> TrainingSummary:
     """The summary of a `training.json`, empty for a model without one (then both tasks are assumed)."""
-    network = record.get("config", {}).get("network", {}) | record.get("network", {})
-    weighting = network.get("weighting", "dynamic") if record else None  # the default of the network's config
+    weighting = _weighting(record) if record else None
     stages = training_stages(record)
     minutes_before, stage_number = 0.0, stages[-1]["started_from"]
     while stage_number:
@@ -48,10 +48,27 @@ def summarise_training(record: dict) -> TrainingSummary:
     recorded = ("steps", "minutes", "photographs_seen", "device", "parameters", "trained_on")
     final = record.get("final", {})
     return TrainingSummary(
-        tasks=[weighting] if weighting in TASKS else list(TASKS),
+        tasks=[task for task in TASKS if task in _trained_tasks(stages)],
         weighting=weighting,
         w1=final.get("w1"),
         w2=final.get("w2"),
         minutes_before=minutes_before,
         **{name: record.get(name) for name in recorded},
     )
+
+
+def _trained_tasks(stages: list[dict]) -> set[str]:
+    """The tasks of the last stage, and of the stages before as long as the shared layers are the same."""
+    stage, tasks = stages[-1], set()
+    while True:
+        weighting = _weighting(stage)
+        tasks |= {weighting} if weighting in TASKS else set(TASKS)
+        if not stage.get("config", {}).get("freeze_shared") or not stage["started_from"]:
+            return tasks
+        stage = stages[stage["started_from"] - 1]
+
+
+def _weighting(stage: dict) -> str:
+    """The weighting of the losses in a stage; without a record the default of the network's config."""
+    settings = stage.get("config", {}).get("network", {}) | stage.get("network", {})
+    return settings.get("weighting", "dynamic")

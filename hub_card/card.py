@@ -65,6 +65,8 @@ def write_card(folder: Path, results_folder: Path, log: Path | None) -> None:
         "runs": runs,
         "teachers": list({run["teacher"]["sha256"]: run["teacher"] for run in runs if run.get("teacher")}.values()),
         "averaged": [run["config"] for run in averaged],
+        "photographs": max(run.get("photographs") or 0 for run in runs),
+        "weighting": next(filter(None, map(_weighting, reversed(runs))), "expression"),
         "calibrated": _calibrated_rates(config),
         "speed": contents.get("inference"),
         "onnx": contents.get("onnx"),
@@ -92,6 +94,12 @@ def training_runs(stages: list[dict]) -> list[dict]:
     """The stages without repetitions: a stage may occur once alone, and once averaged with others."""
     configs = [stage["config"] for stage in stages]
     return [stage for index, stage in enumerate(stages) if stage["config"] not in configs[index + 1 :]]
+
+
+def _weighting(run: dict) -> str | None:
+    """How a run weighed the two tasks; None if it trained only branch 2, on shared layers that it kept."""
+    config = run["config"]
+    return None if config.get("freeze_shared") else config["network"].get("weighting", "dynamic")
 
 
 def count_parameters(config: FaceLiveNetConfig) -> dict[str, int]:

@@ -234,3 +234,7 @@ def test_training_records():
         assert (result.tasks, result.weighting) == (tasks, weighting)
         assert (result.minutes, result.minutes_before, result.device) == (3.0, 12.0, "a GPU")
         assert (result.w1, result.w2, result.parameters) == (0.1, 0.9, None)
+    alone = {"network": {"weighting": "expression"}, "config": {"freeze_shared": True}}
+    assert summarise_training(record | alone).tasks == ["verification", "expression"]  # of the stage before
+    second["network"] = {"weighting": "expression"}
+    assert summarise_training(record | alone).tasks == ["expression"]

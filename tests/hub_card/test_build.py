@@ -133,7 +133,14 @@ def test_every_run_that_went_into_the_weights_is_told_once(checkpoint, tmp_path)
     card = (build(model, results, tmp_path / "out") / "README.md").read_text(encoding="utf-8")
     assert "**163.0 minutes**" in card and "| run 4: steps × batch |" in card
     assert "seed 1; 4,000 composite people in 30 % of a batch; averaged |" in card and card.count("; averaged |") == 3
-    assert "the mean of the 3 runs" in card
+    assert "the mean of the 3 runs" in card and "weighed: dynamic |" in card
+    last = run(4, third)
+    settings = {"freeze_shared": True, "network": record["config"]["network"] | {"weighting": "expression"}}
+    last = last | {"photographs": 1, "config": last["config"] | settings}
+    (model / "training.json").write_text(json.dumps(last), encoding="utf-8")
+    card = (build(model, results, tmp_path / "again") / "README.md").read_text(encoding="utf-8")
+    assert card.count("; only branch 2, the shared layers kept |") == 1 and "weighed: dynamic |" in card
+    assert f"| photographs, people | {record['photographs']:,}," in card
 
 
 def test_corpora_are_those_of_every_stage_or_not_recorded(checkpoint, tmp_path):
