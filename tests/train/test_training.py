@@ -124,14 +124,19 @@ def test_static_weights_are_what_the_stage_is_called(stage, w2, drawn_corpus, tm
 
 def test_branch_2_is_trained_on_frozen_shared_layers(pretrained, drawn_corpus, tmp_path):
     """With and without the average of the weights, which is validated in another network."""
-    before = weights(pretrained / "last")
+    start = FaceLiveNetModel.from_pretrained(pretrained / "last", embedding_length=True, cover_detector=True)
+    torch.nn.init.normal_(start.length.crowding.weight)
+    torch.nn.init.normal_(start.covers.covered.weight)
+    start.save_pretrained(tmp_path / "start")
+    before = weights(tmp_path / "start")
     for decay in ("0", "0.5"):
         more = (*TINY, "--steps", "4", "--batch_size", "8", "--validate_every", "2", "--tracker", "none")
-        more += ("--start_from", str(pretrained / "last"), "--freeze_shared", "true", "--mixing_share", "0.5")
+        more += ("--start_from", str(tmp_path / "start"), "--mixing_share", "0.5")
         out = tmp_path / decay
-        assert main(on_drawn_faces(drawn_corpus, out, *more, "--ema_decay", decay, preset="single_expression")) == 0
+        assert main(on_drawn_faces(drawn_corpus, out, *more, "--ema_decay", decay, preset="branch_2")) == 0
         after = weights(out / "last")
         kept = [name for name in before if name.startswith(("shared.", "verification.", "length.", "covers."))]
+        assert {"length.crowding.weight", "covers.covered.weight"} < set(kept)
         assert any(name.endswith("running_mean") for name in kept)
         assert all(torch.equal(after[name], before[name]) for name in kept)
         assert not torch.equal(after["expression_head.hidden.weight"], before["expression_head.hidden.weight"])
