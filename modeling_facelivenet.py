@@ -6,17 +6,17 @@
     output.expression_logits                      # (batch, expressions): which expression
     model(pixel_values, identity_labels=y, expression_labels=e).loss.backward()
 
-    FaceLiveNetForImageClassification is branch 2 alone, behind transformers' usual interface: logits, and a loss for
-    labels; its expressions may be others than those of the checkpoint it starts from.
+    FaceLiveNetForImageClassification is branch 2 alone, with the usual interface of transformers: logits, and a loss if
+    labels are given. Its classes may differ from the expressions of the checkpoint from which it starts.
 
                                            ┌─ branch 1: 2 × Block8, pool ─ embedding ─ identities    L1
     stem ─ Block35 ─ A ─ Block17 ─ B ──────┼─ dynamic-weight-unit ─ w1, w2         L3 = (1 + w1) L1 + w2 L2
            shared layers (section 3)       └─ branch 2: 2 × Block8, pool ─ 128 ─ expressions         L2
 
-    initialisation: convolutions and linear layers Xavier uniform, every bias 0, batch norm the identity, centres 0.
-    Names of the layers are those of facenet-pytorch's InceptionResnetV1, so that its published weights can be loaded.
+    Initialisation: Xavier uniform for convolutions and linear layers, 0 for biases and class centres, the identity for
+    batch norms. Layers have the names of facenet-pytorch's InceptionResnetV1, so its published weights can be loaded.
 
-This file imports nothing of the rest of the project, so that the Hub can ship it as it is.
+This file does not import other files of the project, because the Hub ships it alone.
 """
 
 import difflib
@@ -34,17 +34,17 @@ from transformers.modeling_outputs import ImageClassifierOutputWithNoAttention
 from transformers.utils import ModelOutput, can_return_tuple
 
 EXPRESSIONS = ("neutral", "anger", "disgust", "fear", "happy", "sad", "surprise")
-HEAD_TURNS = ("turn_left", "turn_right")  # what a live session may ask for beside expressions: the person's own sides
-FEATURE_SIZE = 1792  # channels of the last feature map, hence of the embedding
-IGNORE = -100  # the label of what nobody labelled, as everywhere in PyTorch
-LEAST_THRESHOLD = 0.05  # of similarity and of an expression: of strangers, half are more alike than 0
-MOST_REPEATS = 100  # of one kind of block; the full Inception-ResNet-v1 has 10
-SMALLEST_IMAGE = 75  # below it the shared layers have no output
-BATCH_NORM_EPS = 1e-3  # TensorFlow's
-EXPRESSION_HIDDEN_SIZE = 128  # of branch 2's "one more fully connected layer"
-CENTER_DECAY = 0.95  # a of c −= (1 − a) · mean(c − x): how much of a class centre one batch leaves in place
-# Settings that earlier versions saved, with the value that is always used now. Another value of the former would be
-# another network; the latter matter in training alone.
+HEAD_TURNS = ("turn_left", "turn_right")  # other actions of a live session; left and right as the person sees them
+FEATURE_SIZE = 1792  # channels of the last feature map, and length of the embedding
+IGNORE = -100  # label of samples without a label, as in PyTorch
+LEAST_THRESHOLD = 0.05  # smallest threshold; half of all pairs of strangers have a similarity above 0
+MOST_REPEATS = 100  # largest number of blocks of one kind; the full Inception-ResNet-v1 has 10
+SMALLEST_IMAGE = 75  # side of the smallest image for which the shared layers have an output
+BATCH_NORM_EPS = 1e-3  # the default of TensorFlow
+EXPRESSION_HIDDEN_SIZE = 128  # size of branch 2's "one more fully connected layer"
+CENTER_DECAY = 0.95  # a of c −= (1 − a) · mean(c − x)
+# Settings of earlier versions, with the value that all networks use now. A config with another value is refused if the
+# setting is in the first table, because it describes another network. Those of the second table affect only training.
 REMOVED_FROM_NETWORK = {
     "batch_norm_eps": BATCH_NORM_EPS,
     "expression_hidden_size": EXPRESSION_HIDDEN_SIZE,
@@ -52,62 +52,65 @@ REMOVED_FROM_NETWORK = {
 }
 REMOVED_FROM_LOSSES = {"center_decay": CENTER_DECAY, "expression_class_weights": None}
 TEACHER_LOSSES = ("mse", "cosine")
-# layers a decision rests on
+# layers that affect decisions
 JUDGING = ("shared.", "verification.", "length.", "covers.", "expression.", "expression_head.")
-COVERED = ("eyes_covered", "mouth_covered")  # what `CoverDetector` tells
-# bounds that `config.quality` holds; the latter where there is a cover detector
+COVERED = ("eyes_covered", "mouth_covered")  # the outputs of `CoverDetector`
+# keys of `config.quality`; the second ones if there is a cover detector
 QUALITY = ("least_sharpness", "least_detection_probability")
 MOST_COVERED = tuple(f"most_{name}" for name in COVERED)
-CALIBRATED = ("similarity_threshold", "calibration", "quality", "calibrated_weights")  # void with other weights
+CALIBRATED = ("similarity_threshold", "calibration", "quality", "calibrated_weights")  # valid only for these weights
 WEIGHTINGS = ("dynamic", "static", "inverse_loss", "uncertainty", "verification", "expression")
 
 
 @strict
 class FaceLiveNetConfig(PreTrainedConfig):
-    """Everything that defines the network, its losses and its calibrated decision. Wrong values raise at once.
+    """The settings of the network, its losses and its calibrated decision. Impossible values raise an error.
 
     Args:
-        image_size: side of the square input in pixels. Inference works at any size from 75; the dynamic-weight-unit
-            flattens the feature map and is tied to this one.
-        trunk: None for the paper's shared layers, or the name of a timm backbone in their place ("resnet18"), whose
-            last feature map a 1 × 1 convolution brings to 1792 channels; branches, unit and losses stay the same.
-        repeats: how many Block35, Block17 and Block8. (1, 1, 1) is the paper's network of 13 million parameters,
-            (5, 10, 5) the full Inception-ResNet-v1.
-        batch_norm_scale: whether batch norms learn a scale (TensorFlow's default, and the paper's count, has none).
-        batch_norm_momentum: 1 − TensorFlow's decay of 0.995.
-        dropout: before both classifiers.
-        embedding_length: embeddings of faces that resemble many strangers are shorter (`EmbeddingLength`); else all
-            have length 1.
-        cover_detector: whether the network tells covered eyes and mouths (`CoverDetector`).
-        num_identities: people of the training set; 0 leaves the identity classifier and the centres out.
-        sampled_identities: how many of them one step looks at, those of the batch among them, for millions of people
-            (Partial FC, arXiv 2203.15565, here for the class-wise triplet loss too); 0 looks at all, as the paper does.
-        weighting: how the two losses are weighed. "dynamic": equation 5. "static": w1 L1 + w2 L2 with static_weights
-            (Table 5). "inverse_loss": w1 L1 + w2 L2, where the unit learns from w1 / L1 + w2 / L2 alone (the authors'
-            next paper, arXiv 1911.03281). "uncertainty": e^-s1 L1 + e^-s2 L2 + (s1 + s2) / 2 with learnt s (Kendall,
-            arXiv 1705.07115). "verification" and "expression": one task alone (section 4.2).
+        image_size: side of the square input in pixels. Inference works with every size from 75. Training with the
+            dynamic-weight-unit, which flattens the feature map, needs this size.
+        trunk: None for the shared layers of the paper, or the name of a timm backbone that replaces them ("resnet18").
+            A 1 × 1 convolution gives its last feature map 1792 channels; branches, unit and losses are the same.
+        repeats: numbers of Block35, Block17 and Block8. (1, 1, 1) is the network of the paper with 13 million
+            parameters, (5, 10, 5) the full Inception-ResNet-v1.
+        batch_norm_scale: whether batch norms learn a scale; they do not by default in TensorFlow, and in the paper's
+            number of parameters.
+        batch_norm_momentum: 1 − decay; the decay of TensorFlow is 0.995.
+        dropout: probability of the dropout before both classifiers.
+        embedding_length: whether embeddings of faces that resemble many strangers are shorter (`EmbeddingLength`).
+            Otherwise all have length 1.
+        cover_detector: whether the network detects covered eyes and mouths (`CoverDetector`).
+        num_identities: number of people in the training data; 0 for a network without identity classifier and centres.
+        sampled_identities: number of people that a training step uses, those of the batch included, for data with
+            millions of people (Partial FC, arXiv 2203.15565, here also for the class-wise triplet loss). 0 for all
+            people, as in the paper.
+        weighting: how the two losses are combined. "dynamic": equation 5. "static": w1 L1 + w2 L2 with static_weights
+            (Table 5). "inverse_loss": w1 L1 + w2 L2, and the unit minimises only w1 / L1 + w2 / L2 (the authors' next
+            paper, arXiv 1911.03281). "uncertainty": e^-s1 L1 + e^-s2 L2 + (s1 + s2) / 2 with learnt s (Kendall et al.,
+            arXiv 1705.07115). "verification", "expression": one task alone (section 4.2).
         static_weights: w1 and w2 of the "static" weighting.
         triplet_weight, triplet_margin: α of equation 1 and β0 of equation 3.
-        cosine_scale, cosine_margin: s and m of a margin softmax, s (cos θ − m) for the own identity and s cos θ for the
-            others (CosFace, arXiv 1801.09414), in place of equation 2's plain logits; a scale of 0 keeps the paper's.
-        identity_weight: factor of equation 1's losses over identities in L1, beside a teacher's.
-        teacher_size: length of the vectors of a teacher, a face recognition network whose answers branch 1 learns to
-            give (`teacher_targets`); 0 without one.
-        teacher_loss: "mse" or "cosine", how an answer is compared with the teacher's vector.
-        teacher_weight, teacher_pairs_weight: factors of that loss and of the loss over the similarities of all pairs
+        cosine_scale, cosine_margin: s and m of a margin softmax, with logits s (cos θ − m) for the correct identity and
+            s cos θ for the others (CosFace, arXiv 1801.09414). With a scale of 0 logits are those of equation 2.
+        identity_weight: factor of the losses of equation 1 in L1, if there is also a teacher.
+        teacher_size: length of the vectors of a teacher, a face recognition network whose output branch 1 learns to
+            predict (`teacher_targets`); 0 without a teacher.
+        teacher_loss: "mse" or "cosine": the loss between the predicted and the teacher's vector.
+        teacher_weight, teacher_pairs_weight: factors of this loss, and of the loss over the similarities of all pairs
             in a batch.
-        similarity_threshold: dot product of two embeddings from which they are one person; None until it is calibrated.
-        expression_threshold: probability from which the asked expression counts as seen.
-        test_time_flip: average what the network says of a face and of its mirror image; costs a second pass.
-        challenge_expressions: the expressions this checkpoint recognises well enough to be asked for; by default happy
-            and surprise, which the paper found "most universal and easy to recognize".
-        challenge_actions: everything a live session may ask for: some of challenge_expressions, and turns of the head
-            ("turn_left", "turn_right", the person's own). None, and so every config from before there were turns: all
-            of these expressions and both turns.
-        calibration: where the thresholds come from (FAR, FRR, interval, corpus, date).
-        quality: least and largest values of what a face is measured by (QUALITY, MOST_COVERED), calibrated beside the
-            threshold; None sets none. Faces outside them are refused: see `pipeline_facelivenet.unusable_reason`.
-        calibrated_weights: `fingerprint` of the weights they were calibrated on; with any others they do not count.
+        similarity_threshold: two embeddings belong to the same person if their dot product is at least this; None
+            before calibration.
+        expression_threshold: an expression counts if its probability is at least this.
+        test_time_flip: whether to average the outputs for a face and its mirror image, which takes twice the time.
+        challenge_expressions: expressions that this checkpoint recognises reliably enough for a challenge. Default:
+            happy and surprise, in the paper "most universal and easy to recognize".
+        challenge_actions: the actions that a live session may request: some of challenge_expressions, and turns of the
+            head ("turn_left", "turn_right", as the person sees them). Default, also for configs of versions without
+            turns: all of these expressions and both turns.
+        calibration: origin of the thresholds: FAR, FRR, interval, corpus, date.
+        quality: smallest and largest allowed values of the measures QUALITY and MOST_COVERED, calibrated together with
+            the threshold; None for no limits. See `pipeline_facelivenet.unusable_reason`.
+        calibrated_weights: `fingerprint` of the weights of the calibration. With other weights it is not valid.
     """
 
     model_type = "facelivenet"
@@ -149,9 +152,8 @@ class FaceLiveNetConfig(PreTrainedConfig):
         kwargs = {name: value for name, value in kwargs.items() if name not in REMOVED_FROM_LOSSES}
         for name in kwargs:
             close = difflib.get_close_matches(name, self.__dataclass_fields__, n=1, cutoff=0.85)
-            if (
-                close and close[0] != name
-            ):  # transformers passes names of its own: only what looks like a slip is refused
+            # other names may be those of transformers, so only names that look like spelling mistakes are refused
+            if close and close[0] != name:
                 raise ValueError(f"unknown setting {name!r}: did you mean {close[0]!r}?")
         if self.id2label is None and "num_labels" not in kwargs:
             self.id2label = dict(enumerate(EXPRESSIONS))
@@ -163,7 +165,7 @@ class FaceLiveNetConfig(PreTrainedConfig):
             self.challenge_expressions = [name for name in self.id2label.values() if name in ("happy", "surprise")]
 
     def __setattr__(self, name: str, value):
-        """Other labels (`config.num_labels = 3` sets them too) take along what was said about the former ones."""
+        """New labels, which `config.num_labels = 3` also sets, remove old ones from `challenge_expressions`."""
         before = getattr(self, "id2label", None) if name == "id2label" else None
         super().__setattr__(name, value)
         if before and value and set(before.values()) != set(value.values()):
@@ -172,8 +174,8 @@ class FaceLiveNetConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict, **kwargs):
-        """Labels given by name (`id2label`, or `num_labels` of another count) replace the saved expressions, and with
-        them which of those may be asked for."""
+        """If `id2label`, or another number in `num_labels`, is given, it replaces the saved expressions, and the
+        challenges that consist of them are not loaded."""
         labels = {name: kwargs.pop(name) for name in ("id2label", "label2id", "num_labels") if name in kwargs}
         if "id2label" in labels or labels.get("num_labels") not in (None, len(config_dict.get("id2label") or ())):
             about = ("id2label", "label2id", "challenge_expressions", "challenge_actions")
@@ -192,7 +194,7 @@ class FaceLiveNetConfig(PreTrainedConfig):
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """What is trained: both branches, or by a single-task weighting one."""
+        """The tasks that are trained: both, or the one of a single-task weighting."""
         return (self.weighting,) if self.weighting in ("verification", "expression") else ("verification", "expression")
 
     def validate_network(self):
@@ -264,7 +266,7 @@ class FaceLiveNetConfig(PreTrainedConfig):
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation that, like TensorFlow's default, learns a shift and only on demand a scale."""
+    """Batch normalisation that learns a shift, and a scale only with `batch_norm_scale`, as TensorFlow does."""
 
     def __init__(self, channels: int, config: FaceLiveNetConfig):
         super().__init__(channels, eps=BATCH_NORM_EPS, momentum=config.batch_norm_momentum)
@@ -274,7 +276,7 @@ class BatchNorm2d(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if self.weight is not None or not torch.is_grad_enabled() or torch.jit.is_tracing():
             return super().forward(x)
-        # PyTorch's CUDA kernels give the shift no gradient where there is no scale at all
+        # without a scale PyTorch's CUDA kernels do not compute the gradient of the shift
         if self.training:
             self.num_batches_tracked.add_(1)
         scale = torch.ones_like(self.bias)
@@ -295,7 +297,7 @@ class ConvBlock(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """x + scale · conv1×1(concatenated branches): Block35, Block17 and Block8 differ only in their branches."""
+    """x + scale · conv1×1(concatenated branches). Block35, Block17 and Block8 differ only in their branches."""
 
     def __init__(self, branches: list[nn.Module], branch_channels: int, channels: int, scale: float, relu: bool = True):
         super().__init__()
@@ -338,7 +340,7 @@ def block8(config, scale: float = 0.20, relu: bool = True) -> ResidualBlock:
 
 
 class Reduction(nn.Module):
-    """Halves the side: its strided branches and a max pool, concatenated."""
+    """Halves the side of the feature map: strided branches and a max pooling, concatenated."""
 
     def __init__(self, branches: list[nn.Module]):
         super().__init__()
@@ -388,7 +390,7 @@ class SharedLayers(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        for layer in self.children():  # in the order they are defined
+        for layer in self.children():  # in the order of their definition
             x = layer(x)
         return x
 
@@ -403,12 +405,12 @@ class SharedLayers(nn.Module):
 
 
 class TimmTrunk(nn.Module):
-    """A timm backbone in place of the shared layers: (batch, 3, side, side) -> (batch, 1792, side / 32, side / 32)."""
+    """A timm backbone as shared layers: (batch, 3, side, side) -> (batch, 1792, side / 32, side / 32)."""
 
     def __init__(self, config: FaceLiveNetConfig):
         super().__init__()
         try:
-            import timm  # a second for what only config.trunk needs
+            import timm  # takes a second, and only config.trunk needs it
         except ImportError as error:
             raise ImportError(f"The trunk {config.trunk} comes from timm: pip install timm") from error
         if not timm.is_model(config.trunk):
@@ -418,7 +420,7 @@ class TimmTrunk(nn.Module):
         size = {"img_size": config.image_size} if published and published.fixed_input_size else {}
         self.body = timm.create_model(config.trunk, features_only=True, out_indices=(-1,), **size)
         [self.step], [channels] = self.body.feature_info.reduction(), self.body.feature_info.channels()
-        self.channels_last = self.body.output_fmt == "NHWC"  # as Swin's are
+        self.channels_last = self.body.output_fmt == "NHWC"  # Swin, for example
         self.project = ConvBlock(config, channels, FEATURE_SIZE, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -432,7 +434,7 @@ class TimmTrunk(nn.Module):
 
 
 class Branch(nn.Module):
-    """What both tasks have of their own: Block8s, the last without ReLU, and average pooling -> (batch, 1792)."""
+    """The layers of one task: Block8s, the last one without ReLU, and average pooling -> (batch, 1792)."""
 
     def __init__(self, config: FaceLiveNetConfig):
         super().__init__()
@@ -444,14 +446,14 @@ class Branch(nn.Module):
 
 
 class EmbeddingLength(nn.Module):
-    """How much a face tells of its person: the length of its embedding, 1 at most.
+    """Gives embeddings their length: 1 for distinctive faces, less for faces that resemble many strangers.
 
-    Some faces resemble many strangers: blurred ones, covered ones, those that look like the average. A similarity that
-    is high for such a face means less. Recognisers of speakers therefore measure a voice against a cohort of strangers
-    and correct the similarity by its nearest ones (adaptive score normalisation). Here a linear layer predicts from the
-    embedding's direction how alike the nearest strangers are, x, in units of the least that occurs, and the length is
-    1 / √x. The dot product of two embeddings is then their cosine, divided by the geometric mean of their x.
-    `train/embedding_length.py` fits the layer; before that it says 1 for every face.
+    Blurred, covered and average faces resemble many strangers. A high similarity to such a face means less. Speaker
+    recognition solves the same problem by comparing a voice with a cohort of strangers, and correcting the similarity
+    by that of the nearest ones (adaptive score normalisation). Here a linear layer predicts the similarity x of the
+    nearest strangers from the direction of the embedding, in units of the smallest x in the training data. The length
+    is 1 / √x. So the dot product of two embeddings is their cosine, divided by the geometric mean of both x.
+    `train/embedding_length.py` fits the layer. Before that all lengths are 1.
     """
 
     def __init__(self, config: FaceLiveNetConfig):
@@ -466,11 +468,11 @@ class EmbeddingLength(nn.Module):
 
 
 class CoverDetector(nn.Module):
-    """Whether something covers the eyes or the mouth: a linear layer on the embedding's direction.
+    """Detects covered eyes and mouths: a linear layer on the direction of the embedding.
 
-    Two strangers whose eyes are covered look alike to the network, and a covered mouth may look like a smile. What the
-    cover looks like matters little: plain, patterned, a bar, glasses or a mask. `train/cover_detector.py` fits the
-    layer when everything else is trained; before that it says 0 for every face.
+    To the network two strangers with covered eyes are similar, and a covered mouth may look like a smile. It detects
+    all kinds of covers: plain or patterned, bars, glasses and masks. `train/cover_detector.py` fits the layer after the
+    training of all others. Before that its logits are 0.
     """
 
     def __init__(self, config: FaceLiveNetConfig):
@@ -484,7 +486,7 @@ class CoverDetector(nn.Module):
 
 
 class ExpressionHead(nn.Module):
-    """Branch 2's end: dropout, one more fully connected layer with ReLU, the expressions' logits."""
+    """The last layers of branch 2: dropout, one more fully connected layer with ReLU, and the classifier."""
 
     def __init__(self, config: FaceLiveNetConfig):
         super().__init__()
@@ -497,9 +499,9 @@ class ExpressionHead(nn.Module):
 
 
 class DynamicWeightUnit(nn.Module):
-    """The last shared layer, flattened -> (w1, w2), positive and summing to 1 (equation 6, the batch's mean).
+    """The flattened output of the shared layers -> (w1, w2), positive, with sum 1 (equation 6, mean of the batch).
 
-    Normalising the flattened features keeps the softmax from saturating on their scale.
+    The flattened features are normalised. Otherwise their scale would saturate the softmax.
     """
 
     def __init__(self, side: int):
@@ -521,10 +523,10 @@ class DynamicWeightUnit(nn.Module):
 
 
 class ClassWiseTripletLoss(torch.autograd.Function):
-    """Equations 3 and 4 with their gradient, which is at hand when the distances are.
+    """Equations 3 and 4. The forward pass also computes the gradient, from the same distances.
 
-    Nothing of the size of the centres is made on the way or kept for the backward pass, and the centres may move as
-    soon as the loss is known.
+    No other tensor has the size of the centres, and the backward pass does not need the centres, so they may be changed
+    before it.
     """
 
     @staticmethod
@@ -533,7 +535,7 @@ class ClassWiseTripletLoss(torch.autograd.Function):
         squared = features.square().sum(dim=1, keepdim=True) - 2 * (features @ centers.T)
         squared += torch.linalg.vector_norm(centers, dim=1).square()
         distances = squared.clamp_(min=0).sqrt_()
-        # The own centre is the near one, where the product above cancels digits: by the plain difference.
+        # The distance to the centre of the same person is small, and the product above would lose digits.
         from_own = features - centers[labels]  # (m, d)
         own = torch.linalg.vector_norm(from_own, dim=1, keepdim=True)  # (m, 1)
         violations = F.relu(own + margin - distances).scatter_(1, labels[:, None], 0.0)
@@ -556,16 +558,16 @@ def class_wise_triplet_loss(features: Tensor, labels: Tensor, centers: Tensor, m
         features: x, (m, d). labels: y, (m,) in 0..k−1. centers: c, (k, d), not trained by gradient. margin: β0.
 
     Returns:
-        (m,); their sum is the paper's Lc. Memory is that of a few (m, k) matrices beside the centres.
+        (m,); their sum is Lc of the paper. It needs memory for a few (m, k) matrices.
     """
     return ClassWiseTripletLoss.apply(features, labels, centers, margin)
 
 
 @torch.no_grad()
 def move_centers(centers: Tensor, features: Tensor, labels: Tensor, decay: float) -> None:
-    """c_l −= (1 − a) · mean over the batch's samples of class l of (c_l − x_i), in place; other classes stay.
+    """c_l −= (1 − a) · mean of (c_l − x_i) over the samples of class l in the batch, in place.
 
-    Labels of −100 are left out. The sums are matrix products, so that every process comes to the same bits.
+    Samples with the label −100 are ignored. The sums are matrix products, which give the same bits in all processes.
     """
     known = labels != IGNORE
     people, member = labels[known].unique(return_inverse=True)  # (p,), (m,)
@@ -575,10 +577,10 @@ def move_centers(centers: Tensor, features: Tensor, labels: Tensor, decay: float
 
 
 def sum_over_processes(x: Tensor) -> Tensor:
-    """The sum of x over the processes of a distributed training; x itself where there is one.
+    """The sum of x over all processes of a distributed training; x itself in a single process.
 
-    Its gradient is x's own times the number of processes, so that the processes' gradients, which
-    DistributedDataParallel averages, become exactly that of the whole batch.
+    The gradient of x is multiplied by the number of processes. DistributedDataParallel then averages the gradients of
+    the processes, and the result is the gradient of the complete batch.
     """
     if not (dist.is_available() and dist.is_initialized()):
         return x
@@ -588,7 +590,7 @@ def sum_over_processes(x: Tensor) -> Tensor:
 
 
 def gather_from_processes(x: Tensor) -> Tensor:
-    """The rows of every process, in the order of the processes, without gradient."""
+    """The rows of all processes, in the order of the processes, without gradient."""
     if not (dist.is_available() and dist.is_initialized()):
         return x.detach()
     parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
@@ -597,29 +599,29 @@ def gather_from_processes(x: Tensor) -> Tensor:
 
 
 class IdentityHead(nn.Module):
-    """L1's parts in training: the linear layer to the identities, and the class centres.
+    """The layers of L1, for training only: the linear classifier of identities, and the class centres.
 
-    With `sampled_identities`, `classifier` holds the rows of the identities in `sample` alone; all of them lie in
-    `table`. Whoever trains draws a sample before each step and puts its rows back after it.
+    With `sampled_identities`, `classifier` has only the rows of the identities in `sample`, and `table` has all rows.
+    The training loop draws a sample before each step, and writes its rows back to the table after it.
     """
 
     def __init__(self, config: FaceLiveNetConfig):
         super().__init__()
         self.config = config
         self.dropout = nn.Dropout(config.dropout)
-        looked_at = min(config.sampled_identities or config.num_identities, config.num_identities)
+        classes = min(config.sampled_identities or config.num_identities, config.num_identities)
         bias = not config.cosine_scale and not config.sampled_identities
-        self.classifier = nn.Linear(config.embedding_dim, looked_at, bias=bias)
+        self.classifier = nn.Linear(config.embedding_dim, classes, bias=bias)
         self.register_buffer("centers", torch.zeros(config.num_identities, config.embedding_dim))
         if config.sampled_identities:
             self.register_buffer("table", torch.zeros(config.num_identities, config.embedding_dim))
-            self.register_buffer("sample", torch.arange(looked_at))  # in ascending order
-        self.batches_per_step = 1  # with gradient accumulation, centres move once per step too
+            self.register_buffer("sample", torch.arange(classes))  # in ascending order
+        self.batches_per_step = 1  # with gradient accumulation centres are updated once per step
         self.seen: list[tuple[Tensor, Tensor]] = []
 
-    @torch.compiler.disable  # the centres move in place, which a compiled graph with gradients may not do
+    @torch.compiler.disable  # it changes the centres in place, which is not possible in a compiled graph
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
-        """The sums of Ls1 and Lc over the known people, and how many these are: (3,).
+        """(3,): the sums of Ls1 and Lc over the samples with a label, and their number.
 
         Args:
             features: (m, embedding_dim). labels: (m,) with −100 for unknown people.
@@ -637,7 +639,7 @@ class IdentityHead(nn.Module):
         return torch.stack([softmax_loss, (triplet_loss * known).sum(), known.sum()])
 
     def logits(self, features: Tensor, labels: Tensor) -> Tensor:
-        """(m, identities looked at): z of equation 2, or with a cosine_scale those of the margin softmax."""
+        """(m, classes): z of equation 2, or with a cosine_scale the logits of the margin softmax."""
         if not self.config.cosine_scale:
             return self.classifier(features)
         cosine = F.linear(F.normalize(features, dim=1), F.normalize(self.classifier.weight, dim=1))
@@ -653,11 +655,12 @@ class IdentityHead(nn.Module):
 
 
 class TeacherHead(nn.Module):
-    """What branch 1 learns from a teacher network: its vector for each face, and the similarity of every two faces.
+    """The losses of a teacher network: branch 1 predicts its vector of each face, and the similarity of each pair.
 
-    Distillation needs no names, so every photograph of a face teaches. Targets are standardised: the mean vector of the
-    training photographs is subtracted and the rest scaled to a mean squared length of 1. Two different people are then
-    at a squared distance d² of 2 on average, and 1 − d²/2 is a similarity: 1 for the same vector, 0 for strangers.
+    Distillation needs no identity labels, so all photographs of faces can be used. Targets are standardised: the mean
+    vector of the training photographs is subtracted, and the rest is scaled to a mean squared length of 1. Two vectors
+    of different people then have a squared distance d² of 2 on average, and 1 − d²/2 is a similarity: 1 for equal
+    vectors, and 0 on average for strangers.
     """
 
     def __init__(self, config: FaceLiveNetConfig):
@@ -666,10 +669,12 @@ class TeacherHead(nn.Module):
         self.projection = nn.Linear(config.embedding_dim, config.teacher_size)
 
     def forward(self, features: Tensor, targets: Tensor) -> Tensor:
-        """Features (m, embedding_dim), targets (m, teacher_size) -> (4,): the sum of the loss of each vector, how many
+        """(4,): the sum of the losses of all vectors, their number, the sum of the losses of all pairs, their number.
 
-        vectors there are, the sum of the loss of each pair, and how many pairs there are. A target of NaN belongs to a
-        face that should look like nobody: it has no vector, and its similarity to every other face should be 0.
+        Args:
+            features: (m, embedding_dim).
+            targets: (m, teacher_size). A row of NaN is a face that must not resemble anybody: it has no vector, and
+                its similarity to all other faces should be 0.
         """
         known = ~targets.isnan().any(dim=1)
         embedding = F.normalize(features, dim=1)
@@ -687,10 +692,10 @@ class TeacherHead(nn.Module):
 
 
 def expression_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """L2: (2,), the sum of the cross-entropies over the samples with a label, and how many they are.
+    """L2 as (2,): the sum of the cross-entropies over the samples with a label, and their number.
 
     Args:
-        logits: (m, n). labels: (m,) class indices with −100 for unknown, or (m, n) probabilities with rows of zeros.
+        logits: (m, n). labels: (m,) class indices, −100 if unknown, or (m, n) probabilities, zeros if unknown.
     """
     if labels.is_floating_point():  # a row of zeros contributes 0
         known = labels.sum(dim=1) > 0
@@ -704,13 +709,14 @@ def expression_loss(logits: Tensor, labels: Tensor) -> Tensor:
 def multi_task_loss(verification_loss: Tensor, expression_loss: Tensor, task_weights: Tensor) -> Tensor:
     """Equation 5: L3 = (1 + w1) L1 + w2 L2.
 
-    By the softmax, ∂L3/∂z1 = w1 w2 (L1 − L2): descent moves weight to the task with the smaller loss.
+    With the softmax of equation 6, ∂L3/∂z1 = w1 w2 (L1 − L2): gradient descent gives more weight to the task with the
+    smaller loss.
     """
     return (1 + task_weights[0]) * verification_loss + task_weights[1] * expression_loss
 
 
 class Uncertainty(nn.Module):
-    """The learnt logarithms s of both tasks' variances."""
+    """s1 and s2 of the "uncertainty" weighting: the learnt logarithms of the variances of both tasks."""
 
     def __init__(self):
         super().__init__()
@@ -725,15 +731,17 @@ class Uncertainty(nn.Module):
 class FaceLiveNetOutput(ModelOutput):
     """
     Args:
-        embedding: (batch, embedding_dim) of length 1, or with `embedding_length` at most 1; the dot product of two is
-            their similarity.
+        embedding: (batch, embedding_dim) of length 1, or at most 1 with `embedding_length`. The dot product of two
+            embeddings is their similarity.
         expression_logits: (batch, expressions), in the order of `config.expressions`.
-        cover_logits: (batch, 2), of COVERED; with `cover_detector`.
-        loss: what is minimised, by equation 5 L3; a scalar. This and what follows only when labels are given; in
-            training over several processes they are those of the whole batch, the same everywhere.
-        verification_loss: L1 = softmax_loss + α · triplet_loss, and with a teacher its two losses, each by its weight.
-        softmax_loss, triplet_loss: means over known people. teacher_loss, teacher_pairs_loss: means over faces, pairs.
-        expression_loss: L2, the mean over labelled expressions. task_weights: (w1, w2).
+        cover_logits: (batch, 2), in the order of COVERED; only with `cover_detector`.
+        loss: the scalar that is minimised, L3 of equation 5. The loss and all following values are None without labels.
+            In a training with several processes they are values of the complete batch, equal in all processes.
+        verification_loss: L1 = softmax_loss + α · triplet_loss, and with a teacher the weighted sum with its losses.
+        softmax_loss, triplet_loss: means over the faces with an identity label.
+        teacher_loss, teacher_pairs_loss: means over faces, and over pairs of faces.
+        expression_loss: L2, the mean over the faces with an expression label.
+        task_weights: (w1, w2).
     """
 
     loss: Tensor | None = None
@@ -749,7 +757,7 @@ class FaceLiveNetOutput(ModelOutput):
     task_weights: Tensor | None = None
 
 
-# What the image processor says of faces beside their pixels; transformers' pipelines pass all of it on.
+# Other outputs of the image processor, which the pipelines of transformers pass to the model.
 PROCESSOR_OUTPUTS = frozenset(
     (
         "box",
@@ -769,26 +777,26 @@ PROCESSOR_OUTPUTS = frozenset(
 
 
 def refuse_unknown(arguments: dict) -> None:
-    """Of what transformers may pass to any model, name what this one cannot do, and what is a slip.
+    """Refuse arguments of `forward` that this network does not support, or that are misspelt.
 
     Raises:
-        TypeError: such as for `lables=`, `output_hidden_states=True`.
+        TypeError: for example for `output_hidden_states=True` or `lables=`.
     """
     for name, value in arguments.items():
         if name in ("output_hidden_states", "output_attentions"):
             if value:
                 raise TypeError(f"{name}=True: this network gives its outputs alone")
-        elif name not in PROCESSOR_OUTPUTS and name != "num_items_in_batch":  # Trainer's, for losses that are sums
+        elif name not in PROCESSOR_OUTPUTS and name != "num_items_in_batch":  # passed by Trainer
             raise TypeError(f"forward() got an unexpected argument {name!r}")
 
 
 class FaceLiveNetPreTrainedModel(PreTrainedModel):
-    """What the network and its expression branch alone have in common: config and initialisation."""
+    """The common base class of both models: config and initialisation."""
 
     config_class = FaceLiveNetConfig
     main_input_name = "pixel_values"
     input_modalities = ("image",)
-    _no_split_modules = ("ResidualBlock", "Reduction")  # add what they have computed before: on one device each
+    _no_split_modules = ("ResidualBlock", "Reduction")  # each needs all its layers on one device
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
@@ -815,7 +823,7 @@ class FaceLiveNetPreTrainedModel(PreTrainedModel):
                 init.copy_(module.sample, torch.arange(len(module.sample)))
         elif isinstance(module, Uncertainty):
             init.zeros_(module.log_variances)
-        if hasattr(module, "init_non_persistent_buffers"):  # timm's, which no checkpoint holds
+        if hasattr(module, "init_non_persistent_buffers"):  # of timm; they are not in checkpoints
             module.init_non_persistent_buffers()
 
     @property
@@ -824,7 +832,7 @@ class FaceLiveNetPreTrainedModel(PreTrainedModel):
         return None
 
     def save_pretrained(self, save_directory, *args, **kwargs):
-        """As everywhere in transformers; a threshold that was calibrated on other weights is not saved."""
+        """As in transformers, but thresholds that were calibrated with other weights are not saved."""
         kept = {name: getattr(self.config, name) for name in CALIBRATED}
         if self.calibrated_threshold is None:
             for name in CALIBRATED:
@@ -837,7 +845,7 @@ class FaceLiveNetPreTrainedModel(PreTrainedModel):
 
 
 class FaceLiveNetModel(FaceLiveNetPreTrainedModel):
-    """Who and which expression, in one pass (Figure 2)."""
+    """The complete network of Figure 2: identity and expression in one pass."""
 
     def __init__(self, config: FaceLiveNetConfig):
         super().__init__(config)
@@ -855,10 +863,10 @@ class FaceLiveNetModel(FaceLiveNetPreTrainedModel):
         self.post_init()
 
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that tell the weights that judge from any others, 0.1 s for 13 million of them.
+        """16 hexadecimal digits of a hash of all weights that affect decisions; takes 0.1 s for 13 million weights.
 
-        Kept until a weight is written to. The same in float32, in the float16 that they are shipped in, and in the
-        bfloat16 of those; the heads that only training needs do not count.
+        It is cached until a weight changes. It is the same for the weights in float32, in float16 as they are shipped,
+        and in bfloat16. Layers that only the training needs are not included.
         """
         weights = {
             name: value
@@ -893,18 +901,18 @@ class FaceLiveNetModel(FaceLiveNetPreTrainedModel):
     ) -> FaceLiveNetOutput:
         """
         Args:
-            pixel_values: (batch, 3, side, side), each face whitened by itself.
-            identity_labels: (batch,) 0..num_identities−1, −100 where unknown.
-            expression_labels: (batch,) indices with −100 where unknown, or (batch, expressions) probabilities with
-                a row of zeros where unknown.
-            teacher_targets: (batch, teacher_size), the teacher's standardised vectors, rows of NaN for faces that
-                should look like nobody; see `TeacherHead`.
-            known_identities, known_expressions: what the sums of losses are divided by; by default how many labels
-                there are, in training those of all processes. With gradient accumulation their mean over the batches
-                of the step, so that the mean of the batches' losses is the loss of the whole.
+            pixel_values: (batch, 3, side, side), whitened faces.
+            identity_labels: (batch,) 0..num_identities−1, −100 if unknown.
+            expression_labels: (batch,) indices, −100 if unknown, or (batch, expressions) probabilities, zeros if
+                unknown.
+            teacher_targets: (batch, teacher_size), the standardised vectors of a teacher, NaN for faces that must not
+                resemble anybody; see `TeacherHead`.
+            known_identities, known_expressions: the numbers by which the sums of the losses are divided. Default: the
+                numbers of labels, in training those of all processes. With gradient accumulation give the means over
+                the batches of the step. Then the mean of the losses of all batches is the loss of the complete step.
 
-        In single-task training the other branch is not run, and its output is None. With return_dict=False it is a
-        tuple of what is not None.
+        In single-task training the other branch is not computed, and its output is None. With return_dict=False the
+        result is a tuple of the outputs that are not None.
         """
         refuse_unknown(kwargs)
         labelled = identity_labels is not None or expression_labels is not None
@@ -956,11 +964,11 @@ class FaceLiveNetModel(FaceLiveNetPreTrainedModel):
         return output
 
     def _features(self, shared: Tensor) -> Tensor:
-        """(batch, embedding_dim) in float32: losses and cosines need more digits than bf16 has."""
+        """(batch, embedding_dim) in float32, because bf16 has too few digits for losses and cosines."""
         return self.verification(shared).float()
 
     def _judge(self, directions: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The embeddings of these directions, and their cover logits."""
+        """Embeddings and cover logits of faces with these directions."""
         embeddings = directions if self.length is None else self.length(directions)
         return embeddings, None if self.covers is None else self.covers(directions)
 
@@ -969,12 +977,12 @@ class FaceLiveNetModel(FaceLiveNetPreTrainedModel):
         return sum_over_processes(sums) if self.training else sums
 
     def _weigh(self, verification_loss: Tensor, expression_loss: Tensor, shared: Tensor) -> tuple[Tensor, Tensor]:
-        """What is minimised, and (w1, w2) in it."""
+        """The loss that is minimised, and (w1, w2)."""
         losses, kind = torch.stack([verification_loss, expression_loss]), self.config.weighting
         if kind == "dynamic":
             weights = self._dynamic_weights(shared)
             return multi_task_loss(verification_loss, expression_loss, weights), weights
-        if kind == "inverse_loss":  # neither does the unit train the shared layers, nor do the losses train the unit
+        if kind == "inverse_loss":  # the unit does not train the shared layers, and the losses do not train the unit
             weights = self._dynamic_weights(shared.detach())
             return weights.detach() @ losses + weights @ (1 / losses.detach().clamp(min=1e-3)), weights
         if kind == "uncertainty":
@@ -1001,19 +1009,19 @@ class FaceLiveNetModel(FaceLiveNetPreTrainedModel):
 
 
 def mean_of_mirror_images(logits: Tensor) -> Tensor:
-    """Logits of faces and then of their mirror images, (2 · batch, n) -> logarithms of the mean probabilities."""
+    """Logits (2 · batch, n) of faces, then of their mirror images -> logarithms of the mean probabilities."""
     return logits.unflatten(0, (2, -1)).softmax(dim=-1).mean(dim=0).log()
 
 
 class FaceLiveNetForImageClassification(FaceLiveNetPreTrainedModel):
-    """Shared layers and branch 2: which expression, or whatever else a face's photograph can be classified by.
+    """Shared layers and branch 2: classifies faces by their expression, or by other classes.
 
-    It loads any checkpoint of `FaceLiveNetModel`, whose branch 1 it leaves out. For other classes:
+    It loads the checkpoints of `FaceLiveNetModel`, without branch 1. For other classes:
 
         FaceLiveNetForImageClassification.from_pretrained("pretrained", num_labels=3, ignore_mismatched_sizes=True)
     """
 
-    accepts_loss_kwargs = False  # the loss is the mean over the batch: Trainer divides it among accumulated batches
+    accepts_loss_kwargs = False  # the loss is a mean over the batch, so Trainer divides it by the accumulated batches
     _keys_to_ignore_on_load_unexpected = (
         r"^verification\.",
         r"^length\.",
@@ -1037,13 +1045,13 @@ class FaceLiveNetForImageClassification(FaceLiveNetPreTrainedModel):
     ) -> ImageClassifierOutputWithNoAttention:
         """
         Args:
-            pixel_values: (batch, 3, side, side), each face whitened by itself.
-            labels: (batch,) indices with −100 where unknown, or (batch, classes) probabilities; by config.problem_type
-                (batch, classes) of 0 and 1 ("multi_label_classification") or numbers ("regression").
+            pixel_values: (batch, 3, side, side), whitened faces.
+            labels: (batch,) indices, −100 if unknown, or (batch, classes) probabilities. If config.problem_type is
+                "multi_label_classification" they are (batch, classes) of 0 and 1, and if it is "regression" numbers.
 
         Returns:
-            logits (batch, classes), and with labels the loss, the mean cross-entropy over the labelled; by
-            config.problem_type the mean binary cross-entropy or squared error.
+            logits (batch, classes), and with labels the loss: the mean cross-entropy over the faces with a label, or
+            by config.problem_type the mean binary cross-entropy or squared error.
         """
         refuse_unknown(kwargs)
         mirrored = self.config.test_time_flip and not self.training and labels is None
