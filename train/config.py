@@ -236,6 +236,7 @@ class TrainingConfig:
         check(not (self.streaming and self.teacher), "teacher", "none with --streaming")
         check(not (self.streaming and self.deception_share), "deception_share", "0 with --streaming")
         check(not (self.streaming and self.mixing_share), "mixing_share", "0 with --streaming")
+        check(not self.freeze_shared or bool(self.start_from), "freeze_shared", "false without --start_from")
         check(not self.network.get("teacher_size"), "network", "no teacher_size, because --teacher sets it")
         self._check_network()
 
