@@ -1,7 +1,7 @@
-"""Somebody before a camera, without a camera: frames with consistent landmarks, embeddings, expressions and pictures.
+"""Simulated frames of a person: landmarks, embeddings, expressions and images that agree with one another.
 
-The landmarks are those of a head with a nose, or of a flat picture of it, turned by any angle. The upper half of the
-face is a texture of its own, moved by an expression, with fresh noise in every frame.
+The landmarks are those of a head with a nose, or of a flat image of it, turned by any angle. The upper half of the face
+is a random texture of the person. An expression changes it, and every frame has new noise.
 """
 
 from dataclasses import dataclass, replace
@@ -23,11 +23,11 @@ rng = np.random.default_rng(0)
 
 @dataclass(frozen=True)
 class Scene:
-    """What stands before the camera.
+    """The content of a frame.
 
-    person: 0 is the reference's person. likeness: to the reference, of this person's neutral face.
-    expression, strength: what is shown and how much of it, 0 to 1. yaw: degrees, positive to the person's left.
-    flat: a picture instead of a head. eyes_move: whether the upper face shows the expression too.
+    person: 0 is the person of the reference. likeness: similarity of the person's neutral face to the reference.
+    expression, strength: strength is from 0 to 1. yaw: degrees, positive to the person's left.
+    flat: a flat image instead of a head. eyes_move: the upper face also shows the expression.
     """
 
     person: int = 0
@@ -51,10 +51,10 @@ def landmarks_of(scene: Scene) -> np.ndarray:
 
 
 def embedding_of(scene: Scene) -> np.ndarray:
-    """In 12 dimensions: the reference, each person's own, each expression, the turn."""
-    own = np.sqrt(1 - scene.likeness**2)
+    """12 dimensions: one for the reference, one for each person, one for each expression, one for the turn."""
+    unlikeness = np.sqrt(1 - scene.likeness**2)
     vector = np.zeros(12)
-    vector[0], vector[1 + scene.person] = scene.likeness, own
+    vector[0], vector[1 + scene.person] = scene.likeness, unlikeness
     vector[5 + EXPRESSIONS.index(scene.expression)] = 0.5 * scene.strength
     vector[9] = scene.yaw / 60
     return vector / np.linalg.norm(vector)
@@ -74,13 +74,13 @@ def texture(seed: int) -> np.ndarray:
 
 
 def upper_face_of(scene: Scene) -> np.ndarray:
-    moving = 0.2 * scene.strength * scene.eyes_move
-    band = (1 - moving) * texture(scene.person) + moving * texture(100 + EXPRESSIONS.index(scene.expression))
+    share = 0.2 * scene.strength * scene.eyes_move
+    band = (1 - share) * texture(scene.person) + share * texture(100 + EXPRESSIONS.index(scene.expression))
     return band + rng.normal(0, 2, band.shape).astype(np.float32)
 
 
-def shown(scene: Scene | str, required: str, fingerprint=None, baseline=None, at_rest=False) -> Frame:
-    """A frame of the scene, judged for what is required; its picture is a new one by default."""
+def make_frame(scene: Scene | str, required: str, fingerprint=None, baseline=None, at_rest=False) -> Frame:
+    """A frame of the scene, evaluated for the required expression. By default its fingerprint is new."""
     fingerprint = f"{next(fresh)}".encode() if fingerprint is None else fingerprint
     if isinstance(scene, str):
         return Frame(reject(scene, required), None, fingerprint)
@@ -97,13 +97,13 @@ def shown(scene: Scene | str, required: str, fingerprint=None, baseline=None, at
     return Frame(decision, embedding, fingerprint, landmarks_of(scene), upper_face_of(scene))
 
 
-def judged(scene: Scene | str, session, fingerprint=None) -> Frame:
-    """A frame of the scene, judged for what the session requires now."""
-    return shown(scene, session.required_expression, fingerprint, session.baseline, session.accepts_any_rest)
+def frame_for_session(scene: Scene | str, session, fingerprint=None) -> Frame:
+    """A frame of the scene, evaluated for the expression that the session requires now."""
+    return make_frame(scene, session.required_expression, fingerprint, session.baseline, session.accepts_any_rest)
 
 
 def moving(scene: Scene, expression: str = "neutral", yaw: float = 0.0, frames: int = 4) -> list[Scene]:
-    """From the scene at rest to the expression, or to the angle, in some frames; the last one is all of it."""
+    """Frames from the neutral scene to the full expression or angle."""
     end = 0.0 if expression == "neutral" else 1.0
     return [
         replace(scene, expression=expression, strength=end * share, yaw=yaw * share)
@@ -111,25 +111,27 @@ def moving(scene: Scene, expression: str = "neutral", yaw: float = 0.0, frames: 
     ]
 
 
-def reply(session, scene: Scene = Scene(), now: float = 0.0, step: float = 0.1, hesitate: int = 3, most: int = 600):
-    """Somebody who does what is asked, a little later and gradually, until the session is decided.
+def follow_challenge(
+    session, scene: Scene = Scene(), now: float = 0.0, step: float = 0.1, hesitate: int = 3, max_frames: int = 600
+):
+    """Follow the challenge gradually, with a delay, until the session is decided.
 
     Returns:
-        How many seconds it took.
+        The duration in seconds.
     """
-    shown_now, wanted, waited = replace(scene), ("neutral", 0.0), 0
-    for number in range(most):
-        asked = session.required_action
-        goal = {"turn_left": ("neutral", 32.0), "turn_right": ("neutral", -32.0)}.get(asked, (asked, 0.0))
-        waited = waited + 1 if goal != wanted else 0
+    current, target, waited = replace(scene), ("neutral", 0.0), 0
+    for number in range(max_frames):
+        required = session.required_action
+        goal = {"turn_left": ("neutral", 32.0), "turn_right": ("neutral", -32.0)}.get(required, (required, 0.0))
+        waited = waited + 1 if goal != target else 0
         if waited > hesitate:
-            wanted, waited = goal, 0
-        expression = wanted[0] if wanted[0] != "neutral" else shown_now.expression
-        up = 1.0 if wanted[0] != "neutral" else 0.0
-        strength = shown_now.strength + np.clip(up - shown_now.strength, -0.25, 0.25)
-        yaw = shown_now.yaw + float(np.clip(wanted[1] - shown_now.yaw, -8, 8))
-        shown_now = replace(shown_now, expression=expression, strength=float(strength), yaw=yaw)
-        frame = judged(shown_now, session)
+            target, waited = goal, 0
+        expression = target[0] if target[0] != "neutral" else current.expression
+        full = 1.0 if target[0] != "neutral" else 0.0
+        strength = current.strength + np.clip(full - current.strength, -0.25, 0.25)
+        yaw = current.yaw + float(np.clip(target[1] - current.yaw, -8, 8))
+        current = replace(current, expression=expression, strength=float(strength), yaw=yaw)
+        frame = frame_for_session(current, session)
         if session.observe(frame, now + number * step).decision:
             return number * step
     raise AssertionError("the session never ends")

@@ -1,4 +1,4 @@
-"""A checkpoint that is quick to make, and drawn people to show it."""
+"""A checkpoint that is quick to make, and images of drawn people."""
 
 from pathlib import Path
 
@@ -14,8 +14,10 @@ from modeling_facelivenet import FaceLiveNetConfig, FaceLiveNetModel
 
 @pytest.fixture(scope="session")
 def happy_model(tmp_path_factory) -> Path:
-    """A folder with random weights, but built to find everybody happy and everybody alike: what it says is nonsense,
-    how it is loaded, asked and reported is not."""
+    """A model folder with random weights. For this model every face is happy and all faces are similar.
+
+    Its decisions have no meaning. Loading, calling and reporting work as with a trained model.
+    """
     folder = tmp_path_factory.mktemp("model")
     torch.manual_seed(0)
     config = FaceLiveNetConfig(image_size=80, similarity_threshold=0.5, challenge_expressions=["happy"])

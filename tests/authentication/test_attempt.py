@@ -1,4 +1,4 @@
-"""An attempt with the shipped network: drawn people before the camera."""
+"""An attempt with the shipped network: drawn people in front of the camera."""
 
 import io
 import logging
@@ -34,13 +34,13 @@ def faces() -> dict:
 
 
 def film(faces, person=PERSON, smiling=9) -> list:
-    """Neutral, then a smile that grows."""
+    """A neutral face, then a gradual smile."""
     growing = [faces[person, "happy", strength, 0] for strength in (0.25, 0.5, 0.75)]
     return [faces[person, "happy", 0, 0]] * 5 + growing + [faces[person, "happy", 1, 0]] * smiling
 
 
 def play(shipped, scenes, accepted=None, actions=("happy",), reference=None) -> list:
-    """The views of an attempt at these frames, which come STEP seconds apart, until it is decided."""
+    """The views of an attempt with these frames, one every STEP seconds, until it is decided."""
     template = shipped.template([reference or drawn_photograph(PERSON, "neutral", 0, seed=0)])
     session = ChallengeSession(Challenge(actions, (0.0,) * len(actions)))
     attempt = Attempt(shipped, template, session, accepted or (lambda: None))
@@ -70,14 +70,14 @@ def test_the_person_smiles_and_is_accepted(shipped, faces, caplog):
     assert "accepted" in caplog.text and "0." not in caplog.text.split("frames")[0], "no score in the log"
 
 
-def test_a_head_turns_and_a_photograph_of_it_does_not(shipped, faces):
+def test_a_turned_head_counts_and_a_turned_photograph_does_not(shipped, faces):
     front = faces[PERSON, "happy", 0, 0]
-    way = [faces[PERSON, "happy", 0, yaw] for yaw in (12, 22, 32, 32, 32, 32, 22, 12)]
-    views = play(shipped, [front] * 5 + way + [front] * 6, actions=("turn_left",))
+    turn = [faces[PERSON, "happy", 0, yaw] for yaw in (12, 22, 32, 32, 32, 32, 22, 12)]
+    views = play(shipped, [front] * 5 + turn + [front] * 6, actions=("turn_left",))
     assert views[-1].progress.decision.accepted
     assert [moment.asked for moment in views[-1].moments if moment.passed] == ["neutral", "turn_left"]
     size, narrow = front.size, []
-    for share in (0.9, 0.8, 0.7, 0.7, 0.7, 0.7, 0.8, 0.9):  # a print that is turned gets narrower, and no more
+    for share in (0.9, 0.8, 0.7, 0.7, 0.7, 0.7, 0.8, 0.9):  # a turned print only gets narrower
         width = round(size[0] * share)
         narrow.append(Image.new("RGB", size, "grey"))
         narrow[-1].paste(front.resize((width, size[1])), ((size[0] - width) // 2, 0))
@@ -85,20 +85,22 @@ def test_a_head_turns_and_a_photograph_of_it_does_not(shipped, faces):
     assert views[-1].progress.passed == 0 and views[-1].progress.decision is None
 
 
-def test_a_smile_and_then_a_turn(shipped, faces):
-    """As a film in a loop shows them: each action is waited for."""
+def test_a_smile_and_then_a_turn_are_accepted(shipped, faces):
+    """As in a looped film. The session waits for each action."""
     front, turning = faces[PERSON, "happy", 0, 0], [faces[PERSON, "happy", 0, yaw] for yaw in (12, 22, 32, 32, 32)]
     turn = [front] * 8 + turning + turning[1::-1] + [front] * 8
     views = play(shipped, film(faces) + turn, actions=("happy", "turn_left"))
     assert views[-1].progress.decision.accepted
     passed = [moment.asked for moment in views[-1].moments if moment.passed]
-    assert [asked for asked in passed if asked != "neutral"] == ["happy", "turn_left"]
+    assert [action for action in passed if action != "neutral"] == ["happy", "turn_left"]
 
 
-def test_a_mouth_that_is_painted_on_a_photograph_is_no_smile(shipped, faces):
-    """However happy the network finds it: the eyes above it are those of the neutral photograph."""
+def test_a_mouth_painted_on_a_photograph_is_not_a_smile(shipped, faces):
+    """The network sees a smile, but the eyes are those of the neutral photograph."""
     neutral, happy = faces[PERSON, "happy", 0, 0], faces[PERSON, "happy", 1, 0]
-    nose = round(float(shipped.evidence(neutral).landmarks[2, 1]))  # down to here the rows are the neutral photograph's
+    nose = round(
+        float(shipped.evidence(neutral).landmarks[2, 1])
+    )  # the rows above it are those of the neutral photograph
     painted = happy.copy()
     painted.paste(neutral.crop((0, 0, 360, nose)), (0, 0))
     growing = [Image.blend(neutral, painted, share) for share in (0.3, 0.5, 0.75)]
@@ -108,8 +110,8 @@ def test_a_mouth_that_is_painted_on_a_photograph_is_no_smile(shipped, faces):
 
 
 @pytest.mark.real_data
-def test_a_film_of_a_man_who_begins_to_smile(shipped, real_data):
-    """Within a fifth of a second; ten frames a second are enough to see that it came gradually."""
+def test_a_real_smile_is_accepted(shipped, real_data):
+    """The smile takes a fifth of a second. Ten frames a second are enough to show that it is gradual."""
     with av.open(real_data / "clips" / "single_face.mp4") as film:
         stream = film.streams.video[0]
         frames = [(float(frame.pts * stream.time_base), frame.to_image()) for frame in film.decode(stream)]
@@ -127,39 +129,39 @@ def test_a_stranger_is_rejected(shipped, faces):
     assert views[-1].progress.decision.reason == "different_person" and not calls
 
 
-def test_another_person_takes_over(shipped, faces):
+def test_a_change_of_person_is_rejected(shipped, faces):
     views = play(shipped, [faces[PERSON, "happy", 0, 0]] * 5 + [faces[STRANGER, "happy", 1, 0]] * 9)
     assert views[-1].progress.decision.reason == "identity_switched"
 
 
 @pytest.mark.parametrize("seconds", [1.0, 3.0])
-def test_two_photographs_that_are_exchanged(shipped, faces, seconds):
-    """Neutral while that is asked for, smiling when that is: but from one frame to the next."""
+def test_exchanged_photographs_are_rejected(shipped, faces, seconds):
+    """Each photograph shows the requested expression, but the change between them is sudden."""
     neutral, happy = faces[PERSON, "happy", 0, 0], faces[PERSON, "happy", 1, 0]
     count = round(seconds / STEP)
     views = play(shipped, ([neutral] * count + [happy] * count) * 12)
     assert views[-1].progress.decision.reason == "timed_out" and views[-1].progress.passed == 0
 
 
-def test_a_photograph_that_is_held_before_the_camera(shipped, faces):
+def test_a_photograph_in_front_of_the_camera_is_rejected(shipped, faces):
     views = play(shipped, [faces[PERSON, "happy", 0, 0]] * 100)
     assert views[-1].progress.decision.reason == "timed_out"
 
 
-def test_a_film_in_the_wrong_order(shipped, faces):
-    """A smile before it is asked for is none."""
+def test_a_film_in_the_wrong_order_is_rejected(shipped, faces):
+    """A smile before its request does not count."""
     fading = [faces[PERSON, "happy", strength, 0] for strength in (0.75, 0.5, 0.25)]
     views = play(shipped, [faces[PERSON, "happy", 1, 0]] * 9 + fading + [faces[PERSON, "happy", 0, 0]] * 100)
     assert views[-1].progress.decision.reason == "timed_out"
 
 
-def test_the_face_leaves(shipped, faces):
+def test_a_face_that_leaves_ends_the_attempt(shipped, faces):
     empty = Image.new("RGB", (360, 360), (150, 155, 160))
     views = play(shipped, [faces[PERSON, "happy", 0, 0]] * 5 + [empty] * 30)
     assert views[-1].progress.decision.reason == "face_lost"
 
 
-def test_a_second_face_enters(shipped, faces):
+def test_a_second_face_ends_the_attempt(shipped, faces):
     side_by_side = Image.new("RGB", (720, 360), (150, 155, 160))
     side_by_side.paste(faces[PERSON, "happy", 0, 0], (0, 0))
     alone = side_by_side.copy()
@@ -168,7 +170,7 @@ def test_a_second_face_enters(shipped, faces):
     assert views[-1].progress.decision.reason == "several_faces"
 
 
-def test_a_frame_that_cannot_be_read_is_a_frame_without_a_face(shipped, faces):
+def test_an_unreadable_frame_is_handled_as_a_frame_without_a_face(shipped, faces):
     template = shipped.template([faces[PERSON, "happy", 0, 0]])
     attempt = Attempt(shipped, template, ChallengeSession(Challenge(("happy",), (0.0,))))
     view = attempt.observe(b"not a picture", 0.0)
@@ -178,8 +180,8 @@ def test_a_frame_that_cannot_be_read_is_a_frame_without_a_face(shipped, faces):
     assert attempt.observe(faces[PERSON, "happy", 0, 0], 0.3).progress.counted
 
 
-def test_a_frame_larger_than_any_webcams_is_not_decoded(shipped, faces):
-    """Frames arrive encoded: a few kB may unfold to hundreds of megabytes, from every client at once."""
+def test_a_frame_larger_than_any_webcam_frame_is_not_decoded(shipped, faces):
+    """Frames arrive encoded: a few kB can decode to hundreds of megabytes, from all clients at once."""
     template = shipped.template([faces[PERSON, "happy", 0, 0]])
     attempt = Attempt(shipped, template, ChallengeSession(Challenge(("happy",), (0.0,))))
     for side, kind in ((4000, "PNG"), (8000, "JPEG")):  # a JPEG is decoded at half its size

@@ -1,4 +1,4 @@
-"""Network and image processor together, and the templates made of their embeddings."""
+"""The network together with the image processor, and templates made of embeddings."""
 
 import json
 import shutil
@@ -34,7 +34,7 @@ def test_a_template_is_the_mean_direction_at_the_mean_length():
 
 
 @pytest.mark.parametrize("embeddings", [[], [[np.nan, 1.0]], [[1.0, 0.0], [-1.0, 0.0]], [[np.inf, 0.0]]])
-def test_no_template_from_unusable_embeddings(embeddings):
+def test_unusable_embeddings_give_no_template(embeddings):
     with pytest.raises(ValueError, match="template"):
         Template.from_embeddings(embeddings)
 
@@ -68,7 +68,7 @@ def test_a_template_is_the_mean_of_views_of_its_photograph(authenticator, portra
     np.testing.assert_allclose(authenticator.template([portrait, portrait]).embedding, expected, atol=1e-5)
 
 
-def test_pictures_without_one_face(authenticator, portrait, group):
+def test_images_without_exactly_one_face_are_refused(authenticator, portrait, group):
     template = authenticator.template([portrait, portrait])
     blank = np.full((200, 200, 3), 127, np.uint8)
     assert authenticator.judge(template, blank, "happy").reason == "no_face"
@@ -95,7 +95,7 @@ def test_broken_weights_accept_nobody(authenticator, happy_model, portrait, tmp_
         broken.template([portrait])
 
 
-def test_the_answers_are_those_of_the_network_that_was_saved(authenticator, happy_model, portrait):
+def test_the_results_equal_those_of_the_saved_network(authenticator, happy_model, portrait):
     evidence = authenticator.evidence(portrait)
     model = FaceLiveNetModel.from_pretrained(happy_model).eval()
     with torch.inference_mode():
@@ -105,7 +105,7 @@ def test_the_answers_are_those_of_the_network_that_was_saved(authenticator, happ
     np.testing.assert_allclose(list(evidence.expression_probabilities.values()), probabilities, atol=1e-4)
 
 
-def test_a_tracker_gives_the_faces(authenticator, portrait, group):
+def test_a_tracker_finds_the_faces(authenticator, portrait, group):
     template, tracker = authenticator.template([portrait]), FaceTracker(authenticator.processor)
     detected = authenticator.evidence(portrait)
     first, second = (authenticator.evidence(portrait, tracker) for _ in range(2))
@@ -143,14 +143,14 @@ def test_an_uncalibrated_model_accepts_nobody(happy_model, portrait, tmp_path):
     assert authenticator.judge(template, portrait, "happy").reason == "uncalibrated"
 
 
-def test_missing_models_are_named(tmp_path):
+def test_missing_models_are_reported(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such model folder"):
         Authenticator.from_pretrained(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match=r"config\.json is missing"):
         Authenticator.from_pretrained(tmp_path)
 
 
-def test_damaged_models_are_named(happy_model, tmp_path):
+def test_damaged_models_are_reported(happy_model, tmp_path):
     folder = shutil.copytree(happy_model, tmp_path / "model")
     weights = load_file(folder / "model.safetensors")
     del weights["shared.conv2d_1a.conv.weight"]

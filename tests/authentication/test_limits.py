@@ -1,4 +1,4 @@
-"""Failed attempts make the next one wait, by address and by face; a success and time forgive."""
+"""A failed attempt delays the next one, per address and per face. Successes and time remove the delay."""
 
 import numpy as np
 import pytest
@@ -25,14 +25,14 @@ class Clock:
 
 
 def face(number: int, likeness: float = 1.0) -> Template:
-    """Faces of different numbers are orthogonal; likeness is the cosine to the number's own."""
+    """Faces with different numbers are orthogonal. likeness: the cosine to `face(number)`."""
     vector = np.zeros(1792)
     vector[number], vector[number + 900] = likeness, np.sqrt(1 - likeness**2)
     return Template.from_embeddings([vector])
 
 
 def attempt(limiter: AttemptLimiter, address: str, template: Template) -> Ticket:
-    """Count an attempt, as the demo does when it is started."""
+    """Count an attempt as the demo does at its start."""
     ticket = limiter.begin(address)
     limiter.name_face(ticket, template)
     return ticket
@@ -54,7 +54,7 @@ def test_a_face_waits_twice_as_long_after_each_failure(limiter, clock):
     waits = []
     for number in range(12):
         with pytest.raises(TooManyAttemptsError) as caught:
-            attempt(limiter, "another", face(1, 0.9))  # another photograph of it
+            attempt(limiter, "another", face(1, 0.9))  # another photograph of the same face
         waits.append(caught.value.seconds)
         clock.now += caught.value.seconds
         attempt(limiter, f"new address {number}", face(1, 0.9))
@@ -72,7 +72,7 @@ def test_other_faces_from_other_addresses_do_not_wait(limiter):
 
 
 def test_short_embeddings_are_compared_as_in_a_decision(limiter):
-    """Their dot product counts: two people may have a cosine of 0.7 and still be strangers for the network."""
+    """The dot product is compared: two people with a cosine of 0.7 may be strangers for the network."""
     person, stranger = (Template.from_embeddings([0.8 * face(1, likeness).embedding]) for likeness in (1.0, 0.7))
     for number in range(FREE_ATTEMPTS_PER_FACE):
         attempt(limiter, f"address {number}", person)
@@ -81,7 +81,7 @@ def test_short_embeddings_are_compared_as_in_a_decision(limiter):
         attempt(limiter, "another", person)
 
 
-def test_an_address_may_try_more_often_but_not_for_ever(limiter, clock):
+def test_an_address_has_a_higher_limit_than_a_face(limiter, clock):
     for number in range(FREE_ATTEMPTS_PER_ADDRESS):
         attempt(limiter, "office", face(number))
     with pytest.raises(TooManyAttemptsError) as caught:
@@ -93,9 +93,9 @@ def test_an_address_may_try_more_often_but_not_for_ever(limiter, clock):
 def test_the_addresses_of_one_network_count_as_one(limiter):
     for number in range(FREE_ATTEMPTS_PER_ADDRESS):
         attempt(limiter, f"2001:db8:0:7::{number:x}", face(number))
-    for own in ("2001:db8:0:7:ffff::1", "2001:db8:0:7::1%eth0"):
+    for address in ("2001:db8:0:7:ffff::1", "2001:db8:0:7::1%eth0"):
         with pytest.raises(TooManyAttemptsError):
-            attempt(limiter, own, face(800))
+            attempt(limiter, address, face(800))
     attempt(limiter, "2001:db8:0:8::1", face(800))
     for number in range(FREE_ATTEMPTS_PER_ADDRESS):
         attempt(limiter, "::ffff:192.0.2.1", face(number + 100))
@@ -104,14 +104,14 @@ def test_the_addresses_of_one_network_count_as_one(limiter):
     attempt(limiter, "192.0.2.2", face(801))
 
 
-def test_an_attempt_that_is_refused_for_its_face_counts_for_the_address_alone(limiter, clock):
+def test_an_attempt_refused_for_its_face_counts_only_for_the_address(limiter, clock):
     for _ in range(FREE_ATTEMPTS_PER_FACE):
         attempt(limiter, "here", face(1))
     for _ in range(FREE_ATTEMPTS_PER_ADDRESS - FREE_ATTEMPTS_PER_FACE):
         with pytest.raises(TooManyAttemptsError) as caught:
             attempt(limiter, "there", face(1))
         assert caught.value.seconds == FIRST_WAIT_SECONDS
-    for _ in range(9):  # and one that is refused for its address does not count at all
+    for _ in range(9):  # an attempt that is refused for its address does not count
         with pytest.raises(TooManyAttemptsError) as caught:
             for _ in range(FREE_ATTEMPTS_PER_ADDRESS):
                 limiter.begin("there")
@@ -121,14 +121,14 @@ def test_an_attempt_that_is_refused_for_its_face_counts_for_the_address_alone(li
 def test_a_withdrawn_attempt_counts_neither_for_the_face_nor_for_the_address(limiter):
     for _ in range(FREE_ATTEMPTS_PER_FACE - 1):
         attempt(limiter, "here", face(1))
-    for _ in range(9):  # the server was full, again and again
+    for _ in range(9):  # as when the server is full
         limiter.withdraw(attempt(limiter, "here", face(1)))
     attempt(limiter, "here", face(1))
-    with pytest.raises(TooManyAttemptsError):  # and those before it are not forgiven
+    with pytest.raises(TooManyAttemptsError):  # the attempts before still count
         attempt(limiter, "here", face(1))
 
 
-def test_a_withdrawn_attempt_makes_nobody_wait_longer(limiter, clock):
+def test_a_withdrawn_attempt_does_not_lengthen_the_delay(limiter, clock):
     for _ in range(FREE_ATTEMPTS_PER_FACE):
         attempt(limiter, "here", face(1))
     clock.now += FIRST_WAIT_SECONDS
@@ -138,13 +138,13 @@ def test_a_withdrawn_attempt_makes_nobody_wait_longer(limiter, clock):
     early = attempt(limiter, "here", face(1))
     clock.now += 4 * FIRST_WAIT_SECONDS
     attempt(limiter, "here", face(1))
-    limiter.withdraw(early)  # the one after it counts, and is the newest
+    limiter.withdraw(early)  # the later attempt still counts, and is the newest
     with pytest.raises(TooManyAttemptsError) as caught:
         attempt(limiter, "here", face(1))
     assert caught.value.seconds == 4 * FIRST_WAIT_SECONDS
 
 
-def test_a_success_takes_back_its_own_attempt_and_time_forgives(limiter, clock):
+def test_a_success_removes_its_attempt_and_old_attempts_expire(limiter, clock):
     for _ in range(3 * FREE_ATTEMPTS_PER_FACE):
         limiter.accepted(attempt(limiter, "here", face(1)))
     for _ in range(FREE_ATTEMPTS_PER_FACE):
@@ -156,11 +156,13 @@ def test_a_success_takes_back_its_own_attempt_and_time_forgives(limiter, clock):
         attempt(limiter, "here", face(1))
 
 
-def test_a_success_with_the_mean_of_two_faces_clears_nobody(clock):
-    """Who fails with a victim's photograph and succeeds with the mean of both faces gains nothing."""
-    limiter = AttemptLimiter(0.5, clock)  # the projection changes 0.71 by 0.04 on average, and must not reach 0.5
-    both = Template.from_embeddings([face(1).embedding, face(2).embedding])  # 0.71 to either
-    limiter.accepted(attempt(limiter, "mine", face(2)))  # the own face is known, and the mean is as much like it
+def test_a_success_with_the_mean_of_two_faces_removes_no_failure(clock):
+    """An attacker fails with a victim's photograph and succeeds with the mean of both faces: no failure is removed."""
+    limiter = AttemptLimiter(0.5, clock)  # the projection changes 0.71 by 0.04 on average: it stays above 0.5
+    both = Template.from_embeddings([face(1).embedding, face(2).embedding])  # similarity 0.71 to each face
+    limiter.accepted(
+        attempt(limiter, "mine", face(2))
+    )  # records the attacker's face: the mean is equally similar to it
     for number in range(FREE_ATTEMPTS_PER_FACE - 1):
         attempt(limiter, f"address {number}", face(1))
         limiter.accepted(attempt(limiter, f"address {number}", both))
@@ -169,22 +171,22 @@ def test_a_success_with_the_mean_of_two_faces_clears_nobody(clock):
         attempt(limiter, "yet another", face(1))
 
 
-def test_what_is_remembered_is_bounded_and_no_template(limiter, monkeypatch):
+def test_memory_is_bounded_and_contains_no_template(limiter, monkeypatch):
     monkeypatch.setattr(limits, "MAX_REMEMBERED", 10)
     for number in range(50):
         attempt(limiter, f"address {number}", face(number))
     assert len(limiter._faces) == len(limiter._addresses) == 10
     for _ in range(FREE_ATTEMPTS_PER_FACE - 1):
         attempt(limiter, "x", face(49))
-    with pytest.raises(TooManyAttemptsError):  # the newest are not forgotten
+    with pytest.raises(TooManyAttemptsError):  # the newest face is still in memory
         attempt(limiter, "x", face(49))
     kept = np.frombuffer(next(iter(limiter._faces)), np.float32)
     assert kept.shape == (limits.PROJECTED_SIZE,)
 
 
 def test_projections_of_two_servers_cannot_be_compared():
-    one, two = AttemptLimiter(0.6), AttemptLimiter(0.6)
-    for limiter in (one, two):
+    limiters = AttemptLimiter(0.6), AttemptLimiter(0.6)
+    for limiter in limiters:
         attempt(limiter, "here", face(1))
-    first, second = (np.frombuffer(next(iter(limiter._faces)), np.float32) for limiter in (one, two))
+    first, second = (np.frombuffer(next(iter(limiter._faces)), np.float32) for limiter in limiters)
     assert abs(first @ second) < 0.35

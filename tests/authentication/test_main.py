@@ -1,4 +1,4 @@
-"""The command line: verdicts, exit status, and what it says about bad input."""
+"""The command line: decisions, exit status, and errors for bad input."""
 
 import base64
 import json
@@ -22,7 +22,7 @@ def authenticator(happy_model):
 
 @pytest.fixture
 def run(authenticator, happy_model, monkeypatch, capsys):
-    """Run the command in this process on a model that is loaded once; returns exit status, stdout, stderr."""
+    """Run the command in this process, with a model that is loaded once. Returns exit status, stdout, stderr."""
     monkeypatch.setattr(Authenticator, "from_pretrained", lambda model: authenticator)
 
     def command(*arguments, expression="happy"):
@@ -36,7 +36,7 @@ def run(authenticator, happy_model, monkeypatch, capsys):
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory, portrait, group):
-    """Good, odd and broken files by name."""
+    """Good, unusual and damaged files, by name."""
     folder = tmp_path_factory.mktemp("pictures")
     paths = {}
 
@@ -50,7 +50,7 @@ def pictures(tmp_path_factory, portrait, group):
     grey16 = Image.fromarray(np.asarray(portrait.convert("L")).astype(np.uint16) * 257)
     add("sixteen.png", grey16.save)
     exif = Image.Exif()
-    exif[0x0112] = 6  # stored lying on its side
+    exif[0x0112] = 6  # stored on its side
     add("turned.jpg", lambda path: portrait.rotate(90, expand=True).save(path, exif=exif, quality=95))
     add("noface.png", Image.new("RGB", (300, 300), "grey").save)
     add("group.png", group.save)
@@ -64,7 +64,7 @@ def pictures(tmp_path_factory, portrait, group):
     return paths
 
 
-def test_accepted(run, pictures):
+def test_a_match_is_accepted(run, pictures):
     status, out, err = run(pictures["good.png"], pictures["good.png"])
     assert (status, err) == (0, "")
     assert out.startswith("ACCEPTED")
@@ -72,13 +72,13 @@ def test_accepted(run, pictures):
     assert "happy    1.00 ##############################  <- requested" in out
 
 
-def test_rejected(run, pictures):
+def test_a_missing_expression_is_rejected(run, pictures):
     status, out, _ = run(pictures["good.png"], pictures["good.png"], expression="sad")
     assert status == 1
     assert out.startswith("REJECTED: The face matches, but the requested expression was not seen.")
 
 
-def test_json(run, pictures):
+def test_the_decision_is_printed_as_json(run, pictures):
     status, out, _ = run(pictures["good.png"], pictures["good.png"], "--json")
     decision = json.loads(out)
     assert status == 0
@@ -92,7 +92,7 @@ def test_json(run, pictures):
 
 
 @pytest.mark.parametrize("name", ["cmyk.jpg", "sixteen.png", "turned.jpg"])
-def test_odd_but_good_pictures(run, pictures, name):
+def test_unusual_but_good_images_are_accepted(run, pictures, name):
     status, out, _ = run(pictures["good.png"], pictures[name], "--json")
     decision = json.loads(out)
     assert status == 0, decision["reason"]
@@ -112,7 +112,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("name", "cause"), BROKEN.items())
-def test_unreadable_files_are_named_with_the_cause(run, pictures, name, cause):
+def test_unreadable_files_are_reported_with_the_cause(run, pictures, name, cause):
     status, out, err = run(pictures[name], pictures["good.png"])
     assert (status, out) == (2, "")
     assert name in err
@@ -127,7 +127,7 @@ def test_unreadable_files_are_named_with_the_cause(run, pictures, name, cause):
 @pytest.mark.parametrize(
     ("name", "cause"), [("noface.png", "no face"), ("pixel.png", "no face"), ("group.png", "3 faces")]
 )
-def test_references_that_are_no_portrait(run, pictures, name, cause):
+def test_references_without_exactly_one_face_are_refused(run, pictures, name, cause):
     for arguments in ([pictures[name]], [pictures["good.png"], "--reference", pictures[name]]):
         status, out, err = run(*arguments, pictures["good.png"])
         assert (status, out) == (2, "")
@@ -138,13 +138,13 @@ def test_references_that_are_no_portrait(run, pictures, name, cause):
 @pytest.mark.parametrize(
     ("name", "reason"), [("noface.png", "no_face"), ("pixel.png", "no_face"), ("group.png", "several_faces")]
 )
-def test_probes_that_are_no_portrait_are_rejected(run, pictures, name, reason):
+def test_probes_without_exactly_one_face_are_rejected(run, pictures, name, reason):
     status, out, _ = run(pictures["good.png"], pictures[name], "--json")
     assert status == 1
     assert json.loads(out)["reason"] == reason
 
 
-def test_a_batch_goes_on(run, pictures):
+def test_unreadable_probes_are_skipped(run, pictures):
     probes = [pictures[name] for name in (*BROKEN, "noface.png", "good.png")]
     status, out, err = run(pictures["good.png"], *probes, "--json")
     assert status == 0
@@ -153,13 +153,13 @@ def test_a_batch_goes_on(run, pictures):
     assert all(name in err for name in BROKEN)
 
 
-def test_a_second_face_anywhere_rejects(run, pictures):
+def test_a_second_face_in_any_probe_is_rejected(run, pictures):
     status, out, _ = run(pictures["good.png"], pictures["good.png"], pictures["group.png"], "--json")
     assert status == 1
     assert json.loads(out)["reason"] == "several_faces"
 
 
-def test_unknown_expression_lists_the_known(run, pictures):
+def test_the_error_for_an_unknown_expression_lists_the_known_ones(run, pictures):
     status, out, err = run(pictures["good.png"], pictures["good.png"], expression="smug")
     assert (status, out) == (2, "")
     assert "smug" in err
@@ -167,7 +167,7 @@ def test_unknown_expression_lists_the_known(run, pictures):
 
 
 @pytest.mark.real_data
-def test_clips(run, real_data, pictures):
+def test_clips_are_decided(run, real_data, pictures):
     clips = real_data / "clips"
     face = real_data / "london" / "036_neutral.jpg"
     status, out, _ = run(face, clips / "single_face.mp4", "--json", "--show-frames")
@@ -180,9 +180,9 @@ def test_clips(run, real_data, pictures):
     assert json.loads(out)["reason"] == "no_face"
 
 
-@pytest.mark.parametrize("where", ["a full disk", "a pipe without a reader"])
-def test_a_decision_that_cannot_be_written_is_not_an_acceptance(run, pictures, monkeypatch, where):
-    if where == "a full disk":
+@pytest.mark.parametrize("output", ["a full disk", "a pipe without a reader"])
+def test_a_decision_that_cannot_be_written_is_not_an_acceptance(run, pictures, monkeypatch, output):
+    if output == "a full disk":
         writer = os.open("/dev/full", os.O_WRONLY)
     else:
         reader, writer = os.pipe()
@@ -191,18 +191,18 @@ def test_a_decision_that_cannot_be_written_is_not_an_acceptance(run, pictures, m
         monkeypatch.setattr(sys, "stdout", out)
         status, _, err = run(pictures["good.png"], pictures["good.png"])
         monkeypatch.undo()
-    cause = "No space left on device" if where == "a full disk" else "Broken pipe"
+    cause = "No space left on device" if output == "a full disk" else "Broken pipe"
     assert (status, err) == (2, f"the decision cannot be written: {cause}\n")
 
 
-def as_a_program(repository, *arguments):
+def run_program(repository, *arguments):
     program = Program(["-m", "authentication", *arguments], repository)
     program.wait()
     return program
 
 
-def test_program_accepts_and_skips(repository, pictures, happy_model):
-    result = as_a_program(
+def test_the_program_accepts_and_skips(repository, pictures, happy_model):
+    result = run_program(
         repository,
         pictures["good.png"],
         pictures["text.jpg"],
@@ -218,8 +218,8 @@ def test_program_accepts_and_skips(repository, pictures, happy_model):
     assert result.stderr.splitlines() == [f"skipped: {pictures['text.jpg']}: not an image in any known format"]
 
 
-def test_program_without_a_model(repository, pictures, tmp_path):
-    result = as_a_program(
+def test_the_program_reports_a_missing_model(repository, pictures, tmp_path):
+    result = run_program(
         repository, pictures["good.png"], pictures["good.png"], "--expression", "happy", "--model", tmp_path
     )
     assert (result.returncode, result.stdout) == (2, "")
@@ -228,7 +228,7 @@ def test_program_without_a_model(repository, pictures, tmp_path):
 
 
 def test_a_picture_given_as_text_is_never_printed(run, pictures):
-    """Many programs hand pictures over in base64: what was typed is a face, and would stand in the log."""
+    """Many programs pass images as base64. Such an argument shows a face and must not get into a log."""
     text = base64.b64encode(pictures["good.png"].read_bytes()[:60_000]).decode()
     assert len(text) > 10_000
     for arguments in ((text, pictures["good.png"]), (pictures["good.png"], text)):

@@ -1,4 +1,4 @@
-"""Reference photographs: which can be used, and what is said about the others."""
+"""Reference photographs: which ones are usable, and which problems are reported for the others."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def photograph() -> Image.Image:
     return drawn_photograph(PERSON, "neutral", 0, seed=0)
 
 
-def test_a_good_photograph(shipped, photograph):
+def test_a_good_photograph_gets_no_advice(shipped, photograph):
     template, (reference,) = examine(shipped, [photograph])
     assert template.photographs == 1
     np.testing.assert_allclose(template.embedding, shipped.template([photograph]).embedding, atol=1e-5)
@@ -41,11 +41,11 @@ def test_a_good_photograph(shipped, photograph):
         ("blurred", lambda picture: picture.filter(ImageFilter.GaussianBlur(5))),
     ],
 )
-def test_what_would_make_it_better(shipped, photograph, name, change):
+def test_a_poor_photograph_gets_advice(shipped, photograph, name, change):
     template, (reference,) = examine(shipped, [change(photograph)])
     if reference.problem is None:
         assert template is not None and name in reference.advice
-    else:  # so bad that the network cannot judge it
+    else:  # too bad for the network
         assert template is None and reference.cause in (REASONS["blurred"], REASONS["unclear"])
 
 
@@ -54,7 +54,7 @@ def test_sharpness_falls_with_blur(photograph):
     assert sharp[0] > sharp[1] > sharp[2]
 
 
-def test_problems_are_told_one_by_one(shipped, photograph, tmp_path):
+def test_problems_are_reported_for_each_photograph(shipped, photograph, tmp_path):
     two = Image.new("RGB", (500, 250))
     for place, person in enumerate((PERSON, STRANGER)):
         two.paste(drawn_photograph(person, "neutral", 0, seed=0).resize((250, 250)), (250 * place, 0))
@@ -62,15 +62,15 @@ def test_problems_are_told_one_by_one(shipped, photograph, tmp_path):
     text.write_text("This is not a picture.")
     template, references = examine(shipped, [photograph, two, Image.new("RGB", (300, 300), "grey"), text])
     assert template is None
-    assert [one.problem for one in references] == [None, "several_faces", "no_face", "unreadable"]
+    assert [reference.problem for reference in references] == [None, "several_faces", "no_face", "unreadable"]
     assert references[3].cause == "not an image in any known format"
     assert examine(shipped, []) == (None, [])
 
 
-def test_photographs_of_several_people_are_noticed(shipped, photograph):
+def test_photographs_of_different_people_are_reported(shipped, photograph):
     again = drawn_photograph(PERSON, "neutral", 1, seed=0)
     stranger = drawn_photograph(STRANGER, "neutral", 0, seed=0)
     template, references = examine(shipped, [photograph, again])
-    assert template.photographs == 2 and all("unlike" not in one.advice for one in references)
+    assert template.photographs == 2 and all("unlike" not in reference.advice for reference in references)
     template, references = examine(shipped, [photograph, again, stranger])
     assert "unlike" in references[2].advice

@@ -1,4 +1,4 @@
-"""Templates on disk: unreadable without the key, of no use to another network, and never half written."""
+"""Templates on disk: encrypted, bound to one network, and written completely or not at all."""
 
 import base64
 import json
@@ -28,7 +28,7 @@ from authentication.template_store import main as store_main
 
 @pytest.fixture
 def key(monkeypatch) -> bytes:
-    """A key; the environment holds none."""
+    """A new key. The environment has no key."""
     for name in (KEY, KEY_FILE):
         monkeypatch.delenv(name, raising=False)
     return Fernet.generate_key()
@@ -40,19 +40,19 @@ def template() -> Template:
     return Template.from_embeddings(embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True))
 
 
-def test_what_is_saved_comes_back_and_is_not_in_the_file(key, template, tmp_path):
+def test_a_saved_template_can_be_loaded_and_is_encrypted(key, template, tmp_path):
     path = tmp_path / "anna.template"
     save_template(template, path, "abc123", key)
-    again = load_template(path, "abc123", 1792, key)
-    assert np.array_equal(again.embedding, template.embedding) and again.photographs == 2
+    loaded = load_template(path, "abc123", 1792, key)
+    assert np.array_equal(loaded.embedding, template.embedding) and loaded.photographs == 2
     content = path.read_bytes()
     assert b"abc123" not in content and template.embedding.tobytes()[:32] not in content
     assert path.stat().st_mode & 0o777 == 0o600
     save_template(template, tmp_path / "again.template", "abc123", key)
-    assert (tmp_path / "again.template").read_bytes() != content, "the same person twice must not look the same"
+    assert (tmp_path / "again.template").read_bytes() != content, "two files of the same template must differ"
 
 
-def test_another_network_s_template_is_refused(key, template, tmp_path):
+def test_a_template_of_another_network_is_refused(key, template, tmp_path):
     path = tmp_path / "anna.template"
     save_template(template, path, "abc123", key)
     for other in ("def456", "abc123-int8", "", None):
@@ -64,7 +64,7 @@ def test_another_network_s_template_is_refused(key, template, tmp_path):
         save_template(template, path, None, key)
 
 
-def test_a_wrong_key_or_a_changed_byte_is_noticed(key, template, tmp_path):
+def test_a_wrong_key_or_a_changed_byte_is_refused(key, template, tmp_path):
     path = tmp_path / "anna.template"
     save_template(template, path, "abc123", key)
     with pytest.raises(TemplateStoreError, match=r"anna\.template: not encrypted with this key, or changed since"):
@@ -126,7 +126,7 @@ def test_a_template_of_another_format_is_refused(key, template, tmp_path):
         {"embedding": base64.b64encode(np.zeros(1792).tobytes()).decode()},
     ],
 )
-def test_the_right_key_and_the_wrong_content(key, template, tmp_path, content):
+def test_wrong_content_is_refused_even_with_the_right_key(key, template, tmp_path, content):
     path = tmp_path / "anna.template"
     record = content if isinstance(content, bytes) else json.dumps(record_of(template, **content)).encode()
     path.write_bytes(Fernet(key).encrypt(record))
@@ -136,7 +136,7 @@ def test_the_right_key_and_the_wrong_content(key, template, tmp_path, content):
     assert np.array_equal(load_template(path, "abc123", 1792, key).embedding, template.embedding)
 
 
-def test_a_template_belongs_to_its_name_and_tells_its_date(key, template, tmp_path):
+def test_a_template_is_bound_to_its_name_and_contains_its_date(key, template, tmp_path):
     ben, anna, moved = tmp_path / "ben.template", tmp_path / "anna.template", tmp_path / "x" / "ben.template"
     before = datetime.now(UTC).replace(microsecond=0)
     save_template(template, ben, "abc123", key)
@@ -152,31 +152,31 @@ def test_a_template_belongs_to_its_name_and_tells_its_date(key, template, tmp_pa
     assert before <= enrolled_on(moved, key) <= datetime.now(UTC)
 
 
-def test_an_old_template_that_was_put_back_is_refused(template, tmp_path, key):
-    """Whoever may write the folder of the templates alone has no key and cannot change what lies beside it."""
+def test_a_restored_old_template_is_refused(template, tmp_path, key):
+    """An attacker who can write only to the folder of the templates cannot change the files beside the key."""
     newest, anna = tmp_path / "template.key.newest", tmp_path / "anna.template"
-    use = {"key": key, "newest": newest}
-    save_template(template, anna, "abc123", **use)
+    options = {"key": key, "newest": newest}
+    save_template(template, anna, "abc123", **options)
     old = anna.read_bytes()
-    save_template(template, anna, "abc123", **use)  # within the same second, on most machines
+    save_template(template, anna, "abc123", **options)  # within the same second, on most machines
     new = anna.read_bytes()
     assert enrolled_on(anna, key) > datetime.fromtimestamp(0, UTC)
     anna.write_bytes(old)
     with pytest.raises(
         TemplateStoreError, match=r"anna\.template: saved on .*enrolled again .*: an old template was restored"
     ):
-        load_template(anna, "abc123", 1792, **use)
-    assert load_template(anna, "abc123", 1792, key).photographs == 2, "without the file nothing is known of it"
+        load_template(anna, "abc123", 1792, **options)
+    assert load_template(anna, "abc123", 1792, key).photographs == 2, "not recognized without the file"
     anna.write_bytes(new)
-    assert load_template(anna, "abc123", 1792, **use).photographs == 2
+    assert load_template(anna, "abc123", 1792, **options).photographs == 2
     assert b"anna" not in newest.read_bytes() and newest.stat().st_mode & 0o777 == 0o600
     ben = tmp_path / "ben.template"
-    save_template(template, ben, "abc123", key)  # somewhere else, with the same key
-    assert load_template(ben, "abc123", 1792, **use).photographs == 2, "and each name has a time of its own"
+    save_template(template, ben, "abc123", key)  # on another machine, with the same key
+    assert load_template(ben, "abc123", 1792, **options).photographs == 2, "each name has its own time"
 
 
-def test_what_another_machine_enrolled_is_noted_when_it_is_read(template, tmp_path, key, monkeypatch):
-    """Its clock may be ahead; a server that has seen the newer template never takes the older one again."""
+def test_the_time_of_a_template_from_another_machine_is_recorded(template, tmp_path, key, monkeypatch):
+    """The clock of that machine may be ahead. A server that has read the newer template refuses the older one."""
     newest, anna = tmp_path / "here.newest", tmp_path / "anna.template"
     save_template(template, anna, "abc123", key)
     old = anna.read_bytes()
@@ -188,14 +188,14 @@ def test_what_another_machine_enrolled_is_noted_when_it_is_read(template, tmp_pa
     anna.write_bytes(old)
     with pytest.raises(TemplateStoreError, match="an old template was restored"):
         load_template(anna, "abc123", 1792, key, newest)
-    save_template(template, anna, "abc123", key, newest)  # enrolled again, by a clock that is behind
+    save_template(template, anna, "abc123", key, newest)  # enrolled again, with a clock that is behind
     load_template(anna, "abc123", 1792, key, newest)
     anna.write_bytes(new)
     with pytest.raises(TemplateStoreError, match="an old template was restored"):
         load_template(anna, "abc123", 1792, key, newest)
 
 
-def test_what_was_revoked_does_not_come_back(template, tmp_path, key, monkeypatch, capsys):
+def test_a_revoked_template_is_refused(template, tmp_path, key, monkeypatch, capsys):
     key_file, anna = tmp_path / "keys" / "template.key", tmp_path / "anna.template"
     key_file.parent.mkdir()
     new_key_file(key_file)
@@ -207,14 +207,14 @@ def test_what_was_revoked_does_not_come_back(template, tmp_path, key, monkeypatc
     with pytest.raises(TemplateStoreError, match="an old template was restored"):
         load_template(anna, "abc123", 1792)
     save_template(template, anna, "abc123")
-    assert load_template(anna, "abc123", 1792).photographs == 2, "who is enrolled again is known again"
+    assert load_template(anna, "abc123", 1792).photographs == 2, "a person can be enrolled again"
     monkeypatch.setenv(KEY, key.decode())
     assert store_main(["--revoke", str(anna)]) == 2 and anna.exists()
     assert "cannot record the revocation" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"[]", b'{"anna": "1"}', b"\xff", b"[" * 100_000])
-def test_a_changed_memory_of_the_newest_is_an_error(template, tmp_path, key, content):
+def test_a_changed_record_of_the_newest_times_is_an_error(template, tmp_path, key, content):
     newest, anna = tmp_path / "template.key.newest", tmp_path / "anna.template"
     save_template(template, anna, "abc123", key)
     for written in (content, Fernet(key).encrypt(content)):
@@ -225,7 +225,7 @@ def test_a_changed_memory_of_the_newest_is_an_error(template, tmp_path, key, con
                 use(*arguments, key=key, newest=newest)
 
 
-def test_a_memory_that_cannot_be_written_is_named(template, tmp_path, key):
+def test_an_unwritable_record_of_the_newest_times_is_reported(template, tmp_path, key):
     anna, newest = tmp_path / "anna.template", tmp_path / "missing" / "template.key.newest"
     (tmp_path / "missing").write_text("a file where a folder should be")
     with pytest.raises(TemplateStoreError, match=r"template\.key\.newest: cannot be (read|written)"):
@@ -233,7 +233,7 @@ def test_a_memory_that_cannot_be_written_is_named(template, tmp_path, key):
     assert not anna.exists()
 
 
-def test_the_key_comes_from_the_environment_or_a_file_of_ones_own(key, tmp_path, monkeypatch):
+def test_the_key_comes_from_the_environment_or_a_private_file(key, tmp_path, monkeypatch):
     with pytest.raises(TemplateStoreError, match=f"set {KEY_FILE}"):
         read_key()
     path = tmp_path / "template.key"
@@ -252,7 +252,7 @@ def test_the_key_comes_from_the_environment_or_a_file_of_ones_own(key, tmp_path,
     assert read_key() == key
 
 
-def test_a_template_that_cannot_be_written_leaves_the_old_one(key, template, tmp_path, monkeypatch):
+def test_a_failed_write_keeps_the_old_template(key, template, tmp_path, monkeypatch):
     path = tmp_path / "anna.template"
     save_template(template, path, "abc123", key)
     before = path.read_bytes()
@@ -266,23 +266,23 @@ def test_a_template_that_cannot_be_written_leaves_the_old_one(key, template, tmp
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["anna.template"]
 
 
-def test_the_command_keeps_and_uses_a_template(happy_model, portrait, tmp_path, key, monkeypatch, capsys):
-    photograph, kept = tmp_path / "anna.png", tmp_path / "anna.template"
+def test_the_command_saves_and_uses_a_template(happy_model, portrait, tmp_path, key, monkeypatch, capsys):
+    photograph, saved = tmp_path / "anna.png", tmp_path / "anna.template"
     portrait.save(photograph)
 
-    def ask(reference, *options) -> int:
+    def decide(reference, *options) -> int:
         return main([str(reference), str(photograph), "--expression", "happy", "--model", str(happy_model), *options])
 
-    assert ask(photograph, "--save-template", str(kept)) == 2
-    assert "no key for templates" in capsys.readouterr().err and not kept.exists()
+    assert decide(photograph, "--save-template", str(saved)) == 2
+    assert "no key for templates" in capsys.readouterr().err and not saved.exists()
     monkeypatch.setenv(KEY, key.decode())
-    assert ask(photograph, "--save-template", str(tmp_path / "anna.jpg")) == 2
+    assert decide(photograph, "--save-template", str(tmp_path / "anna.jpg")) == 2
     assert "must end in .template" in capsys.readouterr().err and not (tmp_path / "anna.jpg").exists()
-    assert ask(photograph, "--save-template", str(kept)) == 0
-    assert ask(kept) == 0
+    assert decide(photograph, "--save-template", str(saved)) == 0
+    assert decide(saved) == 0
     assert capsys.readouterr().out.count("ACCEPTED") == 2
-    assert ask(kept, "--reference", str(photograph)) == 2
+    assert decide(saved, "--reference", str(photograph)) == 2
     assert "must be the only reference" in capsys.readouterr().err
     monkeypatch.setenv(KEY, Fernet.generate_key().decode())
-    assert ask(kept) == 2
+    assert decide(saved) == 2
     assert "not encrypted with this key" in capsys.readouterr().err

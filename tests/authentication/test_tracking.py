@@ -1,4 +1,4 @@
-"""A followed face is the face that detection finds; whatever is in doubt, and whoever enters, gets a detection."""
+"""A tracked face agrees with a full detection. Doubtful and new faces cause a full detection."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ BLANK = Image.new("RGB", (WIDTH, HEIGHT), (120, 130, 140))
 
 
 class CountingProcessor(FaceLiveNetImageProcessor):
-    """Counts its full detections."""
+    """An image processor that counts its full detections."""
 
     detections = 0
 
@@ -36,18 +36,18 @@ def tracker(processor):
 
 
 def scene(*people: tuple[Image.Image, tuple[int, int]]) -> Image.Image:
-    """Portraits of 250 x 250 pixels, each pasted with its left upper corner at a place, even beyond the border."""
+    """A frame with portraits of 250 x 250 pixels. A place is an upper left corner and may be outside the frame."""
     frame = BLANK.copy()
     for portrait, place in people:
         frame.paste(portrait, place)
     return frame
 
 
-def test_a_moving_face_is_followed(processor, tracker, portrait):
+def test_a_moving_face_is_tracked(processor, tracker, portrait):
     frames = [scene((portrait, (round(100 + 60 * np.sin(n / 4)), 30 + n))) for n in range(15)]
-    followed = [tracker.find(frame) for frame in frames]
-    assert processor.detections == 5  # every third, and none in doubt
-    for frame, faces in zip(frames, followed, strict=True):
+    tracked = [tracker.find(frame) for frame in frames]
+    assert processor.detections == 5  # every third frame: no frame is in doubt
+    for frame, faces in zip(frames, tracked, strict=True):
         [face], [detected] = faces, processor.detect(frame)
         assert overlap(face.box, detected.box) > 0.85
         assert np.abs(face.landmarks - detected.landmarks).max() < 0.1 * (detected.box[2] - detected.box[0])
@@ -55,17 +55,17 @@ def test_a_moving_face_is_followed(processor, tracker, portrait):
         assert face.box.shape == (4,) and face.landmarks.shape == (5, 2) and face.box.dtype == np.float32
 
 
-def test_one_of_as_many_frames_as_must_be_held_is_detected(processor, tracker, portrait):
+def test_every_hold_contains_a_full_detection(processor, tracker, portrait):
     assert tracker.detection_interval <= FRAMES_TO_HOLD
-    seen = []
+    detections = []
     for _ in range(9):
         before = processor.detections
         tracker.find(scene((portrait, (100, 30))))
-        seen.append(processor.detections - before)
-    assert all(sum(seen[start : start + FRAMES_TO_HOLD]) >= 1 for start in range(9 - FRAMES_TO_HOLD))
+        detections.append(processor.detections - before)
+    assert all(sum(detections[start : start + FRAMES_TO_HOLD]) >= 1 for start in range(9 - FRAMES_TO_HOLD))
 
 
-def test_every_frame_detected_is_detection_itself(processor, portrait):
+def test_an_interval_of_one_frame_equals_full_detection(processor, portrait):
     tracker = FaceTracker(processor, detection_interval=1)
     for left in (100, 104, 108):
         frame = scene((portrait, (left, 30)))
@@ -80,7 +80,7 @@ def test_the_detection_interval_is_at_least_one_frame(processor, interval):
 
 
 @pytest.mark.parametrize("phase", [1, 2, 3])
-def test_a_face_that_is_gone_is_gone_at_once(tracker, portrait, phase):
+def test_a_face_that_disappears_is_lost_at_once(tracker, portrait, phase):
     for _ in range(phase):
         assert len(tracker.find(scene((portrait, (100, 30))))) == 1
     assert tracker.find(BLANK) == []
@@ -88,13 +88,13 @@ def test_a_face_that_is_gone_is_gone_at_once(tracker, portrait, phase):
     assert len(tracker.find(scene((portrait, (200, 40))))) == 1
 
 
-def test_a_face_that_leaves_through_the_border(processor, tracker, portrait):
+def test_a_face_that_leaves_the_frame_is_tracked_to_the_border(processor, tracker, portrait):
     counts = []
     for left in range(140, WIDTH, 20):
         frame = scene((portrait, (left, 30)))
         faces, detected = tracker.find(frame), processor.detect(frame)
         counts.append(len(faces))
-        if detected and detected[0].box[2] < WIDTH:  # beyond the border everybody guesses
+        if detected and detected[0].box[2] < WIDTH:  # outside the frame the position is a guess
             assert overlap(faces[0].box, detected[0].box) > 0.7
     assert counts == sorted(counts, reverse=True) and counts[0] == 1 and counts[-1] == 0
 
@@ -110,22 +110,22 @@ def test_a_face_at_another_place_is_found_in_the_same_frame(processor, tracker, 
 
 
 @pytest.mark.parametrize("phase", [1, 2, 3])
-def test_a_second_face_is_seen_by_the_next_detection(processor, tracker, portrait, group, phase):
+def test_a_second_face_is_found_by_the_next_detection(processor, tracker, portrait, group, phase):
     for _ in range(phase):
         assert len(tracker.find(scene((portrait, (0, 30))))) == 1
     both = scene((portrait, (0, 30)), (group.crop((250, 0, 500, 250)), (230, 30)))
     counts = [len(tracker.find(both)) for _ in range(6)]
     assert 2 in counts[: tracker.detection_interval]
-    assert set(counts[counts.index(2) :]) == {2}  # none of two is followed
+    assert set(counts[counts.index(2) :]) == {2}  # two faces are never tracked
     assert len(tracker.find(scene((portrait, (0, 30))))) == 1
 
 
-def test_blank_frames_are_detected_every_time(processor, tracker):
+def test_every_blank_frame_gets_a_full_detection(processor, tracker):
     assert [tracker.find(BLANK) for _ in range(5)] == [[]] * 5
     assert processor.detections == 5
 
 
-def test_a_frame_of_another_size_is_detected(processor, tracker, portrait):
+def test_a_frame_of_another_size_gets_a_full_detection(processor, tracker, portrait):
     frame = scene((portrait, (100, 30)))
     tracker.find(frame)
     assert tracker.find(Image.new("RGB", (1, 1))) == []
@@ -143,9 +143,9 @@ def test_a_frame_of_another_size_is_detected(processor, tracker, portrait):
         Face(np.array([150, 60, 300, 250], np.float32), np.zeros((5, 2), np.float32), 0.5),
         Face(np.array([150, 60, 300, 250], np.float32), np.zeros((5, 2), np.float32), float("nan")),
     ],
-    ids=["no number", "elsewhere", "improbable", "of no probability"],
+    ids=["nan_box", "another_place", "low_probability", "nan_probability"],
 )
-def test_doubt_means_detection(processor, tracker, portrait, monkeypatch, doubtful):
+def test_a_doubtful_face_causes_a_full_detection(processor, tracker, portrait, monkeypatch, doubtful):
     frame = scene((portrait, (100, 30)))
     tracker.find(frame)
     monkeypatch.setattr(processor, "refine", lambda image, boxes: [doubtful] * len(boxes))
@@ -153,7 +153,7 @@ def test_doubt_means_detection(processor, tracker, portrait, monkeypatch, doubtf
     assert np.array_equal(face.box, detected.box)
 
 
-def test_a_failed_detection_leaves_nothing_to_follow(processor, tracker, portrait, monkeypatch):
+def test_a_failed_detection_ends_the_tracking(processor, tracker, portrait, monkeypatch):
     frame = scene((portrait, (100, 30)))
     for _ in range(tracker.detection_interval):
         tracker.find(frame)
@@ -179,8 +179,8 @@ def test_overlap():
 
 
 @pytest.mark.parametrize("degrees", [0, 90, 180, 270])
-def test_a_turned_camera_is_told(degrees):
-    """Its frames are judged, and none of them counts; one that is upright is left in peace."""
+def test_a_turned_camera_is_reported(degrees):
+    """Frames of a turned camera do not count. An upright camera is not reported."""
     authenticator = Authenticator.from_pretrained(DEFAULT_MODEL)
     frame = BLANK.copy()
     frame.paste(drawn_photograph(WELL_KNOWN[0], "neutral", 0, seed=0).resize((260, 260)), (100, 20))

@@ -1,4 +1,4 @@
-"""A headless Chromium whose webcam plays a file: for the browser tests and for screenshots.py."""
+"""A headless Chromium with a video file as its webcam, for the browser tests and screenshots.py."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -24,9 +24,9 @@ def find_chromium() -> str | None:
 
 @contextmanager
 def launcher(executable: str) -> Iterator[Callable]:
-    """A function that starts a browser whose webcam is a video file (`films.film`), or nothing.
+    """A function that starts a browser with a video file (`films.film`) as its webcam, or without a webcam.
 
-    Playwright keeps an event loop running in this thread until the end of the context.
+    Playwright runs an event loop in this thread until the end of the context.
     """
     from playwright.sync_api import sync_playwright
 

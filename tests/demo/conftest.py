@@ -1,4 +1,4 @@
-"""The app as people start it, and a real browser whose webcam plays a video."""
+"""The app as users start it, and a real browser with a video as its webcam."""
 
 import re
 
@@ -18,7 +18,7 @@ def shipped() -> Authenticator:
 
 @pytest.fixture(scope="package")
 def server():
-    """`python app.py` with the shipped checkpoint, asking everybody to smile."""
+    """`python app.py` with the shipped checkpoint. It asks every visitor to smile."""
     with ForkedServer(str(DEFAULT_MODEL), "--challenge", "happy", "--step-seconds", str(STEP_SECONDS)) as running:
         yield running
         errors = re.findall(r"^([\w.]+(?:Error|Exception|Group))\b", running.log(), re.MULTILINE)
@@ -26,17 +26,17 @@ def server():
 
 
 @pytest.fixture(scope="package")
-def drawing_server():
-    """As people start it: the challenge is drawn, from a smile and both turns."""
+def random_challenge_server():
+    """`python app.py` with random challenges of a smile and both turns."""
     with ForkedServer(str(DEFAULT_MODEL), "--actions", "happy", "turn_left", "turn_right", "--live-only") as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def browser():
-    """Starts a headless Chromium whose webcam is a video file, or nothing.
+    """Starts a headless Chromium with a video file as its webcam, or without a webcam.
 
-    Of a module, not of the session: the event loop of Playwright has to end before other tests start their own.
+    The scope is the module, because the event loop of Playwright has to end before other tests start one.
     """
     executable = find_chromium()
     if executable is None:

@@ -1,9 +1,9 @@
-"""Videos for Chromium to play as its webcam, made of pictures: never quite still.
+"""Videos for the webcam of Chromium, made from images with noise.
 
-The page's own noise makes each frame differ from all others (NOISE in test_live_browser.py), so a scene is made of a
-few noisy frames that are repeated: making them takes longer than everything else in a test.
+A scene repeats a small number of noisy frames, because making them takes most of the time of a test. Noise on the page
+makes each frame different from all others (NOISE in test_live_browser.py).
 
-A film is a list of scenes, (pictures side by side, seconds), one after the other; none at all is an empty room.
+A film is a list of scenes: (images side by side, seconds). A scene without images is an empty room.
 """
 
 import io
@@ -15,12 +15,12 @@ from PIL import Image
 
 from face_data.drawn import drawn_frame, drawn_photograph
 
-FRAMES_PER_SECOND = 30  # at which Chromium plays the file, in a loop
+FRAMES_PER_SECOND = 30  # of the file, which Chromium plays in a loop
 SIZE = (640, 480)
-DIFFERENT_FRAMES = 120  # of a scene, which are repeated: more than any session is shown of one
+DIFFERENT_FRAMES = 120  # per scene, then repeated; more than a session gets of one scene
 
-CHANGE_SECONDS = 1.5  # from one expression or pose to the next: some frames on the busiest machine
-CHANGES = 12  # pictures it is made of
+CHANGE_SECONDS = 1.5  # between two expressions or poses; enough for some frames on a busy machine
+CHANGES = 12  # images of a change
 
 
 def drawn(person: int, expression: str) -> Image.Image:
@@ -28,15 +28,15 @@ def drawn(person: int, expression: str) -> Image.Image:
 
 
 def acting(person: int, *acts: tuple[str, float, float]) -> list:
-    """Scenes of a drawn person who goes from one act to the next: (expression, yaw in degrees, seconds).
+    """Scenes of a drawn person. An act is (expression, yaw in degrees, seconds).
 
-    Each act but the first begins with CHANGE_SECONDS of change, and the film ends with the change back to the first, so
-    that it can be played in a loop.
+    A change of CHANGE_SECONDS is between two acts. The film ends with the change back to the first act, so that it can
+    be played in a loop.
     """
     scenes = [([drawn_frame(person, acts[0][0], 1.0, acts[0][1], seed=1)], acts[0][2])]
     for (before, start, _), (after, end, seconds) in zip(acts, [*acts[1:], (*acts[0][:2], 0.0)], strict=True):
         for share in np.linspace(0, 1, CHANGES + 1)[1:]:
-            # through the neutral face, or along with it
+            # from the neutral face, or back to it
             name, strength = (after, share) if before == "neutral" else (before, 1 - share)
             yaw = (1 - share) * start + share * end
             scenes.append(([drawn_frame(person, name, strength, yaw, seed=1)], CHANGE_SECONDS / CHANGES))
@@ -44,10 +44,12 @@ def acting(person: int, *acts: tuple[str, float, float]) -> list:
     return scenes
 
 
-def fading(one: Image.Image, other: Image.Image, seconds: float) -> list:
-    """Scenes of two photographs that turn into one another and back."""
-    there = [([Image.blend(one, other, share)], CHANGE_SECONDS / CHANGES) for share in np.linspace(0, 1, CHANGES + 1)]
-    return [([one], seconds), *there, ([other], seconds), *there[::-1]]
+def fading(first: Image.Image, second: Image.Image, seconds: float) -> list:
+    """Scenes that fade from one photograph to another and back."""
+    change = [
+        ([Image.blend(first, second, share)], CHANGE_SECONDS / CHANGES) for share in np.linspace(0, 1, CHANGES + 1)
+    ]
+    return [([first], seconds), *change, ([second], seconds), *change[::-1]]
 
 
 def film(path: Path, scenes: Sequence[tuple[Sequence[Image.Image], float]], still: bool = False) -> Path:
@@ -57,7 +59,7 @@ def film(path: Path, scenes: Sequence[tuple[Sequence[Image.Image], float]], stil
         still: every frame of a scene is the same, bit for bit.
     """
     rng = np.random.default_rng(0)
-    noise = rng.normal(0, 3, (600, 760)).astype(np.float32)  # a piece of it for every frame
+    noise = rng.normal(0, 3, (600, 760)).astype(np.float32)  # each frame gets a part of it
     with open(path, "wb") as video:
         for photographs, seconds in scenes:
             side = min(SIZE[1], SIZE[0] // max(len(photographs), 1)) - 40

@@ -25,7 +25,7 @@ PERSON = WELL_KNOWN[0]
 ACTS = (("neutral", 0, 3), ("happy", 0, 2.5), ("neutral", 0, 2.5), ("neutral", 32, 2.5))
 DESKTOP, PHONE = (1280, 860), (390, 844)
 FILM_WIDTH = 720  # pixels
-LAST_SECONDS = 3  # for which the decision stays in view
+LAST_SECONDS = 3  # with the decision
 
 
 def main(folder: Path) -> None:
@@ -35,7 +35,7 @@ def main(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         reference = Path(scratch) / "anna.png"
         drawn_photograph(PERSON, "neutral", 0, seed=0).save(reference)
-        video = film(Path(scratch) / "cam.mjpeg", acting(PERSON, *ACTS * 4))  # longer than a session: no frame twice
+        video = film(Path(scratch) / "cam.mjpeg", acting(PERSON, *ACTS * 4))  # longer than a session: no repetition
         arguments = ("--challenge", "happy", "turn_left", "--live-only", "--step-seconds", "15")
         with (
             Server(str(DEFAULT_MODEL), *arguments) as server,
@@ -51,7 +51,7 @@ def main(folder: Path) -> None:
 
 
 def _ready(chromium, address: str, reference: Path, size: tuple[int, int], colours: str):
-    """The page with the reference uploaded and found good."""
+    """The page with an accepted reference."""
     viewport = dict(zip(("width", "height"), size, strict=True))
     context = chromium.new_context(permissions=["camera"], viewport=viewport, color_scheme=colours)
     page = context.new_page()

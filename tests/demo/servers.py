@@ -8,7 +8,7 @@ from benchmarks.live import REPOSITORY, Server
 
 
 class ForkedServer(Server):
-    """Ready seconds earlier than a `Server`, with which benchmarks and test_download.py start the demo."""
+    """Starts some seconds faster than `Server`, which benchmarks and test_download.py use."""
 
     def _start(self, arguments, environment):
         return Program(arguments, REPOSITORY, environment, output=Path(self._log.name))

@@ -1,4 +1,4 @@
-"""`--enrolled`: who is let in is decided by templates the operator keeps, never by a visitor's photograph."""
+"""`--enrolled`: visitors are compared with templates of the operator, never with an uploaded photograph."""
 
 import contextlib
 
@@ -16,7 +16,7 @@ ANNA, STRANGER = WELL_KNOWN[:2]
 
 @pytest.fixture(scope="module")
 def folder(shipped, tmp_path_factory):
-    """Anna is enrolled; the key is in a file of its own folder."""
+    """A folder with the template of Anna. The file of the key is in another folder."""
     folder, key = tmp_path_factory.mktemp("enrolled"), tmp_path_factory.mktemp("keys") / "template.key"
     new_key_file(key)
     with pytest.MonkeyPatch.context() as patch:
@@ -39,34 +39,34 @@ def page(enrolled_server):
         yield page
 
 
-def hints(page: Page, person: int, **who) -> list[str]:
-    token = page.ask("start", token="", **who)[0]
+def hints(page: Page, person: int, **request) -> list[str]:
+    token = page.ask("start", token="", **request)[0]
     assert token
     return [page.frame(picture, token)[2] for picture in jpeg_frames(person, "neutral")[:4]]
 
 
-def test_the_person_of_the_name_is_known(page):
+def test_the_enrolled_person_matches(page):
     assert not any(words.HINTS["different_person"] in hint for hint in hints(page, ANNA, name="anna"))
 
 
 @pytest.mark.parametrize("name", ["anna", "ben", "../anna", ""])
-def test_a_photograph_of_the_visitor_s_own_is_of_no_use(page, name):
-    mine = page.upload("me.png", photograph(STRANGER))
+def test_a_photograph_of_the_visitor_is_ignored(page, name):
+    upload = page.upload("me.png", photograph(STRANGER))
     if not name:
-        assert words.NO_NAME in page.ask("start", photographs=[mine], token="")[3]
+        assert words.NO_NAME in page.ask("start", photographs=[upload], token="")[3]
         return
-    said = hints(page, STRANGER, name=name, photographs=[mine])
-    assert all(words.HINTS["different_person"] in hint for hint in said), (said, "a name nobody has, too")
+    shown = hints(page, STRANGER, name=name, photographs=[upload])
+    assert all(words.HINTS["different_person"] in hint for hint in shown), (shown, "also for unknown names")
 
 
 def test_the_page_asks_for_a_name(enrolled_server, page):
     shown = page.http.get("/config").text
     assert words.NAME in shown and words.REFERENCE not in shown
     assert "anna.template: enrolled on 20" in enrolled_server.log()
-    assert page.http.post("/api/pair", json={}).status_code in (404, 405), "nothing else says who somebody is"
+    assert page.http.post("/api/pair", json={}).status_code in (404, 405), "visitors cannot choose another reference"
 
 
-def test_a_folder_that_cannot_be_used_is_named(folder, tmp_path, capsys):
+def test_an_unusable_folder_is_reported(folder, tmp_path, capsys):
     import app
 
     assert app.main(["--enrolled", str(tmp_path), "--port", "0"]) == 2
@@ -79,14 +79,16 @@ def test_a_folder_that_cannot_be_used_is_named(folder, tmp_path, capsys):
     )
 
 
-def test_an_old_template_that_was_put_back_stops_the_server(shipped, folder, tmp_path, capsys):
-    """Chris was enrolled with somebody else's photograph by mistake, and then again."""
+def test_a_restored_old_template_stops_the_server(shipped, folder, tmp_path, capsys):
+    """The first enrolment of Chris used a photograph of another person by mistake."""
     import app
 
-    kept = tmp_path / "chris.template"
-    save_template(shipped.template([photograph(STRANGER)]), kept, shipped.revision)
-    old = kept.read_bytes()
-    save_template(shipped.template([photograph(ANNA)]), kept, shipped.revision)
-    kept.write_bytes(old)
+    path = tmp_path / "chris.template"
+    save_template(shipped.template([photograph(STRANGER)]), path, shipped.revision)
+    old = path.read_bytes()
+    save_template(shipped.template([photograph(ANNA)]), path, shipped.revision)
+    path.write_bytes(old)
     assert app.main(["--enrolled", str(tmp_path), "--port", "0"]) == 2
-    assert "chris.template: saved on 20" in (said := capsys.readouterr().err) and "an old template was restored" in said
+    assert (
+        "chris.template: saved on 20" in (error := capsys.readouterr().err) and "an old template was restored" in error
+    )

@@ -1,4 +1,4 @@
-"""The gate in a server of its own."""
+"""The gate, in a separate server."""
 
 import asyncio
 import contextlib
@@ -28,16 +28,16 @@ def running(gate: Gate) -> Iterator[tuple[uvicorn.Server, str]]:
         thread.join(50)
 
 
-def test_the_end_of_the_server_is_no_error_for_who_waits(caplog):
-    """A request that takes longer than the server waits is answered, and is one line in the log."""
-    asked = threading.Event()
+def test_the_end_of_the_server_causes_no_error_for_open_requests(caplog):
+    """A request that takes longer than the server waits gets an answer, and the log has no traceback."""
+    received = threading.Event()
 
     async def takes_long(scope, receive, send):
-        asked.set()
+        received.set()
         await asyncio.sleep(60)
 
     with running(Gate(takes_long, [Route(("GET",), "/x")])) as (server, address):
-        ends = threading.Thread(target=lambda: (asked.wait(30), setattr(server, "should_exit", True)))
+        ends = threading.Thread(target=lambda: (received.wait(30), setattr(server, "should_exit", True)))
         ends.start()
         answer = httpx.get(f"{address}/x", timeout=50)
         ends.join(50)
@@ -46,7 +46,7 @@ def test_the_end_of_the_server_is_no_error_for_who_waits(caplog):
 
 
 def test_a_body_is_read_no_faster_than_allowed(monkeypatch):
-    """So that uploads leave the server time for everybody's frames. All of it arrives."""
+    """Otherwise uploads would delay the frames of all visitors. The body arrives completely."""
     monkeypatch.setattr(limits, "AT_ONCE_BYTES", 1_000_000)
     monkeypatch.setattr(limits, "MAX_BYTES_A_SECOND", 10_000_000)
 
@@ -64,8 +64,8 @@ def test_a_body_is_read_no_faster_than_allowed(monkeypatch):
         assert time.monotonic() - began > 0.6
 
 
-def test_a_visitor_s_requests_beyond_its_pace_wait(monkeypatch):
-    """Also those that are refused, on a connection or on many. None is lost."""
+def test_requests_beyond_the_pace_of_a_visitor_are_delayed(monkeypatch):
+    """Refused requests are delayed, too. No request is lost."""
     monkeypatch.setattr(limits, "MAX_A_SECOND", 20)
     monkeypatch.setattr(limits, "AT_ONCE", 10)
 

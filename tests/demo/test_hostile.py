@@ -1,7 +1,7 @@
-"""What one visitor can do to the others: each attack as real requests at the real server.
+"""Attacks of one visitor on the others, as real requests to the real server.
 
-The attacker comes from an address of its own, as do the others. Nothing waits for longer than a bounded time: what the
-attacks did before would take minutes or gigabytes here.
+The attacker and the other visitors have different addresses. Every wait has a limit, because successful attacks would
+take minutes or gigabytes.
 """
 
 import contextlib
@@ -43,14 +43,14 @@ from demo.uploads import ALIVE, PREFIX, STALE_SECONDS, UPLOAD_SECONDS, UploadLim
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="several addresses of one machine need Linux")
 ATTACKER = "127.0.0.66"
-addresses = (f"127.0.3.{number}" for number in range(1, 255))  # one for each test: starts count by address
+addresses = (f"127.0.3.{number}" for number in range(1, 255))  # one for each test, because starts count per address
 PERSON = WELL_KNOWN[0]
 MEGABYTE = 1_000_000
 
 
 @pytest.fixture(scope="module")
 def server():
-    """One of its own: what is counted here is not counted elsewhere."""
+    """A separate server, so that its counters do not affect other tests."""
     with ForkedServer(str(DEFAULT_MODEL), "--challenge", "happy") as running:
         yield running
         assert "Traceback" not in running.log(), running.log()
@@ -76,8 +76,8 @@ def status_of(call, *arguments, **named) -> int:
     return 200
 
 
-def attempt_goes_on(page: Page) -> None:
-    """A visitor starts an attempt and is answered about each frame."""
+def check_attempt(page: Page) -> None:
+    """Start an attempt and check that the server answers each frame."""
     person = next(people)
     token = page.start([page.upload("me.png", photograph(person))])[0]
     assert token
@@ -85,12 +85,12 @@ def attempt_goes_on(page: Page) -> None:
         assert "card ask" in page.frame(picture, token)[1]
 
 
-people = cycle(WELL_KNOWN)  # a face may fail a few times before it has to wait
+people = cycle(WELL_KNOWN)  # in turn, because a face has to wait after a few failures
 
 
 @contextlib.contextmanager
-def meanwhile(function, threads: int):
-    """Call a function again and again in threads."""
+def repeated_in_threads(function, threads: int):
+    """Call a function repeatedly in threads."""
     end = threading.Event()
 
     def repeat() -> None:
@@ -103,8 +103,8 @@ def meanwhile(function, threads: int):
             yield
         finally:
             end.set()
-        for one in running:
-            one.result()
+        for task in running:
+            task.result()
 
 
 @pytest.mark.parametrize(
@@ -139,21 +139,21 @@ def test_a_playlist_opens_no_other_file_and_no_address(attacker, content):
 
 def test_many_clips_of_one_visitor_leave_room_for_others(server, genuine):
     data = bomb_clip(1000, 600)  # some seconds of work
-    seen = set()
+    statuses = set()
 
-    def ask() -> None:
-        with contextlib.closing(Page(server.address, ATTACKER, timeout=20)) as page:  # then it does not wait any more
+    def send_clip() -> None:
+        with contextlib.closing(Page(server.address, ATTACKER, timeout=20)) as page:  # then the attacker gives up
             clip, face = page.upload("long.mkv", data), page.upload("me.png", photograph(PERSON))
-            seen.add(status_of(page.ask, "clip", reference=face, probe=clip, expression="happy"))
+            statuses.add(status_of(page.ask, "clip", reference=face, probe=clip, expression="happy"))
 
     with contextlib.suppress(httpx.TimeoutException), ThreadPoolExecutor(5) as pool:
-        attacks = [pool.submit(ask) for _ in range(5)]
-        attempt_goes_on(genuine)
+        attacks = [pool.submit(send_clip) for _ in range(5)]
+        check_attempt(genuine)
         other = genuine.upload("me.png", photograph(PERSON))
         assert status_of(genuine.ask, "pair", reference=other, probe=other, expression="happy") == 200
         for attack in attacks:
             attack.result()
-    assert 429 in seen, "one visitor has one place in the queue"
+    assert 429 in statuses, "one visitor has one place in the queue"
 
 
 def test_references_of_many_megapixels_block_nobody(server, genuine):
@@ -166,22 +166,22 @@ def test_references_of_many_megapixels_block_nobody(server, genuine):
     def start() -> None:
         assert status_of(page.start, files) in (200, 429)
 
-    with meanwhile(start, 16):
-        attempt_goes_on(genuine)
+    with repeated_in_threads(start, 16):
+        check_attempt(genuine)
     page.close()
 
 
 def many_scans(side: int, scans: int) -> bytes:
-    """A progressive JPEG whose last scan, of 40 bytes, is repeated: each is decoded over the whole picture."""
+    """A progressive JPEG with many copies of its last scan. A copy has 40 bytes, but covers the complete image."""
     data = io.BytesIO()
     Image.new("L", (side, side), 90).save(data, "JPEG", progressive=True, quality=50)
-    whole = data.getvalue()
-    last = whole[whole.rindex(b"\xff\xc4", 0, whole.rindex(b"\xff\xda")) : -2]  # with its Huffman table
-    return whole[:-2] + last * scans + b"\xff\xd9"
+    jpeg = data.getvalue()
+    last = jpeg[jpeg.rindex(b"\xff\xc4", 0, jpeg.rindex(b"\xff\xda")) : -2]  # with its Huffman table
+    return jpeg[:-2] + last * scans + b"\xff\xd9"
 
 
 def test_a_picture_of_many_scans_is_refused_before_it_is_decoded(attacker):
-    """It would take half an hour as a photograph, and half a minute as a frame."""
+    """Decoding would take half an hour for the photograph and half a minute for the frame."""
     photo, frame = many_scans(3600, 380_000), many_scans(1100, 80_000)
     assert len(photo) < 20 * MEGABYTE and len(frame) < 3 * MEGABYTE
     assert "scans, over the limit" in attacker.ask("reference", photographs=[attacker.upload("a.jpg", photo)])[0]
@@ -191,8 +191,8 @@ def test_a_picture_of_many_scans_is_refused_before_it_is_decoded(attacker):
     assert "card ask" in attacker.frame(jpeg_frames(person, "neutral")[0], token)[1]
 
 
-def test_requests_of_one_visitor_have_a_pace(server, attacker, genuine):
-    """Those that are refused, and frames of no attempt, count as all others do."""
+def test_requests_of_one_visitor_are_limited_per_second(server, attacker, genuine):
+    """Refused requests and frames without an attempt count like all others."""
     began = time.monotonic()
     for number in range(gate.AT_ONCE // 4 + 100):
         assert attacker.http.get("/robots.txt").status_code in (200, 404)
@@ -200,11 +200,11 @@ def test_requests_of_one_visitor_have_a_pace(server, attacker, genuine):
         assert attacker.http.post("/api/frame", content=b"", headers={"X-Attempt": "none"}).json()[0] == ""
         assert attacker.http.get("/", headers={"Host": f"192.0.2.{number % 250}"}).status_code == 200
     assert time.monotonic() - began >= 0.9 * 400 / gate.MAX_A_SECOND
-    attempt_goes_on(genuine)
+    check_attempt(genuine)
 
 
 def test_scripts_of_the_page_are_compressed_once(attacker):
-    """The largest one takes a tenth of a second, in which no frame is answered."""
+    """The compression of the largest one takes a tenth of a second, during which no frame is answered."""
     from gradio import routes
 
     folder = Path(routes.__file__).parent / "templates" / "frontend" / "assets"
@@ -218,7 +218,7 @@ def test_scripts_of_the_page_are_compressed_once(attacker):
     assert attacker.http.head(f"/assets/{largest.name}").content == b""
 
 
-def test_starts_count_before_a_photograph_is_looked_at(server):
+def test_starts_count_before_a_photograph_is_examined(server):
     page = Page(server.address, "127.0.0.67")
     file = page.upload("nobody.png", bomb_picture(300))
     cards = [page.start([file])[1] for _ in range(FREE_ATTEMPTS_PER_ADDRESS + 1)]
@@ -229,11 +229,11 @@ def test_starts_count_before_a_photograph_is_looked_at(server):
 @pytest.mark.parametrize("path", ["/api/start", "/api/reference", "/api/clip", "/api/pair", "/api/given", "/api/frame"])
 @pytest.mark.parametrize("announced", [True, False])
 def test_bodies_have_a_limit(attacker, genuine, path, announced):
-    """21 MB of empty lists; in chunks, their length is not known before, and none is read."""
+    """21 MB of empty lists. The length of a body in chunks is unknown, so nothing of it is read."""
     token = attacker.start([attacker.upload("me.png", photograph(PERSON))])[0] if path == "/api/frame" else ""
     body = b'{"photographs": [' + b"[]," * (7 * MEGABYTE) + b"[]]}"
     content = body if announced else (body[at : at + MEGABYTE] for at in range(0, len(body), MEGABYTE))
-    # the server may close the connection instead of reading on
+    # the server may close the connection before it has read the body
     with contextlib.suppress(httpx.NetworkError, httpx.RemoteProtocolError):
         status = attacker.http.post(path, content=content, headers={"X-Attempt": token}).status_code
         assert status == (413 if announced else 400)
@@ -241,54 +241,54 @@ def test_bodies_have_a_limit(attacker, genuine, path, announced):
 
 
 def test_bodies_in_chunks_are_not_read(server, genuine):
-    """Of one byte each, or with 20 kB of what a chunk may say of itself: they would take seconds to read."""
+    """Chunks of one byte, or with 20 kB of extensions, would take seconds to read."""
     for chunks in (b"1\r\na\r\n" * 1_000_000, (b"1;" + b"x" * 20_000 + b"\r\na\r\n") * 300):
         head = b"POST /gradio_api/upload HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n"
-        with opened(server, ATTACKER, head + chunks) as connection:
-            assert ended(connection)[:13] in (b"HTTP/1.1 400 ", b"")
-    attempt_goes_on(genuine)
+        with open_connection(server, ATTACKER, head + chunks) as connection:
+            assert read_to_end(connection)[:13] in (b"HTTP/1.1 400 ", b"")
+    check_attempt(genuine)
 
 
 def test_a_page_has_a_short_name(attacker):
     for name in ("x" * 65, "x" * 60_000, "a b", "é", "", "../x"):
-        with contextlib.suppress(httpx.HTTPError):  # so long a head is no HTTP
+        with contextlib.suppress(httpx.HTTPError):  # the longest name exceeds the limit of the head
             answer = attacker.http.get("/api/page", params={"page": name}, timeout=20)
             assert answer.status_code in (400, 431), name
     file = attacker.upload("me.png", photograph(PERSON))
     poisoned = json.dumps({"page": "\ud800", "file": file})  # a lone surrogate
     assert attacker.http.post("/api/given", content=poisoned).status_code == 200
     answer = attacker.http.post("/gradio_api/queue/join", content=poisoned.replace("page", "session_hash"))
-    assert answer.status_code == 404, "Gradio's statistics never see it"
+    assert answer.status_code == 404, "the name must not reach Gradio's statistics"
 
 
 def test_open_requests_of_one_visitor_have_a_limit(server, genuine):
-    """A head and half a body, again and again."""
+    """Many requests with a head and half a body."""
     port = int(server.address.rpartition(":")[2])
     head = b"POST /api/start HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\n{"
-    open_ones = []
+    opened = []
     try:
         for _ in range(60):
-            open_ones.append(socket.create_connection(("127.0.0.1", port), source_address=("127.0.0.68", 0)))
-            open_ones[-1].sendall(head)
-        open_ones[-1].settimeout(30)
-        assert b" 429 " in open_ones[-1].recv(100)
-        attempt_goes_on(genuine)
+            opened.append(socket.create_connection(("127.0.0.1", port), source_address=("127.0.0.68", 0)))
+            opened[-1].sendall(head)
+        opened[-1].settimeout(30)
+        assert b" 429 " in opened[-1].recv(100)
+        check_attempt(genuine)
     finally:
-        for one in open_ones:
-            one.close()
+        for connection in opened:
+            connection.close()
 
 
-def opened(server, source: str, sent: bytes = b"") -> socket.socket:
-    """A connection of one's own, with some bytes sent."""
+def open_connection(server, source: str, sent: bytes = b"") -> socket.socket:
+    """A new connection on which some bytes have been sent."""
     port = int(server.address.rpartition(":")[2])
     connection = socket.create_connection(("127.0.0.1", port), source_address=(source, 0), timeout=90)
-    with contextlib.suppress(OSError):  # closed by now
+    with contextlib.suppress(OSError):  # the server may have closed the connection
         connection.sendall(sent)
     return connection
 
 
-def ended(connection: socket.socket) -> bytes:
-    """What comes until the server closes the connection."""
+def read_to_end(connection: socket.socket) -> bytes:
+    """All bytes until the server closes the connection."""
     answer = b""
     with contextlib.suppress(ConnectionError):
         while piece := connection.recv(65536):
@@ -297,22 +297,24 @@ def ended(connection: socket.socket) -> bytes:
 
 
 def test_connections_of_one_visitor_have_a_limit(server, genuine):
-    """Half-open ones, on which no request ever comes."""
+    """Open connections without any request."""
     with contextlib.ExitStack() as stack:
-        many = [stack.enter_context(opened(server, "127.0.0.72")) for _ in range(MAX_CONNECTIONS_PER_VISITOR + 40)]
-        attempt_goes_on(genuine)
-        for one in many[-20:]:
-            assert ended(one) == b""
-        many[0].sendall(b"GET /robots.txt HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-        assert b" 200 " in many[0].recv(100), "the first ones are served"
+        opened = [
+            stack.enter_context(open_connection(server, "127.0.0.72")) for _ in range(MAX_CONNECTIONS_PER_VISITOR + 40)
+        ]
+        check_attempt(genuine)
+        for connection in opened[-20:]:
+            assert read_to_end(connection) == b""
+        opened[0].sendall(b"GET /robots.txt HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert b" 200 " in opened[0].recv(100), "the first connections are served"
 
 
 ROBOTS = b"GET /robots.txt HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 
 
 @pytest.fixture
-def impatient(monkeypatch):
-    """The gate and the connections of the demo with seconds in place of minutes, before an application that answers."""
+def short_limits_server(monkeypatch):
+    """A small application behind the gate and the connections of the demo, with short time limits."""
     monkeypatch.setattr(connections, "HEAD_SECONDS", 2.0)
     monkeypatch.setattr(connections, "READ_SECONDS", 2.0)
     monkeypatch.setattr(gate, "SLOW_SECONDS", 1.0)
@@ -340,14 +342,14 @@ async def read_body(request: Request) -> Response:
     return PlainTextResponse(str(len(await request.body())))
 
 
-def head_that_does_not_come(server, sent: bytes) -> None:
-    with opened(server, "127.0.0.73", sent) as connection:
-        assert ended(connection).count(b"HTTP/1.1") == (1 if sent == ROBOTS + b"GET" else 0)
+def client_with_incomplete_head(server, sent: bytes) -> None:
+    with open_connection(server, "127.0.0.73", sent) as connection:
+        assert read_to_end(connection).count(b"HTTP/1.1") == (1 if sent == ROBOTS + b"GET" else 0)
 
 
-def head_that_comes_byte_by_byte(server, first: bytes) -> None:
-    """Whether it is the first one of its connection, or comes after an answer."""
-    with opened(server, "127.0.0.74", first) as connection:
+def client_with_slow_head(server, first: bytes) -> None:
+    """The head is the first one of its connection, or follows an answer."""
+    with open_connection(server, "127.0.0.74", first) as connection:
         assert not first or b" 200 " in connection.recv(1000)
         for _ in range(200):
             try:
@@ -355,20 +357,20 @@ def head_that_comes_byte_by_byte(server, first: bytes) -> None:
             except OSError:
                 return
             time.sleep(0.1)
-    pytest.fail("it may go on for ever")
+    pytest.fail("the server did not close the connection")
 
 
-def body_that_does_not_come(server) -> None:
-    """But for some bytes now and then."""
+def client_with_slow_body(server) -> None:
+    """Single bytes arrive, but too slowly."""
     head = b"POST /body HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9000\r\n\r\n"
-    with opened(server, "127.0.0.75", head) as connection:
+    with open_connection(server, "127.0.0.75", head) as connection:
         for _ in range(7):
             connection.sendall(b"-")
             time.sleep(0.1)
-        assert b" 408 " in ended(connection)[:20]
+        assert b" 408 " in read_to_end(connection)[:20]
 
 
-def answer_that_nobody_reads(server) -> None:
+def client_that_does_not_read(server) -> None:
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.settimeout(90)
@@ -376,30 +378,30 @@ def answer_that_nobody_reads(server) -> None:
         connection.connect(("127.0.0.1", int(server.address.rpartition(":")[2])))
         connection.sendall(b"GET /big HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         time.sleep(connections.READ_SECONDS + 3)
-        assert len(ended(connection)) < 19 * MEGABYTE
+        assert len(read_to_end(connection)) < 19 * MEGABYTE
 
 
-def test_slow_clients_are_given_up(impatient):
-    """All at the same time, for each takes what it is allowed; meanwhile others are answered."""
+def test_slow_clients_are_disconnected(short_limits_server):
+    """All at the same time, because each of them uses its full time limit. Other clients are answered."""
     with ThreadPoolExecutor(20) as pool:
         starts = (b"", b"POST", ROBOTS[:-4], ROBOTS[:30], ROBOTS + b"GET")
         slow = [
-            *(pool.submit(head_that_does_not_come, impatient, sent) for sent in starts),
-            *(pool.submit(head_that_comes_byte_by_byte, impatient, first) for first in (b"", ROBOTS)),
-            pool.submit(body_that_does_not_come, impatient),
-            pool.submit(answer_that_nobody_reads, impatient),
+            *(pool.submit(client_with_incomplete_head, short_limits_server, sent) for sent in starts),
+            *(pool.submit(client_with_slow_head, short_limits_server, first) for first in (b"", ROBOTS)),
+            pool.submit(client_with_slow_body, short_limits_server),
+            pool.submit(client_that_does_not_read, short_limits_server),
         ]
-        assert httpx.get(f"{impatient.address}/robots.txt", timeout=30).status_code == 200
-        assert httpx.post(f"{impatient.address}/body", content=b"-" * 9000, timeout=30).text == "9000"
+        assert httpx.get(f"{short_limits_server.address}/robots.txt", timeout=30).status_code == 200
+        assert httpx.post(f"{short_limits_server.address}/body", content=b"-" * 9000, timeout=30).text == "9000"
         for client in slow:
             client.result()
 
 
 def test_a_head_has_a_limit(server, genuine):
     for headers in (b"X: " + b"x" * 1_000_000, b"X: y\r\n" * 200_000):
-        with opened(server, ATTACKER, b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n" + headers) as connection:
-            assert ended(connection)[:13] in (b"HTTP/1.1 400 ", b"")
-    attempt_goes_on(genuine)
+        with open_connection(server, ATTACKER, b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n" + headers) as connection:
+            assert read_to_end(connection)[:13] in (b"HTTP/1.1 400 ", b"")
+    check_attempt(genuine)
 
 
 HEADS = (  # method, target, headers, the status or statuses
@@ -499,12 +501,14 @@ HEADS = (  # method, target, headers, the status or statuses
 
 
 @pytest.mark.parametrize(("method", "target", "headers", "status"), HEADS)
-def test_odd_heads(server, method, target, headers, status):
+def test_unusual_heads_are_answered_without_an_error(server, method, target, headers, status):
     lines = [f"{method} {target} HTTP/1.1", "Host: 127.0.0.1", *(f"{name}: {value}" for name, value in headers.items())]
     if not {"Content-Length", "Transfer-Encoding"} & set(headers):
         lines.append("Content-Length: 0")
-    with opened(server, next(addresses), "\r\n".join([*lines, "Connection: close", "", ""]).encode()) as connection:
-        answer = ended(connection)
+    with open_connection(
+        server, next(addresses), "\r\n".join([*lines, "Connection: close", "", ""]).encode()
+    ) as connection:
+        answer = read_to_end(connection)
     assert int(answer[9:12]) in (status if isinstance(status, tuple) else (status,)), answer[:300]
     assert b"set-cookie" not in answer.lower() and b"Traceback" not in answer
     assert answer[9:12] != b"200" or b"evil" not in answer
@@ -529,15 +533,15 @@ def test_odd_heads(server, method, target, headers, status):
         b"{" + b'"a":1,' * 2000 + b"}",
     ],
 )
-def test_odd_bodies(server, attacker, body):
+def test_unusual_bodies_are_answered_without_an_error(server, attacker, body):
     for name in ("start", "reference", "pair", "clip", "given"):
         headers = {"Content-Encoding": "gzip"} if body[:2] == b"\x1f\x8b" else {}
         assert attacker.http.post(f"/api/{name}", content=body, headers=headers).status_code in (200, 400, 410), name
     assert "Traceback" not in server.log()
 
 
-def test_ranges_of_a_file(attacker):
-    """Also many that overlap, and none that makes sense."""
+def test_ranges_of_a_file_are_limited_to_its_size(attacker):
+    """Also many overlapping ranges and invalid ranges."""
     path = attacker.upload("a.bin", bytes(range(256)) * 4000)
     for ranges, status in (
         ("bytes=0-9", 206),
@@ -551,17 +555,17 @@ def test_ranges_of_a_file(attacker):
     ):
         answer = attacker.http.get(f"/gradio_api/file={path}", headers={"Range": ranges}, timeout=30)
         assert answer.status_code in (status if isinstance(status, tuple) else (status,)), ranges[:40]
-        assert len(answer.content) <= 256 * 4000 + 1000, "not more than the file"
+        assert len(answer.content) <= 256 * 4000 + 1000, "no more than the file"
 
 
-def test_the_token_of_an_attempt_is_good_for_one_frame_at_a_time(server, genuine):
-    """From however many connections and addresses it is used; and a guess of it is worth nothing."""
+def test_the_token_of_an_attempt_is_valid_for_one_frame_at_a_time(server, genuine):
+    """This holds for any number of connections and addresses. Similar tokens are refused."""
     person = next(people)
     token, picture = genuine.start([genuine.upload("me.png", photograph(person))])[0], jpeg_frames(person, "neutral")[0]
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(12) as pool:
         others = [stack.enter_context(contextlib.closing(Page(server.address, next(addresses)))) for _ in range(12)]
-        seen = [one.result() for one in [pool.submit(status_of, page.frame, picture, token) for page in others]]
-    assert set(seen) <= {200, 429} and 200 in seen
+        statuses = [task.result() for task in [pool.submit(status_of, page.frame, picture, token) for page in others]]
+    assert set(statuses) <= {200, 429} and 200 in statuses
     for wrong in (token[:-1], token.lower() + "x", token + "\x7f", "", "0" * 30_000):
         with contextlib.suppress(httpx.HTTPError, UnicodeError):
             answer = genuine.http.post("/api/frame", content=picture, headers={"X-Attempt": wrong})
@@ -569,44 +573,46 @@ def test_the_token_of_an_attempt_is_good_for_one_frame_at_a_time(server, genuine
 
 
 def test_frames_of_one_visitor_leave_room_for_others(server, genuine):
-    """Sixteen attempts of one address, each sending frames as fast as they are answered: one of them at most goes
-    before another visitor's frame, for each place where frames are judged."""
-    answered, going, meanwhile_answered = Counter(), Counter(), []
+    """Sixteen attempts of one address send frames as fast as they are answered.
+
+    For each thread that evaluates frames, at most one of these frames is evaluated before another visitor's frame.
+    """
+    answered, active, answered_before = Counter(), Counter(), []
     with contextlib.closing(Page(server.address, next(addresses))) as page, ThreadPoolExecutor(16) as pool:
         files = [(person, page.upload(f"{person}.png", photograph(person))) for person in WELL_KNOWN[:4]]
         started = [(person, page.start([file])[0]) for person, file in files * 4]
         flooding = [(person, token) for person, token in started if token]
         assert len(flooding) >= 10
         person = next(people)
-        mine = genuine.start([genuine.upload("me.png", photograph(person))])[0]
+        genuine_token = genuine.start([genuine.upload("me.png", photograph(person))])[0]
         end = threading.Event()
 
         def flood(number: int, person: int, token: str) -> None:
             pictures = jpeg_frames(person, "neutral")
-            going[number] = True
+            active[number] = True
             with contextlib.suppress(httpx.HTTPError, RefusedError):
                 while not end.is_set() and (token := page.frame(pictures[answered[number] % len(pictures)], token)[0]):
                     answered[number] += 1
-            del going[number]
+            del active[number]
 
-        for one in WELL_KNOWN:
-            jpeg_frames(one, "neutral")  # drawn before, for that takes longer than all that follows
-        floods = [pool.submit(flood, number, *one) for number, one in enumerate(flooding)]
+        for face in WELL_KNOWN:
+            jpeg_frames(face, "neutral")  # fill its cache, because drawing takes longer than the rest
+        floods = [pool.submit(flood, number, *attack) for number, attack in enumerate(flooding)]
         try:
             until = time.monotonic() + 60
             while answered.total() < 10 and time.monotonic() < until:
                 time.sleep(0.1)
             for picture in jpeg_frames(person, "neutral")[:30]:
-                before, busy = answered.total(), len(going) >= 10
-                genuine.frame(picture, mine)
-                if busy and len(going) >= 10:
-                    meanwhile_answered.append(answered.total() - before)
+                before, busy = answered.total(), len(active) >= 10
+                genuine.frame(picture, genuine_token)
+                if busy and len(active) >= 10:
+                    answered_before.append(answered.total() - before)
         finally:
             end.set()
-        for one in floods:
-            one.result()
-    assert len(meanwhile_answered) >= 3, "the attack was going on"
-    assert np.median(meanwhile_answered) <= 2 * max(2, os.cpu_count() or 1) + 2, meanwhile_answered
+        for task in floods:
+            task.result()
+    assert len(answered_before) >= 3, "the attack has to be active"
+    assert np.median(answered_before) <= 2 * max(2, os.cpu_count() or 1) + 2, answered_before
 
 
 def test_uploads_of_one_visitor_have_a_limit(server, genuine):
@@ -615,11 +621,11 @@ def test_uploads_of_one_visitor_have_a_limit(server, genuine):
     before = set(server.files())
     assert page.http.post("/gradio_api/upload", files=many).status_code == 400
     big = {"files": ("big", bytes(21 * MEGABYTE))}
-    with contextlib.suppress(httpx.NetworkError, httpx.RemoteProtocolError):  # closed instead of read
+    with contextlib.suppress(httpx.NetworkError, httpx.RemoteProtocolError):  # the connection may be closed instead
         assert page.http.post("/gradio_api/upload", files=big).status_code == 413
-    assert set(server.files()) <= before, "nothing is added; pages of other tests may just have been left"
-    seen = [status_of(page.upload, f"{number}.bin", b"x") for number in range(uploads.MAX_FILES_PER_VISITOR + 1)]
-    assert seen == [200] * uploads.MAX_FILES_PER_VISITOR + [429]
+    assert set(server.files()) <= before, "nothing is added; files of earlier tests may have been deleted"
+    statuses = [status_of(page.upload, f"{number}.bin", b"x") for number in range(uploads.MAX_FILES_PER_VISITOR + 1)]
+    assert statuses == [200] * uploads.MAX_FILES_PER_VISITOR + [429]
     assert status_of(genuine.upload, "me.png", photograph(PERSON)) == 200
     page.close()
 
@@ -653,15 +659,15 @@ def form(*parts: tuple[str, bytes]) -> tuple[dict, bytes]:
         "Content-Disposition",
     ],
 )
-def test_odd_uploads_leave_nothing(server, attacker, head):
+def test_unusual_uploads_leave_no_file(server, attacker, head):
     before = set(server.files())
     headers, body = form((head, b"content"))
     assert attacker.http.post("/gradio_api/upload", headers=headers, content=body).status_code == 400
-    assert set(server.files()) <= before  # of earlier tests some may go meanwhile
+    assert set(server.files()) <= before  # files of earlier tests may be deleted at the same time
     assert "Traceback" not in server.log()
 
 
-def test_an_upload_that_breaks_off_leaves_nothing(server):
+def test_an_interrupted_upload_leaves_no_file(server):
     before = server.files()
     port = int(server.address.rpartition(":")[2])
     headers, body = form(('Content-Disposition: form-data; name="files"; filename="a.png"', bytes(3 * MEGABYTE)))
@@ -675,7 +681,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(server):
     assert set(server.files()) <= set(before) and "Traceback" not in server.log()
 
 
-def test_old_files_go_and_those_of_processes_that_ended(tmp_path):
+def test_old_files_and_those_of_ended_processes_are_deleted(tmp_path):
     now = [0.0]
     kept = Uploads(tmp_path, clock=lambda: now[0])
     path = Path(kept.add("a", "../../x/..\\y.png", io.BytesIO(), 0))
@@ -695,7 +701,7 @@ def test_old_files_go_and_those_of_processes_that_ended(tmp_path):
 
 @pytest.fixture(scope="module")
 def sub_path_server():
-    """Below /face of demo.example, behind a proxy at 127.0.0.1."""
+    """A server for demo.example/face, behind a proxy at 127.0.0.1."""
     arguments = ["--root-path", "/face", "--allowed-hosts", "demo.example", "--proxies", "127.0.0.1", "--live-only"]
     with ForkedServer(str(DEFAULT_MODEL), *arguments) as running:
         yield running
@@ -703,7 +709,7 @@ def sub_path_server():
 
 @pytest.mark.parametrize("prefix", ["", "/face"])
 def test_closed_routes_stay_closed_below_a_sub_path(sub_path_server, prefix):
-    """A proxy may leave the prefix on or take it off."""
+    """A proxy may keep or remove the prefix."""
     http = httpx.Client(base_url=sub_path_server.address, headers={"Host": "demo.example"})
     for path in ("run/predict", "queue/join", "reset", "cancel", "component_server"):
         assert http.post(f"{prefix}/gradio_api/{path}", json={}).status_code == 404, path
@@ -722,38 +728,38 @@ def test_closed_routes_stay_closed_below_a_sub_path(sub_path_server, prefix):
     assert http.get(f"{prefix}/").status_code == 200
     assert http.get(f"{prefix}/config").json()["root"].endswith("/face")
     assert http.post(f"{prefix}/api/start", json={"photographs": []}).status_code == 200
-    assert http.post(f"{prefix}/api/clip", json={}).status_code in (404, 405), "left out"
+    assert http.post(f"{prefix}/api/clip", json={}).status_code in (404, 405), "not available with --live-only"
 
 
-def test_only_a_proxy_that_was_named_says_who_a_visitor_is(server, sub_path_server):
+def test_only_a_configured_proxy_determines_the_address_of_a_visitor(server, sub_path_server):
     def starts(address: str, source: str, forwarded: list[str]) -> list[bool]:
         page = Page(address, source)
         file = page.upload("nobody.png", bomb_picture(200))
         cards = []
-        for who in forwarded:
-            page.http.headers["X-Forwarded-For"] = who
+        for header in forwarded:
+            page.http.headers["X-Forwarded-For"] = header
             cards.append(page.start([file])[1])
         page.close()
         return ["Too many failed attempts" in card for card in cards]
 
     free, others = FREE_ATTEMPTS_PER_ADDRESS, [f"198.51.100.{number}" for number in range(FREE_ATTEMPTS_PER_ADDRESS)]
     assert starts(server.address, "127.0.0.70", [*others, "203.0.113.1"]) == [False] * free + [True]
-    assert starts(server.address, "127.0.0.71", ["127.0.0.70"]) == [False], "nobody is locked out by another's header"
-    # of what a named proxy passes on the last entry is its own, whatever the client has put before it
+    assert starts(server.address, "127.0.0.71", ["127.0.0.70"]) == [False], "a header cannot lock out another visitor"
+    # Only the last entry comes from the proxy. The client may have written the entries before it.
     assert not any(starts(sub_path_server.address, "127.0.0.1", [*others, "203.0.113.1"]))
-    lied = [f"{other}, 203.0.113.2" for other in (*others, "203.0.113.1")]
-    assert starts(sub_path_server.address, "127.0.0.1", lied)[-1]
+    forged = [f"{other}, 203.0.113.2" for other in (*others, "203.0.113.1")]
+    assert starts(sub_path_server.address, "127.0.0.1", forged)[-1]
 
 
-def test_pages_of_others_and_foreign_names_are_refused(server, attacker):
+def test_other_origins_and_host_names_are_refused(server, attacker):
     for origin in ("https://evil.example", "null", "http://127.0.0.1:1", "http://localhost", "x"):
         headers = {"Origin": origin}
         files = {"files": ("a.png", b"x")}
         assert attacker.http.post("/gradio_api/upload", files=files, headers=headers).status_code == 403, origin
         assert attacker.http.post("/api/start", json={}, headers=headers).status_code == 403, origin
     assert attacker.http.post("/api/start", json={}, headers={"Origin": server.address}).status_code == 200
-    odd = ('127.0.0.1:"><script>', "127.0.0.1:x", "127.0.0.1/x", "127.0.0.1:1?x", "localhost\\x", "[::1]x")
-    for host in ("evil.example", "evil.example:7860", "127.0.0.1.evil.example", "x@127.0.0.1x", "", *odd):
+    malformed = ('127.0.0.1:"><script>', "127.0.0.1:x", "127.0.0.1/x", "127.0.0.1:1?x", "localhost\\x", "[::1]x")
+    for host in ("evil.example", "evil.example:7860", "127.0.0.1.evil.example", "x@127.0.0.1x", "", *malformed):
         assert attacker.http.get("/", headers={"Host": host}).status_code in (400, 403), host
     for host in ("localhost", "LOCALHOST:7", "[::1]:7860", "192.0.2.1"):
         assert attacker.http.get("/", headers={"Host": host}).status_code == 200, host
@@ -762,14 +768,14 @@ def test_pages_of_others_and_foreign_names_are_refused(server, attacker):
     assert headers["x-frame-options"] == "SAMEORIGIN" and headers["x-content-type-options"] == "nosniff"
 
 
-def test_what_is_uploaded_is_no_page_of_this_server(attacker):
+def test_uploads_are_sent_as_downloads(attacker):
     for name in ("a.html", "a.svg", "a.js", "a.png.xml", "a"):
         path = attacker.upload(name, b"<script>alert(1)</script>")
         headers = attacker.http.get(f"/gradio_api/file={path}").headers
         assert headers["content-type"] == "application/octet-stream" and "attachment" in headers["content-disposition"]
 
 
-def test_odd_requests_are_no_error_in_the_log(server):
+def test_unusual_requests_leave_no_traceback_in_the_log(server):
     port = int(server.address.rpartition(":")[2])
     for method, path, headers in (
         ("POST", "/api/start", {"Content-Length": "-1"}),
@@ -792,15 +798,15 @@ def test_odd_requests_are_no_error_in_the_log(server):
     assert "Traceback" not in server.log()
 
 
-@pytest.mark.parametrize(("ended", "how"), [("server", signal.SIGTERM), ("sub_path_server", signal.SIGINT)])
-def test_nothing_is_left_when_a_server_ends_with_a_page_open(request, ended, how):
-    """The last test of this file, because it ends the servers of all others."""
-    running = request.getfixturevalue(ended)
+@pytest.mark.parametrize(("fixture", "sent"), [("server", signal.SIGTERM), ("sub_path_server", signal.SIGINT)])
+def test_no_file_is_left_when_a_server_ends_with_an_open_page(request, fixture, sent):
+    """This has to be the last test of the file, because it ends the servers."""
+    running = request.getfixturevalue(fixture)
     page = Page(running.address)
     path = Path(page.upload("me.png", photograph(PERSON)))
     page.ask("reference", photographs=[str(path)])
     assert path.is_file()
-    running.process.send_signal(how)
+    running.process.send_signal(sent)
     running.process.wait(60)
     assert [left for left in running.uploads.rglob("*") if left.is_file() or left.name.startswith(PREFIX)] == []
     assert "Traceback" not in running.log()

@@ -1,6 +1,6 @@
-"""The page while the model is being loaded: it says so, nothing is judged meanwhile, and the demo takes its place.
+"""The page while the model is being loaded: it reports this, all requests are refused, then it becomes the demo.
 
-The templates' key is a named pipe here: the model counts as loaded when the test has written the key into it.
+The key of the templates is a named pipe here: loading ends when the test has written the key into the pipe.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes a
 
 @pytest.fixture
 def loading(shipped, tmp_path, monkeypatch):
-    """A server that loads until the pipe is written to, the pipe, and the key of Anna's template."""
+    """A server that loads until the key is in the pipe, the pipe, and the key of Anna's template."""
     folder, pipe = tmp_path / "enrolled", tmp_path / "template.key"
     folder.mkdir()
     new_key_file(pipe)
@@ -36,48 +36,48 @@ def loading(shipped, tmp_path, monkeypatch):
         yield server, pipe, key
 
 
-def give(key: bytes, pipe: Path) -> None:
-    """Let the server have the key: now, and from a file whenever it reads it again."""
+def write_key(key: bytes, pipe: Path) -> None:
+    """Write the key into the pipe, and into a file for later reads."""
     file = pipe.with_suffix(".file")
     file.touch(0o600)
     file.write_bytes(key)
-    with pipe.open("wb") as writer:  # as soon as the server reads
+    with pipe.open("wb") as writer:  # continues when the server reads
         os.replace(file, pipe)
         writer.write(key)
 
 
-def test_nothing_is_judged_before_the_model_is_loaded(loading):
+def test_all_requests_are_refused_until_the_model_is_loaded(loading):
     server, pipe, key = loading
     answer = httpx.get(server.address)
     assert answer.status_code == 503 and answer.headers["retry-after"] == "1"
     assert words.LOADING_HELP in answer.text and words.TITLE in answer.text
     assert httpx.get(server.address, headers={"Host": "elsewhere.example"}).status_code == 403
     with contextlib.closing(Page(server.address)) as page:
-        for ask in (
+        for request in (
             lambda: page.ask("start", name="anna", token=""),
             lambda: page.ask("reference", photographs=["/etc/passwd"]),
             lambda: page.upload("me.png", photograph(WELL_KNOWN[0])),
             lambda: page.frame(b"a frame", "a token"),
         ):
             with pytest.raises(RefusedError, match=words.LOADING_HELP) as refused:
-                ask()
+                request()
             assert refused.value.status == 503
-    give(key, pipe)
+    write_key(key, pipe)
     server.wait_until_ready()
     with contextlib.closing(Page(server.address)) as page:
         assert page.ask("start", name="anna", token="")[0]
     assert "Traceback" not in server.log()
 
 
-def test_what_cannot_be_loaded_ends_the_server_with_a_sentence(loading):
+def test_a_loading_error_ends_the_server_with_one_message(loading):
     server, pipe, _ = loading
-    give(b"no key", pipe)
+    write_key(b"no key", pipe)
     assert server.process.wait(300) == 2
-    said = [line for line in server.log().splitlines() if not line.startswith("* Running")]
-    assert len(said) == 1 and "key" in said[0] and not server.files()
+    messages = [line for line in server.log().splitlines() if not line.startswith("* Running")]
+    assert len(messages) == 1 and "key" in messages[0] and not server.files()
 
 
-def test_it_can_be_ended_while_it_loads(loading):
+def test_the_server_can_be_ended_while_it_loads(loading):
     server, *_ = loading
     server.process.terminate()
     assert server.process.wait(60) == 0
@@ -92,6 +92,6 @@ def test_an_open_page_becomes_the_demo(loading, browser):
         page = chromium.new_page()
         page.goto(server.address)
         assert words.LOADING_HELP in page.inner_text("body")
-        give(key, pipe)
+        write_key(key, pipe)
         page.wait_for_selector("#start", timeout=300_000)
         assert words.LOADING_HELP not in page.inner_text("body")

@@ -1,4 +1,4 @@
-"""What the page shows of a progress and a decision: instructions, steps, scores for the operator alone, a timeline."""
+"""How the page shows progress and decisions: instructions, steps, a timeline, and scores only for the operator."""
 
 import inspect
 import re
@@ -29,48 +29,48 @@ def progress(
     return Progress(actions, passed, step, required, held, 11.6, True, hint, frame, decision)
 
 
-def all_of(progress):
+def instruction_and_steps(progress):
     return pictures.instruction(progress) + pictures.steps(progress)
 
 
-def test_what_is_asked_for_stays_hidden_until_its_turn():
+def test_an_action_is_hidden_until_its_step():
     for step in ("start", "neutral"):
-        shown = all_of(progress(step))
+        shown = instruction_and_steps(progress(step))
         assert "neutral face" in shown and shown.count(words.SECRET_STEP + "</span>") == 1
         assert not re.search("smile|happy|turn", shown)
-    shown = all_of(progress("action", "happy"))
+    shown = instruction_and_steps(progress("action", "happy"))
     assert "smile" in shown and "turn" not in shown
     again = pictures.instruction(progress("neutral", "neutral", 1))
     assert words.NEUTRAL_AGAIN in again
-    assert "to your left" in all_of(progress("action", "turn_left", 1))
-    ahead = all_of(progress("neutral", "neutral", 2))
+    assert "to your left" in instruction_and_steps(progress("action", "turn_left", 1))
+    ahead = instruction_and_steps(progress("neutral", "neutral", 2))
     assert words.AHEAD_AGAIN in ahead and ahead.count('<span class="step ') == 3
 
 
-def test_turns_are_drawn_as_in_a_mirror():
+def test_turns_are_drawn_mirrored():
     left, right = (pictures.illustration(name) for name in ("turn_left", "turn_right"))
     assert 'class="arrow" d="M66 88 H24' in left, "an arrow to the left of the screen: the page mirrors the camera"
     assert "matrix(-1 0 0 1 100 0)" in right and "matrix" not in left
 
 
-def test_time_left_and_hints():
+def test_the_time_left_and_hints_are_shown():
     shown = pictures.steps(progress(frame=reject("no_face", "neutral")))
     assert "12 s left" in shown and "No face is visible" in shown
     both = reject("different_person_and_wrong_expression", "neutral")
     assert "does not match" in pictures.steps(progress(frame=both))
     assert words.LIVE_ADVICE["dark"] in pictures.steps(progress(frame=both), "dark")
-    assert words.HINTS["accepted"] in pictures.steps(progress(frame=ACCEPTED), "dark"), "it counts all the same"
+    assert words.HINTS["accepted"] in pictures.steps(progress(frame=ACCEPTED), "dark"), "a dark frame counts"
     assert "left" not in pictures.steps(progress("decided", "happy", 2, ACCEPTED, ACCEPTED, actions=("happy", "sad")))
 
 
 @pytest.mark.parametrize("reason", sorted(set(REASONS) - {"accepted"}))
-def test_a_rejection_says_why_and_offers_another_try(reason):
+def test_a_rejection_shows_its_reason_and_offers_a_new_attempt(reason):
     decision = reject(reason, "happy")
     shown = pictures.instruction(progress("decided", "happy", 0, decision, decision))
     assert "card rejected" in shown and decision.message.replace("'", "&#x27;") in shown and words.AGAIN in shown
 
 
-def test_people_see_no_scores_and_the_operator_does():
+def test_only_the_operator_sees_scores():
     done = progress("decided", "happy", 2, ACCEPTED, ACCEPTED, actions=("happy", "sad"))
     moments = [Moment(0.1 * number, "happy", 0.8765, 0.9, True, number == 9) for number in range(10)]
     public = pictures.instruction(done) + pictures.steps(done) + pictures.timeline(moments, 0.5, operator=False)
@@ -80,7 +80,7 @@ def test_people_see_no_scores_and_the_operator_does():
     assert operator.count("polyline") == 2 and 'class="threshold"' in operator
 
 
-def test_the_timeline_has_a_band_for_each_step_and_gaps_where_nobody_was():
+def test_the_timeline_has_a_band_for_each_step_and_gaps_for_frames_without_a_face():
     moments = [Moment(0.0, "neutral", 0.8, 0.9, True, False), Moment(0.5, "neutral", 0.8, 0.9, True, True)]
     for number, similarity in enumerate((0.7, 0.7, None, 0.7, 0.7)):
         moments.append(Moment(1 + number / 2, "happy", similarity, None, False, False))
@@ -91,25 +91,25 @@ def test_the_timeline_has_a_band_for_each_step_and_gaps_where_nobody_was():
     assert pictures.timeline(moments[:1], 0.5, operator=True) == ""
 
 
-def test_the_oval_says_where_the_face_should_be_and_turns_green():
+def test_the_oval_shows_the_position_for_the_face_and_turns_green():
     evidence = Evidence(np.ones(1), {}, np.array([10, 20, 110, 170.4]), np.full((5, 2), 60.0), 0.99, 1)
     shown = pictures.overlay(View(progress(), evidence, (640, 480), []))
     assert 'viewBox="0 0 640 480"' in shown and '<ellipse cx="320" cy="230"' in shown
     assert shown.count("<circle") == 5 and "overlay good" in shown
     crowd = Evidence(np.ones(1), {}, evidence.box, evidence.landmarks, 0.99, 2)
     assert "overlay bad" in pictures.overlay(View(progress(), crowd, (640, 480), []))
-    assert "<ellipse" in pictures.overlay(View(progress(), None, (640, 480), [])), "also before there is a face"
+    assert "<ellipse" in pictures.overlay(View(progress(), None, (640, 480), [])), "also without a face"
     assert pictures.overlay(View(progress(), None, (0, 0), [])) == ""
 
 
-def test_every_expression_has_words_and_a_picture():
+def test_every_expression_has_texts_and_a_drawing():
     for name in words.ASK:
         assert name in words.HOW and name in words.SHOWN
         assert name in TURNS or (name in pictures.MOUTHS and name in pictures.BROWS)
     assert set(TURNS) < set(words.ASK)
 
 
-def test_what_will_happen_is_said_before_and_what_is_given_up():
+def test_the_page_describes_the_steps_and_the_missing_checks():
     strip = pictures.coming(("happy", *TURNS))
     assert strip.count("<li>") == len(words.COMING) and all(text in strip for text in words.COMING.values())
     assert words.NO_TURNS not in strip
@@ -124,13 +124,13 @@ def test_every_hint_of_the_session_has_a_sentence():
     assert len(hints) > 5 and hints <= set(words.HINTS)
 
 
-def test_text_from_elsewhere_is_escaped():
+def test_untrusted_text_is_escaped():
     assert "<script>" not in pictures.card("idle", "<script>", "<script>")
 
 
-def test_every_ending_stands_in_the_documentation(repository):
-    """And the documentation names no other."""
+def test_every_final_reason_is_documented(repository):
+    """The documentation contains no other reasons."""
     reasons = set(re.findall(r"^    (\w+) {2,}", machine.__doc__, re.MULTILINE))
-    ends = {name for name in reasons if name in REASONS}
+    final = {name for name in reasons if name in REASONS}
     table = (repository / "docs" / "demo.md").read_text(encoding="utf-8").split("ends the session at once")[1]
-    assert set(re.findall(r"^\| `(\w+)` \|", table.split("##")[0], re.MULTILINE)) == ends and len(ends) == 9
+    assert set(re.findall(r"^\| `(\w+)` \|", table.split("##")[0], re.MULTILINE)) == final and len(final) == 9

@@ -1,4 +1,4 @@
-"""Frames of live attempts go before other work."""
+"""Frames of live attempts have priority over other work."""
 
 import os
 import socket
@@ -21,13 +21,13 @@ def test_other_work_waits_for_a_moment_without_live_frames(monkeypatch):
             other.start()
             other.join(0.05)
         other.join(0.05)
-        assert other.is_alive(), "one of two frames is still being judged"
+        assert other.is_alive(), "one of two frames is still being evaluated"
     other.join(30)
     assert not other.is_alive()
 
 
-def test_other_work_waits_no_longer_than_it_must(monkeypatch):
-    """Live frames without an end hold nothing up, and none at all holds nothing up either."""
+def test_other_work_waits_for_a_limited_time(monkeypatch):
+    """Continuous live frames delay other work for a limited time. Without live frames there is no delay."""
     frames = LiveFrames()
     with frames.judging():
         frames.let_pass()
@@ -38,12 +38,12 @@ def test_other_work_waits_no_longer_than_it_must(monkeypatch):
     assert not other.is_alive()
 
 
-def test_other_work_pauses_while_live_frames_come_and_go(monkeypatch):
+def test_other_work_pauses_after_a_live_frame(monkeypatch):
     monkeypatch.setattr(priorities, "PRESENT_SECONDS", 1e9)
     frames = LiveFrames()
     monkeypatch.setattr(priorities, "PRESENT_SECONDS", 60)
     began = time.monotonic()
-    frames.let_pass(seconds_of_work=1e9)  # there was none for long
+    frames.let_pass(seconds_of_work=1e9)  # there was no live frame for a long time
     with frames.judging():
         pass
     frames.let_pass(seconds_of_work=0.1)
@@ -51,7 +51,7 @@ def test_other_work_pauses_while_live_frames_come_and_go(monkeypatch):
 
 
 def test_every_library_of_the_server_computes_in_one_thread(repository):
-    """NumPy's second thread would take a core of its own while it waits for work."""
+    """A second thread of NumPy would use a complete core while it waits for work."""
     code = (
         "import app; app.priorities.set_up_process(); "
         "import numpy, threadpoolctl, torch; "
@@ -66,7 +66,7 @@ def test_every_library_of_the_server_computes_in_one_thread(repository):
 
 
 def test_the_second_part_of_an_answer_does_not_wait_for_the_first():
-    """Else the client's confirmation of the head, which takes up to 40 ms, would delay every answer."""
+    """Otherwise every answer would wait up to 40 ms for the client's acknowledgement of the head."""
     with app.listen("127.0.0.1", "0") as listener, socket.create_connection(listener.getsockname()):
         accepted, _ = listener.accept()
         with accepted:

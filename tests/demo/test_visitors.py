@@ -1,4 +1,4 @@
-"""Whose turn it is: visitors by the time they have used, then in rotation, however much one of them asks for."""
+"""The order of visitors: first by the time that they have used, then in rotation, for any number of requests."""
 
 import asyncio
 import os
@@ -11,34 +11,34 @@ import pytest
 from demo.visitors import BusyError, OpenRequests, Pace, Present, Turns
 
 
-def order_of(places: int, asked: list[str], each: int = 20) -> list[str]:
-    """The visitors in the order in which their work is done; all of it is asked for while the first one works."""
+def order_of(places: int, requested: list[str], each: int = 20) -> list[str]:
+    """The visitors in the order in which their work is done. All work is requested while the first piece is running."""
     done, begin = [], threading.Event()
 
     def work(visitor: str) -> None:
         begin.wait(30)
         done.append(visitor)
 
-    async def ask() -> None:
+    async def request_all() -> None:
         turns = Turns(places, each, total=100, present=Present(), share=60)
         waiting = []
-        for visitor in asked:
+        for visitor in requested:
             waiting.append(asyncio.create_task(turns.run(visitor, work, visitor)))
             await asyncio.sleep(0)
         begin.set()
         await asyncio.gather(*waiting)
 
-    asyncio.run(ask())
+    asyncio.run(request_all())
     return done
 
 
-def test_a_visitor_waits_for_one_piece_of_another_s_work_at_most():
+def test_a_visitor_waits_for_at_most_one_piece_of_work_of_another():
     assert order_of(1, [*"aaaaaaaa", "b", "c"])[:4] == ["a", "a", "b", "c"]
     assert order_of(1, [*"aaaa", *"bbbb"]) == [*"aababab", "b"]
 
 
-def test_who_has_used_less_time_goes_first():
-    async def ask() -> list[str]:
+def test_a_visitor_with_less_used_time_is_first():
+    async def request_all() -> list[str]:
         turns, begin, done = Turns(1, 20, total=100, present=Present(), share=0.5, at_once=60), threading.Event(), []
         await turns.run("expensive", work, 0.2)
         tasks = [turns.run("cheap", begin.wait, 30)]
@@ -51,11 +51,11 @@ def test_who_has_used_less_time_goes_first():
         await asyncio.gather(*waiting)
         return done
 
-    assert asyncio.run(ask())[-1] == "expensive"
+    assert asyncio.run(request_all())[-1] == "expensive"
 
 
-def test_one_visitor_does_not_take_every_place():
-    async def ask() -> list[str]:
+def test_one_visitor_cannot_use_every_place():
+    async def request_all() -> list[str]:
         turns, end, began = Turns(4, 20, total=100, present=Present(), share=60), threading.Event(), []
 
         def work(visitor: str) -> None:
@@ -72,10 +72,10 @@ def test_one_visitor_does_not_take_every_place():
         assert sorted(began) == [*"aaaaabbbb"]
         return first
 
-    assert asyncio.run(ask()) == ["a", "a", "b", "b"]
+    assert asyncio.run(request_all()) == ["a", "a", "b", "b"]
 
 
-def test_too_much_is_refused_and_what_was_given_up_is_not_done():
+def test_too_many_requests_are_refused_and_cancelled_requests_are_not_done():
     with pytest.raises(BusyError):
         order_of(1, ["a"] * 5, each=3)
     done = []
@@ -84,20 +84,20 @@ def test_too_much_is_refused_and_what_was_given_up_is_not_done():
         turns, begin = Turns(1, 10, total=100, present=Present(), share=60), threading.Event()
         first = asyncio.create_task(turns.run("a", begin.wait, 30))
         await asyncio.sleep(0)
-        gone = [asyncio.create_task(turns.run(visitor, done.append, visitor)) for visitor in "abb"]
-        stays = asyncio.create_task(turns.run("c", done.append, "c"))
+        cancelled = [asyncio.create_task(turns.run(visitor, done.append, visitor)) for visitor in "abb"]
+        remaining = asyncio.create_task(turns.run("c", done.append, "c"))
         await asyncio.sleep(0)
-        for task in gone:
+        for task in cancelled:
             task.cancel()
-        await asyncio.gather(*gone, return_exceptions=True)
+        await asyncio.gather(*cancelled, return_exceptions=True)
         begin.set()
-        await asyncio.gather(first, stays)
+        await asyncio.gather(first, remaining)
 
     asyncio.run(leave())
     assert done == ["c"]
 
 
-def test_open_requests_are_given_back():
+def test_places_of_open_requests_are_released():
     requests = OpenRequests(per_visitor=1, total=2)
     with requests.opened("a"), requests.opened("b"):
         for visitor in ("a", "b", "c"):
@@ -108,17 +108,17 @@ def test_open_requests_are_given_back():
 
 
 def work(seconds: float) -> int:
-    """Take that much processor time; the priority of the thread."""
+    """Use that much processor time. Returns the priority of the thread."""
     until = time.thread_time() + seconds
     while time.thread_time() < until:
         pass
     return os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) if sys.platform == "linux" else 0
 
 
-def test_who_goes_on_and_on_pauses_for_others_alone():
-    """A share of a hundredth of a second of work a second: only the last task of "a" finds another visitor there."""
+def test_a_busy_visitor_pauses_only_while_others_are_present():
+    """The share is 0.01 s of work per second. Another visitor is present only at the last task of "a"."""
 
-    async def ask() -> tuple[list[float], list[int]]:
+    async def request_all() -> tuple[list[float], list[int]]:
         turns, ended, priorities = Turns(2, 20, total=100, present=Present(), share=0.01, at_once=0.02), [], []
         for visitor in ("a", "a", "a", "b", "a"):
             before = time.monotonic()
@@ -126,14 +126,14 @@ def test_who_goes_on_and_on_pauses_for_others_alone():
             ended.append(time.monotonic() - before)
         return ended, priorities
 
-    ended, priorities = asyncio.run(ask())
-    # what "a" had is made up for after seconds; it waits until "b" has gone
+    ended, priorities = asyncio.run(request_all())
+    # "a" would have to pause for several seconds; the pause ends when "b" is no longer present
     assert ended[4] > 1.5, ended
     if sys.platform == "linux":
         assert priorities[0] == priorities[3] < priorities[1] == priorities[2] == priorities[4]
 
 
-def test_a_pace_delays_what_is_too_much():
+def test_a_pace_delays_excessive_requests():
     async def take() -> float:
         pace, began = Pace(a_second=100, at_once=10), time.monotonic()
         for _ in range(10):
@@ -146,7 +146,7 @@ def test_a_pace_delays_what_is_too_much():
     assert asyncio.run(take()) >= 0.49
 
 
-def test_a_pace_refuses_who_would_wait_for_long_and_forgets_who_is_even():
+def test_a_pace_refuses_long_waits_and_forgets_visitors_without_debts():
     async def take() -> None:
         pace = Pace(a_second=1000, at_once=10)
         pace.add("a", 12_000)

@@ -1,4 +1,4 @@
-"""The drawn people of the examples, the tests and the benchmark: the shipped network tells them apart."""
+"""The shipped network distinguishes the drawn people of the examples, the tests and the benchmark."""
 
 from itertools import combinations
 
@@ -6,11 +6,11 @@ from authentication.authenticator import DEFAULT_MODEL, Authenticator
 from demo.examples import WELL_KNOWN
 from face_data.drawn import drawn_photograph
 
-MARGIN = 0.05  # a frame of a video differs from the photograph it is made of
+MARGIN = 0.05  # because a frame of a video differs from its source photograph
 
 
-def test_drawn_people_are_who_they_are_and_show_what_they_show():
-    """The photograph of the reference, and what the videos are made of."""
+def test_drawn_people_are_recognized_and_show_their_expressions():
+    """The images are the references and the sources of the videos."""
     shipped = Authenticator.from_pretrained(DEFAULT_MODEL)
     config = shipped.config
     seen = {
@@ -21,9 +21,9 @@ def test_drawn_people_are_who_they_are_and_show_what_they_show():
     for (person, name, number), evidence in seen.items():
         if number:
             assert evidence.expression_probabilities[name] > config.expression_threshold + MARGIN, (person, name)
-    for (one, first), (other, second) in combinations(seen.items(), 2):
+    for (first_key, first), (second_key, second) in combinations(seen.items(), 2):
         similarity = float(first.embedding @ second.embedding)
-        if one[0] == other[0]:
-            assert similarity > config.similarity_threshold + MARGIN, (one, other, similarity)
+        if first_key[0] == second_key[0]:
+            assert similarity > config.similarity_threshold + MARGIN, (first_key, second_key, similarity)
         else:
-            assert similarity < config.similarity_threshold - MARGIN, (one, other, similarity)
+            assert similarity < config.similarity_threshold - MARGIN, (first_key, second_key, similarity)
