@@ -1,4 +1,4 @@
-"""Every benchmark runs on tiny sizes and keeps what it says of memory; times are for whoever runs it to judge."""
+"""Every benchmark runs with tiny sizes and keeps its memory limits. Times are not tested: machines differ."""
 
 import json
 import math
@@ -33,7 +33,7 @@ def positive(*values: float) -> bool:
     return all(math.isfinite(value) and value > 0 for value in values)
 
 
-def test_the_loss_keeps_to_little_more_than_its_centres(tmp_path, capsys):
+def test_the_loss_needs_little_more_memory_than_its_centres(tmp_path, capsys):
     sizes = ("--batch", "64", "--identities", "20000", "--size", "1024", "--repeats", "1")
     result = result_of(tmp_path, "loss", *sizes, "--table-identities", "20000", "--sample", "5000")
     loss, cdist = result["rows"][:2]
@@ -45,8 +45,8 @@ def test_the_loss_keeps_to_little_more_than_its_centres(tmp_path, capsys):
         assert positive(row["milliseconds"], row["time_to_cdist"], row["peak_to_centers"])
     half, full = result["sampled"]
     assert full["identities"] == 2 * half["identities"]
-    # of the sample's size and not of the table's: twice the table leaves it as it is (with a smaller sample its tensors
-    # come from the heap, whose fragments blur what is resident)
+    # memory depends on the size of the sample and not of the table: twice the table needs no more (the tensors of a
+    # smaller sample would come from the heap, where fragments make the resident memory inexact)
     assert full["peak_beside_tables_bytes"] < 1.25 * half["peak_beside_tables_bytes"]
     printed = capsys.readouterr().out
     assert "torch.cdist" in printed and "broadcast, computed" in printed and "reached" in printed
@@ -59,7 +59,7 @@ def test_the_implementations_of_the_loss_agree():
         torch.testing.assert_close(gradient, results["broadcast"][1], rtol=1e-3, atol=1e-3)
 
 
-def test_loading_is_measured_on_both_sides(tmp_path, drawn_corpus, capsys):
+def test_loading_is_measured_for_folder_and_corpus(tmp_path, drawn_corpus, capsys):
     sizes = ("--batch", "4", "--batches", "2", "--workers", "0,1", "--image-size", "80", "--repeats", "1")
     result = result_of(tmp_path, "loading", "--data", f"{drawn_corpus}:train", *sizes)
     assert [(row["up_to"], row["workers"]) for row in result["rows"]] == [
@@ -71,7 +71,7 @@ def test_loading_is_measured_on_both_sides(tmp_path, drawn_corpus, capsys):
     assert "augmented, prepared corpus" in capsys.readouterr().out
 
 
-def test_the_folder_holds_the_photographs_and_labels_of_the_corpus(tmp_path, drawn_corpus):
+def test_the_folder_contains_the_photographs_and_labels_of_the_corpus(tmp_path, drawn_corpus):
     faces = TrainingFaces(Photographs([f"{drawn_corpus}:train"], EXPRESSIONS))
     rows = [5, 100, 300]
     write_photographs(faces, rows, tmp_path)
@@ -84,7 +84,7 @@ def test_the_folder_holds_the_photographs_and_labels_of_the_corpus(tmp_path, dra
         assert identity == batch.identity[index] and expression == batch.expression[index].argmax()
 
 
-def test_training_is_measured_on_both_sides(tmp_path, drawn_corpus, capsys):
+def test_training_is_measured_for_both_loops(tmp_path, drawn_corpus, capsys):
     sizes = ("--image-size", "80", "--batch", "4", "--steps", "2", "--warm-up", "1", "--workers", "0")
     result = result_of(tmp_path, "training", "--data", f"{drawn_corpus}:train", *sizes)
     assert [row["loop"] for row in result["rows"]] == ["plain loop", "python -m train"]
@@ -95,7 +95,7 @@ def test_training_is_measured_on_both_sides(tmp_path, drawn_corpus, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "named"),
+    ("arguments", "message"),
     [
         (["loss", "--batch", "0"], "--batch: at least 1, not 0"),
         (["loss", "--sample", "10", "--batch", "20"], "--sample: from --batch (20)"),
@@ -109,19 +109,19 @@ def test_training_is_measured_on_both_sides(tmp_path, drawn_corpus, capsys):
         (["training", "--data", "CORPUS", "--image-size", "40"], "image_size must be at least 75"),
     ],
 )
-def test_bad_input_is_refused_by_name(arguments, named, drawn_corpus, capsys):
+def test_wrong_arguments_are_reported(arguments, message, drawn_corpus, capsys):
     assert main([text.replace("CORPUS", str(drawn_corpus)) for text in arguments]) == 2
-    assert named in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_named(capsys):
+def test_a_missing_gpu_is_reported(capsys):
     assert main(["loss", "--device", "cuda"]) == 2
     assert "no GPU" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [[], ["nothing"], ["loading"], ["loss", "--batch", "many"]])
-def test_help_is_offered_where_the_command_is_wrong(arguments, capsys):
+def test_a_wrong_command_shows_the_usage(arguments, capsys):
     with pytest.raises(SystemExit) as exit_:
         main(arguments)
     assert exit_.value.code == 2 and "usage: python -m benchmarks" in capsys.readouterr().err
@@ -139,13 +139,13 @@ def test_repeats_are_interleaved_and_columns_aligned():
     ]
 
 
-def test_a_frame_from_picture_to_decision(tmp_path, capsys):
+def test_inference_is_measured_from_image_to_decision(tmp_path, capsys):
     result = result_of(tmp_path, "inference", "--frames", "4", "--repeats", "1")
-    plain, *ours = result["rows"]
-    assert plain["ratio"] == 1 and len(ours) == 2
-    for row in ours:
+    plain, *project_rows = result["rows"]
+    assert plain["ratio"] == 1 and len(project_rows) == 2
+    for row in project_rows:
         assert row["ratio"] == row["frames_per_second"] / plain["frames_per_second"]
-        assert row["faces_found"] == plain["faces_found"] == 4  # all look at faces, not at nothing
+        assert row["faces_found"] == plain["faces_found"] == 4  # all have found a face in every frame
     assert positive(plain["frames_per_second"], *result["milliseconds_per_frame"].values())
     assert [row["streams"] for row in result["streams"]] == [1, 2, 4, 8]
     assert positive(*(row["frames_per_second"] for row in result["streams"]))
@@ -153,7 +153,7 @@ def test_a_frame_from_picture_to_decision(tmp_path, capsys):
     assert in_pytorch["frames"] == in_pytorch["decided_alike"] == 4
     assert in_pytorch["overlap_lowest"] > 0.999 and in_pytorch["similarity_difference_median"] < 1e-3
     for row in others:
-        assert row["frames"] == 2 >= row["decided_alike"]  # of four, the first and the last are detected
+        assert row["frames"] == 2 >= row["decided_alike"]  # the first and the last of the four frames are detected
         assert row["overlap_median"] >= row["overlap_lowest"] > 0.7
     printed = capsys.readouterr().out
     assert (
@@ -161,8 +161,8 @@ def test_a_frame_from_picture_to_decision(tmp_path, capsys):
     )
 
 
-def test_commands_are_measured_until_they_answer(tmp_path, capsys, monkeypatch):
-    """Three of them, with a question each; test_startup.py asks all."""
+def test_the_time_until_a_command_answers_is_measured(tmp_path, capsys, monkeypatch):
+    """Three commands with one call each; test_startup.py tests all calls."""
     commands = ("app.py", "-m train", "-m authentication")
     monkeypatch.setattr(start, "ANSWERS", {command: start.ANSWERS[command][-1:] for command in commands})
     result = result_of(tmp_path, "start", "--repeats", "1")
@@ -173,13 +173,13 @@ def test_commands_are_measured_until_they_answer(tmp_path, capsys, monkeypatch):
     assert "slowest answer" in capsys.readouterr().out
 
 
-def test_a_clip_without_a_face_measures_nothing(tmp_path, capsys):
+def test_a_clip_without_a_face_is_refused(tmp_path, capsys):
     Image.new("RGB", (64, 48)).save(tmp_path / "grey.png")
     assert main(["inference", "--clip", str(tmp_path / "grey.png"), "--device", "cpu"]) == 2
     assert "no frame shows exactly one face" in capsys.readouterr().err
 
 
-def test_the_exported_graph_is_measured_and_judged(tmp_path, drawn_corpus, capsys):
+def test_the_speed_and_accuracy_of_the_exported_graph_are_measured(tmp_path, drawn_corpus, capsys):
     FaceLiveNetModel(FaceLiveNetConfig(image_size=75, repeats=[0, 0, 0])).save_pretrained(tmp_path / "model")
     FaceLiveNetImageProcessor(size=75).save_pretrained(tmp_path / "model")
     sizes = ("--faces", "1", "--repeats", "1", "--data", str(drawn_corpus), "--split", "valid")
@@ -206,8 +206,8 @@ def test_preparation_is_measured_and_compared(tmp_path, capsys):
     assert "compared with facenet-pytorch" in capsys.readouterr().out
 
 
-def test_the_page_has_the_numbers_that_were_saved(tmp_path, repository, capsys):
-    """And a run that was broken off is no measurement."""
+def test_the_page_has_the_saved_numbers(tmp_path, repository, capsys):
+    """An incomplete run is refused."""
     row = {"frames": 90, "frame_ms": {"p50": 30.0, "p95": 60.0}, "starts": 1, "start_ms": 200.0, "decisions": {}}
     attacked = row | {"frame_ms": {"p50": 45.0, "p95": 60.0}, "quiet": ["quiet 0", "quiet 1"], "attacker": {"429": 7}}
     machine = {"device": "cpu", "cpu": "a processor", "cores": 2, "threads": 1, "gpu": None, "torch": "2"}
@@ -225,7 +225,7 @@ def test_the_page_has_the_numbers_that_were_saved(tmp_path, repository, capsys):
     speed = {"machine": machine, "rows": [{"frames_per_second": 10.0 * n, "ratio": 1.0 * n} for n in (1, 2, 4)]}
     speed["milliseconds_per_frame"] = {"detect": 20.04, "network": 7.0}
     (tmp_path / "inference.json").write_text(json.dumps(speed))
-    slow = [(2, 10.0, 90), (4, 9.1, 280), (6, 8.8, 290), (8, 9.5, 310)]  # too few frames, too late
+    slow = [(2, 10.0, 90), (4, 9.1, 280), (6, 8.8, 290), (8, 9.5, 310)]  # too few frames, and late answers
     clients = [
         {"clients": clients, "frame_seconds": 0.1, "frames_per_second": [pace], "answer_ms": {"p50": 20, "p95": late}}
         | {"smile_seconds": {"p95": 0.5}, "decisions": {"Accepted": 3, "slow": 1}, "errors": []}
@@ -251,7 +251,7 @@ def test_the_page_has_the_numbers_that_were_saved(tmp_path, repository, capsys):
     assert text.count("Measured on: a processor, 1 thread on 2 cores, torch 2.") == 3
 
 
-def test_the_tables_of_the_page_are_those_of_the_results(tmp_path, repository):
+def test_the_tables_of_the_page_match_the_results(tmp_path, repository):
     page = tmp_path / "demo.md"
     page.write_text((repository / "docs/demo.md").read_text(encoding="utf-8"), encoding="utf-8")
     assert main(["page", "--page", str(page)]) == 0
@@ -260,7 +260,7 @@ def test_the_tables_of_the_page_are_those_of_the_results(tmp_path, repository):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the attacker comes from other addresses")
 def test_an_attacked_server_is_measured(tmp_path, capsys, monkeypatch):
-    """Some seconds of it: what is counted, that an attacker ends with its phase, and what is saved on the way."""
+    """A benchmark of a few seconds: counted requests, the end of an attacker with its phase, and saved results."""
     before = set(multiprocessing.active_children())
     monkeypatch.setattr(hostile, "ATTACKS", {"poisoned names": hostile.ATTACKS["poisoned names"]})
     monkeypatch.setattr(hostile, "MINUTE", 1)

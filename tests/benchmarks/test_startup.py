@@ -1,4 +1,4 @@
-"""Commands answer before PyTorch is imported, and what they say of it is what it says itself."""
+"""Commands answer before PyTorch is imported, and their defaults match the code that imports it."""
 
 import gc
 import subprocess
@@ -9,25 +9,25 @@ import pytest
 from benchmarks.start import answering_commands, user_seconds
 from startup import large_imports
 
-HEAVY = {"torch", "transformers", "datasets", "gradio", "accelerate"}
+LARGE_PACKAGES = {"torch", "transformers", "datasets", "gradio", "accelerate"}
 
 
 @pytest.mark.parametrize("arguments", answering_commands(), ids=" ".join)
-def test_help_and_mistakes_are_answered_without_pytorch(arguments, repository):
-    done = subprocess.run(
+def test_help_and_errors_do_not_import_pytorch(arguments, repository):
+    process = subprocess.run(
         [sys.executable, "-X", "importtime", *arguments], cwd=repository, capture_output=True, text=True, timeout=240
     )
-    timed = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
-    errors = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
-    assert not HEAVY & {line.rpartition("|")[2].strip() for line in timed}
+    timed = [line for line in process.stderr.splitlines() if line.startswith("import time:")]
+    errors = [line for line in process.stderr.splitlines() if not line.startswith("import time:")]
+    assert not LARGE_PACKAGES & {line.rpartition("|")[2].strip() for line in timed}
     if "--help" in arguments:
-        assert done.returncode == 0 and done.stdout.startswith("usage: ")
+        assert process.returncode == 0 and process.stdout.startswith("usage: ")
     else:
-        assert done.returncode in (1, 2) and "Traceback" not in done.stderr
+        assert process.returncode in (1, 2) and "Traceback" not in process.stderr
         assert any("nothing" in line or "nowhere" in line or "at/all" in line for line in errors)
 
 
-def test_garbage_is_collected_again_after_large_imports(monkeypatch):
+def test_garbage_collection_is_enabled_again_after_large_imports(monkeypatch):
     monkeypatch.delitem(sys.modules, "torch", raising=False)
     frozen = gc.get_freeze_count()
     with large_imports():
@@ -44,11 +44,11 @@ def test_garbage_is_collected_again_after_large_imports(monkeypatch):
     assert gc.get_freeze_count() <= frozen
 
 
-def test_user_time_of_a_process_is_its_own():
+def test_the_user_time_is_that_of_one_process():
     assert user_seconds(["-c", "pass"]) < user_seconds(["-c", "sum(range(30_000_000))"])
 
 
-def test_numbers_that_the_parsers_repeat_are_those_of_the_code(capsys):
+def test_defaults_of_the_parsers_match_the_code(capsys):
     from authentication import __main__ as authentication_main
     from authentication.session import STEP_SECONDS
     from benchmarks.__main__ import _parser as benchmarks_parser

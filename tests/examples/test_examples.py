@@ -1,4 +1,4 @@
-"""The two examples run as they are: a session from a file in the terminal, and a login over HTTP."""
+"""The two examples run unchanged: a session from a file in the terminal, and a login over HTTP."""
 
 import io
 
@@ -30,8 +30,8 @@ def jpeg(image: Image.Image) -> bytes:
     return encoded.getvalue()
 
 
-def write_film(path, image: Image.Image, seconds: float, rate: int = 10) -> None:
-    """The same picture with a camera's noise, so that no two frames are equal."""
+def write_video(path, image: Image.Image, seconds: float, rate: int = 10) -> None:
+    """Write a video of one image with the noise of a camera, so that no two frames are equal."""
     rng = np.random.default_rng(0)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mjpeg", rate=rate)
@@ -42,16 +42,16 @@ def write_film(path, image: Image.Image, seconds: float, rate: int = 10) -> None
         container.mux(stream.encode())
 
 
-def test_a_film_of_somebody_else_is_rejected_in_the_terminal(repository, faces, tmp_path):
+def test_a_video_of_another_person_is_rejected_in_the_terminal(repository, faces, tmp_path):
     faces[PERSON, "neutral"].save(tmp_path / "anna.png")
-    write_film(tmp_path / "film.avi", faces[STRANGER, "neutral"], seconds=4)
+    write_video(tmp_path / "film.avi", faces[STRANGER, "neutral"], seconds=4)
     script = repository / "examples/session_in_terminal.py"
-    done = Program([script, tmp_path / "anna.png", tmp_path / "film.avi"], repository)
-    assert done.wait() == 1, done.stderr
-    assert "please show: neutral" in done.stdout and "REJECTED" in done.stdout
+    program = Program([script, tmp_path / "anna.png", tmp_path / "film.avi"], repository)
+    assert program.wait() == 1, program.stderr
+    assert "please show: neutral" in program.stdout and "REJECTED" in program.stdout
 
 
-def test_unusable_input_is_named(examples, faces, tmp_path, capsys):
+def test_unusable_input_is_reported(examples, faces, tmp_path, capsys):
     from session_in_terminal import main
 
     faces[PERSON, "neutral"].save(tmp_path / "anna.png")
@@ -63,7 +63,7 @@ def test_unusable_input_is_named(examples, faces, tmp_path, capsys):
 
 @pytest.fixture(scope="module")
 def examples(repository):
-    """The scripts of examples/ can be imported."""
+    """Make the scripts of examples/ importable."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(repository / "examples"))
         yield
@@ -76,7 +76,7 @@ def client(examples):
     return TestClient(login_with_fastapi.app)
 
 
-def test_nobody_is_let_in_without_a_session(client, faces):
+def test_access_requires_a_session(client, faces):
     assert "getUserMedia" in client.get("/").text
     assert client.get("/secret").status_code == 401
     assert client.get("/secret", cookies={"login": "guess"}).status_code == 401
@@ -88,7 +88,7 @@ def test_nobody_is_let_in_without_a_session(client, faces):
     assert client.post("/sessions/guess/frames", content=jpeg(faces[PERSON, "neutral"])).status_code == 410
 
 
-def test_a_still_photograph_does_not_log_in(client, faces):
+def test_a_still_photograph_cannot_log_in(client, faces):
     client.put("/users/anna", content=jpeg(faces[PERSON, "neutral"]))
     token = client.post("/users/anna/sessions").json()["token"]
     frame, answers = jpeg(faces[PERSON, "neutral"]), []

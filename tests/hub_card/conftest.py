@@ -1,4 +1,4 @@
-"""The shipped checkpoint as a folder for the Hub, a Hub on the loopback, and processes without the project."""
+"""Fixtures: the folder for the Hub, a Hub on the loopback device, and processes without the project."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ def hub():
 
 
 @pytest.fixture
-def somewhere(tmp_path) -> Path:
+def photograph_folder(tmp_path) -> Path:
     """A folder with two photographs of a drawn person and nothing else."""
     folder = tmp_path / "somewhere"
     folder.mkdir()
@@ -34,22 +34,22 @@ def somewhere(tmp_path) -> Path:
 
 
 @pytest.fixture
-def run_python(somewhere):
-    """Run Python text in a fresh process, in a folder without the project, with nothing of it on the path."""
+def run_python(photograph_folder):
+    """Run Python code in a new process. Neither its folder nor its path contains the project."""
 
     def run(code: str, **environment) -> subprocess.CompletedProcess:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "PYTHONPATH"))}
-        kept |= {
-            "HF_HOME": str(somewhere.parent / "cache"),
+        variables = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "PYTHONPATH"))}
+        variables |= {
+            "HF_HOME": str(photograph_folder.parent / "cache"),
             "HF_HUB_DISABLE_TELEMETRY": "1",
-            "HF_HUB_DISABLE_XET": "1",  # the loopback Hub speaks the LFS protocol
+            "HF_HUB_DISABLE_XET": "1",  # the loopback Hub knows only the LFS protocol
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
             "NO_PROXY": "127.0.0.1",
         }
         return subprocess.run(
             [sys.executable, "-P", "-c", code],
-            cwd=somewhere,
-            env=kept | environment,
+            cwd=photograph_folder,
+            env=variables | environment,
             capture_output=True,
             text=True,
             timeout=120,

@@ -1,8 +1,8 @@
-"""A Hub on 127.0.0.1 that holds repositories in memory and answers what huggingface_hub asks over HTTP.
+"""A Hub on 127.0.0.1 that keeps repositories in memory and answers the HTTP requests of huggingface_hub.
 
-Written to the requests of huggingface_hub's `create_repo`, `upload_folder` (its LFS protocol, which it speaks with
-HF_HUB_DISABLE_XET=1), `hf_hub_download` and `repo_info`. Errors carry the status and the X-Error-Code that the real one
-sends. `fail`, `cut` and `hold` make it misbehave a given number of times.
+It answers the requests of `create_repo`, `upload_folder` (with the LFS protocol, which HF_HUB_DISABLE_XET=1 selects),
+`hf_hub_download` and `repo_info`. Errors have the status and the X-Error-Code of the real Hub. `fail`, `cut` and `hold`
+cause a given number of faults.
 """
 
 import base64
@@ -35,15 +35,15 @@ class Repository:
 class LoopbackHub:
     """Use as a context manager. `writers` and `readers` are access tokens.
 
-    Large files come, as from the real one, by a redirect to another address than the Hub's own, `content_url`.
+    As the real Hub, it redirects requests for large files to another address, `content_url`.
     """
 
     def __init__(self):
         self.writers, self.readers = {"writer"}, {"reader"}
         self.repositories: dict[tuple[str, str], Repository] = {}
-        self.blobs: dict[str, bytes] = {}  # sha256 of LFS objects, git's sha1 of the others -> content
+        self.blobs: dict[str, bytes] = {}  # SHA-256 of LFS objects, Git's SHA-1 of other files -> content
         self.requests: list[tuple[str, str]] = []
-        self.hardware: dict[str, str | None] = {}  # of Spaces, as it was asked for when they were created
+        self.hardware: dict[str, str | None] = {}  # of Spaces, as requested when they were created
         self._faults: list[dict] = []
         self._lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"hub": self})
@@ -62,24 +62,24 @@ class LoopbackHub:
             server.server_close()
 
     def fail(self, method: str, path: str, status: int, times: int = 1) -> None:
-        """Answer the next requests of this method whose path matches with an error."""
+        """Answer the next requests with this method and a matching path with an error."""
         self._faults.append({"method": method, "path": path, "status": status, "times": times})
 
     def cut(self, method: str, path: str, after: int, times: int = 1) -> None:
-        """Close the connection of the next such requests after this many bytes of the file."""
+        """Close the connection of the next matching requests after this many bytes of the file."""
         self._faults.append({"method": method, "path": path, "after": after, "times": times})
 
     def hold(self, method: str, path: str) -> threading.Event:
-        """Answer the next such request when the event is set, and the others at once."""
+        """Answer the next matching request when the event is set, and all others at once."""
         event = threading.Event()
         self._faults.append({"method": method, "path": path, "until": event, "times": 1})
         return event
 
-    def mend(self) -> None:
-        """From now on everything is answered as it should be."""
+    def clear_faults(self) -> None:
+        """Answer all further requests correctly."""
         self._faults.clear()
 
-    def fault(self, method: str, path: str) -> dict:
+    def next_fault(self, method: str, path: str) -> dict:
         with self._lock:
             for fault in self._faults:
                 if fault["times"] and fault["method"] == method and re.search(fault["path"], path):
@@ -88,11 +88,11 @@ class LoopbackHub:
         return {}
 
     def count(self, method: str, path: str) -> int:
-        """How many requests there were so far."""
-        return sum(own == method and re.search(path, asked) is not None for own, asked in self.requests)
+        """The number of matching requests so far."""
+        return sum(verb == method and re.search(path, requested) is not None for verb, requested in self.requests)
 
     def file(self, repo_id: str, path: str, kind: str = "model") -> bytes:
-        """What the newest commit holds under this path."""
+        """The content of this file in the newest commit."""
         _, files = self.repositories[kind, repo_id].files("main")
         return self.blobs[files[path]]
 
@@ -116,19 +116,19 @@ class _Handler(BaseHTTPRequestHandler):
         self.path_only = unquote(urlsplit(self.path).path)
         self.query = parse_qs(urlsplit(self.path).query)
         self.hub.requests.append((self.command, self.path_only))
-        fault = self.hub.fault(self.command, self.path_only)
+        fault = self.hub.next_fault(self.command, self.path_only)
         if "until" in fault:
             fault["until"].wait()
         self.after = fault.get("after")
         if self.command == "PUT" and self.after is not None:
             self.rfile.read(self.after)
-            return self._hang_up()
+            return self._disconnect()
         body = self._body()
         if "status" in fault:
             return self._error(fault["status"], None, "out of order")
         repo = r"(?P<prefix>|spaces/|datasets/)(?P<id>[^/]+/[^/]+)"
         api = r"/api/(?P<kind>model|space|dataset)s/(?P<id>[^/]+/[^/]+)"
-        for method, pattern, act in (
+        for method, pattern, answer in (
             ("POST", r"/api/repos/create", self._create),
             ("POST", r"/api/validate-yaml", self._validate),
             ("POST", rf"{api}/preupload/(?P<rev>.+)", self._preupload),
@@ -143,27 +143,27 @@ class _Handler(BaseHTTPRequestHandler):
         ):
             match = re.fullmatch(pattern, self.path_only)
             if match and method == self.command.replace("HEAD", "GET"):
-                return act(body=body, **match.groupdict())
+                return answer(body=body, **match.groupdict())
         self._error(404, None, f"nothing at {self.command} {self.path_only}")
 
     def _create(self, body):
-        asked = json.loads(body)
+        request = json.loads(body)
         if not self._may_write():
             return
-        key = asked.get("type") or "model", f"{asked['organization']}/{asked['name']}"
-        known = key in self.hub.repositories
-        if not known:
+        key = request.get("type") or "model", f"{request['organization']}/{request['name']}"
+        exists = key in self.hub.repositories
+        if not exists:
             if key[0] == "space":
-                self.hub.hardware[key[1]] = asked.get("hardware")
-            private = asked.get("visibility") == "private" or bool(asked.get("private"))
+                self.hub.hardware[key[1]] = request.get("hardware")
+            private = request.get("visibility") == "private" or bool(request.get("private"))
             self.hub.repositories[key] = Repository(private, [(_sha1(b"first"), {})])
         answer = {"url": f"{self.hub.url}/{'spaces/' if key[0] == 'space' else ''}{key[1]}", "id": key[1]}
-        self._json(answer | ({"error": "You already created this repo"} if known else {}), 409 if known else 200)
+        self._json(answer | ({"error": "You already created this repo"} if exists else {}), 409 if exists else 200)
 
     def _validate(self, body):
         try:
-            front = yaml.safe_load(json.loads(body)["content"].split("---")[1])
-            errors = [] if isinstance(front, dict) else [{"message": "front matter is not a mapping"}]
+            front_matter = yaml.safe_load(json.loads(body)["content"].split("---")[1])
+            errors = [] if isinstance(front_matter, dict) else [{"message": "front matter is not a mapping"}]
         except (yaml.YAMLError, IndexError) as error:
             errors = [{"message": str(error)}]
         self._json({"errors": errors, "warnings": []}, 400 if errors else 200)
@@ -190,11 +190,11 @@ class _Handler(BaseHTTPRequestHandler):
         if self._writable(TYPES[prefix], id) is None:
             return
         objects = []
-        for asked in json.loads(body)["objects"]:
-            known = asked["oid"] in self.hub.blobs
-            upload = {"href": f"{self.hub.url}/lfs/{asked['oid']}", "header": {}}
+        for requested in json.loads(body)["objects"]:
+            stored = requested["oid"] in self.hub.blobs
+            upload = {"href": f"{self.hub.url}/lfs/{requested['oid']}", "header": {}}
             actions = {"upload": upload, "verify": {"href": f"{self.hub.url}/lfs/verify", "header": {}}}
-            objects.append(asked | ({} if known else {"actions": actions}))
+            objects.append(requested | ({} if stored else {"actions": actions}))
         self._json({"transfer": "basic", "objects": objects})
 
     def _store(self, body, oid):
@@ -204,9 +204,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._empty(200)
 
     def _verify(self, body):
-        asked = json.loads(body)
-        whole = len(self.hub.blobs.get(asked["oid"], b"")) == asked["size"]
-        self._empty(200) if whole else self._error(404, None, "not stored")
+        request = json.loads(body)
+        complete = len(self.hub.blobs.get(request["oid"], b"")) == request["size"]
+        self._empty(200) if complete else self._error(404, None, "not stored")
 
     def _commit(self, body, kind, id, rev):
         if (repository := self._writable(kind, id)) is None:
@@ -232,36 +232,36 @@ class _Handler(BaseHTTPRequestHandler):
         self._json({"success": True, "commitOid": commit, "commitUrl": url})
 
     def _info(self, body, kind, id, rev):
-        if (found := self._readable(kind, id, rev or "main")) is not None:
-            commit, files = found
+        if (listing := self._readable(kind, id, rev or "main")) is not None:
+            commit, files = listing
             private = self.hub.repositories[kind, id].private
             siblings = [{"rfilename": path} for path in sorted(files)]
             self._json({"id": id, "sha": commit, "private": private, "tags": [], "siblings": siblings})
 
     def _tree(self, body, kind, id, rev):
-        if (found := self._readable(kind, id, rev)) is not None:
-            listed = sorted(found[1].items())
+        if (listing := self._readable(kind, id, rev)) is not None:
+            listed = sorted(listing[1].items())
             self._json(
                 [{"type": "file", "oid": oid, "size": len(self.hub.blobs[oid]), "path": path} for path, oid in listed]
             )
 
     def _resolve(self, body, prefix, id, rev, path):
-        if (found := self._readable(TYPES[prefix], id, rev)) is None:
+        if (listing := self._readable(TYPES[prefix], id, rev)) is None:
             return
-        commit, files = found
+        commit, files = listing
         if path not in files:
             return self._error(404, "EntryNotFound", "Entry not found", {"X-Repo-Commit": commit})
         blob, size = files[path], len(self.hub.blobs[files[path]])
-        about = {"X-Repo-Commit": commit, "ETag": f'"{blob}"'}
+        headers = {"X-Repo-Commit": commit, "ETag": f'"{blob}"'}
         if len(blob) == 64:
-            about |= {"X-Linked-Etag": f'"{blob}"', "X-Linked-Size": str(size)}
-            return self._empty(302, about | {"Location": f"{self.hub.content_url}/cdn/{blob}"})
-        self._send(self.hub.blobs[blob], about)
+            headers |= {"X-Linked-Etag": f'"{blob}"', "X-Linked-Size": str(size)}
+            return self._empty(302, headers | {"Location": f"{self.hub.content_url}/cdn/{blob}"})
+        self._send(self.hub.blobs[blob], headers)
 
     def _cdn(self, body, oid):
         self._send(self.hub.blobs[oid], {"ETag": f'"{oid}"'})
 
-    # who may what
+    # permissions
 
     def _token(self) -> str | None:
         return (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
@@ -293,12 +293,12 @@ class _Handler(BaseHTTPRequestHandler):
         if repository is None or (repository.private and token is None):
             self._error(401 if token is None else 404, "RepoNotFound", "Repository not found")
             return None
-        found = repository.files(revision)
-        if found is None:
+        listing = repository.files(revision)
+        if listing is None:
             self._error(404, "RevisionNotFound", f"Invalid rev id: {revision}")
-        return found
+        return listing
 
-    # how it is said
+    # bodies and headers
 
     def _body(self) -> bytes:
         if "chunked" in self.headers.get("Transfer-Encoding", ""):
@@ -317,8 +317,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def _error(self, status: int, code: str | None, message: str, headers: dict | None = None):
-        about = {"X-Error-Message": message} | ({"X-Error-Code": code} if code else {}) | (headers or {})
-        self._json({"error": message}, status, about)
+        all_headers = {"X-Error-Message": message} | ({"X-Error-Code": code} if code else {}) | (headers or {})
+        self._json({"error": message}, status, all_headers)
 
     def _empty(self, status: int, headers: dict | None = None):
         self._head(status, {"Content-Length": "0"} | (headers or {}))
@@ -334,7 +334,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if self.after is not None:
             self.wfile.write(rest[: self.after])
-            return self._hang_up()
+            return self._disconnect()
         self.wfile.write(rest)
 
     def _head(self, status: int, headers: dict):
@@ -343,7 +343,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
 
-    def _hang_up(self):
+    def _disconnect(self):
         self.wfile.flush()
         self.close_connection = True
         self.connection.shutdown(2)

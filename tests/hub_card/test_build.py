@@ -1,4 +1,4 @@
-"""The folder for the Hub: what is in it, where its card's numbers come from, and what is refused."""
+"""The folder for the Hub: its contents, the source of the numbers in its card, and refused input."""
 
 import json
 import re
@@ -18,18 +18,18 @@ from modeling_facelivenet import FaceLiveNetConfig, FaceLiveNetModel
 
 @pytest.fixture
 def checkpoint(repository, tmp_path):
-    """The shipped checkpoint and its results, to be spoilt: (model, results)."""
+    """Copies of the shipped checkpoint and its results, which a test may change: (model, results)."""
     model, results = tmp_path / "model", tmp_path / "results"
     shutil.copytree(repository / "pretrained", model)
     shutil.copytree(repository / "docs/results", results, ignore=shutil.ignore_patterns("*.html"))
     return model, results
 
 
-def command(model, results, out) -> int:
+def run_build(model, results, out) -> int:
     return main(["build", "--model", str(model), "--results", str(results), "--out", str(out)])
 
 
-def test_the_folder_holds_the_weights_as_they_are_and_the_code(built, repository):
+def test_the_folder_contains_the_unchanged_weights_and_the_code(built, repository):
     assert (built / WEIGHTS).read_bytes() == (repository / "pretrained" / WEIGHTS).read_bytes()
     for name in CODE:
         assert (built / name).read_bytes() == (repository / name).read_bytes()
@@ -40,7 +40,7 @@ def test_the_folder_holds_the_weights_as_they_are_and_the_code(built, repository
 
 def test_the_same_inputs_give_the_same_bytes(built, checkpoint, tmp_path):
     model, results = checkpoint
-    assert command(model, results, tmp_path / "out") == 0
+    assert run_build(model, results, tmp_path / "out") == 0
     files = sorted(path.relative_to(built) for path in built.rglob("*") if path.is_file())
     assert files == sorted(p.relative_to(tmp_path / "out") for p in (tmp_path / "out").rglob("*") if p.is_file())
     for name in files:
@@ -61,7 +61,7 @@ def test_the_card_is_valid_and_shows_every_figure(built):
     assert not re.search(r"\bNone\b|Undefined|\{\{|\{%", card.content)
 
 
-def test_a_teacher_is_named_with_its_data_and_terms(checkpoint, tmp_path):
+def test_the_card_and_the_licence_name_a_teacher_with_its_data_and_terms(checkpoint, tmp_path):
     model, results = checkpoint
     record = json.loads((model / "training.json").read_text(encoding="utf-8"))
     teacher = {"name": "A teacher", "sha256": "ab" * 32, "trained_on": "faces of others", "terms": "terms of its own"}
@@ -72,15 +72,15 @@ def test_a_teacher_is_named_with_its_data_and_terms(checkpoint, tmp_path):
         assert all(teacher[key] in text for key in ("name", "trained_on", "terms")), name
 
 
-def test_no_number_is_typed_into_the_template(repository):
-    """Outside of expressions and code stand no rates, percentages or counts but the level of the intervals."""
+def test_the_template_contains_no_measured_numbers(repository):
+    """Outside of expressions and code it has no rates, percentages or counts, except the level of the intervals."""
     text = (repository / "hub_card/card.md.jinja").read_text(encoding="utf-8")
     text = re.sub(r"```.*?```|\{\{.*?\}\}|\{%.*?%\}", "", text, flags=re.DOTALL)
     numbers = set(re.findall(r"\d+(?:[.,]\d+)+|\d+ ?%|\d{3,}", text))
-    assert numbers <= {"95 %", "1902.11179", "256"}  # interval, the paper, the name of the hash
+    assert numbers <= {"95 %", "1902.11179", "256"}  # level of the intervals, number of the paper, name of the hash
 
 
-def test_the_numbers_follow_the_results(checkpoint, tmp_path, capsys):
+def test_the_card_has_the_numbers_of_the_results(checkpoint, tmp_path, capsys):
     model, results = checkpoint
     content = json.loads((results / "results.json").read_text(encoding="utf-8"))
     rate = next(iter(content["authentication"].values()))["report"]["far"]
@@ -92,8 +92,8 @@ def test_the_numbers_follow_the_results(checkpoint, tmp_path, capsys):
     for name in ("config.json", "preprocessor_config.json", "training.json", WEIGHTS):
         shutil.move(model / name, model / "last" / name)
     (model / "log.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    drawn = next(section["figures"]["roc"] for section in content["verification"].values())
-    (results / drawn).write_bytes(b"drawn by the evaluation")
+    roc_figure = next(section["figures"]["roc"] for section in content["verification"].values())
+    (results / roc_figure).write_bytes(b"drawn by the evaluation")
     speed = {
         "weights": content["model"]["sha256"][:12],
         "machine": {"gpu": None, "cpu": "Some Processor", "threads": 1, "torch": "2.99"},
@@ -111,18 +111,24 @@ def test_the_numbers_follow_the_results(checkpoint, tmp_path, capsys):
     assert "| false accept rate | 0.432 | 1,904 of 4,406 | 0.410-0.450 |" in card
     assert "### By group" not in card and "Challenge sessions" not in card and "(figures/task_weights.png)" in card
     assert "| ours | 56.8 | 4.56 |" in card and "detect 12.3" in card
-    assert (built / "figures" / drawn).read_bytes() == b"drawn by the evaluation"
+    assert (built / "figures" / roc_figure).read_bytes() == b"drawn by the evaluation"
 
 
-def test_every_run_that_went_into_the_weights_is_told_once(checkpoint, tmp_path):
+def test_every_run_that_contributed_to_the_weights_is_listed_once(checkpoint, tmp_path):
     model, results = checkpoint
     record = json.loads((model / "training.json").read_text(encoding="utf-8"))
     del record["earlier_stages"]
 
     def run(seed: int, start: dict | None) -> dict:
         config = record["config"] | {"seed": seed, "composites": 4000 * seed, "composite_share": 0.3}
-        own = {"minutes": 10.5 * seed, "started_from": start, "config": config, "averaged_with": [], "teacher": None}
-        return record | own
+        changes = {
+            "minutes": 10.5 * seed,
+            "started_from": start,
+            "config": config,
+            "averaged_with": [],
+            "teacher": None,
+        }
+        return record | changes
 
     first = run(0, None) | {"minutes": 100.0}
     second = run(1, first)
@@ -143,33 +149,33 @@ def test_every_run_that_went_into_the_weights_is_told_once(checkpoint, tmp_path)
     assert f"| photographs, people | {record['photographs']:,}," in card
 
 
-def test_corpora_are_those_of_every_stage_or_not_recorded(checkpoint, tmp_path):
+def test_corpora_of_all_stages_are_listed_or_marked_as_not_recorded(checkpoint, tmp_path):
     model, results = checkpoint
     record = json.loads((model / "training.json").read_text(encoding="utf-8"))
-    for seen, row in (
+    for trained_on, row in (
         ({"lfw": ["1", "2"], "mine": ["all"]}, "| Labeled Faces in the Wild | 1, 2 |"),
         (None, "| not recorded | – | unknown"),
     ):
-        (model / "training.json").write_text(json.dumps(record | {"trained_on": seen}), encoding="utf-8")
-        built = build(model, results, tmp_path / f"out {seen is None}")
+        (model / "training.json").write_text(json.dumps(record | {"trained_on": trained_on}), encoding="utf-8")
+        built = build(model, results, tmp_path / f"out {trained_on is None}")
         assert row in (built / "README.md").read_text(encoding="utf-8")
         terms = (built / "LICENSE.md").read_text(encoding="utf-8")
         assert "Apache License 2.0" in terms and "research use only" in terms
         assert "| mine | unknown: ask its publisher" in terms or "unknown: the weights from which it started" in terms
 
 
-def test_parameters_are_counted_as_the_network_has_them():
+def test_the_number_of_parameters_matches_the_network():
     config = FaceLiveNetConfig(image_size=80, repeats=[0, 0, 0])
     total = sum(parameter.numel() for parameter in FaceLiveNetModel(config).parameters())
     assert sum(count_parameters(config).values()) == total
 
 
-def test_what_cannot_be_built_is_refused(checkpoint, tmp_path, capsys):
+def test_unusable_inputs_are_refused(checkpoint, tmp_path, capsys):
     model, results = checkpoint
     out = tmp_path / "out"
 
     def refusal(model=model, results=results, out=out) -> str:
-        assert command(model, results, out) == 2
+        assert run_build(model, results, out) == 2
         return capsys.readouterr().err
 
     content = json.loads((results / "results.json").read_text(encoding="utf-8"))
@@ -188,7 +194,7 @@ def test_what_cannot_be_built_is_refused(checkpoint, tmp_path, capsys):
     assert not out.exists()
 
 
-def test_another_folder_is_not_overwritten(checkpoint, capsys):
+def test_a_folder_that_the_build_did_not_write_is_not_overwritten(checkpoint, capsys):
     model, results = checkpoint
-    assert command(model, results, model) == 2
+    assert run_build(model, results, model) == 2
     assert "did not write" in capsys.readouterr().err and (model / WEIGHTS).is_file()

@@ -1,4 +1,4 @@
-"""What was published, used by processes that know nothing of the project: only the Hub's address and a name."""
+"""Processes without the project use a published model. They have only the address of the Hub and a name."""
 
 import json
 import re
@@ -19,7 +19,7 @@ from modeling_facelivenet import FaceLiveNetModel
 
 @pytest.fixture
 def published(hub, built, monkeypatch):
-    """The Hub with the model on it, and the commit."""
+    """The Hub, on which the model is published."""
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
     monkeypatch.setenv("HF_TOKEN", "writer")
@@ -27,14 +27,14 @@ def published(hub, built, monkeypatch):
     return hub
 
 
-def test_every_snippet_of_the_card_runs(published, run_python, somewhere, repository):
-    """From an empty folder; the last one trains a head of three classes for a step, which is then published too."""
+def test_every_snippet_of_the_card_runs(published, run_python, photograph_folder, repository):
+    """In a folder without the project. The last snippet trains a head of three classes, which is then published too."""
     card = published.file("user/faces", "README.md").decode()
     snippets = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     assert len(snippets) == 4
     readme = re.findall(r"```python\n(.*?)```", (repository / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     snippets[:0] = [snippet.replace("OWNER/NAME", "user/faces") for snippet in readme]
-    after = """
+    final_code = """
 from transformers import AutoModelForImageClassification
 print(classify("probe.jpg")[0]["label"])
 model.push_to_hub("user/finetuned")
@@ -42,23 +42,25 @@ again = AutoModelForImageClassification.from_pretrained("user/finetuned", trust_
 same = all(torch.equal(value, model.state_dict()[name]) for name, value in again.state_dict().items())
 print(again.config.num_labels, same)
 """
-    done = run_python("\n".join([*snippets, after]), HF_ENDPOINT=published.url, HF_TOKEN="writer")
-    assert done.returncode == 0, done.stderr
-    ours = Authenticator.from_pretrained(repository / "pretrained")
-    asked = ours.config.challenge_expressions[0]
-    decision = ours.judge(ours.template([somewhere / "reference.jpg"]), somewhere / "probe.jpg", asked)
-    lines = done.stdout.splitlines()
+    process = run_python("\n".join([*snippets, final_code]), HF_ENDPOINT=published.url, HF_TOKEN="writer")
+    assert process.returncode == 0, process.stderr
+    authenticator = Authenticator.from_pretrained(repository / "pretrained")
+    expression = authenticator.config.challenge_expressions[0]
+    decision = authenticator.judge(
+        authenticator.template([photograph_folder / "reference.jpg"]), photograph_folder / "probe.jpg", expression
+    )
+    lines = process.stdout.splitlines()
     assert lines[:2] == [decision.message, f"{decision.accepted} {decision.message}"]
     assert lines[-2:] == [decision.expression, "3 True"]
     settings = json.loads(published.file("user/finetuned", "config.json"))
     assert settings["auto_map"]["AutoModelForImageClassification"].endswith("FaceLiveNetForImageClassification")
 
 
-def test_a_pinned_commit_gives_the_bits_of_the_source(published, run_python, somewhere, repository):
+def test_a_pinned_commit_gives_exactly_the_outputs_of_the_source(published, run_python, photograph_folder, repository):
     commit = published.repositories["model", "user/faces"].commits[-1][0]
     faces = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
-    np.save(somewhere / "faces.npy", faces.numpy())
-    done = run_python(
+    np.save(photograph_folder / "faces.npy", faces.numpy())
+    process = run_python(
         f"""
 import sys
 sys.modules["facenet_pytorch"] = None  # as where it is not installed
@@ -91,21 +93,21 @@ for wrong in ("nowhere", "0" * 40):
 """,
         HF_ENDPOINT=published.url,
     )
-    assert done.returncode == 0, done.stderr
-    same, advice, *wrong = [line for line in done.stdout.splitlines() if line]
+    assert process.returncode == 0, process.stderr
+    same, advice, *errors = [line for line in process.stdout.splitlines() if line]
     assert same == "True"
     assert "pip install --no-deps facenet-pytorch" in advice and "detect=False" in advice
-    assert "OSError nowhere is not a valid git identifier" in "\n".join(wrong) and "0" * 40 in "\n".join(wrong)
+    assert "OSError nowhere is not a valid git identifier" in "\n".join(errors) and "0" * 40 in "\n".join(errors)
     source = FaceLiveNetModel.from_pretrained(repository / "pretrained", dtype=torch.float32)
     with torch.no_grad():
-        expected, found = source(faces), np.load(somewhere / "output.npz")
-    assert np.array_equal(found["embedding"], expected.embedding.numpy())
-    assert np.array_equal(found["logits"], expected.expression_logits.numpy())
+        expected, got = source(faces), np.load(photograph_folder / "output.npz")
+    assert np.array_equal(got["embedding"], expected.embedding.numpy())
+    assert np.array_equal(got["logits"], expected.expression_logits.numpy())
 
 
-def test_the_app_and_the_command_line_take_a_commit(published, run_python, repository):
+def test_the_app_and_the_command_line_accept_a_commit(published, run_python, repository):
     commit = published.repositories["model", "user/faces"].commits[-1][0]
-    done = run_python(
+    process = run_python(
         f"""
 import sys
 sys.path.insert(0, {str(repository)!r})
@@ -118,12 +120,12 @@ for model in ("user/faces@{commit}", "user/faces", "user/faces@{"0" * 40}", "use
 """,
         HF_ENDPOINT=published.url,
     )
-    assert done.returncode == 0, done.stderr
-    ours = Authenticator.from_pretrained(repository / "pretrained").revision
-    assert done.stdout.split() == [ours, ours, f"user/faces@{'0' * 40}", "user/nothing"]
+    assert process.returncode == 0, process.stderr
+    expected = Authenticator.from_pretrained(repository / "pretrained").revision
+    assert process.stdout.split() == [expected, expected, f"user/faces@{'0' * 40}", "user/nothing"]
 
 
-def test_the_page_is_there_while_the_model_is_downloaded(published, repository, monkeypatch, tmp_path):
+def test_the_page_answers_while_the_model_is_downloaded(published, repository, monkeypatch, tmp_path):
     monkeypatch.setenv("HF_ENDPOINT", published.url)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
@@ -135,32 +137,32 @@ def test_the_page_is_there_while_the_model_is_downloaded(published, repository, 
         server.wait_until_ready()
         assert "The model is loaded" in server.log()
     command = [sys.executable, "app.py", "--model", "user/nothing", "--port", "0"]
-    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 2 and "no usable model: user/nothing: cannot be loaded from the Hub" in done.stderr
+    process = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=600)
+    assert process.returncode == 2 and "no usable model: user/nothing: cannot be loaded from the Hub" in process.stderr
 
 
-def test_a_download_that_breaks_off_goes_on_or_fails_without_leaving_half_a_file(published, run_python, somewhere):
-    fetch = 'from huggingface_hub import hf_hub_download; print(hf_hub_download("user/faces", "model.safetensors"))'
+def test_an_interrupted_download_resumes_or_fails_without_a_partial_file(published, run_python, photograph_folder):
+    code = 'from huggingface_hub import hf_hub_download; print(hf_hub_download("user/faces", "model.safetensors"))'
     published.cut("GET", "/cdn/", after=1_000_000)
-    done = run_python(fetch, HF_ENDPOINT=published.url)
-    assert done.returncode == 0, done.stderr
-    with open(done.stdout.strip(), "rb") as file:
+    process = run_python(code, HF_ENDPOINT=published.url)
+    assert process.returncode == 0, process.stderr
+    with open(process.stdout.strip(), "rb") as file:
         assert file.read() == published.file("user/faces", "model.safetensors")
     assert published.count("GET", "/cdn/") == 2
 
-    broken = f"import time; time.sleep = lambda seconds: None\n{fetch}"
+    code_without_waiting = f"import time; time.sleep = lambda seconds: None\n{code}"
     published.cut("GET", "/cdn/", after=0, times=99)
-    cache = somewhere.parent / "other"
-    done = run_python(broken, HF_ENDPOINT=published.url, HF_HOME=str(cache))
-    assert done.returncode != 0 and "peer closed connection" in done.stderr
+    cache = photograph_folder.parent / "other"
+    process = run_python(code_without_waiting, HF_ENDPOINT=published.url, HF_HOME=str(cache))
+    assert process.returncode != 0 and "peer closed connection" in process.stderr
     assert not list(cache.rglob("snapshots/*/model.safetensors"))
 
 
-def test_a_private_model_is_not_there_for_strangers(published, run_python):
+def test_a_private_model_cannot_be_loaded_without_a_token(published, run_python):
     published.repositories["model", "user/faces"].private = True
-    done = run_python(
+    process = run_python(
         'from transformers import AutoConfig; AutoConfig.from_pretrained("user/faces", trust_remote_code=True)',
         HF_ENDPOINT=published.url,
     )
-    assert done.returncode != 0
-    assert "user/faces is not a local folder" in done.stderr and "private repository" in done.stderr
+    assert process.returncode != 0
+    assert "user/faces is not a local folder" in process.stderr and "private repository" in process.stderr

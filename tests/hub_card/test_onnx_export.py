@@ -1,4 +1,4 @@
-"""The exported graph: it says what the network says, carries what it needs, and serves wherever a model is named."""
+"""The exported graph has the outputs of the network, contains all settings, and is used like a checkpoint."""
 
 import onnx
 import pytest
@@ -17,7 +17,7 @@ from onnx_network import OnnxNetwork
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    """A small network with random weights that finds everybody happy and alike, averaging mirror images."""
+    """A small network with random weights. It sees all faces as happy and similar, and averages mirror images."""
     folder = tmp_path_factory.mktemp("onnx") / "checkpoint"
     torch.manual_seed(0)
     config = FaceLiveNetConfig(image_size=75, repeats=[0, 0, 0], similarity_threshold=0.5, test_time_flip=True)
@@ -38,7 +38,7 @@ def graph(checkpoint):
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])
-def test_the_graph_says_what_the_network_says(checkpoint, graph, count):
+def test_the_graph_has_the_outputs_of_the_network(checkpoint, graph, count):
     faces = torch.randn(count, 3, 75, 75)
     with torch.no_grad():
         expected = FaceLiveNetModel.from_pretrained(checkpoint)(faces)
@@ -47,20 +47,25 @@ def test_the_graph_says_what_the_network_says(checkpoint, graph, count):
         torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=0, atol=TOLERANCE)
 
 
-def test_the_graph_decides_as_the_checkpoint_does(checkpoint, graph):
-    ours, exported = Authenticator.from_pretrained(checkpoint), Authenticator.from_pretrained(graph)
-    assert exported.config.to_diff_dict() | {"_name_or_path": ""} == ours.config.to_diff_dict() | {"_name_or_path": ""}
-    assert exported.processor.to_dict() == ours.processor.to_dict()
-    assert exported.revision == ours.revision == file_sha256(checkpoint / "model.safetensors")[:12]
-    assert exported.challenges == ours.challenges
-    assert exported.parameters == ours.parameters > 1e6
+def test_the_graph_and_the_checkpoint_make_the_same_decision(checkpoint, graph):
+    original, exported = Authenticator.from_pretrained(checkpoint), Authenticator.from_pretrained(graph)
+    assert exported.config.to_diff_dict() | {"_name_or_path": ""} == original.config.to_diff_dict() | {
+        "_name_or_path": ""
+    }
+    assert exported.processor.to_dict() == original.processor.to_dict()
+    assert exported.revision == original.revision == file_sha256(checkpoint / "model.safetensors")[:12]
+    assert exported.challenges == original.challenges
+    assert exported.parameters == original.parameters > 1e6
     photographs = [drawn_photograph(1, name, 0, seed=0) for name in ("neutral", "happy")]
-    decisions = [one.judge(one.template(photographs[:1]), photographs[1], "happy") for one in (ours, exported)]
+    decisions = [
+        authenticator.judge(authenticator.template(photographs[:1]), photographs[1], "happy")
+        for authenticator in (original, exported)
+    ]
     assert [decision.reason for decision in decisions] == ["accepted"] * 2
     assert decisions[0].similarity == pytest.approx(decisions[1].similarity, abs=TOLERANCE)
 
 
-def test_the_command_line_takes_the_file_or_its_folder(graph, tmp_path, capsys):
+def test_the_command_line_accepts_the_file_or_its_folder(graph, tmp_path, capsys):
     photograph = tmp_path / "anna.png"
     drawn_photograph(1, "neutral", 0, seed=0).save(photograph)
     (tmp_path / "exported").mkdir()
@@ -70,17 +75,17 @@ def test_the_command_line_takes_the_file_or_its_folder(graph, tmp_path, capsys):
         assert "ACCEPTED" in capsys.readouterr().out
 
 
-def test_eight_bits_are_a_quarter_of_the_size_and_another_revision(checkpoint, graph):
+def test_the_8_bit_graph_has_a_quarter_of_the_size_and_another_revision(checkpoint, graph):
     path = checkpoint.parent / "int8.onnx"
     quantise(graph, path)
     assert path.stat().st_size < 0.3 * graph.stat().st_size
-    exact, rounded = OnnxNetwork(graph), OnnxNetwork(path)
-    assert rounded.revision == f"{exact.revision}-int8"
+    exact, quantised = OnnxNetwork(graph), OnnxNetwork(path)
+    assert quantised.revision == f"{exact.revision}-int8"
     faces = torch.randn(2, 3, 75, 75)
-    assert ((exact(faces).embedding * rounded(faces).embedding).sum(dim=1) > 0.99).all()
+    assert ((exact(faces).embedding * quantised(faces).embedding).sum(dim=1) > 0.99).all()
 
 
-def test_a_network_that_says_nan_is_not_exported(checkpoint, tmp_path, capsys):
+def test_a_network_with_nan_outputs_is_not_exported(checkpoint, tmp_path, capsys):
     broken = tmp_path / "broken"
     network = FaceLiveNetModel.from_pretrained(checkpoint)
     with torch.no_grad():
@@ -92,7 +97,7 @@ def test_a_network_that_says_nan_is_not_exported(checkpoint, tmp_path, capsys):
     assert not (tmp_path / "broken.onnx").exists()
 
 
-def test_what_is_no_exported_graph_is_refused(checkpoint, graph, tmp_path, monkeypatch, capsys):
+def test_unusable_graphs_and_paths_are_refused(checkpoint, graph, tmp_path, monkeypatch, capsys):
     foreign = tmp_path / "foreign.onnx"
     proto = onnx.load(graph)
     del proto.metadata_props[:]

@@ -2,8 +2,8 @@
 
 python distributed_script.py FILE '{"a": [{"weighting": "dynamic"}, ACCUMULATION, PRECISION]}'
 
-It is one of the processes that torchrun's variables describe; alone it has the batches of both and accumulates none.
-Writes FILE: case -> {"losses": of each step, "state": of the network afterwards}.
+With the variables of torchrun it is one of two processes. Without them it is a single process, which uses the batches
+of both and accumulates none. It writes to FILE: case -> {"losses": of each step, "state": of the trained network}.
 """
 
 import json
@@ -27,19 +27,19 @@ BATCH, STEPS, SIZE = 16, 3, 64
 
 
 def train(settings: dict, accumulation: int, precision: str) -> dict:
-    """Three steps of a network with these settings, on this process's shares of the batches."""
-    AcceleratorState._reset_state()  # the precision of the case before
+    """Train a network with these settings for three steps, on the shares of the batches for this process."""
+    AcceleratorState._reset_state()  # else the precision of the previous case stays
     torch.manual_seed(0)
     accelerator = Accelerator(
         cpu=True, mixed_precision=precision, kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)]
     )
     tiny = {"trunk": "test_resnet", "repeats": [1, 1, 0], "image_size": SIZE}
     model = FaceLiveNetModel(FaceLiveNetConfig(num_identities=12, dropout=0.0, **tiny, **settings))
-    for norm in model.modules():  # a batch's own statistics are each process's own
+    for norm in model.modules():  # the processes would have different statistics
         if isinstance(norm, nn.BatchNorm2d):
             norm.momentum = 0.0
     freeze_untrained_parts(model)
-    plain = model
+    unwrapped = model
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-3, weight_decay=0.0)
     model, optimizer = accelerator.prepare(model, optimizer)
@@ -47,10 +47,10 @@ def train(settings: dict, accumulation: int, precision: str) -> dict:
     for norm in model.modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.eval()
-    plain.identity_head.batches_per_step = accumulation
+    unwrapped.identity_head.batches_per_step = accumulation
     sampled = None
     if "sampled_identities" in settings:
-        sampled = SampledIdentities(plain.identity_head, optimizer.optimizer, seed=5)
+        sampled = SampledIdentities(unwrapped.identity_head, optimizer.optimizer, seed=5)
 
     generator = torch.Generator().manual_seed(1)
     world, rank = accelerator.num_processes, accelerator.process_index
@@ -58,11 +58,11 @@ def train(settings: dict, accumulation: int, precision: str) -> dict:
     for step in range(STEPS):
         faces = torch.randn(BATCH, 3, SIZE, SIZE, generator=generator)
         people = torch.randint(0, 12, (BATCH,), generator=generator)
-        people[torch.randint(0, BATCH, (5,), generator=generator)] = IGNORE  # unevenly over the shares
+        people[torch.randint(0, BATCH, (5,), generator=generator)] = IGNORE  # not the same number in each share
         expressions = torch.randint(0, 7, (BATCH,), generator=generator)
         expressions[:3] = IGNORE
-        known = {"known_identities": (people != IGNORE).sum().item() / accumulation}
-        known["known_expressions"] = (expressions != IGNORE).sum().item() / accumulation
+        counts = {"known_identities": (people != IGNORE).sum().item() / accumulation}
+        counts["known_expressions"] = (expressions != IGNORE).sum().item() / accumulation
         shares = torch.arange(BATCH).view(accumulation, world, -1)[:, rank]
         if sampled:
             sampled.draw(step, gather_from_processes(people[shares.flatten()]))
@@ -70,7 +70,7 @@ def train(settings: dict, accumulation: int, precision: str) -> dict:
         for number, rows in enumerate(shares):
             with accelerator.no_sync(model) if number < accumulation - 1 else nullcontext():
                 with accelerator.autocast():
-                    output = model(faces[rows], people[rows], expressions[rows], **(known if accumulation > 1 else {}))
+                    output = model(faces[rows], people[rows], expressions[rows], **(counts if accumulation > 1 else {}))
                 accelerator.backward(output.loss / accumulation)
             total += output.loss.item() / accumulation
         optimizer.step()
@@ -78,7 +78,7 @@ def train(settings: dict, accumulation: int, precision: str) -> dict:
         if sampled:
             sampled.put_back()
         losses.append({"loss": total, "weights": output.task_weights.tolist()})
-    return {"losses": losses, "state": plain.state_dict()}
+    return {"losses": losses, "state": unwrapped.state_dict()}
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Writes dlib_vectors.json: what dlib itself says of a handful of drawn faces, for tests/train/test_teacher.py.
+"""Writes dlib_vectors.json: the vectors that dlib computes for six drawn faces, for tests/train/test_teacher.py.
 
     pip install dlib-bin face-recognition-models==0.3.0
     PYTHONPATH=. python tests/train/make_dlib_vectors.py
 
-The chips are drawn faces scaled to 150 pixels, without a detector: what is compared is the network alone.
+The chips are drawn faces, scaled to 150 pixels without a detector, so that only the network is compared.
 """
 
 import importlib
@@ -21,17 +21,17 @@ PEOPLE = range(6)
 
 
 def chip(person: int) -> np.ndarray:
-    """(150, 150, 3) uint8 of a drawn person."""
+    """A drawn person as (150, 150, 3) uint8."""
     face = draw_face(person, "neutral", np.random.default_rng(person))
     return np.asarray(face.convert("RGB").resize((CHIP_SIZE, CHIP_SIZE)))
 
 
 def main() -> None:
-    dlib = importlib.import_module("dlib")  # only who makes the file anew needs it: no requirement names it
+    dlib = importlib.import_module("dlib")  # not in the requirements: only this script needs it
     network = dlib.face_recognition_model_v1(str(find_dlib_file()))
     vectors = [np.array(network.compute_face_descriptor(chip(person))).round(6).tolist() for person in PEOPLE]
-    made = {"command": "python tests/train/make_dlib_vectors.py", "dlib": version("dlib-bin"), "vectors": vectors}
-    (HERE / "dlib_vectors.json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+    content = {"command": "python tests/train/make_dlib_vectors.py", "dlib": version("dlib-bin"), "vectors": vectors}
+    (HERE / "dlib_vectors.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Short training runs on drawn faces: the arguments of `python -m train`, and what a run left behind."""
+"""Short training runs on drawn faces: the arguments of `python -m train`, and readers of the files of a run."""
 
 import json
 from pathlib import Path
@@ -7,14 +7,14 @@ import torch
 from safetensors.torch import load_file
 
 PRESETS = Path(__file__).resolve().parents[2] / "train" / "presets"
-# A third of the paper's weights, and steps in a quarter of the time: where a test is not about the network. In 32 bits,
-# so that its results do not depend on whether the processor has bf16.
+# For tests that are not about the network: it has a third of the weights of the paper's network, and a step takes a
+# quarter of the time. In 32 bits, because not every processor supports bf16.
 TINY = ("--network.trunk", "test_resnet", "--network.repeats", "[1, 1, 0]", "--image_size", "64")
 TINY += ("--mixed_precision", "no")
 SMALL = (*TINY, "--steps", "12", "--batch_size", "8", "--save_every", "3", "--validate_every", "6", "--log_every", "1")
 
 
-def on_drawn_faces(corpus: Path, out: Path, *more: str, preset: str = "dynamic", overlay: str = "drawn") -> list[str]:
+def run_arguments(corpus: Path, out: Path, *more: str, preset: str = "dynamic", overlay: str = "drawn") -> list[str]:
     return [
         "--config",
         str(PRESETS / f"{preset}.yaml"),
@@ -40,7 +40,7 @@ def record(out: Path) -> dict:
 
 
 def validation(out: Path) -> dict:
-    """The last validation's numbers by their names without the corpus's."""
+    """The numbers of the last validation, by name, without the name of the corpus."""
     return {name.split("_", 1)[1]: value for name, value in record(out)["validations"][-1].items() if "_" in name}
 
 
@@ -49,7 +49,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def copy_summary(corpus: Path, out: Path) -> None:
-    """Give a corpus of other shards the summary of `corpus`, without the checksums of its shards."""
+    """Copy the summary of `corpus` to a corpus with other shards. Its checksums are left out: they would not match."""
     summary = json.loads((corpus / "corpus.json").read_text())
     del summary["sha256"]
     (out / "corpus.json").write_text(json.dumps(summary))

@@ -1,4 +1,4 @@
-"""What a batch holds, on drawn faces prepared for real."""
+"""The contents of batches of prepared drawn faces."""
 
 import math
 from collections import Counter
@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from face_data.table import CORPUS_EXPRESSIONS, FEATURES, CorpusError, features_with, load_corpus
 from image_processing_facelivenet import FaceLiveNetImageProcessor
-from modeling_facelivenet import EXPRESSIONS as SEVEN
+from modeling_facelivenet import EXPRESSIONS
 from train.augmentation import FEW, augment, erase, prepare
 from train.batches import DrawnBatches, TrainingFaces, row_weights
 from train.config import TrainingConfig
@@ -21,8 +21,8 @@ from train.photographs import Photographs
 from train.streaming import StreamedFaces
 
 
-def test_labels_are_those_of_the_table(drawn_corpus):
-    faces = TrainingFaces(Photographs([f"{drawn_corpus}:train"], SEVEN))
+def test_labels_equal_the_table(drawn_corpus):
+    faces = TrainingFaces(Photographs([f"{drawn_corpus}:train"], EXPRESSIONS))
     table = load_corpus(drawn_corpus, ["train"])
     assert len(faces) == len(table) and faces.labels.splits == {"drawn": ["train"]}
     people = sorted(set(table["identity"][:]))
@@ -30,17 +30,17 @@ def test_labels_are_those_of_the_table(drawn_corpus):
     rows = [0, len(table) // 2, len(table) - 1]
     batch = faces.__getitems__(rows)
     assert batch.faces.shape == (3, 3, 160, 160) and batch.faces.dtype == torch.uint8 and not batch.unreadable
-    for place, row in enumerate(rows):
-        assert batch.keys[place] == table[row]["key"]
-        assert people[batch.identity[place]] == table[row]["identity"]
-        target = batch.expression[place]
-        assert SEVEN[target.argmax()] == CORPUS_EXPRESSIONS[table[row]["expression"]] and target.sum() == 1
-        pixels = batch.faces[place].permute(1, 2, 0).numpy()
+    for position, row in enumerate(rows):
+        assert batch.keys[position] == table[row]["key"]
+        assert people[batch.identity[position]] == table[row]["identity"]
+        target = batch.expression[position]
+        assert EXPRESSIONS[target.argmax()] == CORPUS_EXPRESSIONS[table[row]["expression"]] and target.sum() == 1
+        pixels = batch.faces[position].permute(1, 2, 0).numpy()
         assert np.array_equal(np.asarray(table[row]["image"]), pixels)
 
 
-def test_images_of_several_corpora_are_looked_up_together(drawn_corpus):
-    photographs = Photographs([f"{drawn_corpus}:valid", str(drawn_corpus)], SEVEN)
+def test_images_of_several_corpora_are_read_together(drawn_corpus):
+    photographs = Photographs([f"{drawn_corpus}:valid", str(drawn_corpus)], EXPRESSIONS)
     table = load_corpus(drawn_corpus).cast_column("image", Image(decode=False))
     stored = dict(zip(table["key"][:], table["image"][:], strict=True))
     rows = [len(photographs) - 1, 0, photographs.counts[0], 5, photographs.counts[0] - 1, 0]
@@ -49,15 +49,15 @@ def test_images_of_several_corpora_are_looked_up_together(drawn_corpus):
     assert photographs.counts[1] == len(table) and photographs.encoded([]) == []
 
 
-def test_splits_keep_people_apart(drawn_corpus):
+def test_splits_share_no_people(drawn_corpus):
     train, valid = (load_corpus(drawn_corpus, [split]) for split in ("train", "valid"))
     assert not set(train["identity"][:]) & set(valid["identity"][:])
     with pytest.raises(CorpusError, match="no split 11"):
-        Photographs([f"{drawn_corpus}:11"], SEVEN)
+        Photographs([f"{drawn_corpus}:11"], EXPRESSIONS)
 
 
 def test_corpora_with_and_without_attributes_are_mixed(drawn_corpus, tmp_path):
-    """A column that only one of them has is no part of a batch, whichever comes first, also in a stream."""
+    """A column that only one corpus has is not in a batch, in both orders of the corpora, and also in a stream."""
     out = tmp_path / "told"
     out.mkdir()
     rows = load_corpus(drawn_corpus, ["valid"]).select(range(8)).to_list()
@@ -65,15 +65,15 @@ def test_corpora_with_and_without_attributes_are_mixed(drawn_corpus, tmp_path):
     Dataset.from_list(rows, features=features_with(["gender"])).to_parquet(out / "part-00000.parquet")
     (out / "corpus.json").write_text('{"layout": "told", "complete": true, "attributes": ["gender"]}')
     corpora = [str(out), f"{drawn_corpus}:train"]
-    told = load_corpus(out)["key"][:]
+    labelled_keys = load_corpus(out)["key"][:]
     for order in (corpora, corpora[::-1]):
-        faces = TrainingFaces(Photographs(order, SEVEN))
+        faces = TrainingFaces(Photographs(order, EXPRESSIONS))
         keys = faces.photographs.keys
-        where = [keys.index(told[0]), keys.index(load_corpus(drawn_corpus, ["train"])["key"][3])]
-        batch = faces.__getitems__(where)
-        assert batch.keys == [keys[row] for row in where] and batch.faces.shape == (2, 3, 160, 160)
+        indices = [keys.index(labelled_keys[0]), keys.index(load_corpus(drawn_corpus, ["train"])["key"][3])]
+        batch = faces.__getitems__(indices)
+        assert batch.keys == [keys[row] for row in indices] and batch.faces.shape == (2, 3, 160, 160)
         assert (batch.identity >= 0).all() and (batch.expression.sum(1) == 1).all()
-        assert SEVEN[batch.expression[0].argmax()] == CORPUS_EXPRESSIONS[rows[0]["expression"]]
+        assert EXPRESSIONS[batch.expression[0].argmax()] == CORPUS_EXPRESSIONS[rows[0]["expression"]]
     stream = StreamedFaces(
         corpora,
         [0.5, 0.5],
@@ -90,7 +90,7 @@ def test_corpora_with_and_without_attributes_are_mixed(drawn_corpus, tmp_path):
     assert mixed == {True, False}
 
 
-def test_one_name_in_two_sources_is_two_people(drawn_corpus, tmp_path):
+def test_the_same_name_in_two_sources_means_two_people(drawn_corpus, tmp_path):
     out = tmp_path / "namesakes"
     out.mkdir()
     rows = load_corpus(drawn_corpus, ["train"]).select(range(30)).to_list()
@@ -98,22 +98,22 @@ def test_one_name_in_two_sources_is_two_people(drawn_corpus, tmp_path):
     Dataset.from_list(renamed, features=FEATURES).to_parquet(out / "part-00000.parquet")
     (out / "corpus.json").write_text('{"layout": "other", "complete": true}')
     people = len({row["identity"] for row in rows})
-    alone, both, twice = (
-        Photographs(corpora, SEVEN).labels.num_identities
+    single, both, twice = (
+        Photographs(corpora, EXPRESSIONS).labels.num_identities
         for corpora in ([f"{drawn_corpus}:train"], [f"{drawn_corpus}:train", str(out)], [f"{drawn_corpus}:train"] * 2)
     )
-    assert both == alone + people and twice == alone
+    assert both == single + people and twice == single
 
 
 def test_people_with_few_photographs_train_expression_only(drawn_corpus):
-    everyone = Photographs([str(drawn_corpus)], SEVEN).labels
-    nobody = Photographs([str(drawn_corpus)], SEVEN, minimum_photographs=1000).labels
-    assert nobody.num_identities == 0 and set(nobody.identity) == {-100}
-    assert np.array_equal(nobody.expression, everyone.expression)
+    all_people = Photographs([str(drawn_corpus)], EXPRESSIONS).labels
+    no_people = Photographs([str(drawn_corpus)], EXPRESSIONS, minimum_photographs=1000).labels
+    assert no_people.num_identities == 0 and set(no_people.identity) == {-100}
+    assert np.array_equal(no_people.expression, all_people.expression)
 
 
 def test_votes_for_unknown_expressions_are_dropped(drawn_corpus):
-    soft, hard = (Photographs([str(drawn_corpus)], SEVEN, soft_labels=soft).labels for soft in (True, False))
+    soft, hard = (Photographs([str(drawn_corpus)], EXPRESSIONS, soft_labels=soft).labels for soft in (True, False))
     votes = [0.5, 0, 0, 0, 0.25, 0, 0, 0.25]  # neutral, happy, contempt
     row = {"expression": 0, "expression_votes": votes}
     np.testing.assert_allclose(soft.target(row), [2 / 3, 0, 0, 0, 1 / 3, 0, 0], rtol=1e-6)
@@ -124,8 +124,8 @@ def test_votes_for_unknown_expressions_are_dropped(drawn_corpus):
         assert not labels.target({"expression": None, "expression_votes": None}).any()
 
 
-def test_corpora_are_drawn_by_their_weights(drawn_corpus):
-    faces = TrainingFaces(Photographs([f"{drawn_corpus}:train", f"{drawn_corpus}:valid"], SEVEN))
+def test_corpora_are_sampled_by_weight(drawn_corpus):
+    faces = TrainingFaces(Photographs([f"{drawn_corpus}:train", f"{drawn_corpus}:valid"], EXPRESSIONS))
     weights = row_weights(faces, [3.0, 1.0], 0.0)
     first_corpus = faces.photographs.counts[0]
     assert len(set(weights[:first_corpus])) == 1
@@ -134,9 +134,9 @@ def test_corpora_are_drawn_by_their_weights(drawn_corpus):
 
 
 @pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
-def test_people_are_balanced_by_their_photographs(drawn_corpus, balance):
-    faces = TrainingFaces(Photographs([f"{drawn_corpus}:train"], SEVEN))
-    faces.labels.identity = np.where(np.arange(len(faces)) < len(faces) - 4, 0, 1)  # one person nearly everywhere
+def test_people_are_balanced_by_their_number_of_photographs(drawn_corpus, balance):
+    faces = TrainingFaces(Photographs([f"{drawn_corpus}:train"], EXPRESSIONS))
+    faces.labels.identity = np.where(np.arange(len(faces)) < len(faces) - 4, 0, 1)  # one person has nearly all
     faces.labels.num_identities = 2
     weights = row_weights(faces, [1.0], balance)
     drawn = Counter(
@@ -145,23 +145,23 @@ def test_people_are_balanced_by_their_photographs(drawn_corpus, balance):
     assert drawn[0] / drawn[1] == pytest.approx(((len(faces) - 4) / 4) ** (1 - balance), rel=0.15)
 
 
-def test_a_step_holds_the_same_photographs_however_it_is_shared():
+def test_splitting_a_step_keeps_its_photographs():
     weights = np.random.default_rng(0).random(500)
 
     def step(shape, process):
         return list(DrawnBatches(weights, 7, 3, 4, shape, process))
 
-    alone = step((1, 1, 24), 0)[0]
+    single = step((1, 1, 24), 0)[0]
     shared = [step((1, 3, 8), process)[0] for process in range(3)]
     accumulated = step((3, 1, 8), 0)
-    assert alone == [row for rows in shared for row in rows] == [row for rows in accumulated for row in rows]
+    assert single == [row for rows in shared for row in rows] == [row for rows in accumulated for row in rows]
     assert list(DrawnBatches(weights, 7, 0, 9, (2, 2, 4), 1))[6:] == list(DrawnBatches(weights, 7, 3, 9, (2, 2, 4), 1))
     assert step((1, 1, 24), 0) != list(DrawnBatches(weights, 8, 3, 4, (1, 1, 24), 0))
     assert len(DrawnBatches(weights, 0, 3, 9, (2, 1, 4), 0)) == 12
 
 
-def test_the_loader_gives_the_batches_of_the_sampler(drawn_corpus):
-    faces = TrainingFaces(Photographs([str(drawn_corpus)], SEVEN))
+def test_the_loader_returns_the_batches_of_the_sampler(drawn_corpus):
+    faces = TrainingFaces(Photographs([str(drawn_corpus)], EXPRESSIONS))
     sampler = DrawnBatches(row_weights(faces, [1.0], 0.0), 0, 0, 6, (1, 1, 5), 0)
     for workers in (0, 2):
         loader = DataLoader(faces, batch_sampler=sampler, num_workers=workers, collate_fn=lambda batch: batch)
@@ -169,7 +169,7 @@ def test_the_loader_gives_the_batches_of_the_sampler(drawn_corpus):
 
 
 def damaged_copy(corpus, out, rows):
-    """A corpus whose photographs in these rows are cut in the middle."""
+    """Write a copy of the corpus with truncated photographs in these rows. Return their keys."""
     table = load_corpus(corpus).to_list()
     for row in rows:
         table[row]["image"]["bytes"] = table[row]["image"]["bytes"][:4000]
@@ -179,9 +179,9 @@ def damaged_copy(corpus, out, rows):
     return [table[row]["key"] for row in rows]
 
 
-def test_photographs_that_cannot_be_decoded_are_replaced_and_named(drawn_corpus, tmp_path):
+def test_unreadable_photographs_are_replaced_and_reported(drawn_corpus, tmp_path):
     damaged = damaged_copy(drawn_corpus, tmp_path / "damaged", [4, 5])
-    faces = TrainingFaces(Photographs([str(tmp_path / "damaged")], SEVEN))
+    faces = TrainingFaces(Photographs([str(tmp_path / "damaged")], EXPRESSIONS))
     batch = faces.__getitems__([3, 4, 5])
     assert batch.keys == [faces.photographs.keys[row] for row in (3, 6, 6)]
     assert set(batch.unreadable) == set(damaged) and "truncated" in str(batch.unreadable)
@@ -191,10 +191,10 @@ def test_photographs_that_cannot_be_decoded_are_replaced_and_named(drawn_corpus,
 def test_a_corpus_without_a_readable_photograph_is_refused(drawn_corpus, tmp_path):
     damaged_copy(drawn_corpus, tmp_path / "damaged", range(len(load_corpus(drawn_corpus))))
     with pytest.raises(CorpusError, match="none of the training photographs"):
-        TrainingFaces(Photographs([str(tmp_path / "damaged")], SEVEN)).__getitems__([0])
+        TrainingFaces(Photographs([str(tmp_path / "damaged")], EXPRESSIONS)).__getitems__([0])
 
 
-def test_augmentation_keeps_shape_range_and_seed():
+def test_augmentation_sets_shape_and_range_and_follows_the_seed():
     faces = torch.randint(0, 256, (6, 3, 160, 160), dtype=torch.uint8)
     config = TrainingConfig(image_size=96, gray=0.5)
 
@@ -207,17 +207,17 @@ def test_augmentation_keeps_shape_range_and_seed():
     assert not torch.equal(augment(faces[:1].repeat(2, 1, 1, 1), config)[0], augment(faces[:1], config)[0])
 
 
-def test_augmentation_is_what_it_says_face_by_face():
+def test_augmentation_equals_a_reference_computed_for_each_face():
     config = TrainingConfig(image_size=80, gray=0.3)
     faces = torch.randint(0, 256, (5, 3, 80, 80), dtype=torch.uint8)
-    faces[0, :, :40] = 0  # black stays black, whatever its gamma
+    faces[0, :, :40] = 0  # black stays black for every gamma
     got = augment(faces, config, torch.Generator().manual_seed(3))
 
     generator = torch.Generator().manual_seed(3)
     angle, scale, mirror = (torch.rand(5, generator=generator) * 2 - 1 for _ in range(3))
     shift = torch.rand(5, 2, generator=generator) * 2 - 1
     gamma, right, down, gray = (torch.rand(5, generator=generator) * 2 - 1 for _ in range(4))
-    place = torch.linspace(-1, 1, 80)
+    axis = torch.linspace(-1, 1, 80)
     for index in range(5):
         turn, size = math.radians(config.rotation) * angle[index], 1 + config.crop_scale * scale[index]
         cos, sin = size * math.cos(turn), size * math.sin(turn)
@@ -227,47 +227,47 @@ def test_augmentation_is_what_it_says_face_by_face():
         grid = functional.affine_grid(warp, [1, 3, 80, 80], align_corners=False)
         face = functional.grid_sample(faces[index, None] / 255, grid, padding_mode="border", align_corners=False)
         face = face.clamp(0, 1) ** math.exp(config.light * gamma[index])
-        face = face * (1 + config.light * (right[index] * place + down[index] * place[:, None])).clamp(min=0.1)
+        face = face * (1 + config.light * (right[index] * axis + down[index] * axis[:, None])).clamp(min=0.1)
         if (gray[index] + 1) / 2 < config.gray:
             face = face.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
         torch.testing.assert_close(got[index], face[0], rtol=0, atol=1e-4)
 
 
-def test_what_the_network_gets_is_augmented_whitened_and_erased():
+def test_prepared_faces_are_augmented_whitened_and_erased():
     faces = torch.randint(0, 256, (1, 3, 80, 80), dtype=torch.uint8).repeat(3 * FEW + 1, 1, 1, 1)
     whiten = FaceLiveNetImageProcessor(size=80).whiten
     ready = prepare(faces, TrainingConfig(image_size=80), whiten)
-    assert ready.shape == faces.shape and len(ready.flatten(1).unique(dim=0)) == len(faces)  # each its own way
+    assert ready.shape == faces.shape and len(ready.flatten(1).unique(dim=0)) == len(faces)  # each in a different way
     torch.testing.assert_close(ready.mean(dim=(1, 2, 3)), torch.zeros(len(faces)), rtol=0, atol=1e-5)
     torch.testing.assert_close(ready.std(dim=(1, 2, 3)), torch.ones(len(faces)), rtol=0, atol=1e-3)
     erased = prepare(faces, TrainingConfig(image_size=80, erase=1.0), whiten)
     assert ((erased == 0).flatten(1).sum(dim=1) > 10).all()
 
 
-def test_augmentation_without_strength_is_the_face_or_its_mirror_image():
+def test_augmentation_of_zero_strength_returns_the_face_or_its_mirror_image():
     config = TrainingConfig(image_size=80, crop_scale=0, shift=0, rotation=0, gray=0, light=0)
     faces = torch.randint(0, 256, (20, 3, 80, 80), dtype=torch.uint8)
     plain = faces.float() / 255
     mirrored = 0
     for face, original in zip(augment(faces, config, torch.Generator().manual_seed(0)), plain, strict=True):
-        same, mirror = ((face - one).abs().max() < 1e-4 for one in (original, original.flip(-1)))
+        same, mirror = ((face - candidate).abs().max() < 1e-4 for candidate in (original, original.flip(-1)))
         assert same != mirror
         mirrored += int(mirror)
     assert 3 <= mirrored <= 17
 
 
 @pytest.mark.parametrize("option", ["colour", "blur", "downscale"])
-def test_each_further_augmentation_changes_faces_and_keeps_their_level(option):
-    still = {"crop_scale": 0, "shift": 0, "rotation": 0, "gray": 0, "light": 0, "image_size": 80}
+def test_each_optional_augmentation_changes_faces_and_keeps_their_brightness(option):
+    switched_off = {"crop_scale": 0, "shift": 0, "rotation": 0, "gray": 0, "light": 0, "image_size": 80}
     faces = torch.randint(0, 256, (16, 3, 80, 80), dtype=torch.uint8)
     plain, changed = (
-        augment(faces, TrainingConfig(**still, **setting), torch.Generator().manual_seed(1))
+        augment(faces, TrainingConfig(**switched_off, **setting), torch.Generator().manual_seed(1))
         for setting in ({}, {option: 0.999 if option == "colour" else 1.0})
     )
     assert changed.shape == plain.shape and torch.isfinite(changed).all() and changed.min() >= 0
     assert ((plain - changed).abs().amax(dim=(1, 2, 3)) > 1e-3).all()
     assert changed.mean().item() == pytest.approx(plain.mean().item(), rel=0.1)
-    if option != "colour":  # they smooth
+    if option != "colour":  # blur and downscale smooth
         assert (changed.std(dim=(2, 3)) < plain.std(dim=(2, 3))).all()
 
 

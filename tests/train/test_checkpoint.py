@@ -1,4 +1,4 @@
-"""Training states are whole or not there, and the run says which one it uses."""
+"""A training state is complete or does not exist, and the run reports the state that it uses."""
 
 import json
 import textwrap
@@ -32,8 +32,8 @@ def test_the_newest_states_are_kept(accelerator, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["cut", "altered", "missing", "no manifest", "empty manifest"])
-def test_a_damaged_newest_state_leaves_the_one_before(accelerator, tmp_path, capsys, damage):
-    before, newest = (save_training_state(accelerator, tmp_path, step, keep=2) for step in (2, 4))
+def test_the_previous_state_is_used_if_the_newest_is_damaged(accelerator, tmp_path, capsys, damage):
+    previous, newest = (save_training_state(accelerator, tmp_path, step, keep=2) for step in (2, 4))
     weights = newest / "model.safetensors"
     if damage == "cut":
         weights.write_bytes(weights.read_bytes()[:-7])
@@ -47,21 +47,21 @@ def test_a_damaged_newest_state_leaves_the_one_before(accelerator, tmp_path, cap
         (newest / "manifest.json").unlink()
     else:
         (newest / "manifest.json").write_text("")
-    assert newest_checkpoint(tmp_path) == before
+    assert newest_checkpoint(tmp_path) == previous
     assert f"{newest} is not used: " in capsys.readouterr().err
 
 
-def test_a_state_that_was_being_written_is_not_one(accelerator, tmp_path):
+def test_a_partly_written_state_is_ignored(accelerator, tmp_path):
     good = save_training_state(accelerator, tmp_path, 2, keep=2)
-    accelerator.save_state(str(tmp_path / "checkpoints" / "step-00000004.tmp"))  # and here the power failed
+    accelerator.save_state(str(tmp_path / "checkpoints" / "step-00000004.tmp"))  # as if the power failed here
     assert newest_checkpoint(tmp_path) == good
     assert save_training_state(accelerator, tmp_path, 4, keep=2).name == "step-00000004"
-    assert sorted(one.name for one in (tmp_path / "checkpoints").iterdir()) == ["step-00000002", "step-00000004"]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-00000002", "step-00000004"]
 
 
 @pytest.fixture(scope="module")
-def refused(tmp_path_factory) -> tuple[Path, str]:
-    """The folder and stderr of a process whose kernel refuses files over a limit, as on a full disk: in mid-write."""
+def full_disk(tmp_path_factory) -> tuple[Path, str]:
+    """The folder and stderr of a process with a limit of file sizes: writing fails midway, as on a full disk."""
     out = tmp_path_factory.mktemp("refused")
     script = textwrap.dedent(f"""
         import resource, torch
@@ -98,20 +98,20 @@ def refused(tmp_path_factory) -> tuple[Path, str]:
     return out, program.stderr
 
 
-def test_a_disk_that_refuses_leaves_the_state_before(refused):
-    out, errors = refused
+def test_a_full_disk_keeps_the_previous_state(full_disk):
+    out, errors = full_disk
     assert "step 4 could not be written" in errors and "step-00000002" in errors
     assert not list((out / "checkpoints").glob("*.tmp"))
 
 
-def test_a_disk_that_refuses_a_model_leaves_the_one_before(refused):
-    out, errors = refused
+def test_a_full_disk_keeps_the_previous_model(full_disk):
+    out, errors = full_disk
     assert "best could not be written" in errors and "the earlier one is kept" in errors
     assert [path.name for path in (out / "models").iterdir()] == ["best"]
 
 
-def test_the_manifest_names_every_file(accelerator, tmp_path):
+def test_the_manifest_lists_every_file(accelerator, tmp_path):
     folder = save_training_state(accelerator, tmp_path, 2, keep=1)
-    named = json.loads((folder / "manifest.json").read_text())
-    assert set(named) | {"manifest.json"} == {path.name for path in folder.iterdir()}
+    listed = json.loads((folder / "manifest.json").read_text())
+    assert set(listed) | {"manifest.json"} == {path.name for path in folder.iterdir()}
     assert torch.load(folder / "random_states_0.pkl", weights_only=False)["torch_manual_seed"].numel()

@@ -1,4 +1,4 @@
-"""The training config: presets are valid, overrides win, mistakes are named."""
+"""The configuration of the training: presets are valid, overrides have priority, errors are reported."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ def test_every_preset_parses(repository):
         assert parse_config(["--config", str(preset)]).steps > 0
 
 
-def test_paper_preset_holds_the_numbers_of_section_5_1(repository):
+def test_the_paper_preset_has_the_numbers_of_section_5_1(repository):
     config = parse_config(["--config", str(repository / "train/presets/paper_dynamic.yaml")])
     assert (config.batch_size, config.learning_rate, config.momentum) == (90, 0.1, 0.99)
     assert (config.milestones, config.weight_decay, config.network["dropout"]) == ([60_000, 80_000], 5e-5, 0.5)
@@ -35,22 +35,22 @@ def test_command_line_overrides_the_file(tmp_path):
     assert [split_corpus(text) for text in config.train] == [("b", None), ("c", ["valid"])]
 
 
-def test_a_presets_shares_and_validation_go_with_its_corpora(tmp_path):
+def test_weights_and_validation_of_a_preset_apply_only_to_its_corpora(tmp_path):
     base, file = tmp_path / "base.yaml", tmp_path / "run.yaml"
     base.write_text(yaml.safe_dump({"train": ["a:1,2", "b"], "train_weights": [0.7, 0.3], "validation": ["a:9"]}))
     file.write_text(yaml.safe_dump({"base": "base.yaml", "train": ["c"]}))
     assert parse_config(["--config", str(file)]).train_weights == []
-    given = ["--config", str(base)]
-    assert parse_config([*given, "--steps", "9"]).train_weights == [0.7, 0.3]
-    other = parse_config([*given, "--train", "c"])
+    preset = ["--config", str(base)]
+    assert parse_config([*preset, "--steps", "9"]).train_weights == [0.7, 0.3]
+    other = parse_config([*preset, "--train", "c"])
     assert (other.train_weights, other.validation) == ([], ["a:9"])
-    assert parse_config([*given, "--train", "c", "d", "--train_weights", ".5", ".5"]).train_weights == [0.5, 0.5]
-    assert parse_config([*given, "--train", "a", "--fold", "all"]).validation == []  # fold 9 is trained on in eight
-    assert parse_config([*given, "--train", "a", "--fold", "all", "--validation", "c"]).validation == ["c"]
+    assert parse_config([*preset, "--train", "c", "d", "--train_weights", ".5", ".5"]).train_weights == [0.5, 0.5]
+    assert parse_config([*preset, "--train", "a", "--fold", "all"]).validation == []  # eight runs train on fold 9
+    assert parse_config([*preset, "--train", "a", "--fold", "all", "--validation", "c"]).validation == ["c"]
 
 
 @pytest.mark.parametrize(
-    ("settings", "named"),
+    ("settings", "message"),
     [
         ({"step": 7}, "unknown key 'step'"),
         ({"steps": None}, "steps: a whole number, not None"),
@@ -107,22 +107,22 @@ def test_a_presets_shares_and_validation_go_with_its_corpora(tmp_path):
         ({"network": {"center_decay": 0.9}}, "network.center_decay was removed: every run has 0.95"),
     ],
 )
-def test_mistakes_are_named(tmp_path, capsys, settings, named):
+def test_wrong_settings_are_reported(tmp_path, capsys, settings, message):
     file = tmp_path / "run.yaml"
     file.write_text(yaml.safe_dump(settings))
     with pytest.raises(SystemExit) as stop:
         parse_config(["--config", str(file)])
-    assert stop.value.code == 2 and named in capsys.readouterr().err
+    assert stop.value.code == 2 and message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("given", [["--clip_norm", "1"], ["--clip_norm=1"]])
-def test_a_setting_that_was_removed_is_named_on_the_command_line_too(capsys, given):
+@pytest.mark.parametrize("arguments", [["--clip_norm", "1"], ["--clip_norm=1"]])
+def test_a_removed_setting_is_also_reported_on_the_command_line(capsys, arguments):
     with pytest.raises(SystemExit) as stop:
-        parse_config(given)
+        parse_config(arguments)
     assert stop.value.code == 2 and "clip_norm was removed: every run has 5.0" in capsys.readouterr().err
 
 
-def test_a_preset_stands_on_its_base(tmp_path):
+def test_a_preset_extends_its_base(tmp_path):
     base = {"steps": 7, "seed": 3, "network": {"dropout": 0.1, "repeats": [1, 2, 1]}}
     (tmp_path / "base.yaml").write_text(yaml.safe_dump(base))
     (tmp_path / "stage.yaml").write_text(yaml.safe_dump({"base": "base.yaml", "steps": 9, "network": {"dropout": 0.2}}))
@@ -133,7 +133,7 @@ def test_a_preset_stands_on_its_base(tmp_path):
     assert config.network == {"dropout": 0.3, "repeats": [1, 2, 1], "cosine_scale": 8, "weighting": "static"}
 
 
-def test_stages_differ_from_dynamic_training_in_what_they_are_about(repository):
+def test_stages_differ_from_dynamic_training_only_in_the_task_weights(repository):
     presets = repository / "train" / "presets"
     for prefix in ("", "paper_"):
         dynamic = parse_config(["--config", str(presets / f"{prefix}dynamic.yaml")])
@@ -148,8 +148,8 @@ def test_stages_differ_from_dynamic_training_in_what_they_are_about(repository):
         assert parse_config(["--config", str(presets / f"{name}.yaml")]).network["weighting"] == name
 
 
-def test_weights_decay_and_come_first_and_biases_and_norms_do_not():
-    """Training states hold the optimiser's numbers in this order."""
+def test_only_weights_decay_and_they_come_first():
+    """Training states store the numbers of the optimiser in this order."""
     model = FaceLiveNetModel(FaceLiveNetConfig(image_size=75, num_identities=3))
     decaying, others = optimizer_of(model, TrainingConfig(weight_decay=0.1)).param_groups
     assert (decaying["weight_decay"], others["weight_decay"]) == (0.1, 0)
@@ -158,20 +158,20 @@ def test_weights_decay_and_come_first_and_biases_and_norms_do_not():
     assert list(map(id, others["params"])) == [id(parameter) for parameter in trained if parameter.ndim <= 1]
 
 
-def test_numbers_may_be_written_as_yaml_does_not_read_them(tmp_path):
+def test_values_that_yaml_reads_with_another_type_are_accepted(tmp_path):
     (tmp_path / "run.yaml").write_text("learning_rate: 1e-3\nmixed_precision: no\n")
     assert parse_config(["--config", str(tmp_path / "run.yaml")]).mixed_precision == "no"
     config = parse_config(["--config", str(tmp_path / "run.yaml"), "--network.triplet_weight", "2e-4"])
     assert config.learning_rate == 1e-3 and config.network == {"triplet_weight": 2e-4}
 
 
-def test_missing_file_is_named(capsys):
+def test_a_missing_file_is_reported(capsys):
     with pytest.raises(SystemExit):
         parse_config(["--config", "nowhere.yaml"])
     assert "nowhere.yaml: no such file" in capsys.readouterr().err
 
 
-def test_presets_that_stand_on_one_another_and_what_is_no_text(tmp_path, capsys):
+def test_circular_presets_and_binary_files_are_refused(tmp_path, capsys):
     (tmp_path / "one.yaml").write_text("base: other.yaml\n")
     (tmp_path / "other.yaml").write_text("base: one.yaml\n")
     (tmp_path / "picture.yaml").write_bytes(b"\xff\xd8\xff\xe0" + bytes(99))
@@ -193,7 +193,7 @@ def test_presets_that_stand_on_one_another_and_what_is_no_text(tmp_path, capsys)
         ("out: 2020-02-30\n", "day is out of range for month"),
     ],
 )
-def test_what_is_no_yaml_is_told_in_one_sentence(tmp_path, capsys, content, cause):
+def test_invalid_yaml_is_reported_in_one_sentence(tmp_path, capsys, content, cause):
     file = tmp_path / "run.yaml"
     file.write_text(content)
     with pytest.raises(SystemExit):
@@ -202,18 +202,18 @@ def test_what_is_no_yaml_is_told_in_one_sentence(tmp_path, capsys, content, caus
     assert message.startswith(f"python -m train: error: {file} is not YAML") and cause in message
 
 
-def test_yaml_of_other_systems_and_in_odd_places(tmp_path, capsys):
+def test_utf_16_is_read_and_unusable_paths_are_reported(tmp_path, capsys):
     file = tmp_path / "run.yaml"
     file.write_bytes("steps: 7\r\n".encode("utf-16"))
     assert parse_config(["--config", str(file)]).steps == 7
-    file.write_text("network: {<<: {dropout: 0.2}, dropout: 0.3}\n")  # what is merged may be given again
+    file.write_text("network: {<<: {dropout: 0.2}, dropout: 0.3}\n")  # a merged key may be given again
     assert parse_config(["--config", str(file)]).network == {"dropout": 0.3}
     (tmp_path / "link.yaml").symlink_to(tmp_path / "link.yaml")
-    for given, cause in (
+    for arguments, cause in (
         (["--config", str(tmp_path)], f"{tmp_path} cannot be read: Is a directory"),
         (["--config", str(tmp_path / "link.yaml")], "cannot be read: Too many levels of symbolic links"),
         (["--network.dropout", "["], "--network.dropout is not YAML: line 1"),
     ):
         with pytest.raises(SystemExit):
-            parse_config(given)
+            parse_config(arguments)
         assert cause in capsys.readouterr().err

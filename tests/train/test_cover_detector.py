@@ -1,4 +1,4 @@
-"""The detector of covered eyes and mouths, fitted on faces."""
+"""The detector of covered eyes and mouths, which is fitted on faces."""
 
 import json
 
@@ -19,7 +19,7 @@ from train.photographs import Photographs
 
 @pytest.fixture(scope="module")
 def fitted(drawn_corpus, repository):
-    """The shipped network with a detector that was fitted on drawn people of the training side, and the record."""
+    """The shipped network with a detector that was fitted on drawn people of the training split, and the record."""
     model = FaceLiveNetModel.from_pretrained(repository / "pretrained", dtype=torch.float32)
     processor = FaceLiveNetImageProcessor.from_pretrained(repository / "pretrained")
     with pytest.MonkeyPatch.context() as patch:
@@ -31,22 +31,22 @@ def fitted(drawn_corpus, repository):
     return model, processor, record
 
 
-def test_covers_on_people_it_was_not_fitted_on(fitted, drawn_corpus):
+def test_covers_of_unknown_people_are_detected(fitted, drawn_corpus):
     model, processor, record = fitted
     assert record["faces"] == 100 and record["mouth_covered"]["seen"] > 0.7 > record["mouth_covered"]["falsely_seen"]
     faces = TrainingFaces(Photographs([f"{drawn_corpus}:valid"], model.config.expressions, landmarks=True))
     batch = faces.__getitems__(list(range(0, len(faces), 4)))
-    pictures, landmarks = batch.faces.float(), batch.landmarks.float()
+    images, landmarks = batch.faces.float(), batch.landmarks.float()
     torch.manual_seed(5)
-    shown = [pictures, cover(pictures, landmarks, "eyes"), cover(pictures, landmarks, "mouth")]
+    variants = [images, cover(images, landmarks, "eyes"), cover(images, landmarks, "mouth")]
     with torch.inference_mode():
-        seen = torch.stack([model(processor.whiten(some)).cover_logits for some in shown]) > 0  # (3, b, 2)
-    rates = seen.float().mean(dim=1).numpy()
+        detected = torch.stack([model(processor.whiten(variant)).cover_logits for variant in variants]) > 0  # (3, b, 2)
+    rates = detected.float().mean(dim=1).numpy()
     assert rates[1, 0] > 0.6 and rates[2, 1] > 0.7
     assert max(rates[0].max(), rates[2, 0], rates[1, 1]) < 0.2
 
 
-def test_a_detector_is_shipped(drawn_corpus, repository, tmp_path, monkeypatch):
+def test_an_export_contains_the_cover_detector(drawn_corpus, repository, tmp_path, monkeypatch):
     monkeypatch.setattr(train.cover_detector, "MOST_FACES", 20)
     model = FaceLiveNetModel.from_pretrained(repository / "pretrained", dtype=torch.float32)
     train.cover_detector.without_cover_detector(model)

@@ -1,4 +1,4 @@
-"""Cross-validation over folds of people: who is trained on, chosen on and tested on, and what is reported."""
+"""Cross-validation over folds of people: the people for training, validation and test, and the summary."""
 
 import json
 
@@ -16,20 +16,20 @@ from train.folds import fold_config
 
 @pytest.fixture
 def folded(drawn_corpus, tmp_path):
-    """Drawn people, four a fold, as the reader of CK+ would split them."""
+    """A corpus of drawn people, four in each fold, split as the reader of CK+ splits people."""
     rows = load_corpus(drawn_corpus).to_list()[::3]
     fold_of = person_folds({row["identity"] for row in rows})
-    return _corpus([row | {"split": fold_of[row["identity"]]} for row in rows], tmp_path / "folded", drawn_corpus)
+    return _write_corpus([row | {"split": fold_of[row["identity"]]} for row in rows], tmp_path / "folded", drawn_corpus)
 
 
-def _corpus(rows, out, drawn_corpus):
+def _write_corpus(rows, out, drawn_corpus):
     out.mkdir()
     Dataset.from_list(rows, features=FEATURES).to_parquet(out / "part-00000.parquet")
     copy_summary(drawn_corpus, out)
     return out
 
 
-def test_nobody_is_in_two_parts_of_a_fold(folded):
+def test_the_parts_of_a_fold_share_no_people(folded):
     tested = []
     for fold in range(1, 11):
         config = fold_config(TrainingConfig(out="runs/x", train=[str(folded)], fold="all"), fold)
@@ -42,8 +42,8 @@ def test_nobody_is_in_two_parts_of_a_fold(folded):
     assert len(tested) == len(set(tested)) == 40
 
 
-def test_every_fold_is_run_tested_and_averaged(folded, drawn_corpus, tmp_path, capsys):
-    others = _corpus(load_corpus(drawn_corpus, ["valid"]).to_list()[:14], tmp_path / "others", drawn_corpus)
+def test_every_fold_is_trained_and_tested_and_the_results_are_averaged(folded, drawn_corpus, tmp_path, capsys):
+    other_corpus = _write_corpus(load_corpus(drawn_corpus, ["valid"]).to_list()[:14], tmp_path / "others", drawn_corpus)
     arguments = [
         "--config",
         "train/presets/dynamic.yaml",
@@ -53,7 +53,7 @@ def test_every_fold_is_run_tested_and_averaged(folded, drawn_corpus, tmp_path, c
         "--train",
         str(folded),
         "--validation",
-        str(others),
+        str(other_corpus),
         "--fold",
         "all",
         "--cpu",
@@ -86,16 +86,16 @@ def test_every_fold_is_run_tested_and_averaged(folded, drawn_corpus, tmp_path, c
     validated = json.loads((tmp_path / "run" / "fold-03" / "training.json").read_text())
     assert test["corpora"] == [f"{folded}:3"] and test[name] == summary["folds"]["3"][name]
     assert test["folded_verification_threshold"] == validated["validations"][-1]["folded_verification_threshold"]
-    again = main(arguments)  # every fold is finished: tested again, not trained again
-    assert again == 0 and json.loads((tmp_path / "run" / "folds.json").read_text()) == summary
+    status = main(arguments)  # every fold is finished, so it is only tested again
+    assert status == 0 and json.loads((tmp_path / "run" / "folds.json").read_text()) == summary
 
 
-def test_splits_beside_folds_are_refused(folded, tmp_path, capsys):
+def test_splits_cannot_be_combined_with_folds(folded, tmp_path, capsys):
     assert main(["--train", f"{folded}:1,2", "--fold", "3", "--out", str(tmp_path), "--cpu", "true"]) == 2
     assert "give" in capsys.readouterr().err
 
 
-def test_people_of_the_folds_are_not_validated_on_beside_them(folded, tmp_path, capsys):
+def test_validation_on_people_of_the_folds_is_refused(folded, tmp_path, capsys):
     folds = ["--train", str(folded), "--fold", "3", "--out", str(tmp_path), "--cpu", "true"]
     assert main([*folds, "--validation", f"{folded}:3"]) == 2
     assert f"leave {folded}:3 out of --validation" in capsys.readouterr().err

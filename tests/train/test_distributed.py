@@ -1,4 +1,4 @@
-"""Several processes learn what one would from the same batch. Real processes, over gloo."""
+"""Several processes learn the same from a batch as one process. These are real processes that use gloo."""
 
 import json
 import os
@@ -24,7 +24,7 @@ CASES = {  # name -> settings of the network, batches that two processes accumul
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> dict[str, dict]:
-    """Results by case, of one process alone and of ranks 0 and 1."""
+    """The results of a single process and of ranks 0 and 1, by process and case."""
     out = tmp_path_factory.mktemp("processes")
     cases = json.dumps({name: case[:3] for name, case in CASES.items()})
     processes = {"alone": {}} | {variables["RANK"]: variables for variables in connected(2)}
@@ -38,18 +38,18 @@ def results(tmp_path_factory) -> dict[str, dict]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_two_processes_come_to_what_one_comes_to(results, case):
+def test_two_processes_learn_the_same_as_one(results, case):
     tolerance = CASES[case][-1]
-    alone, together = results["alone"][case], [results[rank][case] for rank in ("0", "1")]
+    single, together = results["alone"][case], [results[rank][case] for rank in ("0", "1")]
     for process in together:
-        assert process["losses"] == together[0]["losses"]  # bit by bit, w1 and w2 too
+        assert process["losses"] == together[0]["losses"]  # exactly equal, also w1 and w2
         for name, value in together[0]["state"].items():
             assert torch.equal(value, process["state"][name]), name
-    for step, (expected, got) in enumerate(zip(alone["losses"], together[0]["losses"], strict=True)):
-        # the first step is the same network; from the second on AdamW has made much of the last digit's difference
+    for step, (expected, got) in enumerate(zip(single["losses"], together[0]["losses"], strict=True)):
+        # the networks are equal in the first step; after it AdamW has amplified differences in the last digit
         assert got["loss"] == pytest.approx(expected["loss"], rel=tolerance if step == 0 else 100 * tolerance)
         assert got["weights"] == pytest.approx(expected["weights"], abs=1e-3)
-    for name, value in alone["state"].items():
+    for name, value in single["state"].items():
         if name == "identity_head.centers":
             assert value.any()
             torch.testing.assert_close(together[0]["state"][name], value, rtol=0, atol=2e-2)

@@ -44,16 +44,16 @@ def test_faces_that_resemble_strangers_get_shorter_embeddings(drawn_corpus, proc
 
     people = np.array(column(corpus, "identity"))
     _, first = np.unique(people, return_index=True)
-    alike = before.double().numpy() @ before.double().numpy()[first].T
-    alike[people[:, None] == people[first][None]] = -1
-    nearest = np.sort(alike, axis=1)[:, -2:].mean(axis=1)
+    similarities = before.double().numpy() @ before.double().numpy()[first].T
+    similarities[people[:, None] == people[first][None]] = -1
+    nearest = np.sort(similarities, axis=1)[:, -2:].mean(axis=1)
     assert record["people"] == len(first) and record["photographs"] == len(people)
     assert record["crowding"] == pytest.approx(nearest.mean(), abs=1e-3)
     assert np.corrcoef(1 / lengths.numpy() ** 2, nearest)[0, 1] == pytest.approx(record["correlation"], abs=0.02)
     assert record["correlation"] > 0.9, "of as many numbers as there are photographs"
 
 
-def test_a_length_is_shipped_and_stays_out_of_a_mean(drawn_corpus, processor, tmp_path, monkeypatch):
+def test_an_export_contains_the_length_and_a_mean_needs_a_new_fit(drawn_corpus, processor, tmp_path, monkeypatch):
     monkeypatch.setattr(train.embedding_length, "NEAREST", 2)
     for name in ("one", "other"):
         network().save_pretrained(tmp_path / name)

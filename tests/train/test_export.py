@@ -1,4 +1,4 @@
-"""What a run becomes when it is shipped."""
+"""The export of a run as a model to ship."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from modeling_facelivenet import FaceLiveNetConfig, FaceLiveNetModel
 from train.export import export
 
 
-def saved(folder: Path, seed: int, **settings) -> Path:
+def save_model(folder: Path, seed: int, **settings) -> Path:
     torch.manual_seed(seed)
     FaceLiveNetModel(FaceLiveNetConfig(image_size=80, **settings)).save_pretrained(folder)
     FaceLiveNetImageProcessor(size=80).save_pretrained(folder)
@@ -25,16 +25,16 @@ def saved(folder: Path, seed: int, **settings) -> Path:
 CODE = ("modeling_facelivenet.py", "image_processing_facelivenet.py", "pipeline_facelivenet.py")
 
 
-def test_a_model_is_shipped_in_half_precision_beside_its_code(tmp_path, repository):
-    source = saved(tmp_path / "run", 1)
+def test_an_export_has_half_precision_and_contains_the_code(tmp_path, repository):
+    source = save_model(tmp_path / "run", 1)
     export([source], tmp_path / "out", ["happy"])
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"config.json", "model.safetensors", "preprocessor_config.json", "training.json", *CODE}
     assert all((tmp_path / "out" / name).samefile(repository / name) for name in CODE)
-    whole, half = load_file(source / "model.safetensors"), load_file(tmp_path / "out" / "model.safetensors")
-    for name, value in whole.items():
-        same = value.half() if value.is_floating_point() else value
-        assert torch.equal(half[name], same) and half[name].dtype == same.dtype
+    full, half = load_file(source / "model.safetensors"), load_file(tmp_path / "out" / "model.safetensors")
+    for name, value in full.items():
+        expected = value.half() if value.is_floating_point() else value
+        assert torch.equal(half[name], expected) and half[name].dtype == expected.dtype
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["challenge_expressions"] == ["happy"] and config["dtype"] == "float32"
     record = json.loads((source / "training.json").read_text())
@@ -44,8 +44,8 @@ def test_a_model_is_shipped_in_half_precision_beside_its_code(tmp_path, reposito
         export([source], tmp_path / "other", ["boredom"])
 
 
-def test_the_mean_of_several_models(tmp_path):
-    sources = [saved(tmp_path / str(seed), seed) for seed in (1, 2, 4)]
+def test_several_models_are_averaged(tmp_path):
+    sources = [save_model(tmp_path / str(seed), seed) for seed in (1, 2, 4)]
     export(sources, tmp_path / "out", ["happy"])
     mean = load_file(tmp_path / "out" / "model.safetensors")
     states = [load_file(source / "model.safetensors") for source in sources]
@@ -56,30 +56,30 @@ def test_the_mean_of_several_models(tmp_path):
     assert record.pop("earlier_stages") == [
         {"minutes": seed, "trained_on": {"lfw": ["1", str(seed)]}, "started_from": None} for seed in (2, 4)
     ]
-    whole = {"minutes": 1, "trained_on": {"lfw": ["1", "2", "4"]}, "started_from": None}
-    assert record == whole | {"averaged_with": [1, 2], "shares": [1 / 3] * 3}
-    other = saved(tmp_path / "narrow", 1, id2label={0: "neutral", 1: "happy"}, label2id={"neutral": 0, "happy": 1})
+    expected = {"minutes": 1, "trained_on": {"lfw": ["1", "2", "4"]}, "started_from": None}
+    assert record == expected | {"averaged_with": [1, 2], "shares": [1 / 3] * 3}
+    other = save_model(tmp_path / "narrow", 1, id2label={0: "neutral", 1: "happy"}, label2id={"neutral": 0, "happy": 1})
     with pytest.raises(ValueError, match="narrow is another network than"):
         export([sources[0], other], tmp_path / "none", ["happy"])
     assert not (tmp_path / "none").exists()
 
 
-def test_a_threshold_stays_with_the_weights_it_was_calibrated_on(tmp_path):
-    sources = [saved(tmp_path / str(seed), seed) for seed in (1, 2)]
+def test_a_threshold_is_exported_only_with_the_weights_of_its_calibration(tmp_path):
+    sources = [save_model(tmp_path / str(seed), seed) for seed in (1, 2)]
     for source in sources:
         model = FaceLiveNetModel.from_pretrained(source)
         config = json.loads((source / "config.json").read_text())
-        bound = {"similarity_threshold": 0.4, "calibrated_weights": model.fingerprint()}
-        (source / "config.json").write_text(json.dumps(config | bound))
+        calibration = {"similarity_threshold": 0.4, "calibrated_weights": model.fingerprint()}
+        (source / "config.json").write_text(json.dumps(config | calibration))
     export(sources[:1], tmp_path / "one", ["happy"])
     export(sources, tmp_path / "mean", ["happy"])
     assert FaceLiveNetModel.from_pretrained(tmp_path / "one").calibrated_threshold == 0.4
     assert FaceLiveNetModel.from_pretrained(tmp_path / "mean").config.similarity_threshold is None
 
 
-def test_the_mean_may_have_shares_and_an_export_be_replaced(tmp_path):
-    sources = [saved(tmp_path / str(seed), seed) for seed in (1, 2)]
-    for _ in range(2):  # the second time over the first one's links
+def test_models_are_averaged_by_shares_and_an_export_is_replaced(tmp_path):
+    sources = [save_model(tmp_path / str(seed), seed) for seed in (1, 2)]
+    for _ in range(2):  # the second export replaces the links of the first
         export(sources, tmp_path / "out", ["happy"], [3, 1])
     mean = load_file(tmp_path / "out" / "model.safetensors")
     first, second = (load_file(source / "model.safetensors") for source in sources)

@@ -1,4 +1,4 @@
-"""A run that is killed, stopped or damaged goes on; one that cannot go on ends with a reason; processes share a run."""
+"""A run that is killed, stopped or damaged resumes or ends with a reason. Several processes can share a run."""
 
 import json
 import os
@@ -11,14 +11,14 @@ import pytest
 import torch
 from accelerate import Accelerator
 from programs import Program, connected
-from small_runs import SMALL, TINY, log, on_drawn_faces, record, validation, weights
+from small_runs import SMALL, TINY, log, record, run_arguments, validation, weights
 
 from train.__main__ import main
 from train.batches import Batch
 from train.config import TrainingConfig
 from train.progress import LOGGED, Progress
 
-PACE = ("images_per_second", "share_waiting_for_data")  # of log.jsonl, other in every run
+TIMES = ("images_per_second", "share_waiting_for_data")  # fields of log.jsonl that differ between runs
 
 
 def wait_for(condition, process: Program) -> None:
@@ -29,8 +29,8 @@ def wait_for(condition, process: Program) -> None:
 
 
 @pytest.mark.parametrize("streaming", ["false", "true"])
-def test_a_killed_run_ends_bit_by_bit_as_one_that_was_not(drawn_corpus, tmp_path, repository, streaming):
-    """SIGKILL at whatever step it is at, with dropout, every augmentation, the average and accumulated batches."""
+def test_a_killed_run_resumes_and_ends_with_exactly_the_same_weights(drawn_corpus, tmp_path, repository, streaming):
+    """The run is killed at a random step. It uses dropout, all augmentations, averaged weights and accumulation."""
     more = (
         *SMALL,
         "--erase",
@@ -54,31 +54,31 @@ def test_a_killed_run_ends_bit_by_bit_as_one_that_was_not(drawn_corpus, tmp_path
         "--identity_balance",
         "0",
     )
-    assert main(on_drawn_faces(drawn_corpus, tmp_path / "whole", *more)) == 0
-    killed = on_drawn_faces(drawn_corpus, tmp_path / "killed", *more)
-    process = Program(["-m", "train", *killed], repository)
+    assert main(run_arguments(drawn_corpus, tmp_path / "whole", *more)) == 0
+    arguments = run_arguments(drawn_corpus, tmp_path / "killed", *more)
+    process = Program(["-m", "train", *arguments], repository)
     wait_for(lambda: list((tmp_path / "killed" / "checkpoints").glob("step-????????")), process)
-    time.sleep(int.from_bytes(os.urandom(1)) / 255)  # a step or a save further
+    time.sleep(int.from_bytes(os.urandom(1)) / 255)  # so that the kill comes at any moment
     process.kill()
     process.wait()
     assert len(log(tmp_path / "killed")) < 12
-    assert main(killed) == 0  # without another word: to go on is the default
+    assert main(arguments) == 0  # without a further option: resuming is the default
     assert [row["step"] for row in log(tmp_path / "killed")] == list(range(1, 13))
     for part in ("last", "checkpoints/step-00000012"):
         expected, got = (weights(tmp_path / name / part) for name in ("whole", "killed"))
         assert expected.keys() == got.keys() and any("running_mean" in name for name in got)
         for name, value in expected.items():
             assert torch.equal(value, got[name]), name
-    timeless = [
-        [{name: value for name, value in row.items() if name not in PACE} for row in log(tmp_path / name)]
+    logs = [
+        [{name: value for name, value in row.items() if name not in TIMES} for row in log(tmp_path / name)]
         for name in ("whole", "killed")
     ]
-    assert timeless[0] == timeless[1]
+    assert logs[0] == logs[1]
     assert record(tmp_path / "killed")["trained_on"] == {"drawn": ["train"]}
 
 
-def test_a_run_that_is_asked_to_stop_saves_first(drawn_corpus, tmp_path, repository):
-    arguments = on_drawn_faces(drawn_corpus, tmp_path, *SMALL, "--steps", "500", "--save_every", "400")
+def test_a_terminated_run_saves_a_checkpoint(drawn_corpus, tmp_path, repository):
+    arguments = run_arguments(drawn_corpus, tmp_path, *SMALL, "--steps", "500", "--save_every", "400")
     process = Program(["-m", "train", *arguments], repository)
     wait_for(lambda: (tmp_path / "log.jsonl").exists(), process)
     process.send_signal(signal.SIGTERM)
@@ -88,64 +88,64 @@ def test_a_run_that_is_asked_to_stop_saves_first(drawn_corpus, tmp_path, reposit
     assert record(tmp_path)["trained_on"] == {"drawn": ["train"]}, "a stage may start from here"
 
 
-def test_a_damaged_newest_checkpoint_costs_no_more_than_its_steps(drawn_corpus, tmp_path, capsys):
-    assert main(on_drawn_faces(drawn_corpus, tmp_path, *SMALL)) == 0
+def test_a_run_resumes_from_the_previous_checkpoint_if_the_newest_is_damaged(drawn_corpus, tmp_path, capsys):
+    assert main(run_arguments(drawn_corpus, tmp_path, *SMALL)) == 0
     expected = weights(tmp_path / "last")
     newest = tmp_path / "checkpoints" / "step-00000012" / "optimizer.bin"
     newest.write_bytes(newest.read_bytes()[:-100])
-    assert main(on_drawn_faces(drawn_corpus, tmp_path, *SMALL)) == 0
-    said = capsys.readouterr()
-    assert "optimizer.bin is damaged" in said.err and "resumed from" in said.out and "step-00000009" in said.out
+    assert main(run_arguments(drawn_corpus, tmp_path, *SMALL)) == 0
+    output = capsys.readouterr()
+    assert "optimizer.bin is damaged" in output.err and "resumed from" in output.out and "step-00000009" in output.out
     assert all(torch.equal(value, weights(tmp_path / "last")[name]) for name, value in expected.items())
 
 
-def test_a_run_without_a_whole_checkpoint_is_not_overwritten(drawn_corpus, tmp_path, capsys):
-    one_step = on_drawn_faces(drawn_corpus, tmp_path, *TINY, "--steps", "1", "--batch_size", "8", "--tracker", "none")
+def test_a_run_without_a_complete_checkpoint_is_not_overwritten(drawn_corpus, tmp_path, capsys):
+    one_step = run_arguments(drawn_corpus, tmp_path, *TINY, "--steps", "1", "--batch_size", "8", "--tracker", "none")
     assert main(one_step) == 0
     (tmp_path / "checkpoints" / "step-00000001" / "model.safetensors").write_bytes(b"")
     assert main(one_step) == 2
     assert "no checkpoint in" in capsys.readouterr().err and (tmp_path / "last" / "model.safetensors").is_file()
 
 
-def test_another_run_in_the_folder_is_refused(drawn_corpus, tmp_path, capsys):
+def test_a_run_with_other_settings_in_the_same_folder_is_refused(drawn_corpus, tmp_path, capsys):
     one_step = (*TINY, "--steps", "1", "--batch_size", "8", "--tracker", "none")
-    assert main(on_drawn_faces(drawn_corpus, tmp_path, *one_step)) == 0
-    assert main(on_drawn_faces(drawn_corpus, tmp_path, *one_step, "--learning_rate", "0.5")) == 2
-    said = capsys.readouterr().err
-    assert "learning_rate 0.001, now 0.5" in said and "--resume false" in said
+    assert main(run_arguments(drawn_corpus, tmp_path, *one_step)) == 0
+    assert main(run_arguments(drawn_corpus, tmp_path, *one_step, "--learning_rate", "0.5")) == 2
+    error = capsys.readouterr().err
+    assert "learning_rate 0.001, now 0.5" in error and "--resume false" in error
     more = ("--learning_rate", "0.5", "--resume", "false", "--warmup_steps", "0")
-    assert main(on_drawn_faces(drawn_corpus, tmp_path, *one_step, *more)) == 0
+    assert main(run_arguments(drawn_corpus, tmp_path, *one_step, *more)) == 0
     assert len(log(tmp_path)) == 1 and log(tmp_path)[0]["learning_rate"] == 0.5
 
 
-def test_a_run_older_than_a_setting_goes_on(drawn_corpus, tmp_path, capsys):
+def test_a_run_that_is_older_than_a_setting_resumes(drawn_corpus, tmp_path, capsys):
     settings = (*TINY, "--batch_size", "8", "--tracker", "none", "--save_every", "1", "--validate_every", "2")
-    assert main(on_drawn_faces(drawn_corpus, tmp_path, *settings, "--steps", "2")) == 0
+    assert main(run_arguments(drawn_corpus, tmp_path, *settings, "--steps", "2")) == 0
     file = tmp_path / "run.json"
     recorded = json.loads(file.read_text())
     assert recorded.pop("composites") == 0 and recorded.pop("ema_decay") == 0
     file.write_text(json.dumps(recorded | {"clip_norm": 1.0}))
     shutil.rmtree(tmp_path / "checkpoints" / "step-00000002")
-    assert main(on_drawn_faces(drawn_corpus, tmp_path, *settings, "--steps", "2")) == 2
+    assert main(run_arguments(drawn_corpus, tmp_path, *settings, "--steps", "2")) == 2
     assert "clip_norm 1.0, now None" in capsys.readouterr().err
-    file.write_text(json.dumps(recorded | {"clip_norm": 5.0, "exchange_share": 0.0}))  # as every run has them now
-    assert main(on_drawn_faces(drawn_corpus, tmp_path, *settings, "--steps", "2", "--ema_decay", "0.9")) == 2
+    file.write_text(json.dumps(recorded | {"clip_norm": 5.0, "exchange_share": 0.0}))  # the values of every run now
+    assert main(run_arguments(drawn_corpus, tmp_path, *settings, "--steps", "2", "--ema_decay", "0.9")) == 2
     assert "ema_decay 0.0, now 0.9" in capsys.readouterr().err
-    assert main(on_drawn_faces(drawn_corpus, tmp_path, *settings, "--steps", "2")) == 0
+    assert main(run_arguments(drawn_corpus, tmp_path, *settings, "--steps", "2")) == 0
     assert [row["step"] for row in log(tmp_path)] == [1, 2]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(drawn_corpus, tmp_path, capsys):
     more = (*SMALL, "--steps", "20", "--save_every", "1")
-    assert main(on_drawn_faces(drawn_corpus, tmp_path, *more, "--learning_rate", "1e30", "--warmup_steps", "2")) == 2
-    said = capsys.readouterr().err
-    assert "the loss is not finite at step" in said and "person_00" in said
-    assert "last good checkpoint: " in said and "step-0000000" in said
+    assert main(run_arguments(drawn_corpus, tmp_path, *more, "--learning_rate", "1e30", "--warmup_steps", "2")) == 2
+    error = capsys.readouterr().err
+    assert "the loss is not finite at step" in error and "person_00" in error
+    assert "last good checkpoint: " in error and "step-0000000" in error
     assert not (tmp_path / "last").exists()
 
 
 def test_a_gradient_that_is_not_finite_is_found_before_anything_is_saved(tmp_path):
-    """The loss of its own step is finite: that of the next would be the first to show it."""
+    """The loss of the same step is finite. Only the loss of the next step would show the problem."""
     progress = Progress(TrainingConfig(out=str(tmp_path)), tmp_path, 1)
     batch = Batch(torch.zeros(1, 3, 8, 8), torch.zeros(1), torch.zeros(1, 7), ["anna.jpg"])
     numbers = dict.fromkeys(LOGGED, torch.tensor(1.0)) | {"task_weights": torch.tensor([0.5, 0.5])}
@@ -153,12 +153,12 @@ def test_a_gradient_that_is_not_finite_is_found_before_anything_is_saved(tmp_pat
         progress.add_batch(SimpleNamespace(**numbers), batch, 1e-3)
         progress.add_gradient_norm(torch.tensor(norm))
         progress.step += 1
-    rows, broken = progress.flush(Accelerator(cpu=True))
+    rows, problem = progress.flush(Accelerator(cpu=True))
     assert [(row["step"], row["gradient_norm"]) for row in rows] == [(1, 2.0)]
-    assert broken.startswith("the gradient is not finite at step 2 (loss 1, ") and "anna.jpg" in broken
+    assert problem.startswith("the gradient is not finite at step 2 (loss 1, ") and "anna.jpg" in problem
 
 
-def test_missing_corpus_is_named(tmp_path, capsys):
+def test_a_missing_corpus_is_reported(tmp_path, capsys):
     assert main(["--out", str(tmp_path), "--train", str(tmp_path / "nowhere"), "--cpu", "true"]) == 2
     assert "nowhere: no such folder" in capsys.readouterr().err
     assert main(["--out", str(tmp_path), "--cpu", "true"]) == 2
@@ -169,11 +169,11 @@ def test_missing_corpus_is_named(tmp_path, capsys):
 
 
 def test_two_processes_train_one_network(drawn_corpus, tmp_path, repository):
-    """From a stream; from a table, started by `accelerate launch`, they do so in test_teacher.py."""
+    """This run uses a stream. test_teacher.py tests a run with a table that `accelerate launch` starts."""
     more = (*TINY, "--steps", "4", "--batch_size", "8", "--validate_every", "4")
     more += ("--streaming", "true", "--identity_balance", "0", "--save_every", "2")
     more += ("--network.sampled_identities", "20")
-    command = ["-m", "train", *on_drawn_faces(drawn_corpus, tmp_path, *more)]
+    command = ["-m", "train", *run_arguments(drawn_corpus, tmp_path, *more)]
     processes = [Program(command, repository, os.environ | variables) for variables in connected(2)]
     for process in processes:
         assert process.wait() == 0, process.stderr[-3000:]

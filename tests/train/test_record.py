@@ -1,4 +1,4 @@
-"""Whom a checkpoint was trained on, over everything it comes from."""
+"""The record of a checkpoint covers all stages and models from which it was made."""
 
 import json
 
@@ -7,12 +7,12 @@ from train.record import all_splits, averaged_record, record_of
 
 
 def stage(name: str, **more) -> dict:
-    """A stage as one of several, without what it has in a file of its own."""
+    """A stage in a list of stages, without the fields that only a separate file has."""
     return {"config": {"out": name}, "minutes": 2.5, "validations": [{"step": 2}]} | more
 
 
-def test_a_record_of_older_versions_has_every_stage_once():
-    """They nest each earlier stage whole, as often as others stand on it."""
+def test_the_stages_of_an_older_record_are_listed_once():
+    """Older versions nest a complete earlier stage in every stage that starts from it."""
 
     def nested(name: str, start: dict | None, *others: dict) -> dict:
         more = {"averaged_with": list(others), "shares": [0.7, 0.3]} if others else {}
@@ -26,39 +26,39 @@ def test_a_record_of_older_versions_has_every_stage_once():
         stage("second", started_from=1),
         stage("other", started_from=1),
     ]
-    alone = stage("third", started_from=2)
-    mean = averaged_record([alone | {"earlier_stages": stages[:2]}, stage("other", started_from=first)], [0.7, 0.3])
-    assert training_stages(mean) == [*stages, alone | {"averaged_with": [3], "shares": [0.7, 0.3], "trained_on": None}]
-    told = training_stages(record)
-    assert [one["config"]["out"] for one in told] == ["first", "second", "other", "third", "last"]
-    assert [one["started_from"] for one in told] == [None, 1, 1, 2, 4]
-    assert told[3]["averaged_with"] == [3, 1] and told[3]["shares"] == [0.7, 0.3]
-    assert all(one["validations"] == [{"step": 2}] and one["minutes"] == 2.5 for one in told)
+    third = stage("third", started_from=2)
+    mean = averaged_record([third | {"earlier_stages": stages[:2]}, stage("other", started_from=first)], [0.7, 0.3])
+    assert training_stages(mean) == [*stages, third | {"averaged_with": [3], "shares": [0.7, 0.3], "trained_on": None}]
+    listed = training_stages(record)
+    assert [entry["config"]["out"] for entry in listed] == ["first", "second", "other", "third", "last"]
+    assert [entry["started_from"] for entry in listed] == [None, 1, 1, 2, 4]
+    assert listed[3]["averaged_with"] == [3, 1] and listed[3]["shares"] == [0.7, 0.3]
+    assert all(entry["validations"] == [{"step": 2}] and entry["minutes"] == 2.5 for entry in listed)
     assert training_stages({}) == [{"started_from": None}]
 
 
-def test_the_stages_of_two_records_become_one_list():
-    """What both started from stands in it once, whatever number it has in each."""
+def test_the_stages_of_two_records_are_merged_into_one_list():
+    """A stage from which both started is listed once, although its numbers differ in the two records."""
     base = stage("base", started_from=None)
-    one = stage("one", started_from=1, earlier_stages=[base])
-    other = stage("other", started_from=2, earlier_stages=[stage("before", started_from=None), base])
-    mean = averaged_record([one, other], [0.5, 0.5])
+    first = stage("one", started_from=1, earlier_stages=[base])
+    second = stage("other", started_from=2, earlier_stages=[stage("before", started_from=None), base])
+    mean = averaged_record([first, second], [0.5, 0.5])
     assert mean["started_from"] == 1 and mean["averaged_with"] == [3]
     names = ["base", "before", "other"]
     assert [earlier["config"]["out"] for earlier in mean["earlier_stages"]] == names
     assert mean["earlier_stages"][2]["started_from"] == 1
-    again = training_stages(mean)
-    assert [found["config"]["out"] for found in again] == [*names, "one"] and again[:3] == mean["earlier_stages"]
+    stages = training_stages(mean)
+    assert [entry["config"]["out"] for entry in stages] == [*names, "one"] and stages[:3] == mean["earlier_stages"]
 
 
-def test_what_several_trainings_saw_is_the_union_and_unknown_where_one_is():
-    one, other = {"lfw": ["1", "2"], "ferplus": ["train"]}, {"lfw": ["2", "3"], "drawn": ["train"]}
-    assert all_splits([one, other]) == {"drawn": ["train"], "ferplus": ["train"], "lfw": ["1", "2", "3"]}
-    assert all_splits([one]) == one
-    assert all_splits([one, None]) is None
+def test_the_splits_of_several_trainings_are_united_and_unknown_if_one_is_unknown():
+    first, second = {"lfw": ["1", "2"], "ferplus": ["train"]}, {"lfw": ["2", "3"], "drawn": ["train"]}
+    assert all_splits([first, second]) == {"drawn": ["train"], "ferplus": ["train"], "lfw": ["1", "2", "3"]}
+    assert all_splits([first]) == first
+    assert all_splits([first, None]) is None
 
 
-def test_the_record_of_a_run_is_that_of_its_end_or_of_its_last_model(tmp_path):
+def test_the_record_of_a_run_is_read_from_its_folder_or_its_last_model(tmp_path):
     assert record_of(str(tmp_path)) is None and record_of("user/model") is None
     (tmp_path / "last").mkdir()
     (tmp_path / "last" / "training.json").write_text(json.dumps({"steps": 1}))

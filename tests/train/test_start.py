@@ -1,4 +1,4 @@
-"""A stage starts from whatever an earlier one, or somebody else, left."""
+"""A stage starts from the weights of an earlier stage or from published weights."""
 
 import threading
 from functools import partial
@@ -21,23 +21,23 @@ def model() -> FaceLiveNetModel:
 
 
 @pytest.fixture
-def saved(tmp_path):
+def earlier_model(tmp_path):
     torch.manual_seed(1)
     earlier = FaceLiveNetModel(FaceLiveNetConfig(image_size=80, num_identities=9))
     earlier.save_pretrained(tmp_path / "earlier")
     return tmp_path / "earlier", earlier
 
 
-def test_weights_of_an_earlier_model_go_on_and_other_heads_start_anew(model, saved):
-    folder, earlier = saved
-    anew = start_from(model, str(folder))
-    assert anew == ["identity_head.centers", "identity_head.classifier.weight", "identity_head.classifier.bias"]
+def test_weights_of_an_earlier_model_are_loaded_and_other_heads_are_initialised(model, earlier_model):
+    folder, earlier = earlier_model
+    initialised = start_from(model, str(folder))
+    assert initialised == ["identity_head.centers", "identity_head.classifier.weight", "identity_head.classifier.bias"]
     for name, value in model.state_dict().items():
-        assert torch.equal(value, earlier.state_dict()[name]) != (name in anew), name
+        assert torch.equal(value, earlier.state_dict()[name]) != (name in initialised), name
 
 
-def test_half_precision_is_taken_over(model, saved, tmp_path):
-    _, earlier = saved
+def test_weights_in_half_precision_are_loaded(model, earlier_model, tmp_path):
+    _, earlier = earlier_model
     earlier.half().save_pretrained(tmp_path / "half")
     start_from(model, str(tmp_path / "half"))
     torch.testing.assert_close(
@@ -45,14 +45,14 @@ def test_half_precision_is_taken_over(model, saved, tmp_path):
     )
 
 
-def test_branch_2_starts_as_branch_1(model):
+def test_branch_2_starts_with_the_weights_of_branch_1(model):
     transfer_branch(model)
     for name, value in model.verification.state_dict().items():
         assert torch.equal(model.expression.state_dict()[name], value)
     assert model.expression.block8.conv2d.weight is not model.verification.block8.conv2d.weight
 
 
-def test_sources_that_do_not_serve_are_named(model, tmp_path):
+def test_unusable_sources_are_reported(model, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere: no checkpoint there"):
         start_from(model, str(tmp_path / "nowhere"))
     (tmp_path / "model.safetensors").write_bytes(b"no tensors")
@@ -64,7 +64,7 @@ def test_sources_that_do_not_serve_are_named(model, tmp_path):
 
 
 class Hub(SimpleHTTPRequestHandler):
-    """Answers as the Hub does for the files of one repository."""
+    """Answers requests for the files of one repository as the Hub does."""
 
     def translate_path(self, path):
         return super().translate_path(path.removeprefix("/maker/face/resolve/main"))
@@ -78,8 +78,8 @@ class Hub(SimpleHTTPRequestHandler):
         pass
 
 
-def test_a_model_on_the_hub(model, saved, tmp_path, monkeypatch):
-    folder, earlier = saved
+def test_a_model_on_the_hub_is_loaded(model, earlier_model, tmp_path, monkeypatch):
+    folder, earlier = earlier_model
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Hub, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     endpoint = f"http://127.0.0.1:{server.server_port}"
@@ -94,11 +94,11 @@ def test_a_model_on_the_hub(model, saved, tmp_path, monkeypatch):
     server.shutdown()
 
 
-def test_published_format_starts_shared_layers_and_both_branches(tmp_path):
+def test_published_weights_initialise_the_shared_layers_and_both_branches(tmp_path):
     torch.manual_seed(1)
     source = InceptionResnetV1(pretrained=None).eval()
     for norm in source.modules():
-        if isinstance(norm, torch.nn.BatchNorm2d):  # as after training, so that a mix-up would show
+        if isinstance(norm, torch.nn.BatchNorm2d):  # as after training, so that exchanged layers are noticed
             norm.running_mean.normal_(0, 0.1)
             norm.running_var.uniform_(0.5, 2)
             norm.weight.data.uniform_(0.5, 2)
@@ -106,8 +106,8 @@ def test_published_format_starts_shared_layers_and_both_branches(tmp_path):
     feature_map = {}
     source.block8.register_forward_hook(lambda module, inputs, output: feature_map.update(last=output))
     model = FaceLiveNetModel(FaceLiveNetConfig(repeats=(5, 10, 5), batch_norm_scale=True, num_identities=3)).eval()
-    anew = start_from(model, str(tmp_path / "weights.pt"))
-    assert {name.split(".")[0] for name in anew} == {"expression_head", "dynamic_weight_unit", "identity_head"}
+    initialised = start_from(model, str(tmp_path / "weights.pt"))
+    assert {name.split(".")[0] for name in initialised} == {"expression_head", "dynamic_weight_unit", "identity_head"}
     faces = torch.randn(1, 3, 160, 160)
     with torch.no_grad():
         source(faces)
@@ -116,7 +116,7 @@ def test_published_format_starts_shared_layers_and_both_branches(tmp_path):
             torch.testing.assert_close(branch.block8(branch.repeat_3(shared)), feature_map["last"], atol=1e-4, rtol=0)
 
 
-def test_published_format_refuses_another_shape(tmp_path, model):
+def test_published_weights_of_another_shape_are_refused(tmp_path, model):
     with pytest.raises(ValueError, match=r"repeats=\(5, 10, 5\)"):
         load_inception_resnet_v1(model, tmp_path / "weights.pt")
     full = FaceLiveNetModel(FaceLiveNetConfig(repeats=(5, 10, 5), batch_norm_scale=True))

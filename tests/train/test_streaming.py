@@ -1,4 +1,4 @@
-"""Streams: every photograph once in a pass, however many processes and workers share it, and exact where it goes on."""
+"""A stream returns every photograph once in a pass, for any number of processes and workers, and resumes exactly."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from small_runs import copy_summary
 from torch.utils.data import DataLoader
 
 from face_data.table import FEATURES, CorpusError, load_corpus
-from modeling_facelivenet import EXPRESSIONS as SEVEN
+from modeling_facelivenet import EXPRESSIONS
 from train.batches import TrainingFaces
 from train.photographs import Photographs
 from train.streaming import StreamedFaces, open_stream
@@ -39,7 +39,7 @@ def stream(
     faces = StreamedFaces(
         corpora,
         list(weights),
-        Photographs(corpora, SEVEN).labels,
+        Photographs(corpora, EXPRESSIONS).labels,
         batch_size=batch_size,
         seed=seed,
         buffer=20,
@@ -59,21 +59,21 @@ def keys(batches, count):
 
 
 @pytest.mark.parametrize(("processes", "workers"), [(1, 0), (1, 2), (2, 0), (2, 2), (3, 0)])
-def test_one_pass_shows_every_photograph_once(sharded, processes, workers):
+def test_one_pass_returns_every_photograph_once(sharded, processes, workers):
     batch = 2 if processes == 3 else 6
-    each = SHARDS * PER_SHARD // processes // batch
+    batches_each = SHARDS * PER_SHARD // processes // batch
     seen = Counter(
         key
         for process in range(processes)
-        for batch_keys in keys(stream(sharded, process, processes, workers, batch_size=batch), each)
+        for batch_keys in keys(stream(sharded, process, processes, workers, batch_size=batch), batches_each)
         for key in batch_keys
     )
     assert set(seen.values()) == {1} and len(seen) == SHARDS * PER_SHARD
 
 
-def test_every_pass_and_every_seed_has_its_own_order(sharded):
-    one = stream(sharded)
-    passes = [[key for batch in keys(one, 16) for key in batch] for _ in range(2)]
+def test_every_pass_and_every_seed_has_a_different_order(sharded):
+    batches = stream(sharded)
+    passes = [[key for batch in keys(batches, 16) for key in batch] for _ in range(2)]
     other = [key for batch in keys(stream(sharded, seed=4), 16) for key in batch]
     assert sorted(passes[0]) == sorted(passes[1]) == sorted(other)
     assert passes[0] != passes[1] and passes[0] != other and passes[0] != sorted(passes[0])
@@ -84,22 +84,22 @@ def test_every_pass_and_every_seed_has_its_own_order(sharded):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_stream_goes_on_where_it_was(sharded, workers):
-    whole = keys(stream(sharded, workers=workers), 25)  # into the second pass
+def test_a_stream_resumes_at_the_same_position(sharded, workers):
+    expected = keys(stream(sharded, workers=workers), 25)  # extends into the second pass
     for done in (1, 7, 20):
-        assert keys(stream(sharded, workers=workers, first_batch=done), 25 - done) == whole[done:]
+        assert keys(stream(sharded, workers=workers, first_batch=done), 25 - done) == expected[done:]
 
 
-def test_labels_and_pictures_are_those_of_the_table(sharded):
+def test_labels_and_images_equal_the_table(sharded):
     batch = next(stream(sharded))
-    faces = TrainingFaces(Photographs([str(sharded)], SEVEN))
+    faces = TrainingFaces(Photographs([str(sharded)], EXPRESSIONS))
     rows = [faces.photographs.keys.index(key) for key in batch.keys]
-    same = faces.__getitems__(rows)
+    expected = faces.__getitems__(rows)
     for name in ("faces", "identity", "expression"):
-        assert torch.equal(getattr(batch, name), getattr(same, name))
+        assert torch.equal(getattr(batch, name), getattr(expected, name))
 
 
-def test_corpora_are_mixed_by_their_weights_and_splits_are_kept(sharded, drawn_corpus, tmp_path):
+def test_corpora_are_mixed_by_weight_and_splits_are_respected(sharded, drawn_corpus, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(sharded, other)
     rows = load_corpus(drawn_corpus, ["valid"]).to_list()
@@ -110,7 +110,7 @@ def test_corpora_are_mixed_by_their_weights_and_splits_are_kept(sharded, drawn_c
     assert sum(key in valid for key in seen) / len(seen) == pytest.approx(0.75, abs=0.06)
 
 
-def test_unreadable_photographs_are_passed_over(sharded, tmp_path):
+def test_unreadable_photographs_are_skipped_and_reported(sharded, tmp_path):
     damaged = tmp_path / "damaged"
     shutil.copytree(sharded, damaged)
     table = Dataset.from_parquet(str(damaged / "part-00000.parquet")).to_list()
@@ -118,19 +118,19 @@ def test_unreadable_photographs_are_passed_over(sharded, tmp_path):
     Dataset.from_list(table, features=FEATURES).to_parquet(damaged / "part-00000.parquet")
     batches = stream(damaged)
     seen = [next(batches) for _ in range(16)]
-    named = {key for batch in seen for key in batch.unreadable}
-    assert named == {table[0]["key"]} and named.isdisjoint(key for batch in seen for key in batch.keys)
-    [stand_in] = [batch for batch in seen if batch.unreadable]
-    assert stand_in.identity[-1] == -100 and not stand_in.expression[-1].any() and len(stand_in.keys) == 6
+    reported = {key for batch in seen for key in batch.unreadable}
+    assert reported == {table[0]["key"]} and reported.isdisjoint(key for batch in seen for key in batch.keys)
+    [incomplete] = [batch for batch in seen if batch.unreadable]
+    assert incomplete.identity[-1] == -100 and not incomplete.expression[-1].any() and len(incomplete.keys) == 6
     assert keys(stream(damaged, first_batch=9), 7) == [batch.keys for batch in seen[9:]]
 
 
-def test_too_few_shards_are_named(sharded):
+def test_too_few_shards_are_refused(sharded):
     with pytest.raises(CorpusError, match=r"8 shards cannot be split among 5 processes with 2 workers"):
         stream(sharded, processes=5, workers=2)
 
 
-def test_a_folder_without_shards_is_named(tmp_path):
+def test_a_folder_without_shards_is_refused(tmp_path):
     (tmp_path / "corpus.json").write_text(json.dumps({"complete": True}))
     with pytest.raises(CorpusError, match="no part-"):
         open_stream(str(tmp_path))

@@ -1,4 +1,4 @@
-"""Teachers: dlib's network is dlib's, targets are kept and mended, a run that learns from one can be killed."""
+"""Teachers: the port equals the network of dlib, targets are stored and repaired, a killed run resumes."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from facenet_pytorch import InceptionResnetV1
 from make_dlib_vectors import PEOPLE, chip
 from programs import Program
-from small_runs import TINY, log, on_drawn_faces, record, validation, weights
+from small_runs import TINY, log, record, run_arguments, validation, weights
 
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import EXPRESSIONS, FaceLiveNetConfig, FaceLiveNetModel
@@ -37,8 +37,8 @@ def dlib_file() -> Path:
 
 
 @pytest.fixture(scope="module")
-def own_teacher(tmp_path_factory) -> Path:
-    """A small network of ours, saved as a checkpoint."""
+def small_teacher(tmp_path_factory) -> Path:
+    """A checkpoint of a small network of this project."""
     folder = tmp_path_factory.mktemp("teacher") / "model"
     torch.manual_seed(0)
     FaceLiveNetModel(FaceLiveNetConfig(image_size=64, trunk="test_resnet")).save_pretrained(folder)
@@ -48,7 +48,7 @@ def own_teacher(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def corpus(drawn_corpus, tmp_path_factory) -> Path:
-    """A copy of the drawn corpus, since a teacher's targets are kept in the corpus."""
+    """A copy of the drawn corpus, because the targets of a teacher are stored in the corpus."""
     return shutil.copytree(drawn_corpus, tmp_path_factory.mktemp("taught") / "drawn")
 
 
@@ -57,17 +57,17 @@ def in_repository(repository, monkeypatch):
     monkeypatch.chdir(repository)
 
 
-def test_the_port_gives_dlibs_own_vectors(dlib_file):
+def test_the_port_computes_the_same_vectors_as_dlib(dlib_file):
     expected = np.array(json.loads((HERE / "dlib_vectors.json").read_text())["vectors"])
     chips = torch.from_numpy(np.stack([chip(person) for person in PEOPLE])).permute(0, 3, 1, 2).float()
     with torch.inference_mode():
         vectors = load_dlib_network(dlib_file)(chips).numpy()
-    # scaling differs in the last bit between releases of Pillow
+    # the last bit of scaled images differs between releases of Pillow
     assert np.abs(vectors - expected).max() < 0.02
     assert (vectors * expected).sum() / np.linalg.norm(vectors) / np.linalg.norm(expected) > 0.9999
 
 
-def test_what_is_not_a_teacher_is_refused_in_a_sentence(tmp_path, dlib_file, monkeypatch):
+def test_an_unusable_teacher_is_refused_in_one_sentence(tmp_path, dlib_file, monkeypatch):
     wrong = tmp_path / "wrong.dat"
     wrong.write_bytes(b"no network")
     cut = tmp_path / "cut.dat"
@@ -94,7 +94,7 @@ def test_what_is_not_a_teacher_is_refused_in_a_sentence(tmp_path, dlib_file, mon
 
 
 @pytest.mark.parametrize("kind", ["dlib", "inception", "own"])
-def test_every_teacher_averages_a_face_and_its_mirror_image(kind, own_teacher, tmp_path, request):
+def test_every_teacher_averages_a_face_and_its_mirror_image(kind, small_teacher, tmp_path, request):
     if kind == "dlib":
         source = str(request.getfixturevalue("dlib_file"))
     elif kind == "inception":
@@ -102,15 +102,15 @@ def test_every_teacher_averages_a_face_and_its_mirror_image(kind, own_teacher, t
         torch.manual_seed(0)
         torch.save(InceptionResnetV1(pretrained=None, classify=False).state_dict(), source)
     else:
-        source = str(own_teacher)
+        source = str(small_teacher)
     teacher = load_teacher(source)
     faces = torch.from_numpy(np.stack([chip(person) for person in PEOPLE])).permute(0, 3, 1, 2)
     landmarks = torch.tensor([[0.35, 0.4], [0.65, 0.4], [0.5, 0.55], [0.4, 0.7], [0.6, 0.7]]).expand(len(faces), 5, 2)
     vectors = teacher(faces, landmarks)
     mirrored = landmarks * torch.tensor([-1.0, 1.0]) + torch.tensor([1.0, 0.0])
-    again = teacher(faces.flip(3), mirrored[:, [1, 0, 2, 4, 3]])
-    # dlib's chips are not quite symmetric; still nobody is as near as the own mirror image
-    assert (vectors - again).norm(dim=1).max() < 0.8 * torch.pdist(vectors).min()
+    mirrored_vectors = teacher(faces.flip(3), mirrored[:, [1, 0, 2, 4, 3]])
+    # dlib's chips are not exactly symmetric, but the mirror image is nearer than every other person
+    assert (vectors - mirrored_vectors).norm(dim=1).max() < 0.8 * torch.pdist(vectors).min()
     assert teacher.record.sha256 and teacher.record.terms and not any(p.requires_grad for p in teacher.parameters())
 
 
@@ -122,32 +122,32 @@ def test_targets_are_standardised():
     torch.testing.assert_close(Standardisation.of(vectors)(torch.from_numpy(vectors)), torch.from_numpy(targets))
 
 
-def test_targets_are_computed_once_kept_and_mended(own_teacher, corpus):
-    teacher, accelerator = load_teacher(str(own_teacher)), Accelerator(cpu=True)
+def test_targets_are_computed_once_and_repaired_if_damaged(small_teacher, corpus):
+    teacher, accelerator = load_teacher(str(small_teacher)), Accelerator(cpu=True)
     faces = TrainingFaces(Photographs([f"{corpus}:train"], EXPRESSIONS, landmarks=True), composites=5)
     faces.photographs.compute_targets(teacher, accelerator)
     first = faces.photographs.targets
     files = sorted((corpus / "teacher").glob("*.safetensors"))
     assert files and first.shape == (len(faces.photographs.keys), 1792)
-    asked: list[int] = []
-    teacher.register_forward_pre_hook(lambda _, inputs: asked.append(len(inputs[0])))
+    batch_sizes: list[int] = []
+    teacher.register_forward_pre_hook(lambda _, inputs: batch_sizes.append(len(inputs[0])))
     faces.photographs.compute_targets(teacher, accelerator)
-    assert not asked and np.array_equal(faces.photographs.targets, first)
-    whole = files[0].read_bytes()
-    content = bytearray(whole)
+    assert not batch_sizes and np.array_equal(faces.photographs.targets, first)
+    original = files[0].read_bytes()
+    content = bytearray(original)
     content[-3] ^= 1
     files[0].write_bytes(content)
     faces.photographs.compute_targets(teacher, accelerator)
-    assert sum(asked) > 0 and files[0].read_bytes() == whole
+    assert sum(batch_sizes) > 0 and files[0].read_bytes() == original
     batch = faces.__getitems__([0, len(faces) - 1])  # a photograph and a composite
     assert torch.equal(batch.targets[0], torch.from_numpy(first[0])) and batch.targets[1].isnan().all()
     assert batch.landmarks.shape == (2, 5, 2) and ((batch.landmarks > 0) & (batch.landmarks < 1)).all()
 
 
-def test_drawn_people_have_targets_of_their_own(own_teacher, corpus):
-    """A teacher of photographs finds them all alike."""
+def test_drawn_people_get_targets_without_the_teacher(small_teacher, corpus):
+    """A teacher for photographs would find all drawn people similar."""
     faces = TrainingFaces(Photographs([f"{corpus}:train"], EXPRESSIONS))
-    faces.photographs.compute_targets(load_teacher(str(own_teacher)), Accelerator(cpu=True))
+    faces.photographs.compute_targets(load_teacher(str(small_teacher)), Accelerator(cpu=True))
     people = np.array([key.partition("/")[0] for key in faces.photographs.keys])
     products = faces.photographs.targets @ faces.photographs.targets.T
     same = people[:, None] == people[None]
@@ -156,7 +156,7 @@ def test_drawn_people_have_targets_of_their_own(own_teacher, corpus):
 
 
 def arguments(corpus: Path, out: Path, teacher: Path, *more: str) -> list[str]:
-    return on_drawn_faces(
+    return run_arguments(
         corpus,
         out,
         "--teacher",
@@ -186,10 +186,10 @@ def arguments(corpus: Path, out: Path, teacher: Path, *more: str) -> list[str]:
     )
 
 
-def test_a_run_that_learns_from_a_teacher_goes_on_after_kill_9_with_the_same_bits(own_teacher, corpus, tmp_path):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert main(arguments(corpus, whole, own_teacher)) == 0
-    run = Program(["-m", "train", *arguments(corpus, killed, own_teacher)], Path.cwd())
+def test_a_killed_run_with_a_teacher_resumes_and_ends_with_exactly_the_same_weights(small_teacher, corpus, tmp_path):
+    uninterrupted, killed = tmp_path / "whole", tmp_path / "killed"
+    assert main(arguments(corpus, uninterrupted, small_teacher)) == 0
+    run = Program(["-m", "train", *arguments(corpus, killed, small_teacher)], Path.cwd())
     try:
         deadline = time.monotonic() + 240
         while not (killed / "checkpoints" / "step-00000006").exists() and run.poll() is None:
@@ -199,25 +199,25 @@ def test_a_run_that_learns_from_a_teacher_goes_on_after_kill_9_with_the_same_bit
     finally:
         run.kill()
         run.wait()
-    assert main(arguments(corpus, killed, own_teacher)) == 0
+    assert main(arguments(corpus, killed, small_teacher)) == 0
     for name in ("last", "checkpoints/step-00000012"):
-        one, other = (weights(folder / name) for folder in (whole, killed))
-        assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
-    assert not any("teacher" in name for name in weights(whole / "last"))
-    teacher = record(whole)["teacher"]
-    assert teacher["name"].endswith(str(own_teacher)) and len(teacher["sha256"]) == 64
-    assert all(row["teacher_loss"] > 0 and row["teacher_pairs_loss"] > 0 for row in log(whole))
+        expected, got = (weights(folder / name) for folder in (uninterrupted, killed))
+        assert expected.keys() == got.keys() and all(torch.equal(expected[key], got[key]) for key in expected)
+    assert not any("teacher" in name for name in weights(uninterrupted / "last"))
+    teacher = record(uninterrupted)["teacher"]
+    assert teacher["name"].endswith(str(small_teacher)) and len(teacher["sha256"]) == 64
+    assert all(row["teacher_loss"] > 0 and row["teacher_pairs_loss"] > 0 for row in log(uninterrupted))
 
 
-def test_two_processes_train_one_network_and_share_the_teachers_work(own_teacher, corpus, tmp_path):
-    for kept in (corpus / "teacher").glob("*"):
-        kept.unlink()
-    # accelerate's name for torchrun is --multi_gpu; --cpu true then has it use the CPUs
+def test_two_processes_train_one_network_and_share_the_work_of_the_teacher(small_teacher, corpus, tmp_path):
+    for file in (corpus / "teacher").glob("*"):
+        file.unlink()
+    # with --multi_gpu accelerate starts torchrun; --cpu true in the settings selects the CPUs
     launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     launch += ["-m", "train"]
     more = ("--steps", "4", "--save_every", "2", "--validate_every", "4", "--network.sampled_identities", "26")
-    settings = arguments(corpus, tmp_path / "two", own_teacher, *more)
+    settings = arguments(corpus, tmp_path / "two", small_teacher, *more)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     launcher = Program(launch + settings, HERE.parents[1], environment)
     assert launcher.wait() == 0, launcher.stderr[-3000:]

@@ -1,4 +1,4 @@
-"""Training runs for real: every stage learns, and leaves a log, curves, and a model that is ready to use."""
+"""Real training runs: every stage learns, and writes a log, curves and a usable model."""
 
 import json
 from pathlib import Path
@@ -9,18 +9,18 @@ from accelerate.state import AcceleratorState
 from datasets import Dataset
 from facenet_pytorch import InceptionResnetV1
 from PIL import Image
-from small_runs import SMALL, TINY, copy_summary, log, on_drawn_faces, record, validation, weights
+from small_runs import SMALL, TINY, copy_summary, log, record, run_arguments, validation, weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from face_data.table import FEATURES, load_corpus
 from modeling_facelivenet import FaceLiveNetModel
 from train.__main__ import main
 
-STEPS = 160  # of the run of the whole network
+STEPS = 160  # of the run with the complete network
 
 
 def few_people(corpus: Path, out: Path, people: int = 4) -> Path:
-    """A corpus of the first people of another: so few that a tiny network learns them in 60 steps."""
+    """Write a corpus of the first few people, so that a tiny network can learn them in 60 steps."""
     names = {f"person_{number:04d}" for number in range(people)}
     rows = [row for row in load_corpus(corpus, ["train"]).to_list() if row["identity"] in names]
     out.mkdir(parents=True)
@@ -32,39 +32,39 @@ def few_people(corpus: Path, out: Path, people: int = 4) -> Path:
 @pytest.fixture(scope="module")
 def pretrained(drawn_corpus, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "pretrain"
-    assert main(on_drawn_faces(drawn_corpus, out, *TINY, "--steps", "100", preset="pretrain")) == 0
+    assert main(run_arguments(drawn_corpus, out, *TINY, "--steps", "100", preset="pretrain")) == 0
     return out
 
 
 @pytest.fixture(scope="module")
 def run(drawn_corpus, tmp_path_factory) -> Path:
     """Dynamic training from scratch, with the average of the weights."""
-    AcceleratorState._reset_state(reset_partial_state=True)  # of `pretrained`, which has another precision
+    AcceleratorState._reset_state(reset_partial_state=True)  # `pretrained` has another precision
     out = tmp_path_factory.mktemp("run") / "drawn"
     more = ("--ema_decay", "0.95", "--steps", str(STEPS), "--validate_every", str(STEPS // 2))
-    assert main(on_drawn_faces(drawn_corpus, out, *more, preset="from_scratch")) == 0
+    assert main(run_arguments(drawn_corpus, out, *more, preset="from_scratch")) == 0
     return out
 
 
 # every stage learns
 
 
-def test_pretraining_learns_people(pretrained):
+def test_pretraining_learns_identities(pretrained):
     rows = log(pretrained)
     assert sum(row["softmax_loss"] for row in rows[-10:]) < 0.4 * sum(row["softmax_loss"] for row in rows[:10])
-    assert validation(pretrained)["verification_auc"] > 0.9  # chance: 0.5; people it never saw
+    assert validation(pretrained)["verification_auc"] > 0.9  # chance is 0.5; the people are not trained on
     assert all(row["w1"] == 1 and row["w2"] == 0 and row["expression_loss"] == 0 for row in rows)
     assert "expression_accuracy" not in validation(pretrained)
 
 
-def test_identity_is_learnt_from_people_who_do_not_exist(drawn_corpus, tmp_path):
-    """Streamed, with a sample of the people in each step, as the preset says."""
+def test_identity_is_learnt_from_synthetic_people(drawn_corpus, tmp_path):
+    """As in the preset, the run uses a stream and a sample of the people in each step."""
     more = (*TINY, "--steps", "70", "--network.sampled_identities", "32", "--tracker", "none", "--ema_decay", "0")
-    assert main(on_drawn_faces(drawn_corpus, tmp_path, *more, preset="synthetic_people")) == 0
+    assert main(run_arguments(drawn_corpus, tmp_path, *more, preset="synthetic_people")) == 0
     rows = log(tmp_path)
     assert sum(row["softmax_loss"] for row in rows[-10:]) < 0.7 * sum(row["softmax_loss"] for row in rows[:10])
     assert all(row["w1"] == 1 and row["expression_loss"] == 0 for row in rows)
-    assert validation(tmp_path)["verification_auc"] > 0.6  # chance: 0.5; people it never saw
+    assert validation(tmp_path)["verification_auc"] > 0.6  # chance is 0.5; the people are not trained on
 
 
 STAGES = [
@@ -79,8 +79,8 @@ STAGES = [
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_each_stage_learns_from_the_pretrained_network(stage, pretrained, drawn_corpus, tmp_path, capsys):
-    """Judged on the photographs it learns from; test_both_tasks_are_learnt_from_scratch judges people it never saw."""
-    few = few_people(drawn_corpus, tmp_path / "drawn")
+    """Validated on the training photographs; test_both_tasks_are_learnt_from_scratch validates on other people."""
+    small_corpus = few_people(drawn_corpus, tmp_path / "drawn")
     transfer = "false" if stage == "single_verification" else "true"
     more = (*TINY, "--steps", "60", "--batch_size", "16", "--validate_every", "60", "--tracker", "none")
     more += (
@@ -89,11 +89,11 @@ def test_each_stage_learns_from_the_pretrained_network(stage, pretrained, drawn_
         "--transfer_branch",
         transfer,
         "--train",
-        str(few),
+        str(small_corpus),
         "--validation",
-        str(few),
+        str(small_corpus),
     )
-    assert main(on_drawn_faces(drawn_corpus, tmp_path / "run", *more, preset=stage)) == 0
+    assert main(run_arguments(drawn_corpus, tmp_path / "run", *more, preset=stage)) == 0
     rows, numbers = log(tmp_path / "run"), validation(tmp_path / "run")
     first, last = ({name: sum(row[name] for row in part) / 10 for name in rows[0]} for part in (rows[:10], rows[-10:]))
     with capsys.disabled():
@@ -107,23 +107,23 @@ def test_each_stage_learns_from_the_pretrained_network(stage, pretrained, drawn_
     if stage != "single_verification":
         assert last["expression_loss"] < first["expression_loss"] - 0.1
     if stage not in ("single_verification", "dynamic"):
-        # chance is 1 in 7; with equation 5 verification takes most of the weight here, because L1 is the smaller loss
+        # chance is 1 in 7; with equation 5 verification gets most of the weight here, because L1 is the smaller loss
         assert numbers["expression_accuracy"] > 0.25
     if stage in ("dynamic", "inverse_loss"):
         assert all(row["w1"] + row["w2"] == pytest.approx(1, abs=1e-3) for row in rows)
-        assert abs(last["w1"] - first["w1"]) > 0.05  # the unit has learnt
+        assert abs(last["w1"] - first["w1"]) > 0.05  # the weights have changed
 
 
 @pytest.mark.parametrize("stage, w2", [("static_1_1", 1), ("static_1_2", 2), ("static_1_half", 0.5)])
-def test_static_weights_are_what_the_stage_is_called(stage, w2, drawn_corpus, tmp_path):
+def test_static_weights_match_the_name_of_the_stage(stage, w2, drawn_corpus, tmp_path):
     more = (*TINY, "--steps", "2", "--batch_size", "8", "--validate_every", "2", "--tracker", "none")
-    assert main(on_drawn_faces(drawn_corpus, tmp_path, *more, preset=stage)) == 0
+    assert main(run_arguments(drawn_corpus, tmp_path, *more, preset=stage)) == 0
     for row in log(tmp_path):
         assert row["loss"] == pytest.approx(row["verification_loss"] + w2 * row["expression_loss"], rel=1e-3)
 
 
 def test_branch_2_is_trained_on_frozen_shared_layers(pretrained, drawn_corpus, tmp_path):
-    """With and without the average of the weights, which is validated in another network."""
+    """With and without averaged weights, which are validated in another network."""
     start = FaceLiveNetModel.from_pretrained(pretrained / "last", embedding_length=True, cover_detector=True)
     torch.nn.init.normal_(start.length.crowding.weight)
     torch.nn.init.normal_(start.covers.covered.weight)
@@ -133,25 +133,25 @@ def test_branch_2_is_trained_on_frozen_shared_layers(pretrained, drawn_corpus, t
         more = (*TINY, "--steps", "4", "--batch_size", "8", "--validate_every", "2", "--tracker", "none")
         more += ("--start_from", str(tmp_path / "start"), "--mixing_share", "0.5")
         out = tmp_path / decay
-        assert main(on_drawn_faces(drawn_corpus, out, *more, "--ema_decay", decay, preset="branch_2")) == 0
+        assert main(run_arguments(drawn_corpus, out, *more, "--ema_decay", decay, preset="branch_2")) == 0
         after = weights(out / "last")
-        kept = [name for name in before if name.startswith(("shared.", "verification.", "length.", "covers."))]
-        assert {"length.crowding.weight", "covers.covered.weight"} < set(kept)
-        assert any(name.endswith("running_mean") for name in kept)
-        assert all(torch.equal(after[name], before[name]) for name in kept)
+        frozen = [name for name in before if name.startswith(("shared.", "verification.", "length.", "covers."))]
+        assert {"length.crowding.weight", "covers.covered.weight"} < set(frozen)
+        assert any(name.endswith("running_mean") for name in frozen)
+        assert all(torch.equal(after[name], before[name]) for name in frozen)
         assert not torch.equal(after["expression_head.hidden.weight"], before["expression_head.hidden.weight"])
         assert not torch.equal(
             after["expression.block8.branch0.bn.running_mean"], before["expression.block8.branch0.bn.running_mean"]
         )
 
 
-def test_the_papers_own_stages_learn(drawn_corpus, tmp_path, capsys):
-    """RMSProp and plain logits, at the overlay's rate; L1 is the smaller loss here and takes all of equation 5."""
+def test_the_stages_of_the_paper_learn(drawn_corpus, tmp_path, capsys):
+    """RMSProp and plain logits, at the rate of the overlay. L1 is the smaller loss here and gets all the weight."""
 
     def learn(preset: str, steps: int, *more: str) -> tuple[list[dict], dict]:
         out = tmp_path / preset
         more = ("--steps", str(steps), "--tracker", "none", *more)
-        arguments = on_drawn_faces(drawn_corpus, out, *more, preset=preset, overlay="paper_drawn")
+        arguments = run_arguments(drawn_corpus, out, *more, preset=preset, overlay="paper_drawn")
         arguments += [*TINY, "--milestones", str(steps * 2 // 3), str(steps * 9 // 10), "--validate_every", str(steps)]
         assert main(arguments) == 0
         return log(out), validation(out)
@@ -173,25 +173,25 @@ def test_the_full_network_starts_from_published_weights(drawn_corpus, tmp_path):
     torch.save(published.state_dict(), tmp_path / "vggface2.pt")
     more = ("--steps", "2", "--batch_size", "4", "--start_from", str(tmp_path / "vggface2.pt"))
     more += ("--learning_rate", "1e-9", "--validate_every", "2", "--network.batch_norm_momentum", "1e-9")
-    assert main(on_drawn_faces(drawn_corpus, tmp_path / "run", *more, preset="vggface2_expression")) == 0
+    assert main(run_arguments(drawn_corpus, tmp_path / "run", *more, preset="vggface2_expression")) == 0
     model = FaceLiveNetModel.from_pretrained(tmp_path / "run" / "last")
     assert model.config.repeats == [5, 10, 5] and len(model.shared.repeat_2) == 10
-    theirs = published.state_dict()
-    for own, name in (
+    published_state = published.state_dict()
+    for parameter, name in (
         (model.shared.repeat_2[3].branch1[1].conv.weight, "repeat_2.3.branch1.1.conv.weight"),
         (model.verification.block8.conv2d.weight, "block8.conv2d.weight"),
         (model.expression.block8.conv2d.weight, "block8.conv2d.weight"),
     ):
-        torch.testing.assert_close(own.detach(), theirs[name], rtol=0, atol=1e-4)
+        torch.testing.assert_close(parameter.detach(), published_state[name], rtol=0, atol=1e-4)
     assert "expression_accuracy" in validation(tmp_path / "run")
-    assert record(tmp_path / "run")["trained_on"] is None  # whom those weights have seen they do not say
+    assert record(tmp_path / "run")["trained_on"] is None  # published weights do not record their data
 
 
-# what a run leaves behind
+# the results of a run
 
 
 def test_both_tasks_are_learnt_from_scratch(run):
-    """Judged on drawn people the network never saw."""
+    """Validated on drawn people who are not in the training set."""
     assert validation(run)["expression_accuracy"] > 0.5  # chance: 1 in 7
     assert validation(run)["verification_auc"] > 0.9  # chance: 0.5
 
@@ -209,21 +209,21 @@ def test_every_step_is_logged(run):
     assert sum(row["loss"] for row in rows[-15:]) < sum(row["loss"] for row in rows[:15])
 
 
-def test_tracker_and_curves(run):
+def test_tensorboard_and_curves_are_written(run):
     events = EventAccumulator(str(next((run / "tensorboard").rglob("events.*")).parent))
     events.Reload()
     assert [point.step for point in events.Scalars("w1")] == list(range(1, STEPS + 1))
     assert events.Scalars("expression_loss")[-1].value == pytest.approx(log(run)[-1]["expression_loss"], rel=1e-4)
     assert any("verification_auc" in name for name in events.Tags()["scalars"])
     for name in ("weights.png", "losses.png"):
-        with Image.open(run / name) as picture:
-            assert picture.width > 600 and len(picture.convert("RGB").getcolors(1 << 20)) > 20
+        with Image.open(run / name) as image:
+            assert image.width > 600 and len(image.convert("RGB").getcolors(1 << 20)) > 20
 
 
-def test_the_model_left_behind_is_ready_to_use(run):
-    done = json.loads((run / "last" / "training.json").read_text())
-    assert done["steps"] == STEPS and done["trained_on"] == {"drawn": ["train"]} and done["minutes"] > 0
-    assert done["network"]["cosine_scale"] == 24 and done["images_per_second"] > 0
+def test_the_saved_model_is_usable(run):
+    saved = json.loads((run / "last" / "training.json").read_text())
+    assert saved["steps"] == STEPS and saved["trained_on"] == {"drawn": ["train"]} and saved["minutes"] > 0
+    assert saved["network"]["cosine_scale"] == 24 and saved["images_per_second"] > 0
     model = FaceLiveNetModel.from_pretrained(run / "last").eval()
     assert model.config.num_identities == 0 and model.identity_head is None
     assert json.loads((run / "last" / "preprocessor_config.json").read_text())["size"] == 80
@@ -231,13 +231,13 @@ def test_the_model_left_behind_is_ready_to_use(run):
         assert torch.isfinite(model(torch.randn(1, 3, 80, 80)).embedding).all()
 
 
-def test_the_average_of_the_weights_is_what_is_used(run):
-    """The saved model is the average, not the last step's network."""
-    last = weights(run / "last")
-    stepped = weights(max((run / "checkpoints").iterdir()))
+def test_the_averaged_weights_are_saved(run):
+    """The saved model is the average, not the network of the last step."""
+    average = weights(run / "last")
+    last_step = weights(max((run / "checkpoints").iterdir()))
     name = "shared.conv2d_4b.conv.weight"
-    assert not torch.equal(last[name], stepped[name])
-    assert (last[name] - stepped[name]).norm() < 0.2 * stepped[name].norm()
+    assert not torch.equal(average[name], last_step[name])
+    assert (average[name] - last_step[name]).norm() < 0.2 * last_step[name].norm()
 
 
 def test_a_later_stage_starts_from_an_earlier_one(run, drawn_corpus, tmp_path, capsys):
@@ -255,13 +255,13 @@ def test_a_later_stage_starts_from_an_earlier_one(run, drawn_corpus, tmp_path, c
         "--resume",
         "false",
     )
-    small = on_drawn_faces(drawn_corpus, tmp_path, *more, "--image_size", "112", "--start_from", str(run / "last"))
-    assert main(small) == 0
+    arguments = run_arguments(drawn_corpus, tmp_path, *more, "--image_size", "112", "--start_from", str(run / "last"))
+    assert main(arguments) == 0
     printed = capsys.readouterr().out
     assert "identity_head.classifier.weight" in printed and "dynamic_weight_unit.fc.weight" in printed
     assert "shared." not in printed
-    assert main(on_drawn_faces(drawn_corpus, tmp_path, *more, "--start_from", str(run))) == 0
-    assert "initialised: nothing" in capsys.readouterr().out  # a run's folder has the identity head too
+    assert main(run_arguments(drawn_corpus, tmp_path, *more, "--start_from", str(run))) == 0
+    assert "initialised: nothing" in capsys.readouterr().out  # the folder of a run also has the identity head
     assert record(tmp_path)["trained_on"] == {"drawn": ["train"]}
     [before] = record(tmp_path)["earlier_stages"]
     assert before["steps"] == STEPS and record(tmp_path)["started_from"] == 1
@@ -271,9 +271,9 @@ def test_a_later_stage_starts_from_an_earlier_one(run, drawn_corpus, tmp_path, c
 
 
 @pytest.mark.parametrize("missing", ["{corpus}:nosplit", "{out}"])
-def test_a_validation_corpus_that_is_missing_is_told_before_the_first_step(drawn_corpus, tmp_path, capsys, missing):
+def test_a_missing_validation_corpus_is_reported_before_the_first_step(drawn_corpus, tmp_path, capsys, missing):
     corpus = missing.format(corpus=drawn_corpus, out=tmp_path)
-    arguments = on_drawn_faces(drawn_corpus, tmp_path / "run", *SMALL, "--validation", corpus)
+    arguments = run_arguments(drawn_corpus, tmp_path / "run", *SMALL, "--validation", corpus)
     assert main(arguments) == 2
     assert f"train: {corpus.partition(':')[0]}" in capsys.readouterr().err
     assert not list((tmp_path / "run").rglob("log.jsonl"))

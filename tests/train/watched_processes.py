@@ -1,7 +1,7 @@
 """Groups of three processes that watch one another with `machines.Watch`, for tests/train/test_machines.py.
 
-python watched_processes.py OUT: plays every case of CASES and writes OUT/results.json, case -> for each process its
-exit status and what it wrote to stderr. The processes are forked, because importing PyTorch takes longest.
+python watched_processes.py OUT: runs every case of CASES and writes OUT/results.json: case -> exit status and stderr of
+each process. The processes are forked, because each import of PyTorch takes seconds.
 """
 
 import json
@@ -21,18 +21,18 @@ from machines import MachineError, Watch
 
 PROCESSES = 3
 CASES = {"0 is killed": 0, "1 is killed": 1, "1 fails": None}  # -> the process that is killed
-SECONDS = 1200  # for a machine that is busy with other things
+TIMEOUT = 1200  # long, because the machine may be busy
 
 
-def watched(process: int, failing: bool, watching: Path) -> None:
-    """Processes 0 and 1 compute together; 2 waits for something else, and may do so for ever."""
+def run_process(process: int, failing: bool, mark: Path) -> None:
+    """Processes 0 and 1 compute together. Process 2 waits for something else, possibly for ever."""
     dist.init_process_group("gloo", rank=process, world_size=PROCESSES)
     pair = dist.new_group([0, 1])
     try:
         with Watch(process, PROCESSES, "watched") as watch:
-            watching.touch()
+            mark.touch()
             if process == 2:
-                time.sleep(SECONDS)
+                time.sleep(TIMEOUT)
             if failing and process == 1:
                 raise ValueError("no corpus here")
             try:
@@ -47,8 +47,8 @@ def watched(process: int, failing: bool, watching: Path) -> None:
         os._exit(2)
 
 
-def play(folder: Path, killed: int | None) -> list[tuple[int, str]]:
-    """Exit status and stderr of each process; a signal's number is negative."""
+def run_case(folder: Path, killed: int | None) -> list[tuple[int, str]]:
+    """The exit status and stderr of each process. A negative status is the number of a signal."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(probe.getsockname()[1]))
@@ -60,12 +60,12 @@ def play(folder: Path, killed: int | None) -> list[tuple[int, str]]:
         if child == 0:
             os.dup2(os.open(folder / f"{process}.txt", os.O_CREAT | os.O_WRONLY), 2)
             try:
-                watched(process, killed is None, mark)
+                run_process(process, killed is None, mark)
             finally:
                 os._exit(1)
         started.append(child)
     try:
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + TIMEOUT
         while killed is not None and not all(mark.exists() for mark in marks):
             if time.monotonic() > deadline or any(os.waitpid(child, os.WNOHANG)[0] for child in started):
                 raise RuntimeError("a process ended before all were watching")
@@ -82,15 +82,15 @@ def play(folder: Path, killed: int | None) -> list[tuple[int, str]]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    out, players = Path(sys.argv[1]), {}
-    for name, killed in CASES.items():  # at the same time: most of it is waiting
-        if player := os.fork():
-            players[name] = player
+    out, runners = Path(sys.argv[1]), {}
+    for name, killed in CASES.items():  # all at the same time, because they mostly wait
+        if runner := os.fork():
+            runners[name] = runner
             continue
-        (out / f"{name}.json").write_text(json.dumps(play(out / name, killed)))
+        (out / f"{name}.json").write_text(json.dumps(run_case(out / name, killed)))
         os._exit(0)
-    for name, player in players.items():
-        if os.waitpid(player, 0)[1]:
+    for name, runner in runners.items():
+        if os.waitpid(runner, 0)[1]:
             sys.exit(f"the case {name!r} could not be played")
     results = {name: json.loads((out / f"{name}.json").read_text()) for name in CASES}
     (out / "results.json").write_text(json.dumps(results))
