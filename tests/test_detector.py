@@ -79,8 +79,8 @@ def test_the_detector_finds_the_same_faces_as_facenet_pytorch(engine, monkeypatc
 
 def test_a_batch_has_the_same_faces_as_single_images():
     processor = FaceLiveNetImageProcessor()
-    alone = [processor.detect(picture) for picture in pictures()]
-    for faces, expected in zip(processor.detect_batch(pictures()), alone, strict=True):
+    single = [processor.detect(picture) for picture in pictures()]
+    for faces, expected in zip(processor.detect_batch(pictures()), single, strict=True):
         assert_same_faces(faces, [(face.box, face.landmarks, face.probability) for face in expected])
     assert processor.detect_batch([]) == []
 
@@ -91,11 +91,11 @@ def test_images_of_one_size_are_processed_together(monkeypatch):
     processor = FaceLiveNetImageProcessor()
     person, other = pictures()[0], drawn_photograph(2, "happy", 0, seed=0).resize((220, 220))
     mixed = [person, *pictures(), other]
-    alone = [processor.detect(picture) for picture in mixed]
+    single = [processor.detect(picture) for picture in mixed]
     processor._detector.batched = True
     batch_sizes, network = [], processor._detector.pnet.network
     processor._detector.pnet.network = lambda values: batch_sizes.append(len(values)) or network(values)
-    for faces, expected in zip(processor.detect_batch(mixed), alone, strict=True):
+    for faces, expected in zip(processor.detect_batch(mixed), single, strict=True):
         assert_same_faces(faces, [(face.box, face.landmarks, face.probability) for face in expected])
     assert max(batch_sizes) == 3
 

@@ -482,11 +482,11 @@ def test_similarity_puts_landmarks_on_the_template(similarity, angle, scale, cor
             float
         )
         seen_rows, seen_columns = np.mgrid[: similarity.size, : similarity.size] + 0.5
-        seen = np.array([(crop * seen_columns).sum(), (crop * seen_rows).sum()]) / crop.sum()
-        np.testing.assert_allclose(seen, target, atol=1.0)
+        position = np.array([(crop * seen_columns).sum(), (crop * seen_rows).sum()]) / crop.sum()
+        np.testing.assert_allclose(position, target, atol=1.0)
 
-    again = similarity.detect(Image.fromarray(similarity.align(canvas, face)).resize((320, 320)))
-    left_eye, right_eye = again[0].landmarks[:2]
+    aligned_faces = similarity.detect(Image.fromarray(similarity.align(canvas, face)).resize((320, 320)))
+    left_eye, right_eye = aligned_faces[0].landmarks[:2]
     tilt = np.degrees(np.arctan2(*(right_eye - left_eye)[::-1]))
     assert abs(tilt) < 5 + abs(angle) / 2  # the detector underestimates rotations
 
@@ -635,8 +635,8 @@ def test_copies_work_like_the_original(processor, portrait):
 
 def test_threads_share_one_processor():
     pictures = [drawn(identity, 200 + 20 * identity) for identity in range(6)]
-    alone = FaceLiveNetImageProcessor(size=80, alignment="similarity")
-    expected = [alone(picture) for picture in pictures]
+    separate = FaceLiveNetImageProcessor(size=80, alignment="similarity")
+    expected = [separate(picture) for picture in pictures]
     shared, ready = FaceLiveNetImageProcessor(size=80, alignment="similarity"), threading.Barrier(4)
 
     def work(_) -> list:
@@ -659,8 +659,8 @@ def test_threads_detect_and_refine_with_identical_results():
         [refined] = processor.refine(picture, face.box)
         return [face.box, face.landmarks, refined.box, refined.landmarks]
 
-    alone, shared = FaceLiveNetImageProcessor(), FaceLiveNetImageProcessor()
-    expected = [detect_and_refine(alone, picture) for picture in pictures] * 4
+    separate, shared = FaceLiveNetImageProcessor(), FaceLiveNetImageProcessor()
+    expected = [detect_and_refine(separate, picture) for picture in pictures] * 4
     with ThreadPoolExecutor(4) as pool:
         for got, wanted in zip(pool.map(partial(detect_and_refine, shared), pictures * 4), expected, strict=True):
             assert all(np.array_equal(one, other) for one, other in zip(got, wanted, strict=True))

@@ -112,19 +112,19 @@ def test_biases_are_initialised_with_zero_and_weights_by_xavier(model):
 def test_save_and_load_keep_all_weights(model, tmp_path):
     model.identity_head.centers.normal_()
     model.save_pretrained(tmp_path)
-    again = FaceLiveNetModel.from_pretrained(tmp_path)
+    loaded = FaceLiveNetModel.from_pretrained(tmp_path)
     for name, value in model.state_dict().items():
-        assert torch.equal(value, again.state_dict()[name]), name
+        assert torch.equal(value, loaded.state_dict()[name]), name
 
 
 def test_auto_classes_load_the_saved_folder(model, tmp_path):
     model.eval().save_pretrained(tmp_path)
-    again = AutoModel.from_pretrained(tmp_path, trust_remote_code=True).eval()
-    assert type(again).__module__.startswith("transformers_modules")
+    loaded = AutoModel.from_pretrained(tmp_path, trust_remote_code=True).eval()
+    assert type(loaded).__module__.startswith("transformers_modules")
     assert AutoConfig.from_pretrained(tmp_path, trust_remote_code=True).expressions == EXPRESSIONS
     faces = torch.randn(1, 3, 80, 80)
     with torch.no_grad():
-        torch.testing.assert_close(again(faces).embedding, model(faces).embedding, rtol=0, atol=1e-6)
+        torch.testing.assert_close(loaded(faces).embedding, model(faces).embedding, rtol=0, atol=1e-6)
 
 
 # the config
@@ -447,9 +447,9 @@ def test_a_timm_backbone_replaces_the_shared_layers(trunk, tmp_path):
     assert torch.isfinite(output.loss) and output.embedding.shape == (2, 1792)
     output.loss.backward()
     model.eval().save_pretrained(tmp_path)
-    again = FaceLiveNetModel.from_pretrained(tmp_path).eval()
+    loaded = FaceLiveNetModel.from_pretrained(tmp_path).eval()
     with torch.no_grad():
-        torch.testing.assert_close(again(faces).embedding, model(faces).embedding, rtol=0, atol=1e-6)
+        torch.testing.assert_close(loaded(faces).embedding, model(faces).embedding, rtol=0, atol=1e-6)
 
 
 def test_an_unsuitable_trunk_is_refused():
@@ -505,10 +505,10 @@ def test_a_head_of_other_classes_starts_from_any_checkpoint(tmp_path):
             tmp_path / "a", ignore_mismatched_sizes=True, **settings
         )
         head.save_pretrained(tmp_path / "b")
-        again = FaceLiveNetForImageClassification.from_pretrained(tmp_path / "b")
-        assert again.config.expressions == labels and again.config.label2id[labels[1]] == 1
-        assert not again.config.challenge_expressions
-        assert again(torch.randn(2, 3, 80, 80)).logits.shape == (2, len(labels))
+        loaded = FaceLiveNetForImageClassification.from_pretrained(tmp_path / "b")
+        assert loaded.config.expressions == labels and loaded.config.label2id[labels[1]] == 1
+        assert not loaded.config.challenge_expressions
+        assert loaded(torch.randn(2, 3, 80, 80)).logits.shape == (2, len(labels))
     kept = FaceLiveNetConfig.from_pretrained(tmp_path / "a", num_labels=7)
     assert kept.expressions == EXPRESSIONS and list(kept.challenge_expressions) == ["happy", "surprise"]
 
@@ -534,8 +534,8 @@ def test_a_config_with_changed_labels_can_be_saved(tmp_path, change):
     head = FaceLiveNetForImageClassification(config)
     head(torch.randn(2, 3, 75, 75), labels=torch.tensor([0, 1])).loss.backward()
     head.save_pretrained(tmp_path / "head")
-    again = FaceLiveNetForImageClassification.from_pretrained(tmp_path / "head")
-    assert again.config.num_labels == len(config.id2label) and list(again.config.challenge_expressions) == []
+    loaded = FaceLiveNetForImageClassification.from_pretrained(tmp_path / "head")
+    assert loaded.config.num_labels == len(config.id2label) and list(loaded.config.challenge_expressions) == []
 
 
 def test_challenge_expressions_remain_if_their_labels_move():
@@ -642,11 +642,11 @@ def test_the_losses_of_a_teacher_equal_naive_loops():
     expected = naive_teacher_loss(head, features, targets)
     assert (vectors, pairs) == (pytest.approx(expected[0], rel=1e-4), pytest.approx(expected[1], rel=1e-4))
     assert (known, count) == (5, 42)
-    alike = TeacherHead(FaceLiveNetConfig(teacher_size=FEATURE_SIZE, teacher_loss="cosine"))
+    identity = TeacherHead(FaceLiveNetConfig(teacher_size=FEATURE_SIZE, teacher_loss="cosine"))
     with torch.no_grad():
-        alike.projection.weight.copy_(torch.eye(FEATURE_SIZE))
-        alike.projection.bias.zero_()
-    assert alike(features[:2] * 3, features[:2])[0].item() == pytest.approx(0, abs=1e-5)
+        identity.projection.weight.copy_(torch.eye(FEATURE_SIZE))
+        identity.projection.bias.zero_()
+    assert identity(features[:2] * 3, features[:2])[0].item() == pytest.approx(0, abs=1e-5)
     with pytest.raises(StrictDataclassError, match="teacher_loss must be one of"):
         FaceLiveNetConfig(teacher_loss="l3")
 

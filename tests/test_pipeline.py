@@ -409,10 +409,10 @@ def test_the_views_of_each_reference_are_averaged():
 
 
 def test_references_of_different_people_are_detected():
-    anna, again, ben = np.array([1.0, 0, 0]), np.array([0.8, 0.6, 0]), np.array([0, 0, 1.0])
-    assert unlike_references(np.stack([anna, again]), 0.5) == []
+    anna, anna_again, ben = np.array([1.0, 0, 0]), np.array([0.8, 0.6, 0]), np.array([0, 0, 1.0])
+    assert unlike_references(np.stack([anna, anna_again]), 0.5) == []
     assert unlike_references(np.stack([anna, ben]), 0.5) == [0, 1]
-    assert unlike_references(np.stack([anna, again, ben]), 0.5) == [2]
+    assert unlike_references(np.stack([anna, anna_again, ben]), 0.5) == [2]
     assert unlike_references(np.stack([anna]), 0.5) == unlike_references(np.stack([anna, ben]), None) == []
 
 

@@ -117,8 +117,8 @@ def test_networks_that_differ_only_in_their_seed_are_averaged(noisy):
         assert test.by_seed[2] is None and test.low > 0 and test.p_holm == pytest.approx(2 / 201)
         assert plain.difference is None
         # the mean of three networks has a narrower interval than one of them
-        alone = row_of(section, task, "plain-0").cells[metric].bootstrap
-        assert np.ptp(plain.cells[metric].bootstrap) < np.ptp(alone)
+        one_network = row_of(section, task, "plain-0").cells[metric].bootstrap
+        assert np.ptp(plain.cells[metric].bootstrap) < np.ptp(one_network)
     text = comparison_text(section)
     assert "mean over seeds" in text and "seed by seed" in text and "less plain\n" not in text.splitlines()
     assert first_seed_of_each(models) == ["plain-0", "better-0", "alone"]  # the networks in the figures
@@ -234,7 +234,7 @@ def test_training_records_are_summarised():
         assert (result.tasks, result.weighting) == (tasks, weighting)
         assert (result.minutes, result.minutes_before, result.device) == (3.0, 12.0, "a GPU")
         assert (result.w1, result.w2, result.parameters) == (0.1, 0.9, None)
-    alone = {"network": {"weighting": "expression"}, "config": {"freeze_shared": True}}
-    assert summarise_training(record | alone).tasks == ["verification", "expression"]  # the tasks of the stage before
+    frozen = {"network": {"weighting": "expression"}, "config": {"freeze_shared": True}}
+    assert summarise_training(record | frozen).tasks == ["verification", "expression"]  # the tasks of the stage before
     second["network"] = {"weighting": "expression"}
-    assert summarise_training(record | alone).tasks == ["expression"]
+    assert summarise_training(record | frozen).tasks == ["expression"]

@@ -102,10 +102,10 @@ def test_trials_are_deterministic_limited_and_correctly_labelled(crowd):
 def test_unknown_expressions_and_missing_kinds_of_trials_are_refused(crowd, make_embeddings):
     with pytest.raises(ValueError, match="'angry': the model knows neutral, happy, surprise"):
         build_trials(crowd, ["angry"], seed=0)
-    once = [
+    rows = [
         ("a", "a", "happy", "10", [1, 0], probabilities_of("happy")),
         ("b", "b", "neutral", "10", [0, 1], probabilities_of("happy")),
     ]
-    alone = make_embeddings(once)
+    two_people = make_embeddings(rows)
     with pytest.raises(ValueError, match="only 2 of the four kinds of trial occur"):
-        evaluate_decisions(alone, 0.5, 0.5, ["happy"], seed=0)
+        evaluate_decisions(two_people, 0.5, 0.5, ["happy"], seed=0)

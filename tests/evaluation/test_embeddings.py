@@ -28,8 +28,8 @@ def test_rows_belong_to_their_photographs(loaded, corpus):
     assert (result.identities[row], result.expressions[row], result.splits[row]) == ("person10_2", "surprise", "10")
     assert result.expressions[result.keys.index("person10_2/person10_2_0004.jpg")] is None
     with torch.inference_mode():
-        alone = loaded.network(loaded.processor(dataset[row]["image"], detect=False)["pixel_values"])
-    np.testing.assert_allclose(result.embeddings[row], alone.embedding[0], atol=1e-5)
+        single = loaded.network(loaded.processor(dataset[row]["image"], detect=False)["pixel_values"])
+    np.testing.assert_allclose(result.embeddings[row], single.embedding[0], atol=1e-5)
 
     ten = result.in_splits(["10"])
     assert set(ten.splits) == {"10"}
@@ -40,11 +40,11 @@ def test_rows_belong_to_their_photographs(loaded, corpus):
 def test_flip_gives_a_mirror_image_the_same_embedding(loaded, corpus):
     dataset = load_corpus(corpus, ["9"]).select(range(3))
     mirrored = dataset.map(lambda row: {"image": row["image"].transpose(0)})
-    plain, other = (embed(loaded.network, loaded.processor, rows) for rows in (dataset, mirrored))
-    assert np.abs(plain.embeddings - other.embeddings).max() > 1e-3
+    plain, mirrored_result = (embed(loaded.network, loaded.processor, rows) for rows in (dataset, mirrored))
+    assert np.abs(plain.embeddings - mirrored_result.embeddings).max() > 1e-3
     loaded.network.config.test_time_flip = True
-    plain, other = (embed(loaded.network, loaded.processor, rows) for rows in (dataset, mirrored))
-    np.testing.assert_allclose(plain.embeddings, other.embeddings, atol=1e-5)
+    plain, mirrored_result = (embed(loaded.network, loaded.processor, rows) for rows in (dataset, mirrored))
+    np.testing.assert_allclose(plain.embeddings, mirrored_result.embeddings, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(plain.embeddings, axis=1), 1, atol=1e-5)
 
 

@@ -34,7 +34,8 @@ def test_look_alikes_are_the_nearest_people(circle):
     pairs = hard_pairs(circle, "look-alike", seed=0)
     # the 5 nearest people: two on either side, and one of the two that follow
     distances = {
-        min((int(one[1:]) - int(two[1:])) % 40, (int(two[1:]) - int(one[1:])) % 40) for one, two in impostors(pairs)
+        min((int(first[1:]) - int(second[1:])) % 40, (int(second[1:]) - int(first[1:])) % 40)
+        for first, second in impostors(pairs)
     }
     assert distances == {1, 2, 3}
     assert pairs.scores[~pairs.same].min() > np.cos(2 * np.pi * 3 / 40 + 0.03)
@@ -60,7 +61,7 @@ def test_look_alikes_are_chosen_by_mean_embeddings_and_not_by_single_photographs
 
 def test_pairs_by_attribute_have_the_same_value(circle):
     pairs = hard_pairs(circle, "gender", seed=0)
-    assert {int(one[1:]) % 2 == int(two[1:]) % 2 for one, two in impostors(pairs)} == {True}
+    assert {int(first[1:]) % 2 == int(second[1:]) % 2 for first, second in impostors(pairs)} == {True}
     # 2 groups x 20 x 19 / 2 pairs of people x 4 pairs of photographs: 20,000 draws find nearly all of them
     assert 2 * 190 * 4 * 0.99 < len(impostors(pairs)) <= 2 * 190 * 4
     assert "None" not in pairs.first and "nobody" not in pairs.first
@@ -96,11 +97,11 @@ def test_hard_pairs_are_harder_and_are_reported_by_kind(circle):
         circle, circle, [], far=0.1, shipped_threshold=0.99, trained=None, seed=0, absent_photographs={}
     ).result.hard
     assert list(report) == ["look-alike", "gender"]
-    alike, same = report["look-alike"], report["gender"]
-    assert alike.shipped_threshold.far.value > same.shipped_threshold.far.value
-    assert alike.auc <= same.auc
-    assert alike.genuine_pairs == same.genuine_pairs == 40
-    assert [tar.far for tar in alike.tar_at_far][:2] == [0.1, 0.01]
+    look_alikes, same_gender = report["look-alike"], report["gender"]
+    assert look_alikes.shipped_threshold.far.value > same_gender.shipped_threshold.far.value
+    assert look_alikes.auc <= same_gender.auc
+    assert look_alikes.genuine_pairs == same_gender.genuine_pairs == 40
+    assert [tar.far for tar in look_alikes.tar_at_far][:2] == [0.1, 0.01]
 
 
 def test_kinds_without_hard_pairs_are_refused(circle, make_embeddings):
@@ -108,7 +109,7 @@ def test_kinds_without_hard_pairs_are_refused(circle, make_embeddings):
         hard_pairs(circle, "hair", seed=0)
     with pytest.raises(ValueError, match="no two people share age"):
         hard_pairs(circle, "age", seed=0)
-    alone = make_embeddings([("a0", "a", None, "1", [1, 0], FLAT), ("a1", "a", None, "1", [1, 0], FLAT)])
-    assert hard_kinds(alone) == []
+    one_person = make_embeddings([("a0", "a", None, "1", [1, 0], FLAT), ("a1", "a", None, "1", [1, 0], FLAT)])
+    assert hard_kinds(one_person) == []
     with pytest.raises(ValueError, match="no two people share look-alike"):
-        hard_pairs(alone, "look-alike", seed=0)
+        hard_pairs(one_person, "look-alike", seed=0)

@@ -117,8 +117,10 @@ def test_the_nose_offset_grows_with_the_turn_of_the_head(degrees):
     roll = np.radians(degrees)
     turned = []
     for yaw in np.radians([0, 10, 20, 30, 40]):
-        seen = head[:, :2] * [np.cos(yaw), 1] + np.outer(head[:, 2] * np.sin(yaw), [1, 0])
-        turned.append(abs(nose_offset(seen @ [[np.cos(roll), np.sin(roll)], [-np.sin(roll), np.cos(roll)]] * 30 + 100)))
+        projected = head[:, :2] * [np.cos(yaw), 1] + np.outer(head[:, 2] * np.sin(yaw), [1, 0])
+        turned.append(
+            abs(nose_offset(projected @ [[np.cos(roll), np.sin(roll)], [-np.sin(roll), np.cos(roll)]] * 30 + 100))
+        )
     assert turned[0] == pytest.approx(0, abs=1e-9)
     assert all(later > earlier + 0.05 for earlier, later in itertools.pairwise(turned))
     assert nose_offset(np.zeros((5, 2))) == 0
