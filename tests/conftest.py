@@ -1,4 +1,4 @@
-"""Fixtures every room's tests share, and the order in which pytest-xdist hands out the files of tests."""
+"""Fixtures for the tests of all rooms, and the order in which pytest-xdist distributes the test files."""
 
 import os
 import sys
@@ -10,12 +10,12 @@ from filelock import FileLock
 
 from startup import large_imports
 
-# The files that take longest, the longest first. Whole files go to the processes of `make test` in this order: one
-# that came last would leave the other processes idle.
+# The slowest test files, the slowest first. `make test` distributes whole files to its processes in this order. If a
+# slow file came last, the other processes would wait for it.
 LONGEST = (
     "train/test_training.py",
     "demo/test_live_browser.py",
-    "demo/test_endpoints.py",  # shares the server of the file before, in the same process
+    "demo/test_endpoints.py",  # runs after the file above in the same process, and uses the same server
     "demo/test_hostile.py",
     "train/test_machines.py",
     "train/test_interrupted_runs.py",
@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def fresh_accelerator():
-    """Accelerate keeps one state in a process, with one precision; each test begins without it."""
+    """Accelerate keeps one state per process, which has one precision. Each test begins without this state."""
     if state := sys.modules.get("accelerate.state"):
         state.AcceleratorState._reset_state(reset_partial_state=True)
 
@@ -58,7 +58,7 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real photographs, or a skip that says how to get there."""
+    """The folder of real photographs. Without it the test is skipped, and the reason names the variable to set."""
     folder = os.environ.get("FACELIVENET_DATA")
     if not folder:
         pytest.skip(
@@ -81,9 +81,9 @@ def common_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def made_once(common_folder) -> Callable[[str, Callable[[Path], None]], Path]:
-    """Makes a folder in the first process that needs it: call with its name and what fills it. It is not to be changed.
+    """A function that makes a folder once for all processes, given its name and a function that fills it.
 
-    While it is being made, other processes that need it wait.
+    Other processes that need the folder wait until it is complete. Tests must not change it.
     """
 
     def make(name: str, fill: Callable[[Path], None]) -> Path:
@@ -103,14 +103,14 @@ def drawn_corpus(made_once) -> Path:
     from face_data.__main__ import main
 
     def draw(out: Path) -> None:
-        assert main(["synthesize", str(out), "--workers", "1"]) == 0  # further processes would import PyTorch again
+        assert main(["synthesize", str(out), "--workers", "1"]) == 0  # each further process would import PyTorch again
 
     return made_once("drawn", draw)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(common_folder):
-    """What tests compute stays out of the user's cache folder; the exported networks are common to all processes."""
+    """Tests do not use the cache folder of the user. All processes share the exported networks."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FACELIVENET_CACHE", str(common_folder / "cache"))
         yield

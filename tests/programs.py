@@ -1,8 +1,8 @@
-"""Starts `python …` in a process that has imported PyTorch already, which saves seconds for each.
+"""Runs `python …` in a process that has already imported PyTorch, which saves seconds per process.
 
-The processes are forked from a server that has imported large packages and nothing of this project. They are like
-those of `subprocess`: own arguments, folder, environment, output and signals. `subprocess` is for tests of the start
-itself, and for variables that a package reads when it is imported.
+The processes are forked from a server that has imported large packages and no module of this project. Like processes
+of `subprocess`, each has its arguments, folder, environment, output and signals. Use `subprocess` for tests of the
+start itself, and for environment variables that a package reads during its import.
 """
 
 import atexit
@@ -26,10 +26,10 @@ class Program:
     """A running program, with some of the methods of `subprocess.Popen`.
 
     Args:
-        arguments: those of `python`: `-m` and a module, `-c` and a text, or a file, and what follows.
-        folder: its working folder.
-        environment: all its variables; by default those of this process.
-        output: the file for what it prints, by default a temporary one.
+        arguments: the arguments of `python`: `-m` and a module, `-c` and code, or a file; then those of the program.
+        folder: the working folder of the program.
+        environment: all environment variables of the program; by default those of this process.
+        output: the file for stdout and stderr; by default two temporary files.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class Program:
         self._process = context.Process(target=_run, args=call)
         self._process.start()
         self.pid = self._process.pid
-        atexit.register(self.kill)  # after a failed test, else Python would wait for it to end
+        atexit.register(self.kill)  # if a test fails, Python would wait at its exit until the process ends
 
     @property
     def stdout(self) -> str:
-        """What it has printed so far."""
+        """The output so far."""
         return self._outputs[0].read_text(errors="replace")
 
     @property
@@ -71,7 +71,7 @@ class Program:
         return self._process.exitcode
 
     def wait(self, timeout: float = 900) -> int:
-        """Its exit status. Raises TimeoutError."""
+        """Wait for the end and return the exit status. Raises TimeoutError."""
         self._process.join(timeout)
         if (status := self._process.exitcode) is None:
             raise TimeoutError(f"process {self.pid} still runs after {timeout} s: {self.stderr[-3000:]}")
@@ -88,7 +88,7 @@ class Program:
 
 
 def free_port() -> int:
-    """One below those that the system hands out itself: tests beside this one take those until it is used."""
+    """A free port below those that the system chooses: another test could get one of those before this test uses it."""
     while True:
         port = random.SystemRandom().randrange(10_000, 30_000)
         with socket.socket() as probe, contextlib.suppress(OSError):
@@ -97,7 +97,7 @@ def free_port() -> int:
 
 
 def connected(number: int) -> list[dict[str, str]]:
-    """The variables that connect so many processes, as torchrun sets them."""
+    """The environment variables for each of `number` connected processes, as torchrun sets them."""
     common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     common |= {"WORLD_SIZE": str(number), "LOCAL_WORLD_SIZE": str(number)}
     return [common | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(number)]

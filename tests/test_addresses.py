@@ -1,4 +1,4 @@
-"""Corpora and runs at an address: a store that speaks S3 on the loopback, real processes, machines with own caches."""
+"""Corpora and runs at S3 addresses, with a local S3 server, real processes, and a cache folder per machine."""
 
 import json
 import os
@@ -23,12 +23,12 @@ from train.lock import FILE, FolderInUseError, RunLock
 moto_server = pytest.importorskip("moto.server")
 pytest.importorskip("s3fs")
 DRAW = ["synthesize", "--identities", "4", "--per-expression", "1", "--shard-size", "7", "--workers", "1"]
-PATIENCE = 1200  # seconds, for a machine that is busy with other things
+PATIENCE = 1200  # seconds, enough for a busy machine
 
 
 @pytest.fixture(scope="module")
 def store():
-    """Where the store listens, as s3fs finds it: in the environment."""
+    """An S3 server with one bucket. The environment contains its address, where s3fs finds it."""
     server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -44,7 +44,7 @@ def store():
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
-    """Become another machine by its name: it has a cache folder of its own."""
+    """A function that simulates another machine: the cache folder changes to one with the given name."""
 
     def become(name: str) -> Path:
         monkeypatch.setenv("FACELIVENET_CACHE", str(tmp_path / name))
@@ -57,7 +57,7 @@ def machine(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def corpus(store, common_folder) -> str:
-    """28 photographs in four shards, prepared at an address: by one of two processes, then by one that goes on."""
+    """28 photographs in four shards, prepared at an address: first by one of two processes, then resumed by one."""
     corpus = "s3://bucket/corpora/drawn"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RANK", "1")
@@ -66,11 +66,11 @@ def corpus(store, common_folder) -> str:
     with pytest.raises(CorpusError, match="interrupted"):
         load_corpus(corpus)
     remote = Remote(corpus)
-    remote.remove(["part-00003.json"])  # as if it had been killed between the upload of the shard and of its note
+    remote.remove(["part-00003.json"])  # as if killed before the upload of the shard's record
     before = remote.files()
     assert face_data([*DRAW, corpus]) == 0
     after = remote.files()
-    assert after["part-00001.parquet"] == before["part-00001.parquet"]  # what was finished was kept
+    assert after["part-00001.parquet"] == before["part-00001.parquet"]  # finished shards were kept
     assert {name.partition(".")[0] for name in after} == {"corpus", *(f"part-{number:05d}" for number in range(4))}
     return corpus
 
@@ -80,11 +80,11 @@ def test_other_settings_are_refused_at_an_address(corpus, capsys):
     assert f"{corpus} holds the corpus drawn with other settings" in capsys.readouterr().err
 
 
-def test_a_corpus_at_an_address_is_the_one_of_a_folder(corpus, machine, tmp_path, capsys):
+def test_a_corpus_at_an_address_equals_one_in_a_folder(corpus, machine, tmp_path, capsys):
     assert face_data([*DRAW, str(tmp_path / "drawn")]) == 0
     assert read_summary(corpus) == read_summary(tmp_path / "drawn")
     assert column(load_corpus(corpus, columns=["key"]), "key") == column(load_corpus(tmp_path / "drawn"), "key")
-    assert not (tmp_path / "first" / "copies").exists()  # labels alone are read where they are
+    assert not (tmp_path / "first" / "copies").exists()  # labels are read without a download
     capsys.readouterr()
     assert face_data(["describe", corpus]) == 0
     assert "s3://bucket/corpora/drawn: drawn, 28 of 28 photographs prepared" in capsys.readouterr().out
@@ -113,22 +113,22 @@ def test_a_damaged_download_is_refused(corpus, machine, tmp_path):
 
 def arguments(repository: Path, corpus: str, out: str, *overlays: Path) -> list[str]:
     presets = repository / "train" / "presets"
-    given = {"config": [presets / "dynamic.yaml", presets / "drawn.yaml", *overlays], "out": [out], "train": [corpus]}
-    given |= {} if overlays else {"validation": [corpus]}
-    given |= {"network.trunk": ["test_resnet"], "image_size": [96], "batch_size": [4]}
-    given |= {"steps": [12], "save_every": [3], "validate_every": [6], "log_every": [1], "workers": [0]}
-    given |= {"tracker": ["none"], "mixed_precision": ["no"], "cpu": ["true"]}
-    return [str(text) for name, values in given.items() for text in (f"--{name}", *values)]
+    options = {"config": [presets / "dynamic.yaml", presets / "drawn.yaml", *overlays], "out": [out], "train": [corpus]}
+    options |= {} if overlays else {"validation": [corpus]}
+    options |= {"network.trunk": ["test_resnet"], "image_size": [96], "batch_size": [4]}
+    options |= {"steps": [12], "save_every": [3], "validate_every": [6], "log_every": [1], "workers": [0]}
+    options |= {"tracker": ["none"], "mixed_precision": ["no"], "cpu": ["true"]}
+    return [str(text) for name, values in options.items() for text in (f"--{name}", *values)]
 
 
-def test_a_killed_run_goes_on_from_its_address_on_another_machine(
+def test_a_killed_run_is_resumed_from_its_address_on_another_machine(
     corpus, machine, repository, tmp_path, monkeypatch, capsys
 ):
     run, command = Remote("s3://bucket/runs/killed"), arguments(repository, corpus, "s3://bucket/runs/killed")
-    whole = "checkpoints/step-00000003/manifest.json"
+    complete = "checkpoints/step-00000003/manifest.json"
     killed = Program(["-m", "train", *command], repository)
     deadline = time.monotonic() + PATIENCE
-    while whole not in run.files():
+    while complete not in run.files():
         assert killed.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
     killed.send_signal(signal.SIGSTOP)
@@ -137,19 +137,19 @@ def test_a_killed_run_goes_on_from_its_address_on_another_machine(
     assert f"s3://bucket/runs/killed is in use by process {killed.pid}" in capsys.readouterr().err
     killed.kill()
     killed.wait()
-    # as if the kill had come in the middle of an upload: later than everything, but without its manifest
+    # as if killed during an upload: the newest checkpoint, but without its manifest
     run.write("checkpoints/step-00000099/model.safetensors", b"half")
 
     cache = machine("second")
     assert train(command) == 0
-    said = capsys.readouterr()
-    assert "resumed from" in said.out and str(cache) in said.out
-    left = run.files()
-    assert "run.lock" not in left and "checkpoints/step-00000099/model.safetensors" not in left
+    printed = capsys.readouterr()
+    assert "resumed from" in printed.out and str(cache) in printed.out
+    files = run.files()
+    assert "run.lock" not in files and "checkpoints/step-00000099/model.safetensors" not in files
     rows = [json.loads(row)["step"] for row in run.read("log.jsonl").decode().splitlines()]
     assert rows == list(range(1, 13))
 
-    # the same as a run in a folder that nobody killed
+    # the same as an uninterrupted run in a folder
     machine("third")
     assert train(arguments(repository, corpus, str(tmp_path / "run"))) == 0
     assert run.read("last/model.safetensors") == (tmp_path / "run" / "last" / "model.safetensors").read_bytes()
@@ -174,22 +174,22 @@ def test_a_checkpoint_that_was_not_uploaded_is_not_lost(corpus, machine, reposit
     with monkeypatch.context() as patch:
         patch.setattr(Remote, "upload", upload)
         assert train(command) == 2
-    said = capsys.readouterr().err
-    assert "the upload failed (s3://bucket/runs/offline: no connection); the files are in" in said
+    printed = capsys.readouterr().err
+    assert "the upload failed (s3://bucket/runs/offline: no connection); the files are in" in printed
     assert train(command) == 0
-    said = capsys.readouterr()
-    assert "of which a checkpoint was not uploaded" in said.err and "finished already" in said.out
+    printed = capsys.readouterr()
+    assert "of which a checkpoint was not uploaded" in printed.err and "finished already" in printed.out
     assert "checkpoints/step-00000012/manifest.json" in Remote("s3://bucket/runs/offline").files()
 
 
 def test_a_stream_from_an_address_is_not_downloaded(corpus, machine, repository, tmp_path):
-    (tmp_path / "alone.yaml").write_text("validation: []\n")  # validating would download it
+    (tmp_path / "alone.yaml").write_text("validation: []\n")  # validation would download the corpus
     command = arguments(repository, corpus, "s3://bucket/runs/streamed", tmp_path / "alone.yaml")
     assert train([*command, "--streaming", "true", "--steps", "2"]) == 0
     assert not (machine("first") / "copies").exists()
 
 
-def test_a_lock_of_another_machine_at_an_address(store, monkeypatch):
+def test_a_lock_of_another_machine_at_an_address_is_respected_until_it_is_stale(store, monkeypatch):
     remote = Remote("s3://bucket/runs/locked")
     remote.write(FILE, json.dumps({"machine": "elsewhere", "process": 1, "started": "1"}).encode())
     with pytest.raises(FolderInUseError, match=r"in use by process 1 on elsewhere"), RunLock(remote.address):
@@ -201,20 +201,20 @@ def test_a_lock_of_another_machine_at_an_address(store, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "message"),
     [
         ("s3://bucket/nothing", "corpus.json is missing"),
         ("nobody://knows/this", "Protocol not known: nobody"),
         ("gs://bucket/corpus", "needs a package that is not installed: Please install gcsfs"),
     ],
 )
-def test_what_cannot_be_reached_is_named(store, repository, capsys, monkeypatch, address, said):
+def test_unreachable_addresses_are_named(store, repository, capsys, monkeypatch, address, message):
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     assert train(["--train", address]) == 2
-    assert address in (err := capsys.readouterr().err) and said in err
+    assert address in (err := capsys.readouterr().err) and message in err
 
 
-def test_names_of_addresses():
+def test_addresses_are_split_and_joined():
     assert split_corpus("s3://bucket/lfw:1,2") == ("s3://bucket/lfw", ["1", "2"])
     assert split_corpus("s3://bucket/lfw") == ("s3://bucket/lfw", None)
     assert split_corpus("corpora/lfw:1") == ("corpora/lfw", ["1"])

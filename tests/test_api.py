@@ -1,4 +1,4 @@
-"""Every Python snippet of docs/api.md runs, in its order, with drawn people in place of photographs."""
+"""All Python snippets of docs/api.md run, in their order, with drawn people in place of photographs."""
 
 import re
 
@@ -12,14 +12,14 @@ from face_data.drawn import drawn_photograph
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch, repository):
-    """A working directory with everything the snippets name."""
+    """A working directory with all files that the snippets use."""
     for name, number in (("anna", 0), ("anna2", 1)):
         drawn_photograph(WELL_KNOWN[0], "neutral", number, seed=0).resize((360, 360)).save(tmp_path / f"{name}.jpg")
     happy = drawn_photograph(WELL_KNOWN[0], "happy", 1, seed=0).resize((360, 360))
     happy.save(tmp_path / "now.jpg")
     shades = [Image.eval(happy, lambda value, step=step: min(value + step, 255)) for step in range(8)]
     shades[0].save(tmp_path / "clip.gif", save_all=True, append_images=shades[1:], duration=250)
-    (tmp_path / "clip.gif").rename(tmp_path / "clip.mp4")  # its first bytes say what it is
+    (tmp_path / "clip.gif").rename(tmp_path / "clip.mp4")  # the first bytes determine the format
     (tmp_path / "pretrained").symlink_to(repository / "pretrained")
     few = ["--identities", "4", "--per-expression", "2", "--workers", "1"]
     assert main(["synthesize", str(tmp_path / "corpora/drawn"), *few]) == 0
@@ -28,7 +28,7 @@ def folder(tmp_path, monkeypatch, repository):
 
 
 def camera():
-    """Somebody who smiles from the first frame to the last, which no challenge accepts."""
+    """Frames of a person who smiles from the first to the last one. No challenge accepts this."""
     for number in range(100):
         yield drawn_photograph(WELL_KNOWN[0], "happy", number % 3, seed=0).resize((360, 360))
 

@@ -1,4 +1,4 @@
-"""Files and folders appear as a whole or not at all."""
+"""Files and folders are replaced completely or not at all."""
 
 import os
 import stat
@@ -10,7 +10,7 @@ import atomic
 from atomic import create, folder_replacement, replacement, write
 
 
-class Broken(Exception):
+class Interruption(Exception):
     pass
 
 
@@ -19,20 +19,20 @@ def names(folder) -> list[str]:
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_a_file_is_the_earlier_one_until_the_new_one_is_whole(tmp_path, shared):
+def test_a_file_keeps_its_content_until_the_new_content_is_complete(tmp_path, shared):
     path = tmp_path / "results.json"
     write(path, b"earlier")
     with replacement(path, shared=shared) as temporary:
         temporary.write_bytes(b"new")
         assert path.read_bytes() == b"earlier" and temporary.parent == path.parent
     assert path.read_bytes() == b"new" and names(tmp_path) == ["results.json"]
-    with pytest.raises(Broken), replacement(path, shared=shared) as temporary:
+    with pytest.raises(Interruption), replacement(path, shared=shared) as temporary:
         temporary.write_bytes(b"half of")
-        raise Broken
+        raise Interruption
     assert path.read_bytes() == b"new" and names(tmp_path) == ["results.json"]
 
 
-def test_nothing_is_left_where_nothing_was_written(tmp_path):
+def test_a_failed_write_leaves_no_file(tmp_path):
     with pytest.raises(FileNotFoundError), replacement(tmp_path / "file"):
         pass
     with pytest.raises(FileNotFoundError):
@@ -40,21 +40,21 @@ def test_nothing_is_left_where_nothing_was_written(tmp_path):
     assert not names(tmp_path)
 
 
-def test_what_a_killed_process_left_is_written_over(tmp_path):
-    with pytest.raises(Broken), replacement(tmp_path / "shard") as left:
-        raise Broken
+def test_a_file_of_a_killed_process_is_overwritten(tmp_path):
+    with pytest.raises(Interruption), replacement(tmp_path / "shard") as left:
+        raise Interruption
     left.write_bytes(b"a long half of a shard")
     write(tmp_path / "shard", b"whole")
     assert names(tmp_path) == ["shard"] and (tmp_path / "shard").read_bytes() == b"whole"
 
 
-def test_writers_of_one_file_do_not_write_into_one_another_s(tmp_path):
+def test_writers_of_one_file_use_separate_temporary_files(tmp_path):
     path = tmp_path / "cache"
     with replacement(path, shared=True) as first, replacement(path, shared=True) as second:
         assert first != second
         first.write_bytes(b"first")
         second.write_bytes(b"second")
-    assert path.read_bytes() == b"first"  # the one that was finished last
+    assert path.read_bytes() == b"first"  # the first writer finished last
     assert names(tmp_path) == ["cache"]
 
 
@@ -67,7 +67,7 @@ def test_a_private_file_is_never_readable_by_others(tmp_path):
     try:
         path = tmp_path / "template"
         path.write_bytes(b"readable")
-        left = path.with_name("template.tmp")  # by a process that was killed
+        left = path.with_name("template.tmp")  # of a process that was killed
         left.write_bytes(b"readable")
         with replacement(path, private=True) as temporary:
             assert temporary == left and mode(temporary) == 0o600
@@ -80,19 +80,19 @@ def test_a_private_file_is_never_readable_by_others(tmp_path):
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_a_folder_takes_the_place_of_the_earlier_one(tmp_path, shared):
+def test_a_folder_replaces_the_earlier_one(tmp_path, shared):
     folder = tmp_path / "runs" / "best"
     for content in ("first", "second"):
         with folder_replacement(folder, shared=shared) as temporary:
             (temporary / content).write_text(content)
         assert names(folder) == [content] and names(folder.parent) == ["best"]
-    with pytest.raises(Broken), folder_replacement(folder, shared=shared) as temporary:
+    with pytest.raises(Interruption), folder_replacement(folder, shared=shared) as temporary:
         (temporary / "third").write_text("half of")
-        raise Broken
+        raise Interruption
     assert names(folder) == ["second"] and names(folder.parent) == ["best"]
 
 
-def test_the_earlier_folder_comes_back_where_the_new_one_gets_no_name(tmp_path, monkeypatch):
+def test_the_earlier_folder_is_restored_if_the_new_one_cannot_be_renamed(tmp_path, monkeypatch):
     folder = tmp_path / "best"
     folder.mkdir()
     (folder / "earlier").touch()
@@ -109,7 +109,7 @@ def test_the_earlier_folder_comes_back_where_the_new_one_gets_no_name(tmp_path, 
     assert names(tmp_path) == ["best"] and names(folder) == ["earlier"]
 
 
-def test_one_of_many_creates_a_file(tmp_path):
+def test_only_one_of_many_threads_creates_a_file(tmp_path):
     path = tmp_path / "lock"
     with ThreadPoolExecutor(8) as pool:
         created = list(pool.map(lambda number: create(path, bytes([number])), range(64)))
@@ -117,7 +117,7 @@ def test_one_of_many_creates_a_file(tmp_path):
     assert names(tmp_path) == ["lock"]
 
 
-def test_without_links_nothing_is_created(tmp_path, monkeypatch):
+def test_no_file_is_created_without_links(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError("no links here")
 

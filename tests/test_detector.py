@@ -14,7 +14,7 @@ import image_processing_facelivenet
 from face_data.drawn import drawn_photograph
 from image_processing_facelivenet import FaceLiveNetImageProcessor, OnnxGraph, load_image
 
-LARGEST_DIFFERENCE = 0.1  # of a pixel
+LARGEST_DIFFERENCE = 0.1  # in pixels
 
 
 def pictures() -> list[Image.Image]:
@@ -40,9 +40,9 @@ def plain_detector(min_face_size: int, thresholds: tuple[float, ...], factor: fl
     return MTCNN(keep_all=True, min_face_size=min_face_size, thresholds=thresholds, factor=factor).eval()
 
 
-def of_facenet_pytorch(processor: FaceLiveNetImageProcessor, picture: Image.Image) -> list[tuple]:
+def faces_of_facenet_pytorch(processor: FaceLiveNetImageProcessor, picture: Image.Image) -> list[tuple]:
     """Box, landmarks and probability of each face from MTCNN of facenet-pytorch."""
-    if min(picture.size) < processor.min_face_size:  # it raises
+    if min(picture.size) < processor.min_face_size:  # MTCNN would raise an error
         return []
     detector = plain_detector(processor.min_face_size, tuple(processor.thresholds), processor.factor)
     boxes, probabilities, landmarks = detector.detect(picture, landmarks=True)
@@ -52,60 +52,62 @@ def of_facenet_pytorch(processor: FaceLiveNetImageProcessor, picture: Image.Imag
     return [face for face in faces if face[2] >= processor.detection_threshold]
 
 
-def assert_alike(faces: list, expected: list[tuple]) -> None:
+def assert_same_faces(faces: list, expected: list[tuple]) -> None:
     assert len(faces) == len(expected)
     faces = sorted(faces, key=lambda face: tuple(face.box))
-    for face, (box, landmarks, probability) in zip(faces, sorted(expected, key=lambda one: tuple(one[0])), strict=True):
+    for face, (box, landmarks, probability) in zip(
+        faces, sorted(expected, key=lambda face: tuple(face[0])), strict=True
+    ):
         assert np.abs(face.box - np.asarray(box, np.float64)).max() < LARGEST_DIFFERENCE
         assert np.abs(face.landmarks - np.asarray(landmarks, np.float64)).max() < LARGEST_DIFFERENCE
         assert face.probability == pytest.approx(float(probability), abs=1e-4)
 
 
 @pytest.mark.parametrize("engine", ["ONNX Runtime", "PyTorch"])
-def test_drawn_people_and_pictures_without_a_face(engine, monkeypatch):
+def test_the_detector_finds_the_same_faces_as_facenet_pytorch(engine, monkeypatch):
     if engine == "PyTorch":
         monkeypatch.setattr(image_processing_facelivenet, "onnxruntime", None)
     processor = FaceLiveNetImageProcessor()
     counts = []
     for picture in pictures():
-        expected = of_facenet_pytorch(processor, picture)
-        assert_alike(processor.detect(picture), expected)
+        expected = faces_of_facenet_pytorch(processor, picture)
+        assert_same_faces(processor.detect(picture), expected)
         counts.append(len(expected))
     assert counts[:4] == [1, 2, 1, 1] and not any(counts[4:])
     assert isinstance(processor._detector.pnet.network, OnnxGraph) == (engine == "ONNX Runtime")
 
 
-def test_several_pictures_at_once():
+def test_a_batch_has_the_same_faces_as_single_images():
     processor = FaceLiveNetImageProcessor()
-    alone = [processor.detect(picture) for picture in pictures()]
-    for faces, expected in zip(processor.detect_batch(pictures()), alone, strict=True):
-        assert_alike(faces, [(face.box, face.landmarks, face.probability) for face in expected])
+    single = [processor.detect(picture) for picture in pictures()]
+    for faces, expected in zip(processor.detect_batch(pictures()), single, strict=True):
+        assert_same_faces(faces, [(face.box, face.landmarks, face.probability) for face in expected])
     assert processor.detect_batch([]) == []
 
 
-def test_pictures_of_one_size_together(monkeypatch):
-    """As on a GPU, but on the CPU: the first network, in PyTorch, gets several images together."""
+def test_images_of_one_size_are_processed_together(monkeypatch):
+    """As on a GPU, but on the CPU: the first network, in PyTorch, gets several images of one size together."""
     monkeypatch.setattr(image_processing_facelivenet, "onnxruntime", None)
     processor = FaceLiveNetImageProcessor()
     person, other = pictures()[0], drawn_photograph(2, "happy", 0, seed=0).resize((220, 220))
     mixed = [person, *pictures(), other]
-    alone = [processor.detect(picture) for picture in mixed]
+    single = [processor.detect(picture) for picture in mixed]
     processor._detector.batched = True
-    seen, network = [], processor._detector.pnet.network
-    processor._detector.pnet.network = lambda values: seen.append(len(values)) or network(values)
-    for faces, expected in zip(processor.detect_batch(mixed), alone, strict=True):
-        assert_alike(faces, [(face.box, face.landmarks, face.probability) for face in expected])
-    assert max(seen) == 3
+    batch_sizes, network = [], processor._detector.pnet.network
+    processor._detector.pnet.network = lambda values: batch_sizes.append(len(values)) or network(values)
+    for faces, expected in zip(processor.detect_batch(mixed), single, strict=True):
+        assert_same_faces(faces, [(face.box, face.landmarks, face.probability) for face in expected])
+    assert max(batch_sizes) == 3
 
 
 @pytest.mark.real_data
-def test_500_real_photographs(real_data):
+def test_the_detector_finds_the_same_faces_in_500_real_photographs(real_data):
     """The detector in ONNX Runtime finds the same faces as facenet-pytorch in PyTorch."""
     processor = FaceLiveNetImageProcessor()
     with tarfile.open(real_data / "lfw" / "lfw-deepfunneled.tgz") as archive:
         photographs = (archive.extractfile(member).read() for member in archive if member.name.endswith(".jpg"))
-        pictures = [load_image(io.BytesIO(one)) for one in itertools.islice(photographs, 500)]
+        pictures = [load_image(io.BytesIO(photograph)) for photograph in itertools.islice(photographs, 500)]
     found = [faces for start in range(0, 500, 25) for faces in processor.detect_batch(pictures[start : start + 25])]
     for picture, faces in zip(pictures, found, strict=True):
-        assert_alike(faces, of_facenet_pytorch(processor, picture))
+        assert_same_faces(faces, faces_of_facenet_pytorch(processor, picture))
     assert isinstance(processor._detector.pnet.network, OnnxGraph) and sum(map(len, found)) >= 500

@@ -1,4 +1,4 @@
-"""What a process keeps of the memory that it has freed, seen from a new process."""
+"""Freed memory is returned to the system or kept, as measured in a new process."""
 
 import platform
 import subprocess
@@ -20,9 +20,9 @@ def used():
 
 def used_memory(repository, code: str) -> list[int]:
     """The numbers that the code prints; those of its function `used` are in kB."""
-    done = subprocess.run([sys.executable, "-c", USED + code], cwd=repository, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return [int(number) for number in done.stdout.split()]
+    result = subprocess.run([sys.executable, "-c", USED + code], cwd=repository, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return [int(number) for number in result.stdout.split()]
 
 
 def test_free_memory_is_returned_to_the_system(repository):
@@ -41,7 +41,7 @@ print(before, used())
 
 
 @pytest.mark.parametrize("keep", [True, False])
-def test_freed_memory_is_kept_where_it_is_asked_for(repository, keep):
+def test_freed_memory_is_kept_after_keep_freed_memory(repository, keep):
     before, after = used_memory(
         repository,
         f"""

@@ -1,4 +1,4 @@
-"""From any kind of image to the face that the network gets, with the real detector on drawn people."""
+"""The image processor reads images of any kind and aligns faces, with the real detector on drawn people."""
 
 import copy
 import io
@@ -86,7 +86,7 @@ def similarity() -> FaceLiveNetImageProcessor:
     return FaceLiveNetImageProcessor(size=160, alignment="similarity")
 
 
-# What can be read
+# Images that can be read
 
 
 def test_every_kind_of_input_gives_the_same_face(processor, portrait, tmp_path):
@@ -139,19 +139,19 @@ def test_aligned_faces_are_only_resized_and_whitened(margin, portrait):
     assert margin(np.asarray(portrait), detect=False)["pixel_values"].shape == (1, 3, 80, 80)
 
 
-def test_each_face_is_whitened_by_itself(processor, portrait):
+def test_each_face_is_whitened_separately(processor, portrait):
     pictures = [portrait, np.asarray(portrait) // 2, drawn(1)]
     faces = processor(pictures)["pixel_values"]
     torch.testing.assert_close(faces.mean(dim=(1, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(faces.std(dim=(1, 2, 3), correction=0), torch.ones(3), atol=1e-5, rtol=0)
     bright, dark, _ = processor(pictures, detect=False)["pixel_values"]
     assert (bright - dark).abs().mean() < 0.02
-    for side in (80, 90):  # resized or not, a blank picture stays blank
+    for side in (80, 90):  # a blank image stays blank, resized or not
         blank = processor(np.full((side, side, 3), 200), detect=False)["pixel_values"]
         torch.testing.assert_close(blank, torch.zeros(1, 3, 80, 80), atol=0.01, rtol=0)
 
 
-def test_whitening_is_mean_and_deviation_to_the_fifth_digit(processor):
+def test_whitening_is_accurate_to_five_digits(processor):
     faces = (
         torch.rand(4, 3, 80, 80, generator=torch.Generator().manual_seed(0))
         * torch.tensor([1, 255, 0.1, 1e-3])[:, None, None, None]
@@ -164,7 +164,7 @@ def test_whitening_is_mean_and_deviation_to_the_fifth_digit(processor):
 
 
 @pytest.mark.parametrize("orientation", STORED)
-def test_exif_orientation(margin, portrait, orientation):
+def test_the_exif_orientation_is_applied_once(margin, portrait, orientation):
     stored = portrait
     for turn in STORED[orientation]:
         stored = stored.transpose(turn)
@@ -175,12 +175,12 @@ def test_exif_orientation(margin, portrait, orientation):
         photograph = encoded(stored, kind, exif=exif, **options)
         upright = load_image(photograph)
         assert difference(upright, portrait) <= tolerance
-        assert load_image(upright).tobytes() == upright.tobytes()  # turned once, not again
+        assert load_image(upright).tobytes() == upright.tobytes()  # it is not turned a second time
     faces = margin([photograph, portrait])
     torch.testing.assert_close(faces["pixel_values"][0], faces["pixel_values"][1])
 
 
-def test_modes_are_brought_to_rgb(portrait):
+def test_all_modes_are_converted_to_rgb(portrait):
     grey = np.asarray(portrait.convert("L"))
     as_rgb = np.dstack([grey] * 3)
     sixteen = Image.fromarray(grey.astype(np.uint16) * 257)
@@ -206,7 +206,7 @@ def test_modes_are_brought_to_rgb(portrait):
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB"])
-def test_what_is_transparent_is_white(mode):
+def test_transparent_pixels_become_white(mode):
     picture = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
     picture.paste((90, 90, 90, 255), (0, 0, 32, 64))
     if mode == "P":
@@ -222,7 +222,7 @@ def test_what_is_transparent_is_white(mode):
     assert (pixels[:, :32] == 90).all() and (pixels[:, 32:] == 255).all()
 
 
-# What cannot be used
+# Images that cannot be used
 
 
 def test_unusable_sources_are_named_with_their_cause(margin, portrait, tmp_path):
@@ -234,7 +234,7 @@ def test_unusable_sources_are_named_with_their_cause(margin, portrait, tmp_path)
         "text.jpg": (b"This is not a photograph.\n" * 50, "not an image"),
         "broken.png": (encoded(portrait)[:2000], "damaged or incomplete"),
         "broken.avif": (avif[: len(avif) // 2] + b"\xff" * (len(avif) // 2), "damaged or incomplete"),
-        "icon.png": (encoded(portrait, "ICO"), "an icon"),  # Pillow decodes those before it tells their size
+        "icon.png": (encoded(portrait, "ICO"), "an icon"),  # Pillow decodes icons before their size is known
         "large.png": (png_header(12000, 12000), "12000x12000 is 144 megapixels, over the limit of 64"),
         "bomb.png": (png_header(60000, 60000), "refused before decoding"),
         "missing.jpg": (None, "no such file"),
@@ -300,7 +300,7 @@ def orientation(number: int) -> Image.Exif:
 
 @pytest.fixture(scope="module")
 def large_pictures(tmp_path_factory, repository) -> dict[str, tuple[float, str]]:
-    """The pictures of LARGE in a new process: the peak of its memory in bytes, and "read" or the type of the error."""
+    """For each image of LARGE, in a new process: the peak memory in bytes, and "read" or the type of the error."""
     folder = tmp_path_factory.mktemp("large")
     for name, save in LARGE.items():
         save(folder / name)
@@ -330,26 +330,26 @@ print(json.dumps(outcomes))
     return json.loads(program.stdout)
 
 
-def test_huge_pictures_are_refused_by_their_header(large_pictures):
+def test_huge_images_are_refused_by_their_header(large_pictures):
     """A real PNG of 12000x12000, which takes 432 MB when it is decoded."""
     assert MAX_PIXELS < 12000 * 12000
-    taken, outcome = large_pictures["huge.png"]
-    assert outcome == "UnreadableImageError" and taken < 50e6
+    memory, outcome = large_pictures["huge.png"]
+    assert outcome == "UnreadableImageError" and memory < 50e6
 
 
 @pytest.mark.parametrize("name", sorted(set(LARGE) - {"huge.png"}))
-def test_decoding_takes_two_copies_of_a_picture_at_most(large_pictures, name):
-    taken, outcome = large_pictures[name]
-    assert outcome == "read" and 3.5 < taken / 5000**2 < 9
+def test_decoding_needs_memory_for_two_copies_of_an_image_at_most(large_pictures, name):
+    memory, outcome = large_pictures[name]
+    assert outcome == "read" and 3.5 < memory / 5000**2 < 9
 
 
-def test_the_limit_can_be_lower():
+def test_the_limit_of_pixels_can_be_lowered():
     with pytest.raises(UnreadableImageError, match=r"^frame: 40x50 is 0 megapixels, over the limit of 0"):
         load_image(np.zeros((50, 40), np.uint8), "frame", max_pixels=1999)
     assert load_image(np.zeros((50, 40), np.uint8), "frame", max_pixels=2000).size == (40, 50)
 
 
-def test_pictures_without_a_face(margin, portrait, tmp_path):
+def test_images_without_a_face_are_refused(margin, portrait, tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.png")
     with pytest.raises(NoFaceError) as error:
@@ -363,14 +363,14 @@ def test_pictures_without_a_face(margin, portrait, tmp_path):
 
 
 @pytest.mark.parametrize("smallest", [47, 48, 94, 147])
-def test_a_picture_just_as_small_as_the_smallest_face(smallest):
+def test_images_as_small_as_the_smallest_face_are_processed(smallest):
     """If rounding makes the image smaller than MTCNN's first scale, its pyramid is empty, and MTCNN raises an error."""
     processor = FaceLiveNetImageProcessor(min_face_size=smallest)
     for side in (smallest - 1, smallest, smallest + 1):
         assert isinstance(processor.detect(drawn().resize((side, side))), list)
 
 
-def test_skipping_goes_on_and_loses_nothing(margin, portrait, tmp_path):
+def test_unusable_images_are_skipped_and_all_others_processed(margin, portrait, tmp_path):
     (tmp_path / "text.jpg").write_text("no picture")
     (tmp_path / "cut.jpg").write_bytes(encoded(portrait, "JPEG")[:1500])
     sources = [
@@ -403,18 +403,18 @@ def test_skipping_goes_on_and_loses_nothing(margin, portrait, tmp_path):
         margin(sources)
 
 
-def test_nothing_left(margin):
+def test_a_batch_can_be_empty(margin):
     full = margin(drawn())
     for batch in (margin([]), margin([None], on_error="skip")):
         for key, value in full.items():
             assert (batch[key].shape, batch[key].dtype) == ((0, *value.shape[1:]), value.dtype)
 
 
-# Which face, where
+# Choice and alignment of faces
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_the_largest_face_is_taken(margin, order):
+def test_the_largest_face_is_chosen(margin, order):
     places = [(0, (20, 200), 160), (1, (240, 60), 320)][::order]
     canvas = Image.new("RGB", (620, 420), (120, 130, 140))
     for identity, corner, size in places:
@@ -428,8 +428,8 @@ def test_the_largest_face_is_taken(margin, order):
 
 
 @pytest.mark.parametrize("middle", [0, 1, 2])
-def test_of_faces_alike_the_most_central_is_taken(margin, middle):
-    """The same face three times; a different one of them is in the middle in each case."""
+def test_the_most_central_of_equal_faces_is_chosen(margin, middle):
+    """The same face up to three times; each case has another of the three columns in the middle."""
     canvas = Image.new("RGB", (900, 260), (120, 130, 140))
     left = {0: 325, 1: 75, 2: -175}[middle]  # so that column `middle` begins at 325 of 900
     for column in range(3):
@@ -440,7 +440,7 @@ def test_of_faces_alike_the_most_central_is_taken(margin, middle):
     assert batch["box"][0, [0, 2]].mean() == pytest.approx(450, abs=30)
 
 
-def test_large_frames_give_boxes_in_their_own_pixels(similarity):
+def test_boxes_of_large_frames_are_in_pixels_of_the_frame(similarity):
     small = similarity.detect(drawn())[0]
     canvas = Image.new("RGB", (2600, 2000), (120, 130, 140))
     canvas.paste(drawn(size=1000), (300, 700))
@@ -451,8 +451,8 @@ def test_large_frames_give_boxes_in_their_own_pixels(similarity):
     assert difference(*crops) < 12 < difference(crops[0], similarity.align(drawn(1), similarity.detect(drawn(1))[0]))
 
 
-def fitted(landmarks: np.ndarray, size: int) -> np.ndarray:
-    """Landmarks after the similarity transform that fits the template best, by least squares over four numbers."""
+def fit_to_template(landmarks: np.ndarray, size: int) -> np.ndarray:
+    """Landmarks after the similarity transform that fits them best to the template, by least squares over 4 numbers."""
     template = LANDMARK_TEMPLATE * size
     rows, values = [], []
     for (x, y), (u, v) in zip(template, landmarks, strict=True):  # crop -> picture, as the warp needs it
@@ -471,8 +471,8 @@ def test_similarity_puts_landmarks_on_the_template(similarity, angle, scale, cor
     side = round(250 * scale)
     canvas.paste(drawn(size=side).rotate(angle, Image.Resampling.BICUBIC, fillcolor=(120, 130, 140)), corner)
     face = similarity.detect(canvas)[0]
-    expected = fitted(face.landmarks.astype(float), similarity.size)
-    assert np.abs(expected - LANDMARK_TEMPLATE * similarity.size).max() < 12  # drawn people are not all alike
+    expected = fit_to_template(face.landmarks.astype(float), similarity.size)
+    assert np.abs(expected - LANDMARK_TEMPLATE * similarity.size).max() < 12  # the proportions of drawn people differ
 
     columns, rows = np.meshgrid(np.arange(900) + 0.5, np.arange(900) + 0.5)
     width = np.linalg.norm(face.landmarks[1] - face.landmarks[0]) / 25
@@ -482,13 +482,13 @@ def test_similarity_puts_landmarks_on_the_template(similarity, angle, scale, cor
             float
         )
         seen_rows, seen_columns = np.mgrid[: similarity.size, : similarity.size] + 0.5
-        seen = np.array([(crop * seen_columns).sum(), (crop * seen_rows).sum()]) / crop.sum()
-        np.testing.assert_allclose(seen, target, atol=1.0)
+        position = np.array([(crop * seen_columns).sum(), (crop * seen_rows).sum()]) / crop.sum()
+        np.testing.assert_allclose(position, target, atol=1.0)
 
-    again = similarity.detect(Image.fromarray(similarity.align(canvas, face)).resize((320, 320)))
-    left_eye, right_eye = again[0].landmarks[:2]
+    aligned_faces = similarity.detect(Image.fromarray(similarity.align(canvas, face)).resize((320, 320)))
+    left_eye, right_eye = aligned_faces[0].landmarks[:2]
     tilt = np.degrees(np.arctan2(*(right_eye - left_eye)[::-1]))
-    assert abs(tilt) < 5 + abs(angle) / 2  # the detector itself underestimates turns
+    assert abs(tilt) < 5 + abs(angle) / 2  # the detector underestimates rotations
 
 
 def test_turning_and_scaling_do_not_change_the_similarity_crop(similarity):
@@ -502,7 +502,7 @@ def test_turning_and_scaling_do_not_change_the_similarity_crop(similarity):
     assert change["similarity"] < 0.7 * change["margin"], change
 
 
-def test_a_face_at_the_border(processor):
+def test_a_face_at_the_border_is_aligned_without_a_black_bar(processor):
     whole = drawn()
     left, top, _, _ = (round(float(value)) for value in processor.detect(whole)[0].box)
     cut = whole.crop((left + 8, top + 8, 250, 250))
@@ -511,7 +511,7 @@ def test_a_face_at_the_border(processor):
     face = processor.detect(cut)[0]
     crop = processor.align(cut, face)
     assert crop.shape == (80, 80, 3) and crop.dtype == np.uint8
-    assert not (crop == 0).all(axis=2).any()  # what lies beyond is no black bar
+    assert not (crop == 0).all(axis=2).any()  # the area outside the image is not a black bar
 
     outside = Face(np.array([-40, -30, 90, 110], np.float32), face.landmarks - 60, 1.0)
     assert processor.align(cut, outside).shape == (80, 80, 3)
@@ -527,7 +527,7 @@ def test_the_margin_crop_is_the_enlarged_box(portrait):
     assert difference(processor.align(portrait, corner), expected) < 0.5
 
 
-def test_a_box_that_is_roughly_right_is_refined(margin):
+def test_an_inaccurate_box_is_refined(margin):
     canvas = Image.new("RGB", (500, 400), (120, 130, 140))
     canvas.paste(drawn(), (130, 60))
     [detected] = margin.detect(canvas)
@@ -541,14 +541,14 @@ def test_a_box_that_is_roughly_right_is_refined(margin):
         assert face.probability > 0.9
 
 
-def test_a_box_without_a_face_is_improbable(margin, portrait):
+def test_a_box_without_a_face_has_a_low_probability(margin, portrait):
     nowhere = [[0, 0, 30, 30], [900, 900, 950, 950], [-80, -80, 0, 0], [np.nan] * 4, [60, 60, 60, 60], [90, 90, 50, 50]]
     assert [face.probability < 0.5 for face in margin.refine(portrait, nowhere)] == [True] * 6
     assert margin.refine(portrait, []) == []
     assert margin.refine(Image.new("RGB", (1, 1)), [[0, 0, 1, 1]])[0].probability < 0.5
 
 
-def test_faces_found_in_another_way_are_taken(margin, portrait):
+def test_faces_of_another_detector_are_used(margin, portrait):
     face = Face(np.array([60, 70, 160, 190], np.float32), np.zeros((5, 2), np.float32), 0.95)
     batch = margin(portrait, detector=lambda image: [face, face])
     assert batch["box"][0].tolist() == [60, 70, 160, 190] and batch["face_count"].tolist() == [2]
@@ -560,7 +560,7 @@ def test_faces_found_in_another_way_are_taken(margin, portrait):
 
 
 @pytest.mark.parametrize("alignment", ["margin", "similarity"])
-def test_saved_and_loaded_by_name(alignment, portrait, tmp_path):
+def test_a_saved_processor_is_loaded_by_name(alignment, portrait, tmp_path):
     settings = {
         "size": 96,
         "alignment": alignment,
@@ -572,13 +572,13 @@ def test_saved_and_loaded_by_name(alignment, portrait, tmp_path):
         "factor": 0.6,
     }
     processor = FaceLiveNetImageProcessor(**settings)
-    expected = processor(portrait)  # the detector is there now; it must not be saved
+    expected = processor(portrait)  # this loads the detector, which must not be saved
     processor.save_pretrained(tmp_path)
     saved = json.loads((tmp_path / "preprocessor_config.json").read_text())
     assert saved.pop("auto_map") == {"AutoImageProcessor": "image_processing_facelivenet.FaceLiveNetImageProcessor"}
     assert saved == settings | {"image_processor_type": "FaceLiveNetImageProcessor"}
     loaded = AutoImageProcessor.from_pretrained(tmp_path, trust_remote_code=True)
-    assert type(loaded).__module__.startswith("transformers_modules")  # the copy that was saved, not this repository's
+    assert type(loaded).__module__.startswith("transformers_modules")  # the saved code, not that of the repository
     assert loaded.to_dict() == processor.to_dict()
     for key, value in loaded(portrait).items():
         torch.testing.assert_close(value, expected[key])
@@ -635,12 +635,12 @@ def test_copies_work_like_the_original(processor, portrait):
 
 def test_threads_share_one_processor():
     pictures = [drawn(identity, 200 + 20 * identity) for identity in range(6)]
-    alone = FaceLiveNetImageProcessor(size=80, alignment="similarity")
-    expected = [alone(picture) for picture in pictures]
+    separate = FaceLiveNetImageProcessor(size=80, alignment="similarity")
+    expected = [separate(picture) for picture in pictures]
     shared, ready = FaceLiveNetImageProcessor(size=80, alignment="similarity"), threading.Barrier(4)
 
     def work(_) -> list:
-        ready.wait()  # all four meet the processor before its detector is there
+        ready.wait()  # all four threads begin before the detector is loaded
         return [shared(picture) for picture in pictures]
 
     with ThreadPoolExecutor(4) as pool:
@@ -650,7 +650,7 @@ def test_threads_share_one_processor():
                     torch.testing.assert_close(got[key], value)
 
 
-def test_threads_detect_and_refine_to_the_last_bit():
+def test_threads_detect_and_refine_with_identical_results():
     """Only the creation of the detector is locked; its results do not depend on other threads."""
     pictures = [drawn(identity, 200 + 20 * identity) for identity in range(4)]
 
@@ -659,15 +659,15 @@ def test_threads_detect_and_refine_to_the_last_bit():
         [refined] = processor.refine(picture, face.box)
         return [face.box, face.landmarks, refined.box, refined.landmarks]
 
-    alone, shared = FaceLiveNetImageProcessor(), FaceLiveNetImageProcessor()
-    expected = [detect_and_refine(alone, picture) for picture in pictures] * 4
+    separate, shared = FaceLiveNetImageProcessor(), FaceLiveNetImageProcessor()
+    expected = [detect_and_refine(separate, picture) for picture in pictures] * 4
     with ThreadPoolExecutor(4) as pool:
         for got, wanted in zip(pool.map(partial(detect_and_refine, shared), pictures * 4), expected, strict=True):
             assert all(np.array_equal(one, other) for one, other in zip(got, wanted, strict=True))
 
 
-def test_without_the_detector_package(portrait, tmp_path, repository):
-    """In a process that cannot import facenet-pytorch, aligned faces work and detection says what to install."""
+def test_aligned_faces_work_without_the_detector_package(portrait, tmp_path, repository):
+    """In a process that cannot import facenet-pytorch, aligned faces work, and the error names the package."""
     portrait.save(tmp_path / "face.png")
     script = """
 import sys
@@ -684,7 +684,7 @@ processor(sys.argv[1], on_error="skip")
 
 
 @pytest.mark.real_data
-def test_real_photographs(processor, real_data):
+def test_faces_in_real_photographs_are_found(processor, real_data):
     photographs = sorted((real_data / "london").glob("*.jpg"))[:6]
     batch = processor(photographs)
     assert batch["face_count"].tolist() == [1] * 6 and batch["detection_probability"].min() > 0.99

@@ -1,4 +1,4 @@
-"""The network's numbers, and every loss against a naive loop over its equation."""
+"""The parameters, outputs and config of the network, and each loss compared with a naive loop over its equation."""
 
 import json
 import math
@@ -46,7 +46,7 @@ def model() -> FaceLiveNetModel:
 # the network
 
 
-def test_parameter_counts_of_the_paper():
+def test_parameter_counts_equal_those_of_the_paper():
     model = FaceLiveNetModel(FaceLiveNetConfig(id2label=SIX))
     branch_2 = parameters(model.expression) + parameters(model.expression_head)
     assert parameters(model.shared) == 6_434_992
@@ -56,8 +56,8 @@ def test_parameter_counts_of_the_paper():
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_batch_norms_without_a_scale_learn_their_shift_on_gpus_too(training):
-    """PyTorch's CUDA kernel gives no gradient of the shift where it gets no scale, so it gets one of 1."""
+def test_batch_norms_without_a_scale_learn_their_shift_on_gpus(training):
+    """PyTorch's CUDA kernel gives no gradient of the shift without a scale, so the layer passes a scale of 1."""
     norm = BatchNorm2d(3, FaceLiveNetConfig()).train(training)
     plain = torch.nn.BatchNorm2d(3, eps=norm.eps, momentum=norm.momentum).train(training)
     x = torch.randn(4, 3, 5, 5)
@@ -77,7 +77,7 @@ def test_scaled_batch_norms_add_one_parameter_per_channel():
     scaled = FaceLiveNetModel(FaceLiveNetConfig(id2label=SIX, batch_norm_scale=True))
     channels = sum(norm.num_features for norm in plain.modules() if isinstance(norm, torch.nn.BatchNorm2d))
     assert parameters(scaled) - parameters(plain) == channels
-    # shared layers and branches apart: 3,904 and twice 1,536 channels
+    # 3,904 channels in the shared layers, 1,536 in each branch
     assert parameters(scaled.shared) == 6_434_992 + channels_of(plain.shared)
     assert parameters(scaled.verification) == 3_200_000 + channels_of(plain.verification)
 
@@ -87,13 +87,13 @@ def channels_of(module) -> int:
 
 
 @pytest.mark.parametrize("size", [75, 80, 96, 112, 160, 224])
-def test_feature_map_side_is_what_the_layers_give(size):
+def test_the_side_of_the_feature_map_equals_that_of_the_layers(size):
     model = FaceLiveNetModel(FaceLiveNetConfig()).eval()
     with torch.no_grad():
         assert model.shared(torch.zeros(1, 3, size, size)).shape == (1, 1792, *[model.shared.side(size)] * 2)
 
 
-def test_output_shapes_and_unit_embeddings(model):
+def test_outputs_have_their_shapes_and_embeddings_unit_length(model):
     output = model.eval()(torch.randn(2, 3, 80, 80))
     assert output.embedding.shape == (2, 1792)
     torch.testing.assert_close(output.embedding.norm(dim=1), torch.ones(2))
@@ -101,7 +101,7 @@ def test_output_shapes_and_unit_embeddings(model):
     assert output.loss is None and output.task_weights is None
 
 
-def test_initialisation_biases_zero_and_xavier_weights(model):
+def test_biases_are_initialised_with_zero_and_weights_by_xavier(model):
     assert all(not bias.any() for name, bias in model.named_parameters() if name.endswith("bias"))
     weight = model.shared.conv2d_4b.conv.weight.detach()
     bound = math.sqrt(6 / ((192 + 256) * 9))
@@ -109,29 +109,29 @@ def test_initialisation_biases_zero_and_xavier_weights(model):
     assert not model.identity_head.centers.any()
 
 
-def test_save_and_load_keep_every_number(model, tmp_path):
+def test_save_and_load_keep_all_weights(model, tmp_path):
     model.identity_head.centers.normal_()
     model.save_pretrained(tmp_path)
-    again = FaceLiveNetModel.from_pretrained(tmp_path)
+    loaded = FaceLiveNetModel.from_pretrained(tmp_path)
     for name, value in model.state_dict().items():
-        assert torch.equal(value, again.state_dict()[name]), name
+        assert torch.equal(value, loaded.state_dict()[name]), name
 
 
 def test_auto_classes_load_the_saved_folder(model, tmp_path):
     model.eval().save_pretrained(tmp_path)
-    again = AutoModel.from_pretrained(tmp_path, trust_remote_code=True).eval()
-    assert type(again).__module__.startswith("transformers_modules")
+    loaded = AutoModel.from_pretrained(tmp_path, trust_remote_code=True).eval()
+    assert type(loaded).__module__.startswith("transformers_modules")
     assert AutoConfig.from_pretrained(tmp_path, trust_remote_code=True).expressions == EXPRESSIONS
     faces = torch.randn(1, 3, 80, 80)
     with torch.no_grad():
-        torch.testing.assert_close(again(faces).embedding, model(faces).embedding, rtol=0, atol=1e-6)
+        torch.testing.assert_close(loaded(faces).embedding, model(faces).embedding, rtol=0, atol=1e-6)
 
 
 # the config
 
 
 @pytest.mark.parametrize(
-    ("settings", "named"),
+    ("settings", "message"),
     [
         ({"dropout": 1.5}, "dropout"),
         ({"image_size": 74}, "image_size"),
@@ -164,13 +164,13 @@ def test_auto_classes_load_the_saved_folder(model, tmp_path):
         ({"embedding_size": 64}, "embedding_size was removed: every network has 0"),
     ],
 )
-def test_config_refuses_wrong_values_by_name(settings, named):
-    with pytest.raises((ValueError, StrictDataclassError), match=named):
+def test_config_refuses_wrong_values_by_name(settings, message):
+    with pytest.raises((ValueError, StrictDataclassError), match=message):
         FaceLiveNetConfig(**settings)
 
 
 def test_a_config_of_an_earlier_version_loads(tmp_path):
-    """With settings that were removed since: those of the network at the value it has, those of the losses at any."""
+    """It may contain removed settings: those of the network with the current value, those of the losses with any."""
     FaceLiveNetConfig(dropout=0.25).save_pretrained(tmp_path)
     path = tmp_path / "config.json"
     removed = {"batch_norm_eps": 0.001, "expression_hidden_size": 128, "embedding_size": 0}
@@ -191,9 +191,9 @@ def naive_triplet(features, labels, centers, margin):
     for i in range(len(features)):
         for other in range(len(centers)):
             if other != labels[i]:
-                own = torch.sqrt(((features[i] - centers[labels[i]]) ** 2).sum())
-                away = torch.sqrt(((features[i] - centers[other]) ** 2).sum())
-                total = total + torch.clamp(own + margin - away, min=0)
+                to_center = torch.sqrt(((features[i] - centers[labels[i]]) ** 2).sum())
+                to_other = torch.sqrt(((features[i] - centers[other]) ** 2).sum())
+                total = total + torch.clamp(to_center + margin - to_other, min=0)
     return total
 
 
@@ -217,20 +217,22 @@ def test_class_wise_triplet_loss_gradcheck():
     torch.autograd.gradcheck(lambda x: class_wise_triplet_loss(x, labels, centers, 1.0), features)
 
 
-def test_class_wise_triplet_loss_where_a_feature_lies_on_its_centre():
+def test_class_wise_triplet_loss_has_a_finite_gradient_for_a_feature_at_its_centre():
     features = torch.zeros(2, 4, requires_grad=True)
     class_wise_triplet_loss(features, torch.tensor([0, 1]), torch.zeros(3, 4), 10.0).sum().backward()
     assert torch.isfinite(features.grad).all()
 
 
-def test_class_wise_triplet_loss_never_builds_batch_by_classes_by_dimension():
+def test_class_wise_triplet_loss_builds_no_tensor_of_batch_by_classes_by_dimension():
     sizes = []
 
     class Sizes(torch.utils._python_dispatch.TorchDispatchMode):
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
             result = function(*args, **(kwargs or {}))
             sizes.extend(
-                one.numel() for one in (result if isinstance(result, tuple) else (result,)) if torch.is_tensor(one)
+                value.numel()
+                for value in (result if isinstance(result, tuple) else (result,))
+                if torch.is_tensor(value)
             )
             return result
 
@@ -243,7 +245,7 @@ def test_class_wise_triplet_loss_never_builds_batch_by_classes_by_dimension():
     assert len(sizes) > 5
 
 
-def test_centres_move_as_the_authors_move_them():
+def test_centres_move_as_in_the_code_of_the_authors():
     torch.manual_seed(4)
     centers, features = torch.randn(4, 3), torch.randn(5, 3)
     labels, decay = torch.tensor([2, 0, 2, 2, 0]), 0.9
@@ -265,7 +267,7 @@ def test_centres_move_in_training_only(model):
     assert model.identity_head.centers[1].any() and not model.identity_head.centers[[0, 2, 3, 4]].any()
 
 
-def test_expression_loss_is_equation_2_over_the_labelled():
+def test_expression_loss_is_equation_2_over_labelled_images():
     torch.manual_seed(5)
     logits = torch.randn(5, 7, dtype=torch.float64, requires_grad=True)
     labels = torch.tensor([3, -100, 0, 6, -100])
@@ -299,7 +301,7 @@ def test_l1_is_equation_1_over_the_known_people(model):
     torch.testing.assert_close(output.verification_loss, softmax + 1e-4 * triplet, rtol=1e-5, atol=1e-5)
 
 
-def test_margin_softmax_against_a_loop():
+def test_margin_softmax_equals_a_loop():
     torch.manual_seed(6)
     config = FaceLiveNetConfig(image_size=80, num_identities=4, dropout=0.0, cosine_scale=16, cosine_margin=0.2)
     head = FaceLiveNetModel(config).identity_head.eval()
@@ -342,7 +344,7 @@ def test_dynamic_weights_are_the_mean_of_each_samples_softmax(model):
         unit(torch.randn(3, 1792, 3, 3))
 
 
-def weighted(weighting: str, **settings) -> FaceLiveNetModel:
+def model_with_weighting(weighting: str, **settings) -> FaceLiveNetModel:
     torch.manual_seed(0)
     return FaceLiveNetModel(
         FaceLiveNetConfig(image_size=80, num_identities=5, dropout=0.0, weighting=weighting, **settings)
@@ -353,13 +355,13 @@ BATCH = (torch.tensor([0, 1, 2, 3]), torch.tensor([0, 4, -100, 6]))
 
 
 def test_fixed_weights_are_those_of_the_config():
-    output = weighted("static", static_weights=(0.5, 2))(torch.randn(4, 3, 80, 80), *BATCH)
+    output = model_with_weighting("static", static_weights=(0.5, 2))(torch.randn(4, 3, 80, 80), *BATCH)
     assert output.task_weights.tolist() == [0.5, 2]
     torch.testing.assert_close(output.loss, 0.5 * output.verification_loss + 2 * output.expression_loss)
 
 
 def test_the_inverse_loss_moves_weight_to_the_larger_loss():
-    model = weighted("inverse_loss").train()
+    model = model_with_weighting("inverse_loss").train()
     output = model(torch.randn(4, 3, 80, 80), *BATCH)
     losses = torch.stack([output.verification_loss, output.expression_loss])
     w = output.task_weights
@@ -368,22 +370,22 @@ def test_the_inverse_loss_moves_weight_to_the_larger_loss():
     bias = model.dynamic_weight_unit.fc.bias.grad
     l1, l2 = losses.tolist()
     assert (bias[0] < 0) == (l1 > l2)  # descent raises w1 where L1 is the larger
-    # w1 w2 (1 / L1 − 1 / L2), from the unit's own loss alone
+    # w1 w2 (1 / L1 − 1 / L2): only the loss of the unit changes the bias
     assert bias[0].item() == pytest.approx((w[0] * w[1]).item() * (1 / l1 - 1 / l2), rel=0.02)
-    alone = weighted("static", static_weights=tuple(w.tolist())).train()
-    alone.load_state_dict(model.state_dict())
+    static = model_with_weighting("static", static_weights=tuple(w.tolist())).train()
+    static.load_state_dict(model.state_dict())
     torch.manual_seed(0)
     model.zero_grad()
-    for network in (model, alone):
-        network.eval()  # batch norms apart, so that both see the same
+    for network in (model, static):
+        network.eval()  # fixed statistics of batch norm, so that both networks compute the same
         network(torch.ones(4, 3, 80, 80), *BATCH).loss.backward()
-    own, plain = (network.shared.conv2d_4b.conv.weight.grad for network in (model, alone))
-    cosine = F.cosine_similarity(own.flatten(), plain.flatten(), dim=0)
+    gradient, expected = (network.shared.conv2d_4b.conv.weight.grad for network in (model, static))
+    cosine = F.cosine_similarity(gradient.flatten(), expected.flatten(), dim=0)
     assert cosine > 0.99  # the unit's loss does not reach the shared layers
 
 
 def test_uncertainty_is_learnt_for_each_task():
-    model = weighted("uncertainty").train()
+    model = model_with_weighting("uncertainty").train()
     model.uncertainty.log_variances.data = torch.tensor([0.4, -0.2])
     output = model(torch.randn(4, 3, 80, 80), *BATCH)
     l1, l2 = output.verification_loss, output.expression_loss
@@ -394,34 +396,34 @@ def test_uncertainty_is_learnt_for_each_task():
 
 
 @pytest.mark.parametrize("task", ["verification", "expression"])
-def test_a_single_task_trains_its_branch_alone(task):
-    model = weighted(task).train()
+def test_a_single_task_trains_only_its_branch(task):
+    model = model_with_weighting(task).train()
     output = model(torch.randn(4, 3, 80, 80), *BATCH)
     torch.testing.assert_close(output.loss, output[f"{task}_loss"])
     assert (output.embedding is None) == (task == "expression")
     assert (output.expression_logits is None) == (task == "verification")
     output.loss.backward()
-    trained = {name.split(".")[0] for name, one in model.named_parameters() if one.grad is not None}
-    own = {"verification", "identity_head"} if task == "verification" else {"expression", "expression_head"}
-    assert trained == {"shared"} | own
+    trained = {name.split(".")[0] for name, parameter in model.named_parameters() if parameter.grad is not None}
+    branch = {"verification", "identity_head"} if task == "verification" else {"expression", "expression_head"}
+    assert trained == {"shared"} | branch
     both = model.eval()(torch.randn(1, 3, 80, 80))
     assert both.embedding is not None and both.expression_logits is not None
 
 
-def test_losses_of_shares_with_known_counts_average_to_the_whole(model):
+def test_losses_of_parts_of_a_batch_average_to_the_loss_of_the_batch(model):
     model.eval()
     faces = torch.randn(4, 3, 80, 80)
     people, expressions = torch.tensor([0, -100, -100, 3]), torch.tensor([1, 2, 3, -100])
     whole = model(faces, people, expressions)
-    shares = [
+    parts = [
         model(faces[rows], people[rows], expressions[rows], known_identities=1, known_expressions=1.5)
         for rows in ([0, 1], [2, 3])
     ]
     for name in ("softmax_loss", "triplet_loss", "expression_loss"):
-        torch.testing.assert_close((shares[0][name] + shares[1][name]) / 2, whole[name])
+        torch.testing.assert_close((parts[0][name] + parts[1][name]) / 2, whole[name])
 
 
-def test_a_mirror_image_is_averaged_in(model):
+def test_the_flip_averages_the_outputs_of_the_mirror_image(model):
     model.eval()
     faces = torch.randn(2, 3, 80, 80)
     with torch.no_grad():
@@ -436,7 +438,7 @@ def test_a_mirror_image_is_averaged_in(model):
 
 
 @pytest.mark.parametrize("trunk", ["resnet18", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
-def test_a_timm_backbone_in_place_of_the_shared_layers(trunk, tmp_path):
+def test_a_timm_backbone_replaces_the_shared_layers(trunk, tmp_path):
     size = 224 if trunk.startswith("swin") else 96
     config = FaceLiveNetConfig(image_size=size, num_identities=3, trunk=trunk)
     model = FaceLiveNetModel(config).train()
@@ -445,12 +447,12 @@ def test_a_timm_backbone_in_place_of_the_shared_layers(trunk, tmp_path):
     assert torch.isfinite(output.loss) and output.embedding.shape == (2, 1792)
     output.loss.backward()
     model.eval().save_pretrained(tmp_path)
-    again = FaceLiveNetModel.from_pretrained(tmp_path).eval()
+    loaded = FaceLiveNetModel.from_pretrained(tmp_path).eval()
     with torch.no_grad():
-        torch.testing.assert_close(again(faces).embedding, model(faces).embedding, rtol=0, atol=1e-6)
+        torch.testing.assert_close(loaded(faces).embedding, model(faces).embedding, rtol=0, atol=1e-6)
 
 
-def test_a_trunk_that_does_not_fit_is_named():
+def test_an_unsuitable_trunk_is_refused():
     with pytest.raises(ValueError, match=r"no backbone 'resnet19'; similar are .*resnet18"):
         FaceLiveNetModel(FaceLiveNetConfig(trunk="resnet19"))
     with pytest.raises(ValueError, match="multiple of 32"):
@@ -458,18 +460,18 @@ def test_a_trunk_that_does_not_fit_is_named():
 
 
 def test_missing_labels_are_masked_per_sample(model):
-    """What the unlabelled samples show changes neither loss nor gradient of the labels that are there."""
+    """Samples without a label do not change the loss of the other samples."""
     torch.manual_seed(7)
-    model.eval()  # batch norm's running statistics: samples do not touch each other
+    model.eval()  # with running statistics of batch norm, samples do not influence each other
     faces = torch.randn(4, 3, 80, 80)
     everything = model(faces, torch.tensor([0, -100, 2, -100]), torch.tensor([-100, 1, -100, 4]))
     people = model(faces[[0, 2]], torch.tensor([0, 2]))
     expressions = model(faces[[1, 3]], expression_labels=torch.tensor([1, 4]))
     torch.testing.assert_close(everything.verification_loss, people.verification_loss)
     torch.testing.assert_close(everything.expression_loss, expressions.expression_loss)
-    nobody = model(faces, torch.full((4,), -100), torch.full((4,), -100))
-    assert nobody.loss.item() == 0
-    nobody.loss.backward()
+    unlabelled = model(faces, torch.full((4,), -100), torch.full((4,), -100))
+    assert unlabelled.loss.item() == 0
+    unlabelled.loss.backward()
 
 
 def test_identity_labels_without_identity_head_are_refused():
@@ -478,17 +480,16 @@ def test_identity_labels_without_identity_head_are_refused():
         model.eval()(torch.randn(1, 3, 80, 80), identity_labels=torch.tensor([0]))
 
 
-# branch 2 behind the usual interface
+# branch 2 as an image classifier of transformers
 
 
 @pytest.mark.parametrize("flip", [False, True])
-def test_the_classifier_says_of_expressions_what_the_whole_network_says(tmp_path, flip):
+def test_the_classifier_has_the_expression_logits_of_the_whole_network(tmp_path, flip):
     torch.manual_seed(8)
     model = FaceLiveNetModel(FaceLiveNetConfig(image_size=80, num_identities=2, test_time_flip=flip)).eval()
     model.save_pretrained(tmp_path)
-    model = FaceLiveNetModel.from_pretrained(
-        tmp_path
-    )  # as the classifier: where weights lie in memory moves last digits
+    # loaded like the classifier, because the layout of weights in memory changes last digits
+    model = FaceLiveNetModel.from_pretrained(tmp_path)
     classifier, report = FaceLiveNetForImageClassification.from_pretrained(tmp_path, output_loading_info=True)
     assert not report["missing_keys"] and not report["unexpected_keys"]
     faces = torch.randn(2, 3, 80, 80)
@@ -504,15 +505,15 @@ def test_a_head_of_other_classes_starts_from_any_checkpoint(tmp_path):
             tmp_path / "a", ignore_mismatched_sizes=True, **settings
         )
         head.save_pretrained(tmp_path / "b")
-        again = FaceLiveNetForImageClassification.from_pretrained(tmp_path / "b")
-        assert again.config.expressions == labels and again.config.label2id[labels[1]] == 1
-        assert not again.config.challenge_expressions
-        assert again(torch.randn(2, 3, 80, 80)).logits.shape == (2, len(labels))
+        loaded = FaceLiveNetForImageClassification.from_pretrained(tmp_path / "b")
+        assert loaded.config.expressions == labels and loaded.config.label2id[labels[1]] == 1
+        assert not loaded.config.challenge_expressions
+        assert loaded(torch.randn(2, 3, 80, 80)).logits.shape == (2, len(labels))
     kept = FaceLiveNetConfig.from_pretrained(tmp_path / "a", num_labels=7)
     assert kept.expressions == EXPRESSIONS and list(kept.challenge_expressions) == ["happy", "surprise"]
 
 
-def test_the_classifiers_loss_is_the_mean_over_the_labelled():
+def test_the_classifiers_loss_is_the_mean_over_labelled_images():
     torch.manual_seed(9)
     classifier = FaceLiveNetForImageClassification(FaceLiveNetConfig(image_size=80)).eval()
     faces, labels = torch.randn(3, 3, 80, 80), torch.tensor([4, -100, 0])
@@ -521,11 +522,11 @@ def test_the_classifiers_loss_is_the_mean_over_the_labelled():
     assert classifier(faces, labels=torch.full((3,), -100)).loss == 0
 
 
-# as transformers' other models behave
+# the behaviour of other models of transformers
 
 
 @pytest.mark.parametrize("change", [{"num_labels": 3}, {"id2label": {0: "calm", 1: "loud"}}])
-def test_a_config_whose_labels_are_changed_can_be_saved(tmp_path, change):
+def test_a_config_with_changed_labels_can_be_saved(tmp_path, change):
     FaceLiveNetModel(FaceLiveNetConfig(image_size=75)).save_pretrained(tmp_path)
     config = FaceLiveNetConfig.from_pretrained(tmp_path)
     for name, value in change.items():
@@ -533,11 +534,11 @@ def test_a_config_whose_labels_are_changed_can_be_saved(tmp_path, change):
     head = FaceLiveNetForImageClassification(config)
     head(torch.randn(2, 3, 75, 75), labels=torch.tensor([0, 1])).loss.backward()
     head.save_pretrained(tmp_path / "head")
-    again = FaceLiveNetForImageClassification.from_pretrained(tmp_path / "head")
-    assert again.config.num_labels == len(config.id2label) and list(again.config.challenge_expressions) == []
+    loaded = FaceLiveNetForImageClassification.from_pretrained(tmp_path / "head")
+    assert loaded.config.num_labels == len(config.id2label) and list(loaded.config.challenge_expressions) == []
 
 
-def test_labels_that_only_move_keep_what_may_be_asked_for():
+def test_challenge_expressions_remain_if_their_labels_move():
     config = FaceLiveNetConfig()
     config.id2label = {0: "happy", 1: "calm"}
     assert config.challenge_expressions == ["happy"]
@@ -551,13 +552,13 @@ def test_the_problem_type_chooses_the_loss():
     output = FaceLiveNetForImageClassification(config)(faces, labels=several)
     expected = F.binary_cross_entropy_with_logits(output.logits, several)
     torch.testing.assert_close(output.loss, expected)
-    one = FaceLiveNetConfig(image_size=75, dropout=0, problem_type="regression", num_labels=1)
-    output = FaceLiveNetForImageClassification(one)(faces, labels=torch.tensor([0.5, 1.0, 2.0]))
+    regression = FaceLiveNetConfig(image_size=75, dropout=0, problem_type="regression", num_labels=1)
+    output = FaceLiveNetForImageClassification(regression)(faces, labels=torch.tensor([0.5, 1.0, 2.0]))
     torch.testing.assert_close(output.loss, F.mse_loss(output.logits[:, 0], torch.tensor([0.5, 1.0, 2.0])))
 
 
 @pytest.mark.parametrize("kind", [FaceLiveNetModel, FaceLiveNetForImageClassification])
-def test_arguments_are_heeded_or_refused(kind):
+def test_arguments_are_applied_or_refused(kind):
     model = kind(FaceLiveNetConfig(image_size=75)).eval()
     faces = torch.randn(1, 3, 75, 75)
     with torch.no_grad():
@@ -569,15 +570,15 @@ def test_arguments_are_heeded_or_refused(kind):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_trace_is_taken_with_gradients_on():
+def test_a_model_can_be_traced_with_gradients():
     model = FaceLiveNetModel(FaceLiveNetConfig(image_size=75)).eval()
     faces = torch.randn(2, 3, 75, 75)
     traced = torch.jit.trace(model, faces, strict=False)
     torch.testing.assert_close(traced(faces)["embedding"], model(faces).embedding)
 
 
-def test_a_training_step_is_compiled(monkeypatch):
-    """With the graphs of a compiler that runs them as they are: what fails in a graph fails here too."""
+def test_a_training_step_can_be_compiled(monkeypatch):
+    """The backend runs the graphs without code generation: code that fails in a graph fails here too."""
     torch.manual_seed(0)
     model = FaceLiveNetModel(FaceLiveNetConfig(image_size=75, repeats=[0, 0, 0], num_identities=4, dropout=0)).train()
     before = model.identity_head.centers.clone()
@@ -589,7 +590,7 @@ def test_a_training_step_is_compiled(monkeypatch):
 
 
 def test_the_shipped_folder_loads_from_anywhere_as_remote_code(repository, tmp_path):
-    """What README and the first example say, in a process that cannot import the repository."""
+    """The code of README and of the first example works in a process that cannot import the repository."""
     script = f"""
 import torch
 from transformers import AutoModel, pipeline
@@ -606,10 +607,10 @@ assert one["reason"] == other["reason"] and abs(one["similarity"] - other["simil
 print("the same")
 """
     environment = os.environ | {"HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=500
     )
-    assert done.stdout.endswith("the same\n"), done.stderr
+    assert result.stdout.endswith("the same\n"), result.stderr
 
 
 # a teacher
@@ -626,31 +627,31 @@ def naive_teacher_loss(head, features, targets) -> tuple[float, float]:
     for i in range(len(targets)):
         for j in range(len(targets)):
             if i != j:
-                nobody = targets[i].isnan().any() or targets[j].isnan().any()
-                wanted = 0.0 if nobody else 1 - float((targets[i] - targets[j]).square().sum()) / 2
+                unknown = targets[i].isnan().any() or targets[j].isnan().any()
+                wanted = 0.0 if unknown else 1 - float((targets[i] - targets[j]).square().sum()) / 2
                 pairs += (float(embedding[i] @ embedding[j]) - wanted) ** 2
     return vectors, pairs
 
 
-def test_what_is_learnt_from_a_teacher_is_what_naive_loops_say():
+def test_the_losses_of_a_teacher_equal_naive_loops():
     torch.manual_seed(0)
     head = TeacherHead(FaceLiveNetConfig(teacher_size=16))
     features, targets = torch.randn(7, FEATURE_SIZE), torch.randn(7, 16) / 4
-    targets[[2, 5]] = torch.nan  # nobody in particular
+    targets[[2, 5]] = torch.nan  # without a vector of the teacher
     vectors, known, pairs, count = head(features, targets).tolist()
     expected = naive_teacher_loss(head, features, targets)
     assert (vectors, pairs) == (pytest.approx(expected[0], rel=1e-4), pytest.approx(expected[1], rel=1e-4))
     assert (known, count) == (5, 42)
-    alike = TeacherHead(FaceLiveNetConfig(teacher_size=FEATURE_SIZE, teacher_loss="cosine"))
+    identity = TeacherHead(FaceLiveNetConfig(teacher_size=FEATURE_SIZE, teacher_loss="cosine"))
     with torch.no_grad():
-        alike.projection.weight.copy_(torch.eye(FEATURE_SIZE))
-        alike.projection.bias.zero_()
-    assert alike(features[:2] * 3, features[:2])[0].item() == pytest.approx(0, abs=1e-5)
+        identity.projection.weight.copy_(torch.eye(FEATURE_SIZE))
+        identity.projection.bias.zero_()
+    assert identity(features[:2] * 3, features[:2])[0].item() == pytest.approx(0, abs=1e-5)
     with pytest.raises(StrictDataclassError, match="teacher_loss must be one of"):
         FaceLiveNetConfig(teacher_loss="l3")
 
 
-def test_a_teacher_is_part_of_l1_by_its_weights():
+def test_the_losses_of_a_teacher_are_added_to_l1_by_their_weights():
     settings = {"image_size": 75, "num_identities": 5, "weighting": "verification", "dropout": 0.0}
     settings |= {"teacher_size": 8, "identity_weight": 0.5, "teacher_weight": 2.0, "teacher_pairs_weight": 3.0}
     torch.manual_seed(0)

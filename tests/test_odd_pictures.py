@@ -147,22 +147,22 @@ def colour16(image: Image.Image, bits: int, alpha: bool = False) -> bytes:
 
 
 @pytest.mark.parametrize("bits", [10, 12, 14, 16])
-def test_colours_of_few_bits_in_sixteen(picture, bits):
+def test_colours_of_10_to_16_significant_bits_are_read(picture, bits):
     assert difference(load_image(colour16(picture, bits)), picture) < 2
-    if bits == 16:  # transparency over white hides how dark the rest is
+    if bits == 16:  # with transparency, the range of the colours cannot be seen
         assert difference(load_image(colour16(picture, bits, alpha=True)), picture) < 2
 
 
 @pytest.mark.parametrize("format", COLOUR)
-def test_formats_in_colour(picture, format):
+def test_colour_formats_are_read(picture, format):
     found = load_image(COLOUR[format](picture))
     assert found.mode == "RGB" and difference(found, picture) < 6
 
 
 @pytest.mark.parametrize("progressive", [False, True])
-def test_a_jpeg_without_its_end_is_read_and_half_of_one_refused(picture, progressive):
+def test_a_jpeg_without_its_end_is_read_and_half_a_jpeg_is_refused(picture, progressive):
     exif = Image.Exif()
-    exif[0x0112] = 6  # turned, and in a camera's file a smaller picture with an end of its own would be in here
+    exif[0x0112] = 6  # rotated; below is a thumbnail with its end marker, as in files of cameras
     exif[0x9286] = encoded(picture.resize((16, 16)), "JPEG")
     turned = picture.transpose(Image.Transpose.ROTATE_90)
     content = encoded(turned, "JPEG", quality=95, progressive=progressive, exif=exif)
@@ -171,14 +171,14 @@ def test_a_jpeg_without_its_end_is_read_and_half_of_one_refused(picture, progres
     cuts = [int(len(content) * share) for share in (0.3, 0.5, 0.7, 0.9)]
     start = content.rfind(b"\xff\xc2")
     while progressive and (start := content.find(b"\xff\xda", start + 1)) >= 0:
-        cuts.append(start)  # before a scan: what is there is whole, but coarse
+        cuts.append(start)  # before a scan: the part before it is complete, but coarse
     for cut in cuts:
         with pytest.raises(UnreadableImageError, match="damaged"):
             load_image(content[:cut])
 
 
 @pytest.mark.parametrize("format", GREY)
-def test_formats_in_grey(picture, format):
+def test_grey_formats_are_read(picture, format):
     assert difference(load_image(GREY[format](picture)), picture.convert("L").convert("RGB")) < 3
 
 
@@ -224,7 +224,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_what_is_not_read_is_called_by_its_name(tmp_path, name):
+def test_unsupported_formats_are_named(tmp_path, name):
     content, cause = FOREIGN[name]
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UnreadableImageError) as error:
@@ -232,7 +232,7 @@ def test_what_is_not_read_is_called_by_its_name(tmp_path, name):
     assert str(error.value).startswith(f"{tmp_path / name}: {cause}")
 
 
-def test_heic_is_read_or_told_what_to_install(picture, monkeypatch):
+def test_heic_is_read_or_the_error_names_the_package(picture, monkeypatch):
     formats = [name for name in Image.OPEN if name != "HEIF"]
     with pytest.raises(UnreadableImageError, match="a HEIC photograph; pip install pillow-heif"):
         load_image(HEIC, formats=[name for name in ("JPEG", "PNG") if name in formats])
@@ -246,7 +246,7 @@ def test_heic_is_read_or_told_what_to_install(picture, monkeypatch):
         file.getvalue()[:300],
         file.getvalue()[:-1],
         HEIC,
-    ):  # the last one has no picture, as a sequence has
+    ):  # the last one has no single image, like a sequence
         with pytest.raises(UnreadableImageError, match=r"image: (damaged|a HEIC photograph that is damaged)") as error:
             load_image(content)
         assert str(error.value) == " ".join(str(error.value).split()) and "pip" not in str(error.value)
@@ -298,7 +298,7 @@ def grey_profile(gamma: float) -> bytes:
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "I;16"])
-def test_profiles_of_grey_pictures_are_applied(mode):
+def test_profiles_of_grey_images_are_applied(mode):
     """A level of 0.25 in linear light is 0.537 in sRGB, 137 of 255."""
     level = {"L": 64, "LA": (64, 255), "I;16": 64 * 257}[mode]
     picture = Image.new(mode, (32, 32), level)
@@ -308,7 +308,7 @@ def test_profiles_of_grey_pictures_are_applied(mode):
     assert abs(found - 137).max() < 4
 
 
-def test_a_profile_that_calls_itself_nearly_srgb_is_applied():
+def test_a_profile_with_a_name_similar_to_srgb_is_applied():
     linear = ADOBE.replace(b"another space", b"sRGB (linear)")
     content = encoded(Image.new("RGB", (32, 32), (100, 160, 90)), "PNG", icc_profile=linear)
     assert np.asarray(load_image(content))[16, 16, 0] < 85
@@ -351,7 +351,7 @@ SRGB_CORNERS = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
         ("L", 64, {b"gAMA": [100000], b"cHRM": SRGB_CORNERS}, (137, 137, 137)),
         ("RGB", (64, 64, 64), {b"gAMA": [55556]}, (83, 83, 83)),  # of an old Macintosh
         ("RGB", (100, 160, 90), {b"gAMA": [45455], b"cHRM": SRGB_CORNERS}, (100, 160, 90)),
-        ("RGB", (100, 160, 90), {b"sRGB": None, b"gAMA": [100000]}, (100, 160, 90)),  # it counts before others
+        ("RGB", (100, 160, 90), {b"sRGB": None, b"gAMA": [100000]}, (100, 160, 90)),  # sRGB has priority
         ("RGB", (100, 160, 90), {b"gAMA": [0], b"cHRM": [0] * 8}, (100, 160, 90)),
         ("RGB", (100, 160, 90), {b"gAMA": [45455], b"cHRM": [31270, 32900] * 4}, (100, 160, 90)),
     ],
@@ -366,17 +366,17 @@ def test_gamma_and_primaries_of_a_png_are_applied(mode, level, chunks, expected)
 
 
 @pytest.mark.parametrize("damage", [b"no profile", ADOBE[:200], b""])
-def test_a_damaged_profile_is_left_aside(picture, damage):
+def test_a_damaged_profile_is_ignored(picture, damage):
     assert difference(load_image(encoded(picture, "PNG", icc_profile=damage)), picture) == 0
 
 
-def test_a_profile_of_another_kind_of_picture_is_left_aside(picture):
+def test_a_profile_of_another_kind_of_image_is_ignored(picture):
     grey = picture.convert("L")
     assert difference(load_image(encoded(grey, "PNG", icc_profile=ADOBE)), grey.convert("RGB")) == 0
 
 
 def with_codes(content: bytes, primaries: int, transfer: int) -> bytes:
-    """A PNG with the chunk cICP, or an AVIF or HEIC whose numbers of H.273 are replaced."""
+    """A PNG with the chunk cICP, or an AVIF or HEIC with replaced codes of H.273."""
     if (start := content.find(b"nclx") + 4) > 3:
         return content[:start] + struct.pack(">HH", primaries, transfer) + content[start + 4 :]
     chunk = b"cICP" + bytes([primaries, transfer, 0, 1])
@@ -388,7 +388,7 @@ def with_codes(content: bytes, primaries: int, transfer: int) -> bytes:
     [
         (1, 13, (100, 160, 90), (100, 160, 90)),
         (1, 1, (100, 160, 90), (100, 160, 90)),
-        (2, 2, (100, 160, 90), (100, 160, 90)),  # nobody knows
+        (2, 2, (100, 160, 90), (100, 160, 90)),  # unspecified
         (12, 13, (114, 158, 97), (100, 160, 90)),  # Display P3
         (9, 14, (124, 156, 99), (100, 160, 90)),  # BT.2020
         (1, 8, (64, 64, 64), (137, 137, 137)),  # linear light
@@ -398,8 +398,8 @@ def with_codes(content: bytes, primaries: int, transfer: int) -> bytes:
     ],
 )
 @pytest.mark.parametrize("format", ["PNG", "AVIF", "HEIF"])
-def test_colours_that_numbers_describe_are_those_of_a_screen(format, primaries, transfer, level, expected):
-    """Cameras write HEIC of a high dynamic range so, and browsers read PNG and AVIF so."""
+def test_colours_with_codes_are_converted_to_srgb(format, primaries, transfer, level, expected):
+    """Cameras write such codes in HEIC files of high dynamic range, and browsers apply them in PNG and AVIF."""
     if format == "HEIF":
         pytest.importorskip("pillow_heif")
     content = with_codes(encoded(Image.new("RGB", (64, 64), level), format, quality=95), primaries, transfer)
@@ -407,27 +407,27 @@ def test_colours_that_numbers_describe_are_those_of_a_screen(format, primaries, 
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "HEIF"])
-def test_a_damaged_exif_is_left_aside(picture, format):
-    """Programs that show pictures do not look at it."""
+def test_a_damaged_exif_is_ignored(picture, format):
+    """Image viewers ignore it too."""
     if format == "HEIF":
         pytest.importorskip("pillow_heif")
     content = encoded(picture, format, quality=95, exif=b"Exif\0\0MM\0*\0\0\0\x08\0\0")
     damaged = content.replace(b"MM\0*", b"XXXX")
-    if format == "PNG":  # its parts have checksums
+    if format == "PNG":  # the chunks of a PNG have checksums
         damaged = encoded(picture, format, exif=b"XXXX")
     assert damaged != content and difference(load_image(damaged), picture) < 6
 
 
-def test_another_damaged_field_of_the_exif_does_not_hide_how_a_picture_lies(picture):
-    """A text where a number is expected, with which Pillow fails to set a picture upright."""
+def test_another_damaged_field_of_the_exif_does_not_hide_the_orientation(picture):
+    """The width is a text instead of a number. Pillow cannot apply the orientation of such an EXIF."""
     width, orientation = struct.pack(">HHI4s", 0x0100, 2, 4, b"abc"), struct.pack(">HHIHH", 0x0112, 3, 1, 6, 0)
     exif = b"Exif\0\0" + struct.pack(">2sHIH", b"MM", 42, 8, 2) + width + orientation + bytes(4)
     content = encoded(picture.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=95, exif=exif)
     assert difference(load_image(content), picture) < 6
-    assert difference(load_image(load_image(content)), picture) < 6  # turned once, not again
+    assert difference(load_image(load_image(content)), picture) < 6  # it is not turned a second time
 
 
-def test_long_notes_and_profiles_of_a_png_are_no_damage(picture):
+def test_long_notes_and_profiles_of_a_png_are_accepted(picture):
     notes = PngImagePlugin.PngInfo()
     notes.add_text("Photoshop", "history " * 300_000, zip=True)
     assert difference(load_image(encoded(picture, "PNG", pnginfo=notes, icc_profile=bytes(2_000_000))), picture) == 0
@@ -436,12 +436,12 @@ def test_long_notes_and_profiles_of_a_png_are_no_damage(picture):
 # Sources
 
 
-def test_every_kind_of_source(picture, tmp_path):
+def test_every_kind_of_source_is_read(picture, tmp_path):
     content = encoded(picture, "PNG")
     (tmp_path / "face.png").write_bytes(content)
     text = base64.b64encode(content).decode()
     memory = io.BytesIO(content)
-    memory.seek(0, io.SEEK_END)  # as it is left after writing
+    memory.seek(0, io.SEEK_END)  # the position after writing
     with open(tmp_path / "face.png", "rb") as file:
         sources = {
             "open file": file,
@@ -468,7 +468,7 @@ def test_a_pipe_is_read_once(picture, tmp_path):
     writer.join()
 
 
-def test_no_message_holds_a_picture(picture, tmp_path, processor):
+def test_no_error_message_contains_an_image(picture, tmp_path, processor):
     """The content of a text is never repeated, because a log must not contain faces."""
     damaged = base64.b64encode(encoded(picture, "PNG")[:4000]).decode()
     sources = {
@@ -496,12 +496,12 @@ def test_no_message_holds_a_picture(picture, tmp_path, processor):
     assert name_of("anna.jpg") == "anna.jpg" and name_of(b"abc") == "image"
 
 
-def test_what_may_not_be_read_is_not_called_damaged(picture, tmp_path, monkeypatch):
+def test_a_file_without_permission_is_not_reported_as_damaged(picture, tmp_path, monkeypatch):
     def refuse(*arguments, **options):
         raise PermissionError(13, "Permission denied")
 
     picture.save(tmp_path / "locked.png")
-    monkeypatch.setattr("builtins.open", refuse)  # root may read what nobody may
+    monkeypatch.setattr("builtins.open", refuse)  # root may read all files, so a file mode would not work here
     with pytest.raises(UnreadableImageError, match=r"locked\.png: cannot be read: Permission denied$"):
         load_image(tmp_path / "locked.png")
     monkeypatch.undo()
@@ -509,7 +509,7 @@ def test_what_may_not_be_read_is_not_called_damaged(picture, tmp_path, monkeypat
         load_image("/dev/null")
 
 
-def test_lists_of_all_kinds_are_lists(picture, processor, tmp_path):
+def test_lists_of_all_kinds_are_read(picture, processor, tmp_path):
     picture.save(tmp_path / "face.png")
     path = str(tmp_path / "face.png")
     expected = processor([picture, picture], detect=False)["pixel_values"]
@@ -524,7 +524,7 @@ def test_lists_of_all_kinds_are_lists(picture, processor, tmp_path):
         torch.testing.assert_close(processor(sources, detect=False)["pixel_values"], expected)
 
 
-def test_other_arrays_of_pixels_and_arrays_of_bytes_are_one_picture(picture, processor):
+def test_other_arrays_of_pixels_and_arrays_of_bytes_are_read_as_one_image(picture, processor):
     """Arrays of JAX and TensorFlow, and encoded bytes as torchvision's read_file and OpenCV's imencode return them."""
 
     class Array:
@@ -545,7 +545,7 @@ def test_other_arrays_of_pixels_and_arrays_of_bytes_are_one_picture(picture, pro
 
 
 @pytest.mark.parametrize("size", [(9248, 6944), (12032, 9024)])
-def test_photographs_of_large_sensors(size):
+def test_photographs_of_large_sensors_are_read(size):
     """64 megapixels are decoded completely, and a JPEG of 108 megapixels at half its size."""
     found = load_image(encoded(Image.new("L", size, 90), "JPEG", quality=50))
     assert found.size in (size, (size[0] // 2, size[1] // 2)) and found.width * found.height <= MAX_PIXELS
@@ -559,27 +559,27 @@ def test_a_large_progressive_jpeg_is_refused():
         load_image(content)
 
 
-class Watched(io.BytesIO):
-    """Keeps the filters of warnings that were in force when it was read."""
+class FilterRecorder(io.BytesIO):
+    """A file that records the active filters of warnings when it is read."""
 
     def read(self, *size) -> bytes:
         self.filters = list(warnings.filters)
         return super().read(*size)
 
 
-def test_reading_a_picture_changes_no_filter_of_warnings(picture):
-    """They belong to all threads: what one thread sets back, another one has just set."""
-    file = Watched(encoded(picture, "PNG"))
+def test_reading_an_image_changes_no_filter_of_warnings(picture):
+    """All threads share the filters. If one thread restores them, it undoes the change of another thread."""
+    file = FilterRecorder(encoded(picture, "PNG"))
     load_image(file)
     assert file.filters == warnings.filters
 
 
-# Photographs on their side
+# Rotated photographs and wide images
 
 
 @pytest.mark.parametrize("alignment", ["margin", "similarity"])
 @pytest.mark.parametrize("degrees", [90, 180, 270])
-def test_a_photograph_is_judged_the_right_way_up(alignment, degrees):
+def test_a_rotated_photograph_is_turned_upright(alignment, degrees):
     processor = FaceLiveNetImageProcessor(size=96, alignment=alignment)
     canvas = Image.new("RGB", (420, 300), (120, 130, 140))
     canvas.paste(drawn_photograph(WELL_KNOWN[0], "neutral", 0, seed=0).resize((260, 260)), (30, 20))
@@ -597,7 +597,7 @@ def test_a_photograph_is_judged_the_right_way_up(alignment, degrees):
 
 @pytest.mark.parametrize("turn", [None, Image.Transpose.TRANSPOSE])
 @pytest.mark.parametrize("size", [(4000, 350), (12000, 420), (3000, 1300)])
-def test_a_small_face_in_a_wide_picture_is_found(processor, size, turn):
+def test_a_small_face_in_a_wide_image_is_found(processor, size, turn):
     person = drawn_photograph(WELL_KNOWN[0], "neutral", 0, seed=0).resize((250, 250))
     canvas = Image.new("RGB", size, (120, 130, 140))
     left, top = size[0] * 2 // 3, size[1] - 300
@@ -613,7 +613,7 @@ def test_a_small_face_in_a_wide_picture_is_found(processor, size, turn):
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("name", ["grey12in16.png", "pano.jpg", "turned180_male_13.jpg", "turned270_female_4.jpg"])
-def test_odd_files(real_data, name):
+def test_faces_in_unusual_files_are_found(real_data, name):
     batch = FaceLiveNetImageProcessor.from_pretrained(DEFAULT_MODEL)(real_data / "odd_files" / name)
     assert batch["face_count"].tolist() == [1] and batch["detection_probability"].item() > UPRIGHT_PROBABILITY
     assert batch["turn"].item() == (int(name[6:9]) if name.startswith("turned") else 0) % 360 or name.startswith("t")

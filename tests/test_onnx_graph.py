@@ -1,4 +1,4 @@
-"""Networks in ONNX Runtime: same outputs as PyTorch, exported once; PyTorch is used if the export is impossible."""
+"""Networks in ONNX Runtime have the outputs of PyTorch and are exported once. Without export, PyTorch is used."""
 
 import logging
 import multiprocessing
@@ -23,7 +23,7 @@ def graphs(tmp_path, monkeypatch):
     return tmp_path / "cache" / "graphs"
 
 
-def trained(**settings) -> FaceLiveNetModel:
+def random_model(**settings) -> FaceLiveNetModel:
     """A model with random weights and random statistics of batch norm."""
     torch.manual_seed(0)
     model = FaceLiveNetModel(FaceLiveNetConfig(**{"image_size": 75, "repeats": [0, 1, 0]} | settings)).eval()
@@ -61,8 +61,8 @@ def difference(one, other, pixels) -> float:
         {"trunk": "resnet18", "image_size": 96},
     ],
 )
-def test_the_graph_says_what_the_network_says(settings):
-    model = trained(**settings)
+def test_the_graph_has_the_outputs_of_the_network(settings):
+    model = random_model(**settings)
     side = model.config.image_size
     ready = for_inference(model, side)
     assert isinstance(ready, GraphNetwork)
@@ -70,8 +70,8 @@ def test_the_graph_says_what_the_network_says(settings):
         assert difference(model, ready, torch.randn(count, 3, side, side)) < 1e-4
 
 
-def test_the_network_itself_stays_as_it_is():
-    model = trained().train()
+def test_the_export_does_not_change_the_network():
+    model = random_model().train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     for_inference(model, 75)
     after = model.state_dict()
@@ -80,18 +80,18 @@ def test_the_network_itself_stays_as_it_is():
 
 
 @pytest.mark.parametrize("layer", ["shared.conv2d_1a", "shared.mixed_7a.branch2.1", "verification.block8.branch0"])
-def test_broken_weights_stay_broken(layer, graphs, caplog):
-    """ReLU of ONNX Runtime returns 0 for NaN."""
-    model = trained()
+def test_nan_weights_give_nan_outputs(layer, graphs, caplog):
+    """ReLU of ONNX Runtime returns 0 for NaN, so a graph would hide the damage."""
+    model = random_model()
     with torch.no_grad():
         model.get_submodule(layer).conv.weight[0] = float("nan")
     assert for_inference(model, 75)(torch.randn(1, 3, 75, 75)).embedding.isnan().any()
     assert "has different outputs" in caplog.text and not list(graphs.glob("*"))
 
 
-def test_it_is_exported_once_for_its_weights_and_settings(graphs, monkeypatch, caplog):
+def test_a_network_is_exported_once_for_its_weights_and_settings(graphs, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
-    model, pixels = trained(), torch.randn(1, 3, 75, 75)
+    model, pixels = random_model(), torch.randn(1, 3, 75, 75)
     for_inference(model, 75)
     assert "exported for ONNX Runtime, once" in caplog.text
     [file] = graphs.glob("*")
@@ -107,12 +107,12 @@ def test_it_is_exported_once_for_its_weights_and_settings(graphs, monkeypatch, c
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "of other weights"])
-def test_a_damaged_file_is_exported_again(damage, graphs, tmp_path, caplog):
-    model, pixels = trained(), torch.randn(1, 3, 75, 75)
+def test_a_damaged_graph_is_exported_again(damage, graphs, tmp_path, caplog):
+    model, pixels = random_model(), torch.randn(1, 3, 75, 75)
     for_inference(model, 75)
     [file] = graphs.glob("*")
     if damage == "of other weights":
-        other = trained()
+        other = random_model()
         with torch.no_grad():
             other.expression_head.classifier.bias[0] += 1
         for_inference(other, 75)
@@ -124,16 +124,16 @@ def test_a_damaged_file_is_exported_again(damage, graphs, tmp_path, caplog):
     assert f"{file} is damaged" in caplog.text and difference(model, GraphNetwork(OnnxGraph(file)), pixels) < 1e-4
 
 
-def test_a_folder_that_cannot_be_written_costs_time_only(graphs, caplog):
+def test_a_graph_is_used_if_its_folder_cannot_be_written(graphs, caplog):
     graphs.parent.write_text("a file where the folder should be", encoding="utf-8")
-    model = trained()
+    model = random_model()
     ready = for_inference(model, 75)
     assert isinstance(ready, GraphNetwork) and "exported again by the next process" in caplog.text
     assert difference(model, ready, torch.randn(1, 3, 75, 75)) < 1e-4
 
 
-def test_pytorch_stays_where_there_is_no_onnx(monkeypatch, graphs, caplog):
-    model, pixels = trained(), torch.randn(1, 3, 75, 75)
+def test_pytorch_is_used_without_onnx(monkeypatch, graphs, caplog):
+    model, pixels = random_model(), torch.randn(1, 3, 75, 75)
     monkeypatch.setattr(image_processing_facelivenet, "onnxruntime", None)
     assert difference(model, for_inference(model, 75), pixels) == 0 and not caplog.text
     monkeypatch.undo()
@@ -143,16 +143,16 @@ def test_pytorch_stays_where_there_is_no_onnx(monkeypatch, graphs, caplog):
     assert "runs in PyTorch, more slowly: it cannot be exported" in caplog.text
 
 
-def test_the_oldest_graphs_go(graphs):
+def test_the_oldest_graphs_are_deleted(graphs):
     graphs.mkdir(parents=True)
     for number in range(GRAPHS_KEPT + 3):
         (graphs / f"{number}.onnx").write_bytes(b"")
-    for_inference(trained(), 75)
+    for_inference(random_model(), 75)
     assert len(list(graphs.glob("*.onnx"))) == GRAPHS_KEPT
 
 
 def test_threads_share_one_network():
-    model = trained()
+    model = random_model()
     ready, pixels = for_inference(model, 75), torch.randn(6, 1, 3, 75, 75)
     expected = [ready(face).embedding for face in pixels]
     with ThreadPoolExecutor(4) as pool:
@@ -171,8 +171,8 @@ def _answer(graph: OnnxGraph, values: np.ndarray, answers) -> None:
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])
-def test_another_process_opens_a_session_of_its_own(start):
-    """The two threads of a session do not exist in a forked process, so a call there would wait for ever."""
+def test_another_process_opens_its_own_session(start):
+    """The threads of a session do not exist in a forked process, so a call with this session would never return."""
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:

@@ -1,4 +1,4 @@
-"""What holds the repository together: the Space's front matter, self-contained Hub files, imports that run one way."""
+"""Rules of the repository: imports between rooms, the front matter of the Space, links, and declared packages."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ import pytest
 import yaml
 from programs import Program
 
-ROOMS = {  # room -> what it may import of the project
+ROOMS = {  # room -> the modules of the project that it may import
     "modeling_facelivenet": set(),
     "image_processing_facelivenet": set(),
     "pipeline_facelivenet": set(),
@@ -102,7 +102,7 @@ def imports(path) -> set[str]:
 
 
 @pytest.mark.parametrize("room", ROOMS)
-def test_imports_run_down_the_rooms_and_never_back_up(repository, room):
+def test_rooms_import_only_the_rooms_below_them(repository, room):
     file = repository / f"{room}.py"
     files = [file] if file.exists() else list((repository / room).rglob("*.py"))
     assert files
@@ -110,16 +110,16 @@ def test_imports_run_down_the_rooms_and_never_back_up(repository, room):
         assert imports(file) & set(ROOMS) - {room} <= ROOMS[room], file
 
 
-def test_front_matter_is_the_space_of_these_requirements(repository):
+def test_the_front_matter_agrees_with_the_requirements(repository):
     front = yaml.safe_load((repository / "README.md").read_text(encoding="utf-8").split("---")[1])
     pinned = re.search(r"^gradio==(\S+)", (repository / "requirements.txt").read_text(), re.MULTILINE)[1]
     assert front["sdk"] == "gradio" and front["sdk_version"] == pinned
-    assert front["python_version"] == "3.12.12"  # of ZeroGPU's two, 3.10.13 is too old for this project
+    assert front["python_version"] == "3.12.12"  # ZeroGPU offers also 3.10.13, which is too old for this project
     assert (repository / front["app_file"]).is_file()
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/api.md", "docs/evaluation.md"])
-def test_links_lead_somewhere(repository, name):
+def test_linked_files_exist(repository, name):
     text = (repository / name).read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if not link.startswith("http")]
     assert len(links) > 2
@@ -135,7 +135,7 @@ def test_files_named_in_the_contributing_guide_exist(repository):
 
 
 def test_every_imported_package_is_declared(repository):
-    """requirements.txt declares what the runtime imports, requirements-dev.txt what everything imports."""
+    """requirements.txt declares the packages of the runtime, requirements-dev.txt those of all other code."""
     declared = set()
     for name in ("requirements.txt", "requirements-dev.txt"):
         lines = (repository / name).read_text(encoding="utf-8").splitlines()
@@ -153,16 +153,16 @@ def test_every_imported_package_is_declared(repository):
             assert names & declared, f"{file} imports {module}, which no requirements file declares"
 
 
-def test_app_and_command_line_need_what_requirements_names_and_nothing_more(repository):
-    """A Space installs requirements.txt alone: here everything that requirements-dev.txt adds is hidden."""
+def test_app_and_command_line_need_only_the_packages_of_requirements_txt(repository):
+    """A Space installs only requirements.txt, so the packages that requirements-dev.txt adds are hidden here."""
     lines = (repository / "requirements-dev.txt").read_text(encoding="utf-8").splitlines()
     added = {re.split(r"[<>=]", line)[0] for line in lines if line and line[0].isalpha()}
     added -= {"pyyaml", "tqdm", "jinja2", "httpx", "fsspec", "pydantic"}  # transformers, torch and gradio install these
     modules = {name.replace("-", "_") for name in added} | {"sklearn", "skimage", "xdist"}
     hidden = f"import sys\nsys.modules.update(dict.fromkeys({sorted(modules)!r}))"
     code = f"{hidden}\nimport app, demo.command, authentication.command"
-    done = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    result = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
 AS_ON_WINDOWS = """
@@ -194,22 +194,24 @@ for module in modules:
 """
 
 
-def test_nothing_that_windows_lacks_is_needed_to_import_a_room(repository):
-    """All is imported once, for the packages' own sake, and the rooms again as if it were Windows."""
+def test_rooms_can_be_imported_without_what_windows_lacks(repository):
+    """All modules are imported once, because packages may need these names, and then the rooms again as on Windows."""
     program = Program(["-c", AS_ON_WINDOWS], repository)
     assert program.wait() == 0, program.stderr
 
 
-def test_no_path_is_written_for_one_system_alone(repository):
-    """Outside of benchmarks, which measure Linux: no absolute path, and no method of starting processes by name, except
-    where `startup` chooses one."""
+def test_no_path_is_specific_to_one_operating_system(repository):
+    """The code has no absolute paths and names no start method of processes.
+
+    Exceptions are `startup`, which chooses the start method, and the benchmarks, which measure Linux.
+    """
     for file in repository.rglob("*.py"):
         place = file.relative_to(repository).parts
         if place[0] in ("tests", "benchmarks", "pretrained") or any(part.startswith(".") for part in place):
             continue
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                names_one = re.match(r"/(tmp|var|home|dev/shm|etc)\b|fork$", node.value) or (
+                is_specific = re.match(r"/(tmp|var|home|dev/shm|etc)\b|fork$", node.value) or (
                     node.value == "forkserver" and file.name != "startup.py"
                 )
-                assert not names_one, (file, node.value)
+                assert not is_specific, (file, node.value)

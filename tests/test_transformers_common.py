@@ -1,8 +1,8 @@
-"""transformers' own common tests, run on our network and image processor.
+"""The common tests of transformers, run on the network and the image processor of this project.
 
-They come with transformers' source distribution alone: `make test` fetches that of the installed version into
-`transformers_source` of the environment, and without it they skip. NOT_APPLICABLE names those that do not apply, and
-why; everything else runs.
+Only the source distribution of transformers contains them. `make test` downloads that of the installed version into
+`transformers_source` of the environment; without it, the tests are skipped. NOT_APPLICABLE lists the tests that do not
+apply, with the reason. All others run.
 """
 
 import importlib
@@ -29,8 +29,8 @@ if not (SOURCE / "transformers_tests" / "test_modeling_common.py").exists():
     )
 
 
-# What they import that no distribution has: mixins that generate text or export by transformers' own exporters, and a
-# file of theirs that fetches pictures.
+# Modules that the tests import but no distribution contains: mixins for the generation of text and for the exporters of
+# transformers, and a file that downloads images.
 ABSENT = {
     "transformers_tests.exporters": {},
     "transformers_tests.exporters.test_export": {"ExportTesterMixin": type("ExportTesterMixin", (), {})},
@@ -67,7 +67,7 @@ NOT_APPLICABLE = {
 }
 
 
-def without_what_does_not_apply(case: type) -> type:
+def skip_not_applicable(case: type) -> type:
     for name, reason in NOT_APPLICABLE.items():
         if hasattr(case, name):
             setattr(case, name, unittest.skip(reason)(getattr(case, name)))
@@ -75,7 +75,7 @@ def without_what_does_not_apply(case: type) -> type:
 
 
 class SmallNetwork:
-    """A small network and random faces, as the mixin asks for them."""
+    """A small network and random faces, in the form that the mixin expects."""
 
     def __init__(self, parent):
         self.parent, self.batch_size, self.is_training = parent, 3, True
@@ -89,10 +89,10 @@ class SmallNetwork:
         return self.config, {"pixel_values": torch.randn(self.batch_size, 3, 80, 80)}
 
 
-@without_what_does_not_apply
+@skip_not_applicable
 class TestModels(common("test_modeling_common").ModelTesterMixin, unittest.TestCase):
     all_model_classes = (FaceLiveNetModel, FaceLiveNetForImageClassification)
-    pipeline_model_mapping = {}  # noqa: RUF012 – the mixin's convention
+    pipeline_model_mapping = {}  # noqa: RUF012 – a convention of the mixin
     has_attentions = False
     test_resize_embeddings = False
     test_torch_exportable = False
@@ -111,7 +111,7 @@ class TestModels(common("test_modeling_common").ModelTesterMixin, unittest.TestC
         return inputs
 
 
-@without_what_does_not_apply
+@skip_not_applicable
 class TestImageProcessor(common("test_image_processing_common").ImageProcessingTestMixin, unittest.TestCase):
     class image_processor_tester_class(common("test_image_processing_common").ImageProcessingTester):
         size = {"height": 80, "width": 80}  # noqa: RUF012

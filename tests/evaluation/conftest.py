@@ -1,4 +1,4 @@
-"""A small prepared corpus, a checkpoint that is quick to make, and embeddings made by hand."""
+"""Fixtures: a small prepared corpus, a small checkpoint, and embeddings with given values."""
 
 import io
 import json
@@ -27,9 +27,9 @@ FOLDS = ("8", "9", "10")
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory) -> Path:
-    """72 "faces": a random pattern per person, a little noise per photograph; three folds with all their pairs.
+    """72 "faces" in three folds with all their pairs: a random pattern per person, with some noise per photograph.
 
-    One pair of fold 10 names a photograph that the corpus lacks, as if no face had been found in it.
+    One pair of fold 10 names a photograph that the corpus lacks, as if the detector had found no face in it.
     """
     folder, rng, rows, pairs = tmp_path_factory.mktemp("corpus"), np.random.default_rng(0), [], []
     for fold in FOLDS:
@@ -56,7 +56,9 @@ def corpus(tmp_path_factory) -> Path:
                         "detection_probability": 0.99,
                     }
                 )
-        pairs += [Pair(int(fold), one[0], two[0], one[1] == two[1]) for one, two in combinations(keys, 2)]
+        pairs += [
+            Pair(int(fold), first[0], second[0], first[1] == second[1]) for first, second in combinations(keys, 2)
+        ]
     pairs.append(Pair(10, "person10_0/person10_0_0001.jpg", "person10_0/person10_0_0099.jpg", True))
     Dataset.from_list(rows, features=FEATURES).to_parquet(folder / "part-00000.parquet")
     write_pairs(folder, pairs)
@@ -82,7 +84,7 @@ def _save_model(folder: Path, seed: int = 0) -> None:
 
 
 def save_checkpoint(folder: Path) -> Path:
-    """A saved model without thresholds, trained (so its record says) on fold 8."""
+    """A saved model without thresholds. Its training record names fold 8."""
     _save_model(folder)
     (folder / "training.json").write_text(json.dumps({"trained_on": {"patterns": ["8"]}}))
     return folder
@@ -90,7 +92,7 @@ def save_checkpoint(folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def save_model() -> Callable:
-    """Saves a small model with random weights, and its image processor: a folder, and a seed."""
+    """A function that saves a small model with random weights and its image processor, given a folder and a seed."""
     return _save_model
 
 
@@ -101,7 +103,7 @@ def checkpoint(tmp_path) -> Path:
 
 @pytest.fixture(scope="session")
 def evaluated(corpus, tmp_path_factory) -> tuple[Path, Path]:
-    """A calibrated checkpoint, and the folder in which `all` left everything about it."""
+    """A calibrated checkpoint, and the folder with the results of the command `all`."""
     folder = tmp_path_factory.mktemp("evaluated")
     model = ["--model", str(save_checkpoint(folder / "model")), "--data", str(corpus), "--far", "0.05", "--no-cache"]
     assert main(["calibrate", *model]) == 0
@@ -110,8 +112,8 @@ def evaluated(corpus, tmp_path_factory) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def by_hand():
-    """Makes embeddings from rows of (key, identity, expression, split, vector, probabilities)."""
+def make_embeddings():
+    """A function that makes embeddings from rows of (key, identity, expression, split, vector, probabilities)."""
 
     def make(rows, classes=("neutral", "happy", "surprise")) -> Embeddings:
         keys, identities, expressions, splits, vectors, probabilities = zip(*rows, strict=True)
@@ -133,8 +135,8 @@ def by_hand():
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch, common_folder):
-    """No embedding a test computes is found by another test; the exported networks are common to all."""
+def empty_cache(tmp_path_factory, monkeypatch, common_folder):
+    """Each test has an empty cache of embeddings. All tests share the exported networks."""
     cache, graphs = tmp_path_factory.mktemp("cache"), common_folder / "cache" / "graphs"
     graphs.mkdir(parents=True, exist_ok=True)
     (cache / "graphs").symlink_to(graphs)
@@ -142,8 +144,8 @@ def own_cache(tmp_path_factory, monkeypatch, common_folder):
 
 
 @pytest.fixture
-def section_of():
-    """Makes a section of results.json around a report, with circumstances that no test looks at."""
+def make_section():
+    """A function that makes a section of results.json with a report; no test checks its other fields."""
 
     def make(section_type, report=None, *, warnings=(), **figures):
         figures |= {} if report is None else {"report": report}

@@ -1,4 +1,4 @@
-"""Attacks rendered from drawn people, judged by the shipped network and the session that ships."""
+"""Attacks are rendered from drawn people; the shipped network and session decide on them."""
 
 import json
 from dataclasses import replace
@@ -22,7 +22,7 @@ from evaluation.statistics.rates import InsufficientDataError
 from face_data.drawn import drawn_frame
 
 ACTIONS = ("happy", *TURNS)
-SEEN = ["strip_skin", "warp_1.5", "flat", "bent", "swap", "stranger", "half"]
+DETECTED = ["strip_skin", "warp_1.5", "flat", "bent", "swap", "stranger", "half"]
 
 
 @pytest.fixture(scope="module")
@@ -38,29 +38,29 @@ def photograph(observations, number: int, expression: str, yaw: float) -> Photog
 
 @pytest.fixture(scope="module")
 def people(observations) -> list[Person]:
-    shown = [("neutral", 0), ("happy", 0), ("neutral", 32), ("neutral", 1)]
+    poses = [("neutral", 0), ("happy", 0), ("neutral", 32), ("neutral", 1)]
     rows = [
         (f"drawn {number}", expression, photograph(observations, number, expression, yaw))
         for number in WELL_KNOWN[:2]
-        for expression, yaw in shown
+        for expression, yaw in poses
     ]
     return group_by_person(rows)
 
 
-def test_people_have_what_attacks_are_rendered_from(people):
+def test_each_person_has_the_photographs_that_attacks_need(people):
     assert [person.name for person in people] == sorted(f"drawn {number}" for number in WELL_KNOWN[:2])
     for person in people:
         assert list(person.expressions) == ["happy"] and person.turned is not None and person.reference is not None
         assert face_shape(person.turned.landmarks)[2, 0] > face_shape(person.neutral.landmarks)[2, 0], "to its left"
 
 
-def test_attacks_fail_where_people_pass(observations, people):
+def test_attacks_are_rejected_and_genuine_users_accepted(observations, people):
     config = observations.authenticator.config
     thresholds = config.similarity_threshold, config.expression_threshold
     report = attack_report(
-        people, observations, ACTIONS, *thresholds, kinds=[*SEEN, "replay", "replay_same", "fade_turned"]
+        people, observations, ACTIONS, *thresholds, kinds=[*DETECTED, "replay", "replay_same", "fade_turned"]
     )
-    for kind in SEEN:
+    for kind in DETECTED:
         for mode, part in report["kinds"][kind]["challenges"].items():
             assert part["accepted"].total == 2 and part["accepted"].hits == 0, (kind, mode, part["reasons"])
     for mode in (EXPRESSION, TURN, DRAWN):
@@ -70,7 +70,7 @@ def test_attacks_fail_where_people_pass(observations, people):
     assert report["kinds"]["replay_same"]["challenges"][DRAWN]["accepted"].total == 2
     json.dumps(report_to_json(report), allow_nan=False)
     text = attacks_text(report)
-    assert f"APCER {SEEN[0]}" in text and "BPCER" in text
+    assert f"APCER {DETECTED[0]}" in text and "BPCER" in text
 
 
 def test_observations_are_cached(observations, people, tmp_path):
@@ -79,24 +79,24 @@ def test_observations_are_cached(observations, people, tmp_path):
     observation = first.observe(picture)
     assert first.observe(empty) is None
     first.save()
-    again = ObservationCache(observations.authenticator, "again", tmp_path)
-    again.authenticator = None  # nothing may be judged again
-    assert again.observe(empty) is None
+    reloaded = ObservationCache(observations.authenticator, "again", tmp_path)
+    reloaded.authenticator = None  # so that a second evaluation fails
+    assert reloaded.observe(empty) is None
     for field in FIELDS:
-        assert np.allclose(getattr(again.observe(picture), field), getattr(observation, field), atol=1e-3)
-    assert again.observe(picture).unusable == observation.unusable
+        assert np.allclose(getattr(reloaded.observe(picture), field), getattr(observation, field), atol=1e-3)
+    assert reloaded.observe(picture).unusable == observation.unusable
 
 
 def test_observations_are_interpolated(observations, people):
     start, end = (observations.observe(hold(people[0].neutral.image, yaw)) for yaw in (0, 20))
     middle = interpolate(start, end, 0.5)
-    lengths = [np.linalg.norm(one.embedding) for one in (start, end)]
+    lengths = [np.linalg.norm(observation.embedding) for observation in (start, end)]
     assert isinstance(middle, Observation) and np.linalg.norm(middle.embedding) == pytest.approx(np.mean(lengths))
     assert interpolate(start, end, 0) is start and interpolate(start, end, 1) is end
     assert sum(middle.probabilities(observations.expressions).values()) == pytest.approx(1)
 
 
-def test_what_the_quality_gate_refuses_does_not_count(observations, people):
+def test_frames_that_the_quality_gate_refuses_do_not_count(observations, people):
     config = observations.authenticator.config
     stage = Stage(observations, ("happy",), (config.similarity_threshold, config.expression_threshold), seed=0)
     actor = Actor(people[0], people[1], observations)
@@ -111,8 +111,8 @@ def test_what_the_quality_gate_refuses_does_not_count(observations, people):
 
 
 @pytest.mark.parametrize("bend", [0, 90])
-def test_a_sheet_is_seen_by_a_pinhole_camera(bend):
-    """Dots at the landmarks of a face: a flat sheet leaves no parallax, a bent one some, a head much more."""
+def test_a_sheet_is_rendered_as_a_pinhole_camera_sees_it(bend):
+    """Dots mark the landmarks of a face. A flat sheet has no parallax, a bent sheet some, a head much more."""
     points = np.array([[70, 80], [130, 80], [100, 110], [75, 140], [125, 140]])
     sheet = np.full((200, 200, 3), 255, np.uint8)
     for x, y in points:
@@ -121,8 +121,11 @@ def test_a_sheet_is_seen_by_a_pinhole_camera(bend):
     def dots(yaw: float) -> np.ndarray:
         dark = np.asarray(hold(Image.fromarray(sheet), yaw, bend).convert("L")) < 90
         centres = [part.centroid[::-1] for part in regionprops(label(dark)) if part.area > 4]
-        rows = sorted(sorted(centres, key=lambda one: one[1])[:2]), sorted(centres, key=lambda one: one[1])[2:3]
-        return np.array([*rows[0], *rows[1], *sorted(sorted(centres, key=lambda one: one[1])[3:])])
+        rows = (
+            sorted(sorted(centres, key=lambda centre: centre[1])[:2]),
+            sorted(centres, key=lambda centre: centre[1])[2:3],
+        )
+        return np.array([*rows[0], *rows[1], *sorted(sorted(centres, key=lambda centre: centre[1])[3:])])
 
     amount = parallax(face_shape(dots(0)), face_shape(dots(30)))
     assert abs(amount) < 0.02 if bend == 0 else 0.02 < amount < TURNED_PARALLAX, amount
@@ -130,25 +133,25 @@ def test_a_sheet_is_seen_by_a_pinhole_camera(bend):
 
 
 def test_renderings_change_the_mouth_and_nothing_above_it(people):
-    own = people[0].neutral
-    before = np.asarray(own.image).astype(int)
-    changed = [with_strip(own.image, own.landmarks, kind) for kind in ("white", "black", "skin", "sticker")]
-    for picture in [*changed, with_warped_mouth(own.image, own.landmarks)]:
+    neutral = people[0].neutral
+    before = np.asarray(neutral.image).astype(int)
+    changed = [with_strip(neutral.image, neutral.landmarks, kind) for kind in ("white", "black", "skin", "sticker")]
+    for picture in [*changed, with_warped_mouth(neutral.image, neutral.landmarks)]:
         difference = np.abs(np.asarray(picture).astype(int) - before).max(axis=2)
-        nose, mouth = int(own.landmarks[2, 1]), int(own.landmarks[3:, 1].mean())
+        nose, mouth = int(neutral.landmarks[2, 1]), int(neutral.landmarks[3:, 1].mean())
         assert difference[: nose - 30].max() <= 12 and difference[mouth - 10 : mouth + 10].max() > 30
     with pytest.raises(ValueError, match="unknown kind of strip 'gold'"):
-        with_strip(own.image, own.landmarks, "gold")
+        with_strip(neutral.image, neutral.landmarks, "gold")
 
 
-def test_a_corpus_s_face_gets_its_proportions_back():
+def test_the_proportions_of_a_corpus_face_are_restored():
     crop = np.zeros((160, 160, 3), np.uint8)
     image, matrix = restore_proportions(crop, np.array([100, 50, 200, 200]), margin=0.3)
     assert image.height == PRINT_HEIGHT and image.width / image.height == pytest.approx(130 / 195, abs=0.01)
     assert matrix @ (85, 27.5, 1) == pytest.approx([0, 0]) and matrix @ (215, 222.5, 1) == pytest.approx(image.size)
 
 
-def test_what_cannot_be_rendered_is_said(observations, people):
+def test_attacks_that_cannot_be_rendered_are_refused(observations, people):
     with pytest.raises(InsufficientDataError, match="two people"):
         attack_report(people[:1], observations, ACTIONS, 0.5, 0.5)
     assert set(PLAYED) == set(KINDS)

@@ -1,4 +1,4 @@
-"""A network's outputs are cached and found again; several processes give the numbers of one."""
+"""The outputs of a network are cached and reused; two processes give the same results as one."""
 
 import json
 import os
@@ -23,31 +23,33 @@ def loaded(checkpoint):
     return load_checkpoint(checkpoint, "cpu")
 
 
-def test_a_face_passes_the_network_once(loaded, corpus, tmp_path, monkeypatch):
+def test_the_network_computes_each_face_once(loaded, corpus, tmp_path, monkeypatch):
     dataset = load_corpus(corpus, ["9", "10"])
     cache = cache_for(loaded, tmp_path / "cache")
     first = embed(loaded.network, loaded.processor, dataset.select(range(0, 48, 3)), cache=cache)
     assert (cache.path.stat().st_mode & 0o777) == 0o600
 
-    shown = []
+    batch_sizes = []
     forward = type(loaded.network).forward
     monkeypatch.setattr(
-        type(loaded.network), "forward", lambda self, pixels: (shown.append(len(pixels)), forward(self, pixels))[1]
+        type(loaded.network),
+        "forward",
+        lambda self, pixels: (batch_sizes.append(len(pixels)), forward(self, pixels))[1],
     )
-    again = embed(loaded.network, loaded.processor, dataset.select(range(0, 48, 3)), cache=cache)
-    assert shown == []
-    np.testing.assert_array_equal(again.embeddings, first.embeddings)
-    np.testing.assert_array_equal(again.expression_probabilities, first.expression_probabilities)
+    cached = embed(loaded.network, loaded.processor, dataset.select(range(0, 48, 3)), cache=cache)
+    assert batch_sizes == []
+    np.testing.assert_array_equal(cached.embeddings, first.embeddings)
+    np.testing.assert_array_equal(cached.expression_probabilities, first.expression_probabilities)
 
-    whole = embed(loaded.network, loaded.processor, dataset, cache=cache)  # two thirds are new
-    assert shown == [64]  # 32 in a batch of the usual size
+    complete = embed(loaded.network, loaded.processor, dataset, cache=cache)  # two thirds are not in the cache yet
+    assert batch_sizes == [64]  # 32 faces, padded to the default batch size
     plain = embed(loaded.network, loaded.processor, dataset)
-    np.testing.assert_array_equal(whole.embeddings, plain.embeddings)  # whoever else was in the batch
-    np.testing.assert_array_equal(whole.expression_probabilities, plain.expression_probabilities)
-    assert whole.keys == plain.keys and whole.identities == plain.identities
+    np.testing.assert_array_equal(complete.embeddings, plain.embeddings)  # whichever other faces are in the batch
+    np.testing.assert_array_equal(complete.expression_probabilities, plain.expression_probabilities)
+    assert complete.keys == plain.keys and complete.identities == plain.identities
 
 
-def test_another_network_size_or_mirror_image_has_its_own_rows(loaded, tmp_path):
+def test_another_image_size_or_test_time_flip_has_a_separate_cache(loaded, tmp_path):
     names = {cache_for(loaded, tmp_path).path.name}
     loaded.network.config.test_time_flip = True
     names.add(cache_for(loaded, tmp_path).path.name)
@@ -56,7 +58,7 @@ def test_another_network_size_or_mirror_image_has_its_own_rows(loaded, tmp_path)
     assert len(names) == 3
 
 
-def test_a_damaged_or_full_cache_costs_time_alone(tmp_path, monkeypatch):
+def test_a_damaged_cache_is_empty_and_a_full_cache_deletes_old_files(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     digests, faces = [bytes([n] * 16) for n in range(4)], rng.normal(size=(4, 8)).astype(np.float32)
     cache = EmbeddingCache(tmp_path, "one")
@@ -76,11 +78,11 @@ def test_a_damaged_or_full_cache_costs_time_alone(tmp_path, monkeypatch):
     os.utime(cache.path, (1, 1))
     monkeypatch.setattr("evaluation.embeddings.cache.MAX_BYTES", 100)
     EmbeddingCache(tmp_path, "two").write(digests, faces, faces[:, :3])
-    assert [path.name for path in tmp_path.iterdir()] == ["two.npz"]  # the older one made room
+    assert [path.name for path in tmp_path.iterdir()] == ["two.npz"]  # the older file was deleted
     assert MAX_BYTES > 100
 
 
-def test_where_it_lies(tmp_path, monkeypatch):
+def test_the_cache_folder_depends_on_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("FACELIVENET_CACHE", str(tmp_path))
     assert addresses.cache_folder() == cache_folder() == tmp_path
     monkeypatch.delenv("FACELIVENET_CACHE")
@@ -88,7 +90,7 @@ def test_where_it_lies(tmp_path, monkeypatch):
     assert addresses.cache_folder() == cache_folder() == tmp_path / "facelivenet"
 
 
-def test_a_photograph_that_changes_is_computed_again(loaded, corpus, tmp_path):
+def test_a_changed_photograph_is_computed_again(loaded, corpus, tmp_path):
     dataset = load_corpus(corpus, ["9"])
     cache = cache_for(loaded, tmp_path)
     before = embed(loaded.network, loaded.processor, dataset, cache=cache)
@@ -101,14 +103,14 @@ def test_a_photograph_that_changes_is_computed_again(loaded, corpus, tmp_path):
 
 @pytest.fixture
 def one_thread():
-    """As in the processes of a launch: with more threads the last digits may differ."""
+    """One thread, as in launched processes: with more threads the last digits may differ."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
 
 
-def test_two_processes_give_the_numbers_of_one(checkpoint, corpus, tmp_path, repository, one_thread, capsys):
+def test_two_processes_give_the_results_of_one(checkpoint, corpus, tmp_path, repository, one_thread, capsys):
     """Two real processes, connected as by `accelerate launch -m evaluation`."""
     arguments = ["verification", "--model", str(checkpoint), "--data", str(corpus), "--device", "cpu"]
     arguments += ["--batch-size", "7", "--no-cache", "--out"]
@@ -120,7 +122,7 @@ def test_two_processes_give_the_numbers_of_one(checkpoint, corpus, tmp_path, rep
         assert program.wait() == 0, program.stderr
     printed_by_two = "".join(program.stdout for program in programs)
     for printed in (capsys.readouterr().out, printed_by_two):
-        assert printed.count("The 829 pairs of pairs.csv") == 1  # one process speaks
+        assert printed.count("The 829 pairs of pairs.csv") == 1  # only one process prints
     results = [json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two")]
     for section in results:
         assert section["verification"]["patterns"].pop("seconds") > 0

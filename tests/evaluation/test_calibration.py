@@ -1,4 +1,4 @@
-"""Calibration reaches the FAR it states, on people nobody trained on, and the config carries it."""
+"""Calibration reaches the stated FAR on people outside the training, and the config stores its thresholds."""
 
 import json
 
@@ -14,16 +14,16 @@ OPTIONS = {"required": ("happy",), "expression_threshold": 0.5, "trained_on": {"
 
 
 @pytest.fixture
-def crowd(by_hand):
-    """60 people of fold 9 with four photographs each, embeddings that overlap."""
+def crowd(make_embeddings):
+    """60 people of fold 9 with four photographs each. Their embeddings overlap."""
     rng = np.random.default_rng(0)
     rows = []
     for person in range(60):
-        middle = rng.normal(size=32)
+        centre = rng.normal(size=32)
         for number, label in enumerate(("happy", "happy", "neutral", "surprise")):
-            vector = middle + rng.normal(size=32)
+            vector = centre + rng.normal(size=32)
             rows.append((f"p{person}_{number}", f"p{person}", label, "9", vector, rng.dirichlet([1, 1, 1])))
-    return by_hand(rows)
+    return make_embeddings(rows)
 
 
 @pytest.mark.parametrize("far", [0.001, 0.01, 0.1])
@@ -34,31 +34,31 @@ def test_the_stated_far_holds_on_the_calibration_pairs(crowd, far):
     impostors, genuine = pairs.scores[~pairs.same], pairs.scores[pairs.same]
     assert np.mean(impostors >= threshold) == record.far <= far
     lower = pairs.scores[pairs.scores < threshold].max()
-    assert np.mean(impostors >= lower) > far  # any lower score as the threshold would accept too many
+    assert np.mean(impostors >= lower) > far  # with any lower threshold, the FAR is too high
     assert np.mean(genuine < threshold) == record.frr
     assert (record.genuine_pairs, record.impostor_pairs) == (len(genuine), len(impostors)) == (360, 20_000)
     assert record.far_interval[0] <= record.far <= record.far_interval[1]
     assert (record.target_far, record.splits, record.corpus) == (far, ["9"], "patterns")
 
 
-def test_people_of_the_training_are_refused(crowd):
+def test_calibration_on_people_of_the_training_is_refused(crowd):
     with pytest.raises(ValueError, match="trained on patterns, split 9"):
         calibrate({"patterns": crowd}, far=0.01, **OPTIONS | {"trained_on": {"patterns": ["9"]}})
 
 
-def test_a_far_beyond_the_pairs_is_refused(crowd):
+def test_a_far_that_needs_more_impostor_pairs_is_refused(crowd):
     with pytest.raises(ValueError, match="at least 1/FAR impostor pairs, there are 20000"):
         calibrate({"patterns": crowd}, far=1e-5, **OPTIONS)
 
 
-def happy_faces(by_hand, right, wrong):
-    """Photographs with these probabilities of happy: labelled happy, and labelled neutral."""
+def happy_faces(make_embeddings, right, wrong):
+    """Photographs with given probabilities of happy: `right` for the label happy, `wrong` for the label neutral."""
     labelled = [("happy", p) for p in right] + [("neutral", p) for p in wrong]
-    return by_hand([(f"k{i}", "p", label, "9", [1, 0], [1 - p, p, 0]) for i, (label, p) in enumerate(labelled)])
+    return make_embeddings([(f"k{i}", "p", label, "9", [1, 0], [1 - p, p, 0]) for i, (label, p) in enumerate(labelled)])
 
 
-def test_the_expression_threshold_moves_where_it_helps(by_hand):
-    faces = happy_faces(by_hand, right=[0.9] * 10, wrong=[0.6] * 5 + [0.1] * 5)
+def test_the_expression_threshold_changes_if_the_accuracy_improves(make_embeddings):
+    faces = happy_faces(make_embeddings, right=[0.9] * 10, wrong=[0.6] * 5 + [0.1] * 5)
     threshold, record = choose_expression_threshold({"patterns": faces}, ("happy", "surprise"), 0.5, seed=0)
     assert 0.6 < threshold <= 0.9
     assert record.balanced_accuracy == 1
@@ -66,19 +66,19 @@ def test_the_expression_threshold_moves_where_it_helps(by_hand):
     happy = record.required.pop("happy")
     assert (happy.seen.hits, happy.seen.total) == (10, 10)
     assert (happy.falsely_seen.hits, happy.falsely_seen.total) == (0, 10)
-    assert list(record.required) == ["neutral"]  # sessions begin so; nobody is labelled surprise
+    assert list(record.required) == ["neutral"]  # sessions begin with neutral; no photograph has the label surprise
 
 
-def test_the_expression_threshold_stays_where_it_hardly_helps(by_hand):
-    faces = happy_faces(by_hand, right=[0.9] * 100, wrong=[0.6] + [0.1] * 99)
+def test_the_expression_threshold_stays_if_the_accuracy_hardly_improves(make_embeddings):
+    faces = happy_faces(make_embeddings, right=[0.9] * 100, wrong=[0.6] + [0.1] * 99)
     threshold, record = choose_expression_threshold({"patterns": faces}, ("happy",), 0.5, seed=0)
     assert threshold == 0.5
     assert record.balanced_accuracy == record.configured.balanced_accuracy == pytest.approx(0.995)
     assert record.required["happy"].falsely_seen.hits == 1
 
 
-def test_without_labels_the_expression_threshold_stays(by_hand):
-    faces = by_hand([("k", "p", None, "9", [1, 0], [1, 0, 0])])
+def test_the_expression_threshold_stays_without_labels(make_embeddings):
+    faces = make_embeddings([("k", "p", None, "9", [1, 0], [1, 0, 0])])
     assert choose_expression_threshold({"patterns": faces}, ("happy",), 0.4, seed=0) == (0.4, None)
 
 
@@ -93,7 +93,7 @@ def test_store_changes_the_thresholds_only(checkpoint, crowd):
     assert config.calibration["far"] == result.calibration.far
 
 
-def test_store_refuses_what_the_config_refuses(checkpoint):
+def test_store_refuses_values_that_the_config_refuses(checkpoint):
     before = (checkpoint / "config.json").read_text()
     with pytest.raises(Exception, match="similarity_threshold must lie within"):
         store({"similarity_threshold": 7.0}, checkpoint)

@@ -1,4 +1,4 @@
-"""Comparisons on embeddings made by hand: the same photographs for everybody, and who beats whom."""
+"""Comparisons of networks, on embeddings with a known quality: all networks have the same photographs."""
 
 import json
 from dataclasses import replace
@@ -30,24 +30,24 @@ REFERENCES = {"verification": "plain", "expression": "plain"}
 
 
 @pytest.fixture
-def noisy(by_hand):
-    """Embeddings of 24 people with so much noise, who look as their label with such a chance."""
+def noisy(make_embeddings):
+    """Makes embeddings of 24 people, given the noise and the probability that an expression is recognised."""
 
-    def make(noise, chance, seed=0):
+    def make(noise, probability, seed=0):
         rng, people = np.random.default_rng(seed), np.random.default_rng(7).normal(size=(PEOPLE, 16))
         rows = []
         for number in range(PEOPLE * PHOTOGRAPHS):
             person, label = number // PHOTOGRAPHS, number % 3
-            seen = label if rng.random() < chance else int(rng.integers(3))
+            recognised = label if rng.random() < probability else int(rng.integers(3))
             vector = people[person] + noise * rng.normal(size=16)
             name = ("neutral", "happy", "surprise")[label]
-            rows.append((f"k{number:03d}", f"p{person:02d}", name, "9", vector, np.eye(3)[seen] * 0.7 + 0.1))
-        return by_hand(rows)
+            rows.append((f"k{number:03d}", f"p{person:02d}", name, "9", vector, np.eye(3)[recognised] * 0.7 + 0.1))
+        return make_embeddings(rows)
 
     return make
 
 
-def judged(models, **options):
+def compared(models, **options):
     first = next(iter(models.values()))
     options = {"resamples": 200, "far": 0.05} | options
     pairs = balanced_pairs(first, seed=0)
@@ -59,8 +59,8 @@ def row_of(section, task, label):
     return next(row for row in getattr(section, task).rows if row.label == label)
 
 
-def test_the_better_network_is_better_and_its_equal_is_not(noisy):
-    section = judged({"plain": noisy(1.3, 0.6), "better": noisy(0.2, 0.98, seed=1), "same": noisy(1.3, 0.6)})
+def test_a_better_network_differs_significantly_and_an_equal_one_does_not(noisy):
+    section = compared({"plain": noisy(1.3, 0.6), "better": noisy(0.2, 0.98, seed=1), "same": noisy(1.3, 0.6)})
     json.dumps(to_json(section), allow_nan=False)
     better, same, plain = (row_of(section, "verification", label) for label in ("better", "same", "plain"))
     assert better.cells["accuracy"].counts.hits > plain.cells["accuracy"].counts.hits
@@ -70,7 +70,7 @@ def test_the_better_network_is_better_and_its_equal_is_not(noisy):
         test = better.difference[metric]
         assert test.difference == pytest.approx(better.cells[metric].value - plain.cells[metric].value)
         assert min(sign * test.low, sign * test.high) > 0
-        assert test.p == pytest.approx(2 / 201) and test.p_holm == pytest.approx(4 / 201)  # of two rows
+        assert test.p == pytest.approx(2 / 201) and test.p_holm == pytest.approx(4 / 201)  # Holm: two rows
         assert same.difference[metric].difference == 0 and same.difference[metric].p_holm == 1
     assert better.mcnemar.p_holm < 0.001
     assert same.mcnemar == McNemar(only_this=0, only_reference=0, p=1.0, p_holm=1.0)
@@ -85,10 +85,10 @@ def test_the_better_network_is_better_and_its_equal_is_not(noisy):
 
     text = comparison_text(section)
     assert "less plain" in text and "assumes independent pairs" in text and "static" in text
-    assert section == judged({"plain": noisy(1.3, 0.6), "better": noisy(0.2, 0.98, seed=1), "same": noisy(1.3, 0.6)})
+    assert section == compared({"plain": noisy(1.3, 0.6), "better": noisy(0.2, 0.98, seed=1), "same": noisy(1.3, 0.6)})
 
 
-def test_networks_that_differ_by_their_seed_are_taken_together(noisy):
+def test_networks_that_differ_only_in_their_seed_are_averaged(noisy):
     models = {f"plain-{seed}": noisy(1.3, 0.6, seed) for seed in range(3)}
     models |= {f"better-{seed}": noisy(0.3, 0.95, 10 + seed) for seed in (0, 2, 5)}
     models["alone"] = noisy(1.3, 0.6, 20)
@@ -116,12 +116,12 @@ def test_networks_that_differ_by_their_seed_are_taken_together(noisy):
         assert test.by_seed[:2] == [single[f"better-{seed}"] - single[f"plain-{seed}"] for seed in (0, 2)]
         assert test.by_seed[2] is None and test.low > 0 and test.p_holm == pytest.approx(2 / 201)
         assert plain.difference is None
-        # of three networks the mean is surer than one of them, in the bootstrap too
-        alone = row_of(section, task, "plain-0").cells[metric].bootstrap
-        assert np.ptp(plain.cells[metric].bootstrap) < np.ptp(alone)
+        # the mean of three networks has a narrower interval than one of them
+        one_network = row_of(section, task, "plain-0").cells[metric].bootstrap
+        assert np.ptp(plain.cells[metric].bootstrap) < np.ptp(one_network)
     text = comparison_text(section)
     assert "mean over seeds" in text and "seed by seed" in text and "less plain\n" not in text.splitlines()
-    assert first_seed_of_each(models) == ["plain-0", "better-0", "alone"]  # are drawn
+    assert first_seed_of_each(models) == ["plain-0", "better-0", "alone"]  # the networks in the figures
     other = compare(models, trained, dict.fromkeys(references, "alone"), **settings)
     assert other.verification.seeds == [] and "mean over seeds" not in comparison_text(other)
 
@@ -150,24 +150,24 @@ def test_a_network_has_no_cell_for_a_task_it_was_not_trained_for(noisy):
     assert compare(models, trained, {"expression": "plain"}, resamples=50).verification is None
 
 
-def test_all_must_have_seen_the_same_photographs(noisy):
+def test_networks_with_different_photographs_are_refused(noisy):
     plain = noisy(1, 0.6)
     shuffled = plain.select(np.random.default_rng(0).permutation(len(plain)))
-    section = judged({"plain": plain, "shuffled": shuffled})  # another order is no difference
+    section = compared({"plain": plain, "shuffled": shuffled})  # the order does not matter
     assert row_of(section, "verification", "shuffled").mcnemar.only_this == 0
     with pytest.raises(ValueError, match="plain and few must have seen the same images: 1 are only in plain, suc"):
-        judged({"plain": plain, "few": plain.select(range(1, len(plain)))})
+        compared({"plain": plain, "few": plain.select(range(1, len(plain)))})
     relabelled = replace(plain, expressions=["happy", *plain.expressions[1:]])
     with pytest.raises(ValueError, match="plain and other have different identities or expressions"):
-        judged({"plain": plain, "other": relabelled})
+        compared({"plain": plain, "other": relabelled})
     with pytest.raises(ValueError, match="no record of what plain was trained for"):
         compare({"plain": plain}, {}, {"verification": "plain"})
 
 
-def test_photographs_are_drawn_where_nobody_knows_who_is_who_and_unknown_labels_are_left_out(noisy):
+def test_photographs_are_resampled_without_identities_and_unknown_labels_are_left_out(noisy):
     plain = noisy(1, 0.6)
     plain = replace(plain, identities=[None] * len(plain))
-    narrow = replace(plain, classes=("neutral", "happy", "contempt"))  # its third answer is never right
+    narrow = replace(plain, classes=("neutral", "happy", "contempt"))  # its third class is never the label
     trained = {"plain": BOTH, "narrow": BOTH}
     part = compare({"plain": plain, "narrow": narrow}, trained, {"expression": "plain"}, resamples=50).expression
     assert (part.unit, part.classes) == ("images", ["neutral", "happy"])
@@ -180,18 +180,18 @@ def scored(folds, scores, same, first, second) -> ScoredPairs:
     return ScoredPairs(*parts, np.zeros(len(folds), bool), np.full((len(folds), 2), ""))
 
 
-def test_no_threshold_is_chosen_on_the_people_it_judges():
-    """Everybody parts at 0.5, but one fold, or the pairs of one person, only at 0.8."""
+def test_no_threshold_is_chosen_on_the_people_that_it_decides():
+    """A threshold of 0.5 separates all pairs, except those of one person or one fold, which need 0.8."""
     people = [f"p{number:02d}" for number in range(40)]
-    pairs = [(one, one) for one in people] + [(one, people[(n + 7) % 40]) for n, one in enumerate(people)]
+    pairs = [(name, name) for name in people] + [(name, people[(n + 7) % 40]) for n, name in enumerate(people)]
     same = np.array([one == other for one, other in pairs])
-    odd = np.array(["p03" in pair for pair in pairs])
-    values = np.where(same, 0.6, 0.4) + 0.3 * odd
+    exceptional = np.array(["p03" in pair for pair in pairs])
+    values = np.where(same, 0.6, 0.4) + 0.3 * exceptional
     first, second = zip(*pairs, strict=True)
     decided = decide_out_of_fold(scored([0] * 80, values, same, first, second))
     accepted = decided.accepted
     assert decided.method.startswith("pairs of the other people")
-    assert (accepted == same)[~odd].all() and not (accepted == same)[odd & ~same].any()
+    assert (accepted == same)[~exceptional].all() and not (accepted == same)[exceptional & ~same].any()
 
     folds = [1] * 20 + [2] * 20 + [3] * 20
     values = [0.6, 0.4] * 20 + [0.9, 0.7] * 10
@@ -213,17 +213,17 @@ def test_the_best_threshold_depends_on_the_share_of_genuine_pairs(noisy, seed):
     pairs = generated_pairs(noisy(1, 0.5, seed), seed=0)
     threshold = best_threshold(pairs.scores, pairs.same)
     assert threshold == best_threshold(pairs.scores, pairs.same, pairs.same.mean())
-    assert best_threshold(pairs.scores, pairs.same, 0.999) < threshold  # hardly an impostor to be kept out
+    assert best_threshold(pairs.scores, pairs.same, 0.999) < threshold  # lower, because there are few impostors
 
 
-def test_too_few_impostors_for_a_far_are_no_cell(noisy):
-    section = judged({"plain": noisy(1, 0.6), "other": noisy(1, 0.6, seed=1)}, far=1e-5)
+def test_a_far_that_needs_more_impostors_has_no_value(noisy):
+    section = compared({"plain": noisy(1, 0.6), "other": noisy(1, 0.6, seed=1)}, far=1e-5)
     other = row_of(section, "verification", "other")
     assert other.cells["tar_at_far"].value is None and "tar_at_far" not in other.difference
     comparison_text(section)
 
 
-def test_training_records():
+def test_training_records_are_summarised():
     assert summarise_training({}).tasks == ["verification", "expression"]
     assert summarise_training({}).weighting is None
     first = {"minutes": 10.0, "started_from": None}
@@ -234,7 +234,7 @@ def test_training_records():
         assert (result.tasks, result.weighting) == (tasks, weighting)
         assert (result.minutes, result.minutes_before, result.device) == (3.0, 12.0, "a GPU")
         assert (result.w1, result.w2, result.parameters) == (0.1, 0.9, None)
-    alone = {"network": {"weighting": "expression"}, "config": {"freeze_shared": True}}
-    assert summarise_training(record | alone).tasks == ["verification", "expression"]  # of the stage before
+    frozen = {"network": {"weighting": "expression"}, "config": {"freeze_shared": True}}
+    assert summarise_training(record | frozen).tasks == ["verification", "expression"]  # the tasks of the stage before
     second["network"] = {"weighting": "expression"}
-    assert summarise_training(record | alone).tasks == ["expression"]
+    assert summarise_training(record | frozen).tasks == ["expression"]

@@ -1,4 +1,4 @@
-"""Authentication is judged trial by trial, never as a product of two accuracies."""
+"""The accuracy of authentication is counted over trials. It is not a product of two accuracies."""
 
 from collections import Counter
 
@@ -11,32 +11,32 @@ from pipeline_facelivenet import decide
 CLASSES = ("neutral", "happy", "surprise")
 
 
-def shown(expression, certainty=0.9):
+def probabilities_of(expression, certainty=0.9):
     return [certainty if name == expression else (1 - certainty) / 2 for name in CLASSES]
 
 
 @pytest.fixture
-def people(by_hand):
-    """Two look-alikes and one other; everybody's happy face is recognised, every neutral one is taken for happy."""
+def people(make_embeddings):
+    """Two people who look alike and a third person. The network finds happy in all faces, also in the neutral ones."""
     vectors = {"anna": [1, 0.0], "ben": [1, 0.01], "cem": [0, 1]}
-    return by_hand(
+    return make_embeddings(
         [
-            (f"{person}_{label}", person, label, "10", vectors[person], shown("happy"))
+            (f"{person}_{label}", person, label, "10", vectors[person], probabilities_of("happy"))
             for person in vectors
             for label in ("happy", "neutral")
         ]
     )
 
 
-def test_the_result_is_that_of_the_trials_and_not_a_product(people):
+def test_the_accuracy_is_that_of_the_trials_and_not_a_product(people):
     report = evaluate_decisions(people, 0.5, 0.5, ["happy"], seed=0)
-    # Each of 6 inputs has one reference of its own and one of each of two strangers.
+    # Each of 6 inputs has one reference of the same person and one of each of two strangers.
     assert report.trials == {"ID-True Ex-True": 3, "ID-True Ex-False": 3, "ID-False Ex-True": 6, "ID-False Ex-False": 6}
-    # Identity is wrong where Anna and Ben meet (4 of 18); "happy" is seen wrongly in every neutral input (9 of 18).
+    # Identity is wrong for Anna against Ben (4 of 18). The expression is wrong for every neutral input (9 of 18).
     assert report.acc_verif.value == pytest.approx(14 / 18)
     assert report.acc_live.value == pytest.approx(9 / 18)
     assert report.acc_expre.value == pytest.approx(9 / 18)
-    # Accepted: 3 rightly, 3 own neutral faces, 4 look-alikes. So 11 of 18 are right, the product would say 7 of 18.
+    # Accepted: 3 correctly, 3 neutral faces, 4 look-alikes. So 11 of 18 are right. The product would be 7 of 18.
     assert report.acc_auth.hits == 11
     assert report.acc_auth.value != pytest.approx(report.acc_verif.value * report.acc_live.value)
     assert (report.far.hits, report.far.total) == (7, 15)
@@ -49,7 +49,7 @@ def test_the_result_is_that_of_the_trials_and_not_a_product(people):
     assert report.reject_all == pytest.approx(15 / 18)
 
 
-def test_false_rejects_carry_their_reasons(people):
+def test_false_rejects_are_counted_by_reason(people):
     strict = evaluate_decisions(people, 0.5, 0.95, ["happy"], seed=0)
     assert strict.false_rejects == {"wrong_expression": 3}
     people.embeddings[people.keys.index("cem_happy")] = [0, -1]
@@ -57,7 +57,7 @@ def test_false_rejects_carry_their_reasons(people):
     assert both.false_rejects == {"wrong_expression": 2, "different_person_and_wrong_expression": 1}
 
 
-def test_a_decision_is_the_shipped_rule_s(people):
+def test_a_trial_is_decided_by_the_shipped_rule(people):
     trial = Trial(input=0, reference=3, required="happy", same=False, expressed=True)
     decision = decide_trials([trial], people, 0.5, 0.5)[0]
     assert decision == decide(
@@ -73,16 +73,16 @@ def test_a_decision_is_the_shipped_rule_s(people):
 
 
 @pytest.fixture
-def crowd(by_hand):
+def crowd(make_embeddings):
     """30 people with five photographs each, one person with sixty."""
     rng = np.random.default_rng(0)
     labels = ("happy", "neutral", "surprise", "happy", None)
     rows = [(f"p{p:02d}_{n}", f"p{p:02d}", labels[n], "10") for p in range(30) for n in range(5)]
     rows += [(f"many_{n}", "many", labels[n % 2], "10") for n in range(60)] + [("odd", "p00", "contempt", "10")]
-    return by_hand([(*row, rng.normal(size=4), shown("happy")) for row in rows])
+    return make_embeddings([(*row, rng.normal(size=4), probabilities_of("happy")) for row in rows])
 
 
-def test_trials_are_deterministic_limited_and_true(crowd):
+def test_trials_are_deterministic_limited_and_correctly_labelled(crowd):
     trials, unknown = build_trials(crowd, ["happy", "surprise"], seed=0)
     assert trials == build_trials(crowd, ["happy", "surprise"], seed=0)[0]
     assert trials != build_trials(crowd, ["happy", "surprise"], seed=1)[0]
@@ -99,10 +99,13 @@ def test_trials_are_deterministic_limited_and_true(crowd):
     assert inputs["p07", "happy"] == 2
 
 
-def test_what_cannot_be_judged_is_refused(crowd, by_hand):
+def test_unknown_expressions_and_missing_kinds_of_trials_are_refused(crowd, make_embeddings):
     with pytest.raises(ValueError, match="'angry': the model knows neutral, happy, surprise"):
         build_trials(crowd, ["angry"], seed=0)
-    once = [("a", "a", "happy", "10", [1, 0], shown("happy")), ("b", "b", "neutral", "10", [0, 1], shown("happy"))]
-    alone = by_hand(once)
+    rows = [
+        ("a", "a", "happy", "10", [1, 0], probabilities_of("happy")),
+        ("b", "b", "neutral", "10", [0, 1], probabilities_of("happy")),
+    ]
+    two_people = make_embeddings(rows)
     with pytest.raises(ValueError, match="only 2 of the four kinds of trial occur"):
-        evaluate_decisions(alone, 0.5, 0.5, ["happy"], seed=0)
+        evaluate_decisions(two_people, 0.5, 0.5, ["happy"], seed=0)

@@ -1,4 +1,4 @@
-"""The network run over a corpus: what comes back belongs to the right photograph, and nothing broken passes."""
+"""Embeddings of a corpus: each row belongs to its photograph, and invalid outputs are refused."""
 
 import numpy as np
 import pytest
@@ -28,8 +28,8 @@ def test_rows_belong_to_their_photographs(loaded, corpus):
     assert (result.identities[row], result.expressions[row], result.splits[row]) == ("person10_2", "surprise", "10")
     assert result.expressions[result.keys.index("person10_2/person10_2_0004.jpg")] is None
     with torch.inference_mode():
-        alone = loaded.network(loaded.processor(dataset[row]["image"], detect=False)["pixel_values"])
-    np.testing.assert_allclose(result.embeddings[row], alone.embedding[0], atol=1e-5)
+        single = loaded.network(loaded.processor(dataset[row]["image"], detect=False)["pixel_values"])
+    np.testing.assert_allclose(result.embeddings[row], single.embedding[0], atol=1e-5)
 
     ten = result.in_splits(["10"])
     assert set(ten.splits) == {"10"}
@@ -40,15 +40,15 @@ def test_rows_belong_to_their_photographs(loaded, corpus):
 def test_flip_gives_a_mirror_image_the_same_embedding(loaded, corpus):
     dataset = load_corpus(corpus, ["9"]).select(range(3))
     mirrored = dataset.map(lambda row: {"image": row["image"].transpose(0)})
-    plain, other = (embed(loaded.network, loaded.processor, rows) for rows in (dataset, mirrored))
-    assert np.abs(plain.embeddings - other.embeddings).max() > 1e-3
+    plain, mirrored_result = (embed(loaded.network, loaded.processor, rows) for rows in (dataset, mirrored))
+    assert np.abs(plain.embeddings - mirrored_result.embeddings).max() > 1e-3
     loaded.network.config.test_time_flip = True
-    plain, other = (embed(loaded.network, loaded.processor, rows) for rows in (dataset, mirrored))
-    np.testing.assert_allclose(plain.embeddings, other.embeddings, atol=1e-5)
+    plain, mirrored_result = (embed(loaded.network, loaded.processor, rows) for rows in (dataset, mirrored))
+    np.testing.assert_allclose(plain.embeddings, mirrored_result.embeddings, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(plain.embeddings, axis=1), 1, atol=1e-5)
 
 
-def test_the_processor_says_at_which_size(loaded, corpus):
+def test_the_processor_sets_the_image_size(loaded, corpus):
     loaded.processor.size = 96
     dataset = load_corpus(corpus, ["9"]).select(range(1))
     result = embed(loaded.network, loaded.processor, dataset)
@@ -65,29 +65,29 @@ def test_nan_raises_and_names_the_photographs(loaded, corpus):
         embed(loaded.network, loaded.processor, load_corpus(corpus, ["9"]).select(range(2)))
 
 
-def test_a_photograph_named_twice_raises(loaded, corpus):
+def test_a_duplicate_photograph_raises(loaded, corpus):
     dataset = load_corpus(corpus, ["9"]).select(range(2))
     with pytest.raises(ValueError, match=r"person9_0_0001\.jpg more than once"):
         embed(loaded.network, loaded.processor, concatenate_datasets([dataset, dataset]))
 
 
 @pytest.mark.parametrize(
-    ("record", "seen"),
+    ("record", "splits"),
     [
-        ('{"trained_on": {"patterns": ["8"], "other": ["9"]}}', {"8"}),  # a split of another corpus is another
+        ('{"trained_on": {"patterns": ["8"], "other": ["9"]}}', {"8"}),  # splits of another corpus do not count
         ('{"trained_on": {"other": ["8"]}}', set()),
         ('{"trained_on": null}', None),
         ('{"steps": 3}', None),
         (None, None),
     ],
 )
-def test_which_splits_of_a_corpus_a_network_was_trained_on(checkpoint, corpus, record, seen):
+def test_training_splits_are_read_from_the_training_record(checkpoint, corpus, record, splits):
     (checkpoint / "training.json").unlink()
     if record:
         (checkpoint / "training.json").write_text(record)
     checkpoint = load_checkpoint(checkpoint, "cpu")
     photographs = embed(checkpoint.network, checkpoint.processor, load_corpus(corpus, ["9"]).select(range(2)))
-    assert photographs.trained_splits(checkpoint.trained_on) == seen
+    assert photographs.trained_splits(checkpoint.trained_on) == splits
 
 
 def test_a_damaged_training_record_is_named(checkpoint):

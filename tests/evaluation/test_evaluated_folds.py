@@ -1,4 +1,4 @@
-"""Ten folds, each judged by its own network: no photograph meets one of another fold."""
+"""Evaluation of ten folds, each with its network: no pair contains photographs of two folds."""
 
 import json
 import shutil
@@ -13,9 +13,9 @@ from evaluation.protocols.folds import Fold, expression_over_folds, fold_models,
 from face_data.pairs import Pair
 
 
-def fold(by_hand, number, turn, splits):
-    """A network of its own: embeddings turned by a random rotation that only this fold has."""
-    rng = np.random.default_rng(turn)
+def fold(make_embeddings, number, seed, splits):
+    """A fold and the embeddings of its network, with a random rotation that no other fold has."""
+    rng = np.random.default_rng(seed)
     rotation = np.linalg.qr(rng.normal(size=(8, 8)))[0]
 
     def part(split):
@@ -25,18 +25,22 @@ def fold(by_hand, number, turn, splits):
                 vector = rotation @ (np.eye(8)[person] + 0.05 * rng.normal(size=8))
                 probabilities = [0.8, 0.1, 0.1] if label == "neutral" else [0.1, 0.8, 0.1]
                 rows.append((f"{split}/{person}/{number}", f"{split}p{person}", label, split, vector, probabilities))
-        return by_hand(rows)
+        return make_embeddings(rows)
 
     checkpoint = Checkpoint("fold", Path("nowhere"), None, None, "0" * 64)
     return Fold(number, checkpoint, *(part(split) for split in splits))
 
 
 @pytest.fixture
-def folds(by_hand):
-    return [fold(by_hand, 1, 1, ("2", "1")), fold(by_hand, 2, 2, ("3", "2")), fold(by_hand, 3, 3, ("1", "3"))]
+def folds(make_embeddings):
+    return [
+        fold(make_embeddings, 1, 1, ("2", "1")),
+        fold(make_embeddings, 2, 2, ("3", "2")),
+        fold(make_embeddings, 3, 3, ("1", "3")),
+    ]
 
 
-def test_every_fold_is_judged_by_its_own_network(folds):
+def test_each_fold_is_evaluated_with_its_network(folds):
     result = verification_over_folds(folds, [], 0.1, seed=0)
     assert result.mean == result.accuracy.value == 1
     assert [row.fold for row in result.folds] == [1, 2, 3]
@@ -50,14 +54,14 @@ def test_every_fold_is_judged_by_its_own_network(folds):
     assert expression.report.accuracy.total == 36
 
 
-def test_the_command(corpus, save_model, tmp_path, capsys):
+def test_the_command_folds(corpus, save_model, tmp_path, capsys):
     """Folds 8, 9 and 10 of the small corpus, with random networks."""
     run = tmp_path / "run"
     for number in (8, 9):
         folder = run / f"fold-{number:02d}" / "best"
         save_model(folder, number)
-        seen = {8: {"trained_on": {"patterns": ["1", "8"], "other": ["9"]}}, 9: {}}[number]
-        (folder / "training.json").write_text(json.dumps(seen))
+        trained_on = {8: {"trained_on": {"patterns": ["1", "8"], "other": ["9"]}}, 9: {}}[number]
+        (folder / "training.json").write_text(json.dumps(trained_on))
     out = tmp_path / "out"
     command = ["folds", "--model", str(run), "--data", str(corpus), "--out", str(out), "--far", "0.05"]
     assert main(command) == 0
@@ -76,12 +80,12 @@ def test_the_command(corpus, save_model, tmp_path, capsys):
     assert "Ten folds" in (out / "report.html").read_text()
 
     for number in (8, 9):
-        record = {"network": {"weighting": "verification"}}  # as a single task's stage leaves it
+        record = {"network": {"weighting": "verification"}}  # as a stage that trains a single task writes it
         (run / f"fold-{number:02d}" / "best" / "training.json").write_text(json.dumps(record))
     assert main(command) == 0
-    alone = json.loads((out / "results.json").read_text())["folds"]["patterns"]
-    assert alone["verification"]["folds"] == section["verification"]["folds"]
-    assert alone["expression"] is alone["authentication"] is None
+    single_task = json.loads((out / "results.json").read_text())["folds"]["patterns"]
+    assert single_task["verification"]["folds"] == section["verification"]["folds"]
+    assert single_task["expression"] is single_task["authentication"] is None
     assert "  no expression: the networks were trained for verification alone\n" in capsys.readouterr().out
 
     shutil.rmtree(run / "fold-09" / "best")

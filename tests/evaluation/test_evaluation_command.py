@@ -24,7 +24,7 @@ def calibrated(checkpoint, corpus, capsys):
     return checkpoint
 
 
-def test_all_protocols(calibrated, corpus, tmp_path, capsys):
+def test_the_command_all_runs_all_protocols(calibrated, corpus, tmp_path, capsys):
     out = tmp_path / "results"
     assert main(["all", "--model", str(calibrated), "--data", str(corpus), "--out", str(out), *FAR]) == 0
     table = capsys.readouterr().out
@@ -41,8 +41,8 @@ def test_all_protocols(calibrated, corpus, tmp_path, capsys):
     assert verification["versions"]["torch"]
     assert verification["ten_folds"]["folds"][0]["trained_on"] is True
     # fold 10: 24 photographs make 36 genuine and 240 impostor pairs, and one genuine pair has no face
-    judged = verification["single_fold"]
-    assert (judged["genuine_pairs"], judged["impostor_pairs"], judged["missing_pairs"]) == (37, 240, 1)
+    single_fold = verification["single_fold"]
+    assert (single_fold["genuine_pairs"], single_fold["impostor_pairs"], single_fold["missing_pairs"]) == (37, 240, 1)
     expression = results["expression"]["patterns 9+10"]["report"]
     assert (expression["accuracy"]["total"], expression["unlabelled"]) == (42, 6)
     authentication = results["authentication"]["patterns 10"]
@@ -53,7 +53,7 @@ def test_all_protocols(calibrated, corpus, tmp_path, capsys):
     degraded = results["degradations"]["patterns 10"]["report"]
     bare, blurred = (degraded["degradations"][name] for name in ("bare", "blurred by 7 % of its width"))
     assert bare["false_accepts"]["total"] == 60 and bare["genuine_accepts"]["total"] == 6
-    assert blurred["refused"] == blurred["refused"] | {"hits": 12, "total": 12}  # noise is sharp, and blurred it is not
+    assert blurred["refused"] == blurred["refused"] | {"hits": 12, "total": 12}  # only the noise is sharp
     assert blurred["false_accepts_gated"]["hits"] == blurred["genuine_accepts_gated"]["hits"] == 0
     figures = ("roc_patterns.png", "det_patterns.png", "scores_patterns.png", "confusion_patterns_9_10.png")
     for figure in figures:
@@ -61,7 +61,7 @@ def test_all_protocols(calibrated, corpus, tmp_path, capsys):
             assert min(picture.size) > 300
 
 
-def test_sections_of_several_commands_come_together(calibrated, corpus, tmp_path, capsys):
+def test_several_commands_write_to_one_results_file(calibrated, corpus, tmp_path, capsys):
     out = tmp_path / "results"
     common = ["--model", str(calibrated), "--data", str(corpus), "--out", str(out)]
     assert main(["expression", *common, "--splits", "9"]) == 0
@@ -85,33 +85,33 @@ def test_sections_of_several_commands_come_together(calibrated, corpus, tmp_path
     assert "is of other weights" in capsys.readouterr().err
 
 
-def test_errors_say_what_is_wrong_and_exit_with_2(checkpoint, corpus, tmp_path, capsys):
+def test_errors_name_the_cause_and_exit_with_2(checkpoint, corpus, tmp_path, capsys):
     model, data = ["--model", str(checkpoint)], ["--data", str(corpus)]
     out = ["--out", str(tmp_path / "results")]
 
-    def complaint(*arguments) -> str:
+    def error_of(*arguments) -> str:
         assert main(list(arguments)) == 2
         text = capsys.readouterr().err
         assert "evaluation: " in text
         return text
 
-    assert "no such model folder" in complaint("expression", "--model", str(tmp_path / "none"), *data, *out)
-    assert "config.json is missing" in complaint("expression", "--model", str(tmp_path), *data, *out)
-    assert "no such folder" in complaint("expression", *model, "--data", str(tmp_path / "none"), *out)
-    assert "no split 11" in complaint("expression", *model, *data, *out, "--splits", "11")
-    assert "has no similarity_threshold" in complaint("authentication", *model, *data, *out)
-    assert "trained on patterns, split 8" in complaint("calibrate", *model, *data, "--splits", "8")
-    assert "at least 1/FAR" in complaint("calibrate", *model, *data, "--far", "0.001")
+    assert "no such model folder" in error_of("expression", "--model", str(tmp_path / "none"), *data, *out)
+    assert "config.json is missing" in error_of("expression", "--model", str(tmp_path), *data, *out)
+    assert "no such folder" in error_of("expression", *model, "--data", str(tmp_path / "none"), *out)
+    assert "no split 11" in error_of("expression", *model, *data, *out, "--splits", "11")
+    assert "has no similarity_threshold" in error_of("authentication", *model, *data, *out)
+    assert "trained on patterns, split 8" in error_of("calibrate", *model, *data, "--splits", "8")
+    assert "at least 1/FAR" in error_of("calibrate", *model, *data, "--far", "0.001")
     assert not (tmp_path / "results").exists()
     with pytest.raises(SystemExit, match="2"):
         main(["calibrate", *model, *data, "--far", "1.5"])
     assert "1.5 is not a rate between 0 and 1" in capsys.readouterr().err
 
-    bare = tmp_path / "bare"  # neither pairs of the publisher's nor a split that is judged by default
+    bare = tmp_path / "bare"  # has no pairs.csv and no split that is evaluated by default
     bare.mkdir()
     load_corpus(corpus, ["8", "9"]).to_parquet(bare / "part-00000.parquet")
     (bare / "corpus.json").write_bytes((corpus / "corpus.json").read_bytes())
-    text = complaint("verification", *model, "--data", str(bare), *out)
+    text = error_of("verification", *model, "--data", str(bare), *out)
     assert "pairs.csv is missing" in text
     assert "--splits" in text
     nameless = tmp_path / "nameless"
@@ -119,11 +119,11 @@ def test_errors_say_what_is_wrong_and_exit_with_2(checkpoint, corpus, tmp_path, 
     rows = [row | {"identity": None, "split": "valid"} for row in load_corpus(corpus, ["9"]).to_list()]
     Dataset.from_list(rows, features=FEATURES).to_parquet(nameless / "part-00000.parquet")
     (nameless / "corpus.json").write_bytes((corpus / "corpus.json").read_bytes())
-    text = complaint("verification", *model, "--data", str(nameless), *out)
+    text = error_of("verification", *model, "--data", str(nameless), *out)
     assert "it needs identities" in text and "verification cannot be evaluated" in text
 
 
-def test_several_corpora_each_judged_on_what_it_is_labelled_with(calibrated, corpus, tmp_path, capsys):
+def test_each_corpus_is_evaluated_with_the_labels_that_it_has(calibrated, corpus, tmp_path, capsys):
     nameless = tmp_path / "nameless"
     nameless.mkdir()
     rows = [row | {"identity": None, "split": "valid"} for row in load_corpus(corpus, ["9"]).to_list()]
@@ -171,7 +171,7 @@ def test_calibration_on_two_corpora_takes_identities_from_one_and_expressions_fr
     assert "--challenge grief: the model knows neutral" in capsys.readouterr().err
 
 
-def test_schema_describes_what_is_written(evaluated, capsys):
+def test_the_schema_describes_the_results_file(evaluated, capsys):
     assert main(["schema"]) == 0
     schema = json.loads(capsys.readouterr().out)
     results = json.loads((evaluated[1] / "results.json").read_text())
@@ -179,7 +179,7 @@ def test_schema_describes_what_is_written(evaluated, capsys):
     assert set(schema["$defs"]["Rate"]["required"]) == {"value", "hits", "total", "low", "high"}
 
 
-def test_help_teaches_with_examples():
+def test_help_has_examples():
     help_text = subprocess.run(
         [sys.executable, "-m", "evaluation", "--help"], capture_output=True, text=True, check=True
     ).stdout
@@ -188,9 +188,9 @@ def test_help_teaches_with_examples():
         assert f"\n    {command}" in help_text
 
 
-def test_models_and_baselines_side_by_side(corpus, save_model, tmp_path, capsys):
+def test_models_and_baselines_are_compared(corpus, save_model, tmp_path, capsys):
     for name in ("plain", "other"):
-        folder = tmp_path / name / "last"  # as a run leaves it
+        folder = tmp_path / name / "last"  # as a training run writes it
         save_model(folder, len(name))
         weighting = {"plain": "dynamic", "other": "expression"}[name]
         record = {"trained_on": {"patterns": ["8"]}, "minutes": 2, "config": {"network": {"weighting": weighting}}}
@@ -204,14 +204,14 @@ def test_models_and_baselines_side_by_side(corpus, save_model, tmp_path, capsys)
     table = capsys.readouterr().out
     assert f"{corpus}:9" in table and "less plain" in table and "McNemar" in table
     section = json.loads((out / "comparison.json").read_text())["corpora"][f"{corpus}:9"]
-    verified = {row["label"]: row["cells"] for row in section["verification"]["rows"]}
-    assert list(verified) == ["plain", "other", "LBP+SVM", "Inception-ResNet-v1"]
-    assert verified["other"] == {}
-    counts = [verified[label]["accuracy"]["counts"]["total"] for label in ("plain", "Inception-ResNet-v1")]
+    verification_cells = {row["label"]: row["cells"] for row in section["verification"]["rows"]}
+    assert list(verification_cells) == ["plain", "other", "LBP+SVM", "Inception-ResNet-v1"]
+    assert verification_cells["other"] == {}
+    counts = [verification_cells[label]["accuracy"]["counts"]["total"] for label in ("plain", "Inception-ResNet-v1")]
     assert counts == [276, 276]
-    seen = {row["label"]: row["cells"] for row in section["expression"]["rows"]}
-    assert seen["Inception-ResNet-v1"] == {}
-    assert [seen[label]["accuracy"]["counts"]["total"] for label in ("other", "LBP+SVM")] == [24, 24]
+    expression_cells = {row["label"]: row["cells"] for row in section["expression"]["rows"]}
+    assert expression_cells["Inception-ResNet-v1"] == {}
+    assert [expression_cells[label]["accuracy"]["counts"]["total"] for label in ("other", "LBP+SVM")] == [24, 24]
     assert section["models"]["plain"]["minutes"] == 2
     assert len(list(out.glob("*.png"))) == len(list(out.glob("*.svg"))) == 3  # ROC, DET, t-SNE
 
@@ -222,8 +222,8 @@ def test_models_and_baselines_side_by_side(corpus, save_model, tmp_path, capsys)
     assert "another model has the same label, plain" in capsys.readouterr().err
 
 
-def test_photographs_that_are_absent_are_not_taken_for_faceless(calibrated, corpus, tmp_path, capsys):
-    """Folds 9 and 10 alone: no ten folds, but fold 10 at the threshold of fold 9; and of fold 9 alone neither."""
+def test_absent_photographs_are_not_reported_as_without_a_face(calibrated, corpus, tmp_path, capsys):
+    """Ten folds are not evaluated without all photographs, and fold 10 is evaluated only with those of fold 9."""
 
     def part(name: str, splits: list[str]) -> str:
         (tmp_path / name).mkdir()
@@ -253,8 +253,8 @@ def test_photographs_that_are_absent_are_not_taken_for_faceless(calibrated, corp
     assert "complete folds: 9" in capsys.readouterr().err
 
 
-def test_pairs_of_people_without_names_are_judged(calibrated, corpus, tmp_path, capsys):
-    """InsightFace's verification files say who is the same person, and nobody's name."""
+def test_pairs_of_people_without_names_are_evaluated(calibrated, corpus, tmp_path, capsys):
+    """InsightFace's verification files state which pairs show the same person, but contain no names."""
     folder = tmp_path / "nameless"
     folder.mkdir()
     rows = [row | {"identity": None} for row in load_corpus(corpus, None).to_list()]

@@ -1,4 +1,4 @@
-"""Expression reports: names are matched, whatever the order of the model's classes."""
+"""Expression reports match classes by their names, in any order of the model's classes."""
 
 from dataclasses import replace
 
@@ -15,47 +15,47 @@ ORDER = ("surprise", "happy", "neutral")
 
 
 def rows(labelled, known=True):
-    """(label, predicted) by names -> rows of embeddings for a model that orders its classes as ORDER."""
+    """Rows of embeddings from pairs (label, predicted), for a model with the classes of ORDER."""
     for number, (label, predicted) in enumerate(labelled):
         probabilities = [0.8 if name == predicted else 0.1 for name in ORDER]
         yield (f"k{number}", f"p{number % 2}" if known else None, label, "9", [1, 0], probabilities)
 
 
-def test_the_paper_s_order_and_the_right_names(by_hand):
+def test_classes_are_in_the_order_of_the_paper_and_matched_by_name(make_embeddings):
     labelled = [("happy", "happy"), ("happy", "surprise"), ("neutral", "neutral"), ("surprise", "surprise")]
-    report = expression_report(by_hand(rows(labelled), ORDER), seed=0)
+    report = expression_report(make_embeddings(rows(labelled), ORDER), seed=0)
     assert report.classes == ["neutral", "happy", "surprise"]
     assert report.confusion_matrix == [[1, 0, 0], [0, 1, 1], [0, 0, 1]]
     assert report.accuracy.value == 0.75
     assert report.recall["happy"].value == 0.5
 
 
-def test_labels_the_model_does_not_know_are_counted_not_judged(by_hand):
+def test_labels_that_the_model_lacks_are_counted_but_not_evaluated(make_embeddings):
     labelled = [("happy", "happy"), ("contempt", "happy"), ("contempt", "neutral"), (None, "happy"), ("fear", "happy")]
-    report = expression_report(by_hand(rows(labelled), ORDER), seed=0)
+    report = expression_report(make_embeddings(rows(labelled), ORDER), seed=0)
     assert (report.accuracy.hits, report.accuracy.total) == (1, 1)
     assert report.unknown_to_model == {"contempt": 2, "fear": 1}
     assert report.unlabelled == 1
 
 
-def test_nothing_to_judge_raises(by_hand):
+def test_a_corpus_without_known_labels_is_refused(make_embeddings):
     with pytest.raises(ValueError, match="no labelled image"):
-        expression_report(by_hand(rows([(None, "happy"), ("contempt", "happy")]), ORDER), seed=0)
+        expression_report(make_embeddings(rows([(None, "happy"), ("contempt", "happy")]), ORDER), seed=0)
 
 
-def test_people_are_resampled_where_they_are_known(by_hand):
-    labelled = [("happy", "happy"), ("happy", "surprise")] * 5  # one person is always right, the other never
-    report = expression_report(by_hand(rows(labelled), ORDER), seed=0)
+def test_people_are_resampled_if_identities_are_known(make_embeddings):
+    labelled = [("happy", "happy"), ("happy", "surprise")] * 5  # always right for one person, never for the other
+    report = expression_report(make_embeddings(rows(labelled), ORDER), seed=0)
     assert report.accuracy.bootstrap == report.recall["happy"].bootstrap == (0, 1)
     assert report.accuracy.low == report.recall["happy"].low > 0.2
-    assert expression_report(by_hand(rows(labelled, known=False), ORDER), seed=0).accuracy.bootstrap is None
+    assert expression_report(make_embeddings(rows(labelled, known=False), ORDER), seed=0).accuracy.bootstrap is None
 
 
-def test_six_seven_or_eight_classes(by_hand):
+def test_reports_have_six_seven_or_eight_classes(make_embeddings):
     labelled = [("happy", "happy"), ("contempt", "neutral"), ("fear", "happy"), ("neutral", "neutral")]
-    faces = by_hand(rows(labelled), ORDER)
+    faces = make_embeddings(rows(labelled), ORDER)
     eight = expression_report(faces, 0, class_mapping(["8"], ORDER))
-    assert (eight.accuracy.hits, eight.accuracy.total) == (2, 4)  # what it does not know is an error
+    assert (eight.accuracy.hits, eight.accuracy.total) == (2, 4)  # labels that the model lacks count as errors
     assert eight.never_predicted == ["anger", "disgust", "fear", "sad", "contempt"]
     assert eight.unknown_to_model == {}
     seven = expression_report(faces, 0, class_mapping(["7"], ORDER))
@@ -63,7 +63,8 @@ def test_six_seven_or_eight_classes(by_hand):
     merged = expression_report(faces, 0, class_mapping(["7", "contempt=neutral"], ORDER))
     assert (merged.accuracy.hits, merged.accuracy.total) == (3, 4)
     assert merged.classes == list(CORPUS_EXPRESSIONS[:7])
-    two = expression_report(faces, 0, class_mapping(["happy", "surprise"], ORDER))  # neutral's share goes to both
+    # both classes get a part of the probability of neutral
+    two = expression_report(faces, 0, class_mapping(["happy", "surprise"], ORDER))
     assert two.classes == ["happy", "surprise"]
     assert two.calibration.bins[0].confidence == pytest.approx(0.8 / 0.9)
     six = expression_report(faces, 0, class_mapping(["6"], ORDER))
@@ -71,18 +72,18 @@ def test_six_seven_or_eight_classes(by_hand):
 
 
 @pytest.mark.parametrize(
-    "text, complaint", [(["9"], "no expression '9'"), (["6", "contempt=neutral"], "not one of the classes")]
+    "classes, message", [(["9"], "no expression '9'"), (["6", "contempt=neutral"], "not one of the classes")]
 )
-def test_classes_that_do_not_exist_are_named(text, complaint):
-    with pytest.raises(ValueError, match=complaint):
-        class_mapping(text, ORDER)
+def test_classes_that_do_not_exist_are_named(classes, message):
+    with pytest.raises(ValueError, match=message):
+        class_mapping(classes, ORDER)
 
 
 def test_calibration_by_hand():
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.35, 0.65]])
     result = calibration_error(probabilities, [0, 0, 1, 0])
     # bins of 1/15: 0.65 is in the ninth, 0.7 in the tenth, 0.8 in the twelfth, 0.9 in the thirteenth
-    assert [one.count for one in result.bins] == [1, 1, 1, 1]
+    assert [confidence_bin.count for confidence_bin in result.bins] == [1, 1, 1, 1]
     assert result.ece == pytest.approx((0.1 + 0.2 + 0.3 + 0.65) / 4)
     assert result.negative_log_likelihood == pytest.approx(log_loss([0, 0, 1, 0], probabilities))
     assert result.brier == pytest.approx((2 * 0.01 + 2 * 0.04 + 2 * 0.09 + 2 * 0.65**2) / 4)
@@ -90,7 +91,7 @@ def test_calibration_by_hand():
     assert (sure.ece, sure.bins[0].high, sure.bins[0].count) == (0.5, 1, 2)
 
 
-def test_calibrated_guesses_have_no_calibration_error():
+def test_calibrated_probabilities_have_no_calibration_error():
     rng = np.random.default_rng(0)
     probabilities = rng.dirichlet([1, 1, 1], 20_000)
     labels = [rng.choice(3, p=row) for row in probabilities]
@@ -103,19 +104,19 @@ def test_votes_by_hand():
     votes = np.array([[0.6, 0.4, 0], [0.5, 0.5, 0], [0.2, 0.7, 0.1]])
     predicted = np.array([[0.2, 0.7, 0.1], [0.3, 0.6, 0.1], [0.8, 0.1, 0.1]])
     result = vote_agreement(predicted, votes)
-    assert result.most_votes.hits == 1  # the second, where two share the most
-    assert result.multi_label.hits == 2  # 0.4 and 0.5, but not 0.2
+    assert result.most_votes.hits == 1  # the second face: two labels have the most votes
+    assert result.multi_label.hits == 2  # labels with 0.4 and 0.5 of the votes count, with 0.2 not
     assert result.kullback_leibler == pytest.approx(entropy(votes, predicted, axis=1).mean())
     assert result.cross_entropy == pytest.approx(np.mean(-(votes * np.log(predicted)).sum(1)))
     assert vote_agreement(votes, votes).kullback_leibler == pytest.approx(0, abs=1e-9)
 
 
-def test_votes_of_a_corpus(by_hand):
-    faces = by_hand(rows([("happy", "happy"), (None, "happy"), ("neutral", "happy"), (None, "neutral")]), ORDER)
+def test_votes_of_a_corpus_are_reported(make_embeddings):
+    faces = make_embeddings(rows([("happy", "happy"), (None, "happy"), ("neutral", "happy"), (None, "neutral")]), ORDER)
     share = dict.fromkeys(CORPUS_EXPRESSIONS, 0.0)
     votes = [
         list((share | {"happy": 1}).values()),
-        list((share | {"happy": 0.5, "contempt": 0.5}).values()),  # which the model does not know: its half is dropped
+        list((share | {"happy": 0.5, "contempt": 0.5}).values()),  # contempt is dropped: the model lacks it
         None,
         list((share | {"contempt": 1}).values()),
     ]

@@ -22,11 +22,11 @@ def scored(scores, same) -> ScoredPairs:
 
 
 @pytest.fixture
-def people(by_hand):
+def people(make_embeddings):
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(6, 8))
     rows = [(f"k{n}", f"p{n % 6}", "happy", "9", centres[n % 6] + rng.normal(size=8), [1, 0, 0]) for n in range(40)]
-    return by_hand(
+    return make_embeddings(
         [*rows, ("alone", "q", "happy", "9", [1] * 8, [1, 0, 0]), ("who", None, None, "9", [1] * 8, [1, 0, 0])]
     )
 
@@ -49,31 +49,31 @@ def bins():
 @pytest.mark.parametrize(
     "draw",
     [
-        lambda kit, path: figures.draw_roc({f"model {n}": kit["pairs"] for n in range(9)}, path),
-        lambda kit, path: figures.draw_det({"a": kit["pairs"], "b": kit["pairs"]}, path),
-        lambda kit, path: figures.draw_confusion([[5, 1], [0, 0]], ["neutral", "happy"], path),
-        lambda kit, path: figures.draw_scores(kit["pairs"], 0.4, path),
-        lambda kit, path: figures.draw_reliability(kit["bins"], path),
-        lambda kit, path: figures.draw_embeddings({"one": kit["people"], "two": kit["people"]}, path),
-        lambda kit, path: figures.draw_rates({"a": rate(5, 10)}, "recall", path),
+        lambda inputs, path: figures.draw_roc({f"model {n}": inputs["pairs"] for n in range(9)}, path),
+        lambda inputs, path: figures.draw_det({"a": inputs["pairs"], "b": inputs["pairs"]}, path),
+        lambda inputs, path: figures.draw_confusion([[5, 1], [0, 0]], ["neutral", "happy"], path),
+        lambda inputs, path: figures.draw_scores(inputs["pairs"], 0.4, path),
+        lambda inputs, path: figures.draw_reliability(inputs["bins"], path),
+        lambda inputs, path: figures.draw_embeddings({"one": inputs["people"], "two": inputs["people"]}, path),
+        lambda inputs, path: figures.draw_rates({"a": rate(5, 10)}, "recall", path),
     ],
     ids=["roc", "det", "confusion", "scores", "reliability", "embeddings", "rates"],
 )
-def test_png_and_svg_with_the_same_bytes_twice(draw, pairs, bins, people, tmp_path):
-    kit = {"pairs": pairs, "bins": bins, "people": people}
-    first, second = draw(kit, tmp_path / "first.png"), draw(kit, tmp_path / "second.png")
+def test_drawing_twice_gives_the_same_png_and_svg(draw, pairs, bins, people, tmp_path):
+    inputs = {"pairs": pairs, "bins": bins, "people": people}
+    first, second = draw(inputs, tmp_path / "first.png"), draw(inputs, tmp_path / "second.png")
     assert first == tmp_path / "first.png"
     assert first.read_bytes() == second.read_bytes()
     svg = first.with_suffix(".svg").read_text(encoding="utf-8")
     assert svg == second.with_suffix(".svg").read_text(encoding="utf-8")
     assert "<svg" in svg and "dc:date" not in svg
     with Image.open(first) as picture:
-        assert picture.width >= 200 * figure_style.COLUMN - 2  # 200 dots per inch; for print there is the SVG
+        assert picture.width >= 200 * figure_style.COLUMN - 2  # 200 dots per inch; the SVG is for print
 
 
 @pytest.fixture
 def axes_of(monkeypatch):
-    """Calls a drawing function and returns the axes it would have saved."""
+    """A function that calls a drawing function and returns the axes of the figures instead of saving them."""
 
     def call(draw, *arguments):
         kept = []
@@ -85,7 +85,7 @@ def axes_of(monkeypatch):
 
 
 def test_det_axes_are_normal_deviates(axes_of):
-    """Scores of two normal distributions: a straight line of slope -1 with d' between them."""
+    """Scores of two normal distributions at a distance d' give a straight line of slope -1."""
     rng = np.random.default_rng(0)
     same = np.arange(100_000) < 50_000
     [[axes]] = axes_of(figures.draw_det, {"normal": scored(rng.normal(same * 2.0, 1), same)}, None)
@@ -93,18 +93,18 @@ def test_det_axes_are_normal_deviates(axes_of):
     x, y = line.get_data()
     middle = (x > -1.6) & (y > -1.6)
     np.testing.assert_allclose((x + y)[middle], -2.0, atol=0.05)
-    assert re.fullmatch(r"normal \(EER 15\.\d %\)", line.get_label())  # of infinitely many, 15.9
+    assert re.fullmatch(r"normal \(EER 15\.\d %\)", line.get_label())  # 15.9 % with infinitely many scores
     assert max(x.max(), y.max()) <= axes.get_xlim()[1] + 1e-9
 
 
-def test_curves_begin_where_one_impostor_is_accepted(axes_of, pairs):
+def test_curves_begin_at_one_accepted_impostor(axes_of, pairs):
     [[axes]] = axes_of(figures.draw_roc, {"pairs": pairs}, None)
     x, y = axes.get_lines()[0].get_data()
     assert 10 ** x.min() == pytest.approx(1 / np.count_nonzero(~pairs.same))
     assert (x[-1], y[-1]) == (0, 1)
 
 
-def test_a_perfect_network_has_a_figure_too(tmp_path):
+def test_a_perfect_network_can_be_drawn(tmp_path):
     curves = {"perfect": scored(np.array([0.9, 0.8, 0.1, 0.2]), np.array([True, True, False, False]))}
     assert figures.draw_det(curves, tmp_path / "det.png").exists()
     assert figures.draw_roc(curves, tmp_path / "roc.png").exists()
@@ -117,7 +117,7 @@ def test_eight_curves_differ_in_colour_dashes_and_marker():
     assert line_style(8) == styles[0]
 
 
-def test_embeddings_show_people_with_several_photographs_in_one_style_each(axes_of, people):
+def test_people_with_several_photographs_are_drawn_in_one_style_each(axes_of, people):
     [[one, two, *_]] = axes_of(figures.draw_embeddings, {"one": people, "two": people}, None)
     assert [axes.get_title() for axes in (one, two)] == ["one", "two"]
     assert len(one.collections) == 6 and sum(len(group.get_offsets()) for group in one.collections) == 40
@@ -125,7 +125,7 @@ def test_embeddings_show_people_with_several_photographs_in_one_style_each(axes_
         figures.draw_embeddings({"one": people.select([0, 1, 6])}, None)
 
 
-def test_nothing_to_draw_is_an_error(tmp_path):
+def test_figures_without_data_or_of_another_format_are_refused(tmp_path):
     with pytest.raises(ValueError, match="at least one image"):
         figures.draw_reliability([], tmp_path / "a.png")
     with pytest.raises(ValueError, match="recall: none of a has a value"):

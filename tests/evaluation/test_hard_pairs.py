@@ -1,4 +1,4 @@
-"""Hard impostor pairs on embeddings made by hand."""
+"""Hard impostor pairs, on embeddings with known positions."""
 
 from dataclasses import replace
 
@@ -13,17 +13,17 @@ FLAT = [1 / 3] * 3
 
 
 @pytest.fixture
-def circle(by_hand):
-    """40 people around a circle, two photographs of each on either side of the person's place, and a nameless one."""
+def circle(make_embeddings):
+    """40 people on a circle with two photographs each, and one photograph of a person without a name."""
     rows, genders, ages = [], [], []
     for person in range(40):
-        for number, turn in enumerate((-0.01, 0.01)):
-            angle = 2 * np.pi * person / 40 + turn
+        for number, shift in enumerate((-0.01, 0.01)):
+            angle = 2 * np.pi * person / 40 + shift
             rows.append((f"p{person:02d}_{number}", f"p{person:02d}", None, "10", [np.cos(angle), np.sin(angle)], FLAT))
             genders.append("female" if person % 2 else "male")
             ages.append(str(person))
     rows.append(("nobody", None, None, "10", [1, 0], FLAT))
-    return replace(by_hand(rows), attributes={"gender": [*genders, "male"], "age": [*ages, None]})
+    return replace(make_embeddings(rows), attributes={"gender": [*genders, "male"], "age": [*ages, None]})
 
 
 def impostors(scored):
@@ -32,46 +32,49 @@ def impostors(scored):
 
 def test_look_alikes_are_the_nearest_people(circle):
     pairs = hard_pairs(circle, "look-alike", seed=0)
-    # 5 nearest: two neighbours on either side and, of the third ones, one or the other
-    apart = {
-        min((int(one[1:]) - int(two[1:])) % 40, (int(two[1:]) - int(one[1:])) % 40) for one, two in impostors(pairs)
+    # the 5 nearest people: two on either side, and one of the two that follow
+    distances = {
+        min((int(first[1:]) - int(second[1:])) % 40, (int(second[1:]) - int(first[1:])) % 40)
+        for first, second in impostors(pairs)
     }
-    assert apart == {1, 2, 3}
+    assert distances == {1, 2, 3}
     assert pairs.scores[~pairs.same].min() > np.cos(2 * np.pi * 3 / 40 + 0.03)
-    # all that there are: of each person four photographs with each of the four surely near, in two pairs' view
+    # each person is paired with all four people at a distance of one or two
     near = {frozenset(pair) for pair in impostors(pairs)}
     assert near >= {
         frozenset((f"p{person:02d}", f"p{(person + step) % 40:02d}")) for person in range(40) for step in (1, 2)
     }
 
 
-def test_a_mean_embedding_decides_and_not_a_single_photograph(by_hand):
+def test_look_alikes_are_chosen_by_mean_embeddings_and_not_by_single_photographs(make_embeddings):
     rows = [("a0", "a", None, "1", [1, 0, 0], FLAT), ("a1", "a", None, "1", [1, 0, 0], FLAT)]
     rows += [(f"b{number}", "b", None, "1", [1, 1, 0], FLAT) for number in range(2)]
-    rows += [("c0", "c", None, "1", [1, 0, 0], FLAT), ("c1", "c", None, "1", [-1, 0, 1], FLAT)]  # one is a's double
+    # one photograph of c is equal to those of a
+    rows += [("c0", "c", None, "1", [1, 0, 0], FLAT), ("c1", "c", None, "1", [-1, 0, 1], FLAT)]
     rows += [(f"{name}0", name, None, "1", [1, 0.5 + 0.01 * place, 0], FLAT) for place, name in enumerate("defg")]
-    rows += [(f"{name}0", name, None, "1", [0.1 * place, 0, 1], FLAT) for place, name in enumerate("hijkl")]  # c's
-    pairs = hard_pairs(by_hand(rows), "look-alike", seed=0)
+    # the people that are nearest to c
+    rows += [(f"{name}0", name, None, "1", [0.1 * place, 0, 1], FLAT) for place, name in enumerate("hijkl")]
+    pairs = hard_pairs(make_embeddings(rows), "look-alike", seed=0)
     of_a = {frozenset(pair) - {"a"} for pair in impostors(pairs) if "a" in pair}
     assert of_a == {frozenset(name) for name in "bdefg"}
 
 
-def test_the_same_attribute_pairs_no_others(circle):
+def test_pairs_by_attribute_have_the_same_value(circle):
     pairs = hard_pairs(circle, "gender", seed=0)
-    assert {int(one[1:]) % 2 == int(two[1:]) % 2 for one, two in impostors(pairs)} == {True}
-    # 2 groups x 20 x 19 / 2 pairs of people x 4 pairs of photographs: 20,000 draws miss next to none of them
+    assert {int(first[1:]) % 2 == int(second[1:]) % 2 for first, second in impostors(pairs)} == {True}
+    # 2 groups x 20 x 19 / 2 pairs of people x 4 pairs of photographs: 20,000 draws find nearly all of them
     assert 2 * 190 * 4 * 0.99 < len(impostors(pairs)) <= 2 * 190 * 4
     assert "None" not in pairs.first and "nobody" not in pairs.first
 
 
-def test_what_most_photographs_say_counts(by_hand):
+def test_a_person_has_the_value_of_most_photographs(make_embeddings):
     rows = [(f"{person}{number}", person, None, "1", [1, number], FLAT) for person in "abc" for number in range(3)]
-    said = ["x", "x", "y", "y", "y", "x", None, "x", None]
-    embeddings = replace(by_hand(rows), attributes={"side": said})
+    values = ["x", "x", "y", "y", "y", "x", None, "x", None]
+    embeddings = replace(make_embeddings(rows), attributes={"side": values})
     assert {frozenset(pair) for pair in impostors(hard_pairs(embeddings, "side", seed=0))} == {frozenset("ac")}
 
 
-def test_genuine_pairs_are_those_of_the_generated_ones(circle):
+def test_genuine_pairs_equal_the_generated_genuine_pairs(circle):
     plain = generated_pairs(circle, seed=3)
     for kind in ("look-alike", "gender"):
         hard = hard_pairs(circle, kind, seed=3)
@@ -80,33 +83,33 @@ def test_genuine_pairs_are_those_of_the_generated_ones(circle):
 
 
 def test_the_same_seed_draws_the_same_pairs_in_any_order_of_the_photographs(circle):
-    again = circle.select(range(len(circle))[::-1])
+    reversed_circle = circle.select(range(len(circle))[::-1])
     for kind in ("look-alike", "gender"):
-        one, two = hard_pairs(circle, kind, seed=1), hard_pairs(again, kind, seed=1)
-        assert impostors(one) == impostors(two)
-        np.testing.assert_allclose(one.scores, two.scores)
-        assert impostors(one) != impostors(hard_pairs(circle, kind, seed=2))
+        pairs, reversed_pairs = hard_pairs(circle, kind, seed=1), hard_pairs(reversed_circle, kind, seed=1)
+        assert impostors(pairs) == impostors(reversed_pairs)
+        np.testing.assert_allclose(pairs.scores, reversed_pairs.scores)
+        assert impostors(pairs) != impostors(hard_pairs(circle, kind, seed=2))
 
 
-def test_hard_pairs_are_harder_and_reported_by_kind(circle):
-    assert hard_kinds(circle) == ["look-alike", "gender"]  # nobody shares an age
+def test_hard_pairs_are_harder_and_are_reported_by_kind(circle):
+    assert hard_kinds(circle) == ["look-alike", "gender"]  # no two people have the same age
     report = evaluate_verification(
         circle, circle, [], far=0.1, shipped_threshold=0.99, trained=None, seed=0, absent_photographs={}
     ).result.hard
     assert list(report) == ["look-alike", "gender"]
-    alike, same = report["look-alike"], report["gender"]
-    assert alike.shipped_threshold.far.value > same.shipped_threshold.far.value
-    assert alike.auc <= same.auc
-    assert alike.genuine_pairs == same.genuine_pairs == 40
-    assert [tar.far for tar in alike.tar_at_far][:2] == [0.1, 0.01]
+    look_alikes, same_gender = report["look-alike"], report["gender"]
+    assert look_alikes.shipped_threshold.far.value > same_gender.shipped_threshold.far.value
+    assert look_alikes.auc <= same_gender.auc
+    assert look_alikes.genuine_pairs == same_gender.genuine_pairs == 40
+    assert [tar.far for tar in look_alikes.tar_at_far][:2] == [0.1, 0.01]
 
 
-def test_people_who_are_not_alike_have_no_hard_pairs(circle, by_hand):
+def test_kinds_without_hard_pairs_are_refused(circle, make_embeddings):
     with pytest.raises(ValueError, match="'hair' is not a kind of hard pairs; this corpus has look-alike, gender, age"):
         hard_pairs(circle, "hair", seed=0)
     with pytest.raises(ValueError, match="no two people share age"):
         hard_pairs(circle, "age", seed=0)
-    alone = by_hand([("a0", "a", None, "1", [1, 0], FLAT), ("a1", "a", None, "1", [1, 0], FLAT)])
-    assert hard_kinds(alone) == []
+    one_person = make_embeddings([("a0", "a", None, "1", [1, 0], FLAT), ("a1", "a", None, "1", [1, 0], FLAT)])
+    assert hard_kinds(one_person) == []
     with pytest.raises(ValueError, match="no two people share look-alike"):
-        hard_pairs(alone, "look-alike", seed=0)
+        hard_pairs(one_person, "look-alike", seed=0)

@@ -1,4 +1,4 @@
-"""Paired tests against values worked out by hand, by enumeration or by simulation."""
+"""Paired tests are compared with values by hand, by enumeration and by simulation."""
 
 from math import comb
 
@@ -33,13 +33,13 @@ def test_mcnemar_against_known_values(this, other, p):
     assert mcnemar(*decisions(20, other, this, 7)).p == pytest.approx(result.p)
 
 
-def test_mcnemar_refuses_other_cases():
+def test_mcnemar_refuses_different_numbers_of_cases():
     with pytest.raises(ValueError, match="not the same number of cases"):
         mcnemar([True], [True, False])
 
 
 def test_holm_by_hand():
-    # Sorted 0.01, 0.02, 0.03, 0.5: times 4, 3, 2, 1, and never below what came before.
+    # Sorted 0.01, 0.02, 0.03, 0.5: multiplied by 4, 3, 2, 1, and never less than the value before.
     assert holm([0.03, 0.01, 0.5, 0.02]) == pytest.approx([0.06, 0.04, 0.5, 0.06])
     assert holm([0.4, 0.9]) == pytest.approx([0.8, 0.9])
     assert holm([0.7, 0.9]) == [1.0, 1.0]
@@ -52,7 +52,7 @@ def pairs_of(seed, people=30, n=400):
     return first, np.where(rng.random(n) < 0.5, first, second), rng
 
 
-def test_everybody_is_drawn_alike_for_all_statistics():
+def test_all_statistics_have_the_same_draws():
     first, second, rng = pairs_of(0)
     hits, everything = rng.random(400) < 0.7, np.ones(400, bool)
     statistics = [weighted_share(hits, everything), weighted_share(~hits, everything), np.sum]
@@ -60,11 +60,11 @@ def test_everybody_is_drawn_alike_for_all_statistics():
     assert draws.shape == (50, 3)
     np.testing.assert_allclose(draws[:, 0] + draws[:, 1], 1)
     assert len(np.unique(draws[:, 2])) > 20
-    asked = {"seed": 3, "resamples": 50}
-    assert interval(draws[:, 0]) == identity_bootstrap(statistics[0], first, second, **asked)
+    settings = {"seed": 3, "resamples": 50}
+    assert interval(draws[:, 0]) == identity_bootstrap(statistics[0], first, second, **settings)
 
 
-def test_a_difference_has_its_sign_and_a_small_p_where_there_is_one():
+def test_a_difference_has_the_right_sign_and_a_small_p():
     first, second, rng = pairs_of(1)
     better, worse = rng.random(400) < 0.9, rng.random(400) < 0.7
     statistics = [weighted_share(hits, np.ones(400, bool)) for hits in (better, worse)]
@@ -72,11 +72,11 @@ def test_a_difference_has_its_sign_and_a_small_p_where_there_is_one():
     up = bootstrap_difference(better.mean(), worse.mean(), draws[:, 0], draws[:, 1])
     down = bootstrap_difference(worse.mean(), better.mean(), draws[:, 1], draws[:, 0])
     assert 0 < up.low < up.difference < up.high
-    assert up.p == pytest.approx(2 / 401)  # no draw in 400 says otherwise
+    assert up.p == pytest.approx(2 / 401)  # none of the 400 draws has the opposite sign
     assert down.p == up.p and down.high == pytest.approx(-up.low)
 
 
-def test_equal_models_differ_by_nothing():
+def test_equal_models_have_a_difference_of_zero():
     draws = np.random.default_rng(0).random(100)
     result = bootstrap_difference(0.5, 0.5, draws, draws)
     assert (result.difference, result.low, result.high, result.p) == (0, 0, 0, 1)
@@ -84,21 +84,21 @@ def test_equal_models_differ_by_nothing():
     assert (nothing.low, nothing.p, nothing.resamples) == (None, 1.0, 0)
 
 
-def test_p_is_seldom_small_where_there_is_no_difference():
-    """Two coins per case, cases in groups of a person: below 0.1 about once in ten."""
+def test_p_is_rarely_small_without_a_difference():
+    """Two models with random hits, on several cases per person: p is below 0.1 in about one of ten seeds."""
     small = 0
     for seed in range(100):
         rng = np.random.default_rng(seed)
         people = np.repeat(np.arange(40), 5)
-        chance = np.repeat(rng.beta(2, 2, (2, 40)), 5, axis=1)  # who is easy differs between the two
+        chance = np.repeat(rng.beta(2, 2, (2, 40)), 5, axis=1)  # the models differ in the people that are easy
         hits = rng.random((2, 200)) < chance
-        statistics = [weighted_share(own, np.ones(200, bool)) for own in hits]
+        statistics = [weighted_share(model_hits, np.ones(200, bool)) for model_hits in hits]
         draws = paired_bootstrap(statistics, people, people, seed=seed, resamples=200)
         small += bootstrap_difference(hits[0].mean(), hits[1].mean(), draws[:, 0], draws[:, 1]).p < 0.1
     assert 3 <= small <= 20
 
 
-def test_weighted_classification_is_the_unweighted_one_of_repeated_photographs():
+def test_weighted_classification_equals_that_of_repeated_photographs():
     rng = np.random.default_rng(0)
     labels, predictions, weights = rng.integers(0, 3, 80), rng.integers(0, 4, 80), rng.integers(0, 3, 80)
     report = classification(np.repeat(labels, weights), np.repeat(predictions, weights), list("abcd"))

@@ -1,4 +1,4 @@
-"""The quality gate: what it measures of a face, and that it refuses what was covered, blurred or made noisy."""
+"""The quality gate measures faces, and refuses those that are covered, blurred or noisy."""
 
 import io
 import itertools
@@ -30,17 +30,17 @@ def rows(drawn_corpus):
 
 @pytest.fixture(scope="module")
 def reasons(shipped, rows):
-    """Degradation -> why the shipped network cannot judge each face, None where it can."""
+    """A function: name of a degradation -> for each face, the reason why the gate refuses it, or None."""
 
-    def of(name: str) -> list[str | None]:
+    def reasons_of(name: str) -> list[str | None]:
         faces = [DEGRADATIONS[name](face.copy(), landmarks) for face, landmarks in map(face_and_landmarks, rows)]
         _, measures = measure_faces(shipped, faces, [1.0] * len(faces))
         return [unusable_reason(evidence, shipped.network.config.quality) for evidence in measures]
 
-    return of
+    return reasons_of
 
 
-def test_faces_as_they_are_can_be_judged(reasons):
+def test_most_faces_without_degradation_are_usable(reasons):
     assert sum(reason is None for reason in reasons("bare")) >= 0.8 * FACES
 
 
@@ -57,28 +57,28 @@ def test_faces_as_they_are_can_be_judged(reasons):
         ("dark", "blurred"),
         ("noise", "noisy"),
         ("specks", "noisy"),
-        ("JPEG of quality 8", None),  # compressed; in drawn faces something seems to cover the mouth too
+        ("JPEG of quality 8", None),  # compressed; drawn faces also seem to have a covered mouth
     ],
 )
-def test_what_hides_a_face_is_refused_for_what_it_is(reasons, name, reason):
+def test_degraded_faces_are_refused_with_the_right_reason(reasons, name, reason):
     found = reasons(name)
-    assert sum(one is not None for one in found) >= 0.9 * len(found)
-    assert reason is None or sum(one == reason for one in found) >= 0.7 * len(found)
+    assert sum(refusal is not None for refusal in found) >= 0.9 * len(found)
+    assert reason is None or sum(refusal == reason for refusal in found) >= 0.7 * len(found)
 
 
 @pytest.mark.parametrize("deviation", [5, 10, 20])
 def test_noise_is_measured_in_grey_levels(deviation):
-    """A smooth image with a sharp edge, at the size at which it is measured: the edge is not noise."""
+    """A smooth image with a sharp edge, in the size of the measurement. The edge does not count as noise."""
     rows, columns = np.mgrid[:96, :96]
     smooth = 60 + 0.5 * rows + np.where(columns > 50, 70, 0)
     assert noise(np.repeat(smooth[..., None], 3, axis=2).astype(np.uint8)) < 0.3
     noisy = smooth + np.random.default_rng(0).normal(0, deviation, smooth.shape)
     measured = noise(np.repeat(noisy.clip(0, 255)[..., None], 3, axis=2).astype(np.uint8))
-    assert measured == pytest.approx(deviation, rel=0.3)  # too small: only the blocks with the least are counted
+    assert measured == pytest.approx(deviation, rel=0.3)  # a bit low: only the blocks with the least noise count
 
 
 def test_flat_colour_finds_strong_compression_in_colour_only(rows):
-    """Of faces at 250 pixels: the compression, neither a usual one nor a grey or pale face."""
+    """In faces of 250 pixels, it finds strong compression, but not usual compression or pale and grey faces."""
 
     faces = [face_and_landmarks(row)[0].resize((250, 250)) for row in rows]
 
@@ -98,7 +98,7 @@ def test_flat_colour_finds_strong_compression_in_colour_only(rows):
     assert median(compressed(80, colour=0.2)) == median(compressed(5, colour=0)) == 0
 
 
-def test_the_gate_refuses_as_many_as_it_says(shipped, drawn_corpus, rows):
+def test_the_record_has_the_number_of_refused_faces(shipped, drawn_corpus, rows):
     corpus = load_corpus(drawn_corpus).select(range(60))
     bounds, record = calibrate_quality(shipped, [corpus], share=0.1)
     assert bounds.keys() == QUALITY.keys()
@@ -111,14 +111,16 @@ def test_the_gate_refuses_as_many_as_it_says(shipped, drawn_corpus, rows):
 
 
 @pytest.mark.parametrize("degrees", [0, 25, 90])
-def test_the_nose_beside_the_middle_tells_a_turned_head(degrees):
-    """Of a head of five points that is turned, whichever way up the picture lies."""
+def test_the_nose_offset_grows_with_the_turn_of_the_head(degrees):
+    """A head of five points is turned, in images at three rotations."""
     head = np.array([[-1, -1, 0], [1, -1, 0], [0, 0, 1.2], [-0.8, 1, 0], [0.8, 1, 0]])
     roll = np.radians(degrees)
     turned = []
     for yaw in np.radians([0, 10, 20, 30, 40]):
-        seen = head[:, :2] * [np.cos(yaw), 1] + np.outer(head[:, 2] * np.sin(yaw), [1, 0])
-        turned.append(abs(nose_offset(seen @ [[np.cos(roll), np.sin(roll)], [-np.sin(roll), np.cos(roll)]] * 30 + 100)))
+        projected = head[:, :2] * [np.cos(yaw), 1] + np.outer(head[:, 2] * np.sin(yaw), [1, 0])
+        turned.append(
+            abs(nose_offset(projected @ [[np.cos(roll), np.sin(roll)], [-np.sin(roll), np.cos(roll)]] * 30 + 100))
+        )
     assert turned[0] == pytest.approx(0, abs=1e-9)
     assert all(later > earlier + 0.05 for earlier, later in itertools.pairwise(turned))
     assert nose_offset(np.zeros((5, 2))) == 0

@@ -1,4 +1,4 @@
-"""Slices of a corpus: every number is that of the slice alone, and a small slice is said to be small."""
+"""Slices of a corpus: every number is that of the slice alone, and small slices have a warning."""
 
 import json
 import re
@@ -26,39 +26,39 @@ def slices_of(embeddings, by, threshold, required=("happy",)):
 
 
 @pytest.fixture
-def faces(by_hand):
-    """24 women whom the network tells apart, 6 men whom it does not; two neutral and two happy photographs of each."""
+def faces(make_embeddings):
+    """24 women, and 6 men with similar embeddings. Each person has two neutral and two happy photographs."""
     rng, rows, gender = np.random.default_rng(0), [], []
     for person in range(30):
-        own = np.eye(30)[person] if person < 24 else np.eye(30)[29] + rng.normal(0, 0.05, 30)
+        centre = np.eye(30)[person] if person < 24 else np.eye(30)[29] + rng.normal(0, 0.05, 30)
         for number, label in enumerate(("neutral", "happy", "neutral", "happy")):
-            seen = label if person < 24 or number < 2 else "neutral"
-            probabilities = [0.9 if name == seen else 0.05 for name in CLASSES]
-            vector = own + rng.normal(0, 0.02, 30)
+            recognised = label if person < 24 or number < 2 else "neutral"
+            probabilities = [0.9 if name == recognised else 0.05 for name in CLASSES]
+            vector = centre + rng.normal(0, 0.02, 30)
             rows.append((f"{person:02d}/{number}", f"p{person:02d}", label, "9", vector, probabilities))
             gender.append("female" if person < 24 else "male")
     gender[0] = None
-    return replace(by_hand(rows, CLASSES), attributes={"gender": gender})
+    return replace(make_embeddings(rows, CLASSES), attributes={"gender": gender})
 
 
-def test_each_slice_is_judged_alone(faces):
+def test_each_slice_is_evaluated_alone(faces):
     report = slices_of(faces, "gender", 0.5, required=["happy"])
     assert (report.by, report.unlabelled, list(report.slices)) == ("gender", 1, ["female", "male"])
     female, male = report.slices.values()
     assert (female.photographs, female.people, male.photographs, male.people) == (95, 24, 24, 6)
     assert female.verification.far.hits == 0 and female.verification.frr.hits == 0
-    assert male.verification.far.value == 1  # every man is taken for any other
-    own = faces.select([row for row, value in enumerate(faces.attributes["gender"]) if value == "male"])
-    pairs = generated_pairs(own, 0)
+    assert male.verification.far.value == 1  # all men have nearly the same embedding
+    men = faces.select([row for row, value in enumerate(faces.attributes["gender"]) if value == "male"])
+    pairs = generated_pairs(men, 0)
     assert male.verification.auc == pytest.approx(roc(pairs.scores, pairs.same).auc)
-    assert male.expression.accuracy == expression_report(own, 0).accuracy
+    assert male.expression.accuracy == expression_report(men, 0).accuracy
     assert male.expression.recall["happy"].value == 0.5
     assert female.authentication.far.hits == 0 and female.authentication.acc_auth.value == 1
-    # of each man 2 x 6 trials with his neutral face and 2 x 3 with another's photograph; 1 x 3 of the last are accepted
+    # per man: 2 x 6 trials with a neutral face, 2 x 3 with the photograph of another man (of which 1 x 3 are accepted)
     assert male.authentication.far.value == pytest.approx(3 / 18)
 
 
-def test_small_slices_are_said_to_be_small(faces):
+def test_small_slices_have_a_warning(faces):
     report = slices_of(faces, "gender", 0.5, required=["happy"]).slices
     assert report["female"].warnings == []
     people, cases = report["male"].warnings
@@ -66,18 +66,18 @@ def test_small_slices_are_said_to_be_small(faces):
     assert cases.startswith("too few cases for a conclusion: ") and "expressions over 24" in cases
 
 
-def test_what_a_slice_cannot_show_is_missing_with_its_reason(faces):
+def test_missing_results_of_a_slice_have_a_reason(faces):
     report = slices_of(faces, "expression", None, required=["happy"])
     happy = report.slices["happy"]
     assert happy.authentication is None and "no similarity_threshold" in happy.missing["authentication"]
     assert happy.verification.far is None and happy.verification.auc > 0.9
-    alone = replace(faces, attributes={"who": faces.identities})
-    report = slices_of(alone, "who", 0.5, required=["happy"])
+    by_person = replace(faces, attributes={"who": faces.identities})
+    report = slices_of(by_person, "who", 0.5, required=["happy"])
     assert report.slices["p03"].verification is None and report.slices["p03"].expression is not None
 
 
-def test_strangers_can_be_mistaken_where_nobody_is_seen_twice(faces, section_of):
-    """All of the second photographs: of 30 people one each, six of whom look alike."""
+def test_a_slice_without_genuine_pairs_has_a_far_but_no_frr(faces, make_section):
+    """Only the second photograph of each of 30 people. Six of the people look alike."""
     happy = faces.select([row for row, key in enumerate(faces.keys) if key.endswith("/1")])
     report = slices_of(happy, "expression", 0.5, required=["happy"])
     part = report.slices["happy"]
@@ -85,8 +85,8 @@ def test_strangers_can_be_mistaken_where_nobody_is_seen_twice(faces, section_of)
     assert (part.verification.far.hits, part.verification.far.total) == (6 * 5 // 2, 30 * 29 // 2)
     assert (part.verification.frr.value, part.verification.frr.reason) == (None, "no genuine pair")
     assert part.verification.auc is None and part.missing["auc"] == "30 people, none of them with two images"
-    assert part.warnings == []  # for 435 pairs and 30 photographs are enough, and no rate is over fewer
-    text = section_text(section_of(SlicesSection, report))
+    assert part.warnings == []  # 435 pairs and 30 photographs are enough
+    text = section_text(make_section(SlicesSection, report))
     assert "not reported, 0 genuine, 435 impostor pairs" in text
     assert re.search(r"FRR +– \(no genuine pair\)", text)
 
@@ -100,7 +100,7 @@ def test_strangers_can_be_mistaken_where_nobody_is_seen_twice(faces, section_of)
         (["y", "z"], ["contempt"] * 2, {"expression": "no labelled image", "auc": "2 people, none of them with two"}),
     ],
 )
-def test_slices_of_hardly_anybody_are_no_error_of_the_others(faces, identities, expressions, reasons):
+def test_very_small_slices_do_not_change_the_other_slices(faces, identities, expressions, reasons):
     few = len(identities)
     rows = [row for row, value in enumerate(faces.attributes["gender"]) if value == "male"]
     mixed = faces.select(rows + rows[:few])
@@ -112,39 +112,39 @@ def test_slices_of_hardly_anybody_are_no_error_of_the_others(faces, identities, 
         attributes={"gender": [*mixed.attributes["gender"][:-few], *["few"] * few]},
     )
     slices = slices_of(mixed, "gender", 0.5, required=["happy"]).slices
-    alone = slices_of(faces.select(rows), "gender", 0.5).slices
-    assert slices["male"] == alone["male"]
+    expected = slices_of(faces.select(rows), "gender", 0.5).slices
+    assert slices["male"] == expected["male"]
     for name, reason in (reasons | {"authentication": "cannot test authentication"}).items():
         assert reason in slices["few"].missing[name]
     json.dumps({name: to_json(part) for name, part in slices.items()}, allow_nan=False)
 
 
-def test_an_area_over_few_pairs_is_warned_of_without_a_threshold_too(faces):
+def test_an_auc_over_few_pairs_has_a_warning_without_a_threshold(faces):
     few = faces.select([row for row, key in enumerate(faces.keys) if key[:2] in ("01", "02", "24", "25")])
     report = slices_of(few, "split", None, required=["happy"]).slices["9"]
     assert report.verification.genuine_pairs == 4 * 6
     assert "too few cases for a conclusion: AUC over 24, expressions over 16" in report.warnings
 
 
-def test_an_expression_the_model_does_not_know_is_an_error_and_not_missing(faces):
+def test_an_unknown_required_expression_is_refused(faces):
     with pytest.raises(ValueError, match="required expression 'happpy'"):
         slices_of(faces, "gender", 0.5, required=["happpy"])
 
 
-def test_text_and_json(faces, section_of):
-    first, second = faces.keys.index("24/0"), faces.keys.index("25/0")  # two men under each other's name
+def test_the_text_has_the_numbers_of_each_slice(faces, make_section):
+    first, second = faces.keys.index("24/0"), faces.keys.index("25/0")  # to swap the names of two men
     faces.identities[first], faces.identities[second] = faces.identities[second], faces.identities[first]
     report = slices_of(faces, "gender", 0.5, required=["happy"])
     assert report == slices_of(faces, "gender", 0.5, required=["happy"])
-    text = section_text(section_of(SlicesSection, report))
+    text = section_text(make_section(SlicesSection, report))
     assert "male: 24 images of 6 people" in text and "WARNING: 6 people are" in text
     low, high = report.slices["male"].verification.auc_interval
     assert f"(95 % over people {span((low, high))}), 36 genuine, 240 impostor pairs" in text
     men = text[text.index("  male:") :]
-    assert re.search(r"\n      happy +0\.500 \(6 of 12; ", men) and "surprise" not in men  # nobody shows it
+    assert re.search(r"\n      happy +0\.500 \(6 of 12; ", men) and "surprise" not in men  # no man has this label
 
 
-def test_a_column_that_is_not_there_is_named(faces):
+def test_a_missing_or_empty_column_is_refused(faces):
     with pytest.raises(ValueError, match=r"no column 'shoes'.* has gender, expression, split"):
         slices_of(faces, "shoes", 0.5, required=["happy"])
     empty = replace(faces, attributes={"gender": [None] * len(faces)})

@@ -1,4 +1,4 @@
-"""Metrics against cases worked out by hand and against loops that follow the definitions."""
+"""Metrics are compared with cases by hand and with loops that follow the definitions."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ SCORES = np.array([0.9, 0.8, 0.4, 0.7, 0.3, 0.2])
 SAME = np.array([True, True, True, False, False, False])
 
 
-def drawn(seed, n=400, ties=True):
+def random_scores(seed, n=400, ties=True):
     """Overlapping scores of n pairs, by default rounded so that many are equal."""
     rng = np.random.default_rng(seed)
     same = rng.random(n) < 0.5
@@ -34,26 +34,26 @@ def test_accuracy_by_hand():
 
 
 def test_best_threshold_by_hand():
-    # 5 of 6 are right within (0.3, 0.4] and within (0.7, 0.8]: the middle of the two, the lower where they are two
+    # 5 of 6 are right with a threshold in (0.3, 0.4] or in (0.7, 0.8]; the result is the middle of the lower interval
     assert best_threshold(SCORES, SAME) == pytest.approx(0.35)
     assert best_threshold([0.1, 0.2, 0.6, 0.7], [False, False, True, True]) == pytest.approx(0.4)
 
 
-def test_best_threshold_where_accepting_all_or_none_is_best():
+def test_the_best_threshold_can_accept_all_or_none():
     assert accuracy([0.1, 0.2], [True, True], best_threshold([0.1, 0.2], [True, True])) == 1
     assert accuracy([0.1, 0.2], [False, False], best_threshold([0.1, 0.2], [False, False])) == 1
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_no_threshold_is_better_than_the_best(seed):
-    scores, same = drawn(seed)
+    scores, same = random_scores(seed)
     best = accuracy(scores, same, best_threshold(scores, same))
     assert best == max(accuracy(scores, same, threshold) for threshold in [*np.unique(scores), 2])
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_roc_against_loops(seed):
-    scores, same = drawn(seed)
+    scores, same = random_scores(seed)
     curve = roc(scores, same)
     for far, tar, threshold in zip(curve.far[1:], curve.tar[1:], curve.thresholds[1:], strict=True):
         assert far == pytest.approx(np.mean([s >= threshold for s in scores[~same]]))
@@ -65,13 +65,13 @@ def test_roc_against_loops(seed):
 
 
 def test_eer_by_hand():
-    assert roc(SCORES, SAME).eer == pytest.approx(1 / 3)  # at 0.7 .. 0.4 one impostor in three, one genuine in three
+    assert roc(SCORES, SAME).eer == pytest.approx(1 / 3)  # between 0.4 and 0.7, FAR and FRR are both 1/3
 
 
 @pytest.mark.parametrize("far", [0.01, 0.05, 0.29])
 @pytest.mark.parametrize("seed", range(3))
 def test_tar_at_far_against_a_loop(seed, far):
-    scores, same = drawn(seed)
+    scores, same = random_scores(seed)
     best = 0.0
     for threshold in np.unique(scores):
         if np.mean(scores[~same] >= threshold) <= far:
@@ -85,12 +85,12 @@ def test_tar_at_far_against_a_loop(seed, far):
 def test_exactly_the_allowed_share_of_impostors_may_be_accepted():
     scores = np.concatenate([np.arange(100) / 100, [0.695, 0.705]])  # impostors 0.00 .. 0.99, then two genuine
     same = np.arange(102) >= 100
-    assert tar_at_far(scores, same, 0.29).hits == 1  # 0.71 .. 0.99 are the 29 that pass
+    assert tar_at_far(scores, same, 0.29).hits == 1  # 0.71 .. 0.99 are the 29 accepted impostors
     assert threshold_at_far(scores, same, 0.29) == pytest.approx(0.705)
 
 
-def test_a_far_the_impostors_cannot_show_is_not_reported():
-    scores, same = drawn(0, n=60)
+def test_a_far_that_needs_more_impostors_is_not_reported():
+    scores, same = random_scores(0, n=60)
     result = tar_at_far(scores, same, 0.01)
     assert result.value is None
     assert str((~same).sum()) in result.reason
@@ -98,14 +98,14 @@ def test_a_far_the_impostors_cannot_show_is_not_reported():
         threshold_at_far(scores, same, 0.01)
 
 
-def test_no_threshold_where_impostors_score_highest():
+def test_there_is_no_threshold_if_impostors_score_highest():
     with pytest.raises(ValueError, match="no threshold gives a FAR"):
         threshold_at_far([0.9, 0.9, 0.1], [False, False, True], 0.5)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_weights_count_like_repeated_pairs(seed):
-    scores, same = drawn(seed)
+    scores, same = random_scores(seed)
     weights = np.random.default_rng(seed).integers(0, 4, len(scores))
     repeated = np.repeat(scores, weights), np.repeat(same, weights)
     expected = [roc(*repeated).auc, roc(*repeated).eer, *(tar_at_far(*repeated, far).value for far in (0.05, 0.3))]
@@ -116,7 +116,7 @@ def test_weights_count_like_repeated_pairs(seed):
 
 @pytest.mark.parametrize("ties", [True, False])
 def test_weighted_roc_agrees_with_scikit_learn(ties):
-    scores, same = drawn(1, ties=ties)
+    scores, same = random_scores(1, ties=ties)
     weights = np.random.default_rng(2).integers(0, 5, len(scores))
     area, eer, at_none, at_all = WeightedRoc(scores, same)(weights, [0, 1])
     assert area == pytest.approx(roc_auc_score(same, scores, sample_weight=weights))
@@ -127,27 +127,27 @@ def test_weighted_roc_agrees_with_scikit_learn(ties):
 
 
 def test_weighted_roc_by_hand():
-    # the best genuine pair thrice, the impostor at 0.7 twice: 0.9 and 0.8 beat all, 0.4 beats two of four impostors
+    # weight 3 for the first genuine pair, 2 for the impostor at 0.7: 0.9 and 0.8 exceed all impostors, 0.4 two of four
     area, eer, tar = WeightedRoc(SCORES, SAME)(np.array([3, 1, 1, 2, 1, 1]), [0.5])
     assert area == pytest.approx((4 * 4 + 2) / 20)
-    assert eer == pytest.approx(0.2)  # FRR is 1/5 from 0.8 down to 0.4, where FAR passes it on the way to 2/4
-    assert tar == 1  # the 2 of 4 at 0.7 may pass, and so does the genuine pair below them
-    # without weight a pair is as if it were not there, and without a kind of pair there is no curve
+    assert eer == pytest.approx(0.2)  # FRR is 1/5 between 0.8 and 0.4, where FAR rises from 0 to 2/4
+    assert tar == 1  # the threshold may accept the impostor at 0.7 (2 of 4), so the genuine pair at 0.4 too
+    # a pair of weight 0 does not count; without impostor pairs there is no curve
     assert WeightedRoc(SCORES, SAME)(np.array([1, 1, 0, 1, 1, 1]))[0] == 1
     assert np.isnan(WeightedRoc(SCORES, SAME)(np.array([1, 1, 1, 0, 0, 0]), [0.1])).all()
 
 
-def test_people_weigh_their_pairs():
+def test_the_weights_of_people_give_the_weights_of_their_pairs():
     first, second = ["a", "a", "b", "b"], ["a", "b", "b", "c"]
     draws = np.array(list(identity_weights(first, second, seed=0, resamples=300)))
     a, a_and_b, b, b_and_c = draws.T
     assert (a_and_b == a * b).all()
-    assert (b_and_c == b * (3 - a - b)).all()  # three people are drawn each time
+    assert (b_and_c == b * (3 - a - b)).all()  # each draw has three people
     assert set(a) == {0, 1, 2, 3}
     assert a.mean() == pytest.approx(1, abs=0.15)
 
 
-def test_interval_leaves_out_draws_that_said_nothing():
+def test_the_interval_ignores_draws_without_a_value():
     assert interval([*range(101), np.nan]) == pytest.approx((2.5, 97.5))
     assert interval([np.nan, np.nan]) is None
 
@@ -161,7 +161,7 @@ def test_wilson_against_published_values():
 
 
 def test_bootstrap_draws_people_not_pairs():
-    """One person has half of the pairs, all wrong: people's interval must be far wider than the pairs' would be."""
+    """One person has half of the pairs, all wrong. The interval over people is much wider than one over pairs."""
     people = np.array(["many"] * 100 + [f"p{number}" for number in range(20) for _ in range(5)])
     wrong = people == "many"
     statistic = weighted_share(wrong, np.ones(200, bool))
@@ -171,7 +171,7 @@ def test_bootstrap_draws_people_not_pairs():
     assert (low, high) == identity_bootstrap(statistic, people, people, seed=0)
 
 
-def test_bootstrap_covers_the_truth():
+def test_the_bootstrap_interval_covers_the_true_value():
     rng = np.random.default_rng(0)
     covered = 0
     for seed in range(60):
@@ -184,7 +184,7 @@ def test_bootstrap_covers_the_truth():
     assert 50 <= covered <= 60  # 95 % of 60 is 57
 
 
-def test_bootstrap_of_nothing_is_none():
+def test_the_bootstrap_interval_is_none_without_variation():
     none, pairs = np.zeros(4, bool), (["a", "a", "b", "b"], ["a", "b", "c", "b"])
     assert rate_over_people(none, ~none, *pairs, seed=0) == rate(0, 4)
     assert rate_over_people(~none, ~none, *pairs, seed=0).bootstrap is None
@@ -212,7 +212,7 @@ def test_classification_agrees_with_scikit_learn():
 
 
 @pytest.mark.parametrize("metric", [best_threshold, roc, lambda scores, same: accuracy(scores, same, 0.5)])
-def test_nan_and_mismatched_lists_raise(metric):
+def test_nan_and_lists_of_different_lengths_raise(metric):
     with pytest.raises(ValueError, match="score 1 is not a number"):
         metric([0.1, np.nan, 0.3], [True, False, True])
     with pytest.raises(ValueError, match="equally long"):

@@ -1,4 +1,4 @@
-"""The numbers of the Markdown pages are those of results.json and attacks.json, word for word."""
+"""The tables of the Markdown pages, and the report, are generated from results.json and attacks.json, word for word."""
 
 import json
 import re
@@ -12,24 +12,24 @@ from evaluation.report.summary import TABLES, attack_tables, headline, results_p
 from evaluation.statistics.rates import rate, to_json
 
 PAGES = {"README.md": "results", "docs/inputs.md": "gate", "docs/demo.md": "attacks"}
-AGAIN = f"python -m evaluation page --out docs/results --pages {' '.join(PAGES)}"
+COMMAND = f"python -m evaluation page --out docs/results --pages {' '.join(PAGES)}"
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_tables_of_the_pages_are_not_typed(page, repository):
+def test_the_tables_of_the_pages_are_generated(page, repository):
     text, folder = (repository / page).read_text(encoding="utf-8"), repository / "docs/results"
-    assert with_tables(text, folder) == text, AGAIN
-    assert TABLES[PAGES[page]](folder) in text, AGAIN
+    assert with_tables(text, folder) == text, COMMAND
+    assert TABLES[PAGES[page]](folder) in text, COMMAND
 
 
-def test_the_results_page_is_not_typed(repository):
+def test_the_results_page_is_generated(repository):
     folder = repository / "docs/results"
     page = (folder / "results.md").read_text(encoding="utf-8")
-    assert page == results_page(read_results(folder / "results.json"), folder), AGAIN
+    assert page == results_page(read_results(folder / "results.json"), folder), COMMAND
 
 
-def test_the_report_is_made_of_the_results(repository, tmp_path, monkeypatch):
-    """Except for its figures, which are not in docs/results."""
+def test_the_report_is_generated_from_the_results(repository, tmp_path, monkeypatch):
+    """Without its figures, which are not in docs/results."""
     figure = "data:image/png;base64,"
     monkeypatch.setattr("evaluation.report.page._figure_uri", lambda path: figure)
     shutil.copy(repository / "docs/results/results.json", tmp_path)
@@ -38,13 +38,13 @@ def test_the_report_is_made_of_the_results(repository, tmp_path, monkeypatch):
     assert re.sub(f"{figure}[A-Za-z0-9+/=]*", figure, shipped) == made, "copy report.html of `python -m evaluation all`"
 
 
-def test_the_three_rates_are_rows_of_the_whole_table(repository):
+def test_the_three_rates_are_rows_of_the_complete_table(repository):
     results = read_results(repository / "docs/results/results.json")
     rows, all_rows = headline(results).splitlines(), summary(results).splitlines()
     assert len(rows) == 2 + 3 and set(rows) <= set(all_rows)
 
 
-def test_every_place_of_a_page_is_filled_and_a_page_without_one_is_refused(repository, tmp_path):
+def test_tables_replace_all_marked_places_and_a_page_without_a_mark_is_refused(repository, tmp_path):
     folder, page = repository / "docs/results", tmp_path / "page.md"
     page.write_text("before\n<!-- results -->\nstale\n<!-- end of results -->\n<!-- gate -->\n<!-- end of gate -->\n")
     write_tables(page, folder)
