@@ -338,8 +338,8 @@ def test_fer2013_in_the_format_of_the_challenge_is_read(tmp_path):
         b"4,%s,Training" % pixels,
     ]  # unclosed; not UTF-8
     path.write_bytes(b"emotion,pixels,Usage\r\n" + b"\r\n".join(rows))
-    unclosed, foreign, last = read_fer2013(path)
-    assert "line 2, " in unclosed.refused and "line 3, " in foreign.refused
+    unclosed, not_utf8, last = read_fer2013(path)
+    assert "line 2, " in unclosed.refused and "line 3, " in not_utf8.refused
     assert last.expression == "sad" and not last.refused
 
 
@@ -379,25 +379,25 @@ def test_a_changed_source_is_refused(source, tmp_path):
     (shard_note := out / "part-00001.json").stat()
     note_before = shard_note.read_bytes()
 
-    def refused(match: str) -> None:
+    def assert_refused(match: str) -> None:
         with pytest.raises(CorpusError, match=match):
             prepare_folder(source, out)
 
-    middle = source / "p1" / "0.png"
-    content, times = middle.read_bytes(), (middle.stat().st_atime_ns, middle.stat().st_mtime_ns)
-    draw_face(7, "neutral", np.random.default_rng(7)).save(middle)
-    refused("the source changed since .an image or a label was replaced.; remove")
-    middle.write_bytes(content)
-    os.utime(middle, ns=times)
+    replaced_image = source / "p1" / "0.png"
+    content, times = replaced_image.read_bytes(), (replaced_image.stat().st_atime_ns, replaced_image.stat().st_mtime_ns)
+    draw_face(7, "neutral", np.random.default_rng(7)).save(replaced_image)
+    assert_refused("the source changed since .an image or a label was replaced.; remove")
+    replaced_image.write_bytes(content)
+    os.utime(replaced_image, ns=times)
     assert prepare_folder(source, out) == summary
 
     (source / "p1").rename(tmp_path / "withdrawn")
-    refused("p1/0.png was removed")
+    assert_refused("p1/0.png was removed")
     (tmp_path / "withdrawn").rename(source / "p3")  # the same number of photographs, but of another person
-    refused("the source changed since")
+    assert_refused("the source changed since")
     (source / "p3").rename(source / "p1")
     (source / "loose.png").unlink()
-    refused("the source changed since")
+    assert_refused("the source changed since")
     assert shard_note.read_bytes() == note_before
 
 

@@ -151,17 +151,17 @@ def test_splits_are_selected_by_name(corpus):
 
 def test_only_a_missing_shard_is_prepared_again(corpus, source, tmp_path):
     """An interrupted run leaves complete shards, a partly written shard, and a summary that is not complete."""
-    whole, summary = corpus
+    complete_corpus, summary = corpus
     out = tmp_path / "small"
-    shutil.copytree(whole, out)
+    shutil.copytree(complete_corpus, out)
     (out / "part-00001.json").unlink()
     (out / "part-00001.parquet").rename(out / "part-00001.parquet.tmp")
     (out / "part-00001.parquet.tmp").write_bytes(b"PAR1 half a shard")
-    (out / "corpus.json").write_text(json.dumps(read_summary(whole) | {"complete": False}))
+    (out / "corpus.json").write_text(json.dumps(read_summary(complete_corpus) | {"complete": False}))
     with pytest.raises(CorpusError, match="interrupted; run the same command again"):
         load_corpus(out)
     before = {path.name: path.stat().st_mtime_ns for path in out.glob("part-*.parquet")}
-    again = prepare(
+    second_summary = prepare(
         photographs(source),
         out,
         layout="small",
@@ -170,10 +170,10 @@ def test_only_a_missing_shard_is_prepared_again(corpus, source, tmp_path):
         shard_size=3,
         settings={"sources": ["source"]},
     )
-    assert again == summary
+    assert second_summary == summary
     after = {path.name: path.stat().st_mtime_ns for path in out.glob("part-*.parquet")}
     assert {name: after[name] for name in before} == before and len(after) == 3
-    assert load_corpus(out).to_list() == load_corpus(whole).to_list()
+    assert load_corpus(out).to_list() == load_corpus(complete_corpus).to_list()
     assert not list(out.glob("*.tmp"))
 
 
@@ -198,10 +198,10 @@ def test_another_corpus_in_the_same_folder_is_refused(corpus, source, tmp_path, 
         rows, change = rows[::-1], {}
     with pytest.raises(CorpusError, match=message):
         prepare(rows, out, **(arguments | change))
-    assert load_bytes(out) == load_bytes(corpus[0])
+    assert bytes_of_shards(out) == bytes_of_shards(corpus[0])
 
 
-def load_bytes(folder) -> dict[str, bytes]:
+def bytes_of_shards(folder) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.glob("part-*")}
 
 

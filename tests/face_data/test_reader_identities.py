@@ -94,10 +94,10 @@ def test_recordio_yields_images_but_not_tables(tmp_path):
 
 def test_a_truncated_recordio_is_reported_with_its_position(tmp_path):
     path = write_recordio(tmp_path, [(0, b"\xff\xd8 one"), (1, b"\xff\xd8" + MAGIC + b"two")])
-    whole = path.read_bytes()
+    complete_file = path.read_bytes()
     starts = [position for position, _ in read_records(path)]  # of the header, two images and the table of people
-    for length in range(1, len(whole)):
-        path.write_bytes(whole[:length])
+    for length in range(1, len(complete_file)):
+        path.write_bytes(complete_file[:length])
         if length == starts[3]:  # only the table is missing
             assert len(list(read_recordio(path))) == 2
             continue

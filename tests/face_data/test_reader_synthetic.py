@@ -64,11 +64,11 @@ def test_dcface_takes_people_from_its_list(tmp_path):
         read = list(read_dcface(source))
         assert summaries(read) == [("0/0.jpg", "0", "train"), ("0/1.jpg", "0", "train"), ("12/0.jpg", "12", "train")]
         assert [photograph.image for photograph in read] == list(pictures.values())
-    whole = (folder / "file.rec").read_bytes()
-    (folder / "file.rec").write_bytes(whole[: len(encode_record(record_content(0.0, 0, b"one")))])
+    complete_file = (folder / "file.rec").read_bytes()
+    (folder / "file.rec").write_bytes(complete_file[: len(encode_record(record_content(0.0, 0, b"one")))])
     with pytest.raises(CorpusError, match=r"file\.rec ends after 1 of 3 images"):
         list(read_dcface(folder))
-    (folder / "file.rec").write_bytes(whole)
+    (folder / "file.rec").write_bytes(complete_file)
     (folder / "list.txt").write_text("\ufeff0\t0/0.jpg\r\n1 0/1.jpg\r\n2\tno_folder.jpg\r\n", encoding="utf-8")
     assert [photograph.refused for photograph in read_dcface(folder)] == [
         None,
