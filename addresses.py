@@ -1,12 +1,12 @@
-"""Folders at an address such as `s3://bucket/corpora/lfw`: the only place that knows what an address is.
+"""Folders at an address such as `s3://bucket/corpora/lfw`. No other module of this project accesses addresses.
 
-    is_address(name)                # anything with ://; a mount is a folder like any other
-    local_copy(name)                # a folder of this machine with the same files, downloaded once; a folder itself
-    working_folder(name)            # where this machine keeps the files that it writes for an address
+    is_address(name)                # whether it contains ://; a mounted folder is an ordinary folder
+    local_copy(name)                # a local folder with the same files, downloaded once; a local folder is returned
+    working_folder(name)            # the local folder for files that will be uploaded to an address
     Remote(name)                    # the files at an address: list, read, write, upload, download, remove
 
-Whatever fsspec has a file system for will do. Credentials and endpoints are those of its library: AWS_ACCESS_KEY_ID,
-AWS_ENDPOINT_URL, HF_TOKEN, ... fsspec is imported when there is an address.
+All file systems of fsspec can be used. Credentials and endpoints are in the variables of their libraries, such as
+AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL and HF_TOKEN. fsspec is imported only if there is an address.
 """
 
 import contextlib
@@ -23,15 +23,15 @@ from pathlib import Path
 
 from atomic import replacement, write
 
-AT_ONCE = 16  # files that are downloaded together
+AT_ONCE = 16  # number of files in one download
 
 
 class AddressError(OSError):
-    """An address cannot be reached, read or written; the message names it."""
+    """An address cannot be reached, read or written. The message names it."""
 
 
 def cache_folder() -> Path:
-    """$FACELIVENET_CACHE, or facelivenet in the user's cache folder: everything in it can be had again."""
+    """$FACELIVENET_CACHE, or `facelivenet` in the cache folder of the user. All its files can be created again."""
     folder = os.environ.get("FACELIVENET_CACHE")
     return Path(folder) if folder else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "facelivenet"
 
@@ -41,12 +41,12 @@ def is_address(name: str | Path) -> bool:
 
 
 def join(folder: str | Path, name: str) -> str:
-    """A name in a folder, or at an address."""
+    """The path of a file in a folder, or its address."""
     return f"{str(folder).rstrip('/')}/{name}" if is_address(folder) else str(Path(folder) / name)
 
 
 def write_text(folder: str | Path, name: str, text: str) -> None:
-    """A file in a folder, or at an address."""
+    """Write a text file to a folder, or to an address."""
     if is_address(folder):
         Remote(folder).write(name, text.encode())
     else:
@@ -54,7 +54,7 @@ def write_text(folder: str | Path, name: str, text: str) -> None:
 
 
 def working_folder(name: str | Path) -> Path:
-    """The folder itself; of an address, a folder in the cache that belongs to it."""
+    """For a folder, the folder itself. For an address, its folder in the cache."""
     if not is_address(name):
         return Path(name)
     address = str(name).rstrip("/")
@@ -62,22 +62,24 @@ def working_folder(name: str | Path) -> Path:
 
 
 def local_copy(name: str | Path, check: Callable[[Path], None] | None = None) -> Path:
-    """The folder itself; of an address, a copy in the cache folder, which is downloaded when what lies there is new.
+    """For a folder, the folder itself. For an address, a copy in the cache folder.
 
-    Processes of one machine download it once. A copy gets its name when all its files are there.
+    The copy is downloaded again if the files at the address changed. If several processes of a machine need it, one of
+    them downloads it. A copy gets its name when all its files are complete.
 
     Args:
-        check: is given a copy that was just downloaded, before anybody else can use it, and raises if it is damaged.
+        check: a function that raises an error if a new copy is damaged. It is called before other processes can use the
+            copy.
 
     Raises:
-        AddressError: there is nothing, or it cannot be read.
+        AddressError: there are no files at the address, or they cannot be read.
     """
     return _copy(str(name).rstrip("/"), check) if is_address(name) else Path(name)
 
 
-@functools.cache  # a process reads what it found first
+@functools.cache  # a process always uses the same copy, even if the address changes
 def _copy(address: str, check: Callable[[Path], None] | None) -> Path:
-    from filelock import FileLock  # with fsspec the only one of these imports that takes time
+    from filelock import FileLock  # imported here, because it takes time, like fsspec
 
     remote = Remote(address)
     files = remote.files()
@@ -89,7 +91,7 @@ def _copy(address: str, check: Callable[[Path], None] | None) -> Path:
     with FileLock(base / "lock"):
         if not copy.exists():
             print(f"downloading {address} ({len(files):,} files)", file=sys.stderr)
-            temporary = base / "part"  # goes on where an earlier download stopped
+            temporary = base / "part"  # it may contain files of an interrupted download
             remote.download([file for file in files if not (temporary / file).exists()], temporary)
             if check is not None:
                 try:
@@ -106,9 +108,9 @@ def _digest(*texts: str) -> str:
 
 
 class Remote:
-    """A folder at an address; files are named relative to it. Every error is an AddressError.
+    """A folder at an address. The names of files are relative to it. Every error is an AddressError.
 
-    Object stores show a file when it is whole; what belongs together has to be uploaded in the right order.
+    In an object store, a file is visible only when it is complete. For several files, the order of uploading matters.
     """
 
     def __init__(self, address: str | Path):
@@ -123,11 +125,11 @@ class Remote:
             raise AddressError(f"{self.address}: {error}") from error
 
     def path(self, name: str) -> str:
-        """Of a file in the file system."""
+        """The path of a file in the file system of the address."""
         return f"{self.folder}/{name}"
 
     def files(self) -> dict[str, str]:
-        """Name of each file -> a text that is another one when the file is. Empty where there is nothing."""
+        """Name of each file -> a text that changes if the file changes. Empty if there are no files."""
         with self._named():
             self.file_system.invalidate_cache()
             try:
@@ -138,7 +140,7 @@ class Remote:
         return {path[start:]: json.dumps(found[path], sort_keys=True, default=str) for path in sorted(found)}
 
     def read(self, name: str) -> bytes | None:
-        """None where there is no such file."""
+        """The content of a file; None if it does not exist."""
         with self._named():
             try:
                 return self.file_system.cat_file(self.path(name))
@@ -151,12 +153,12 @@ class Remote:
             self.file_system.pipe_file(self.path(name), content)
 
     def create(self, name: str, content: bytes) -> bool:
-        """Write a file where there is none; False where there is one. Of several processes one has True."""
+        """Write a file if it does not exist. Return whether it was written; only one of several processes gets True."""
         with self._named():
             self._make_parent(self.path(name))
             try:
                 self.file_system.pipe_file(self.path(name), content, mode="create")
-            except OSError:  # of a kind that differs among stores
+            except OSError:  # each store raises another subclass if the file exists
                 self.file_system.invalidate_cache()
                 if not self.file_system.exists(self.path(name)):
                     raise
@@ -164,30 +166,30 @@ class Remote:
             return True
 
     def modified(self, name: str) -> datetime:
-        """By the clock of whoever keeps the files."""
+        """The modification time of a file, by the clock of the server."""
         with self._named():
             self.file_system.invalidate_cache()
             return self.file_system.modified(self.path(name))
 
     def upload(self, folder: Path, names: Iterable[str]) -> None:
-        """Files of a local folder, one after the other in this order."""
+        """Upload files of a local folder, one after the other in this order."""
         with self._named():
             for name in names:
                 self._make_parent(self.path(name))
                 self.file_system.put_file(str(folder / name), self.path(name))
 
     def download(self, names: Iterable[str], folder: Path) -> None:
-        """Into a local folder; each file gets its name when it is whole."""
+        """Download files to a local folder. Each file gets its name when it is complete."""
         folder.mkdir(parents=True, exist_ok=True)
-        for some in _batches(names, AT_ONCE):
-            for name in some:
+        for batch in _batches(names, AT_ONCE):
+            for name in batch:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
             with contextlib.ExitStack() as files, self._named():
-                temporary = [files.enter_context(replacement(folder / name)) for name in some]
-                self.file_system.get([self.path(name) for name in some], [str(path) for path in temporary])
+                temporary = [files.enter_context(replacement(folder / name)) for name in batch]
+                self.file_system.get([self.path(name) for name in batch], [str(path) for path in temporary])
 
     def remove(self, names: Iterable[str]) -> None:
-        """Files that are gone already are no error."""
+        """Remove files. A missing file is not an error."""
         with self._named():
             for name in names:
                 with contextlib.suppress(FileNotFoundError):
@@ -201,7 +203,7 @@ class Remote:
     def _named(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # each file system has kinds of its own, many of them no OSError
+        except Exception as error:  # file systems raise many unrelated types
             raise AddressError(f"{self.address}: {error or type(error).__name__}") from error
 
 

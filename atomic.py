@@ -1,14 +1,14 @@
-"""Files and folders that are written as a whole or not at all: under a temporary name, which is then changed.
+"""Writes files and folders completely or not at all: under a temporary name, and then renames them.
 
     with replacement(path) as temporary:            # a file; `temporary` lies in the same folder
         dataset.to_parquet(temporary)
     with folder_replacement(folder) as temporary:   # a folder
         model.save_pretrained(temporary)
-    write(path, content)                            # a file of these bytes
-    create(path, content)                           # the same, only where there is none
+    write(path, content)                            # a file with these bytes
+    create(path, content)                           # the same, but only if the file does not exist
 
-Whoever reads meanwhile finds the earlier content or all of the new one. Called by every room that writes what others
-read; the files that the Hub serves on their own are an exception.
+Another process that reads the file meanwhile gets either the complete earlier content or the complete new content. All
+packages use it for files that other processes read. The only exceptions are files that the Hub serves one by one.
 """
 
 import contextlib
@@ -21,12 +21,12 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def replacement(path: Path, *, shared: bool = False, private: bool = False) -> Iterator[Path]:
-    """The path of a temporary file that gets the name `path` at the end, or is removed after an error.
+    """The path of a temporary file. At the end it is renamed to `path`; after an error it is removed.
 
     Args:
-        shared: several processes or threads may write `path` at once, so each has a temporary file of its own. Without
-            it the temporary name is always the same, and what a killed process left there is written over.
-        private: its owner alone may read the file (mode 600), from the first byte on.
+        shared: several processes or threads may write `path` at the same time, so each has another temporary file. If
+            False, the temporary name is always the same, so the file of a killed process is overwritten.
+        private: only the owner may read the file (mode 600), and this applies from the first byte on.
     """
     temporary = _beside(path, "tmp", shared)
     try:
@@ -42,10 +42,10 @@ def replacement(path: Path, *, shared: bool = False, private: bool = False) -> I
 
 @contextlib.contextmanager
 def folder_replacement(folder: Path, *, shared: bool = False) -> Iterator[Path]:
-    """A new, empty folder that gets the name `folder` at the end, or is removed after an error.
+    """A new, empty folder. At the end it is renamed to `folder`; after an error it is removed.
 
-    The earlier folder has another name while the new one gets its own, and is removed afterwards or put back.
-    `shared` is as for `replacement`.
+    An earlier folder is renamed before that, and removed after it. After an error it gets its name back. `shared` is as
+    in `replacement`.
     """
     temporary, old = (_beside(folder, suffix, shared) for suffix in ("tmp", "old"))
     try:
@@ -65,16 +65,16 @@ def folder_replacement(folder: Path, *, shared: bool = False) -> Iterator[Path]:
 
 
 def write(path: Path, content: bytes, *, shared: bool = False) -> None:
-    """Write a file of these bytes; `shared` is as for `replacement`."""
+    """Write a file with these bytes. `shared` is as in `replacement`."""
     with replacement(path, shared=shared) as temporary:
         temporary.write_bytes(content)
 
 
 def create(path: Path, content: bytes) -> bool:
-    """Write a file of these bytes where there is none. Of several processes that do so at once, one has True.
+    """Write a file with these bytes if it does not exist. If several processes do this, only one of them gets True.
 
     Returns:
-        False where there is one, and on file systems without links, such as a mount of an object store.
+        whether the file was written. Always False on file systems without links, such as a mounted object store.
     """
     temporary = _beside(path, "tmp", shared=True)
     try:
@@ -88,5 +88,5 @@ def create(path: Path, content: bytes) -> bool:
 
 
 def _beside(path: Path, suffix: str, shared: bool) -> Path:
-    own = f".{secrets.token_hex(3)}" if shared else ""
-    return path.with_name(f"{path.name}{own}.{suffix}")
+    random_part = f".{secrets.token_hex(3)}" if shared else ""
+    return path.with_name(f"{path.name}{random_part}.{suffix}")

@@ -1,13 +1,13 @@
-"""From the name of a model to the model: the only place that knows what a model may be called and how it is stored.
+"""Loads a model by its name. No other module depends on the forms of these names, or on the files of a model.
 
-A model is a folder, one at an address (`s3://bucket/run/last`), `owner/name` on the Hub, `owner/name@revision` (a
+A model is a folder, a folder at an address (`s3://bucket/run/last`), `owner/name` on the Hub, `owner/name@revision` (a
 branch, tag or commit), or an exported `.onnx` file. The app, the command line, the training, the evaluation, `hub_card`
-and the benchmarks all load it with
+and the benchmarks load it with
 
     checkpoint = load_checkpoint("pretrained", device="cpu")
     checkpoint.network, checkpoint.processor, checkpoint.revision, checkpoint.training
 
-PyTorch and the network's code are imported when a model is loaded: that a model is not there is known without them.
+A missing model is reported before PyTorch and the code of the network are imported, because that takes seconds.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ DEFAULT_MODEL = Path(__file__).resolve().parent / "pretrained"
 class Checkpoint:
     """A loaded model.
 
-    name: as it was given. path: the local folder, or the .onnx file. network: in evaluation mode, on its device.
-    sha256: checksum of the file that holds the weights.
+    name: the argument of `load_checkpoint`. path: the local folder, or the .onnx file. network: in evaluation mode, on
+    its device. sha256: checksum of the file with the weights.
     """
 
     name: str
@@ -57,15 +57,15 @@ class Checkpoint:
 
     @property
     def revision(self) -> str:
-        """The weights in a decision's `model_revision` and in templates: the first 12 digits of their SHA-256.
+        """The first 12 digits of the SHA-256 of the weights. Decisions (`model_revision`) and templates contain it.
 
-        An exported graph has the revision of the weights it was exported from, with `-int8` where it was quantised.
+        An exported graph has the revision of the exported weights, followed by `-int8` if it was quantised.
         """
         return self.network.revision if self.path.suffix == SUFFIX else self.sha256[:REVISION_DIGITS]
 
     @cached_property
     def training(self) -> dict:
-        """The training record, empty where there is none.
+        """The training record; empty if there is none.
 
         Raises:
             ValueError: the file is damaged.
@@ -74,7 +74,7 @@ class Checkpoint:
 
     @property
     def trained_on(self) -> dict[str, list[str]] | None:
-        """Source of images -> the splits the network was trained on; None where that is not recorded."""
+        """Source of images -> the splits that the network was trained on; None if they are not recorded."""
         return self.training.get("trained_on")
 
 
@@ -84,7 +84,7 @@ def load_checkpoint(name: str | Path, device: str | torch.device = "cpu") -> Che
     Raises:
         FileNotFoundError: there is no such folder, or a file of the checkpoint is missing.
         OSError: the checkpoint is damaged or cannot be downloaded.
-        ValueError: an exported graph for another device than the CPU. Every message names the model.
+        ValueError: the model is an exported graph, and the device is not the CPU. Every message names the model.
     """
     path = find_checkpoint(name)
 
@@ -100,9 +100,9 @@ def load_checkpoint(name: str | Path, device: str | torch.device = "cpu") -> Che
     try:
         network, report = FaceLiveNetModel.from_pretrained(path, dtype=torch.float32, output_loading_info=True)
         processor = FaceLiveNetImageProcessor.from_pretrained(path)
-    except Exception as error:  # transformers, safetensors and the config's checks raise many unrelated types
+    except Exception as error:  # transformers, safetensors and the checks of the config raise many unrelated types
         raise OSError(f"{name}: cannot be loaded: {error}") from error
-    if report["missing_keys"]:  # transformers would fill them with random numbers
+    if report["missing_keys"]:  # transformers fills them with random numbers
         raise OSError(f"{name}: lacks weights: {', '.join(sorted(report['missing_keys'])[:3])}, …")
     if network.config.similarity_threshold is not None and network.calibrated_threshold is None:
         logger.warning("%s: its thresholds belong to other weights and do not count: calibrate it", name)
@@ -111,12 +111,12 @@ def load_checkpoint(name: str | Path, device: str | torch.device = "cpu") -> Che
 
 
 def find_checkpoint(name: str | Path) -> Path:
-    """The local folder of a model, downloaded if it is on the Hub or at an address, or its .onnx file.
+    """The local folder of a model, or its .onnx file. A model on the Hub or at an address is downloaded.
 
-    A folder without a checkpoint but with exactly one .onnx file stands for that file.
+    If a folder contains no checkpoint but exactly one .onnx file, this file is the model.
 
     Raises:
-        FileNotFoundError, OSError: as `load_checkpoint`.
+        FileNotFoundError, OSError: as in `load_checkpoint`.
     """
     path = local_copy(name)
     if path.suffix == SUFFIX and path.is_file():
@@ -138,7 +138,7 @@ def find_checkpoint(name: str | Path) -> Path:
 
 
 def has_to_be_downloaded(name: str | Path) -> bool:
-    """Whether this is an address or, by its form, the id of a model on the Hub."""
+    """Whether this is an address, or has the form of the id of a model on the Hub."""
     return is_address(name) or (not Path(name).exists() and _hub_id(name) is not None)
 
 
@@ -153,7 +153,7 @@ def _download(repository: str, revision: str | None, name: str | Path) -> Path:
     try:
         for file in REQUIRED:
             path = hf_hub_download(repository, file, revision=revision)
-        with contextlib.suppress(EntryNotFoundError):  # a published model need not say how it was trained
+        with contextlib.suppress(EntryNotFoundError):  # a model on the Hub may have no training record
             hf_hub_download(repository, TRAINING_RECORD, revision=revision)
     except Exception as error:  # huggingface_hub, HTTP clients and the file system raise many unrelated types
         raise OSError(f"{name}: cannot be loaded from the Hub: {error}") from error
@@ -161,7 +161,7 @@ def _download(repository: str, revision: str | None, name: str | Path) -> Path:
 
 
 def read_training_record(folder: Path) -> dict:
-    """The `training.json` of a saved model, empty where it has none.
+    """The `training.json` of a saved model; empty if it has none.
 
     Raises:
         ValueError: it is damaged.
@@ -174,15 +174,16 @@ def read_training_record(folder: Path) -> dict:
 
 
 def training_stages(record: dict) -> list[dict]:
-    """Every training stage that went into a model's weights, once each, in an order in which they can be trained.
+    """All training stages that contributed to the weights of a model, each only once.
 
-    The record's own stage comes last. "started_from" is the number of the stage whose weights it started from, None if
-    it started from none; "averaged_with" holds the numbers of the stages whose weights were averaged with its own. The
-    first stage has number 1. Of "validations" only the last one is kept.
+    A stage comes after the stages that it depends on, so the stage of the record itself is the last one. The first
+    stage has the number 1. "started_from" is the number of the stage that provided the initial weights, or None.
+    "averaged_with" has the numbers of the stages with which the weights were averaged. Only the last element of
+    "validations" is kept.
 
     Args:
-        record: the content of training.json. The earlier stages are its "earlier_stages"; records that older versions
-            wrote hold them nested instead, each whole in "started_from" or "averaged_with".
+        record: the content of training.json, with the earlier stages in "earlier_stages". In records of older versions
+            they are nested: "started_from" and "averaged_with" contain complete records.
     """
     stages: list[dict] = []
     add_stages(stages, record)
@@ -190,8 +191,8 @@ def training_stages(record: dict) -> list[dict]:
 
 
 def add_stages(stages: list[dict], record: dict) -> int:
-    """Append those stages of a training record that the list lacks; returns the number of the record's own stage."""
-    numbers: list[int] = []  # of this record's stages in `stages`
+    """Append the stages of a training record that the list lacks. Return the number of the last stage of the record."""
+    numbers: list[int] = []  # in `stages`, of the stages of this record
 
     def number(reference: int | dict | None) -> int | None:
         if isinstance(reference, dict):

@@ -1,4 +1,6 @@
-"""The style of every figure: for one column of a two-column paper, legible without colour, reproducible byte for byte.
+"""The style of all figures. They fit one column of a two-column paper and are legible without colours.
+
+The same data give a file with the same bytes.
 
 `train.figures`, `evaluation.report.figures` and `hub_card.figures` draw with it.
 """
@@ -12,7 +14,7 @@ matplotlib.use("Agg")  # no screen needed
 import matplotlib.pyplot as plt
 import numpy as np
 
-COLUMN, PAGE = 3.35, 6.9  # inches: the width of one column and of the page
+COLUMN, PAGE = 3.35, 6.9  # widths of a column and of the page, in inches
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"  # Okabe and Ito's palette
 PURPLE, SKY, BLACK, GRAY = "#CC79A7", "#56B4E9", "#000000", "#808080"
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK, GRAY)
@@ -20,7 +22,7 @@ LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (3, 1)), (0, (1, 1))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 STYLE = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so the figure is the same everywhere
+    "font.family": "DejaVu Sans",  # part of matplotlib, so figures look the same on all computers
     "font.size": 7.5,
     "axes.titlesize": 7.5,
     "axes.labelsize": 7.5,
@@ -46,21 +48,23 @@ STYLE = {
     "lines.markersize": 3,
     "savefig.dpi": 200,
     "figure.constrained_layout.use": True,
-    "svg.hashsalt": "FaceLiveNet+",  # makes the ids in an SVG reproducible
+    "svg.hashsalt": "FaceLiveNet+",  # without it, the ids in an SVG are random
 }
-styled = matplotlib.rc_context(STYLE)  # decorator of every function that draws
+styled = matplotlib.rc_context(STYLE)  # decorator of all functions that draw
 
 
 def line_style(number: int) -> dict:
-    """Colour, dashes and marker of the number-th curve; all three differ among the first eight."""
+    """Colour, dashes and marker of curve `number`. The first eight curves differ in all three."""
     place = number % len(COLOURS)
     return {"color": COLOURS[place], "linestyle": LINES[place], "marker": MARKERS[place]}
 
 
 @styled
 def confusion_figure(matrix: Sequence[Sequence[int]], classes: Sequence[str], least_width: float = COLUMN):
-    """A confusion matrix as in the paper's Figure 5: rows are labels, columns predictions; shade and first
-    number are the share of the row, the number below it is the count."""
+    """A confusion matrix as in the paper's Figure 5: rows are labels, columns are predictions.
+
+    The shade and the upper number are the fraction of the row. The lower number is the count.
+    """
     counts = np.asarray(matrix)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     width = max(least_width, 1.0 + 0.34 * len(classes))
@@ -81,7 +85,7 @@ def confusion_figure(matrix: Sequence[Sequence[int]], classes: Sequence[str], le
 
 @styled
 def save_figure(figure, path: Path) -> Path:
-    """Write the figure to `path`, which must end in .png, and an SVG beside it, and close it. Returns `path`.
+    """Write the figure to `path`, which must end in .png, and as SVG to the same folder. Close it and return `path`.
 
     The files contain no date, so the same figure has the same bytes.
     """

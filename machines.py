@@ -1,11 +1,11 @@
-"""Several processes on several machines: are they connected, do all agree, who is gone, who lacks which file.
+"""Checks for a training on several machines, and the transfer of files between them.
 
-    refuse_unconnected_launch()                 # before anything else: a launcher that connected nothing
-    with Watch(process, processes) as watch:    # signs of life; ends this process soon after another one is gone
-        agree(seed=0, weights=digest)           # raises, naming machine and value, where one differs
-        send_folder(path, lacking)              # the main process's files, to every machine that lacks them
+    refuse_unconnected_launch()                 # call it first: refuses a launcher that does not connect the processes
+    with Watch(process, processes, name) as watch:  # ends this process soon after another process has ended
+        agree(accelerator, seed=0)              # raises an error if a process has another value
+        send_folder(accelerator, folder, lacking)  # copies files of the main process to machines without them
 
-Nothing here imports torch before there are several processes.
+This module imports PyTorch only if there are several processes.
 """
 
 import contextlib
@@ -19,14 +19,15 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-BEAT = 1.0  # seconds from one sign of life to the next
-SILENCE = 30.0  # seconds without one after which a process counts as gone
-SILENCE_IN_DOUBT = 6.0  # the same once a connection of this process broke
-GRACE = 5.0  # seconds in which the main thread may end by itself, and others may read why it does
-PIECE = 2**26  # bytes of a file that are sent at once
+BEAT = 1.0  # seconds between two signs of life of a process
+SILENCE = 30.0  # after so many seconds without a sign of life, a process counts as gone
+SILENCE_IN_DOUBT = 6.0  # the same, after a connection of this process broke
+GRACE = 5.0  # seconds for the main thread to end by itself, and for other processes to read the reason
+PIECE = 2**26  # bytes of a file in one message
 FINISHED = "finished"
 RESUME_HINT = "the same command goes on from the last checkpoint"
-WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # those that Accelerate reads
+# variables that Accelerate reads
+WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 PLACES = (
     ("RANK", "WORLD_SIZE"),
     ("PMI_RANK", "PMI_SIZE"),
@@ -37,13 +38,14 @@ PLACES = (
 
 
 class MachineError(RuntimeError):
-    """Machines are not connected, differ, or are gone; the message is one sentence that names them."""
+    """Machines are not connected, have different settings, or are gone. The message names them in one sentence."""
 
 
 def refuse_unconnected_launch(environment: Mapping[str, str] = os.environ) -> None:
-    """Raise MachineError where a launcher was asked for several processes, but each of them runs on its own.
+    """Raise MachineError if a launcher had to start several processes, but they are not connected.
 
-    `accelerate launch --cpu` passes on the main process's address and connects nothing; `srun` starts copies.
+    `accelerate launch --cpu` sets the address of the main process, but does not connect the processes. `srun` starts
+    independent copies.
     """
     world = next((int(environment[name]) for name in WORLD_SIZES if environment.get(name)), None)
     if world is None and "ACCELERATE_MIXED_PRECISION" in environment and "MASTER_ADDR" in environment:
@@ -60,10 +62,12 @@ def refuse_unconnected_launch(environment: Mapping[str, str] = os.environ) -> No
 
 
 def place(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
-    """Which of how many processes this is, by what a launcher or `srun` says, without connecting them.
+    """The number of this process, and the number of processes, from the variables of a launcher or of `srun`.
+
+    The processes are not connected by this function.
 
     Raises:
-        MachineError: a launcher was asked for several, but each of them runs on its own.
+        MachineError: a launcher had to start several processes, but they are not connected.
     """
     for number, of in PLACES:
         if environment.get(of):
@@ -77,17 +81,18 @@ def this_machine() -> str:
 
 
 class Watch:
-    """Watches over the other processes: each gives a sign of life every second in the store they met at.
+    """Ends this process if another process has ended, because a collective operation would wait for it for ever.
 
-    One that is silent for too long, or has said why it ends, ends this process too: by a MachineError where the main
-    thread asks (`explain`), or else, since it may wait for the dead one for ever, by leaving at once. Signs are counted
-    and not dated, so clocks may differ. Alone there is nothing to watch.
+    Every process writes a sign of life to a common store every second. A process is gone if its sign does not change
+    for some time, or if its sign contains the reason of its end. Then `explain` raises MachineError in the main thread.
+    If the main thread does not leave the context in time, this process exits. A sign contains a counter and no time,
+    so the clocks of the machines may differ. With one process, this class does nothing.
     """
 
     def __init__(self, process: int, processes: int, name: str):
-        """name: of the command, before each message."""
+        """name: of the command; it precedes the messages."""
         self.process, self.processes, self.name = process, processes, name
-        self.verdict: str | None = None  # who is gone
+        self.verdict: str | None = None  # the message about the process that is gone
         self._decided, self._closed = threading.Event(), threading.Event()
         self._limit = SILENCE
         self._end_reason = ""
@@ -99,30 +104,30 @@ class Watch:
 
         from torch.distributed import PrefixStore, TCPStore
 
-        # a connection of its own: that of the process group is blocked while it waits for something
+        # a separate connection, because the connection of the process group is blocked while it waits
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         store = TCPStore(address, port, is_master=False, timeout=timedelta(seconds=SILENCE), wait_for_workers=False)
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         self._store = PrefixStore(f"watch/{self.name}/{attempt}", store)
         self._keys = [str(process) for process in range(self.processes)]
         self._store.set(self._keys[self.process], self._sign(0))
-        signs = self._store.multi_get(self._keys)  # waits for everybody's first
+        signs = self._store.multi_get(self._keys)  # waits for the first sign of every process
         self._machines = [json.loads(sign)["machine"] for sign in signs]
         self._signs, now = signs, time.monotonic()
         self._heard = [now] * self.processes
         self._answered = now
-        for work in (self._exchange, self._judge):
+        for work in (self._exchange, self._check_others):
             threading.Thread(target=work, name=f"watch {work.__name__}", daemon=True).start()
         return self
 
     def __exit__(self, kind, error, traceback) -> None:
-        """Tell the others that this process has finished, or why it ends, and give them time to read it."""
+        """Write to the store that this process has finished, or why it ends, and wait until the others can read it."""
         if self.processes == 1:
             return
         if error is None:
             self._end_reason = FINISHED
             deadline = time.monotonic() + SILENCE
-            # the store may be the main process's, or its launcher's: that one goes last
+            # the main process or its launcher may run the store, so the main process ends last
             while self.process == 0 and time.monotonic() < deadline and not self._all_finished():
                 time.sleep(BEAT / 4)
             self._closed.set()
@@ -137,7 +142,7 @@ class Watch:
         return f"process {process} on {self._machines[process]}"
 
     def explain(self, error: BaseException) -> None:
-        """Raise MachineError where this error comes of another process's end; waits until that is known."""
+        """Raise MachineError if the end of another process caused this error. Waits until this is certain."""
         if self.processes == 1:
             return
         self._limit = SILENCE_IN_DOUBT
@@ -145,7 +150,7 @@ class Watch:
         if self.verdict is not None:
             raise MachineError(self.verdict) from error
 
-    # the threads
+    # functions of the two threads
 
     def _sign(self, number: int) -> str:
         return json.dumps({"number": number, "machine": this_machine(), "end_reason": self._end_reason})
@@ -157,7 +162,7 @@ class Watch:
             try:
                 self._store.set(self._keys[self.process], self._sign(number))
                 signs = self._store.multi_get(self._keys)
-            except RuntimeError:  # of torch.distributed: the store is gone
+            except RuntimeError:  # torch.distributed raises it if the store is gone
                 self._answered = -float("inf")
                 return
             now = self._answered = time.monotonic()
@@ -167,18 +172,19 @@ class Watch:
             ]
             self._signs = signs
 
-    def _judge(self) -> None:
-        looked = time.monotonic()
+    def _check_others(self) -> None:
+        last_check = time.monotonic()
         while not self._closed.wait(BEAT / 2):
-            paused = time.monotonic() - looked > SILENCE_IN_DOUBT  # this process itself stood still: ask again first
-            looked = time.monotonic()
+            # if this process itself was paused, the others are not silent: wait for new signs
+            paused = time.monotonic() - last_check > SILENCE_IN_DOUBT
+            last_check = time.monotonic()
             if paused and self._answered > 0:
-                self._answered, self._heard = looked, [looked] * self.processes
+                self._answered, self._heard = last_check, [last_check] * self.processes
             verdict = self._who_is_gone()
             if verdict is None:
                 continue
             self.verdict = self.verdict or verdict
-            self._end_reason = verdict  # others learn whom it was that ended this one
+            self._end_reason = verdict  # other processes report the same cause
             self._decided.set()
             if self._closed.wait(GRACE + SILENCE_IN_DOUBT):
                 return
@@ -187,15 +193,15 @@ class Watch:
 
     def _who_is_gone(self) -> str | None:
         signs = [json.loads(sign) for sign in self._signs]
-        words = [sign["end_reason"] for sign in signs]
-        for process, said in enumerate(words):
-            if said not in ("", FINISHED) and process != self.process:
-                return said
-        for process, said in enumerate(words):  # by what the store told when it last answered
+        end_reasons = [sign["end_reason"] for sign in signs]
+        for process, end_reason in enumerate(end_reasons):
+            if end_reason not in ("", FINISHED) and process != self.process:
+                return end_reason
+        for process, end_reason in enumerate(end_reasons):  # relative to the last answer of the store
             silent = self._heard[process] < self._answered - self._limit
-            if silent and process != self.process and said != FINISHED:
+            if silent and process != self.process and end_reason != FINISHED:
                 return f"{self.whom(process)} is gone; {RESUME_HINT}"
-        if self._answered < time.monotonic() - self._limit and words[0] != FINISHED:
+        if self._answered < time.monotonic() - self._limit and end_reasons[0] != FINISHED:
             return f"{self.whom(0)}, the main process, is gone; {RESUME_HINT}"
         return None
 
@@ -206,29 +212,30 @@ class Watch:
 
 
 def agree(accelerator, **values: str | int) -> None:
-    """Raise MachineError, in every process, where a value of one of them is not that of the main process."""
+    """Raise MachineError in every process if a value of a process differs from that of the main process."""
     if accelerator.num_processes == 1:
         return
     from accelerate.utils import gather_object
 
-    everybody = gather_object([{"machine": this_machine()} | values])
-    for process, own in enumerate(everybody):
-        for name, value in everybody[0].items():
-            if name != "machine" and own[name] != value:
+    processes = gather_object([{"machine": this_machine()} | values])
+    main = processes[0]
+    for number, process in enumerate(processes):
+        for name, value in main.items():
+            if name != "machine" and process[name] != value:
                 raise MachineError(
-                    f"process {process} on {own['machine']} has {name.replace('_', ' ')} {own[name]}, but process 0 on "
-                    f"{everybody[0]['machine']} has {value}: all must start from the same files and settings"
+                    f"process {number} on {process['machine']} has {name.replace('_', ' ')} {process[name]}, but "
+                    f"process 0 on {main['machine']} has {value}: all must start from the same files and settings"
                 )
 
 
 def send_folder(accelerator, folder: Path, lacking: bool) -> None:
-    """The main process's files of a folder, at the same path on every machine where somebody says it is lacking.
+    """Copy a folder of the main process to the same path on every machine that lacks it.
 
-    All processes call it, the main one with lacking=False. A folder gets its name when all its files are there; what
-    was there before is removed.
+    All processes call this function, the main process with lacking=False. A copy gets the name of the folder when all
+    files are complete. An earlier folder with this name is removed.
 
     Raises:
-        MachineError: a machine cannot write it, naming both.
+        MachineError: a machine cannot write the folder. The message names machine and folder.
     """
     if accelerator.num_processes == 1:
         return
@@ -260,7 +267,7 @@ def send_folder(accelerator, folder: Path, lacking: bool) -> None:
                     (temporary / name).parent.mkdir(parents=True, exist_ok=True)
                     with (temporary / name).open("ab") as file:
                         file.write(piece.numpy().tobytes())
-                except OSError as error:  # the others are still sending
+                except OSError as error:  # the other processes still take part in the broadcast
                     refused = error
     try:
         if writing and refused is None:
@@ -268,9 +275,9 @@ def send_folder(accelerator, folder: Path, lacking: bool) -> None:
             os.replace(temporary, folder)
     except OSError as error:
         refused = error
-    whom = f"process {accelerator.process_index} on {this_machine()}"
+    writer = f"process {accelerator.process_index} on {this_machine()}"
     failed = [
-        failure for failure in gather_object([refused and f"{whom} cannot write {folder} ({refused})"]) if failure
+        failure for failure in gather_object([refused and f"{writer} cannot write {folder} ({refused})"]) if failure
     ]
     if failed:
         raise MachineError(failed[0])

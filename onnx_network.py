@@ -1,8 +1,8 @@
-"""The network in ONNX Runtime: made from a checkpoint at its first use, or an exported file.
+"""The network in ONNX Runtime: exported from a checkpoint at its first use, or read from an exported file.
 
-`python -m hub_card onnx` writes such a file. It is self-contained: it holds the network's config, the image processor's
-settings and the revision of its weights. Both run on the CPU. `checkpoints.load_checkpoint` opens the file, and
-`Authenticator` calls `for_inference`; nothing else needs to know the format.
+`python -m hub_card onnx` writes such a file. It contains everything that is needed: the graph, the config of the
+network, the settings of the image processor, and the revision of the weights. The graphs run on the CPU.
+`checkpoints.load_checkpoint` opens the file, and `Authenticator` calls `for_inference`.
 """
 
 import copy
@@ -18,8 +18,11 @@ from modeling_facelivenet import FaceLiveNetConfig, FaceLiveNetModel
 
 @dataclass(frozen=True)
 class OnnxOutput:
-    """embedding: (n, 1792) float32, of length 1 at most. expression_logits: (n, expressions) float32. cover_logits:
-    (n, 2) float32, where the network has a cover detector."""
+    """The outputs for n faces.
+
+    embedding: (n, 1792) float32, of length 1 at most. expression_logits: (n, expressions) float32. cover_logits: (n, 2)
+    float32; None if the network has no cover detector.
+    """
 
     embedding: torch.Tensor
     expression_logits: torch.Tensor
@@ -27,12 +30,12 @@ class OnnxOutput:
 
 
 def outputs_of(config: FaceLiveNetConfig) -> tuple[str, ...]:
-    """The names of a graph's outputs."""
+    """The names of the outputs of a graph."""
     return ("embedding", "expression_logits", *(["cover_logits"] if config.cover_detector else []))
 
 
 class InferenceGraph(torch.nn.Module):
-    """The network with its outputs as a tuple, which the exporter can name."""
+    """The network with a tuple as output, because the exporter can name the elements of a tuple."""
 
     def __init__(self, model: FaceLiveNetModel):
         super().__init__()
@@ -44,7 +47,7 @@ class InferenceGraph(torch.nn.Module):
 
 
 class GraphNetwork:
-    """A graph that is called like `FaceLiveNetModel`. Safe to share between threads, and between processes."""
+    """A graph that is called like `FaceLiveNetModel`. Several threads or processes may use it at the same time."""
 
     device = torch.device("cpu")
 
@@ -52,18 +55,18 @@ class GraphNetwork:
         self._graph, self.config = graph, config
 
     def __call__(self, pixel_values: torch.Tensor) -> OnnxOutput:
-        """(n, 3, side, side) whitened faces, of the size that the graph was exported for."""
+        """The outputs for whitened faces (n, 3, side, side), with the side that the graph was exported for."""
         return OnnxOutput(*map(torch.from_numpy, self._graph(pixel_values.float().cpu().numpy())))
 
 
 def for_inference(model: FaceLiveNetModel, size: int) -> "GraphNetwork | FaceLiveNetModel":
-    """A copy of the network that answers faster: embeddings and logits within 1e-4 of its own.
+    """A faster copy of the network. Its embeddings and logits differ from those of the network by at most 1e-4.
 
-    In ONNX Runtime, see `image_processing_facelivenet.onnx_graph`; a network on a GPU, or one that cannot run there,
-    stays in PyTorch. Later changes of `model` do not reach the copy.
+    The copy runs in ONNX Runtime (`image_processing_facelivenet.onnx_graph`). It runs in PyTorch if the network is on a
+    GPU, or if ONNX Runtime cannot run it. Later changes of `model` do not change the copy.
 
     Args:
-        size: side of the faces it will be shown, in pixels.
+        size: side of the input faces in pixels.
     """
     model = copy.deepcopy(model).eval().requires_grad_(False)
     graph = onnx_graph(InferenceGraph(model).eval(), example_faces(size), configuration=model.config.to_json_string())
@@ -71,19 +74,19 @@ def for_inference(model: FaceLiveNetModel, size: int) -> "GraphNetwork | FaceLiv
 
 
 def example_faces(size: int) -> list[torch.Tensor]:
-    """Random whitened faces, in batches of several sizes: what a graph is exported and checked with."""
+    """Random whitened faces in batches of several sizes, for the export of a graph and for its check."""
     generator = torch.Generator().manual_seed(0)
     return [torch.randn(count, 3, size, size, generator=generator) for count in (2, 1, 3)]
 
 
 class OnnxNetwork(GraphNetwork):
-    """A file that `python -m hub_card onnx` wrote.
+    """A network in a file that `python -m hub_card onnx` wrote.
 
     Attributes:
         config, processor: those of the exported checkpoint. revision: of its weights.
 
     Raises:
-        OSError: the file is damaged, or not one that `python -m hub_card onnx` wrote; ONNX Runtime is not installed.
+        OSError: the file is damaged, or another program wrote it, or ONNX Runtime is not installed.
     """
 
     def __init__(self, path: Path):
@@ -103,7 +106,7 @@ class OnnxNetwork(GraphNetwork):
 
     @property
     def calibrated_threshold(self) -> float | None:
-        """The config's similarity threshold: the export left it there only where it belongs to these weights."""
+        """The similarity threshold of the config. The export removed it if it was measured with other weights."""
         return self.config.similarity_threshold
 
     def num_parameters(self) -> int:
@@ -111,7 +114,7 @@ class OnnxNetwork(GraphNetwork):
         return self._parameters
 
     def eval(self) -> "OnnxNetwork":
-        """A graph is always in evaluation mode."""
+        """Does nothing, because a graph is always in evaluation mode."""
         return self
 
     def to(self, device) -> "OnnxNetwork":

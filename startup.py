@@ -1,8 +1,7 @@
-"""Settings of a process: PyTorch is imported in two thirds of the time, worker processes import it once together, and
-glibc's memory is kept or given back.
+"""Settings of a process for faster imports of PyTorch, for the start of worker processes, and for glibc's memory.
 
-Called by `app.py`, by the `__main__` of the rooms around their imports of PyTorch, by `train/command.py`, and where
-worker processes start.
+`app.py`, `train/command.py` and the `__main__` of the packages call it before they import PyTorch. The code that starts
+worker processes calls it too.
 """
 
 import contextlib
@@ -16,10 +15,11 @@ from multiprocessing.context import BaseContext
 
 @contextlib.contextmanager
 def large_imports() -> Iterator[None]:
-    """Switch garbage collection off for the imports in this context, which are the first of PyTorch in this process.
+    """Disable garbage collection during the first imports of PyTorch, which then take two thirds of the time.
 
-    Imports create half a million permanent objects, and collecting garbage among them is slow. Later collections do not
-    visit them either. If PyTorch is loaded already, nothing changes: there may be garbage to collect.
+    Imports create half a million permanent objects, and a garbage collection has to visit all of them. They are frozen
+    at the end, so later collections do not visit them. If PyTorch is already imported, this context changes nothing,
+    because some of the existing objects may be garbage.
     """
     if "torch" in sys.modules:
         yield
@@ -33,11 +33,12 @@ def large_imports() -> Iterator[None]:
 
 
 def worker_context() -> BaseContext:
-    """How to start worker processes: as forks of a server that imports the large packages once, or on Windows by
-    `spawn`, where each worker imports them.
+    """The context that starts worker processes as forks of a server, which imports the large packages only once.
 
-    The server imports and computes nothing, so that its forks are safe. Forks of this process may not be: PyTorch's
-    threads do not exist in a fork.
+    Windows has no forks: there the context is `spawn`, and each worker imports the packages.
+
+    The server only imports packages and computes nothing, so its forks are safe. Forks of this process may not be safe,
+    because the threads of PyTorch do not exist in a fork.
     """
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
@@ -46,21 +47,21 @@ def worker_context() -> BaseContext:
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep memory that tensors no longer use, for the next tensors: 5 to 9 % faster training on a CPU.
+    """Let this process keep the memory of freed tensors for new tensors. Training on a CPU is then 5 to 9 % faster.
 
-    By default glibc returns large blocks to the system, which then clears every page again for the next step. The
-    memory of the process stays at its peak.
+    By default glibc returns large blocks to the system, and the system clears every page again for the next step. The
+    disadvantage: the memory of the process stays at its maximum.
     """
     call_glibc("mallopt", -1, -1)  # M_TRIM_THRESHOLD: never
-    call_glibc("mallopt", -3, 2**25)  # M_MMAP_THRESHOLD: the largest that glibc takes
+    call_glibc("mallopt", -3, 2**25)  # M_MMAP_THRESHOLD: the largest value that glibc accepts
 
 
 def return_freed_memory() -> None:
-    """Give free memory of the heap back to the system. By itself glibc keeps free memory between blocks in use."""
+    """Return free memory of the heap to the system. By default glibc keeps free memory between used blocks."""
     call_glibc("malloc_trim", 0)
 
 
 def call_glibc(name: str, *arguments: int) -> None:
-    """Call a function of glibc; does nothing with another C library."""
+    """Call a function of glibc. With another C library, this does nothing."""
     with contextlib.suppress(OSError, AttributeError):
         getattr(ctypes.CDLL("libc.so.6"), name)(*arguments)

@@ -23,7 +23,7 @@ from machines import place
 
 PAIR_FILES = {"lfw": ("pairs.txt", lfw_pairs), "ytf": ("splits.txt", ytf_pairs)}  # layout -> publisher's file, parser
 HUB_LAYOUTS = ("hub", "emonet_face")
-SEQUENCE_LAYOUTS = ("ckplus", "oulucasia")  # their publishers ship no pairs, so pairs are made from the sequences
+SEQUENCE_LAYOUTS = ("ckplus", "oulucasia")  # their publishers ship no pairs, so pairs are generated
 HUB_OPTIONS = ("image_column", "identity_column", "expression_column", "revision", "config", "split", "expression_map")
 
 
@@ -46,7 +46,7 @@ def prepare_photographs(arguments) -> None:
             raise CorpusError(f"{source}: no such folder or file")
     photographs = READERS[arguments.layout](*sources, **options)
     settings = {"sources": [str(source) if from_hub else source.resolve().name for source in sources]} | options
-    pairs = _pairs(arguments.layout, sources[0])  # before the preparation, so that a damaged file is reported at once
+    pairs = _pairs(arguments.layout, sources[0])  # before the preparation, so a damaged file is reported at once
     summary = _prepare(arguments, photographs, out, arguments.layout, settings)
     if summary is not None and pairs:
         write_pairs(out, pairs)
@@ -54,7 +54,7 @@ def prepare_photographs(arguments) -> None:
 
 
 def _pairs(layout: str, source: Path) -> list[Pair]:
-    """The pairs of a corpus, from its publisher's file or made from its sequences; none for the other layouts."""
+    """The pairs of a corpus, from the file of its publisher or generated; none for the other layouts."""
     if layout in BINS:
         return bin_pairs(source)
     if layout in SEQUENCE_LAYOUTS:

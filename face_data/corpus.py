@@ -13,7 +13,7 @@ SUMMARY = "corpus.json"
 
 
 class CorpusError(ValueError):
-    """A corpus is missing, damaged, or not as required; the message says what to do."""
+    """A corpus is missing, damaged, or does not have the required content. The message names a remedy."""
 
 
 def one_line(error: Exception) -> str:
@@ -32,7 +32,7 @@ def split_corpus(text: str) -> tuple[str, list[str] | None]:
 
 
 def on_hub(corpus: str | Path) -> bool:
-    """Whether this is neither a folder nor an address, so that it can only be the id of a dataset on the Hub."""
+    """Whether this can only be the id of a dataset on the Hub, because it is neither a folder nor an address."""
     return not is_address(corpus) and not Path(corpus).is_dir()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 TABLE_1, PUBLISHER, INSIGHTFACE = "the paper's Table 1", "the publisher's description", "InsightFace's list"
 
-# layout -> source of the numbers, and counts: of people and videos, of all photographs, and of those of an expression
+# layout -> source of the numbers, and the numbers of people, videos, photographs, and photographs of an expression
 PUBLISHED = {
     "ckplus": (
         TABLE_1,
@@ -36,7 +36,7 @@ PUBLISHED = {
     "cplfw_bin": (INSIGHTFACE, dict(photographs=12_000)),
 }
 
-# (layout, name) -> the count of a complete corpus if it differs from the published one, and the reason
+# (layout, name) -> the number in a complete corpus if it differs from the published number, and the reason
 COMPLETE = {
     ("ckplus", "people"): (118, "CK+ has 123 people, 118 of whom have a sequence with an emotion label"),
     ("ckplus", "happy"): (207, "a misprint, for 69 of the 327 sequences are happy and give three photographs each"),

@@ -1,8 +1,8 @@
-"""Pairs of photographs for face verification: those of the publisher, in `pairs.csv`, and generated ones.
+"""Pairs of photographs for face verification: pairs of the publisher in `pairs.csv`, and generated pairs.
 
 `pairs.csv` of a prepared corpus has the header `fold,first,second,same`. Folds count from 1. first and second are keys
 of photographs, including skipped ones. same is 1 for a genuine pair (one person) and 0 for an impostor pair. The pairs
-of YouTube Faces are videos: their keys, such as `Name/0`, are the beginning of the keys of their frames.
+of YouTube Faces compare videos: the key of a video, such as `Name/0`, is the beginning of the keys of its frames.
 
 `face_data.command` writes the pairs; the training and the evaluation read and generate pairs. Read `expression_pairs`
 next, which makes the pairs of CK+ and Oulu-CASIA.
@@ -169,10 +169,10 @@ def pairs_of_splits(corpus: str | Path, splits: Sequence[str] | None, keys: Iter
 def pairs_of_complete_folds(
     pairs: Sequence[Pair], corpus: str | Path, keys: Iterable[str]
 ) -> tuple[list[Pair], dict[int, int]]:
-    """The pairs of the folds for which the source had all photographs, and the number of missing ones of other folds.
+    """The pairs of the folds with all photographs, and the number of missing photographs in each other fold.
 
-    A photograph without a detected face is a failure of the detector, and is evaluated as such. A photograph that the
-    source did not have says nothing about the system. Therefore its fold is not evaluated.
+    A photograph without a detected face is an error of the detector, so the evaluation counts it. A photograph that was
+    not in the source is no error of the system, so its fold is not evaluated.
 
     Args:
         corpus: its `corpus.json` lists the skipped photographs.
@@ -247,7 +247,7 @@ def generate_pairs(
 
     sizes = np.array([len(keys_of_person) for keys_of_person in people])
     available = (sizes.sum() ** 2 - (sizes**2).sum()) // 2
-    if available <= 2 * impostors:  # so few that random draws would often repeat
+    if available <= 2 * impostors:  # so few that random draws would repeat pairs often
         different = [pair for two in itertools.combinations(people, 2) for pair in itertools.product(*two)]
         different = [different[index] for index in rng.permutation(len(different))[:impostors]]
     else:

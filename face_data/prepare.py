@@ -41,11 +41,11 @@ from startup import worker_context
 
 SHARD_SIZE = 512
 JPEG_QUALITY = 95
-IMAGES_AT_ONCE, PIXELS_AT_ONCE = 32, 2**25  # limits of a batch of the detector; 2^25 pixels take 100 MB
+IMAGES_AT_ONCE, PIXELS_AT_ONCE = 32, 2**25  # limits of a batch of the detector; 2^25 pixels need 100 MB
 
 UNCHECKED_LAYOUTS = ("folder", "unlabelled", "hub")  # photographs in them may lie on their side or upside down
 
-_processor: FaceLiveNetImageProcessor  # one per worker process, so that the detector's weights are loaded once
+_processor: FaceLiveNetImageProcessor  # one per worker process, so the weights of the detector are loaded once
 
 
 def prepare(
@@ -67,7 +67,7 @@ def prepare(
     the same for any number of processes.
 
     Args:
-        photographs: in an order that is the same in every run, as a resumed run requires.
+        photographs: in the same order in every run; otherwise a run cannot be resumed.
         out: folder or address. An incomplete preparation of the same corpus is continued there.
         layout: the name of the corpus, written to the column `source` of every row.
         processor: detects and aligns the faces; its settings are recorded.
@@ -136,7 +136,7 @@ def prepare(
 
 @contextlib.contextmanager
 def _working_folder(out: str | Path) -> Iterator[tuple[Path, Remote | None]]:
-    """The folder to write to, and the address if there is one: then the folder is a temporary one."""
+    """The folder to write to, and the address or None. For an address, the folder is temporary."""
     if not is_address(out):
         yield Path(out), None
         return
@@ -167,7 +167,7 @@ def _start(out: Path, remote: Remote | None, description: dict, only_process: bo
     """Write an incomplete corpus.json, or check that the existing one belongs to the same corpus and settings.
 
     Raises:
-        CorpusError: it does not, or the folder holds something else.
+        CorpusError: it belongs to another corpus, or the folder contains other files.
     """
     out.mkdir(parents=True, exist_ok=True)
     unfinished = description | {"complete": False}
@@ -175,11 +175,11 @@ def _start(out: Path, remote: Remote | None, description: dict, only_process: bo
         if not remote.files():
             remote.create(SUMMARY, _json(unfinished))
         _download_notes(remote, out)
-    elif not only_process:  # the first process writes the description, and all others compare theirs with it
+    elif not only_process:  # the first process writes the description, and the others compare it with their own
         _create_summary(out, unfinished)
     if (out / SUMMARY).exists():
         existing = read_summary(out)
-        # Complete shards are not written again: those of a run without these attributes would lack their columns
+        # Complete shards are not written again, so shards of a run without these attributes would lack their columns
         old, new = (
             summary.get("options", {}) | {"attributes": summary.get("attributes") or None}
             for summary in (existing, description)
@@ -199,7 +199,7 @@ def _start(out: Path, remote: Remote | None, description: dict, only_process: bo
 
 
 def _create_summary(out: Path, content: dict) -> None:
-    """Write corpus.json in a new folder; of several processes, only one writes it."""
+    """Write corpus.json in a new folder. Only one of several processes writes it."""
     if any(path.suffix != ".tmp" for path in out.iterdir()):
         return
     if not atomic.create(out / SUMMARY, _json(content)) and not (out / SUMMARY).exists():
@@ -213,7 +213,7 @@ def _is_done(out: Path, name: str, shard: tuple[Photograph, ...], is_uploaded: b
         is_uploaded: the folder has only the notes.
 
     Raises:
-        CorpusError: it has other photographs, or a photograph or label was changed since then.
+        CorpusError: the shard has other photographs, or a photograph or label has changed.
     """
     path = out / f"{name}.json"
     try:
@@ -280,7 +280,7 @@ def _checksum(shard: Sequence[Photograph]) -> int:
 
 
 def _time_of_change(image: object) -> float:
-    """When a file was written, replaced or moved, even if its modification time is older; 0 if there is no file."""
+    """When a file was written, replaced or moved (its modification time may be older); 0 if there is no file."""
     try:
         return image.stat().st_ctime if isinstance(image, Path) else 0
     except OSError:
@@ -289,7 +289,7 @@ def _time_of_change(image: object) -> float:
 
 @contextlib.contextmanager
 def _worker_pool(workers: int, processor: FaceLiveNetImageProcessor) -> Iterator[ProcessPoolExecutor | None]:
-    """The worker processes; None for one worker, which is this process, because another one would import PyTorch."""
+    """The worker processes. For one worker it is None: this process does the work and need not start another one."""
     global _processor
     if workers > 1:
         with ProcessPoolExecutor(
@@ -298,7 +298,7 @@ def _worker_pool(workers: int, processor: FaceLiveNetImageProcessor) -> Iterator
             yield pool
         return
     threads, progress_bars = torch.get_num_threads(), not are_progress_bars_disabled()
-    torch.set_num_threads(1)  # as in a worker process, so that the corpus has the same bits
+    torch.set_num_threads(1)  # as in a worker process, so the corpus has the same bytes
     disable_progress_bars()
     _processor = processor
     try:
@@ -323,7 +323,7 @@ def _start_worker(processor: FaceLiveNetImageProcessor, environment: dict[str, s
 
 
 def _end_with_parent() -> None:
-    """End this worker when its parent was killed; otherwise it would write while the workers of the next run write."""
+    """End this worker if its parent was killed. Otherwise it could write at the same time as the next run."""
     multiprocessing.parent_process().join()
     os._exit(1)
 
@@ -424,7 +424,7 @@ def _prepare_shard(
 def _with_faces(shard: Sequence[Photograph]) -> Iterator[tuple[Photograph, tuple | UnreadableImageError, list[Face]]]:
     """Each photograph with the result of `_opened`, or the error that was raised, and its faces.
 
-    The detector gets several images together, which takes less time than one after the other.
+    The detector processes several images together, because this is faster.
     """
     batch, pixels = [], 0
     for photograph in shard:

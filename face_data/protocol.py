@@ -55,8 +55,8 @@ def fold_protocol(fold: int, folds: int = FOLDS) -> Protocol:
 def person_folds(people: Iterable[str], folds: int = FOLDS) -> dict[str, str]:
     """Person -> fold "1".."10". In the order of their ids, the first and the eleventh person are in fold 1.
 
-    The protocol that the paper cites for CK+ and Oulu-CASIA (Liu et al., CVPR 2014): people in ascending order of their
-    id, every tenth of them in the same fold.
+    This is the protocol that the paper cites for CK+ and Oulu-CASIA (Liu et al., CVPR 2014): the people are sorted by
+    id, and every tenth person is in the same fold.
 
     Args:
         people: ids in any order.

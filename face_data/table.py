@@ -33,10 +33,10 @@ FEATURES = Features(
         "split": Value("string"),  # the publisher's fold or split
         "source": Value("string"),  # the layout of its corpus
         "box": List(Value("float32"), length=4),  # left, top, right, bottom in the upright photograph, pixels
-        "crop": List(Value("float32"), length=4),  # the part that `image` shows, likewise; null if aligned by landmarks
-        "landmarks": List(
-            List(Value("float32"), length=2), length=5
-        ),  # null if no face was found and the complete photograph is the crop
+        # the region of `image`, in the same pixels; null if aligned by landmarks
+        "crop": List(Value("float32"), length=4),
+        # null if no face was found and the complete photograph is the crop
+        "landmarks": List(List(Value("float32"), length=2), length=5),
         "detection_probability": Value("float32"),  # 0 in this case
     }
 )
@@ -91,14 +91,14 @@ def load_corpus(
             dataset = Dataset.from_parquet(shards, columns=columns)
         except CorpusError:
             raise
-        except Exception as error:  # of Arrow and `datasets`, which do not name the shard
+        except Exception as error:  # Arrow and `datasets` do not name the shard
             raise _damaged_shard(shards, error) from error
     else:
         require_corpus(corpus)
         options = {} if columns is None else {"columns": columns}
         try:
             dataset = load_dataset(str(corpus), split="train", **options)
-        except Exception as error:  # of `datasets`, of the Hub and of Arrow
+        except Exception as error:  # `datasets`, the Hub and Arrow raise many unrelated types
             raise CorpusError(
                 f"{corpus}: no such folder, and no dataset on the Hub that can be read ({one_line(error)})"
             ) from error
@@ -161,9 +161,8 @@ def attributes_of(corpus: Dataset) -> list[str]:
 
 
 def _require_columns(corpus: str | Path, present: Sequence[str], columns: Sequence[str] | None) -> None:
-    required = (
-        [name for name in FEATURES if name != "crop"] if columns is None else columns
-    )  # earlier versions: no crop
+    # corpora of earlier versions have no column crop
+    required = [name for name in FEATURES if name != "crop"] if columns is None else columns
     missing = [name for name in required if name not in present]
     if missing and columns is None:
         raise CorpusError(f"{corpus}: no column {', '.join(missing)}: it is not a prepared corpus")

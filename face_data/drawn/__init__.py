@@ -44,7 +44,7 @@ def background(size: int, rng: np.random.Generator) -> Image.Image:
 
 
 def as_photograph(sheet: Sheet, rng: np.random.Generator) -> Image.Image:
-    """The drawing as a camera records it: with light from one side, a colour cast, slight blur and noise."""
+    """Adds the effects of a camera to the drawing: light from one side, a colour cast, slight blur and noise."""
     image = sheet.image.reduce(SUPERSAMPLING).filter(ImageFilter.BoxBlur(rng.uniform(0.1, 1.2)))
     size, angle, strength = image.width, rng.uniform(0, 2 * np.pi), rng.uniform(0.05, 0.4)
     x, y = (np.arange(size) * SUPERSAMPLING - sheet.middle[:, None]) / sheet.scale  # in half heads
@@ -117,7 +117,7 @@ def drawn_plan(identities: int, per_expression: int, seed: int) -> Iterator[dict
         two, and "train" for the others.
 
     Raises:
-        ValueError: fewer than three people, so that there is nobody for training.
+        ValueError: fewer than three people, so no person would be left for training.
     """
     if identities < 3:
         raise ValueError(f"cannot split {identities} drawn people; draw at least 3, of whom 2 are for validation")

@@ -142,7 +142,7 @@ def draw_eyes(sheet: Sheet, person: Person, muscles: Muscles, gaze: np.ndarray) 
 
 def draw_brows(sheet: Sheet, person: Person, muscles: Muscles) -> None:
     m, y, x = muscles, -person.brow_height, person.eye_distance
-    lowered = m.brow_lowerer * (1 - 0.7 * m.inner_brow_raiser)  # AU1 and AU4 together tilt the brow instead
+    lowered = m.brow_lowerer * (1 - 0.7 * m.inner_brow_raiser)  # AU1 and AU4 together mainly tilt the brow
     inner = y - 0.14 * m.inner_brow_raiser + 0.13 * lowered + 0.05 * m.nose_wrinkler
     middle = y - person.brow_arch - 0.07 * m.inner_brow_raiser - 0.09 * m.outer_brow_raiser + 0.06 * lowered
     outer = y + 0.03 - 0.12 * m.outer_brow_raiser + 0.03 * m.inner_brow_raiser - 0.02 * lowered
@@ -179,7 +179,7 @@ def mouth_line(person: Person, muscles: Muscles) -> np.ndarray:
 
 def draw_mouth(sheet: Sheet, person: Person, muscles: Muscles, line: np.ndarray) -> None:
     m = muscles
-    opening = ARCH + m.lip_stretcher * (1 - ALONG**6 - ARCH)  # AU20 makes it square
+    opening = ARCH + m.lip_stretcher * (1 - ALONG**6 - ARCH)  # AU20 makes the opening square
     parted = m.lips_part * (0.02 + 0.08 * m.lip_corner_puller + 0.05 * m.lip_stretcher + 0.02 * m.nose_wrinkler)
     up = opening * (0.35 * parted + 0.05 * m.jaw_drop + 0.05 * m.nose_wrinkler * m.lips_part)
     down = opening * (0.65 * parted + 0.19 * m.jaw_drop)
@@ -212,7 +212,7 @@ def beard_area(person: Person, muscles: Muscles) -> np.ndarray:
 
 
 def draw_beard(sheet: Sheet, person: Person, muscles: Muscles, line: np.ndarray) -> None:
-    """The beard, below the mouth that is painted over it."""
+    """The beard. It is drawn before the mouth, which covers a part of it."""
     drop, colour = 0.14 * muscles.jaw_drop, person.hair * 0.8
     chin = person.chin_length + drop
     if person.beard == "full":
@@ -270,7 +270,7 @@ def draw_hair(sheet: Sheet, person: Person) -> None:
 def draw_glasses(sheet: Sheet, person: Person) -> None:
     if person.glasses == "none":
         return
-    power = 1.0 if person.glasses == "round" else 0.55  # of a superellipse
+    power = 1.0 if person.glasses == "round" else 0.55  # exponent of the superellipse
     unit = np.sign(CIRCLE) * np.abs(CIRCLE) ** power
     around = np.append(unit, unit[:1], axis=0)
     inner, outer = person.eye_distance - 0.22, person.eye_distance + 0.22

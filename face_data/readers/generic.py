@@ -101,7 +101,7 @@ def _without_repeated_folder(split: Path) -> Path:
 
 
 def _contains_only_folders(folder: Path) -> bool:
-    """Whether a folder contains folders and no image itself, so that it may be a group of people."""
+    """Whether a folder contains only folders and no images. Then it may be a group of people."""
     return bool(folders_in(folder)) and not images_in(folder, deep=False)
 
 
@@ -110,9 +110,10 @@ def _folders_with_images(folder: Path) -> list[Path]:
 
 
 def _require_people(group: Path) -> None:
-    """Raise CorpusError if the folders seem to be groups of people: they contain more names than there are folders.
+    """Raise CorpusError if the folders seem to be groups of people.
 
-    Folders of sessions have the same few names for all people (`anna/day, ben/day`).
+    Groups contain more different names than there are groups. Folders of sessions have a few names, which are the same
+    for all people (`anna/day, ben/day`).
     """
     outer = [folder for folder in folders_in(group) if _contains_only_folders(folder)]
     names = {inner.name for folder in outer for inner in _folders_with_images(folder)}
@@ -216,7 +217,7 @@ def read_hub(
             yield from _rows(source, name, splits[name], image_column, identity_column, expression_column, names)
     except CorpusError:
         raise
-    except Exception as error:  # each format has its own: of archives, of Parquet, of JSON, of the Hub
+    except Exception as error:  # archives, Parquet, JSON and the Hub raise many unrelated types
         raise CorpusError(
             f"{source}: `datasets.load_dataset` cannot read it ({one_line(error)}); give the id of a dataset "
             "on the Hub, or its folder"
@@ -271,7 +272,7 @@ def _rows(
 
 
 class _DamagedRow(Exception):
-    """A row lacks a value, so that it is skipped; the message says which one."""
+    """A row has no usable value, so it is skipped. The message names the value."""
 
 
 def _cell_text(

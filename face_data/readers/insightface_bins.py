@@ -20,9 +20,9 @@ NAMES = ("lfw", "cfp_fp", "agedb_30", "calfw", "cplfw")
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Refuses every object that must be imported, so that only numbers, texts, bytes, lists and tuples remain.
+    """Refuses every object that must be imported, so only numbers, texts, bytes, lists and tuples remain.
 
-    Bytes may be in the form that Python 3 writes for Python 2: a text that must be encoded.
+    Python 3 may have written bytes for Python 2: as a text that must be encoded.
     """
 
     def find_class(self, module: str, name: str):
@@ -69,7 +69,7 @@ def _content(source: Path) -> tuple[list[bytes], list[bool]]:
         path = files[0]
     with require(path).open("rb") as file:
         try:
-            content = _PlainUnpickler(file, encoding="bytes").load()  # written by Python 2, whose texts are bytes
+            content = _PlainUnpickler(file, encoding="bytes").load()  # Python 2 wrote the file, so its texts are bytes
         except Exception as error:  # a damaged pickle can raise any exception
             raise CorpusError(
                 f"{path}: not a file of images and booleans as InsightFace publishes it ({str(error)[:100]})"

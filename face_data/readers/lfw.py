@@ -65,7 +65,7 @@ def read_facial_expressions(source: Path) -> Iterator[Photograph]:
     """muxspace `facial_expressions` (Apache-2.0 labels): its `images/`, with the labels of `data/legend.csv`.
 
     The file names of stills contain the actor's name; other photographs have no identity. The publisher's folder also
-    contains LFW photographs, which are omitted here: `read_lfw` reads them with their folds, which separate people.
+    contains LFW photographs, which are omitted here, because `read_lfw` reads them with their folds.
     """
     expressions = _legend(source)
     for path in images_in(require(source / "images"), deep=False):

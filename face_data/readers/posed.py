@@ -13,7 +13,8 @@ from face_data.table import CorpusError
 
 # session A or B, F or M and the person's number, expression, angle
 KDEF_NAME = re.compile(r"([AB])(?P<person>[FM]\d\d)(AF|AN|DI|HA|NE|SA|SU)(FL|HL|S|HR|FR)")
-CODES = {"AN": "anger", "DI": "disgust", "HA": "happy", "NE": "neutral", "SA": "sad", "SU": "surprise"}  # in both
+# the codes that KDEF and JAFFE have in common
+CODES = {"AN": "anger", "DI": "disgust", "HA": "happy", "NE": "neutral", "SA": "sad", "SU": "surprise"}
 KDEF_EXPRESSIONS = CODES | {"AF": "fear"}
 KDEF_ANGLES = {"FL": "full left", "HL": "half left", "S": "straight", "HR": "half right", "FR": "full right"}
 

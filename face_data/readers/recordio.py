@@ -1,4 +1,4 @@
-"""Reads MXNet's RecordIO, in which InsightFace publishes aligned faces (`train.rec`), from its first byte to its last.
+"""Reads files in MXNet's format RecordIO. InsightFace publishes aligned faces in such files (`train.rec`).
 
 `identities` and `synthetic` call it. Read `source` next.
 

@@ -28,7 +28,7 @@ CKPLUS_LABEL = re.compile(r"(S\d+)_(\d+)_\d+_emotion\.txt")
 def read_ckplus(source: Path) -> Iterator[Photograph]:
     """The Extended Cohn-Kanade Dataset (Lucey et al. 2010): `cohn-kanade-images/` and `Emotion/`.
 
-    327 of its 593 sequences have an emotion label, those of 118 of its 123 people; the others are not read.
+    It has 593 sequences of 123 people. Only the 327 sequences (of 118 people) with an emotion label are read.
     """
     images = first_existing(source, "cohn-kanade-images", "extended-cohn-kanade-images/cohn-kanade-images")
     labels = first_existing(source, "Emotion", "Emotion_labels/Emotion")

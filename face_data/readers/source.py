@@ -1,4 +1,4 @@
-"""What all readers share: the class `Photograph`, names of expressions, and functions that find and open files.
+"""Code that all readers use: the class `Photograph`, names of expressions, and functions that find and open files.
 
 `face_data.prepare` processes the photographs. Read `lfw` next, a reader that uses most of these functions.
 """
@@ -22,11 +22,11 @@ from image_processing_facelivenet import printable_name
 # Suffixes of the files that every reader yields. A file that cannot be decoded is skipped and counted.
 IMAGE_SUFFIX = re.compile(
     r"\.(jpg|jpeg|jpe|jfif|png|bmp|webp|gif|tif|tiff|avif|heic|heif|hif|jp2|j2k|jpf|jpx|ppm|pgm|pbm|pnm|apng|mpo|dib"
-    # no decoder, but they are photographs
+    # formats without a decoder; the photographs are skipped and listed
     r"|jxl|dng|cr2|cr3|nef|arw|raf|orf|rw2|psd|tga)"
 )
-# First bytes of images whose suffix is not that of an image: `1`, `1.jpg_large`, `1.jpg.bak`. `has_image_signature`
-# would also accept texts that begin like a BMP or PPM, with two letters.
+# First bytes of images, to recognise images with another suffix: `1`, `1.jpg_large`, `1.jpg.bak`. `has_image_signature`
+# would also accept texts that start with the two letters of a BMP or PPM.
 IMAGE_HEAD = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n|GIF8[79]a|RIFF.{4}WEBP|.{4}ftyp(hei[cxms]|mif1|avif)|II\*\0|MM\0\*", re.DOTALL
 )
@@ -152,7 +152,7 @@ def existing(source: Path, *names: str) -> Path | None:
 
 
 class _Rows(csv.DictReader):
-    """Refuses a quotation mark without its counterpart: all rows after it would be one cell."""
+    """Refuses a quotation mark that is not closed, because all rows after it would be one cell."""
 
     def __init__(self, file: TextIO, **options):
         self.name, self._ended = file.name, False

@@ -1,4 +1,4 @@
-"""Drawn photographs, and a complete CK+ in its publisher's layout."""
+"""Fixtures: images of drawn faces, and a complete CK+ in the layout of its publisher."""
 
 import io
 import itertools
@@ -23,34 +23,38 @@ def encoded(image: Image.Image, kind: str = "JPEG") -> bytes:
 
 @pytest.fixture(scope="session")
 def faces() -> list[bytes]:
-    """JPEGs of three drawn people."""
+    """JPEG files of three drawn people."""
     return [encoded(drawn_photograph(identity, "neutral", 0, seed=3)) for identity in range(3)]
 
 
 @pytest.fixture(scope="session")
-def dot() -> bytes:
-    """An image that is too small for a face, so that detection takes no time."""
+def tiny_image() -> bytes:
+    """An image without a face. It is small, so that the detection is fast."""
     return encoded(Image.new("L", (4, 4)), "PNG")
 
 
 @pytest.fixture(scope="session")
-def ckplus(tmp_path_factory, faces, dot) -> Path:
-    """593 sequences of 123 people, 327 of 118 of them labelled; the first sequence shows a face, the others a dot."""
+def ckplus(tmp_path_factory, faces, tiny_image) -> Path:
+    """593 sequences of 123 people. 327 sequences of 118 people are labelled.
+
+    The first sequence shows a face. The other sequences show `tiny_image`, so that the detection is fast.
+    """
     source = tmp_path_factory.mktemp("published") / "CK+"
     source.mkdir()
-    (source / "dot.png").write_bytes(dot)
+    (source / "dot.png").write_bytes(tiny_image)
     (source / "face.png").write_bytes(faces[0])
     people = [f"S{number:03d}" for number in range(5, 505, 4)][:123]
-    labelled = itertools.cycle(people[:100] + people[105:])  # those between have no labelled sequence
+    labelled = itertools.cycle(people[:100] + people[105:])  # the five people between have no labelled sequence
     emotions = [code for code, count in enumerate(CKPLUS_SEQUENCES, start=1) for _ in range(count)]
     sequences = [(next(labelled), code) for code in emotions]
     sequences += zip(itertools.cycle(people), [None] * (593 - len(sequences)), strict=False)
-    made = dict.fromkeys(people, 0)
+    sequence_count = dict.fromkeys(people, 0)
     for place, (person, code) in enumerate(sequences):
-        made[person] += 1
-        name = f"{person}_{made[person]:03d}"
-        frames = source / "cohn-kanade-images" / person / f"{made[person]:03d}"
-        label = source / "Emotion" / person / f"{made[person]:03d}"
+        sequence_count[person] += 1
+        number = f"{sequence_count[person]:03d}"
+        name = f"{person}_{number}"
+        frames = source / "cohn-kanade-images" / person / number
+        label = source / "Emotion" / person / number
         frames.mkdir(parents=True)
         label.mkdir(parents=True)  # empty for the sequences without a label
         for frame in range(1, 6):

@@ -1,4 +1,4 @@
-"""Pairs across expressions: generated ones for CK+ and Oulu-CASIA, and those in pair files of the authors."""
+"""Pairs across expressions: generated pairs of CK+ and Oulu-CASIA, and pair files of the paper's authors."""
 
 from collections import Counter, defaultdict
 
@@ -12,7 +12,7 @@ from face_data.readers.sequences import read_ckplus
 from face_data.table import CorpusError
 
 
-def sequence(person: str, number: int, expression: str, fold: int) -> list[Photograph]:
+def frames_of_sequence(person: str, number: int, expression: str, fold: int) -> list[Photograph]:
     """A neutral frame, then two frames of the expression."""
     shown = ("neutral", expression, expression)
     return [
@@ -21,17 +21,17 @@ def sequence(person: str, number: int, expression: str, fold: int) -> list[Photo
     ]
 
 
-def people(count: int, fold: int, sequences: int = 2) -> list[Photograph]:
+def sequences_of_people(count: int, fold: int, sequences: int = 2) -> list[Photograph]:
     return [
         photograph
         for person in range(count)
         for number in range(1, sequences + 1)
-        for photograph in sequence(f"S{fold}{person:02d}", number, ("happy", "sad", "fear")[number % 3], fold)
+        for photograph in frames_of_sequence(f"S{fold}{person:02d}", number, ("happy", "sad", "fear")[number % 3], fold)
     ]
 
 
 def test_each_input_has_one_genuine_and_one_impostor_reference():
-    photographs = people(3, fold=2) + people(4, fold=10)
+    photographs = sequences_of_people(3, fold=2) + sequences_of_people(4, fold=10)
     of_key = {photograph.key: photograph for photograph in photographs}
     pairs = expression_pairs(photographs)
     assert [pair.fold for pair in pairs] == [2] * 3 * 4 * 2 + [10] * 4 * 4 * 2
@@ -43,11 +43,11 @@ def test_each_input_has_one_genuine_and_one_impostor_reference():
         assert shown.expression != "neutral" and reference.expression == "neutral"
         assert shown.split == reference.split == str(pair.fold)
         assert (shown.identity == reference.identity) is pair.same
-        assert pair.first.rpartition("/")[0] != pair.second.rpartition("/")[0]  # never of one sequence
+        assert pair.first.rpartition("/")[0] != pair.second.rpartition("/")[0]  # from different sequences
 
 
-def test_a_person_of_one_sequence_is_compared_with_its_own_neutral_frame():
-    pairs = expression_pairs(people(2, fold=1, sequences=1))
+def test_a_person_with_one_sequence_is_compared_with_the_neutral_frame_of_it():
+    pairs = expression_pairs(sequences_of_people(2, fold=1, sequences=1))
     genuine = [pair for pair in pairs if pair.same]
     assert {pair.second for pair in genuine} == {
         "S100/001/S100_001_00000001.png",
@@ -56,27 +56,29 @@ def test_a_person_of_one_sequence_is_compared_with_its_own_neutral_frame():
     assert len(genuine) == 4
 
 
-def test_the_pairs_depend_on_the_photographs_and_the_seed_alone():
-    photographs = people(6, fold=1, sequences=3)
+def test_pairs_depend_only_on_the_photographs_and_the_seed():
+    photographs = sequences_of_people(6, fold=1, sequences=3)
     assert expression_pairs(photographs) == expression_pairs(reversed(photographs))
     assert expression_pairs(photographs) != expression_pairs(photographs, seed=1)
 
 
-def test_impostors_are_drawn_from_all_others_of_the_fold():
-    pairs = expression_pairs(people(5, fold=1, sequences=3))
-    met = defaultdict(set)
+def test_impostors_are_drawn_from_all_other_people_of_the_fold():
+    pairs = expression_pairs(sequences_of_people(5, fold=1, sequences=3))
+    impostors_of = defaultdict(set)
     for pair in pairs:
         if not pair.same:
-            met[pair.first.split("/")[0]].add(pair.second.split("/")[0])
-    assert all(len(others) >= 3 and person not in others for person, others in met.items())
+            impostors_of[pair.first.split("/")[0]].add(pair.second.split("/")[0])
+    assert all(len(others) >= 3 and person not in others for person, others in impostors_of.items())
 
 
-def test_a_fold_of_one_person_has_no_pairs():
-    assert expression_pairs(people(1, fold=3)) == []
-    assert {pair.fold for pair in expression_pairs(people(1, fold=3) + people(2, fold=4))} == {4}
+def test_a_fold_with_one_person_has_no_pairs():
+    assert expression_pairs(sequences_of_people(1, fold=3)) == []
+    assert {
+        pair.fold for pair in expression_pairs(sequences_of_people(1, fold=3) + sequences_of_people(2, fold=4))
+    } == {4}
 
 
-def test_whole_ckplus_has_ten_balanced_folds(ckplus):
+def test_a_complete_ckplus_has_ten_balanced_folds(ckplus):
     pairs = expression_pairs(read_ckplus(ckplus))
     counts = Counter((pair.fold, pair.same) for pair in pairs)
     assert sorted(counts) == sorted((fold, same) for fold in range(1, 11) for same in (True, False))
@@ -89,15 +91,15 @@ HEADER = (
     "No.  Input_img    Ref_img    IdentityIssame     Expression_actual    Expression_require    Expression_ref    "
     "ExpressionIsrequire"
 )
-CK = "/home/somebody/CK+/CK+_mtcnnpy_182_160"
+CKPLUS_ROOT = "/home/somebody/CK+/CK+_mtcnnpy_182_160"
 
 
-def ck(person: str, number: str, frame: int) -> str:
+def ckplus_key(person: str, number: str, frame: int) -> str:
     return f"{person}/{number}/{person}_{number}_{frame:08d}.png"
 
 
 def authors_file(folder, rows) -> str:
-    """rows: (input, reference, same person), with paths on the authors' machine."""
+    """Write a pair file. rows: (input, reference, same person), with the paths of the authors' computer."""
     lines = [
         f"{number}  {shown}  {reference}  {same}  5  5  0  True" for number, (shown, reference, same) in enumerate(rows)
     ]
@@ -106,19 +108,28 @@ def authors_file(folder, rows) -> str:
     return str(path)
 
 
-KEYS = [ck(person, number, frame) for person in ("S010", "S011") for number in ("001", "002") for frame in (1, 12, 13)]
-GENUINE = [(f"{CK}/{ck('S010', '001', 12)}", f"{CK}/{ck('S010', '002', 1)}", True)] * 12
-IMPOSTORS = [(f"{CK}/{ck('S011', '001', 13)}", f"{CK}/{ck('S010', '002', 1)}", False)] * 11
+KEYS = [
+    ckplus_key(person, number, frame)
+    for person in ("S010", "S011")
+    for number in ("001", "002")
+    for frame in (1, 12, 13)
+]
+GENUINE = [
+    (f"{CKPLUS_ROOT}/{ckplus_key('S010', '001', 12)}", f"{CKPLUS_ROOT}/{ckplus_key('S010', '002', 1)}", True)
+] * 12
+IMPOSTORS = [
+    (f"{CKPLUS_ROOT}/{ckplus_key('S011', '001', 13)}", f"{CKPLUS_ROOT}/{ckplus_key('S010', '002', 1)}", False)
+] * 11
 
 
-def test_the_authors_file_is_parsed_and_dealt_to_ten_folds(tmp_path):
+def test_the_authors_file_is_parsed_and_distributed_to_ten_folds(tmp_path):
     pairs = authors_pairs(authors_file(tmp_path, GENUINE + IMPOSTORS), KEYS)
-    assert pairs[0] == Pair(1, ck("S010", "001", 12), ck("S010", "002", 1), True)
-    assert pairs[12] == Pair(1, ck("S011", "001", 13), ck("S010", "002", 1), False)
+    assert pairs[0] == Pair(1, ckplus_key("S010", "001", 12), ckplus_key("S010", "002", 1), True)
+    assert pairs[12] == Pair(1, ckplus_key("S011", "001", 13), ckplus_key("S010", "002", 1), False)
     assert [pair.fold for pair in pairs] == [*range(1, 11), 1, 2, *range(1, 11), 1]
 
 
-def test_oulucasia_frames_are_found_by_number_however_the_authors_named_them(tmp_path):
+def test_frames_of_oulucasia_in_the_authors_file_are_found_by_their_number(tmp_path):
     root = "/home/somebody/Oulu-Casia/VL_Strong_mtcnnpy_182_160"
     rows = [(f"{root}/P022/Happiness/P022_Happiness_023.png", f"{root}/P022/Anger/P022_Anger_000.png", True)] * 10
     rows += [(f"{root}/P043/Surprise/P043_Surprise_022.png", f"{root}/P022/Anger/P022_Anger_000.png", False)] * 10
@@ -129,7 +140,7 @@ def test_oulucasia_frames_are_found_by_number_however_the_authors_named_them(tmp
 
 
 @pytest.mark.parametrize(
-    ("damage", "complaint"),
+    ("damage", "message"),
     [
         (lambda text: "", "line 1: expected the names of 8 columns"),
         (lambda text: text.replace("No.", "10"), "line 1"),
@@ -139,26 +150,26 @@ def test_oulucasia_frames_are_found_by_number_however_the_authors_named_them(tmp
             lambda text: text.replace("S010_001_00000012", "S010_001_00000099", 1),
             "line 2: the corpus has no photograph",
         ),
-        (lambda text: text.replace(f"{CK}/S010/001/", "", 1), "line 2: the corpus has no photograph S010_001"),
+        (lambda text: text.replace(f"{CKPLUS_ROOT}/S010/001/", "", 1), "line 2: the corpus has no photograph S010_001"),
         (lambda text: text.replace("  False", "  True", 1), "line 14: says True of the people S011 and S010"),
         (lambda text: text.rsplit("\n", 3)[0], "12 genuine and 9 impostor pairs do not fill 10 folds"),
     ],
 )
-def test_damaged_authors_files_are_refused(tmp_path, damage, complaint):
+def test_damaged_authors_files_are_refused(tmp_path, damage, message):
     path = authors_file(tmp_path, GENUINE + IMPOSTORS)
     (tmp_path / "pairs.txt").write_text(damage((tmp_path / "pairs.txt").read_text()))
-    with pytest.raises(CorpusError, match=rf"pairs\.txt.*{complaint}"):
+    with pytest.raises(CorpusError, match=rf"pairs\.txt.*{message}"):
         authors_pairs(path, KEYS)
 
 
-def test_an_authors_file_that_is_not_there(tmp_path):
+def test_a_missing_authors_file_is_refused(tmp_path):
     with pytest.raises(CorpusError, match="no such file; give a pair file as the paper's authors publish it"):
         authors_pairs(tmp_path / "pairs.txt", KEYS)
 
 
 @pytest.fixture
-def filmed(tmp_path, faces):
-    """A prepared CK+ with eleven people, two of whom have two sequences."""
+def prepared_ckplus(tmp_path, faces):
+    """A prepared CK+ with eleven people. Two people have two sequences, the others one."""
     source = tmp_path / "CK+"
     for person, face in (("S010", faces[0]), ("S020", faces[1]), *((f"S{n}", faces[2]) for n in range(101, 110))):
         for number in ("001", "002") if person < "S100" else ("001",):
@@ -173,25 +184,36 @@ def filmed(tmp_path, faces):
     return out
 
 
-def test_prepared_ckplus_has_pairs_and_takes_the_authors_instead(filmed, tmp_path, capsys):
-    made = read_pairs(filmed)
-    # eleven people in ten folds: the first and the eleventh share one, which alone has two to compare
-    assert {pair.fold for pair in made} == {1}
-    assert Counter(pair.same for pair in made) == {True: 9, False: 9}
-    assert all((pair.first[:4] == pair.second[:4]) is pair.same for pair in made)
+def test_the_authors_pairs_replace_the_generated_pairs_of_ckplus(prepared_ckplus, tmp_path, capsys):
+    generated = read_pairs(prepared_ckplus)
+    # eleven people in ten folds: only fold 1 has two people, the first and the eleventh
+    assert {pair.fold for pair in generated} == {1}
+    assert Counter(pair.same for pair in generated) == {True: 9, False: 9}
+    assert all((pair.first[:4] == pair.second[:4]) is pair.same for pair in generated)
 
-    rows = [(f"{CK}/{ck('S010', '001', 3)}", f"{CK}/{ck('S010', '002', 1)}", True)] * 10
-    rows += [(f"{CK}/{ck('S010', '001', 1)}", f"{CK}/{ck('S010', '001', 1)}", True)]
-    rows += [(f"{CK}/{ck('S020', '001', 3)}", f"{CK}/{ck('S010', '002', 1)}", False)] * 10
-    assert main(["pairs", authors_file(tmp_path, rows), str(filmed)]) == 0
-    said = capsys.readouterr().out
-    assert "pairs.csv: 11 genuine and 10 impostor pairs, distributed to ten folds in turn" in said
-    assert "18 repeat an earlier pair (for another required expression)" in said
-    assert "1 compare a photograph with itself" in said
-    assert len(read_pairs(filmed)) == 21
+    rows = [
+        (f"{CKPLUS_ROOT}/{ckplus_key('S010', '001', 3)}", f"{CKPLUS_ROOT}/{ckplus_key('S010', '002', 1)}", True)
+    ] * 10
+    rows += [(f"{CKPLUS_ROOT}/{ckplus_key('S010', '001', 1)}", f"{CKPLUS_ROOT}/{ckplus_key('S010', '001', 1)}", True)]
+    rows += [
+        (f"{CKPLUS_ROOT}/{ckplus_key('S020', '001', 3)}", f"{CKPLUS_ROOT}/{ckplus_key('S010', '002', 1)}", False)
+    ] * 10
+    assert main(["pairs", authors_file(tmp_path, rows), str(prepared_ckplus)]) == 0
+    printed = capsys.readouterr().out
+    assert "pairs.csv: 11 genuine and 10 impostor pairs, distributed to ten folds in turn" in printed
+    assert "18 repeat an earlier pair (for another required expression)" in printed
+    assert "1 compare a photograph with itself" in printed
+    assert len(read_pairs(prepared_ckplus)) == 21
 
     assert (
-        main(["pairs", authors_file(tmp_path, [(f"{CK}/S999/001/S999_001_00000001.png", "b", True)]), str(filmed)]) == 2
+        main(
+            [
+                "pairs",
+                authors_file(tmp_path, [(f"{CKPLUS_ROOT}/S999/001/S999_001_00000001.png", "b", True)]),
+                str(prepared_ckplus),
+            ]
+        )
+        == 2
     )
     assert "line 2: the corpus has no photograph" in capsys.readouterr().err
-    assert len(read_pairs(filmed)) == 21  # a damaged file changes nothing
+    assert len(read_pairs(prepared_ckplus)) == 21  # a damaged file changes nothing

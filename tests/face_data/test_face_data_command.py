@@ -1,4 +1,4 @@
-"""`python -m face_data`: its output, its errors, and the continuation of a killed run."""
+"""`python -m face_data`: output, errors, and resuming a killed run."""
 
 import csv
 import os
@@ -22,13 +22,13 @@ def run(*arguments) -> int:
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory) -> Path:
+def small_corpus(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("corpora") / "drawn"
     assert run("synthesize", out, *SMALL, "--alignment", "margin") == 0
     return out
 
 
-def running(process: int) -> bool:
+def is_running(process: int) -> bool:
     try:
         return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
@@ -43,8 +43,8 @@ def wait_until(condition, seconds: float = 150) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux's /proc to find the worker processes")
-def test_a_killed_run_goes_on_where_it_stopped(drawn, tmp_path, repository, capsys):
-    """After kill -9, the workers end too and the corpus is refused; then the same command writes the same rows."""
+def test_a_killed_run_is_resumed(small_corpus, tmp_path, repository, capsys):
+    """After kill -9, the workers end too and the corpus is refused. Then the same command prepares the same rows."""
     out = tmp_path / "killed"
     command = ["-m", "face_data", "synthesize", out, *SMALL, "--alignment", "margin", "--workers", "2"]
     process = Program(command, repository)
@@ -56,12 +56,12 @@ def test_a_killed_run_goes_on_where_it_stopped(drawn, tmp_path, repository, caps
     finally:
         process.kill()
         assert process.wait() == -signal.SIGKILL
-    wait_until(lambda: not any(map(running, map(int, workers))), seconds=20)
+    wait_until(lambda: not any(map(is_running, map(int, workers))), seconds=20)
 
-    done = {
+    finished_shards = {
         path: path.stat().st_mtime_ns for note in out.glob("part-*.json") for path in [note.with_suffix(".parquet")]
     }
-    assert 2 <= len(done) < 7 and not read_summary(out)["complete"]
+    assert 2 <= len(finished_shards) < 7 and not read_summary(out)["complete"]
     with pytest.raises(CorpusError, match="interrupted"):
         load_corpus(out)
     assert run("describe", out) == 2
@@ -71,30 +71,30 @@ def test_a_killed_run_goes_on_where_it_stopped(drawn, tmp_path, repository, caps
         assert "with other settings" in capsys.readouterr().err
 
     assert run("synthesize", out, *SMALL, "--alignment", "margin") == 0
-    assert {path: path.stat().st_mtime_ns for path in done} == done
-    assert load_corpus(out).to_list() == load_corpus(drawn).to_list()
-    assert read_summary(out) == read_summary(drawn)
+    assert {path: path.stat().st_mtime_ns for path in finished_shards} == finished_shards
+    assert load_corpus(out).to_list() == load_corpus(small_corpus).to_list()
+    assert read_summary(out) == read_summary(small_corpus)
 
 
-def test_describe_counts(drawn, capsys):
-    assert run("describe", drawn) == 0
+def test_describe_prints_the_counts(small_corpus, capsys):
+    assert run("describe", small_corpus) == 0
     lines = capsys.readouterr().out.splitlines()
-    count = len(load_corpus(drawn))
+    count = len(load_corpus(small_corpus))
     assert count >= 20
-    assert lines[0] == f"{drawn}: drawn, {count} of 21 photographs prepared"
+    assert lines[0] == f"{small_corpus}: drawn, {count} of 21 photographs prepared"
     split, *columns = lines[-3].split()
     assert [split, *columns[:4]] == ["split", "faces", "people", "neutral", "anger"]
     (train, *train_counts), (valid, *valid_counts) = (line.split() for line in lines[-2:])
     assert (train, valid) == ("train", "valid")
     assert int(train_counts[0]) + int(valid_counts[0]) == count
     assert (train_counts[1], valid_counts[1]) == ("1", "2")  # people
-    assert train_counts[-2:] == ["0", "0"]  # contempt is not drawn, and everything is labelled
+    assert train_counts[-2:] == ["0", "0"]  # contempt is not drawn, and all photographs are labelled
 
 
-def test_running_again_changes_nothing(drawn, capsys):
-    before = {path.name: path.read_bytes() for path in drawn.iterdir()}
-    assert run("synthesize", drawn, *SMALL, "--alignment", "margin") == 0
-    assert {path.name: path.read_bytes() for path in drawn.iterdir()} == before
+def test_a_second_run_changes_nothing(small_corpus, capsys):
+    before = {path.name: path.read_bytes() for path in small_corpus.iterdir()}
+    assert run("synthesize", small_corpus, *SMALL, "--alignment", "margin") == 0
+    assert {path.name: path.read_bytes() for path in small_corpus.iterdir()} == before
 
 
 def test_prepare_lfw_with_labels_and_pairs(tmp_path, capsys):
@@ -131,7 +131,8 @@ def test_prepare_lfw_with_labels_and_pairs(tmp_path, capsys):
     assert run("describe", out) == 0
     assert capsys.readouterr().out == report
 
-    assert run("prepare", "lfw", source, out, "--alignment", "similarity", "--size", "64") == 2  # without its labels
+    # without the second source, the labels
+    assert run("prepare", "lfw", source, out, "--alignment", "similarity", "--size", "64") == 2
     assert "sources ['lfw', 'facial_expressions'], now ['lfw']" in capsys.readouterr().err
 
 
@@ -170,7 +171,7 @@ def test_prepare_lfw_with_labels_and_pairs(tmp_path, capsys):
         (["describe", "{missing}"], "is missing"),
     ],
 )
-def test_errors_end_with_2_and_their_reason(tmp_path, capsys, arguments, reason):
+def test_errors_exit_with_2_and_print_the_reason(tmp_path, capsys, arguments, reason):
     folders = {name: tmp_path / name for name in ("empty", "missing", "out", "full")}
     folders["empty"].mkdir()
     folders["full"].mkdir()
@@ -185,7 +186,7 @@ def test_errors_end_with_2_and_their_reason(tmp_path, capsys, arguments, reason)
 @pytest.mark.parametrize(
     "arguments", [[], ["prepare", "casia", "in", "out"], ["synthesize", "out", "--alignment", "no"]]
 )
-def test_wrong_usage(capsys, arguments):
+def test_wrong_arguments_print_the_usage(capsys, arguments):
     with pytest.raises(SystemExit) as ended:
         run(*arguments)
     assert ended.value.code == 2 and "usage: python -m face_data" in capsys.readouterr().err
@@ -209,4 +210,4 @@ def test_a_damaged_source_is_reported(tmp_path, capsys):
     (tmp_path / "lfw" / "lfw-deepfunneled.tgz").write_bytes(os.urandom(500))
     assert run("prepare", "lfw", tmp_path / "lfw", tmp_path / "out") == 2
     assert "lfw-deepfunneled.tgz is damaged or incomplete" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()  # nothing was begun
+    assert not (tmp_path / "out").exists()  # the preparation did not start

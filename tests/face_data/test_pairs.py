@@ -1,4 +1,4 @@
-"""Pairs in the publisher's file, pairs in the corpus, and generated pairs."""
+"""Pairs in the file of the publisher, pairs in the prepared corpus, and generated pairs."""
 
 from collections import Counter
 from itertools import combinations
@@ -24,7 +24,7 @@ def test_lfw_file_is_parsed_by_fold_and_kind(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "message"),
     [
         (SMALL.rsplit("\n", 2)[0], "3 pairs, but its first line says 2 x 2 x 1"),
         (SMALL.replace("Anna_Berg\t1\t12", "Anna_Berg\t1\tCem_Kaya\t1"), "pair 1: expected `name n1 n2`"),
@@ -32,9 +32,9 @@ def test_lfw_file_is_parsed_by_fold_and_kind(tmp_path):
         ("", "line 1"),
     ],
 )
-def test_damaged_lfw_files_are_refused(tmp_path, text, complaint):
+def test_damaged_lfw_files_are_refused(tmp_path, text, message):
     (tmp_path / "pairs.txt").write_text(text)
-    with pytest.raises(CorpusError, match=complaint):
+    with pytest.raises(CorpusError, match=message):
         lfw_pairs(tmp_path / "pairs.txt")
 
 
@@ -53,13 +53,13 @@ def test_damaged_rows_are_named(tmp_path, row):
         read_pairs(tmp_path)
 
 
-def test_a_corpus_without_pairs_says_so(tmp_path):
+def test_missing_pairs_are_reported(tmp_path):
     with pytest.raises(CorpusError, match=r"pairs\.csv is missing"):
         read_pairs(tmp_path)
     assert read_pairs(tmp_path, missing_ok=True) == []
     (tmp_path / "pairs.csv").write_text("fold,first,second,same\n1,a,b,perhaps\n")
     with pytest.raises(CorpusError, match="line 2"):
-        read_pairs(tmp_path, missing_ok=True)  # damaged is not missing
+        read_pairs(tmp_path, missing_ok=True)  # missing_ok does not accept a damaged file
 
 
 PEOPLE = {"a": 4, "b": 3, "c": 1, "d": 2}
@@ -67,7 +67,7 @@ KEYS = [f"{person}{number}" for person, count in PEOPLE.items() for number in ra
 IDENTITIES = [key[0] for key in KEYS]
 
 
-def test_generated_pairs_are_all_genuine_ones_and_every_impostor_where_few():
+def test_all_pairs_of_a_small_corpus_are_generated():
     pairs = generate_pairs([*KEYS, "x"], [*IDENTITIES, None], impostors=1000, seed=0)
     truth = {frozenset(pair): pair[0][0] == pair[1][0] for pair in combinations(KEYS, 2)}
     assert {frozenset((pair.first, pair.second)): pair.same for pair in pairs} == truth
@@ -75,30 +75,31 @@ def test_generated_pairs_are_all_genuine_ones_and_every_impostor_where_few():
 
 
 def test_generated_pairs_depend_on_the_seed_and_not_on_the_order():
-    def made(seed, step):
+    def generate(seed, step):
         return generate_pairs(KEYS[::step], IDENTITIES[::step], impostors=5, seed=seed)
 
-    assert made(0, 1) == made(0, -1)
-    assert made(0, 1) != made(1, 1)
-    assert len({frozenset(pair[1:3]) for pair in made(0, 1)}) == len(made(0, 1)) == 10 + 5
+    assert generate(0, 1) == generate(0, -1)
+    assert generate(0, 1) != generate(1, 1)
+    assert len({frozenset(pair[1:3]) for pair in generate(0, 1)}) == len(generate(0, 1)) == 10 + 5
 
 
-def test_no_person_gives_more_genuine_pairs_than_allowed():
+def test_the_number_of_genuine_pairs_of_a_person_is_limited():
     pairs = generate_pairs(KEYS, IDENTITIES, impostors=0, seed=0, genuine_per_person=2)
     assert Counter(pair.first[0] for pair in pairs) == {"a": 2, "b": 2, "d": 1}
 
 
-def test_impostors_are_people_alike_however_many_photographs_they_have():
+def test_people_with_few_and_many_photographs_are_impostors_equally_often():
     keys = [f"a{number}" for number in range(300)] + [f"{person}0" for person in "bcdefghijk"]
     keys += [f"{person}{number}" for person in "bcdefghijk" for number in range(1, 20)]
     pairs = generate_pairs(keys, [key[0] for key in keys], impostors=2000, seed=0)
-    shown = Counter(key[0] for pair in pairs if not pair.same for key in pair[1:3])
-    assert shown["a"] / sum(shown.values()) == pytest.approx(1 / 11, abs=0.02)  # by photographs it would be a third
+    people_in_impostors = Counter(key[0] for pair in pairs if not pair.same for key in pair[1:3])
+    # a third if photographs were drawn instead of people
+    assert people_in_impostors["a"] / sum(people_in_impostors.values()) == pytest.approx(1 / 11, abs=0.02)
 
 
 @pytest.mark.real_data
-def test_real_lfw_pairs_are_of_the_people_of_their_folds(real_data):
-    """pairs.txt and people.txt have the same people in each fold, so a fold that is not used for training is unseen."""
+def test_real_lfw_pairs_are_in_the_folds_of_their_people(real_data):
+    """pairs.txt and people.txt have the same people in each fold, so a fold outside the training has unknown people."""
     fold_of = lfw_folds(real_data / "lfw" / "people.txt")
     assert len(fold_of) == 5749 and set(fold_of.values()) == {str(fold) for fold in range(1, 11)}
     for pair in lfw_pairs(real_data / "lfw" / "pairs.txt"):

@@ -1,4 +1,4 @@
-"""The preparation of a corpus, with the real detector in real worker processes."""
+"""The preparation of a corpus, with the real detector and real worker processes."""
 
 import io
 import json
@@ -31,7 +31,7 @@ from image_processing_facelivenet import FaceLiveNetImageProcessor
 PROCESSOR = FaceLiveNetImageProcessor(size=96, alignment="margin")
 
 
-def picture(identity: int) -> Image.Image:
+def draw_person(identity: int) -> Image.Image:
     return draw_face(identity, "neutral", np.random.default_rng(identity))
 
 
@@ -41,30 +41,30 @@ def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
     return file.getvalue()
 
 
-def group() -> Image.Image:
+def draw_two_people() -> Image.Image:
     canvas = Image.new("RGB", (520, 260), (120, 130, 140))
-    canvas.paste(picture(1).resize((180, 180)), (10, 40))
-    canvas.paste(picture(2), (240, 5))
+    canvas.paste(draw_person(1).resize((180, 180)), (10, 40))
+    canvas.paste(draw_person(2), (240, 5))
     return canvas
 
 
-def tight() -> Image.Image:
-    """A grey image of 48 pixels that ends inside the chin, as in FERPlus."""
-    left, top, right, bottom = PROCESSOR.detect(picture(0))[0].box.tolist()
-    return picture(0).convert("L").resize((48, 48), box=(left, top, right, bottom))
+def draw_tight_crop() -> Image.Image:
+    """A grey image of 48 pixels. Its border cuts the chin, as in FERPlus."""
+    left, top, right, bottom = PROCESSOR.detect(draw_person(0))[0].box.tolist()
+    return draw_person(0).convert("L").resize((48, 48), box=(left, top, right, bottom))
 
 
 def photographs(folder) -> list[Photograph]:
     votes = (0.75, 0, 0, 0, 0.25, 0, 0, 0)
     return [
         Photograph("a/path.png", folder / "path.png", "a", "neutral", split="1"),
-        Photograph("b/truncated.jpg", encoded(picture(1), "JPEG")[:4000], "b", split="1"),
-        Photograph("b/bytes.png", encoded(picture(1)), "b", split="2"),
+        Photograph("b/truncated.jpg", encoded(draw_person(1), "JPEG")[:4000], "b", split="1"),
+        Photograph("b/bytes.png", encoded(draw_person(1)), "b", split="2"),
         Photograph("c/drawn.png", partial(drawn_photograph, 2, "happy", 0, 0), "c", "happy", votes, "2"),
         Photograph("d/nobody.png", encoded(Image.new("RGB", (200, 200), "gray")), "d", split="2"),
         Photograph("e/missing.png", folder / "missing.png", "e", split="2"),
-        Photograph("f/group.png", encoded(group()), split="2"),
-        Photograph("g/tight.png", encoded(tight()), None, None, votes, "3", enlarge=4, border=0.3),
+        Photograph("f/group.png", encoded(draw_two_people()), split="2"),
+        Photograph("g/tight.png", encoded(draw_tight_crop()), None, None, votes, "3", enlarge=4, border=0.3),
         Photograph("h/cut.png", encoded(Image.new("L", (48, 48))), None, None, votes, "3", enlarge=4, border=0.3),
     ]
 
@@ -72,7 +72,7 @@ def photographs(folder) -> list[Photograph]:
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     folder = tmp_path_factory.mktemp("source")
-    picture(0).save(folder / "path.png")
+    draw_person(0).save(folder / "path.png")
     return folder
 
 
@@ -81,16 +81,16 @@ def corpus(source, tmp_path_factory):
     """A prepared corpus of three shards, and the summary that `prepare` returned."""
     out = tmp_path_factory.mktemp("corpora") / "small"
     settings = {"sources": ["source"]}
-    rows = iter(photographs(source))  # a stream, as the readers give
+    rows = iter(photographs(source))  # an iterator, like that of the readers
     return out, prepare(rows, out, layout="small", processor=PROCESSOR, workers=2, shard_size=3, settings=settings)
 
 
-def test_rows_are_what_the_table_promises(corpus, source):
+def test_rows_have_the_documented_values(corpus, source):
     dataset = load_corpus(corpus[0])
     assert dataset.features == FEATURES
     rows = {row["key"]: row for row in dataset}
     assert list(rows) == ["a/path.png", "b/bytes.png", "c/drawn.png", "f/group.png", "g/tight.png", "h/cut.png"]
-    cut = rows.pop("h/cut.png")  # cut out by its publisher: the whole picture is the crop
+    cut = rows.pop("h/cut.png")  # the publisher cropped the face, so the whole image is the crop
     assert (cut["landmarks"], cut["detection_probability"]) == (None, 0)
     assert cut["box"] == cut["crop"] == [0, 0, 48, 48] and cut["image"].size == (96, 96)
     for row in rows.values():
@@ -107,28 +107,29 @@ def test_rows_are_what_the_table_promises(corpus, source):
     assert c["expression_votes"] == [0.75, 0, 0, 0, 0.25, 0, 0, 0]
     assert (f["identity"], f["expression"]) == (None, None)
 
-    face = PROCESSOR.detect(picture(0))[0]
+    face = PROCESSOR.detect(draw_person(0))[0]
     np.testing.assert_allclose(a["box"], face.box, atol=0.01)
     np.testing.assert_allclose(a["landmarks"], face.landmarks, atol=0.01)
-    crop = PROCESSOR.align(picture(0), face).astype(float)
-    assert np.abs(np.asarray(a["image"], float) - crop).mean() < 3  # what the processor gives, but for the JPEG
-    assert f["box"][0] > 240  # the larger of two
+    crop = PROCESSOR.align(draw_person(0), face).astype(float)
+    # the crop of the processor, except for the JPEG compression
+    assert np.abs(np.asarray(a["image"], float) - crop).mean() < 3
+    assert f["box"][0] > 240  # the larger of two faces
 
 
-def test_boxes_of_enlarged_pictures_are_in_the_publishers_pixels(corpus):
+def test_boxes_of_enlarged_images_are_in_pixels_of_the_published_image(corpus):
     row = load_corpus(corpus[0], ["3"])[0]
-    face = PROCESSOR.detect(picture(0))[0]
+    face = PROCESSOR.detect(draw_person(0))[0]
     left, top, right, bottom = face.box
     expected = (face.landmarks - [left, top]) * 48 / [right - left, bottom - top]
     np.testing.assert_allclose(row["landmarks"], expected, atol=3)
     np.testing.assert_allclose(row["box"], [0, 0, 48, 48], atol=8)
-    left, top, right, bottom = row["crop"]  # reaches into the border that the detector was shown
+    left, top, right, bottom = row["crop"]  # includes a part of the border that was added for the detector
     grow = PROCESSOR.margin / 2 * np.subtract(row["box"][2:], row["box"][:2])
     expected = np.clip([*np.subtract(row["box"][:2], grow), *np.add(row["box"][2:], grow)], -14.5, 62.5)
     np.testing.assert_allclose([left, top, right, bottom], expected, atol=0.1)
 
 
-def test_everything_skipped_is_counted_with_its_reason(corpus, source):
+def test_skipped_photographs_are_counted_with_their_reasons(corpus, source):
     out, summary = corpus
     assert summary == read_summary(out)
     assert (summary["photographs"], summary["prepared"], summary["several_faces"]) == (9, 6, 1)
@@ -142,25 +143,25 @@ def test_everything_skipped_is_counted_with_its_reason(corpus, source):
     assert options.items() <= summary["options"].items()
 
 
-def test_splits_are_chosen_by_name(corpus):
+def test_splits_are_selected_by_name(corpus):
     assert [row["key"] for row in load_corpus(corpus[0], ["1", "3"])] == ["a/path.png", "g/tight.png", "h/cut.png"]
     with pytest.raises(CorpusError, match=r"no split 4; it has 1, 2, 3"):
         load_corpus(corpus[0], ["1", "4"])
 
 
-def test_a_lost_shard_alone_is_made_again(corpus, source, tmp_path):
-    """After an interrupted run, some shards are complete, one is partly written, and the summary is not complete."""
-    whole, summary = corpus
+def test_only_a_missing_shard_is_prepared_again(corpus, source, tmp_path):
+    """An interrupted run leaves complete shards, a partly written shard, and a summary that is not complete."""
+    complete_corpus, summary = corpus
     out = tmp_path / "small"
-    shutil.copytree(whole, out)
+    shutil.copytree(complete_corpus, out)
     (out / "part-00001.json").unlink()
     (out / "part-00001.parquet").rename(out / "part-00001.parquet.tmp")
     (out / "part-00001.parquet.tmp").write_bytes(b"PAR1 half a shard")
-    (out / "corpus.json").write_text(json.dumps(read_summary(whole) | {"complete": False}))
+    (out / "corpus.json").write_text(json.dumps(read_summary(complete_corpus) | {"complete": False}))
     with pytest.raises(CorpusError, match="interrupted; run the same command again"):
         load_corpus(out)
     before = {path.name: path.stat().st_mtime_ns for path in out.glob("part-*.parquet")}
-    again = prepare(
+    second_summary = prepare(
         photographs(source),
         out,
         layout="small",
@@ -169,15 +170,15 @@ def test_a_lost_shard_alone_is_made_again(corpus, source, tmp_path):
         shard_size=3,
         settings={"sources": ["source"]},
     )
-    assert again == summary
+    assert second_summary == summary
     after = {path.name: path.stat().st_mtime_ns for path in out.glob("part-*.parquet")}
     assert {name: after[name] for name in before} == before and len(after) == 3
-    assert load_corpus(out).to_list() == load_corpus(whole).to_list()
+    assert load_corpus(out).to_list() == load_corpus(complete_corpus).to_list()
     assert not list(out.glob("*.tmp"))
 
 
 @pytest.mark.parametrize(
-    ("change", "complaint"),
+    ("change", "message"),
     [
         ({"processor": FaceLiveNetImageProcessor(size=96, alignment="similarity")}, "alignment margin, now similarity"),
         ({"processor": FaceLiveNetImageProcessor(size=80, alignment="margin")}, "size 96, now 80"),
@@ -188,23 +189,23 @@ def test_a_lost_shard_alone_is_made_again(corpus, source, tmp_path):
         ({"photographs": "reversed"}, "belongs to other photographs"),
     ],
 )
-def test_another_corpus_in_the_same_folder_is_refused(corpus, source, tmp_path, change, complaint):
+def test_another_corpus_in_the_same_folder_is_refused(corpus, source, tmp_path, change, message):
     out = tmp_path / "small"
     shutil.copytree(corpus[0], out)
     arguments = {"layout": "small", "processor": PROCESSOR, "shard_size": 3, "settings": {"sources": ["source"]}}
     rows = photographs(source)
     if "photographs" in change:
         rows, change = rows[::-1], {}
-    with pytest.raises(CorpusError, match=complaint):
+    with pytest.raises(CorpusError, match=message):
         prepare(rows, out, **(arguments | change))
-    assert load_bytes(out) == load_bytes(corpus[0])
+    assert bytes_of_shards(out) == bytes_of_shards(corpus[0])
 
 
-def load_bytes(folder) -> dict[str, bytes]:
+def bytes_of_shards(folder) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.glob("part-*")}
 
 
-def test_folders_that_are_no_corpus_are_refused(tmp_path):
+def test_folders_without_a_corpus_are_refused(tmp_path):
     (tmp_path / "holiday.jpg").write_bytes(b"precious")
     with pytest.raises(CorpusError, match="is not empty and not a corpus"):
         prepare([], tmp_path, layout="small", processor=PROCESSOR)
@@ -220,19 +221,19 @@ def test_folders_that_are_no_corpus_are_refused(tmp_path):
         load_corpus(tmp_path / "nothing")
 
 
-def test_photographs_without_any_face_are_counted_and_no_corpus(tmp_path):
-    nobody = [Photograph(f"{number}.png", b"no picture", "a", "sad", split="1") for number in range(3)]
-    summary = prepare(nobody, tmp_path / "none", layout="small", processor=PROCESSOR, workers=1)
+def test_a_corpus_without_faces_is_counted_and_refused(tmp_path):
+    without_faces = [Photograph(f"{number}.png", b"no picture", "a", "sad", split="1") for number in range(3)]
+    summary = prepare(without_faces, tmp_path / "none", layout="small", processor=PROCESSOR, workers=1)
     assert (summary["photographs"], summary["prepared"]) == (3, 0)
-    whose = [(row["identity"], row["expression"]) for row in summary["skipped"]]
-    assert whose == [("a", "sad")] * 3  # so that nothing of the source is uncounted
+    labels = [(row["identity"], row["expression"]) for row in summary["skipped"]]
+    assert labels == [("a", "sad")] * 3  # `describe` counts the labels of skipped photographs too
     with pytest.raises(
         CorpusError, match=r"none: it is empty, because no face was found; .*corpus\.json has the reasons"
     ):
         load_corpus(tmp_path / "none")
 
 
-def test_no_photographs_are_no_corpus(tmp_path):
+def test_a_source_without_photographs_is_refused(tmp_path):
     with pytest.raises(CorpusError, match="There are no photographs"):
         prepare([], tmp_path / "out", layout="london", processor=PROCESSOR)
     with pytest.raises(ValueError, match="shard_size must be at least 1, not 0"):
@@ -241,7 +242,9 @@ def test_no_photographs_are_no_corpus(tmp_path):
 
 def test_attributes_become_columns_of_every_shard(tmp_path):
     people = [
-        Photograph(f"{number}.png", encoded(picture(number)), str(number), attributes={"gender": gender, "lens": None})
+        Photograph(
+            f"{number}.png", encoded(draw_person(number)), str(number), attributes={"gender": gender, "lens": None}
+        )
         for number, gender in enumerate(("female", None, "male"))
     ]
     out = tmp_path / "corpus"
@@ -250,19 +253,19 @@ def test_attributes_become_columns_of_every_shard(tmp_path):
     corpus = load_corpus(out)
     assert corpus["gender"][:] == ["female", None, "male"] and corpus["lens"][:] == [None] * 3
     assert load_corpus(out, columns=["key"]).column_names == ["key"]
-    for shard in shards_of(out):  # each can be opened alone, as a stream does
+    for shard in shards_of(out):  # streaming opens each shard alone
         assert Features.from_arrow_schema(pq.read_schema(shard)) == corpus.features == features_with(["gender", "lens"])
     assert attributes_of(load_corpus(out, columns=["lens", "key", "gender"])) == ["gender", "lens"]
     with pytest.raises(CorpusError, match=r"corpus: no column weather; it has image, key, .*, gender, lens"):
         load_corpus(out, columns=["key", "weather"])
-    unlike = [people[0], Photograph("b.png", encoded(picture(1)), attributes={"gender": "male"})]
+    different_attributes = [people[0], Photograph("b.png", encoded(draw_person(1)), attributes={"gender": "male"})]
     with pytest.raises(CorpusError, match="all photographs need the same names"):
-        prepare(unlike, tmp_path / "other", layout="here", processor=PROCESSOR, workers=1)
+        prepare(different_attributes, tmp_path / "other", layout="here", processor=PROCESSOR, workers=1)
 
 
-def test_whole_shards_without_the_attributes_are_not_taken_for_shards_with_them(tmp_path):
-    """The table of attributes was added or extended later, so the shards would have different columns."""
-    before = [Photograph(f"{number}.png", encoded(picture(0)), "a") for number in range(2)]
+def test_shards_without_attributes_are_not_mixed_with_shards_with_attributes(tmp_path):
+    """If a table of attributes is added later, new shards would have other columns than the existing shards."""
+    before = [Photograph(f"{number}.png", encoded(draw_person(0)), "a") for number in range(2)]
     after = [replace(photograph, attributes={"gender": "female"}) for photograph in before]
     out = tmp_path / "corpus"
     arguments = {"layout": "here", "processor": PROCESSOR, "workers": 1, "shard_size": 1}
@@ -273,15 +276,15 @@ def test_whole_shards_without_the_attributes_are_not_taken_for_shards_with_them(
 
 
 @pytest.mark.parametrize("name", ["box", "", " "])
-def test_attributes_that_cannot_be_columns(tmp_path, name):
-    photograph = Photograph("a.png", encoded(picture(0)), attributes={name: "x"})
+def test_attributes_with_unusable_names_are_refused(tmp_path, name):
+    photograph = Photograph("a.png", encoded(draw_person(0)), attributes={name: "x"})
     with pytest.raises(CorpusError, match=f"attribute '{name}': its name must not be empty"):
         prepare([photograph], tmp_path / "out", layout="here", processor=PROCESSOR)
     assert not (tmp_path / "out").exists()
 
 
-def on_the_hub(monkeypatch, files: list[str], cache, summary=None) -> None:
-    """`load_dataset` for user/faces, which opens these Parquet files as from the Hub; summary: its corpus.json."""
+def replace_hub_dataset(monkeypatch, files: list[str], cache, summary=None) -> None:
+    """Replace `load_dataset`: the dataset user/faces has these Parquet files. summary: its corpus.json."""
 
     def from_hub(name, **options):
         assert name == "user/faces"
@@ -292,8 +295,8 @@ def on_the_hub(monkeypatch, files: list[str], cache, summary=None) -> None:
 
 
 @pytest.mark.parametrize("written_by", ["prepare", "another tool"])
-def test_attributes_come_back_from_the_hub(corpus, tmp_path, monkeypatch, written_by):
-    """Only the Parquet files are read, also if they have no names of labels, and ages are numbers."""
+def test_attributes_are_read_from_the_hub(corpus, tmp_path, monkeypatch, written_by):
+    """Files of other tools have no names of labels, and ages that are numbers."""
     files = []
     for number, shard in enumerate(shards_of(corpus[0])):
         rows = Dataset.from_parquet(shard)
@@ -305,7 +308,7 @@ def test_attributes_come_back_from_the_hub(corpus, tmp_path, monkeypatch, writte
         table = rows.data.table.replace_schema_metadata(None)
         table = table.set_column(table.schema.get_field_index("age"), "age", table["age"].cast("int64"))
         pq.write_table(table, files[-1])
-    on_the_hub(monkeypatch, files, tmp_path / "cache")
+    replace_hub_dataset(monkeypatch, files, tmp_path / "cache")
     local, remote = load_corpus(corpus[0]), load_corpus("user/faces")
     assert remote.features == features_with(["age"])
     assert column(remote, "age")[:2] == ["30", "31"]
@@ -314,17 +317,17 @@ def test_attributes_come_back_from_the_hub(corpus, tmp_path, monkeypatch, writte
     assert chosen.to_list() == [{"expression": None, "split": "3", "age": age} for age in ("31", "32")]
 
 
-def test_a_dataset_of_the_hub_lacks_no_shard(corpus, tmp_path, monkeypatch):
+def test_a_hub_dataset_without_a_shard_is_refused(corpus, tmp_path, monkeypatch):
     shards, summary = shards_of(corpus[0]), corpus[0] / "corpus.json"
-    on_the_hub(monkeypatch, shards, tmp_path / "cache", summary)
+    replace_hub_dataset(monkeypatch, shards, tmp_path / "cache", summary)
     assert len(load_corpus("user/faces")) == len(load_corpus(corpus[0])) == 6
-    on_the_hub(monkeypatch, shards[1:], tmp_path / "cache", summary)
+    replace_hub_dataset(monkeypatch, shards[1:], tmp_path / "cache", summary)
     with pytest.raises(CorpusError, match=r"^user/faces: it has \d photographs, but corpus\.json counts 6: upload all"):
         load_corpus("user/faces")
 
 
-def test_a_dataset_of_the_hub_that_is_no_corpus(tmp_path, monkeypatch):
+def test_a_hub_dataset_that_is_not_a_corpus_is_refused(tmp_path, monkeypatch):
     Dataset.from_dict({"picture": ["x"]}).to_parquet(tmp_path / "0.parquet")
-    on_the_hub(monkeypatch, [str(tmp_path / "0.parquet")], tmp_path / "cache")
+    replace_hub_dataset(monkeypatch, [str(tmp_path / "0.parquet")], tmp_path / "cache")
     with pytest.raises(CorpusError, match=r"user/faces: no column image, key, .*: it is not a prepared corpus"):
         load_corpus("user/faces")

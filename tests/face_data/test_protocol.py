@@ -1,4 +1,4 @@
-"""Folds by person: the cited protocol, and the splits for training, validation and test."""
+"""Folds by person, and the splits for training, validation and test."""
 
 import random
 from collections import Counter
@@ -7,7 +7,7 @@ import pytest
 
 from face_data.protocol import LFW, NAMED_SPLITS, Protocol, fold_protocol, person_folds
 
-PEOPLE = [f"S{number:03d}" for number in range(5, 123)]  # 118 of them, as CK+'s labelled people are
+PEOPLE = [f"S{number:03d}" for number in range(5, 123)]  # 118 people, the number of labelled people in CK+
 
 
 def test_every_tenth_person_is_in_the_same_fold():
@@ -18,22 +18,22 @@ def test_every_tenth_person_is_in_the_same_fold():
 
 
 def test_folds_do_not_depend_on_the_order_of_files():
-    mixed = PEOPLE * 3  # somebody is named as often as there are photographs
-    random.Random(0).shuffle(mixed)
-    assert person_folds(mixed) == person_folds(PEOPLE)
+    shuffled = PEOPLE * 3  # a person occurs once for each photograph
+    random.Random(0).shuffle(shuffled)
+    assert person_folds(shuffled) == person_folds(PEOPLE)
 
 
 @pytest.mark.parametrize("folds", [3, 10])
-def test_validation_is_apart_from_test_and_both_from_training(folds):
-    every = [str(fold) for fold in range(1, folds + 1)]
+def test_training_validation_and_test_folds_do_not_overlap(folds):
+    all_folds = [str(fold) for fold in range(1, folds + 1)]
     validated, tested = [], []
     for fold in range(1, folds + 1):
         protocol = fold_protocol(fold, folds)
-        assert sorted(protocol.training + protocol.validation + protocol.test, key=int) == every
+        assert sorted(protocol.training + protocol.validation + protocol.test, key=int) == all_folds
         assert protocol.test == (str(fold),) and len(protocol.validation) == 1
         validated += protocol.validation
         tested += protocol.test
-    assert sorted(validated, key=int) == tested == every  # each is validated on once, too
+    assert sorted(validated, key=int) == tested == all_folds  # each fold is the validation fold once
 
 
 def test_validation_is_the_next_fold():
@@ -42,14 +42,14 @@ def test_validation_is_the_next_fold():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "complaint"), [((0,), "1 to 10, not 0"), ((11,), "not 11"), ((4, 3), "1 to 3"), ((1, 2), "least 3")]
+    ("arguments", "message"), [((0,), "1 to 10, not 0"), ((11,), "not 11"), ((4, 3), "1 to 3"), ((1, 2), "least 3")]
 )
-def test_folds_that_do_not_exist(arguments, complaint):
-    with pytest.raises(ValueError, match=complaint):
+def test_folds_that_do_not_exist_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
         fold_protocol(*arguments)
 
 
-def test_nobody_is_in_two_splits_of_a_protocol():
+def test_no_split_has_two_roles_in_a_protocol():
     for protocol in (LFW, NAMED_SPLITS):
         splits = protocol.training + protocol.held_out
         assert len(set(splits)) == len(splits)

@@ -1,4 +1,4 @@
-"""Folders of people, tables, and datasets that `datasets.load_dataset` opens, with possible mistakes in them."""
+"""Readers of folders of people, of tables, and of datasets for `datasets.load_dataset`, also with mistakes."""
 
 import io
 import json
@@ -22,7 +22,7 @@ def row(photograph) -> tuple:
     return (photograph.key, photograph.identity, photograph.expression, photograph.split)
 
 
-def test_a_folder_per_person(tmp_path):
+def test_each_folder_is_a_person(tmp_path):
     pictures = ("Cem/b.PNG", "Cem/a.jpeg", "Anna Berg/2019/x.webp")
     for name in (*pictures, ".hidden/a.jpg", "Cem/._a.jpg", "Cem/a.txt", "a.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,7 @@ def test_a_folder_per_person(tmp_path):
     ]
 
 
-def test_a_folder_of_faces_without_labels_is_a_split_of_its_own(tmp_path):
+def test_a_folder_of_faces_without_labels_is_a_separate_split(tmp_path):
     for name in ("friends/b.PNG", "friends/2019/a.jpeg", "friends/notes.txt", "friends/.a.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
@@ -48,9 +48,9 @@ def test_a_folder_of_faces_without_labels_is_a_split_of_its_own(tmp_path):
         next(read_unlabelled(tmp_path / "nobody"))
 
 
-@pytest.mark.parametrize("mark", ["", "\ufeff"])
-def test_a_table(tmp_path, mark):
-    (tmp_path / "people.csv").write_text(mark + TABLE, encoding="utf-8")
+@pytest.mark.parametrize("byte_order_mark", ["", "\ufeff"])
+def test_a_table_is_read(tmp_path, byte_order_mark):
+    (tmp_path / "people.csv").write_text(byte_order_mark + TABLE, encoding="utf-8")
     photographs = list(read_folder(tmp_path / "people.csv"))
     assert [row(photograph) for photograph in photographs] == [
         ("photos/1.jpg", "Anna", "happy", "test"),
@@ -60,13 +60,13 @@ def test_a_table(tmp_path, mark):
     assert photographs[0].image == tmp_path / "photos/1.jpg"
 
 
-def test_a_table_without_splits(tmp_path):
+def test_a_table_without_splits_is_read(tmp_path):
     (tmp_path / "people.csv").write_text("expression,path,identity,age\nsadness,1.jpg,Anna,30\n")
     assert [row(photograph) for photograph in read_folder(tmp_path / "people.csv")] == [("1.jpg", "Anna", "sad", "all")]
 
 
 @pytest.mark.parametrize(
-    ("content", "complaint"),
+    ("content", "message"),
     [
         (b"", "first line must be path,identity,expression"),
         (b"photos/1.jpg,Anna,happy\n", "first line must be path,identity,expression.*found 'photos/1.jpg,Anna,happy'"),
@@ -74,14 +74,14 @@ def test_a_table_without_splits(tmp_path):
         (TABLE.encode() + b'"' + b"x" * 200_000 + b'"\n', "people.csv is damaged: field larger than"),
     ],
 )
-def test_tables_that_are_damaged(tmp_path, content, complaint):
+def test_damaged_tables_are_refused(tmp_path, content, message):
     (tmp_path / "people.csv").write_bytes(content)
-    with pytest.raises(CorpusError, match=complaint):
+    with pytest.raises(CorpusError, match=message):
         list(read_folder(tmp_path / "people.csv"))
 
 
 @pytest.mark.parametrize(
-    ("line", "key", "complaint"),
+    ("line", "key", "message"),
     [
         ("photos/4.jpg,Cem,bored,", "photos/4.jpg", "unknown expression 'bored'"),
         ("photos/4.jpg", "photos/4.jpg", "a damaged row: line 5, expected 4 fields, the path not empty"),
@@ -90,33 +90,37 @@ def test_tables_that_are_damaged(tmp_path, content, complaint):
         ("photos/1.jpg,Cem,happy,train", "people.csv, line 5", "named twice: line 5"),
     ],
 )
-def test_a_damaged_row_costs_itself_alone(tmp_path, line, key, complaint):
+def test_only_the_damaged_row_of_a_table_is_skipped(tmp_path, line, key, message):
     (tmp_path / "people.csv").write_text(f"{TABLE}{line}\nphotos/9.jpg,Cem,happy,train\n")
     *before, damaged, last = read_folder(tmp_path / "people.csv")
-    assert damaged.key == key and damaged.refused.startswith(complaint)
+    assert damaged.key == key and damaged.refused.startswith(message)
     assert not any(photograph.refused for photograph in (*before, last)) and last.key == "photos/9.jpg"
 
 
-def test_a_table_as_a_spreadsheet_on_windows_saves_it(tmp_path, dot):
+def test_a_table_saved_by_a_spreadsheet_on_windows_is_read(tmp_path, tiny_image):
     for name in ("Anna.JPG", "Zoë.jpeg"):
-        (tmp_path / name).write_bytes(dot)
+        (tmp_path / name).write_bytes(tiny_image)
     rows = "\ufeffpath; identity; expression\r\n.\\anna.jpg; Anna; Happy\r\nZoe\u0308.jpg;Zo\u00eb;\r\n"
     (tmp_path / "people.csv").write_text(rows, encoding="utf-8", newline="")
     anna, zoe = read_folder(tmp_path / "people.csv")
     assert (anna.identity, anna.expression, anna.image.name) == ("Anna", "happy", "Anna.JPG")
-    assert zoe.image.read_bytes() == dot and not zoe.refused
+    assert zoe.image.read_bytes() == tiny_image and not zoe.refused
 
 
-# Datasets of the Hub: what is on it and what is in a folder are opened by the same function
+# Datasets of the Hub. Here they are in folders, which the same function opens.
 
 
 @pytest.fixture
-def hub(tmp_path, dot) -> Path:
-    """Two splits in Parquet files, as `push_to_hub` writes them."""
+def hub(tmp_path, tiny_image) -> Path:
+    """Two splits in Parquet files, in the format of `push_to_hub`."""
     features = Features(
         {"face": Image(), "name": ClassLabel(names=["Anna", "Cem"]), "emotion": Value("string"), "age": Value("int32")}
     )
-    rows = {"face": [{"bytes": dot, "path": "x.png"}] * 3, "name": [1, 0, -1], "emotion": ["Happiness", None, ""]}
+    rows = {
+        "face": [{"bytes": tiny_image, "path": "x.png"}] * 3,
+        "name": [1, 0, -1],
+        "emotion": ["Happiness", None, ""],
+    }
     for split, count in {"train": 3, "test": 1}.items():
         part = {name: values[:count] for name, values in rows.items()} | {"age": [30] * count}
         Dataset.from_dict(part, features=features).to_parquet(tmp_path / "hub" / f"{split}-00000-of-00001.parquet")
@@ -126,7 +130,7 @@ def hub(tmp_path, dot) -> Path:
 COLUMNS = {"image_column": "face", "identity_column": "name", "expression_column": "emotion"}
 
 
-def test_a_hub_dataset_keeps_its_splits_and_class_names(hub, dot):
+def test_a_hub_dataset_keeps_its_splits_and_class_names(hub, tiny_image):
     photographs = list(read_hub(hub, **COLUMNS))
     assert [row(photograph) for photograph in photographs] == [
         ("test/00000000", "Cem", "happy", "test"),
@@ -134,17 +138,17 @@ def test_a_hub_dataset_keeps_its_splits_and_class_names(hub, dot):
         ("train/00000001", "Anna", None, "train"),
         ("train/00000002", None, None, "train"),
     ]
-    assert all(photograph.image == dot for photograph in photographs)
+    assert all(photograph.image == tiny_image for photograph in photographs)
 
 
-def test_one_of_the_two_columns_is_enough(hub):
+def test_identity_column_or_expression_column_is_enough(hub):
     assert [photograph.identity for photograph in read_hub(hub, "face", "name")] == ["Cem", "Cem", "Anna", None]
     shown = [photograph.expression for photograph in read_hub(hub, "face", expression_column="emotion")]
     assert shown == ["happy", "happy", None, None]
 
 
 @pytest.mark.parametrize(
-    ("columns", "complaint"),
+    ("columns", "message"),
     [
         ({}, "no column image; it has face, name, emotion, age; name them with --image-column"),
         (COLUMNS | {"split": "validation"}, "no split validation; it has test, train"),
@@ -155,21 +159,21 @@ def test_one_of_the_two_columns_is_enough(hub):
         (COLUMNS | {"image_column": "age"}, "split test, row 0: no picture in its image column, but int"),
     ],
 )
-def test_columns_that_are_not_there(hub, columns, complaint):
-    with pytest.raises(CorpusError, match=complaint):
+def test_wrong_columns_splits_and_maps_are_refused(hub, columns, message):
+    with pytest.raises(CorpusError, match=message):
         list(read_hub(hub, **columns))
 
 
-def test_a_hub_dataset_without_either_column_is_unlabelled(hub):
+def test_a_hub_dataset_without_label_columns_is_unlabelled(hub):
     found = [(photograph.identity, photograph.expression, photograph.split) for photograph in read_hub(hub, "face")]
     assert found == [(None, None, "test")] + [(None, None, "train")] * 3
     assert [photograph.split for photograph in read_hub(hub, "face", split="train")] == ["train"] * 3
 
 
-def test_labels_of_another_spelling_are_mapped_and_unknown_ones_skipped(tmp_path, dot):
+def test_labels_are_mapped_and_unknown_labels_are_skipped(tmp_path, tiny_image):
     labels = ["Joy", "awe", None, "sadness"]
     features = Features({"image": Image(), "expression": Value("string")})
-    rows = {"image": [{"bytes": dot, "path": "x.png"}] * 4, "expression": labels}
+    rows = {"image": [{"bytes": tiny_image, "path": "x.png"}] * 4, "expression": labels}
     Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "hub" / "train-00000-of-00001.parquet")
     found = list(read_hub(tmp_path / "hub", expression_map="joy=happy"))
     assert [photograph.expression for photograph in found] == ["happy", None, None, "sad"]
@@ -183,10 +187,10 @@ def test_labels_of_another_spelling_are_mapped_and_unknown_ones_skipped(tmp_path
     ]
 
 
-def test_a_damaged_row_of_a_dataset_costs_itself_alone(tmp_path, dot):
+def test_only_damaged_rows_of_a_dataset_are_skipped(tmp_path, tiny_image):
     features = Features({"image": Image(), "json": Value("string")})
     cells = ['{"identity": "anna"}', "{damaged", '{"age": 3}', None, '{"identity": "ben"}']
-    pictures = [{"bytes": dot, "path": None}] * 4 + [None]
+    pictures = [{"bytes": tiny_image, "path": None}] * 4 + [None]
     Dataset.from_dict({"image": pictures, "json": cells}, features=features).to_parquet(
         tmp_path / "hub" / "train-00000-of-00001.parquet"
     )
@@ -201,12 +205,12 @@ def test_a_damaged_row_of_a_dataset_costs_itself_alone(tmp_path, dot):
     ]
 
 
-def test_a_field_of_a_webdatasets_json_is_a_person(tmp_path, dot):
-    """The usual layout of WebDataset: an image and a JSON of the same name in a tar."""
+def test_a_json_field_of_a_webdataset_is_the_identity(tmp_path, tiny_image):
+    """The usual layout of WebDataset: an image and a JSON file of the same name in a tar archive."""
     with tarfile.open(tmp_path / "train-000000.tar", "w") as archive:
         for number, person in enumerate(("anna", "ben")):
             about = json.dumps({"identity": person, "emotion": {"name": "happy"}}).encode()
-            for suffix, content in (("png", dot), ("json", about)):
+            for suffix, content in (("png", tiny_image), ("json", about)):
                 member = tarfile.TarInfo(f"{number:06d}.{suffix}")
                 member.size = len(content)
                 archive.addfile(member, io.BytesIO(content))
@@ -219,11 +223,11 @@ def test_a_field_of_a_webdatasets_json_is_a_person(tmp_path, dot):
         list(read_hub(tmp_path, "png", "json.name"))
 
 
-def test_labels_out_of_range_and_lists_of_one(tmp_path, dot):
-    """As other tools write them: `datasets` itself refuses such numbers."""
+def test_labels_out_of_range_are_skipped_and_lists_with_one_label_are_read(tmp_path, tiny_image):
+    """The table is written by pyarrow, because `datasets` refuses labels out of range."""
     names = ClassLabel(names=["happy", "sad"])
     features = Features({"image": Image(), "identity": Value("string"), "expression": names, "labels": List(names)})
-    rows = {"image": [{"bytes": dot, "path": None}] * 4, "identity": ["a", "b", "c", "d"]}
+    rows = {"image": [{"bytes": tiny_image, "path": None}] * 4, "identity": ["a", "b", "c", "d"]}
     plain = Features(features | {"expression": Value("int64"), "labels": List(Value("int64"))})
     path = tmp_path / "hub" / "train-00000-of-00001.parquet"
     path.parent.mkdir()
@@ -232,52 +236,57 @@ def test_labels_out_of_range_and_lists_of_one(tmp_path, dot):
     ).data.table
     pq.write_table(table.replace_schema_metadata(features.arrow_schema.metadata), path)
     found = list(read_hub(path.parent))
-    assert [one.expression for one in found] == ["happy", None, None, "sad"]
-    assert [one.refused for one in found] == [None, "a damaged row: label 7 of expression, which has 2", None, None]
+    assert [photograph.expression for photograph in found] == ["happy", None, None, "sad"]
+    assert [photograph.refused for photograph in found] == [
+        None,
+        "a damaged row: label 7 of expression, which has 2",
+        None,
+        None,
+    ]
     found = list(read_hub(path.parent, expression_column="labels"))
-    assert [one.expression for one in found] == ["sad", None, None, None]
+    assert [photograph.expression for photograph in found] == ["sad", None, None, None]
     refused = "a damaged row: label 9 of labels, which has 2", None, "a damaged row: labels holds 2 values"
-    assert [one.refused for one in found] == [None, *refused]
+    assert [photograph.refused for photograph in found] == [None, *refused]
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\3\4 cut off"])
 @pytest.mark.parametrize("name", ["train.parquet", "train.tar", "train.json", "train.zip", "train.arrow"])
-def test_a_damaged_dataset_is_told_in_one_sentence(tmp_path, name, content):
+def test_a_damaged_dataset_is_reported_in_one_sentence(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(CorpusError) as error:
         list(read_hub(tmp_path))
     assert str(error.value).startswith(str(tmp_path)) and "\n" not in str(error.value) and len(str(error.value)) < 600
 
 
-def test_a_picture_within_a_column_is_refused(tmp_path, dot):
-    cells = {"data": [{"image": dot, "name": "anna"}]}
+def test_an_image_inside_another_column_is_refused(tmp_path, tiny_image):
+    cells = {"data": [{"image": tiny_image, "name": "anna"}]}
     Dataset.from_dict(cells).to_parquet(tmp_path / "train-00000-of-00001.parquet")
     with pytest.raises(CorpusError, match=r"data\.image: an image inside another column cannot be read; name"):
         list(read_hub(tmp_path, "data.image"))
 
 
-def test_an_image_folder_with_metadata(tmp_path, dot):
+def test_an_image_folder_with_metadata_is_read(tmp_path, tiny_image):
     for split in ("train", "validation"):
         (tmp_path / split).mkdir()
-        (tmp_path / split / "1.png").write_bytes(dot)
+        (tmp_path / split / "1.png").write_bytes(tiny_image)
         (tmp_path / split / "metadata.csv").write_text("file_name,identity,expression\n1.png,Anna,surprise\n")
     photographs = list(read_hub(tmp_path))
     assert [row(photograph) for photograph in photographs] == [
         ("train/00000000", "Anna", "surprise", "train"),
         ("validation/00000000", "Anna", "surprise", "validation"),
     ]
-    assert photographs[0].image == dot
+    assert photographs[0].image == tiny_image
 
 
-def test_an_image_folder_whose_folders_are_the_people(tmp_path, dot):
+def test_the_folders_of_an_image_folder_are_people(tmp_path, tiny_image):
     for name in ("Anna/1.png", "Cem/1.png"):
         (tmp_path / name).parent.mkdir()
-        (tmp_path / name).write_bytes(dot)
+        (tmp_path / name).write_bytes(tiny_image)
     assert [photograph.identity for photograph in read_hub(tmp_path, identity_column="label")] == ["Anna", "Cem"]
 
 
-def test_a_table_and_a_hub_dataset_become_corpora(tmp_path, faces, capsys):
-    """On the command line, with the detector."""
+def test_a_table_and_a_hub_dataset_are_prepared(tmp_path, faces, capsys):
+    """The whole command, with the detector."""
     for number, face in enumerate(faces):
         (tmp_path / f"{number}.jpg").write_bytes(face)
     (tmp_path / "people.csv").write_text(
@@ -306,11 +315,12 @@ def test_a_table_and_a_hub_dataset_become_corpora(tmp_path, faces, capsys):
         ("train/00000001", "b", CORPUS_EXPRESSIONS.index("sad"), "train"),
         ("train/00000002", "c", None, "train"),
     ]
-    assert main(["prepare", "hub", source, str(out), *SMALL]) == 2  # without its column it is another corpus
+    # another corpus, without identities
+    assert main(["prepare", "hub", source, str(out), *SMALL]) == 2
     assert "identity_column who, now None" in capsys.readouterr().err
 
 
-def test_what_is_no_dataset(tmp_path, hub):
+def test_folders_without_a_dataset_are_refused(tmp_path, hub):
     with pytest.raises(CorpusError, match=r"empty: `datasets\.load_dataset` cannot read it"):
         (tmp_path / "empty").mkdir()
         list(read_hub(tmp_path / "empty"))

@@ -1,4 +1,4 @@
-"""CK+ and Oulu-CASIA in their publishers' layouts: first and last frames, folds by person, damage."""
+"""Readers of CK+ and Oulu-CASIA: first and last frames, folds by person, damaged files."""
 
 import shutil
 from collections import Counter
@@ -14,7 +14,7 @@ from face_data.table import CorpusError
 OULU_EXPRESSIONS = ("Anger", "Disgust", "Fear", "Happiness", "Sadness", "Surprise")
 
 
-def test_ckplus_is_the_papers_table_1(ckplus):
+def test_ckplus_has_the_numbers_of_table_1(ckplus):
     photographs = list(read_ckplus(ckplus))
     assert len({photograph.key for photograph in photographs}) == len(photographs) == 1_308
     assert Counter(photograph.expression for photograph in photographs) == {
@@ -46,19 +46,19 @@ def test_ckplus_takes_the_first_frame_and_the_last_three(ckplus):
 
 @pytest.fixture
 def small_ckplus(ckplus, tmp_path) -> Path:
-    """One labelled sequence, in the folders that the publisher's archives create."""
+    """One labelled sequence, in the folders of the unpacked archives."""
     images = "cohn-kanade-images/S005/001"
     shutil.copytree(ckplus / images, tmp_path / "extended-cohn-kanade-images" / images)
     shutil.copytree(ckplus / "Emotion/S005/001", tmp_path / "Emotion_labels/Emotion/S005/001")
     return tmp_path
 
 
-def test_ckplus_as_its_archives_unpack(small_ckplus):
+def test_ckplus_is_read_from_its_unpacked_archives(small_ckplus):
     assert len(list(read_ckplus(small_ckplus))) == 4
 
 
 @pytest.mark.parametrize("code", ["8.0000000e+00", "-1.0", "1.5", "", "anger", "nan"])
-def test_ckplus_emotions_that_are_unknown(small_ckplus, code):
+def test_unknown_ckplus_emotions_are_skipped(small_ckplus, code):
     label = next(small_ckplus.rglob("*_emotion.txt"))
     label.write_text(f"   {code}\n")
     [skipped] = read_ckplus(small_ckplus)
@@ -66,7 +66,7 @@ def test_ckplus_emotions_that_are_unknown(small_ckplus, code):
     assert skipped.key.endswith(label.name) and skipped.identity == "S005"
 
 
-def test_ckplus_that_is_damaged(small_ckplus):
+def test_a_damaged_ckplus_is_reported(small_ckplus):
     label = next(small_ckplus.rglob("*_emotion.txt"))
     good = label.read_bytes()
     label.write_bytes(b"\x80\xff")
@@ -88,14 +88,14 @@ def test_ckplus_that_is_damaged(small_ckplus):
 
 
 def test_describe_compares_ckplus_with_table_1(ckplus, tmp_path, capsys):
-    """All 1,308 photographs on the command line; an image without a face is skipped, but its label is counted."""
+    """The whole command, with all 1,308 photographs. Photographs without a face are skipped, but their labels count."""
     out = tmp_path / "ckplus"
     assert main(["prepare", "ckplus", str(ckplus), str(out), "--size", "64", "--workers", "1"]) == 0
     capsys.readouterr()
     assert main(["describe", str(out)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{out}: ckplus, 4 of 1,308 photographs prepared"
-    assert lines[-5].split()[:6] == ["1", "4", "1", "1", "3", "0"]  # the fold, its faces and people, neutral, anger
+    assert lines[-5].split()[:6] == ["1", "4", "1", "1", "3", "0"]  # fold, faces, people, neutral, anger, disgust
     people, happy, others = lines[-3:]
     assert lines[-4] == "  compared with the published numbers, including skipped photographs:"
     assert people.strip().startswith("people: 118 here, 123 in the paper's Table 1 (CK+ has 123 people, 118 of whom")
@@ -105,19 +105,19 @@ def test_describe_compares_ckplus_with_table_1(ckplus, tmp_path, capsys):
     )
 
 
-def oulucasia(folder: Path, dot: bytes, people: int = 80, expressions: tuple = OULU_EXPRESSIONS) -> None:
+def write_oulucasia(folder: Path, tiny_image: bytes, people: int = 80, expressions: tuple = OULU_EXPRESSIONS) -> None:
     for person in range(1, people + 1):
         for expression in expressions:
             frames = folder / f"P{person:03d}" / expression
             frames.mkdir(parents=True)
             for frame in range(5):
-                (frames / f"{frame:03d}.jpeg").write_bytes(dot)
+                (frames / f"{frame:03d}.jpeg").write_bytes(tiny_image)
 
 
-def test_oulucasia_has_80_people_with_one_neutral_frame_for_each_of_six_expressions(tmp_path, dot):
-    oulucasia(tmp_path / "OriginalImg" / "VL" / "Strong", dot)
-    oulucasia(tmp_path / "OriginalImg" / "VL" / "Weak", dot, people=1)
-    oulucasia(tmp_path / "OriginalImg" / "NI" / "Strong", dot, people=1)
+def test_oulucasia_has_80_people_with_one_neutral_frame_for_each_of_six_expressions(tmp_path, tiny_image):
+    write_oulucasia(tmp_path / "OriginalImg" / "VL" / "Strong", tiny_image)
+    write_oulucasia(tmp_path / "OriginalImg" / "VL" / "Weak", tiny_image, people=1)
+    write_oulucasia(tmp_path / "OriginalImg" / "NI" / "Strong", tiny_image, people=1)
     photographs = list(read_oulucasia(tmp_path))
     assert Counter(photograph.expression for photograph in photographs) == {
         "neutral": 480,
@@ -142,23 +142,23 @@ def test_oulucasia_has_80_people_with_one_neutral_frame_for_each_of_six_expressi
 
 
 @pytest.mark.parametrize("folder", ["B_OriginalImg/OriginalImg/VL", "PreProcess Img/VL_Acquisition", "VL", "VL_Acc"])
-def test_oulucasia_under_any_of_its_folders(tmp_path, dot, folder):
-    oulucasia(tmp_path / folder / "Strong", dot, people=1, expressions=("anger", "Happy"))
+def test_oulucasia_is_read_from_any_of_its_folders(tmp_path, tiny_image, folder):
+    write_oulucasia(tmp_path / folder / "Strong", tiny_image, people=1, expressions=("anger", "Happy"))
     shown = Counter(photograph.expression for photograph in read_oulucasia(tmp_path))
     assert shown == {"neutral": 2, "anger": 3, "happy": 3}
 
 
-def test_oulucasia_as_filmed_comes_before_the_preprocessed_one(tmp_path, dot):
+def test_original_images_of_oulucasia_are_preferred_to_preprocessed_ones(tmp_path, tiny_image):
     for folder in ("A_PreProcess Img/VL_Acquisition", "B_OriginalImg/VL"):
-        oulucasia(tmp_path / folder / "Strong", dot, people=1, expressions=("Fear",))
+        write_oulucasia(tmp_path / folder / "Strong", tiny_image, people=1, expressions=("Fear",))
     assert {photograph.image.parts[-6] for photograph in read_oulucasia(tmp_path)} == {"B_OriginalImg"}
 
 
-def test_oulucasia_that_is_damaged(tmp_path, dot):
+def test_a_damaged_oulucasia_is_reported(tmp_path, tiny_image):
     with pytest.raises(CorpusError, match="contains no VL/Strong: give Oulu-CASIA's OriginalImg"):
         list(read_oulucasia(tmp_path))
     strong = tmp_path / "VL" / "Strong"
-    oulucasia(strong, dot, people=1, expressions=("Anger", "Bored"))
+    write_oulucasia(strong, tiny_image, people=1, expressions=("Anger", "Bored"))
     for frame in (0, 1):
         (strong / "P001" / "Anger" / f"00{frame}.jpeg").unlink()
     assert [(photograph.key, photograph.refused) for photograph in read_oulucasia(tmp_path)] == [

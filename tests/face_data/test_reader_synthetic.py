@@ -1,4 +1,4 @@
-"""Synthetic people in their publishers' layouts (DigiFace-1M, DCFace, HSFace) and InsightFace's verification files."""
+"""Readers of synthetic people (DigiFace-1M, DCFace, HSFace) and of the verification files of InsightFace."""
 
 import pickle
 from pathlib import Path
@@ -16,26 +16,26 @@ from face_data.pairs import Pair, read_pairs
 from face_data.readers.insightface_bins import bin_pairs, read_bin
 from face_data.readers.synthetic import read_dcface, read_digiface, read_hsface
 from face_data.table import CorpusError, column, load_corpus
-from tests.face_data.test_reader_identities import fill, labelled, record, summary
+from tests.face_data.test_reader_identities import encode_record, record_content, summaries, write_files
 
 
-def test_digiface_in_its_parts(tmp_path):
-    fill(tmp_path, "subjects_0-1999_72_imgs/0/0.png", "subjects_0-1999_72_imgs/0/71.png")
-    fill(tmp_path, "subjects_100000-133332_5_imgs/100000/4.png", "subjects_0-1999_72_imgs/.DS_Store")
-    assert summary(read_digiface(tmp_path)) == [
+def test_digiface_is_read_from_its_parts(tmp_path):
+    write_files(tmp_path, "subjects_0-1999_72_imgs/0/0.png", "subjects_0-1999_72_imgs/0/71.png")
+    write_files(tmp_path, "subjects_100000-133332_5_imgs/100000/4.png", "subjects_0-1999_72_imgs/.DS_Store")
+    assert summaries(read_digiface(tmp_path)) == [
         ("subjects_0-1999_72_imgs/0/0.png", "0", "train"),
         ("subjects_0-1999_72_imgs/0/71.png", "0", "train"),
         ("subjects_100000-133332_5_imgs/100000/4.png", "100000", "train"),
     ]
     part = tmp_path / "subjects_0-1999_72_imgs"
-    assert [key for key, _, _ in summary(read_digiface(part))] == ["0/0.png", "0/71.png"]
-    fill(tmp_path, "subjects_2000-3999_72_imgs/0/0.png")
+    assert [key for key, _, _ in summaries(read_digiface(part))] == ["0/0.png", "0/71.png"]
+    write_files(tmp_path, "subjects_2000-3999_72_imgs/0/0.png")
     with pytest.raises(CorpusError, match="person 0 is also in subjects_0-1999_72_imgs"):
         list(read_digiface(tmp_path))
-    other = fill(tmp_path / "other", "anna/0.png")
+    other = write_files(tmp_path / "other", "anna/0.png")
     with pytest.raises(CorpusError, match="anna is not the number of a person"):
         list(read_digiface(other))
-    fill(other, "7/0.PNG", "loose.png")
+    write_files(other, "7/0.PNG", "loose.png")
     assert [(photograph.key, photograph.identity, photograph.refused) for photograph in read_digiface(other)] == [
         ("loose.png", None, "it lies in no person's folder"),
         ("7/0.PNG", "7", None),
@@ -44,13 +44,13 @@ def test_digiface_in_its_parts(tmp_path):
 
 
 def write_dcface(folder: Path, pictures: dict[str, bytes]) -> Path:
-    """`file.rec`, `file.idx` and `list.txt`: every record has the label 0, and the list has its path."""
+    """Write `file.rec`, `file.idx` and `list.txt`. All records have the label 0, so only the list names the people."""
     folder.mkdir(parents=True, exist_ok=True)
     written, index, names = b"", "", ""
     for number, (name, picture) in enumerate(pictures.items()):
         index += f"{number}\t{len(written)}\n"
         names += f"{number}\t{name}\n"
-        written += record(labelled(0.0, number, picture))
+        written += encode_record(record_content(0.0, number, picture))
     (folder / "file.rec").write_bytes(written)
     (folder / "file.idx").write_text(index)
     (folder / "list.txt").write_text(names)
@@ -62,13 +62,13 @@ def test_dcface_takes_people_from_its_list(tmp_path):
     folder = write_dcface(tmp_path / "record", pictures)
     for source in (tmp_path, folder):
         read = list(read_dcface(source))
-        assert summary(read) == [("0/0.jpg", "0", "train"), ("0/1.jpg", "0", "train"), ("12/0.jpg", "12", "train")]
+        assert summaries(read) == [("0/0.jpg", "0", "train"), ("0/1.jpg", "0", "train"), ("12/0.jpg", "12", "train")]
         assert [photograph.image for photograph in read] == list(pictures.values())
-    whole = (folder / "file.rec").read_bytes()
-    (folder / "file.rec").write_bytes(whole[: len(record(labelled(0.0, 0, b"one")))])
+    complete_file = (folder / "file.rec").read_bytes()
+    (folder / "file.rec").write_bytes(complete_file[: len(encode_record(record_content(0.0, 0, b"one")))])
     with pytest.raises(CorpusError, match=r"file\.rec ends after 1 of 3 images"):
         list(read_dcface(folder))
-    (folder / "file.rec").write_bytes(whole)
+    (folder / "file.rec").write_bytes(complete_file)
     (folder / "list.txt").write_text("\ufeff0\t0/0.jpg\r\n1 0/1.jpg\r\n2\tno_folder.jpg\r\n", encoding="utf-8")
     assert [photograph.refused for photograph in read_dcface(folder)] == [
         None,
@@ -92,15 +92,15 @@ def write_hsface(path: Path, values: list[tuple], subdir: bool) -> Path:
 
 @pytest.mark.parametrize("subdir", [False, True])
 @pytest.mark.parametrize("feature", [(), (b"a feature",)])
-def test_hsface_as_a_file_or_a_folder(tmp_path, subdir, feature):
+def test_hsface_is_read_from_a_file_or_a_folder(tmp_path, subdir, feature):
     values = [(b"one", *feature, 0), (b"other", *feature, 0), (b"third", *feature, 7)]
     path = write_hsface(tmp_path / "hsface10k.lmdb", values, subdir)
     before = sorted(tmp_path.rglob("*"))
     for source in (path, tmp_path):
         read = list(read_hsface(source))
-        assert summary(read) == [("0/0", "0", "train"), ("0/1", "0", "train"), ("7/2", "7", "train")]
+        assert summaries(read) == [("0/0", "0", "train"), ("0/1", "0", "train"), ("7/2", "7", "train")]
         assert [photograph.image for photograph in read] == [b"one", b"other", b"third"]
-    assert sorted(tmp_path.rglob("*")) == before  # nothing is written beside the publisher's file
+    assert sorted(tmp_path.rglob("*")) == before  # reading adds no file to the folder of the publisher
     write_hsface(tmp_path / "odd.lmdb", [(b"one", "anna"), (), "text", (b"other", 3)], subdir)
     assert [photograph.refused for photograph in read_hsface(tmp_path / "odd.lmdb")] == [
         *["no picture with the number of a person"] * 3,
@@ -117,14 +117,14 @@ def test_hsface_as_a_file_or_a_folder(tmp_path, subdir, feature):
 
 
 def python_2_pickle(pictures: list[bytes], same: list[bool]) -> bytes:
-    """Protocol 2 of Python 2, whose texts are bytes, with the opcodes T and U, which Python 3 does not write."""
+    """A pickle of protocol 2 of Python 2. Its texts are bytes, with the opcode T, which Python 3 does not write."""
     encoded = b"".join(b"T" + len(picture).to_bytes(4, "little") + picture for picture in pictures)
     booleans = b"".join(b"\x88" if is_same else b"\x89" for is_same in same)
     return b"\x80\x02](" + encoded + b"e](" + booleans + b"e\x86."
 
 
 @pytest.mark.parametrize("protocol", ["Python 2", 0, 1, 2, 3, 4, 5])
-def test_a_verification_file_of_either_python(tmp_path, protocol):
+def test_verification_files_of_python_2_and_3_are_read(tmp_path, protocol):
     pictures, same = [b"%d\xff" % number for number in range(24)], [True, False] * 6
     content = python_2_pickle(pictures, same) if protocol == "Python 2" else pickle.dumps((pictures, same), protocol)
     (tmp_path / "._lfw.bin").write_bytes(b"macOS")
@@ -141,19 +141,19 @@ def test_a_verification_file_of_either_python(tmp_path, protocol):
     folds = [pair.fold for pair in pairs]
     assert folds == [1, 1, 2, 2, 3, 4, 5, 6, 7, 8, 9, 10]
     assert [int(photograph.split) for photograph in read[::2]] == folds
-    for number, (_, test) in enumerate(KFold(10).split(range(12)), start=1):  # as InsightFace deals them
+    for number, (_, test) in enumerate(KFold(10).split(range(12)), start=1):  # the folds of InsightFace
         assert [place for place, fold in enumerate(folds) if fold == number] == test.tolist()
 
 
-class Evil:
+class CodeInPickle:
     def __reduce__(self):
         return (Path.touch, (Path("touched"),))
 
 
 @pytest.mark.parametrize(
-    ("content", "complaint"),
+    ("content", "message"),
     [
-        (pickle.dumps(([Evil()], [True])), "it asks for"),
+        (pickle.dumps(([CodeInPickle()], [True])), "it asks for"),
         (pickle.dumps(([np.zeros(3)], [True])), "it asks for"),
         (pickle.dumps(([b"one", b"two"], [1])), "values that are neither images nor booleans"),
         (pickle.dumps(([b"one", "two"], [True])), "values that are neither images nor booleans"),
@@ -164,15 +164,15 @@ class Evil:
         (b"PK a zip", "not a file of images and booleans"),
     ],
 )
-def test_a_verification_file_runs_nothing_and_is_refused_by_name(tmp_path, monkeypatch, content, complaint):
+def test_verification_files_with_code_or_damage_are_refused(tmp_path, monkeypatch, content, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "cfp_fp.bin").write_bytes(content)
-    with pytest.raises(CorpusError, match=f"cfp_fp.bin: .*{complaint}"):
+    with pytest.raises(CorpusError, match=f"cfp_fp.bin: .*{message}"):
         list(read_bin(tmp_path))
     assert not Path("touched").exists()
 
 
-def test_a_verification_file_is_prepared_with_its_pairs(tmp_path, faces, capsys):
+def test_verification_files_are_prepared_with_their_pairs(tmp_path, faces, capsys):
     rng = np.random.default_rng(0)
     pictures = [faces[number] for number in rng.integers(0, 3, 40)]
     same = [pictures[2 * pair] == pictures[2 * pair + 1] for pair in range(20)]
@@ -184,8 +184,8 @@ def test_a_verification_file_is_prepared_with_its_pairs(tmp_path, faces, capsys)
     assert read_pairs(out) == bin_pairs(tmp_path) and set(column(load_corpus(out), "identity")) == {None}
 
 
-def test_ten_fold_accuracy_is_that_of_insightface():
-    """InsightFace tries the squared distances 0, 0.01 … 3.99; with scores on this grid, the threshold is unique."""
+def test_ten_fold_accuracy_equals_that_of_insightface():
+    """InsightFace tries the squared distances 0, 0.01 … 3.99. Distances between these values give one threshold."""
     rng = np.random.default_rng(1)
     same = rng.random(600) < 0.5
     distance = np.clip(np.round(rng.normal(np.where(same, 1.2, 1.9), 0.4), 2), 0, 3.98) + 0.005

@@ -1,4 +1,4 @@
-"""Published corpora in their publishers' layouts: small ones made for the tests, and real ones."""
+"""Readers of published corpora, with small corpora that the tests write, and with real ones."""
 
 import csv
 import io
@@ -69,12 +69,23 @@ def ferplus(tmp_path) -> Path:
         "FER2013Train": {
             "fer0000000.png": (0, 9, 1, 0, 0, 0, 0, 0, 0, 0),  # the single vote is an outlier
             "fer0000001.png": (0, 0, 0, 5, 5, 0, 0, 0, 0, 0),  # no majority
-            "fer0000002.png": (0, 0, 0, 0, 0, 0, 0, 4, 4, 0),  # unknown as often as named
+            "fer0000002.png": (0, 0, 0, 0, 0, 0, 0, 4, 4, 0),  # "unknown" has as many votes as the best emotion
             "fer0000003.png": (2, 0, 0, 0, 0, 0, 0, 0, 0, 8),  # not a face
-            "fer0000004.png": (1, 1, 1, 1, 1, 1, 1, 1, 1, 1),  # nothing but outliers
-            "fer0000005.png": (0, 0, 0, 0, 0, 3, 0, 5, 2, 0),  # half, with the unknown counted, is no majority
+            "fer0000004.png": (1, 1, 1, 1, 1, 1, 1, 1, 1, 1),  # only outliers
+            "fer0000005.png": (
+                0,
+                0,
+                0,
+                0,
+                0,
+                3,
+                0,
+                5,
+                2,
+                0,
+            ),  # half of all votes, including unknown, is no majority
         },
-        # each class alone
+        # one photograph of each class
         "FER2013Valid": {
             f"fer002000{place}.png": tuple(10 * (place == other) for other in range(10)) for place in range(8)
         },
@@ -106,18 +117,18 @@ def test_lfw(lfw, labels, archived):
         "happy",
         None,
         None,
-    ]  # two disagree on the second
+    ]  # two annotators disagree about the second
     assert all(photograph.expression is None for photograph in read_lfw(lfw))
 
 
 @pytest.mark.parametrize("text", ["", "two\n1\nAnna\t1\n", "2\n1\nAnna\t1\n", "1\n3\nAnna\t1\nBen\t1\n"])
-def test_lfw_people_that_do_not_fit_are_refused(tmp_path, text):
+def test_a_damaged_people_file_of_lfw_is_refused(tmp_path, text):
     (tmp_path / "people.txt").write_text(text)
     with pytest.raises(CorpusError, match=r"people\.txt is damaged"):
         lfw_folds(tmp_path / "people.txt")
 
 
-def test_lfw_that_is_incomplete_is_refused(lfw, labels):
+def test_an_incomplete_lfw_is_refused(lfw, labels):
     (lfw / "people.txt").write_text("1\n1\nCem_Kaya\t1\n")
     assert {photograph.refused for photograph in read_lfw(lfw) if photograph.key.startswith("Anna")} == {
         "people.txt names no such person"
@@ -146,14 +157,14 @@ def test_damaged_archives_are_named(lfw, damage):
 
 def test_facial_expressions(labels):
     rows = [(row.key, row.identity, row.expression, row.split) for row in read_facial_expressions(labels)]
-    assert rows == [  # and not the LFW photograph, whose person may be in a fold for testing
+    assert rows == [  # without the LFW photograph, because its person may be in a test fold
         ("Roshan_12.jpg", "Roshan", "sad", "train"),
         ("Roshan_3.jpg", "Roshan", None, "train"),
         ("stock-photo_99k.jpg", None, "contempt", "train"),
     ]
 
 
-def test_an_unknown_emotion_of_the_legend_costs_its_photograph_alone(labels):
+def test_only_photographs_with_an_unknown_emotion_are_skipped(labels):
     with (labels / "data" / "legend.csv").open("a") as file:
         file.write("7,Roshan_3.jpg,bored\n")
     refused = {row.key: row.refused for row in read_facial_expressions(labels) if row.refused}
@@ -190,7 +201,7 @@ def test_ferplus(ferplus, archived):
     assert all(row.identity is None for row in rows.values())
 
 
-def test_ferplus_that_is_incomplete_is_refused(ferplus):
+def test_an_incomplete_ferplus_is_refused(ferplus):
     label = ferplus / "FER2013Train" / "label.csv"
     label.write_text(label.read_text().replace("fer0000001.png", "other.png"))
     refused = {photograph.key: photograph.refused for photograph in read_ferplus(ferplus) if photograph.refused}
@@ -207,7 +218,7 @@ def test_ferplus_that_is_incomplete_is_refused(ferplus):
         list(read_ferplus(ferplus))
 
 
-def grey(level: int) -> str:
+def pixels_of_level(level: int) -> str:
     return " ".join([str(level)] * 48 * 48)
 
 
@@ -216,7 +227,7 @@ def fer2013(tmp_path) -> Path:
     """The publisher's csv with each emotion once, in the order of its codes."""
     usages = ["Training"] * 5 + ["PublicTest", "PrivateTest"]
     with (tmp_path / "fer2013.csv").open("w", newline="") as file:
-        rows = [(code, grey(30 * code), usage) for code, usage in enumerate(usages)]
+        rows = [(code, pixels_of_level(30 * code), usage) for code, usage in enumerate(usages)]
         csv.writer(file).writerows([("emotion", "pixels", "Usage"), *rows])
     return tmp_path
 
@@ -242,26 +253,26 @@ def test_fer2013(fer2013):
 @pytest.mark.parametrize(
     "row",
     [
-        f"7,{grey(1)},Training",
-        f"-1,{grey(1)},Training",
-        f"3,{grey(1)},Test",
-        f"3,{grey(1)} 1,Training",
+        f"7,{pixels_of_level(1)},Training",
+        f"-1,{pixels_of_level(1)},Training",
+        f"3,{pixels_of_level(1)},Test",
+        f"3,{pixels_of_level(1)} 1,Training",
         "3,1 2,Training",
-        f"3,{grey(256)},Training",
-        f"3,{grey(1)}",
+        f"3,{pixels_of_level(256)},Training",
+        f"3,{pixels_of_level(1)}",
         "happy,x,Training",
     ],
 )
-def test_fer2013_that_is_damaged(fer2013, row):
+def test_damaged_fer2013_rows_are_skipped(fer2013, row):
     with (fer2013 / "fer2013.csv").open("a") as file:
         file.write(row + "\n")
-        file.write(f"3,{grey(1)},Training\n")
+        file.write(f"3,{pixels_of_level(1)},Training\n")
     *before, damaged, last = read_fer2013(fer2013)
     assert damaged.key == "fer0000007.png" and damaged.refused.startswith("a damaged row: line 9, ")
     assert [photograph.refused for photograph in (*before, last)] == [None] * 8 and last.expression == "happy"
 
 
-def test_fer2013_that_is_another_file(fer2013):
+def test_another_file_instead_of_fer2013_is_refused(fer2013):
     path = fer2013 / "fer2013.csv"
     for content in (b"", path.read_bytes().split(b"\n", 1)[1]):
         path.write_bytes(content)
@@ -272,7 +283,7 @@ def test_fer2013_that_is_another_file(fer2013):
         list(read_fer2013(fer2013))
 
 
-def test_texts_that_are_not_utf8_are_named(lfw, labels, ferplus):
+def test_text_files_that_are_not_utf8_are_named(lfw, labels, ferplus):
     for path, reader in (
         (lfw / "people.txt", lambda: read_lfw(lfw)),
         (labels / "data" / "legend.csv", lambda: read_facial_expressions(labels)),
@@ -324,13 +335,13 @@ def test_real_lfw(real_data):
     assert len({photograph.key for photograph in photographs}) == len(photographs) == 13_233
     fold_of = lfw_folds(real_data / "lfw" / "people.txt")
     assert {photograph.identity for photograph in photographs} == set(fold_of) and len(fold_of) == 5_749
-    # the publisher's own counts: how many photographs `people.txt` gives each fold
+    # `people.txt` has the number of photographs of each person
     lines = (line.split("\t") for line in (real_data / "lfw" / "people.txt").read_text().splitlines())
-    promised = Counter()
+    published = Counter()
     for name, *count in lines:
         if count:
-            promised[fold_of[name]] += int(count[0])
-    assert Counter(photograph.split for photograph in photographs) == promised
+            published[fold_of[name]] += int(count[0])
+    assert Counter(photograph.split for photograph in photographs) == published
     labelled = Counter(photograph.expression for photograph in photographs if photograph.expression)
     assert labelled == {
         "neutral": 6713,
@@ -354,22 +365,23 @@ def test_real_ferplus(real_data):
 
 
 @pytest.mark.real_data
-def test_nobody_is_trained_on_who_is_tested_on(real_data):
-    """No actor of `facial_expressions` is in LFW's folds 9 and 10, also with another spelling of the name."""
+def test_actors_of_facial_expressions_are_not_in_test_folds_of_lfw(real_data):
+    """No actor of `facial_expressions` is in the folds 9 and 10 of LFW, even with another spelling of the name."""
 
-    def plain(name: str) -> str:
+    def letters_of(name: str) -> str:
         return re.sub("[^a-z]", "", name.lower())
 
     photographs = list(read_facial_expressions(real_data / "facial_expressions"))
     actors = {photograph.identity for photograph in photographs} - {None}
     assert len(photographs) == 924 and len(actors) == 8
     fold_of = lfw_folds(real_data / "lfw" / "people.txt")
-    names = {}  # whole names and, as some actors go by one name, their parts
+    names = {}  # full names and their parts, because some actors use only one name
     for person, fold in fold_of.items():
         for name in (person, *person.split("_")):
-            names.setdefault(plain(name), set()).add(fold)
-    assert names[plain("HrithikRoshan")] == {"3"}  # so the names are comparable: he is in LFW, on the training side
-    assert not [actor for actor in actors if names.get(plain(actor), set()) & {"9", "10"}]
+            names.setdefault(letters_of(name), set()).add(fold)
+    # this actor is in a training fold of LFW, so the spellings of both corpora can be compared
+    assert names[letters_of("HrithikRoshan")] == {"3"}
+    assert not [actor for actor in actors if names.get(letters_of(actor), set()) & {"9", "10"}]
     people = {path.name.rpartition("_")[0] for path in (real_data / "facial_expressions" / "images").glob("*_????.jpg")}
     assert people.isdisjoint(fold_of)
 
