@@ -80,6 +80,8 @@ def test_weights_and_validation_of_a_preset_apply_only_to_its_corpora(tmp_path):
         ({"erase": 1.5}, "erase"),
         ({"ema_decay": 1.0}, "ema_decay"),
         ({"streaming": True, "identity_balance": 0.5}, "identity_balance"),
+        ({"streaming": True, "mixing_share": 0.5}, "mixing_share"),
+        ({"freeze_shared": True}, "freeze_shared"),
         (["steps"], "holds no settings"),
         ({"network": {"colour": 3}}, "network.colour"),
         ({"network": {"cosine_margn": 0.2}}, "similar are cosine_margin"),
