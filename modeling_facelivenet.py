@@ -37,7 +37,7 @@ EXPRESSIONS = ("neutral", "anger", "disgust", "fear", "happy", "sad", "surprise"
 HEAD_TURNS = ("turn_left", "turn_right")  # other actions of a live session; left and right as the person sees them
 FEATURE_SIZE = 1792  # channels of the last feature map, and length of the embedding
 IGNORE = -100  # label of samples without a label, as in PyTorch
-LEAST_THRESHOLD = 0.05  # smallest threshold; half of all pairs of strangers have a similarity above 0
+LEAST_THRESHOLD = 0.05  # smallest threshold of both kinds; half of the pairs of strangers have a similarity above 0
 MOST_REPEATS = 100  # largest number of blocks of one kind; the full Inception-ResNet-v1 has 10
 SMALLEST_IMAGE = 75  # side of the smallest image for which the shared layers have an output
 BATCH_NORM_EPS = 1e-3  # the default of TensorFlow
@@ -58,7 +58,7 @@ COVERED = ("eyes_covered", "mouth_covered")  # the outputs of `CoverDetector`
 # keys of `config.quality`; the second ones if there is a cover detector
 QUALITY = ("least_sharpness", "least_detection_probability")
 MOST_COVERED = tuple(f"most_{name}" for name in COVERED)
-CALIBRATED = ("similarity_threshold", "calibration", "quality", "calibrated_weights")  # valid only for these weights
+CALIBRATED = ("similarity_threshold", "calibration", "quality", "calibrated_weights")  # not valid with other weights
 WEIGHTINGS = ("dynamic", "static", "inverse_loss", "uncertainty", "verification", "expression")
 
 
@@ -174,8 +174,8 @@ class FaceLiveNetConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict, **kwargs):
-        """If `id2label`, or another number in `num_labels`, is given, it replaces the saved expressions, and the
-        challenges that consist of them are not loaded."""
+        """If `id2label`, or another number in `num_labels`, is given, it replaces the saved expressions.
+        `challenge_expressions` and `challenge_actions` then have their default values."""
         labels = {name: kwargs.pop(name) for name in ("id2label", "label2id", "num_labels") if name in kwargs}
         if "id2label" in labels or labels.get("num_labels") not in (None, len(config_dict.get("id2label") or ())):
             about = ("id2label", "label2id", "challenge_expressions", "challenge_actions")
@@ -266,7 +266,7 @@ class FaceLiveNetConfig(PreTrainedConfig):
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation that learns a shift, and a scale only with `batch_norm_scale`, as TensorFlow does."""
+    """Batch normalisation that learns a shift, and a scale only with `batch_norm_scale`."""
 
     def __init__(self, channels: int, config: FaceLiveNetConfig):
         super().__init__(channels, eps=BATCH_NORM_EPS, momentum=config.batch_norm_momentum)
@@ -737,7 +737,8 @@ class FaceLiveNetOutput(ModelOutput):
         cover_logits: (batch, 2), in the order of COVERED; only with `cover_detector`.
         loss: the scalar that is minimised, L3 of equation 5. The loss and all following values are None without labels.
             In a training with several processes they are values of the complete batch, equal in all processes.
-        verification_loss: L1 = softmax_loss + α · triplet_loss, and with a teacher the weighted sum with its losses.
+        verification_loss: L1 = softmax_loss + α · triplet_loss; with a teacher, its factor is identity_weight, and the
+            weighted losses of the teacher are added.
         softmax_loss, triplet_loss: means over the faces with an identity label.
         teacher_loss, teacher_pairs_loss: means over faces, and over pairs of faces.
         expression_loss: L2, the mean over the faces with an expression label.
@@ -1021,7 +1022,7 @@ class FaceLiveNetForImageClassification(FaceLiveNetPreTrainedModel):
         FaceLiveNetForImageClassification.from_pretrained("pretrained", num_labels=3, ignore_mismatched_sizes=True)
     """
 
-    accepts_loss_kwargs = False  # the loss is a mean over the batch, so Trainer divides it by the accumulated batches
+    accepts_loss_kwargs = False  # the loss is a mean over the batch, Trainer divides it by the number of batches
     _keys_to_ignore_on_load_unexpected = (
         r"^verification\.",
         r"^length\.",

@@ -14,8 +14,8 @@ class TrainingSummary:
     """How a network was trained; None for everything that is not recorded.
 
     tasks: those of the last stage. A stage with a single task changes the shared layers without the other branch. The
-    output of that branch is then meaningless, even if an earlier stage trained it. Only if the stage kept the shared
-    layers (`freeze_shared`), the tasks of the stage before count too. weighting: of the losses. w1, w2:
+    output of that branch is then meaningless, even if an earlier stage trained it. If the stage kept the shared layers
+    (`freeze_shared`), the tasks of the stage before are included. weighting: of the losses of the last stage. w1, w2:
     the weights; if they are learnt, the mean of the last steps. minutes_before: of the stages before the last.
     photographs_seen: training samples of the last stage. trained_on: source of images -> splits. penalty,
     validation_accuracy: only of the classical baseline.
@@ -63,8 +63,10 @@ def _trained_tasks(stages: list[dict]) -> set[str]:
     while True:
         weighting = _weighting(stage)
         tasks |= {weighting} if weighting in TASKS else set(TASKS)
-        if not stage.get("config", {}).get("freeze_shared") or not stage["started_from"]:
+        if not stage.get("config", {}).get("freeze_shared"):
             return tasks
+        if not stage["started_from"]:
+            return set(TASKS)  # the stage before has no record
         stage = stages[stage["started_from"] - 1]
 
 

@@ -53,8 +53,11 @@ def write_card(folder: Path, results_folder: Path, log: Path | None) -> None:
     config = FaceLiveNetConfig.from_pretrained(folder)
     parameters = count_parameters(config)
     stages = training_stages(training)
-    averaged = [stages[-1], *(stages[number - 1] for number in stages[-1].get("averaged_with", ()))]
-    runs = training_runs(stages)
+    shares = [(stages[number - 1]["config"], share) for number, share in shares_of_runs(stages)]
+    runs = [
+        run | {"share": sum(share for config, share in shares if config == run["config"])}
+        for run in training_runs(stages)
+    ]
     context = {
         "repo": REPO_PLACEHOLDER,
         "config": config,
@@ -64,7 +67,6 @@ def write_card(folder: Path, results_folder: Path, log: Path | None) -> None:
         "training": training,
         "runs": runs,
         "teachers": list({run["teacher"]["sha256"]: run["teacher"] for run in runs if run.get("teacher")}.values()),
-        "averaged": [run["config"] for run in averaged],
         "photographs": max(run.get("photographs") or 0 for run in runs),
         "weighting": next(filter(None, map(_weighting, reversed(runs))), "expression"),
         "calibrated": _calibrated_rates(config),
@@ -96,10 +98,28 @@ def training_runs(stages: list[dict]) -> list[dict]:
     return [stage for index, stage in enumerate(stages) if stage["config"] not in configs[index + 1 :]]
 
 
+def shares_of_runs(stages: list[dict]) -> list[tuple[int, float]]:
+    """(number of a stage, share of its weights in the shipped ones): several if weights were averaged.
+
+    The first stage has number 1, as in `checkpoints.training_stages`. A stage that was averaged may be a mean itself.
+    """
+
+    def add(number: int, share: float) -> list[tuple[int, float]]:
+        stage = stages[number - 1]
+        others = stage.get("averaged_with") or []
+        parts = stage.get("shares") or [1 / (1 + len(others))] * (1 + len(others))
+        shares = [(number, share * parts[0])]
+        for other, part in zip(others, parts[1:], strict=True):
+            shares += add(other, share * part)
+        return shares
+
+    return add(len(stages), 1.0)
+
+
 def _weighting(run: dict) -> str | None:
-    """How a run weighed the two tasks; None if it trained only branch 2, on shared layers that it kept."""
-    config = run["config"]
-    return None if config.get("freeze_shared") else config["network"].get("weighting", "dynamic")
+    """How a run weighed the two tasks; None if it trained only one of them, on shared layers that it kept."""
+    weighting = run["config"]["network"].get("weighting", "dynamic")
+    return None if run["config"].get("freeze_shared") and weighting in ("verification", "expression") else weighting
 
 
 def count_parameters(config: FaceLiveNetConfig) -> dict[str, int]:

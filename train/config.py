@@ -91,8 +91,8 @@ class TrainingConfig:
     transfer_branch: bool = _setting(False, "initialise branch 2 with the weights of branch 1 (section 4.2)")
     freeze_shared: bool = _setting(
         False,
-        "keep the weights of the shared layers; with --network.weighting expression only branch 2 is trained, and the "
-        "embeddings stay the same",
+        "keep the weights of the shared layers of --start_from; with --network.weighting expression only branch 2 is "
+        "trained (train/presets/branch_2.yaml)",
     )
     seed: int = _setting(0, "random seed of initial weights, sampling and augmentation")
 
@@ -122,8 +122,8 @@ class TrainingConfig:
     )
     mixing_share: float = _setting(
         0.0,
-        "share of a batch that is blended with other faces (train/deceptions.py); with --teacher these faces get a new "
-        "shape, too, and only the teacher's losses use them; without it only the loss of the expressions does",
+        "share of a batch that is blended with other faces (train/deceptions.py). With --teacher these faces also get "
+        "a new shape, and only the teacher's losses use them. Without --teacher only the expression loss uses them",
     )
     deception_share: float = _setting(
         0.0, "share of a batch that is covered, warped, joined to another face, turned or blurred (train/deceptions.py)"

@@ -17,7 +17,7 @@ With a teacher, a face without an identity target should be as dissimilar to all
 
 Mixtures of two faces have no identity label. With a teacher they also get a new shape, and only the teacher's vectors
 are targets ("A good teacher is patient and consistent", arXiv 2106.05237): of the photographs of FERPlus valid with a
-new shape the shipped network recognises 0.80 instead of 0.86, so their expressions are not certain. Without a teacher
+new shape a network recognised 0.80 instead of 0.86, so their expressions are not certain. Without a teacher
 the target is the mixture of both expressions ("mixup", arXiv 1710.09412). Next to read: train/geometry.py.
 """
 

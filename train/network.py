@@ -28,6 +28,7 @@ def build_network(config: TrainingConfig, data: TrainingData, accelerator: Accel
 
     Raises:
         CorpusError: no corpus has labels for a task.
+        ValueError: the shared layers are frozen, but those of the start do not fit this network.
     """
     settings = {"image_size": config.image_size, "num_identities": data.num_identities} | config.network
     settings["teacher_size"] = len(data.standardisation.mean) if data.standardisation else 0
@@ -36,6 +37,9 @@ def build_network(config: TrainingConfig, data: TrainingData, accelerator: Accel
     if config.start_from:
         initialised = start_from(model, config.start_from)
         accelerator.print(f"started from {config.start_from}; initialised: {', '.join(initialised) or 'nothing'}")
+        missing = [name for name in initialised if name.startswith("shared.")]
+        if config.freeze_shared and missing:
+            raise ValueError(f"--freeze_shared: {config.start_from} does not have all shared layers: {missing[0]} …")
     if config.transfer_branch:
         transfer_branch(model)
     freeze_untrained_parts(model, config.freeze_shared)

@@ -137,22 +137,24 @@ class Run:
         accelerator, progress = self.accelerator, self.progress
         with progress.waiting():
             batches = [next(self.batches) for _ in range(self.config.accumulation)]
-        counts = label_counts(batches, accelerator)
         if self.sampled:
             people = torch.cat([batch.identity for batch in batches]).to(accelerator.device)
             self.sampled.draw(progress.step, gather_from_processes(people))
         rate = self.optimizer.param_groups[0]["lr"]
+        batches = [
+            mix_and_deceive(batch.to(accelerator.device), self.data, self.config, accelerator) for batch in batches
+        ]
+        counts = label_counts(batches, accelerator)
         for number, batch in enumerate(batches):
             last = number == len(batches) - 1
             with contextlib.nullcontext() if last else accelerator.no_sync(self.model):
-                changed = mix_and_deceive(batch.to(accelerator.device), self.data, self.config, accelerator)
-                pixel_values = prepare(changed.faces, self.config, self.data.processor.whiten)
+                pixel_values = prepare(batch.faces, self.config, self.data.processor.whiten)
                 with accelerator.autocast():
                     output = self.model(
                         pixel_values.to(memory_format=torch.channels_last),
-                        changed.identity,
-                        changed.expression,
-                        changed.targets,
+                        batch.identity,
+                        batch.expression,
+                        batch.targets,
                         **counts,
                     )
                 accelerator.backward(output.loss / len(batches))

@@ -73,9 +73,9 @@ $distilled $larger --start_from runs/larger3 --out runs/larger4 --seed 20 --step
 $distilled --train_weights 0.33 0.49 0.06 0.01 0.04 0.07 --start_from runs/larger3 --out runs/larger5 --seed 21 \
   --steps 4000 --warmup_steps 60 --learning_rate 1.2e-3 --mixing_share 0.4                                        # 82
 python -m train.export runs/larger4/last runs/larger5/last runs/both_tasks --shares 0.7 0.3 \
-  --challenge happy surprise $people  # shipped before
+  --challenge happy surprise $people  # shipped before, and the start of the next run
 
-# Branch 2 alone. The embeddings stay those of runs/both_tasks. The best validation is that of step 4,000.
+# Branch 2 alone. The embeddings stay those of runs/both_tasks. The best validation is that of step 4,000, after 30 minutes.
 python -m train --config train/presets/branch_2.yaml --seed 32                                 # 43, beside another run
 python -m train.export runs/branch_2/best runs/both_tasks pretrained --shares 3 1 --challenge happy surprise
 python -m evaluation calibrate --model pretrained --data corpora/lfw:9 corpora/ferplus:valid --far 0.001

@@ -117,10 +117,13 @@ def test_the_card_has_the_numbers_of_the_results(checkpoint, tmp_path, capsys):
 def test_every_run_that_contributed_to_the_weights_is_listed_once(checkpoint, tmp_path):
     model, results = checkpoint
     record = json.loads((model / "training.json").read_text(encoding="utf-8"))
-    del record["earlier_stages"]
+    for name in ("earlier_stages", "shares"):
+        record.pop(name, None)
+    network = record["config"]["network"] | {"weighting": "dynamic"}
 
     def run(seed: int, start: dict | None) -> dict:
         config = record["config"] | {"seed": seed, "composites": 4000 * seed, "composite_share": 0.3}
+        config |= {"freeze_shared": False, "network": network}
         changes = {
             "minutes": 10.5 * seed,
             "started_from": start,
@@ -138,14 +141,18 @@ def test_every_run_that_contributed_to_the_weights_is_listed_once(checkpoint, tm
     (model / "training.json").write_text(json.dumps(third), encoding="utf-8")
     card = (build(model, results, tmp_path / "out") / "README.md").read_text(encoding="utf-8")
     assert "**163.0 minutes**" in card and "| run 4: steps × batch |" in card
-    assert "seed 1; 4,000 composite people in 30 % of a batch; averaged |" in card and card.count("; averaged |") == 3
-    assert "the mean of the 3 runs" in card and "weighed: dynamic |" in card
+    assert "seed 1; 4,000 composite people in 30 % of a batch; share of the weights: 0.333 |" in card
+    assert card.count("; share of the weights: 0.333 |") == 3
+    assert "the weighted mean of the runs with a share" in card and "weighed: dynamic |" in card
     last = run(4, third)
-    settings = {"freeze_shared": True, "network": record["config"]["network"] | {"weighting": "expression"}}
+    settings = {"freeze_shared": True, "network": network | {"weighting": "expression"}}
     last = last | {"photographs": 1, "config": last["config"] | settings}
     (model / "training.json").write_text(json.dumps(last), encoding="utf-8")
     card = (build(model, results, tmp_path / "again") / "README.md").read_text(encoding="utf-8")
-    assert card.count("; only branch 2, the shared layers kept |") == 1 and "weighed: dynamic |" in card
+    assert (
+        card.count("; with the shared layers of the run before, trained: branch 2 |") == 1
+        and "weighed: dynamic |" in card
+    )
     assert f"| photographs, people | {record['photographs']:,}," in card
 
 

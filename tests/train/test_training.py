@@ -122,7 +122,7 @@ def test_static_weights_match_the_name_of_the_stage(stage, w2, drawn_corpus, tmp
         assert row["loss"] == pytest.approx(row["verification_loss"] + w2 * row["expression_loss"], rel=1e-3)
 
 
-def test_branch_2_is_trained_on_frozen_shared_layers(pretrained, drawn_corpus, tmp_path):
+def test_branch_2_is_trained_on_frozen_shared_layers(pretrained, drawn_corpus, tmp_path, capsys):
     """With and without averaged weights, which are validated in another network."""
     start = FaceLiveNetModel.from_pretrained(pretrained / "last", embedding_length=True, cover_detector=True)
     torch.nn.init.normal_(start.length.crowding.weight)
@@ -143,6 +143,9 @@ def test_branch_2_is_trained_on_frozen_shared_layers(pretrained, drawn_corpus, t
         assert not torch.equal(
             after["expression.block8.branch0.bn.running_mean"], before["expression.block8.branch0.bn.running_mean"]
         )
+    other = ("--start_from", str(tmp_path / "start"), "--network.trunk", "test_vit")  # most shared layers do not fit
+    assert main(run_arguments(drawn_corpus, tmp_path / "other", *TINY, *other, preset="branch_2")) == 2
+    assert "does not have all shared layers: shared." in capsys.readouterr().err
 
 
 def test_the_stages_of_the_paper_learn(drawn_corpus, tmp_path, capsys):
