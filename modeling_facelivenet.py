@@ -1022,7 +1022,7 @@ class FaceLiveNetForImageClassification(FaceLiveNetPreTrainedModel):
         FaceLiveNetForImageClassification.from_pretrained("pretrained", num_labels=3, ignore_mismatched_sizes=True)
     """
 
-    accepts_loss_kwargs = False  # the loss is a mean over the batch, Trainer divides it by the number of batches
+    accepts_loss_kwargs = False  # the loss is a mean, so Trainer divides it by the number of accumulated batches
     _keys_to_ignore_on_load_unexpected = (
         r"^verification\.",
         r"^length\.",

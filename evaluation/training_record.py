@@ -38,7 +38,7 @@ class TrainingSummary:
 
 def summarise_training(record: dict) -> TrainingSummary:
     """The summary of a `training.json`, empty for a model without one (then both tasks are assumed)."""
-    weighting = _weighting(record) if record else None
+    weighting = weighting_of(record) if record else None
     stages = training_stages(record)
     minutes_before, stage_number = 0.0, stages[-1]["started_from"]
     while stage_number:
@@ -61,7 +61,7 @@ def _trained_tasks(stages: list[dict]) -> set[str]:
     """The tasks of the last stage, and of the stages before as long as the shared layers are the same."""
     stage, tasks = stages[-1], set()
     while True:
-        weighting = _weighting(stage)
+        weighting = weighting_of(stage)
         tasks |= {weighting} if weighting in TASKS else set(TASKS)
         if not stage.get("config", {}).get("freeze_shared"):
             return tasks
@@ -70,7 +70,7 @@ def _trained_tasks(stages: list[dict]) -> set[str]:
         stage = stages[stage["started_from"] - 1]
 
 
-def _weighting(stage: dict) -> str:
+def weighting_of(stage: dict) -> str:
     """The weighting of the losses in a stage; without a record the default of the network's config."""
     settings = stage.get("config", {}).get("network", {}) | stage.get("network", {})
     return settings.get("weighting", "dynamic")

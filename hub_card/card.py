@@ -22,6 +22,7 @@ from evaluation.report.figures import draw_section, file_stem
 from evaluation.report.results import FILE, Results, read_results
 from evaluation.report.text import hard_title
 from evaluation.statistics.rates import Rate
+from evaluation.training_record import TASKS, weighting_of
 from hub_card import figures, numbers
 from hub_card.corpora import corpus
 from hub_card.folder import REPO_PLACEHOLDER
@@ -53,7 +54,7 @@ def write_card(folder: Path, results_folder: Path, log: Path | None) -> None:
     config = FaceLiveNetConfig.from_pretrained(folder)
     parameters = count_parameters(config)
     stages = training_stages(training)
-    shares = [(stages[number - 1]["config"], share) for number, share in shares_of_runs(stages)]
+    shares = shares_of_runs(stages)
     runs = [
         run | {"share": sum(share for config, share in shares if config == run["config"])}
         for run in training_runs(stages)
@@ -98,28 +99,27 @@ def training_runs(stages: list[dict]) -> list[dict]:
     return [stage for index, stage in enumerate(stages) if stage["config"] not in configs[index + 1 :]]
 
 
-def shares_of_runs(stages: list[dict]) -> list[tuple[int, float]]:
-    """(number of a stage, share of its weights in the shipped ones): several if weights were averaged.
+def shares_of_runs(stages: list[dict]) -> list[tuple[dict, float]]:
+    """The config of each run whose weights are part of the shipped ones, and the share of these weights.
 
-    The first stage has number 1, as in `checkpoints.training_stages`. A stage that was averaged may be a mean itself.
+    They are several if weights were averaged. A stage that was averaged may be an average itself.
     """
 
-    def add(number: int, share: float) -> list[tuple[int, float]]:
-        stage = stages[number - 1]
+    def parts_of(stage: dict, share: float) -> list[tuple[dict, float]]:
         others = stage.get("averaged_with") or []
-        parts = stage.get("shares") or [1 / (1 + len(others))] * (1 + len(others))
-        shares = [(number, share * parts[0])]
-        for other, part in zip(others, parts[1:], strict=True):
-            shares += add(other, share * part)
-        return shares
+        own, *theirs = stage.get("shares") or [1 / (1 + len(others))] * (1 + len(others))
+        parts = [(stage["config"], share * own)]
+        for number, their in zip(others, theirs, strict=True):
+            parts += parts_of(stages[number - 1], share * their)
+        return parts
 
-    return add(len(stages), 1.0)
+    return parts_of(stages[-1], 1.0)
 
 
 def _weighting(run: dict) -> str | None:
     """How a run weighed the two tasks; None if it trained only one of them, on shared layers that it kept."""
-    weighting = run["config"]["network"].get("weighting", "dynamic")
-    return None if run["config"].get("freeze_shared") and weighting in ("verification", "expression") else weighting
+    weighting = weighting_of(run)
+    return None if run["config"].get("freeze_shared") and weighting in TASKS else weighting
 
 
 def count_parameters(config: FaceLiveNetConfig) -> dict[str, int]:

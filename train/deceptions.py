@@ -16,9 +16,9 @@ With a teacher, a face without an identity target should be as dissimilar to all
 (`TeacherHead`).
 
 Mixtures of two faces have no identity label. With a teacher they also get a new shape, and only the teacher's vectors
-are targets ("A good teacher is patient and consistent", arXiv 2106.05237): of the photographs of FERPlus valid with a
-new shape a network recognised 0.80 instead of 0.86, so their expressions are not certain. Without a teacher
-the target is the mixture of both expressions ("mixup", arXiv 1710.09412). Next to read: train/geometry.py.
+are targets ("A good teacher is patient and consistent", arXiv 2106.05237). A new shape may change the expression: a
+network that recognised 0.86 of FERPlus valid recognised 0.80 of the same photographs with a new shape. Without a
+teacher the target is the mixture of both expressions ("mixup", arXiv 1710.09412). Next to read: train/geometry.py.
 """
 
 import torch
@@ -60,12 +60,14 @@ def mix(
     part = torch.where(random[0] < UNBLENDED_SHARE, 1.0, random[1] * 0.4 + 0.3) if new_shapes else 1 - random[1] / 2
     donors = _aligned(faces[others], landmarks[others], landmarks[rows])
     blends = part * faces[rows].float() + (1 - part) * donors
-    expressions = part.view(-1, 1) * expression[rows] + (1 - part.view(-1, 1)) * expression[others]
-    known = (expression[rows].sum(dim=1) > 0) & (expression[others].sum(dim=1) > 0) & (not new_shapes)
     faces, landmarks, expression = faces.clone(), landmarks.clone(), expression.clone()
-    expression[rows] = expressions * known[:, None]
     if new_shapes:
         blends, landmarks[rows] = reshape(blends, landmarks[rows])
+        expression[rows] = 0
+    else:
+        weight, first, second = part.view(-1, 1), expression[rows], expression[others]
+        known = first.any(dim=1) & second.any(dim=1)
+        expression[rows] = (weight * first + (1 - weight) * second) * known[:, None]
     faces[rows] = blends.round().clamp(0, 255).byte()
     return faces, landmarks, expression, chosen
 

@@ -128,6 +128,7 @@ def test_every_run_that_contributed_to_the_weights_is_listed_once(checkpoint, tm
             "minutes": 10.5 * seed,
             "started_from": start,
             "config": config,
+            "network": {},
             "averaged_with": [],
             "teacher": None,
         }
