@@ -178,8 +178,9 @@ def training_stages(record: dict) -> list[dict]:
 
     A stage comes after the stages that it depends on, so the stage of the record itself is the last one. The first
     stage has the number 1. "started_from" is the number of the stage that provided the initial weights, or None.
-    "averaged_with" has the numbers of the stages with which the weights were averaged. Only the last element of
-    "validations" is kept.
+    "averaged_with" has the numbers of the stages with which the weights were averaged, and "expression_teachers" those
+    of the checkpoints that taught branch 2, None if one of them has no record. Only the last element of "validations"
+    is kept.
 
     Args:
         record: the content of training.json, with the earlier stages in "earlier_stages". In records of older versions
@@ -202,8 +203,9 @@ def add_stages(stages: list[dict], record: dict) -> int:
     for written in (*record.get("earlier_stages", ()), record):
         stage = {name: value for name, value in written.items() if name != "earlier_stages"}
         stage["started_from"] = number(stage.get("started_from"))
-        if stage.get("averaged_with"):
-            stage["averaged_with"] = [number(reference) for reference in stage["averaged_with"]]
+        for several in ("averaged_with", "expression_teachers"):
+            if stage.get(several):
+                stage[several] = [number(reference) for reference in stage[several]]
         if "validations" in stage:
             stage["validations"] = stage["validations"][-1:]
         if stage not in stages:

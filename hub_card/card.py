@@ -55,10 +55,14 @@ def write_card(folder: Path, results_folder: Path, log: Path | None) -> None:
     parameters = count_parameters(config)
     stages = training_stages(training)
     shares = shares_of_runs(stages)
-    runs = [
-        run | {"share": sum(share for config, share in shares if config == run["config"])}
-        for run in training_runs(stages)
-    ]
+    runs = training_runs(stages)
+    configs = [run["config"] for run in runs]
+    for run in runs:
+        run["share"] = sum(share for config, share in shares if config == run["config"])
+        teachers = [number and stages[number - 1]["config"] for number in run.get("expression_teachers") or ()]
+        run["taught_by"] = [
+            f"run {configs.index(config) + 1}" if config else "a checkpoint without a record" for config in teachers
+        ]
     context = {
         "repo": REPO_PLACEHOLDER,
         "config": config,

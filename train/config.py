@@ -120,10 +120,15 @@ class TrainingConfig:
         "folder or Hub id of this project; its losses are set by --network.teacher_weight, "
         "--network.teacher_pairs_weight and --network.teacher_loss",
     )
+    expression_teachers: list[str] = _setting(
+        [],
+        "checkpoints of this project that teach branch 2: half of the expression target of a face is the mean of their "
+        "probabilities, and all of it if the face has no label. They replace nothing that --teacher does",
+    )
     mixing_share: float = _setting(
         0.0,
         "share of a batch that is blended with other faces (train/deceptions.py). With --teacher these faces also get "
-        "a new shape, and only the teacher's losses use them. Without --teacher only the expression loss uses them",
+        "a new shape, and only teachers give them targets. Without --teacher only the expression loss uses them",
     )
     deception_share: float = _setting(
         0.0, "share of a batch that is covered, warped, joined to another face, turned or blurred (train/deceptions.py)"
@@ -233,7 +238,8 @@ class TrainingConfig:
         )
         check(not (self.streaming and self.identity_balance), "identity_balance", "0 with --streaming")
         check(not (self.streaming and self.composites), "composites", "0 with --streaming")
-        check(not (self.streaming and self.teacher), "teacher", "none with --streaming")
+        for name in ("teacher", "expression_teachers"):
+            check(not (self.streaming and getattr(self, name)), name, "none with --streaming")
         check(not (self.streaming and self.deception_share), "deception_share", "0 with --streaming")
         check(not (self.streaming and self.mixing_share), "mixing_share", "0 with --streaming")
         check(not self.freeze_shared or bool(self.start_from), "freeze_shared", "false without --start_from")

@@ -19,6 +19,7 @@ from modeling_facelivenet import EXPRESSIONS, IGNORE
 from train.batches import Batch, DrawnBatches, TrainingFaces, no_collate, row_weights
 from train.config import SHUFFLE_BUFFER, TrainingConfig
 from train.deceptions import deceive, mix
+from train.expression_teachers import ExpressionTeachers, load_expression_teachers
 from train.labels import LABEL_COLUMNS, Labels
 from train.photographs import Photographs
 from train.streaming import StreamedFaces
@@ -33,6 +34,7 @@ class TrainingData:
     labels: the labels of all images.
     processor: of the corpora, at the image size of the network.
     teacher, standardisation: None without a teacher.
+    expression_teachers: None without them.
     """
 
     faces: TrainingFaces | None
@@ -40,6 +42,7 @@ class TrainingData:
     processor: FaceLiveNetImageProcessor
     teacher: Teacher | None
     standardisation: Standardisation | None
+    expression_teachers: ExpressionTeachers | None
 
     @property
     def num_identities(self) -> int:
@@ -53,7 +56,7 @@ def load_data(config: TrainingConfig, accelerator: Accelerator) -> TrainingData:
     Raises:
         CorpusError: a corpus cannot be used, or corpora are aligned in different ways.
         MachineError: the processes have different photographs.
-        TeacherError: the teacher cannot be loaded.
+        TeacherError: a teacher cannot be loaded.
     """
     expressions = tuple(config.network.get("id2label", dict(enumerate(EXPRESSIONS))).values())
     faces = None if config.streaming else _faces(config, expressions)
@@ -67,7 +70,11 @@ def load_data(config: TrainingConfig, accelerator: Accelerator) -> TrainingData:
         teacher = load_teacher(config.teacher).to(accelerator.device)
         standardisation = faces.photographs.compute_targets(teacher, accelerator)
         accelerator.print(f"learning from {teacher.record.name}")
-    return TrainingData(faces, labels, processor, teacher, standardisation)
+    expression_teachers = None
+    if config.expression_teachers:
+        expression_teachers = load_expression_teachers(config.expression_teachers, expressions).to(accelerator.device)
+        accelerator.print(f"learning expressions from {', '.join(config.expression_teachers)}")
+    return TrainingData(faces, labels, processor, teacher, standardisation, expression_teachers)
 
 
 def _faces(config: TrainingConfig, expressions: tuple[str, ...]) -> TrainingFaces:
@@ -151,7 +158,7 @@ def label_counts(batches: list[Batch], accelerator: Accelerator) -> dict[str, fl
 def mix_and_deceive(batch: Batch, data: TrainingData, config: TrainingConfig, accelerator: Accelerator) -> Batch:
     """Add mixtures and deceptions to a batch, before augmentation.
 
-    Here the teacher also computes the targets of composites and mixtures.
+    Here the teacher computes the targets of composites and mixtures, and the expression teachers those of all faces.
     """
     faces, landmarks, identity, expression = batch.faces, batch.landmarks, batch.identity, batch.expression
     targets = batch.targets
@@ -167,6 +174,9 @@ def mix_and_deceive(batch: Batch, data: TrainingData, config: TrainingConfig, ac
             with accelerator.autocast():
                 vectors = data.teacher(faces[missing], landmarks[missing])
             targets = targets.index_copy(0, missing, data.standardisation(vectors))
+    if data.expression_teachers is not None:
+        with accelerator.autocast():
+            expression = data.expression_teachers.targets(faces, expression)
     if config.deception_share:
         share = config.deception_share
         faces, identity, expression, targets = deceive(faces, landmarks, identity, expression, targets, share)

@@ -17,7 +17,6 @@ from modeling_facelivenet import FaceLiveNetConfig, FaceLiveNetModel
 from train.checkpoint import without_identities
 from train.config import TrainingConfig
 from train.data import TrainingData
-from train.labels import Labels
 from train.start import start_from, transfer_branch
 
 HEADS = ("identity_head", "teacher_head")  # needed only for training: neither averaged nor saved
@@ -33,7 +32,7 @@ def build_network(config: TrainingConfig, data: TrainingData, accelerator: Accel
     settings = {"image_size": config.image_size, "num_identities": data.num_identities} | config.network
     settings["teacher_size"] = len(data.standardisation.mean) if data.standardisation else 0
     model = FaceLiveNetModel(FaceLiveNetConfig(**settings))
-    _check_labels(model, data.labels)
+    _check_labels(model, data)
     if config.start_from:
         initialised = start_from(model, config.start_from)
         accelerator.print(f"started from {config.start_from}; initialised: {', '.join(initialised) or 'nothing'}")
@@ -50,11 +49,13 @@ def build_network(config: TrainingConfig, data: TrainingData, accelerator: Accel
     return model
 
 
-def _check_labels(model: FaceLiveNetModel, labels: Labels) -> None:
-    has_targets = labels.num_identities or model.config.teacher_size
-    missing = {"verification": not has_targets, "expression": not labels.expression.any()}
+def _check_labels(model: FaceLiveNetModel, data: TrainingData) -> None:
+    has_targets = {
+        "verification": data.labels.num_identities or data.teacher,
+        "expression": data.labels.expression.any() or data.expression_teachers,
+    }
     for task in model.config.tasks:
-        if missing[task]:
+        if not has_targets[task]:
             other = "expression" if task == "verification" else "verification"
             raise CorpusError(
                 f"no corpus of --train has labels for {task}: add one, or train only {other} "

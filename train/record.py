@@ -32,11 +32,15 @@ def run_record(
     labels: Labels,
     model: FaceLiveNetModel,
     teacher: Teacher | None = None,
+    expression_teachers: Sequence[dict] = (),
 ) -> dict:
     """The content of training.json at the current step of a run.
 
-    "trained_on" is source of photographs -> splits, of this stage and all earlier ones; None if one of them has no
-    record. "earlier_stages" has the form that `checkpoints.training_stages` describes.
+    "trained_on" is source of photographs -> splits, of this stage, all earlier ones and the expression teachers; None
+    if one of them has no record. "earlier_stages" has the form that `checkpoints.training_stages` describes.
+
+    Args:
+        expression_teachers: their records, empty if they have none.
     """
     cuda = accelerator.device.type == "cuda"
     cpu = f"CPU, {torch.get_num_threads()} threads, {platform.machine()}"
@@ -46,6 +50,8 @@ def run_record(
         source = record_of(config.start_from) or {}
         started_from = add_stages(earlier, source) if source else None
         parts.append(source.get("trained_on"))
+    parts += [teaching.get("trained_on") for teaching in expression_teachers]
+    taught_by = [add_stages(earlier, teaching) if teaching else None for teaching in expression_teachers]
     return {
         "device": torch.cuda.get_device_name() if cuda else cpu,
         "processes": accelerator.num_processes,
@@ -61,6 +67,7 @@ def run_record(
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "trained_on": all_splits(parts),
         "teacher": None if teacher is None else asdict(teacher.record),
+        "expression_teachers": taught_by,
         "started_from": started_from,
         "config": asdict(config),
         "network": {

@@ -245,8 +245,15 @@ class Run:
 
     def record(self) -> dict:
         """The content of training.json."""
+        teachers = self.data.expression_teachers
         return run_record(
-            self.config, self.accelerator, self.progress, self.data.labels, self.network, self.data.teacher
+            self.config,
+            self.accelerator,
+            self.progress,
+            self.data.labels,
+            self.network,
+            self.data.teacher,
+            teachers.records if teachers else (),
         )
 
     def _track(self, numbers: dict[str, float], step: int) -> None:

@@ -147,13 +147,11 @@ def test_every_run_that_contributed_to_the_weights_is_listed_once(checkpoint, tm
     assert "the weighted mean of the runs with a share" in card and "weighed: dynamic |" in card
     last = run(4, third)
     settings = {"freeze_shared": True, "network": network | {"weighting": "expression"}}
-    last = last | {"photographs": 1, "config": last["config"] | settings}
+    last = last | {"photographs": 1, "config": last["config"] | settings, "expression_teachers": [second, None]}
     (model / "training.json").write_text(json.dumps(last), encoding="utf-8")
     card = (build(model, results, tmp_path / "again") / "README.md").read_text(encoding="utf-8")
-    assert (
-        card.count("; with the shared layers of the run before, trained: branch 2 |") == 1
-        and "weighed: dynamic |" in card
-    )
+    assert card.count("; on frozen shared layers, trained: branch 2 |") == 1 and "weighed: dynamic |" in card
+    assert card.count("; half of each expression label: the mean of run 2 and a checkpoint without a record;") == 1
     assert f"| photographs, people | {record['photographs']:,}," in card
 
 

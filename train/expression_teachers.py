@@ -1,0 +1,75 @@
+"""Expression teachers: branch 2 learns the mean of the probabilities of other checkpoints of this project.
+
+    --expression_teachers MODEL [MODEL ...]     folders, addresses, or owner/name on the Hub
+
+The target of a labelled face is half its label and half the mean of the teachers. A face without a label has only the
+mean, so corpora without labels teach branch 2 too. The teachers get the mixed faces, before deceptions and
+augmentation: a covered mouth is nobody's smile, whatever a teacher says.
+
+Called by `data`. Next to read: train/teacher.py, which teaches branch 1.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from checkpoints import SUFFIX, Checkpoint, find_checkpoint, load_checkpoint
+from train.teacher import TeacherError
+
+LABEL_SHARE = 0.5  # of the label in the target of a labelled face
+
+
+class ExpressionTeachers(nn.Module):
+    """Frozen checkpoints that compute expression probabilities of faces.
+
+    Args:
+        checkpoints: with the same expressions in the same order.
+    """
+
+    def __init__(self, checkpoints: list[Checkpoint]):
+        super().__init__()
+        networks = [checkpoint.network.eval().requires_grad_(False) for checkpoint in checkpoints]
+        self.networks = nn.ModuleList(networks).to(memory_format=torch.channels_last)
+        self.processors = [checkpoint.processor for checkpoint in checkpoints]
+        self.records = [checkpoint.training for checkpoint in checkpoints]
+
+    @torch.no_grad()
+    def forward(self, faces: Tensor) -> Tensor:
+        """(b, n) float32: the mean of the probabilities of all teachers for each face and its mirror image.
+
+        Args:
+            faces: aligned RGB faces (b, 3, h, w), 0..255.
+        """
+        both = torch.cat((faces, faces.flip(3)))
+        logits = [
+            network(processor.whiten(both).contiguous(memory_format=torch.channels_last)).expression_logits.float()
+            for network, processor in zip(self.networks, self.processors, strict=True)
+        ]
+        return torch.stack(logits).softmax(dim=2).view(2 * len(logits), len(faces), -1).mean(dim=0)
+
+    def targets(self, faces: Tensor, expression: Tensor) -> Tensor:
+        """(b, n) the targets of faces, given their labels (b, n): probabilities, zeros if unknown."""
+        taught = self(faces)
+        known = expression.any(dim=1, keepdim=True)
+        return torch.where(known, LABEL_SHARE * expression + (1 - LABEL_SHARE) * taught, taught)
+
+
+def load_expression_teachers(names: list[str], expressions: tuple[str, ...]) -> ExpressionTeachers:
+    """The checkpoints that `--expression_teachers` names.
+
+    Raises:
+        TeacherError: one of them cannot be loaded, or recognises other expressions.
+    """
+    try:
+        return ExpressionTeachers([_checkpoint(name, expressions) for name in names])
+    except (OSError, ValueError) as error:
+        raise TeacherError(f"--expression_teachers: {error}") from None
+
+
+def _checkpoint(name: str, expressions: tuple[str, ...]) -> Checkpoint:
+    if find_checkpoint(name).suffix == SUFFIX:
+        raise ValueError(f"{name}: an exported graph cannot teach; give the model it was exported from")
+    checkpoint = load_checkpoint(name)
+    theirs = tuple(checkpoint.network.config.expressions)
+    if theirs != expressions:
+        raise ValueError(f"{name} recognises {', '.join(theirs)}; the network {', '.join(expressions)}")
+    return checkpoint
