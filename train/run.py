@@ -193,7 +193,6 @@ class Run:
             average_batch_norms(network)
             whiten, tasks = self.data.processor.whiten, self.network.config.tasks
             numbers = validate(network, whiten, self.config, tasks, accelerator)
-            set_training_mode(self.network, self.config.freeze_shared)
             if not accelerator.is_main_process:
                 return
             is_best = progress.add_validation(numbers)

@@ -54,7 +54,7 @@ def validate(
         pairs, so the accuracy can compare epochs, but is optimistic. For a corpus with expressions the metrics are
         `expression_accuracy`, and `EXPRESSION_recall` of each expression with at least 20 photographs.
     """
-    was_training = model.training
+    modes = [(layer, layer.training) for layer in model.modules()]
     model.eval()
     results = {}
     for text in config.validation:
@@ -69,7 +69,8 @@ def validate(
             pairs = _pairs(corpus, folder, splits)
             numbers |= _verification_numbers(embeddings, pairs, column(corpus, "key"), threshold)
         results |= {f"{Path(folder).name}_{name}": value for name, value in numbers.items()}
-    model.train(was_training)
+    for layer, training in modes:  # frozen layers stay in evaluation mode
+        layer.training = training
     return results
 
 
