@@ -34,17 +34,17 @@ class ExpressionTeachers(nn.Module):
 
     @torch.no_grad()
     def forward(self, faces: Tensor) -> Tensor:
-        """(b, n) float32: the mean of the probabilities of all teachers for each face and its mirror image.
+        """(b, n) float32: the mean of the probabilities of all teachers.
 
         Args:
             faces: aligned RGB faces (b, 3, h, w), 0..255.
         """
-        both = torch.cat((faces, faces.flip(3)))
-        logits = [
-            network(processor.whiten(both).contiguous(memory_format=torch.channels_last)).expression_logits.float()
-            for network, processor in zip(self.networks, self.processors, strict=True)
-        ]
-        return torch.stack(logits).softmax(dim=2).view(2 * len(logits), len(faces), -1).mean(dim=0)
+        probabilities = []
+        for network, processor in zip(self.networks, self.processors, strict=True):
+            images = processor.whiten(faces).contiguous(memory_format=torch.channels_last)
+            logits = network.expression_head(network.expression(network.shared(images)))  # without branch 1
+            probabilities.append(logits.float().softmax(dim=1))
+        return torch.stack(probabilities).mean(dim=0)
 
     def targets(self, faces: Tensor, expression: Tensor) -> Tensor:
         """(b, n) the targets of faces, given their labels (b, n): probabilities, zeros if unknown."""

@@ -17,7 +17,7 @@ from face_data.drawn import drawn_frame, drawn_photograph
 
 FRAMES_PER_SECOND = 30  # of the file, which Chromium plays in a loop
 SIZE = (640, 480)
-DIFFERENT_FRAMES = 120  # per scene, then repeated; more than a session gets of one scene
+DIFFERENT_FRAMES = 30  # per scene, then repeated
 
 CHANGE_SECONDS = 1.5  # between two expressions or poses; enough for some frames on a busy machine
 CHANGES = 12  # images of a change

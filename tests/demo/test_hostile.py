@@ -146,13 +146,14 @@ def test_many_clips_of_one_visitor_leave_room_for_others(server, genuine):
             clip, face = page.upload("long.mkv", data), page.upload("me.png", photograph(PERSON))
             statuses.add(status_of(page.ask, "clip", reference=face, probe=clip, expression="happy"))
 
-    with contextlib.suppress(httpx.TimeoutException), ThreadPoolExecutor(5) as pool:
+    with ThreadPoolExecutor(5) as pool:
         attacks = [pool.submit(send_clip) for _ in range(5)]
         check_attempt(genuine)
         other = genuine.upload("me.png", photograph(PERSON))
         assert status_of(genuine.ask, "pair", reference=other, probe=other, expression="happy") == 200
         for attack in attacks:
-            attack.result()
+            with contextlib.suppress(httpx.TimeoutException):  # the attacker gave up
+                attack.result()
     assert 429 in statuses, "one visitor has one place in the queue"
 
 

@@ -105,7 +105,7 @@ for wrong in ("nowhere", "0" * 40):
     assert np.array_equal(got["logits"], expected.expression_logits.numpy())
 
 
-def test_the_app_and_the_command_line_accept_a_commit(published, run_python, repository):
+def test_a_commit_on_the_hub_is_loaded_and_a_missing_one_is_named(published, run_python, repository):
     commit = published.repositories["model", "user/faces"].commits[-1][0]
     process = run_python(
         f"""

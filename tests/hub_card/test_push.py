@@ -174,6 +174,7 @@ def test_an_interrupted_upload_resumes_without_sending_all_files_again(hub, buil
     deadline = time.monotonic() + 60
     while not hub.count("PUT", weights) and time.monotonic() < deadline:
         time.sleep(0.05)
+    assert hub.count("PUT", weights), "the upload has not begun"
     process.kill()
     process.wait()
     assert len(hub.repositories["model", "user/faces"].commits) == 1, "half a model is no commit"

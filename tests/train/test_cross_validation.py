@@ -92,7 +92,7 @@ def test_every_fold_is_trained_and_tested_and_the_results_are_averaged(folded, d
 
 def test_splits_cannot_be_combined_with_folds(folded, tmp_path, capsys):
     assert main(["--train", f"{folded}:1,2", "--fold", "3", "--out", str(tmp_path), "--cpu", "true"]) == 2
-    assert "give" in capsys.readouterr().err
+    assert f"give {folded} without `:1,2`" in capsys.readouterr().err
 
 
 def test_validation_on_people_of_the_folds_is_refused(folded, tmp_path, capsys):

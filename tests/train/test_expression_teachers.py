@@ -39,7 +39,6 @@ def test_the_target_is_half_the_label_and_half_the_mean_of_the_teachers(tmp_path
     mean = teachers(faces)
     assert (alone[0] - alone[1]).abs().max() > 0.01
     torch.testing.assert_close(mean, (alone[0] + alone[1]) / 2)
-    torch.testing.assert_close(mean, teachers(faces.flip(3)))
     torch.testing.assert_close(mean.sum(dim=1), torch.ones(3))
     labels = torch.zeros(3, len(EXPRESSIONS))
     labels[0, 2] = 1
