@@ -79,7 +79,7 @@ class SmallNetwork:
 
     def __init__(self, parent):
         self.parent, self.batch_size, self.is_training = parent, 3, True
-        self.config = FaceLiveNetConfig(image_size=80, num_identities=5, dropout=0.0)
+        self.config = FaceLiveNetConfig(image_size=80, repeats=[1, 1, 1], num_identities=5, dropout=0.0)
 
     def get_config(self) -> FaceLiveNetConfig:
         return self.config

@@ -7,26 +7,29 @@ each process. The processes are forked, because each import of PyTorch takes sec
 import json
 import os
 import signal
-import socket
 import sys
 import time
+import traceback
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.extend(str(folder) for folder in Path(__file__).parents[1:3])
+
+from programs import free_port
 
 from machines import MachineError, Watch
 
 PROCESSES = 3
 CASES = {"0 is killed": 0, "1 is killed": 1, "1 fails": None}  # -> the process that is killed
-TIMEOUT = 1200  # long, because the machine may be busy
+TIMEOUT = 1200  # seconds; long, because the machine may be busy
 
 
 def run_process(process: int, failing: bool, mark: Path) -> None:
     """Processes 0 and 1 compute together. Process 2 waits for something else, possibly for ever."""
-    dist.init_process_group("gloo", rank=process, world_size=PROCESSES)
+    dist.init_process_group("gloo", rank=process, world_size=PROCESSES, timeout=timedelta(seconds=TIMEOUT / 4))
     pair = dist.new_group([0, 1])
     try:
         with Watch(process, PROCESSES, "watched") as watch:
@@ -49,9 +52,7 @@ def run_process(process: int, failing: bool, mark: Path) -> None:
 
 def run_case(folder: Path, killed: int | None) -> list[tuple[int, str]]:
     """The exit status and stderr of each process. A negative status is the number of a signal."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(probe.getsockname()[1]))
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
     folder.mkdir()
     marks = [folder / f"{process}.watching" for process in range(PROCESSES)]
     started = []
@@ -61,6 +62,8 @@ def run_case(folder: Path, killed: int | None) -> list[tuple[int, str]]:
             os.dup2(os.open(folder / f"{process}.txt", os.O_CREAT | os.O_WRONLY), 2)
             try:
                 run_process(process, killed is None, mark)
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(1)
         started.append(child)
