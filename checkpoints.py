@@ -178,9 +178,9 @@ def training_stages(record: dict) -> list[dict]:
 
     A stage comes after the stages that it depends on, so the stage of the record itself is the last one. The first
     stage has the number 1. "started_from" is the number of the stage that provided the initial weights, or None.
-    "averaged_with" has the numbers of the stages with which the weights were averaged, and "expression_teachers" those
-    of the checkpoints that taught branch 2, None if one of them has no record. Only the last element of "validations"
-    is kept.
+    "averaged_with" has the numbers of the stages with which the weights were averaged. "expression_teachers" has those
+    of the checkpoints that taught branch 2, with None for each that has no record. Only the last element of
+    "validations" is kept.
 
     Args:
         record: the content of training.json, with the earlier stages in "earlier_stages". In records of older versions

@@ -73,7 +73,7 @@ def write_card(folder: Path, results_folder: Path, log: Path | None) -> None:
         "runs": runs,
         "teachers": list({run["teacher"]["sha256"]: run["teacher"] for run in runs if run.get("teacher")}.values()),
         "photographs": max(run.get("photographs") or 0 for run in runs),
-        "weighting": next(filter(None, map(_weighting, reversed(runs))), "expression"),
+        "weighting": next(filter(None, map(_weighting, lineage(stages))), "expression"),
         "calibrated": _calibrated_rates(config),
         "speed": contents.get("inference"),
         "onnx": contents.get("onnx"),
@@ -101,6 +101,14 @@ def training_runs(stages: list[dict]) -> list[dict]:
     """The stages without repetitions: a stage may occur once alone, and once averaged with others."""
     configs = [stage["config"] for stage in stages]
     return [stage for index, stage in enumerate(stages) if stage["config"] not in configs[index + 1 :]]
+
+
+def lineage(stages: list[dict]) -> Iterator[dict]:
+    """The last stage, then the one from which it started, and so on."""
+    number = len(stages)
+    while number:
+        yield stages[number - 1]
+        number = stages[number - 1].get("started_from")
 
 
 def shares_of_runs(stages: list[dict]) -> list[tuple[dict, float]]:

@@ -123,7 +123,7 @@ class TrainingConfig:
     expression_teachers: list[str] = _setting(
         [],
         "checkpoints of this project that teach branch 2: half of the expression target of a face is the mean of their "
-        "probabilities, and all of it if the face has no label. They replace nothing that --teacher does",
+        "probabilities, and all of it if the face has no label. Independent of --teacher, which teaches branch 1",
     )
     mixing_share: float = _setting(
         0.0,
@@ -266,13 +266,15 @@ class TrainingConfig:
             if isinstance(value, str) and SCIENTIFIC.fullmatch(value):
                 self.network[name] = float(value)
         try:
-            FaceLiveNetConfig(**{"image_size": self.image_size} | self.network)
+            tasks = FaceLiveNetConfig(**{"image_size": self.image_size} | self.network).tasks
         except StrictDataclassError as error:
             # the last line has the cause; the text after "Errors:" repeats it for every type
             cause = str(error).splitlines()[-1].strip().partition(" Errors:")[0]
             raise ValueError(f"network: {cause.partition('Error: ')[2] or cause}") from None
         except (AttributeError, TypeError, ValueError) as error:  # what transformers raises on labels of a wrong type
             raise ValueError(f"network: {error}") from None
+        if self.expression_teachers and "expression" not in tasks:
+            raise ValueError("expression_teachers: none, because branch 2 is not trained")
 
 
 def _similar_names(name, names) -> str:

@@ -72,7 +72,9 @@ def load_data(config: TrainingConfig, accelerator: Accelerator) -> TrainingData:
         accelerator.print(f"learning from {teacher.record.name}")
     expression_teachers = None
     if config.expression_teachers:
-        expression_teachers = load_expression_teachers(config.expression_teachers, expressions).to(accelerator.device)
+        expression_teachers = load_expression_teachers(config.expression_teachers, expressions, processor.alignment)
+        expression_teachers.to(accelerator.device)
+        agree(accelerator, expression_teachers=expression_teachers.revisions)
         accelerator.print(f"learning expressions from {', '.join(config.expression_teachers)}")
     return TrainingData(faces, labels, processor, teacher, standardisation, expression_teachers)
 

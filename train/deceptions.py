@@ -15,10 +15,11 @@ people with covered eyes, or two faces that lie on their side, become similar.
 With a teacher, a face without an identity target should be as dissimilar to all other faces as two strangers are
 (`TeacherHead`).
 
-Mixtures of two faces have no identity label. With a teacher they also get a new shape, and only the teacher's vectors
-are targets ("A good teacher is patient and consistent", arXiv 2106.05237). A new shape may change the expression: a
-network that recognised 0.86 of FERPlus valid recognised 0.80 of the same photographs with a new shape. Without a
-teacher the target is the mixture of both expressions ("mixup", arXiv 1710.09412). Next to read: train/geometry.py.
+Mixtures of two faces have no identity label. With a teacher they also get a new shape, and have only the targets of
+teachers ("A good teacher is patient and consistent", arXiv 2106.05237). A new shape may change the expression: a
+network that recognised 0.86 of FERPlus valid recognised 0.80 of the same photographs with a new shape. Expression
+teachers see this new shape. Without a teacher the target is the mixture of both expressions ("mixup", arXiv
+1710.09412). Next to read: train/geometry.py.
 """
 
 import torch

@@ -3,8 +3,8 @@
     --expression_teachers MODEL [MODEL ...]     folders, addresses, or owner/name on the Hub
 
 The target of a labelled face is half its label and half the mean of the teachers. A face without a label has only the
-mean, so corpora without labels teach branch 2 too. The teachers get the mixed faces, before deceptions and
-augmentation: a covered mouth is nobody's smile, whatever a teacher says.
+mean, so corpora without labels teach branch 2 too. The teachers get the faces after mixing, before deceptions and
+augmentation. Covered faces have the uniform target, not that of a teacher.
 
 Called by `data`. Next to read: train/teacher.py, which teaches branch 1.
 """
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from checkpoints import SUFFIX, Checkpoint, find_checkpoint, load_checkpoint
+from face_data.corpus import one_line
 from train.teacher import TeacherError
 
 LABEL_SHARE = 0.5  # of the label in the target of a labelled face
@@ -31,6 +32,7 @@ class ExpressionTeachers(nn.Module):
         self.networks = nn.ModuleList(networks).to(memory_format=torch.channels_last)
         self.processors = [checkpoint.processor for checkpoint in checkpoints]
         self.records = [checkpoint.training for checkpoint in checkpoints]
+        self.revisions = ", ".join(checkpoint.revision for checkpoint in checkpoints)
 
     @torch.no_grad()
     def forward(self, faces: Tensor) -> Tensor:
@@ -53,23 +55,28 @@ class ExpressionTeachers(nn.Module):
         return torch.where(known, LABEL_SHARE * expression + (1 - LABEL_SHARE) * taught, taught)
 
 
-def load_expression_teachers(names: list[str], expressions: tuple[str, ...]) -> ExpressionTeachers:
+def load_expression_teachers(names: list[str], expressions: tuple[str, ...], alignment: str) -> ExpressionTeachers:
     """The checkpoints that `--expression_teachers` names.
 
+    Args:
+        expressions, alignment: of the network that learns.
+
     Raises:
-        TeacherError: one of them cannot be loaded, or recognises other expressions.
+        TeacherError: one of them cannot be loaded, recognises other expressions, or needs another alignment.
     """
     try:
-        return ExpressionTeachers([_checkpoint(name, expressions) for name in names])
+        return ExpressionTeachers([_checkpoint(name, expressions, alignment) for name in names])
     except (OSError, ValueError) as error:
-        raise TeacherError(f"--expression_teachers: {error}") from None
+        raise TeacherError(f"--expression_teachers: {one_line(error)}") from None
 
 
-def _checkpoint(name: str, expressions: tuple[str, ...]) -> Checkpoint:
+def _checkpoint(name: str, expressions: tuple[str, ...], alignment: str) -> Checkpoint:
     if find_checkpoint(name).suffix == SUFFIX:
         raise ValueError(f"{name}: an exported graph cannot teach; give the model it was exported from")
     checkpoint = load_checkpoint(name)
     theirs = tuple(checkpoint.network.config.expressions)
     if theirs != expressions:
         raise ValueError(f"{name} recognises {', '.join(theirs)}; the network {', '.join(expressions)}")
+    if checkpoint.processor.alignment != alignment:
+        raise ValueError(f"{name} needs faces aligned by {checkpoint.processor.alignment}, not by {alignment}")
     return checkpoint

@@ -105,7 +105,7 @@ def averaged_record(records: Sequence[dict], shares: Sequence[float]) -> dict:
     first = stages.pop()  # the entry of the first record itself
     others = [add_stages(stages, record) for record in records[1:]]
     return records[0] | {
-        "started_from": first["started_from"],
+        **{name: first[name] for name in ("started_from", "expression_teachers") if name in first},
         "averaged_with": others,
         "shares": list(shares),
         "trained_on": all_splits([record.get("trained_on") for record in records]),

@@ -1,7 +1,7 @@
 """Videos for the webcam of Chromium, made from images with noise.
 
-A scene repeats a small number of noisy frames, because making them takes most of the time of a test. Noise on the page
-makes each frame different from all others (NOISE in test_live_browser.py).
+A scene repeats a small number of noisy frames, because making them takes most of the time of a test. In the tests noise
+on the page makes each frame different from all others (NOISE in test_live_browser.py).
 
 A film is a list of scenes: (images side by side, seconds). A scene without images is an empty room.
 """
@@ -52,11 +52,17 @@ def fading(first: Image.Image, second: Image.Image, seconds: float) -> list:
     return [([first], seconds), *change, ([second], seconds), *change[::-1]]
 
 
-def film(path: Path, scenes: Sequence[tuple[Sequence[Image.Image], float]], still: bool = False) -> Path:
+def film(
+    path: Path,
+    scenes: Sequence[tuple[Sequence[Image.Image], float]],
+    still: bool = False,
+    different_frames: int = DIFFERENT_FRAMES,
+) -> Path:
     """Motion JPEG, 640x480.
 
     Args:
         still: every frame of a scene is the same, bit for bit.
+        different_frames: of each scene; they are repeated. More are needed on a page without noise.
     """
     rng = np.random.default_rng(0)
     noise = rng.normal(0, 3, (600, 760)).astype(np.float32)  # each frame gets a part of it
@@ -66,7 +72,7 @@ def film(path: Path, scenes: Sequence[tuple[Sequence[Image.Image], float]], stil
             faces = [face.convert("RGB").resize((side, side), Image.Resampling.LANCZOS) for face in photographs]
             encoded = []
             count = round(seconds * FRAMES_PER_SECOND)
-            for _ in range(min(count, 1 if still else DIFFERENT_FRAMES)):
+            for _ in range(min(count, 1 if still else different_frames)):
                 frame = Image.new("RGB", SIZE, (150, 155, 160))
                 for place, face in enumerate(faces):
                     left = (SIZE[0] - side * len(faces)) // 2 + place * side

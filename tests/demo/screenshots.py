@@ -35,7 +35,8 @@ def main(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         reference = Path(scratch) / "anna.png"
         drawn_photograph(PERSON, "neutral", 0, seed=0).save(reference)
-        video = film(Path(scratch) / "cam.mjpeg", acting(PERSON, *ACTS * 4))  # longer than a session: no repetition
+        # longer than a session, so that no frame is repeated
+        video = film(Path(scratch) / "cam.mjpeg", acting(PERSON, *ACTS * 4), different_frames=120)
         arguments = ("--challenge", "happy", "turn_left", "--live-only", "--step-seconds", "15")
         with (
             Server(str(DEFAULT_MODEL), *arguments) as server,

@@ -147,11 +147,14 @@ def test_every_run_that_contributed_to_the_weights_is_listed_once(checkpoint, tm
     assert "the weighted mean of the runs with a share" in card and "weighed: dynamic |" in card
     last = run(4, third)
     settings = {"freeze_shared": True, "network": network | {"weighting": "expression"}}
-    last = last | {"photographs": 1, "config": last["config"] | settings, "expression_teachers": [second, None]}
+    teacher = run(5, None)
+    teacher["config"] |= {"network": network | {"weighting": "expression"}}
+    last = last | {"photographs": 1, "config": last["config"] | settings, "expression_teachers": [teacher, None]}
     (model / "training.json").write_text(json.dumps(last), encoding="utf-8")
     card = (build(model, results, tmp_path / "again") / "README.md").read_text(encoding="utf-8")
     assert card.count("; on frozen shared layers, trained: branch 2 |") == 1 and "weighed: dynamic |" in card
-    assert card.count("; half of each expression label: the mean of run 2 and a checkpoint without a record;") == 1
+    taught = "; expression targets: half the label, half the mean of run 5 and a checkpoint without a record;"
+    assert card.count(taught) == 1
     assert f"| photographs, people | {record['photographs']:,}," in card
 
 
@@ -167,7 +170,7 @@ def test_corpora_of_all_stages_are_listed_or_marked_as_not_recorded(checkpoint, 
         assert row in (built / "README.md").read_text(encoding="utf-8")
         terms = (built / "LICENSE.md").read_text(encoding="utf-8")
         assert "Apache License 2.0" in terms and "research use only" in terms
-        assert "| mine | unknown: ask its publisher" in terms or "unknown: the weights from which it started" in terms
+        assert "| mine | unknown: ask its publisher" in terms or "unknown: a checkpoint that they started from" in terms
 
 
 def test_the_number_of_parameters_matches_the_network():

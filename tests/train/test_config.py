@@ -81,6 +81,8 @@ def test_weights_and_validation_of_a_preset_apply_only_to_its_corpora(tmp_path):
         ({"ema_decay": 1.0}, "ema_decay"),
         ({"streaming": True, "identity_balance": 0.5}, "identity_balance"),
         ({"streaming": True, "mixing_share": 0.5}, "mixing_share"),
+        ({"streaming": True, "expression_teachers": ["pretrained"]}, "expression_teachers"),
+        ({"network": {"weighting": "verification"}, "expression_teachers": ["pretrained"]}, "expression_teachers"),
         ({"freeze_shared": True}, "freeze_shared"),
         (["steps"], "holds no settings"),
         ({"network": {"colour": 3}}, "network.colour"),

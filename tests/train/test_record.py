@@ -40,10 +40,10 @@ def test_the_stages_of_an_older_record_are_listed_once():
 def test_the_stages_of_two_records_are_merged_into_one_list():
     """A stage from which both started is listed once, although its numbers differ in the two records."""
     base = stage("base", started_from=None)
-    first = stage("one", started_from=1, earlier_stages=[base])
+    first = stage("one", started_from=1, expression_teachers=[1, None], earlier_stages=[base])
     second = stage("other", started_from=2, earlier_stages=[stage("before", started_from=None), base])
     mean = averaged_record([first, second], [0.5, 0.5])
-    assert mean["started_from"] == 1 and mean["averaged_with"] == [3]
+    assert mean["started_from"] == 1 and mean["averaged_with"] == [3] and mean["expression_teachers"] == [1, None]
     names = ["base", "before", "other"]
     assert [earlier["config"]["out"] for earlier in mean["earlier_stages"]] == names
     assert mean["earlier_stages"][2]["started_from"] == 1
