@@ -143,13 +143,14 @@ class Server:
         self.seconds_to_ready = self._wait(lambda answer: answer.is_success)
 
     def _wait(self, is_enough: Callable[[httpx.Response], bool]) -> float:
-        while time.monotonic() - self.start_time < SECONDS_TO_START:
-            if self.process.poll() is not None:
-                raise RuntimeError(f"app.py ended with status {self.process.returncode}: {self.log()}")
-            with contextlib.suppress(httpx.HTTPError):
-                if is_enough(httpx.get(self.address, timeout=5)):
-                    return time.monotonic() - self.start_time
-            time.sleep(0.1)
+        with httpx.Client(timeout=5) as http:  # one client, because each reads all certificates of the system
+            while time.monotonic() - self.start_time < SECONDS_TO_START:
+                if self.process.poll() is not None:
+                    raise RuntimeError(f"app.py ended with status {self.process.returncode}: {self.log()}")
+                with contextlib.suppress(httpx.HTTPError):
+                    if is_enough(http.get(self.address)):
+                        return time.monotonic() - self.start_time
+                time.sleep(0.1)
         self.close()
         raise RuntimeError(f"app.py did not answer within {SECONDS_TO_START} s")
 
