@@ -11,8 +11,7 @@ cost ("Model soups", arXiv 2203.05482); `evaluation compare` shows whether it is
 
 With --people, embeddings of faces that are similar to many strangers become shorter (train/embedding_length.py). At low
 false accept rates this raises the share of genuine pairs that are accepted. With --faces a detector of covered eyes and
-mouths is fitted (train/cover_detector.py), whose detections the quality gate refuses. With --expressions the expression
-probabilities are calibrated (train/temperature.py).
+mouths is fitted (train/cover_detector.py), whose detections the quality gate refuses.
 """
 
 import argparse
@@ -40,7 +39,6 @@ def export(
     shares: Sequence[float] = (),
     people: Sequence[str] = (),
     faces: Sequence[str] = (),
-    expressions: Sequence[str] = (),
 ) -> None:
     """Write config.json, model.safetensors (fp16), preprocessor_config.json and training.json to `out`.
 
@@ -53,10 +51,9 @@ def export(
         shares: of each source in the mean, in their order; default: equal shares.
         people: corpora of the training on which to fit the length of the embeddings; without any it is not changed.
         faces: corpora of the training on which to fit the cover detector; without any it is not changed.
-        expressions: corpora of the validation on which to fit the temperature; without any logits are not changed.
 
     Raises:
-        CorpusError: a corpus does not exist, or there are too few people or no labels of expressions.
+        CorpusError: a corpus of `people` or `faces` does not exist, or there are too few people.
         ValueError: the networks differ in layers or expressions, or shares are not one positive number for each.
         StrictDataclassError: the network does not predict an expression of `challenge`.
     """
@@ -73,7 +70,6 @@ def export(
         from train.cover_detector import fit_cover_detector, without_cover_detector
         from train.embedding_length import fit_embedding_length, without_embedding_length
         from train.record import averaged_record
-        from train.temperature import fit_temperature
 
     shares = list(shares) or [1.0] * len(sources)
     if len(shares) != len(sources) or not all(share > 0 for share in shares):
@@ -89,10 +85,9 @@ def export(
     if len(models) > 1:
         # the threshold was calibrated with other weights, and is therefore not saved
         model.load_state_dict(_mean_weights(sources, models, shares))
-    processor = FaceLiveNetImageProcessor.from_pretrained(sources[0])
+    processor = FaceLiveNetImageProcessor.from_pretrained(sources[0]) if people or faces else None
     lengths = fit_embedding_length(model, processor, people) if people else None
     covers = fit_cover_detector(model, processor, faces) if faces else None
-    temperature = fit_temperature(model, processor, expressions) if expressions else None
     model.config.challenge_expressions = challenge
     model.config.validate()
     modules = (modeling_facelivenet, image_processing_facelivenet, pipeline_facelivenet)
@@ -105,11 +100,7 @@ def export(
     record = records[0]
     if len(records) > 1:
         record = averaged_record(records, [share / sum(shares) for share in shares])
-    for name, fitted in (
-        ("embedding_length", lengths),
-        ("cover_detector", covers),
-        ("expression_temperature", temperature),
-    ):
+    for name, fitted in (("embedding_length", lengths), ("cover_detector", covers)):
         if fitted:
             record[name] = fitted
     (out / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -180,13 +171,6 @@ if __name__ == "__main__":
         default=(),
         metavar="CORPUS",
         help="fit the detector of covered eyes and mouths on these faces of the training: FOLDER:SPLIT,SPLIT",
-    )
-    parser.add_argument(
-        "--expressions",
-        nargs="+",
-        default=(),
-        metavar="CORPUS",
-        help="calibrate the expression probabilities on these faces, which were not trained on: FOLDER:SPLIT,SPLIT",
     )
     arguments = parser.parse_args()
     for source in arguments.sources:
