@@ -118,7 +118,7 @@ def optimizer_of(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimi
         return torch.optim.RMSprop(groups, config.learning_rate, momentum=config.momentum, alpha=0.9, eps=1.0)
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0)
-    return torch.optim.AdamW(groups, config.learning_rate, fused=True)  # takes a third of the time, also on a CPU
+    return torch.optim.AdamW(groups, config.learning_rate)
 
 
 def schedule_of(optimizer: torch.optim.Optimizer, config: TrainingConfig) -> torch.optim.lr_scheduler.LRScheduler:
