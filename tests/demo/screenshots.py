@@ -35,7 +35,7 @@ def main(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         reference = Path(scratch) / "anna.png"
         drawn_photograph(PERSON, "neutral", 0, seed=0).save(reference)
-        # longer than a session, so that no frame is repeated
+        # no frame is repeated: the film is longer than a session, and each scene is shorter than 120 frames
         video = film(Path(scratch) / "cam.mjpeg", acting(PERSON, *ACTS * 4), different_frames=120)
         arguments = ("--challenge", "happy", "turn_left", "--live-only", "--step-seconds", "15")
         with (
