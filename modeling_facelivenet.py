@@ -49,6 +49,7 @@ REMOVED_FROM_NETWORK = {
     "batch_norm_eps": BATCH_NORM_EPS,
     "expression_hidden_size": EXPRESSION_HIDDEN_SIZE,
     "embedding_size": 0,
+    "test_time_flip": False,
 }
 REMOVED_FROM_LOSSES = {"center_decay": CENTER_DECAY, "expression_class_weights": None}
 TEACHER_LOSSES = ("mse", "cosine")
@@ -101,7 +102,6 @@ class FaceLiveNetConfig(PreTrainedConfig):
         similarity_threshold: two embeddings belong to the same person if their dot product is at least this; None
             before calibration.
         expression_threshold: an expression counts if its probability is at least this.
-        test_time_flip: whether to average the outputs for a face and its mirror image, which takes twice the time.
         challenge_expressions: expressions that this checkpoint recognises reliably enough for a challenge. Default:
             happy and surprise, in the paper "most universal and easy to recognize".
         challenge_actions: the actions that a live session may request: some of challenge_expressions, and turns of the
@@ -138,7 +138,6 @@ class FaceLiveNetConfig(PreTrainedConfig):
     teacher_pairs_weight: float | int = 20.0
     similarity_threshold: float | int | None = None
     expression_threshold: float | int = 0.5
-    test_time_flip: bool = False
     challenge_expressions: list[str] | tuple[str, ...] | None = None
     challenge_actions: list[str] | tuple[str, ...] | None = None
     calibration: dict | None = None
@@ -917,8 +916,6 @@ class FaceLiveNetModel(FaceLiveNetPreTrainedModel):
         """
         refuse_unknown(kwargs)
         labelled = identity_labels is not None or expression_labels is not None
-        if not labelled and not self.training and self.config.test_time_flip:
-            return self._with_mirror_image(pixel_values)
         tasks = self.config.tasks if labelled and self.training else ("verification", "expression")
         shared = self.shared(pixel_values)  # (b, 1792, 3, 3) at 160 pixels
         output = FaceLiveNetOutput()
@@ -999,20 +996,6 @@ class FaceLiveNetModel(FaceLiveNetPreTrainedModel):
             weights = sum_over_processes(weights) / dist.get_world_size()
         return weights
 
-    def _with_mirror_image(self, pixel_values: Tensor) -> FaceLiveNetOutput:
-        shared = self.shared(torch.cat([pixel_values, pixel_values.flip(-1)]))
-        both = F.normalize(self._features(shared), dim=1).unflatten(0, (2, -1))  # (2, b, embedding_dim)
-        logits = self.expression_head(self.expression(shared)).float()
-        embedding, cover_logits = self._judge(F.normalize(both.mean(dim=0), dim=1))
-        return FaceLiveNetOutput(
-            embedding=embedding, expression_logits=mean_of_mirror_images(logits), cover_logits=cover_logits
-        )
-
-
-def mean_of_mirror_images(logits: Tensor) -> Tensor:
-    """Logits (2 · batch, n) of faces, then of their mirror images -> logarithms of the mean probabilities."""
-    return logits.unflatten(0, (2, -1)).softmax(dim=-1).mean(dim=0).log()
-
 
 class FaceLiveNetForImageClassification(FaceLiveNetPreTrainedModel):
     """Shared layers and branch 2: classifies faces by their expression, or by other classes.
@@ -1055,11 +1038,7 @@ class FaceLiveNetForImageClassification(FaceLiveNetPreTrainedModel):
             by config.problem_type the mean binary cross-entropy or squared error.
         """
         refuse_unknown(kwargs)
-        mirrored = self.config.test_time_flip and not self.training and labels is None
-        faces = torch.cat([pixel_values, pixel_values.flip(-1)]) if mirrored else pixel_values
-        logits = self.expression_head(self.expression(self.shared(faces))).float()
-        if mirrored:
-            logits = mean_of_mirror_images(logits)
+        logits = self.expression_head(self.expression(self.shared(pixel_values))).float()
         loss = None
         if labels is not None and self.config.problem_type == "multi_label_classification":
             loss = F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))

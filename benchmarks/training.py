@@ -19,27 +19,26 @@ from benchmarks.loading import PhotographFolder, image_transforms, write_photogr
 from benchmarks.report import synchronize, table
 from modeling_facelivenet import EXPRESSIONS, FaceLiveNetConfig, FaceLiveNetModel
 from train.batches import DrawnBatches, TrainingFaces, row_weights
-from train.config import CLIP_NORM, TrainingConfig
+from train.config import CLIP_NORM, LOG_EVERY, TrainingConfig
 from train.loop import train
 from train.photographs import Photographs
 
 SIDES = ("plain loop", "python -m train")
+WARM_UP = LOG_EVERY  # steps before the measured ones: log.jsonl has one rate for all of them
 
 
 def run(arguments) -> dict:
-    for name in ("batch", "steps", "warm_up", "repeats"):
+    for name in ("batch", "steps", "repeats"):
         if getattr(arguments, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')}: at least 1, not {getattr(arguments, name)}")
     with tempfile.TemporaryDirectory() as folder:
-        # log.jsonl has one rate for every log_every steps; the first is that of the warm-up
         config = TrainingConfig(
             out=str(Path(folder) / "run"),
             train=[arguments.data],
             image_size=arguments.image_size,
             resume=False,
-            steps=arguments.warm_up + arguments.steps,
+            steps=WARM_UP + arguments.steps,
             batch_size=arguments.batch,
-            log_every=arguments.warm_up,
             validate_every=10**9,
             save_every=10**9,
             tracker="none",
@@ -51,7 +50,7 @@ def run(arguments) -> dict:
         )
         faces = TrainingFaces(Photographs(config.train, EXPRESSIONS))
         shape = (1, 1, config.batch_size)
-        row_batches = list(DrawnBatches(row_weights(faces, [1.0], 0.0), config.seed, 0, config.steps, shape, 0))
+        row_batches = list(DrawnBatches(row_weights(faces, [1.0]), config.seed, 0, config.steps, shape, 0))
         photographs = Path(folder) / "photographs"
         photographs.mkdir()
         write_photographs(faces, sorted({row for rows in row_batches for row in rows}), photographs)
@@ -59,8 +58,8 @@ def run(arguments) -> dict:
         for _ in range(arguments.repeats):  # alternately, so that other load affects both
             runs.append(
                 (
-                    plain_loop(config, faces, photographs, row_batches, arguments.warm_up, arguments.device),
-                    training_loop(config, arguments.warm_up),
+                    plain_loop(config, faces, photographs, row_batches, arguments.device),
+                    training_loop(config),
                 )
             )
     rows = [
@@ -81,7 +80,7 @@ def run(arguments) -> dict:
 
 
 def plain_loop(
-    config: TrainingConfig, faces: TrainingFaces, folder: Path, row_batches: list[list[int]], warm_up: int, device: str
+    config: TrainingConfig, faces: TrainingFaces, folder: Path, row_batches: list[list[int]], device: str
 ) -> dict[str, float]:
     """Images/s and share of waiting for data, in the steps after the warm-up."""
     torch.manual_seed(config.seed)
@@ -94,7 +93,7 @@ def plain_loop(
     batches = iter(loader)
     waiting_seconds = 0.0
     for number in range(len(row_batches)):
-        if number == warm_up:
+        if number == WARM_UP:
             synchronize(device)
             start, waiting_seconds = time.perf_counter(), 0.0
         requested_at = time.perf_counter()
@@ -107,16 +106,16 @@ def plain_loop(
         optimizer.step()
     synchronize(device)
     seconds = time.perf_counter() - start
-    images = (len(row_batches) - warm_up) * config.batch_size
+    images = (len(row_batches) - WARM_UP) * config.batch_size
     return {"images_per_second": images / seconds, "share_waiting_for_data": waiting_seconds / seconds}
 
 
-def training_loop(config: TrainingConfig, warm_up: int) -> dict:
+def training_loop(config: TrainingConfig) -> dict:
     """Images/s and share of waiting for data of `train.loop.train`, from its log, and its precision."""
     with contextlib.redirect_stdout(sys.stderr):  # stdout is for the table
         precision = train(config)["precision"]
     rows = [json.loads(row) for row in (Path(config.out) / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    rows = [row for row in rows if row["step"] > warm_up]
+    rows = [row for row in rows if row["step"] > WARM_UP]
     seconds = [config.batch_size / row["images_per_second"] for row in rows]
     waiting_seconds = sum(
         row["share_waiting_for_data"] * row_seconds for row, row_seconds in zip(rows, seconds, strict=True)

@@ -112,15 +112,13 @@ def _add_inputs(command: argparse.ArgumentParser, name: str) -> None:
 
 def _add_protocol(command: argparse.ArgumentParser) -> None:
     name = command.prog.split()[-1]
-    command.set_defaults(splits=None, classes=(), required=(), flip=False, slices=())
+    command.set_defaults(splits=None, classes=(), required=(), slices=())
     command.add_argument("--out", type=Path, default=Path("results"), help="folder for results.json (default results)")
     if name != "folds":
         text = "splits of the corpus to evaluate"
         if name in ("verification", "all"):
             text += "; verification then uses generated pairs of these splits instead of View 2"
         command.add_argument("--splits", nargs="+", metavar="SPLIT", help=text)
-        text = "average each face with its mirror image, even if the model's config does not"
-        command.add_argument("--flip", action="store_true", help=text)
     if name in ("expression", "all", "folds"):
         text = "6, 7, 8 or class names; LABEL=CLASS counts a label as another class (default: the model's classes)"
         command.add_argument("--classes", nargs="+", metavar="CLASS", help=text)

@@ -76,10 +76,6 @@ def _evaluate(arguments, device, is_main: bool) -> None:
             f"{arguments.model} has no similarity_threshold, so nobody can be accepted: "
             "run `python -m evaluation calibrate` on it first"
         )
-    if arguments.flip and not config.test_time_flip:
-        if checkpoint.path.is_file():
-            raise ValueError(f"{arguments.model}: --flip needs a graph that was exported with test_time_flip")
-        config.test_time_flip = True
     record = ModelRecord(name=checkpoint.name, sha256=checkpoint.sha256)
     results_so_far(arguments.out, record)  # fails before the work if the folder has results of other weights
     for corpus_name in arguments.data:

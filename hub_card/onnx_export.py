@@ -1,8 +1,7 @@
 """Exports a checkpoint to one .onnx file for ONNX Runtime, from faces to embeddings and expression logits.
 
-The graph is the network in evaluation mode (with the average of mirror images if the config says so), for any number of
-faces. Its metadata has the config, the settings of the image processor and the revision of the weights.
-`onnx_network.OnnxNetwork` reads the file.
+The graph is the network in evaluation mode, for any number of faces. Its metadata has the config, the settings of the
+image processor and the revision of the weights. `onnx_network.OnnxNetwork` reads the file.
 """
 
 import json

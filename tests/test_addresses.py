@@ -116,7 +116,7 @@ def arguments(repository: Path, corpus: str, out: str, *overlays: Path) -> list[
     options = {"config": [presets / "dynamic.yaml", presets / "drawn.yaml", *overlays], "out": [out], "train": [corpus]}
     options |= {} if overlays else {"validation": [corpus]}
     options |= {"network.trunk": ["test_resnet"], "image_size": [96], "batch_size": [4]}
-    options |= {"steps": [12], "save_every": [3], "validate_every": [6], "log_every": [1], "workers": [0]}
+    options |= {"steps": [12], "save_every": [3], "validate_every": [6], "workers": [0]}
     options |= {"tracker": ["none"], "mixed_precision": ["no"], "cpu": ["true"]}
     return [str(text) for name, values in options.items() for text in (f"--{name}", *values)]
 

@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from face_data.table import CorpusError
-from modeling_facelivenet import IGNORE
 from train.composites import Composites
 from train.photographs import Photographs, resized
 
@@ -129,37 +128,21 @@ class TrainingFaces(Dataset):
         return images, used, unreadable
 
 
-def row_weights(
-    faces: TrainingFaces, shares: list[float], identity_balance: float, composite_share: float = 0.0
-) -> np.ndarray:
-    """(rows,) probability of each image.
+def row_weights(faces: TrainingFaces, shares: list[float], composite_share: float = 0.0) -> np.ndarray:
+    """(rows,) probability of each image. Within a corpus all photographs are equally probable.
 
     Args:
         shares: share of each corpus.
-        identity_balance: within a corpus the probability of a person is proportional to the number of photographs to
-            the power of 1 − identity_balance.
         composite_share: share of all composite people together, who are equally probable.
     """
-    weights = photograph_weights(faces.photographs, shares, identity_balance)
+    counts = faces.photographs.counts
+    weights = np.repeat(np.array(shares) / counts, counts)
+    weights /= weights.sum()
     composites = faces.composites
     if not composites.people:
         return weights
     each = composite_share / len(composites.people)
     return np.concatenate([weights * (1 - composite_share), np.repeat(each / composites.counts, composites.counts)])
-
-
-def photograph_weights(photographs: Photographs, shares: list[float], identity_balance: float) -> np.ndarray:
-    """(rows,) probability of each photograph, without composites; see `row_weights`."""
-    identity = photographs.labels.identity
-    has_identity = identity != IGNORE
-    count = np.bincount(identity[has_identity], minlength=photographs.labels.num_identities)
-    weights = np.ones(len(identity))
-    weights[has_identity] = count[identity[has_identity]] ** -identity_balance
-    first = 0
-    for share, size in zip(shares, photographs.counts, strict=True):
-        weights[first : first + size] *= share / weights[first : first + size].sum()
-        first += size
-    return weights / weights.sum()
 
 
 class DrawnBatches(Sampler):

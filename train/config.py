@@ -30,7 +30,6 @@ FREE_TO_CHANGE = {
     "workers",
     "validate_every",
     "save_every",
-    "log_every",
     "tracker",
     "compile",
 }
@@ -39,11 +38,16 @@ LARGEST = {"workers": 1000, "batch_size": 1_000_000, "image_size": 4096}  # a la
 CLIP_NORM = 5.0  # largest norm of the gradient of all parameters
 SHUFFLE_BUFFER = 4096  # photographs of a stream that are shuffled together; the order of shards is shuffled too
 KEEP_CHECKPOINTS = 2  # the newest training states, older ones are removed
+LOG_EVERY = 10  # steps between two writes of log.jsonl and the tracker; each step has a row
 # Settings of earlier versions, with the value that all runs use now.
 REMOVED = {
     "clip_norm": CLIP_NORM,
     "shuffle_buffer": SHUFFLE_BUFFER,
     "keep_checkpoints": KEEP_CHECKPOINTS,
+    "log_every": LOG_EVERY,
+    "identity_balance": 0.0,
+    "minimum_photographs": 2,
+    "soft_labels": True,
     "exchange_share": 0.0,
     "expression_balance": 0.0,
     "decoded_cache": False,
@@ -101,14 +105,6 @@ class TrainingConfig:
         default_factory=dict,
         metadata={"help": "other settings of FaceLiveNetConfig; on the command line --network.NAME VALUE"},
     )
-    minimum_photographs: int = _setting(
-        1, "people with fewer photographs have no identity label: their photographs train expressions only"
-    )
-    identity_balance: float = _setting(
-        0.0,
-        "0: all photographs are equally probable (the paper); 1: all people are; 0.5: the probability of a person is "
-        "proportional to the square root of the number of photographs",
-    )
     composites: int = _setting(
         0, "number of additional people, made of the face of one person with the eyes, nose or mouth of another"
     )
@@ -132,9 +128,6 @@ class TrainingConfig:
     )
     deception_share: float = _setting(
         0.0, "share of a batch that is covered, warped, joined to another face, turned or blurred (train/deceptions.py)"
-    )
-    soft_labels: bool = _setting(
-        False, "use the votes of annotators as probabilities, instead of the label of the majority"
     )
     streaming: bool = _setting(
         False, "read the corpora as a stream, shard by shard: for corpora that are larger than memory and disk"
@@ -170,7 +163,6 @@ class TrainingConfig:
 
     validate_every: int = _setting(1000, "steps between two validations")
     save_every: int = _setting(1000, "steps between two checkpoints")
-    log_every: int = _setting(10, "steps between two writes of log.jsonl and the tracker; each step has a row")
     tracker: str = _setting("tensorboard", "tracker of Accelerate, such as tensorboard or wandb; none: no tracker")
     resume: bool = _setting(True, "continue the run in --out; false: remove that run and start again")
     workers: int = _setting(2, "number of processes that decode photographs")
@@ -196,8 +188,6 @@ class TrainingConfig:
             "accumulation",
             "validate_every",
             "save_every",
-            "log_every",
-            "minimum_photographs",
         ):
             check(getattr(self, name) >= 1, name, "at least 1")
         check(0 <= self.seed < 2**32, "seed", "0 to 4294967295")
@@ -210,7 +200,7 @@ class TrainingConfig:
         check(0 <= self.weight_decay < math.inf, "weight_decay", "not negative, and finite")
         check(0 <= self.rotation <= 180, "rotation", "0 to 180")
         check(all(step > 0 for step in self.milestones), "milestones", "positive")
-        for name in ("identity_balance", "gray", "blur", "downscale", "erase"):
+        for name in ("gray", "blur", "downscale", "erase"):
             check(0 <= getattr(self, name) <= 1, name, "within 0..1")
         for name in (
             "crop_scale",
@@ -236,7 +226,6 @@ class TrainingConfig:
             "validation",
             "corpora in folders of different names, which name the results",
         )
-        check(not (self.streaming and self.identity_balance), "identity_balance", "0 with --streaming")
         check(not (self.streaming and self.composites), "composites", "0 with --streaming")
         for name in ("teacher", "expression_teachers"):
             check(not (self.streaming and getattr(self, name)), name, "none with --streaming")

@@ -81,15 +81,14 @@ def load_data(config: TrainingConfig, accelerator: Accelerator) -> TrainingData:
 
 def _faces(config: TrainingConfig, expressions: tuple[str, ...]) -> TrainingFaces:
     landmarks = bool(config.composites or config.teacher or config.mixing_share or config.deception_share)
-    photographs = Photographs(config.train, expressions, config.minimum_photographs, config.soft_labels, landmarks)
-    return TrainingFaces(photographs, config.composites, config.seed)
+    return TrainingFaces(Photographs(config.train, expressions, landmarks), config.composites, config.seed)
 
 
 def _labels(config: TrainingConfig, expressions: tuple[str, ...]) -> Labels:
     if not config.train:
         raise CorpusError("no corpus to read: name at least one")
     parts = [load_corpus(*split_corpus(text), LABEL_COLUMNS) for text in config.train]
-    return Labels(parts, expressions, config.minimum_photographs, config.soft_labels)
+    return Labels(parts, expressions)
 
 
 def _processor_of(config: TrainingConfig) -> FaceLiveNetImageProcessor:
@@ -141,7 +140,7 @@ def batches_from(first: int, data: TrainingData, config: TrainingConfig, acceler
             next(batches)
         return batches
     shape = (config.accumulation, accelerator.num_processes, config.batch_size)
-    probabilities = row_weights(data.faces, weights, config.identity_balance, config.composite_share)
+    probabilities = row_weights(data.faces, weights, config.composite_share)
     sampler = DrawnBatches(probabilities, config.seed, first, config.steps, shape, accelerator.process_index)
     return iter(DataLoader(data.faces, batch_sampler=sampler, **settings))
 

@@ -17,29 +17,29 @@ LABEL_COLUMNS = ("source", "identity", "expression", "expression_votes", "split"
 class Labels:
     """The labels of several corpora as one table.
 
-    The people of all corpora are numbered together. The same name in two sources means two people. Votes of annotators
-    for expressions that the network does not predict are ignored.
+    The people of all corpora are numbered together. The same name in two sources means two people. People with a single
+    photograph have no identity label: as additional classes they made verification worse (docs/experiments.md). The
+    expression is the votes of annotators as probabilities, if a photograph has any. Votes for expressions that the
+    network does not predict are ignored.
 
     Args:
         parts: the corpora, each with LABEL_COLUMNS.
         expressions: those that the network predicts.
-        minimum_photographs: people with fewer photographs have no identity label.
-        soft: whether to use the votes as probabilities, if a photograph has any.
 
     Attributes:
-        identity: (rows,) labels, −100 if the person is unknown or has too few photographs.
+        identity: (rows,) labels, −100 if the person is unknown or has a single photograph.
         expression: (rows, n) float32 probabilities: the votes, or 1 for the label, or zeros without a known label.
         num_identities: number of people.
         splits: source -> splits of the photographs.
     """
 
-    def __init__(self, parts: list[Corpus], expressions: tuple[str, ...], minimum_photographs: int, soft: bool):
+    def __init__(self, parts: list[Corpus], expressions: tuple[str, ...]):
         table = [row for part in parts for row in _label_rows(part)]
         photographs = Counter((row["source"], row["identity"]) for row in table if row["identity"])
-        people = sorted(name for name, count in photographs.items() if count >= minimum_photographs)
+        people = sorted(name for name, count in photographs.items() if count >= 2)
         self._number = {person: label for label, person in enumerate(people)}
         self.num_identities = len(people)
-        self.expressions, self.soft = expressions, soft
+        self.expressions = expressions
         self.identity = np.array([self.label(row) for row in table])
         self.expression = np.stack([self.target(row) for row in table])
         self.splits = splits_by_source(parts)
@@ -50,7 +50,7 @@ class Labels:
 
     def target(self, row: dict) -> np.ndarray:
         """(n,) expression probabilities of a row, zeros without a label."""
-        probability = dict(zip(CORPUS_EXPRESSIONS, (row["expression_votes"] or []) if self.soft else [], strict=False))
+        probability = dict(zip(CORPUS_EXPRESSIONS, row["expression_votes"] or [], strict=False))
         if not probability and row["expression"] is not None:
             probability = {CORPUS_EXPRESSIONS[row["expression"]]: 1.0}
         target = np.array([probability.get(name, 0.0) for name in self.expressions], dtype=np.float32)

@@ -14,7 +14,7 @@ from accelerate.utils import set_seed
 from addresses import working_folder
 from machines import agree
 from train.checkpoint import any_process
-from train.config import TrainingConfig
+from train.config import LOG_EVERY, TrainingConfig
 from train.lock import RunLock
 from train.network import precision_of
 from train.run import Run
@@ -63,7 +63,7 @@ def _loop(run: Run, stop: "_StopSignals") -> None:
         run.step()
         validating, saving = run.is_due(config.validate_every), run.is_due(config.save_every)
         stopping = stop.received and accelerator.num_processes == 1
-        if validating or saving or stopping or run.is_due(config.log_every):
+        if validating or saving or stopping or run.is_due(LOG_EVERY):
             run.report()
             stopping = any_process(accelerator, stop.received)  # several processes stop at a common step
         if validating:

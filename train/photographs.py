@@ -56,7 +56,7 @@ class Photographs:
 
     Args:
         corpora: as FOLDER or FOLDER:SPLIT,SPLIT.
-        expressions, minimum_photographs, soft_labels: as for `Labels`.
+        expressions: as for `Labels`.
         landmarks: whether to read the landmarks.
 
     Attributes:
@@ -70,14 +70,7 @@ class Photographs:
             them (`landmarks_in_crops`).
     """
 
-    def __init__(
-        self,
-        corpora: list[str],
-        expressions: tuple[str, ...],
-        minimum_photographs: int = 1,
-        soft_labels: bool = True,
-        landmarks: bool = False,
-    ):
+    def __init__(self, corpora: list[str], expressions: tuple[str, ...], landmarks: bool = False):
         if not corpora:
             raise CorpusError("no corpus to read: name at least one")
         self._parts = [_Part.of(text) for text in corpora]
@@ -88,7 +81,7 @@ class Photographs:
         before = np.cumsum([0] + [len(part.table) for part in self._parts[:-1]])
         self._places = np.concatenate([start + part.rows for start, part in zip(before, self._parts, strict=True)])
         self.keys = [key for table in tables for key in column(table, "key")]
-        self.labels = Labels(tables, expressions, minimum_photographs, soft_labels)
+        self.labels = Labels(tables, expressions)
         self.landmarks = None
         if landmarks:
             parts = [landmarks_in_crops(table, part.folder) for table, part in zip(tables, self._parts, strict=True)]

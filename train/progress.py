@@ -57,10 +57,10 @@ class Progress:
         now = learning_settings(self.config) | {"processes": self.processes}
         if self.config.resume and contains_a_run(self.out):
             before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else now
-            # a setting that is newer than the run had its default value; a removed one is ignored if it was off, or had
-            # the value that all runs use now
+            # a setting that is newer than the run had its default value; a removed one is ignored if it had the value
+            # that all runs use now
             removed = set(before) - set(now)
-            ignored = {key for key in removed if not before[key] or before[key] == REMOVED.get(key)}
+            ignored = {key for key in removed if key in REMOVED and before[key] == REMOVED[key]}
             before = {key: value for key, value in before.items() if key not in ignored}
             before = learning_settings(TrainingConfig()) | before
             before.setdefault("processes", self.processes)

@@ -64,12 +64,11 @@ def embed_checkpoint(
 
 
 def cache_for(checkpoint: Checkpoint, folder: Path, is_reference: bool = False) -> EmbeddingCache:
-    """The cache for this network with this code, image size, mirror image setting and kind of device."""
+    """The cache for this network with this code, image size and kind of device."""
     parts = (FaceLiveNetModel, FaceLiveNetImageProcessor, *([reference_views] if is_reference else []))
     code = b"".join(Path(inspect.getfile(part)).read_bytes() for part in parts)
-    flip = "_flip" if checkpoint.network.config.test_time_flip else ""
     side = "_references" if is_reference else ""
-    settings = f"{checkpoint.processor.size}px{flip}{side}_{checkpoint.network.device.type}"
+    settings = f"{checkpoint.processor.size}px{side}_{checkpoint.network.device.type}"
     return EmbeddingCache(folder, f"{checkpoint.sha256[:32]}_{hashlib.sha256(code).hexdigest()[:8]}_{settings}")
 
 
@@ -88,7 +87,7 @@ def embed(
     numbers as a single process.
 
     Args:
-        network: in evaluation mode, on the device to use; its config says whether it averages mirror images.
+        network: in evaluation mode, on the device to use.
         cache: from `cache_for`; cached images are not computed again.
         is_reference: whether the images are reference photographs (`pipeline_facelivenet.reference_views`). The
             `references` of the table are its `embeddings` in both cases.

@@ -199,7 +199,6 @@ def circumstances(checkpoint: Checkpoint, corpus: CorpusRecord, splits: Sequence
         "splits": list(splits),
         "seed": seed,
         "image_size": checkpoint.processor.size,
-        "flip": checkpoint.network.config.test_time_flip,
         "figures": {},
         "date": date.today().isoformat(),
         "versions": {package: version(package) for package in PACKAGES},

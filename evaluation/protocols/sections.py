@@ -35,7 +35,6 @@ class Section:
     splits: list[str]
     seed: int
     image_size: int
-    flip: bool
     train_splits: list[str] | None
     warnings: list[str]
     figures: dict[str, str]

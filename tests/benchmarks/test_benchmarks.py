@@ -85,7 +85,7 @@ def test_the_folder_contains_the_photographs_and_labels_of_the_corpus(tmp_path, 
 
 
 def test_training_is_measured_for_both_loops(tmp_path, drawn_corpus, capsys):
-    sizes = ("--image-size", "80", "--batch", "4", "--steps", "2", "--warm-up", "1", "--workers", "0")
+    sizes = ("--image-size", "80", "--batch", "4", "--steps", "2", "--workers", "0")
     result = result_of(tmp_path, "training", "--data", f"{drawn_corpus}:train", *sizes)
     assert [row["loop"] for row in result["rows"]] == ["plain loop", "python -m train"]
     for row in result["rows"]:

@@ -154,7 +154,6 @@ def make_section():
             splits=["9"],
             seed=0,
             image_size=80,
-            flip=False,
             train_splits=[],
             warnings=list(warnings),
             figures={},

@@ -49,13 +49,11 @@ def test_the_network_computes_each_face_once(loaded, corpus, tmp_path, monkeypat
     assert complete.keys == plain.keys and complete.identities == plain.identities
 
 
-def test_another_image_size_or_test_time_flip_has_a_separate_cache(loaded, tmp_path):
+def test_another_image_size_has_a_separate_cache(loaded, tmp_path):
     names = {cache_for(loaded, tmp_path).path.name}
-    loaded.network.config.test_time_flip = True
-    names.add(cache_for(loaded, tmp_path).path.name)
     loaded.processor.size = 128
     names.add(cache_for(loaded, tmp_path).path.name)
-    assert len(names) == 3
+    assert len(names) == 2
 
 
 def test_a_damaged_cache_is_empty_and_a_full_cache_deletes_old_files(tmp_path, monkeypatch):

@@ -37,17 +37,6 @@ def test_rows_belong_to_their_photographs(loaded, corpus):
     assert ten.keys[5] == result.keys[24 + 5]
 
 
-def test_flip_gives_a_mirror_image_the_same_embedding(loaded, corpus):
-    dataset = load_corpus(corpus, ["9"]).select(range(3))
-    mirrored = dataset.map(lambda row: {"image": row["image"].transpose(0)})
-    plain, mirrored_result = (embed(loaded.network, loaded.processor, rows) for rows in (dataset, mirrored))
-    assert np.abs(plain.embeddings - mirrored_result.embeddings).max() > 1e-3
-    loaded.network.config.test_time_flip = True
-    plain, mirrored_result = (embed(loaded.network, loaded.processor, rows) for rows in (dataset, mirrored))
-    np.testing.assert_allclose(plain.embeddings, mirrored_result.embeddings, atol=1e-5)
-    np.testing.assert_allclose(np.linalg.norm(plain.embeddings, axis=1), 1, atol=1e-5)
-
-
 def test_the_processor_sets_the_image_size(loaded, corpus):
     loaded.processor.size = 96
     dataset = load_corpus(corpus, ["9"]).select(range(1))

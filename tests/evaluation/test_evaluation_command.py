@@ -70,13 +70,12 @@ def test_several_commands_write_to_one_results_file(calibrated, corpus, tmp_path
     assert "OPTIMISTIC: the network was trained on split 8" in capsys.readouterr().out
     assert main(["authentication", *common, "--splits", "9"]) == 0
     assert "OPTIMISTIC: the checkpoint's thresholds were chosen on some of these people" in capsys.readouterr().out
-    assert main(["verification", *common, *FAR, "--splits", "9", "--flip"]) == 0
+    assert main(["verification", *common, *FAR, "--splits", "9"]) == 0
     assert "pairs.csv" not in capsys.readouterr().out
     assert main(["expression", *common, "--splits", "10"]) == 0
     results = json.loads((out / "results.json").read_text())
     assert set(results) == {"schema_version", "model", "expression", "authentication", "verification"}
     assert set(results["expression"]) == {"patterns 8", "patterns 9", "patterns 10"}
-    assert results["verification"]["patterns 9"]["flip"] is True
     assert "ten_folds" not in results["verification"]["patterns 9"]
 
     results["model"]["sha256"] = "0" * 64

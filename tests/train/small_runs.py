@@ -11,7 +11,7 @@ PRESETS = Path(__file__).resolve().parents[2] / "train" / "presets"
 # quarter of the time. In 32 bits, because not every processor supports bf16.
 TINY = ("--network.trunk", "test_resnet", "--network.repeats", "[1, 1, 0]", "--image_size", "64")
 TINY += ("--mixed_precision", "no")
-SMALL = (*TINY, "--steps", "12", "--batch_size", "8", "--save_every", "3", "--validate_every", "6", "--log_every", "1")
+SMALL = (*TINY, "--steps", "12", "--batch_size", "8", "--save_every", "3", "--validate_every", "6")
 
 
 def run_arguments(corpus: Path, out: Path, *more: str, preset: str = "dynamic", overlay: str = "drawn") -> list[str]:

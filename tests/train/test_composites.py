@@ -147,7 +147,7 @@ def test_composites_are_additional_identities_in_a_batch(drawn_corpus):
 
 def test_composites_have_the_configured_share_of_the_batches(drawn_corpus):
     faces = TrainingFaces(Photographs([str(drawn_corpus)], EXPRESSIONS, landmarks=True), composites=20)
-    weights = row_weights(faces, [1.0], 0.0, composite_share=0.4)
+    weights = row_weights(faces, [1.0], composite_share=0.4)
     assert weights.sum() == pytest.approx(1) and weights[len(faces.photographs) :].sum() == pytest.approx(0.4)
     ends = len(faces.photographs) + np.cumsum([0, *faces.composites.counts])
     person_weights = [weights[first:last].sum() for first, last in itertools.pairwise(ends)]

@@ -23,7 +23,7 @@ def test_the_paper_preset_has_the_numbers_of_section_5_1(repository):
     assert (config.batch_size, config.learning_rate, config.momentum) == (90, 0.1, 0.99)
     assert (config.milestones, config.weight_decay, config.network["dropout"]) == ([60_000, 80_000], 5e-5, 0.5)
     assert (config.network["triplet_weight"], config.network["triplet_margin"]) == (1e-4, 10)
-    assert config.steps == 100_000 and not config.network.get("cosine_scale") and not config.soft_labels
+    assert config.steps == 100_000 and not config.network.get("cosine_scale")
     assert config.optimizer == "rmsprop" and config.image_size == 160
 
 
@@ -79,7 +79,7 @@ def test_weights_and_validation_of_a_preset_apply_only_to_its_corpora(tmp_path):
         ({"fold": 11}, "fold"),
         ({"erase": 1.5}, "erase"),
         ({"ema_decay": 1.0}, "ema_decay"),
-        ({"streaming": True, "identity_balance": 0.5}, "identity_balance"),
+        ({"identity_balance": 0.5}, "run.yaml: identity_balance was removed: every run has 0.0"),
         ({"streaming": True, "mixing_share": 0.5}, "mixing_share"),
         ({"streaming": True, "expression_teachers": ["pretrained"]}, "expression_teachers"),
         ({"network": {"weighting": "verification"}, "expression_teachers": ["pretrained"]}, "expression_teachers"),

@@ -51,8 +51,6 @@ def test_a_killed_run_resumes_and_ends_with_exactly_the_same_weights(drawn_corpu
         "2",
         "--streaming",
         streaming,
-        "--identity_balance",
-        "0",
     )
     assert main(run_arguments(drawn_corpus, tmp_path / "whole", *more)) == 0
     arguments = run_arguments(drawn_corpus, tmp_path / "killed", *more)
@@ -124,10 +122,11 @@ def test_a_run_that_is_older_than_a_setting_resumes(drawn_corpus, tmp_path, caps
     file = tmp_path / "run.json"
     recorded = json.loads(file.read_text())
     assert recorded.pop("composites") == 0 and recorded.pop("ema_decay") == 0
-    file.write_text(json.dumps(recorded | {"clip_norm": 1.0}))
     shutil.rmtree(tmp_path / "checkpoints" / "step-00000002")
-    assert main(run_arguments(drawn_corpus, tmp_path, *settings, "--steps", "2")) == 2
-    assert "clip_norm 1.0, now None" in capsys.readouterr().err
+    for name, value in {"clip_norm": 1.0, "soft_labels": False}.items():
+        file.write_text(json.dumps(recorded | {name: value}))
+        assert main(run_arguments(drawn_corpus, tmp_path, *settings, "--steps", "2")) == 2
+        assert f"{name} {value}, now None" in capsys.readouterr().err
     file.write_text(json.dumps(recorded | {"clip_norm": 5.0, "exchange_share": 0.0}))  # the values of every run now
     assert main(run_arguments(drawn_corpus, tmp_path, *settings, "--steps", "2", "--ema_decay", "0.9")) == 2
     assert "ema_decay 0.0, now 0.9" in capsys.readouterr().err
@@ -171,7 +170,7 @@ def test_a_missing_corpus_is_reported(tmp_path, capsys):
 def test_two_processes_train_one_network(drawn_corpus, tmp_path, repository):
     """This run uses a stream. test_teacher.py tests a run with a table that `accelerate launch` starts."""
     more = (*TINY, "--steps", "4", "--batch_size", "8", "--validate_every", "4")
-    more += ("--streaming", "true", "--identity_balance", "0", "--save_every", "2")
+    more += ("--streaming", "true", "--save_every", "2")
     more += ("--network.sampled_identities", "20")
     command = ["-m", "train", *run_arguments(drawn_corpus, tmp_path, *more)]
     processes = [Program(command, repository, os.environ | variables) for variables in connected(2)]

@@ -45,8 +45,6 @@ def arguments(repository: Path) -> list[str]:
         "4",
         "--save_every",
         "3",
-        "--log_every",
-        "1",
         "--validate_every",
         str(STEPS),
         "--workers",

@@ -172,8 +172,6 @@ def arguments(corpus: Path, out: Path, teacher: Path, *more: str) -> list[str]:
         "3",
         "--validate_every",
         "12",
-        "--log_every",
-        "1",
         "--tracker",
         "none",
         *TINY,
