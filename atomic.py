@@ -7,8 +7,8 @@
     write(path, content)                            # a file with these bytes
     create(path, content)                           # the same, but only if the file does not exist
 
-Another process that reads the file meanwhile gets either the complete earlier content or the complete new content. All
-packages use it for files that other processes read. The only exceptions are files that the Hub serves one by one.
+Another process that reads the file meanwhile gets either the complete earlier content or the complete new content.
+Use it for every file that another process may read while it is written.
 """
 
 import contextlib

@@ -4,6 +4,7 @@
     FACELIVENET_TEMPLATE_KEY_FILE=template.key python -m authentication anna.jpg now.jpg --expression happy \\
         --save-template anna.template
     FACELIVENET_TEMPLATE_KEY_FILE=template.key python -m authentication anna.template later.jpg --expression happy
+    FACELIVENET_TEMPLATE_KEY_FILE=template.key python -m authentication.template_store --revoke anna.template
 
 A template identifies a person for life, so it is never written without encryption. The file is one Fernet token
 (AES-128 in CBC mode with HMAC-SHA256, github.com/fernet/spec), so any change of it is detected. The token contains:
@@ -15,8 +16,6 @@ A template identifies a person for life, so it is never written without encrypti
   itself is in an environment variable, this file does not exist and restored templates are not detected.
 
 Called by the command line, `demo.enrolled` and the examples of docs/api.md. Read `newest` next.
-
-    FACELIVENET_TEMPLATE_KEY_FILE=template.key python -m authentication.template_store --revoke anna.template
 """
 
 import argparse
@@ -251,9 +250,10 @@ def _fernet(key: bytes) -> Fernet:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m authentication.template_store",
-        description="Makes a key for encrypted templates, readable by you only. Keep it apart from the templates.",
+        description="Makes a key for encrypted templates, which only you can read, or revokes a template (--revoke). "
+        "Keep the key apart from the templates.",
     )
-    parser.add_argument("file", type=Path, help="path of the new key file; must not exist")
+    parser.add_argument("file", type=Path, help="the new key file, which must not exist; with --revoke, the template")
     parser.add_argument(
         "--revoke",
         action="store_true",

@@ -158,7 +158,7 @@ CHECK = "Check"
 EXAMPLES = "Examples with drawn people"
 CLIP_HELP = (
     "Checks a recorded clip. It is accepted if {frames} consecutive sampled frames show the person with the "
-    "expression, and nobody else is ever visible."
+    "expression, and the clip does not show another person."
 )
 PAIR_HELP = "Do both photographs show the same person, and does the second one show the requested expression?"
 CLIP_FIRST, PROBE_FIRST = "Please add a clip first.", "Please add a photograph to check first."

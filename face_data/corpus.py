@@ -1,6 +1,6 @@
 """The name of a prepared corpus on the command line, its local folder, and its summary.
 
-Every `__main__` calls it, because it imports neither PyTorch nor `datasets`. Read `table` next.
+Every `__main__` that reads a corpus calls it, because it imports neither PyTorch nor `datasets`. Read `table` next.
 """
 
 import hashlib

@@ -14,7 +14,7 @@ from pipeline_facelivenet import Decision
 class Frame:
     """The evidence of one frame of the camera.
 
-    decision: of the fusion rule, for the `required_expression`, `baseline` and `accepts_any_rest` of the session.
+    decision: by `decide`, for the `required_expression`, `baseline` and `accepts_any_rest` of the session.
     embedding: (d,) of the face; None unless there is exactly one face.
     fingerprint: two frames have the same one if and only if their pixels are equal.
     landmarks: (5, 2) pixels: left and right eye, nose, left and right corner of the mouth, as seen in a frame that is

@@ -1,6 +1,6 @@
-"""Measures how many strangers are accepted when both images are degraded alike, with and without the quality gate.
+"""Measures how many strangers are accepted when both images are degraded in the same way, without and with the gate.
 
-At most MAX_FACES images are compared with one another: first unchanged ("bare"), then with each degradation.
+At most MAX_FACES images are compared with one another: first unchanged, then with each degradation.
 Turned heads cannot be made from frontal images, so the most turned heads of the corpus are taken. The gate is the
 config's `quality`, calibrated on other people; a pair with a face that it refuses is not accepted. The face crops are
 degraded after the detection, so the detection probability is that of the unchanged image. For a camera's frames the
@@ -122,7 +122,7 @@ def _blurred(share: float) -> Callable[[Image.Image, np.ndarray], Degraded]:
 
 
 DEGRADATIONS: dict[str, Callable[[Image.Image, np.ndarray], Degraded]] = {
-    "bare": _whole_image(lambda face: face),
+    "unchanged": _whole_image(lambda face: face),
     "black bar over the eyes": _with_cover(_lines_over_eyes, "black", 0.22),
     "grey bar over the eyes": _with_cover(_lines_over_eyes, (150, 140, 130), 0.3),
     "bar of 60 % opacity over the eyes": _with_cover(_transparent_bar),
@@ -156,8 +156,8 @@ class DegradedRates:
 
 @result
 class DegradationsReport:
-    """degradations: name -> its rates; "bare" means unchanged images. above_twice: the degradations under which
-    strangers are accepted more than twice as often as bare, both with the gate."""
+    """degradations: name -> its rates; "unchanged" is without a degradation. above_twice: the degradations under which
+    strangers are accepted more than twice as often as with unchanged images, both with the gate."""
 
     similarity_threshold: float
     photographs: Count
@@ -182,8 +182,8 @@ def evaluate_degradations(checkpoint: Checkpoint, corpus: Dataset, seed: int, ba
     rates = _rates_under(DEGRADATIONS, checkpoint, rows, seed, batch_size)
     turned = _most_turned(corpus)
     if len({row["identity"] for row, _ in turned}) > 1:
-        rates |= _rates_under({"head turned": DEGRADATIONS["bare"]}, checkpoint, turned, seed, batch_size)
-    limit = 2 * rates["bare"].false_accepts_gated.value
+        rates |= _rates_under({"head turned": DEGRADATIONS["unchanged"]}, checkpoint, turned, seed, batch_size)
+    limit = 2 * rates["unchanged"].false_accepts_gated.value
     return DegradationsReport(
         similarity_threshold=config.similarity_threshold,
         photographs=len(rows),

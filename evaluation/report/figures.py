@@ -42,7 +42,7 @@ TSNE_PEOPLE, TSNE_IMAGES = 20, 20
 
 
 def draw_section(section: Section, name: str, curves: Mapping[str, ScoredPairs], folder: Path) -> dict[str, str]:
-    """Draw the figures of a section into `out`; returns kind -> file name, for `Section.figures`.
+    """Draw the figures of a section into `folder`; returns kind -> file name, for `Section.figures`.
 
     Args:
         name: of the section; part of the file names. curves: title -> pairs.

@@ -28,18 +28,18 @@ Row = tuple[str, ...]  # what was measured; rates with their counts and their 95
 
 def summary(results: Results) -> str:
     """A Markdown table of all rates."""
-    return _table([*_verification(results), *_expression(results), *_fused(results)])
+    return _table([*_verification(results), *_expression(results), *_joint(results)])
 
 
 def headline(results: Results) -> str:
-    """A Markdown table of three rates: verification, expression, and the fused decision.
+    """A Markdown table of three rates: verification, expression, and the joint decision.
 
     The accuracy of expressions is that on the corpus with the most labelled images.
     """
     verification = [row for row in _verification(results) if row[0].startswith("accuracy")]
     largest = max(results.sections("expression").items(), key=lambda item: item[1].report.accuracy.total, default=None)
     expression = [(f"accuracy of expressions, {largest[0]}", rate_text(largest[1].report.accuracy))] if largest else []
-    return _table([*verification[:1], *expression, *_fused(results)[:1]])
+    return _table([*verification[:1], *expression, *_joint(results)[:1]])
 
 
 def results_page(results: Results, folder: Path) -> str:
@@ -83,9 +83,9 @@ def _expression(results: Results) -> list[Row]:
     return rows
 
 
-def _fused(results: Results) -> list[Row]:
+def _joint(results: Results) -> list[Row]:
     return [
-        (f"false accepts of the fused decision, {name}", rate_text(section.report.far))
+        (f"false accepts of the joint decision, {name}", rate_text(section.report.far))
         for name, section in results.sections("authentication").items()
     ]
 
@@ -95,23 +95,23 @@ def gate_tables(results: Results) -> str:
     tables = []
     for name, section in results.sections("degradations").items():
         rates_by_name = section.report.degradations
-        bare = rates_by_name["bare"]
+        unchanged = rates_by_name["unchanged"]
         header = (
             f"{name}, both images",
-            f"strangers accepted, of {bare.false_accepts.total:,} pairs",
+            f"strangers accepted, of {unchanged.false_accepts.total:,} pairs",
             "with the gate",
-            f"genuine pairs accepted, of {bare.genuine_accepts.total:,}",
+            f"genuine pairs accepted, of {unchanged.genuine_accepts.total:,}",
             "with the gate",
-            f"images refused, of {bare.refused.total:,}",
+            f"images refused, of {unchanged.refused.total:,}",
         )
         rows = []
         for title, rates in rates_by_name.items():
             columns = [
-                (rates.false_accepts, bare.false_accepts),
-                (rates.false_accepts_gated, bare.false_accepts),
-                (rates.genuine_accepts, bare.genuine_accepts),
-                (rates.genuine_accepts_gated, bare.genuine_accepts),
-                (rates.refused, bare.refused),
+                (rates.false_accepts, unchanged.false_accepts),
+                (rates.false_accepts_gated, unchanged.false_accepts),
+                (rates.genuine_accepts, unchanged.genuine_accepts),
+                (rates.genuine_accepts_gated, unchanged.genuine_accepts),
+                (rates.refused, unchanged.refused),
             ]
             cells = [_hits(shown, of_column.total) for shown, of_column in columns]
             if title in section.report.above_twice:

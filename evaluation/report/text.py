@@ -211,18 +211,20 @@ def _decision_lines(section: Section, report: DecisionsReport) -> list[str]:
 def _degradations(section: DegradationsSection) -> list[str]:
     report = section.report
     lines = [
-        f"Both images degraded alike, split {', '.join(section.splits)}: {report.photographs:,} of "
-        f"{report.people:,} people, at the threshold {report.similarity_threshold:.4f}",
+        f"Both images degraded in the same way, split {', '.join(section.splits)}: {report.photographs:,} images of "
+        f"{report.people:,} people, threshold {report.similarity_threshold:.4f}",
         *_warning_lines(section),
         "  accepted without and with the quality gate: impostor pairs, genuine pairs; faces refused",
     ]
     for name, rates in report.degradations.items():
         pairs = ((rates.false_accepts, rates.false_accepts_gated), (rates.genuine_accepts, rates.genuine_accepts_gated))
-        cells = [f"{bare.hits:,} and {gated.hits:,} of {bare.total:,}" for bare, gated in pairs]
+        cells = [f"{shown.hits:,} and {gated.hits:,} of {shown.total:,}" for shown, gated in pairs]
         cells.append(f"{rates.refused.hits:,} of {rates.refused.total:,}")
         lines.append(_line(name, f"{cells[0]:<28}{cells[1]:<24}{cells[2]}"))
     above = ", ".join(report.above_twice)
-    verdict = f"more than twice as many strangers as bare: {above}" if above else "nowhere twice as many as bare"
+    verdict = "no degradation more than doubles the accepted strangers"
+    if above:
+        verdict = f"more than twice as many strangers are accepted as with unchanged images: {above}"
     return [*lines, f"  with the gate, {verdict}"]
 
 

@@ -32,7 +32,7 @@ def test_the_command_all_runs_all_protocols(calibrated, corpus, tmp_path, capsys
     assert "OPTIMISTIC: the network was trained on the people of folds 8; the other folds alone" in table
     assert "1 pairs, decided as different people" in table
     assert "Acc_auth" in table
-    assert "Both images degraded alike, split 10: 12 of 6 people" in table and "checked scarf" in table
+    assert "Both images degraded in the same way, split 10: 12 images of 6 people" in table and "checked scarf" in table
     results = json.loads((out / "results.json").read_text())
     assert len(results["model"]["sha256"]) == 64
     verification = results["verification"]["patterns"]
@@ -51,8 +51,8 @@ def test_the_command_all_runs_all_protocols(calibrated, corpus, tmp_path, capsys
     assert authentication["calibration"]["splits"] == ["9"]
     assert authentication["warnings"] == []
     degraded = results["degradations"]["patterns 10"]["report"]
-    bare, blurred = (degraded["degradations"][name] for name in ("bare", "blurred by 7 % of its width"))
-    assert bare["false_accepts"]["total"] == 60 and bare["genuine_accepts"]["total"] == 6
+    unchanged, blurred = (degraded["degradations"][name] for name in ("unchanged", "blurred by 7 % of its width"))
+    assert unchanged["false_accepts"]["total"] == 60 and unchanged["genuine_accepts"]["total"] == 6
     assert blurred["refused"] == blurred["refused"] | {"hits": 12, "total": 12}  # only the noise is sharp
     assert blurred["false_accepts_gated"]["hits"] == blurred["genuine_accepts_gated"]["hits"] == 0
     figures = ("roc_patterns.png", "det_patterns.png", "scores_patterns.png", "confusion_patterns_9_10.png")
