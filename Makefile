@@ -5,7 +5,7 @@
 ## make distclean  remove the environment in .venv too
 ##
 ## Variables:
-##   PYTHON=python3  the interpreter .venv is made with, 3.11 or newer: make demo PYTHON=python3.12
+##   PYTHON=python3  the interpreter for .venv, 3.11 or newer: make demo PYTHON=python3.12
 ##   MODEL=          a model folder or Hub id for the demo instead of the shipped one: make demo MODEL=runs/mine
 ##   FACELIVENET_DATA  (environment) folder of real photographs; the tests that need them skip without it
 
@@ -74,7 +74,7 @@ browser:
 	  $$root apt-get update -qq; \
 	  if $$root DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; then exit 0; fi; \
 	fi; \
-	echo "No Chromium here and none can be installed: the browser tests will skip" >&2
+	echo "There is no Chromium and it cannot be installed: the browser tests will be skipped" >&2
 
 # Never fails: without them tests/test_transformers_common.py skips. The source distribution of the installed release
 # is the only one with transformers' own tests.
@@ -87,7 +87,7 @@ transformers-tests: $(VENV)/development
 	  tar -xzf "$$folder.part"/*.tar.gz -C "$$folder.part" --strip-components=1 "transformers-$$version/tests"; then \
 	  mv "$$folder.part/tests" "$$folder.part/transformers_tests" && rm "$$folder.part"/*.tar.gz && \
 	  mv "$$folder.part" "$$folder"; \
-	else rm -rf "$$folder.part"; echo "transformers' source distribution cannot be had: its tests will skip" >&2; fi
+	else rm -rf "$$folder.part"; echo "the source distribution of transformers cannot be downloaded: its tests will be skipped" >&2; fi
 
 clean:
 	rm -rf .pytest_cache .ruff_cache

@@ -84,7 +84,7 @@ def _copy(address: str, check: Callable[[Path], None] | None) -> Path:
     remote = Remote(address)
     files = remote.files()
     if not files:
-        raise AddressError(f"{address}: there is nothing")
+        raise AddressError(f"{address}: contains no files")
     base = cache_folder() / "copies" / _digest(address, json.dumps(sorted(files.items())))
     copy = base / address.rpartition("/")[2]
     base.mkdir(parents=True, exist_ok=True)

@@ -39,6 +39,7 @@ HUB_ID = re.compile(r"(?P<repository>[\w-]+/[\w.-]+)(?:@(?P<revision>[\w.-]+))?"
 REVISION_DIGITS = 12
 logger = logging.getLogger(__name__)
 DEFAULT_MODEL = Path(__file__).resolve().parent / "pretrained"
+MODEL_HELP = "model folder, address, Hub id (owner/name or owner/name@revision) or exported .onnx file"
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def load_checkpoint(name: str | Path, device: str | torch.device = "cpu") -> Che
     if report["missing_keys"]:  # transformers fills them with random numbers
         raise OSError(f"{name}: lacks weights: {', '.join(sorted(report['missing_keys'])[:3])}, …")
     if network.config.similarity_threshold is not None and network.calibrated_threshold is None:
-        logger.warning("%s: its thresholds belong to other weights and do not count: calibrate it", name)
+        logger.warning("%s: its thresholds were calibrated with other weights and are ignored: calibrate it", name)
         network.config.similarity_threshold = None
     return Checkpoint(str(name), path, network.to(device).eval(), processor, file_sha256(path / WEIGHTS))
 

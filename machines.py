@@ -50,14 +50,14 @@ def refuse_unconnected_launch(environment: Mapping[str, str] = os.environ) -> No
     world = next((int(environment[name]) for name in WORLD_SIZES if environment.get(name)), None)
     if world is None and "ACCELERATE_MIXED_PRECISION" in environment and "MASTER_ADDR" in environment:
         raise MachineError(
-            "accelerate launch was asked for several processes, but started one that knows of no other: launch with "
-            "--multi_gpu (for CPUs as well, instead of --cpu), or unset MASTER_ADDR if one is what you want"
+            "accelerate launch was asked for several processes, but started one that is not connected to others: "
+            "launch with --multi_gpu (also for CPUs, instead of --cpu), or unset MASTER_ADDR to train with one process"
         )
     tasks = int(environment.get("SLURM_STEP_NUM_TASKS") or 1)
     if world is None and tasks > 1 and "ACCELERATE_MIXED_PRECISION" not in environment:
         raise MachineError(
-            f"srun started {tasks} copies that know nothing of one another: have it start `accelerate launch` once on "
-            "each machine (train/presets/accelerate/slurm.sh)"
+            f"srun started {tasks} copies that are not connected: let it start `accelerate launch` once on each "
+            "machine (train/presets/accelerate/slurm.sh)"
         )
 
 

@@ -785,7 +785,7 @@ def refuse_unknown(arguments: dict) -> None:
     for name, value in arguments.items():
         if name in ("output_hidden_states", "output_attentions"):
             if value:
-                raise TypeError(f"{name}=True: this network gives its outputs alone")
+                raise TypeError(f"{name}=True: this network only returns its outputs")
         elif name not in PROCESSOR_OUTPUTS and name != "num_items_in_batch":  # passed by Trainer
             raise TypeError(f"forward() got an unexpected argument {name!r}")
 

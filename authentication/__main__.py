@@ -10,7 +10,7 @@ import os
 import re
 import sys
 
-from checkpoints import DEFAULT_MODEL, find_checkpoint
+from checkpoints import DEFAULT_MODEL, MODEL_HELP, find_checkpoint
 from startup import large_imports
 
 FRAMES_TO_HOLD = 3  # as in pipeline_facelivenet, which takes seconds to import
@@ -58,7 +58,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--model",
         default=str(DEFAULT_MODEL),
-        help="model folder, Hub id (owner/name@commit) or exported .onnx file (default: the shipped one, %(default)s)",
+        help=f"{MODEL_HELP} (default: the shipped one, %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print the decision as JSON")
     parser.add_argument(

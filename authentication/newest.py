@@ -23,6 +23,8 @@ class NewestError(ValueError):
 class Newest:
     """The time of the newest template of each name, in a file that several processes may use.
 
+    Every method raises NewestError if the file cannot be used.
+
     Args:
         path: of the file; it is empty if it does not exist.
         fernet: made with the templates' key.
@@ -35,10 +37,7 @@ class Newest:
     def next_time(self, name: str, now: int) -> int:
         """The time to write into a new template, in seconds since 1970: now, but later than the recorded time.
 
-        The clock may have been set back. Every method raises NewestError.
-
-        Raises:
-            NewestError: the file cannot be used.
+        The clock may have been set back.
         """
         return max(now, self._read().get(name, 0) + 1)
 

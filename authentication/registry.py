@@ -66,7 +66,7 @@ class SessionRegistry:
                 raise RegistryFullError(f"{self.limit} attempts are open already")
             token = secrets.token_urlsafe(32)
             timer = threading.Timer(self.lifetime, self.close, (token,))
-            timer.daemon = True  # it does not keep a process running that ends
+            timer.daemon = True  # so that it does not keep the process alive
             timer.start()
             self._entries[token] = _Entry(attempt, self._clock(), timer, on_unused)
             return token

@@ -24,7 +24,10 @@ class Template:
 
     @classmethod
     def from_embeddings(cls, embeddings: Sequence[np.ndarray]) -> "Template":
-        """Args: one or more (d,) embeddings of the same person.
+        """The template of one person.
+
+        Args:
+            embeddings: one or more (d,) embeddings of the same person.
 
         Raises:
             ValueError: there is no embedding, one is not finite, or they cancel each other out.

@@ -53,7 +53,7 @@ def agreement_table(rows: list[dict]) -> str:
             *("-" if number is None else f"{number:.3f}" for number in numbers),
         )
 
-    headers = ("against detection", "decided alike", "IoU, median", "lowest", "similarity off by, median")
+    headers = ("against detection", "same decision", "IoU, median", "lowest", "difference of similarity, median")
     return table(headers, [cells(row) for row in rows])
 
 

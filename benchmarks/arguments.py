@@ -5,7 +5,7 @@ This module imports no PyTorch, so that --help and wrong arguments are answered 
 
 from pathlib import Path
 
-from checkpoints import DEFAULT_MODEL
+from checkpoints import DEFAULT_MODEL, MODEL_HELP
 from face_data.__main__ import LAYOUTS
 from face_data.protocol import LFW
 
@@ -13,7 +13,9 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def add_inference(command) -> None:
-    command.add_argument("--model", default=str(DEFAULT_MODEL), help="folder or Hub id (default: %(default)s)")
+    command.add_argument(
+        "--model", default=str(DEFAULT_MODEL), help="model folder, address or Hub id (default: %(default)s)"
+    )
     command.add_argument("--clip", type=Path, metavar="FILE", help="frames of this clip (default: a drawn person)")
     command.add_argument("--frames", type=int, default=48, help="frames per measurement (default 48)")
     command.add_argument(
@@ -22,7 +24,7 @@ def add_inference(command) -> None:
 
 
 def add_live(command) -> None:
-    command.add_argument("--model", default=str(DEFAULT_MODEL), help="folder or Hub id (default: %(default)s)")
+    command.add_argument("--model", default=str(DEFAULT_MODEL), help=f"{MODEL_HELP} (default: %(default)s)")
     command.add_argument(
         "--clients", type=int, nargs="+", default=[1, 2, 4, 8], help="numbers of simultaneous users (default: 1 2 4 8)"
     )
@@ -82,7 +84,9 @@ def add_loading(command) -> None:
 
 
 def add_onnx(command) -> None:
-    command.add_argument("--model", default=DEFAULT_MODEL, help="folder or Hub id of a model (default: %(default)s)")
+    command.add_argument(
+        "--model", default=DEFAULT_MODEL, help="model folder, address or Hub id (default: %(default)s)"
+    )
     command.add_argument("--faces", type=int, default=30, help="faces per measurement (default 30)")
     command.add_argument(
         "--repeats", type=int, default=5, help="number of measurements; the median is reported (default 5)"

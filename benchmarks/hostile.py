@@ -210,7 +210,7 @@ def bodies(page: Page) -> None:
 
 def strange_names(page: Page) -> None:
     """Unexpected names of pages and sessions."""
-    for path in ("/gradio_api/queue/join", "/api/given"):
+    for path in ("/gradio_api/queue/join", "/api/register"):
         page.http.post(path, content=b'{"page": "\\ud800", "session_hash": "\\ud800", "fn_index": 1000000000}')
     page.http.get("/api/page", params={"page": "x" * 60_000})
 

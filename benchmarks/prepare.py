@@ -108,7 +108,7 @@ def _agreement(shard: tuple[Photograph, ...], processor: FaceLiveNetImageProcess
         ),
     }
     plain = plain_processor(processor)
-    return [{"pictures": kind} | _compared(processor, plain, images) for kind, images in kinds.items()]
+    return [{"images": kind} | _compared(processor, plain, images) for kind, images in kinds.items()]
 
 
 def _compared(ours: FaceLiveNetImageProcessor, plain: FaceLiveNetImageProcessor, images) -> dict:
@@ -135,7 +135,7 @@ def _difference(first: Face, second: Face) -> float:
 def text(result: dict) -> str:
     rows = [(row["side"], f"{row['photographs_per_second']:.1f}", f"{row['ratio']:.2f}") for row in result["rows"]]
     agreement = [
-        (row["pictures"], str(row["faces"]), f"{row['alike']} of {row['count']}", f"{row['largest_difference']:.4f}")
+        (row["images"], str(row["faces"]), f"{row['alike']} of {row['count']}", f"{row['largest_difference']:.4f}")
         for row in result["agreement"]
     ]
     largest = max(row["largest_difference"] for row in result["agreement"])

@@ -9,7 +9,7 @@ import math
 import os
 from pathlib import Path
 
-from checkpoints import DEFAULT_MODEL, find_checkpoint, has_to_be_downloaded
+from checkpoints import DEFAULT_MODEL, MODEL_HELP, find_checkpoint, has_to_be_downloaded
 
 STEP_SECONDS = 12.0  # as in authentication.session, which imports PyTorch
 
@@ -23,8 +23,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--model",
         default=os.environ.get("FACELIVENET_MODEL", str(DEFAULT_MODEL)),
-        help="model folder, Hub id (owner/name@commit) or exported .onnx file (default: the environment variable "
-        "FACELIVENET_MODEL, else the shipped model; here %(default)s)",
+        help=f"{MODEL_HELP} (default: the environment variable FACELIVENET_MODEL, else the shipped model; here "
+        "%(default)s)",
     )
     parser.add_argument(
         "--host",

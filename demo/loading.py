@@ -7,11 +7,11 @@ application until the demo of `command` replaces it.
 from collections.abc import Sequence
 from html import escape
 
+from starlette import routing
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Route as Path
 
 from demo import words
 from demo.gate import Gate, Route
@@ -64,8 +64,8 @@ def application(root: str, hosts: Sequence[str], framed_by: str) -> Starlette:
     """The application, behind the same gate as the demo; see `Gate` for the arguments. Its text is `state.help`."""
     gate = Middleware(Gate, routes=ROUTES, root=root, hosts=hosts, framed_by=framed_by)
     routes = [
-        Path("/", _page, methods=["GET"]),
-        Path("/{path:path}", _answer_later, methods=["GET", "POST"]),
+        routing.Route("/", _page, methods=["GET"]),
+        routing.Route("/{path:path}", _answer_later, methods=["GET", "POST"]),
     ]
     starting = Starlette(routes=routes, middleware=[gate])
     starting.state.help = words.LOADING_HELP

@@ -165,7 +165,7 @@ def _build(
             verdict = gr.HTML(elem_id=f"{name}-verdict", min_height=130)
             details = gr.HTML(elem_id=f"{name}-details")
     for file in files:
-        file.change(None, file, js="(file) => faceLiveNet.given(file)")
+        file.change(None, file, js="(file) => faceLiveNet.register(file)")
     checking = json.dumps(pictures.card("idle", words.CHECKING, ""))
     check.click(None, None, [verdict, details], js=f"() => [{checking}, '']").then(
         None, inputs, [verdict, details], js=f"(...all) => faceLiveNet.check('{name}', ...all)"

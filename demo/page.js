@@ -4,7 +4,7 @@ const faceLiveNet = (() => {
   const base = location.pathname.replace(/\/?$/, "/");
   const page = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
   const canvas = document.createElement("canvas");
-  const longestSide = 1280; // of a frame, for cameras that have no smaller pictures
+  const longestSide = 1280; // of a frame, for cameras whose frames are larger
   const find = (id) => document.getElementById(id);
   const pathOf = (file) => file?.path ?? null;
   let words = {}, frameMilliseconds = 100, run = 0, starting = null;
@@ -40,7 +40,7 @@ const faceLiveNet = (() => {
   // The server takes the end of this connection for the end of the page.
   function stayOpen() {
     const connection = new EventSource(`${base}api/page?page=${page}`);
-    connection.onerror = () => { // given up for good where a server that has just been started is not ready yet
+    connection.onerror = () => { // the browser does not try again if the server is not ready yet
       if (connection.readyState === EventSource.CLOSED) setTimeout(stayOpen, 2000);
     };
   }
@@ -51,8 +51,8 @@ const faceLiveNet = (() => {
     return Array.isArray(answer) ? answer[0] : card(answer);
   }
 
-  async function given(file) {
-    if (file) await ask("given", { file: pathOf(file.video ?? file) });
+  async function register(file) {
+    if (file) await ask("register", { file: pathOf(file.video ?? file) });
   }
 
   async function check(name, first, second, expression) {
@@ -81,7 +81,7 @@ const faceLiveNet = (() => {
     video.srcObject = null;
   }
 
-  // Returns what the token, the instruction, the steps and the note show. Who clicks twice has started once.
+  // Returns what the token, the instruction, the steps and the note show. A second click during the start does nothing.
   function start(who, token) {
     starting ??= begin(who, token).finally(() => { starting = null; });
     return starting;
@@ -99,7 +99,7 @@ const faceLiveNet = (() => {
       try {
         video = await camera();
       } catch (error) {
-        await ask("start", { photographs: [], token: answer[0] }); // closes the attempt, which then counts for nothing
+        await ask("start", { photographs: [], token: answer[0] }); // closes the attempt, so that it is not counted
         return ["", cameraCard(error), "", answer[3]];
       }
       show([answer[0], answer[1], answer[2], "", "", ""]);
@@ -133,7 +133,7 @@ const faceLiveNet = (() => {
           show(values);
         }
       } catch {
-        await new Promise((done) => setTimeout(done, 500)); // the network is away: the next frame says if it is back
+        await new Promise((done) => setTimeout(done, 500)); // the connection failed: try again with the next frame
       }
       await new Promise((done) => setTimeout(done, Math.max(0, due - performance.now())));
     }

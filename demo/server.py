@@ -5,7 +5,7 @@
     POST /api/frame       judge a frame of the camera; the body is the image, a header has the attempt's token
     POST /api/clip        judge a recorded clip
     POST /api/pair        judge a photograph
-    POST /api/given       register that a file belongs to a page, and is deleted with it
+    POST /api/register    register that a file belongs to a page, and is deleted with it
     GET  /api/page        is open for as long as the page is
 
 Requests are JSON of a few kilobytes, frames up to 3 MB. Answers are lists of the new contents of the page's parts; null
@@ -55,7 +55,7 @@ MEDIA_TYPES = {
 _JSON = {"methods": ("POST",), "body": MAX_JSON_BYTES}
 ROUTES = (
     Route(path="/api/(reference|start|clip|pair)", per_visitor=12, **_JSON),
-    Route(path="/api/given", **_JSON),
+    Route(path="/api/register", **_JSON),
     Route(("POST",), "/api/frame", body=MAX_FRAME_BYTES, per_visitor=48, paced=False),
     Route(("GET",), "/api/page", per_visitor=64, query=True),
     Route(("POST",), gradio_page.UPLOAD, body=MAX_FILE_BYTES + 10_000, per_visitor=6),
@@ -90,7 +90,7 @@ class Application:
         gate = Middleware(Gate, routes=ROUTES, root=root, hosts=hosts, framed_by=framed_by, pace=self._pace)
         middleware = [gate, Middleware(gradio_page.PageCache)]
         app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None, middleware=middleware)
-        posts = {"reference": self.reference, "start": self.start, "frame": self.frame, "given": self.belongs_to_page}
+        posts = {"reference": self.reference, "start": self.start, "frame": self.frame, "register": self.register}
         if self.offline:
             posts |= {"clip": self.clip, "pair": self.pair}
         for name, handler in posts.items():
@@ -122,7 +122,7 @@ class Application:
         reference, probe = (self._uploaded_file(body, name) for name in ("reference", "probe"))
         return await self._work(request, turns, handler, reference, probe, body.get("expression"))
 
-    async def belongs_to_page(self, request: Request) -> Response:
+    async def register(self, request: Request) -> Response:
         self._uploaded_file(await _json(request), "file")
         return JSONResponse([])
 

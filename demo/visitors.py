@@ -60,8 +60,8 @@ class OpenRequests:
                     del self._open[visitor]
 
 
-class _UntilTimes:
-    """Visitor -> a time until which something holds. Past times are deleted, so the number of entries is bounded."""
+class _EndTimes:
+    """Visitor -> the time at which something ends. Past times are deleted, so the number of entries is bounded."""
 
     def __init__(self):
         self._times: OrderedDict[str, float] = OrderedDict()  # the visitor that was set last is last
@@ -98,7 +98,7 @@ class Pace:
 
     def __init__(self, a_second: float, at_once: float):
         self.a_second, self.at_once = a_second, at_once
-        self._debts = _UntilTimes()  # a visitor's debt is paid at its time
+        self._debts = _EndTimes()  # a visitor's debt is paid at its time
 
     def add(self, visitor: str, amount: float) -> None:
         """Count an amount that a visitor has had."""
@@ -129,7 +129,7 @@ class Present:
     """The visitors with a task during the last PRESENT_SECONDS. For one event loop."""
 
     def __init__(self):
-        self._present = _UntilTimes()
+        self._present = _EndTimes()
 
     def note(self, visitor: str) -> None:
         self._present.set(visitor, PRESENT_SECONDS)

@@ -24,7 +24,7 @@ import sys
 from pathlib import Path
 
 from addresses import cache_folder
-from checkpoints import find_checkpoint
+from checkpoints import MODEL_HELP, find_checkpoint
 from face_data.corpus import require_corpus, split_corpus
 from face_data.protocol import LFW
 from startup import large_imports
@@ -89,14 +89,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_inputs(command: argparse.ArgumentParser, name: str) -> None:
-    model = "folder, Hub id (owner/name or owner/name@revision) or .onnx file"
     several = {} if name == "folds" else {"nargs": "+"}
     if name == "compare":
         command.add_argument(
-            "--model", required=True, nargs="+", help=f"{model}; the folder of a run stands for its last model"
+            "--model", required=True, nargs="+", help=f"{MODEL_HELP}; the folder of a run stands for its last model"
         )
     else:
-        command.add_argument("--model", required=True, help="folder of the run" if name == "folds" else model)
+        help_text = {"folds": "folder of the run", "calibrate": "model folder"}.get(name, MODEL_HELP)
+        command.add_argument("--model", required=True, help=help_text)
     data = "prepared corpus: a folder or a Hub id"
     if name in ("compare", "calibrate"):
         data += ", with :SPLIT,SPLIT to choose splits"

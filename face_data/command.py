@@ -123,7 +123,7 @@ def _report(folder: str, summary: dict) -> None:
     print(f"{folder}: {summary['layout']}, {summary['prepared']:,} of {summary['photographs']:,} photographs prepared")
     for reason, count in summary["skipped_by_reason"].items():
         print(f"  skipped {count:,}: {reason} ({folder}/corpus.json lists them)")
-    if complete := summary.get("whole_pictures"):
+    if complete := summary.get("whole_images", summary.get("whole_pictures")):  # the latter in earlier versions
         print(f"  {complete:,} without a detected face are used completely, because their publisher cropped the face")
     if turned := summary.get("turned"):
         print(f"  {turned:,} lay on their side or upside down and were turned")

@@ -410,7 +410,7 @@ def _prepare_shard(
         "contents": _content_digest(shard),
         "began": start,
         "checksum": _checksum(shard),
-        "whole_pictures": whole_images,
+        "whole_images": whole_images,
         "turned": turned,
         "skipped": skipped,
     }
@@ -479,7 +479,8 @@ def _finish(out: Path, description: dict) -> dict:
         "photographs": read,
         "prepared": read - len(skipped),
         "several_faces": sum(note["several_faces"] for note in notes),
-        "whole_pictures": sum(len(note.get("whole_pictures", ())) for note in notes),
+        # "whole_pictures" in notes of earlier versions
+        "whole_images": sum(len(note.get("whole_images", note.get("whole_pictures", ()))) for note in notes),
         "turned": sum(len(note.get("turned", ())) for note in notes),
         "skipped_by_reason": dict(Counter(row["reason"].split(":")[0] for row in skipped).most_common()),
         "sha256": checksums,

@@ -36,8 +36,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
+    model = "model folder, address or Hub id (owner/name or owner/name@revision)"  # not an .onnx file
     command = commands.add_parser("build", help="build the folder from a checkpoint and its results")
-    command.add_argument("--model", required=True, help="checkpoint: a folder, or owner/name on the Hub")
+    command.add_argument("--model", required=True, help=model)
     command.add_argument(
         "--results",
         type=Path,
@@ -57,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(act=_push)
 
     command = commands.add_parser("onnx", help="export the inference graph for ONNX Runtime")
-    command.add_argument("--model", required=True, help="checkpoint: a folder, or owner/name on the Hub")
+    command.add_argument("--model", required=True, help=model)
     command.add_argument("--out", type=Path, required=True, metavar="FILE", help=".onnx file to write")
     command.add_argument("--int8", action="store_true", help="weights in 8 bits, a quarter of the size")
     command.set_defaults(act=_onnx)

@@ -18,8 +18,8 @@ def stage_space(folder: Path, repo_id: str, out: Path) -> None:
     files = project_files(APP)
     styles = {
         path.relative_to(REPOSITORY)
-        for room in {file.parent for file in files}
-        for path in (REPOSITORY / room).glob("*.[cj]s*")
+        for parent in {file.parent for file in files}
+        for path in (REPOSITORY / parent).glob("*.[cj]s*")
     }
     for name in sorted(files | styles | {*OTHER_FILES}):
         (out / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Fixtures for the tests of all rooms, and the order in which pytest-xdist distributes the test files."""
+"""Fixtures for the tests of all packages, and the order in which pytest-xdist distributes the test files."""
 
 import os
 import sys

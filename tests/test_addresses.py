@@ -178,7 +178,7 @@ def test_a_checkpoint_that_was_not_uploaded_is_not_lost(corpus, machine, reposit
     assert "the upload failed (s3://bucket/runs/offline: no connection); the files are in" in printed
     assert train(command) == 0
     printed = capsys.readouterr()
-    assert "of which a checkpoint was not uploaded" in printed.err and "finished already" in printed.out
+    assert "because its last checkpoint was not uploaded" in printed.err and "finished already" in printed.out
     assert "checkpoints/step-00000012/manifest.json" in Remote("s3://bucket/runs/offline").files()
 
 

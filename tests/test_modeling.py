@@ -550,7 +550,7 @@ def test_arguments_are_applied_or_refused(kind):
     with torch.no_grad():
         found, expected = model(faces, return_dict=False), model(faces, output_hidden_states=False).to_tuple()
     assert type(found) is tuple and all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
-    for argument, message in (("lables", "unexpected argument 'lables'"), ("output_hidden_states", "outputs alone")):
+    for argument, message in (("lables", "unexpected argument 'lables'"), ("output_hidden_states", "only returns")):
         with pytest.raises(TypeError, match=message):
             model(faces, **{argument: True})
 

@@ -1,4 +1,4 @@
-"""Rules of the repository: imports between rooms, the front matter of the Space, links, and declared packages."""
+"""Rules of the repository: imports between packages, the front matter of the Space, links, and declared packages."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ import pytest
 import yaml
 from programs import Program
 
-ROOMS = {  # room -> the modules of the project that it may import
+PACKAGES = {  # package or module -> the modules of the project that it may import
     "modeling_facelivenet": set(),
     "image_processing_facelivenet": set(),
     "pipeline_facelivenet": set(),
@@ -101,13 +101,13 @@ def imports(path) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_rooms_import_only_the_rooms_below_them(repository, room):
-    file = repository / f"{room}.py"
-    files = [file] if file.exists() else list((repository / room).rglob("*.py"))
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_import_only_the_listed_packages(repository, package):
+    file = repository / f"{package}.py"
+    files = [file] if file.exists() else list((repository / package).rglob("*.py"))
     assert files
     for file in files:
-        assert imports(file) & set(ROOMS) - {room} <= ROOMS[room], file
+        assert imports(file) & set(PACKAGES) - {package} <= PACKAGES[package], file
 
 
 def test_the_front_matter_agrees_with_the_requirements(repository):
@@ -170,8 +170,8 @@ import importlib, multiprocessing, os, signal, sys
 from pathlib import Path
 
 here, modules = Path.cwd(), []
-for room in ("app", "authentication", "benchmarks", "demo", "evaluation", "face_data", "hub_card", "train"):
-    files = sorted(Path(room).rglob("*.py")) or [Path(room + ".py")]
+for package in ("app", "authentication", "benchmarks", "demo", "evaluation", "face_data", "hub_card", "train"):
+    files = sorted(Path(package).rglob("*.py")) or [Path(package + ".py")]
     modules += [".".join(file.with_suffix("").parts).removesuffix(".__init__") for file in files]
 for module in modules:
     importlib.import_module(module)
@@ -194,8 +194,8 @@ for module in modules:
 """
 
 
-def test_rooms_can_be_imported_without_what_windows_lacks(repository):
-    """All modules are imported once, because packages may need these names, and then the rooms again as on Windows."""
+def test_packages_can_be_imported_without_what_windows_lacks(repository):
+    """All modules are imported once, because libraries may need these names, and then ours again as on Windows."""
     program = Program(["-c", AS_ON_WINDOWS], repository)
     assert program.wait() == 0, program.stderr
 

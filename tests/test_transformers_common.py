@@ -51,7 +51,7 @@ def common(name: str) -> types.ModuleType:
     return importlib.import_module(f"transformers_tests.{name}")
 
 
-HIDDEN_STATES = "the network gives its outputs alone, and refuses output_hidden_states=True by name"
+HIDDEN_STATES = "the network only returns its outputs, and refuses output_hidden_states=True by name"
 FIXED_PICTURES = "a face is always RGB of one size: there is no do_convert_rgb to set"
 NOT_APPLICABLE = {
     "test_hidden_states_output": HIDDEN_STATES,

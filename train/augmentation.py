@@ -67,8 +67,8 @@ def augment(faces: Tensor, config: TrainingConfig, generator: torch.Generator | 
         grey = faces.mean(dim=1, keepdim=True)
         faces = grey + (faces - grey) * (1 + config.colour * random(batch, 1, 1, 1))
         faces = (faces * (1 + config.colour / 2 * random(batch, 3, 1, 1))).clamp(min=0)
-    gray = (random(batch, 1, 1, 1) + 1) / 2 < config.gray
-    faces = torch.where(gray, faces.mean(dim=1, keepdim=True), faces)
+    becomes_grey = (random(batch, 1, 1, 1) + 1) / 2 < config.gray
+    faces = torch.where(becomes_grey, faces.mean(dim=1, keepdim=True), faces)
 
     if config.blur and len(rows := some(config.blur)):
         faces[rows] = tvF.gaussian_blur(faces[rows], [5, 5], [0.3 + 1.2 * (random(1).item() + 1) / 2])

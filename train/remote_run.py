@@ -40,7 +40,10 @@ class RemoteRun:
         remote_names = [name for name in self.remote.files() if FILES.fullmatch(name)]
         complete = {match[1] for name in remote_names if (match := MANIFESTS.fullmatch(name))}
         if self._has_later_checkpoint(max(complete, default="")):
-            print(f"train: {self.folder} is resumed, of which a checkpoint was not uploaded", file=sys.stderr)
+            print(
+                f"train: the run continues in {self.folder}, because its last checkpoint was not uploaded",
+                file=sys.stderr,
+            )
             return
         shutil.rmtree(self.folder, ignore_errors=True)
         incomplete = {

@@ -22,7 +22,7 @@ import sys
 from pathlib import Path
 
 from addresses import cache_folder
-from checkpoints import find_checkpoint
+from checkpoints import MODEL_HELP, find_checkpoint
 from face_data.corpus import require_corpus, split_corpus
 from startup import large_imports
 
@@ -47,9 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m evaluation.attacks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--model", required=True, help="folder, Hub id (owner/name or owner/name@revision) or .onnx file"
-    )
+    parser.add_argument("--model", required=True, help=MODEL_HELP)
     parser.add_argument(
         "--data",
         required=True,

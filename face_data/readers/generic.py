@@ -348,9 +348,9 @@ def _bytes(cell: dict | bytes | None, where: str) -> bytes:
     if isinstance(cell, bytes):
         return cell
     if cell is None or (isinstance(cell, dict) and not (cell.get("bytes") or cell.get("path"))):
-        raise _DamagedRow("no picture in its image column")
+        raise _DamagedRow("no image in its image column")
     if not isinstance(cell, dict):
-        raise CorpusError(f"{where}: no picture in its image column, but {type(cell).__name__}; is it another column?")
+        raise CorpusError(f"{where}: no image in its image column, but {type(cell).__name__}; is it another column?")
     if cell["bytes"]:
         return cell["bytes"]
     try:

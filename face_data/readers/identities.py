@@ -84,7 +84,7 @@ def read_celeba(source: Path) -> Iterator[Photograph]:
     split_of = {words[0]: words[1] for _, words in _words(partition) if len(words) == 2}
     for number, words in _words(identities):
         if len(words) != 2:
-            refused = f"a damaged row: line {number}, expected a picture and a number, found {' '.join(words)[:80]!r}"
+            refused = f"a damaged row: line {number}, expected an image and a number, found {' '.join(words)[:80]!r}"
             yield Photograph(f"{identities.name}, line {number}", folder, refused=refused)
             continue
         name, identity = words
@@ -133,7 +133,7 @@ def _ms1m_rows(tsv: Path) -> Iterator[Photograph]:
                 name = f"{mid.decode()}/{rank.decode()}-{face.decode()}.jpg"
                 image = base64.b64decode(encoded, validate=True)
             except (ValueError, binascii.Error) as error:
-                expected = f"expected 7 columns, from a Freebase MID to a picture in base64 ({error})"
+                expected = f"expected 7 columns, from a Freebase MID to an image in base64 ({error})"
                 if number == 1 or not line.endswith(b"\n"):  # not the right file, or it ends early
                     raise CorpusError(f"{tsv}, line {number:,}: {expected}; download it again") from None
                 refused = f"a damaged row: line {number}, {expected}"

@@ -51,7 +51,7 @@ def read_dcface(source: Path) -> Iterator[Photograph]:
         named += name is not None
         person = Path(name).parent.name if name else None
         if not person:
-            refused = "list.txt names no person's picture for it"
+            refused = "list.txt names no person's image for it"
             yield Photograph(f"record at byte {position}", b"", split="train", refused=refused, **TIGHT_CROP)
             continue
         yield Photograph(name, unpack_record(records, position, content)[1], person, split="train", **TIGHT_CROP)
@@ -83,7 +83,7 @@ def read_hsface(source: Path) -> Iterator[Photograph]:
                 key = key if isinstance(key, bytes) else key.encode()
                 fields = _unpack_fields(msgpack, transaction.get(key))
                 if fields is None:
-                    refused = "no picture with the number of a person"
+                    refused = "no image with the number of a person"
                     yield Photograph(key.decode(errors="replace"), b"", split="train", refused=refused, **TIGHT_CROP)
                     continue
                 person = str(fields[-1])

@@ -156,7 +156,7 @@ def test_unreadable_frames_are_frames_without_a_face(page, photograph):
         assert answer[0] == token and "card ask" in answer[1] and "could not be read" in answer[2], picture[:20]
 
 
-@pytest.mark.parametrize("route", ["reference", "start", "clip", "pair", "given"])
+@pytest.mark.parametrize("route", ["reference", "start", "clip", "pair", "register"])
 @pytest.mark.parametrize("path", ["/etc/passwd", "http://127.0.0.1:1/x.png", "app.py", 7, {"path": "app.py"}, "\ud800"])
 def test_only_uploaded_files_are_opened(page, route, path):
     arguments = {"reference": {"photographs": [path]}, "start": {"photographs": [path]}}.get(
@@ -242,12 +242,12 @@ def test_uploads_of_every_tab_are_deleted_with_the_page_and_examples_are_kept(se
     assert len(examples) >= 5 and all(Path(path).is_file() for path in examples)
     uploaded = [page.upload(f"{name}.png", photograph) for name in ("reference", "given", "probe", "clip")]
     page.ask("reference", photographs=[uploaded[0]])
-    page.ask("given", file=uploaded[1])
+    page.ask("register", file=uploaded[1])
     page.ask("pair", reference=sorted(examples)[0], probe=uploaded[2], expression="happy")
     page.ask("clip", reference=uploaded[0], probe=uploaded[3], expression="happy")
     for path in (*uploaded, *examples):
         assert page.http.get(f"/gradio_api/file={path}").status_code == 200, path
-        page.ask("given", file=path)
+        page.ask("register", file=path)
     page.close()
     until = time.monotonic() + 20
     while any(Path(path).exists() for path in uploaded) and time.monotonic() < until:

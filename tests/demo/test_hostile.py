@@ -227,7 +227,9 @@ def test_starts_count_before_a_photograph_is_examined(server):
     assert ["Too many failed attempts" in card for card in cards] == [False] * FREE_ATTEMPTS_PER_ADDRESS + [True]
 
 
-@pytest.mark.parametrize("path", ["/api/start", "/api/reference", "/api/clip", "/api/pair", "/api/given", "/api/frame"])
+@pytest.mark.parametrize(
+    "path", ["/api/start", "/api/reference", "/api/clip", "/api/pair", "/api/register", "/api/frame"]
+)
 @pytest.mark.parametrize("announced", [True, False])
 def test_bodies_have_a_limit(attacker, genuine, path, announced):
     """21 MB of empty lists. The length of a body in chunks is unknown, so nothing of it is read."""
@@ -257,7 +259,7 @@ def test_a_page_has_a_short_name(attacker):
             assert answer.status_code in (400, 431), name
     file = attacker.upload("me.png", photograph(PERSON))
     poisoned = json.dumps({"page": "\ud800", "file": file})  # a lone surrogate
-    assert attacker.http.post("/api/given", content=poisoned).status_code == 200
+    assert attacker.http.post("/api/register", content=poisoned).status_code == 200
     answer = attacker.http.post("/gradio_api/queue/join", content=poisoned.replace("page", "session_hash"))
     assert answer.status_code == 404, "the name must not reach Gradio's statistics"
 
@@ -535,7 +537,7 @@ def test_unusual_heads_are_answered_without_an_error(server, method, target, hea
     ],
 )
 def test_unusual_bodies_are_answered_without_an_error(server, attacker, body):
-    for name in ("start", "reference", "pair", "clip", "given"):
+    for name in ("start", "reference", "pair", "clip", "register"):
         headers = {"Content-Encoding": "gzip"} if body[:2] == b"\x1f\x8b" else {}
         assert attacker.http.post(f"/api/{name}", content=body, headers=headers).status_code in (200, 400, 410), name
     assert "Traceback" not in server.log()

@@ -303,7 +303,7 @@ def test_uploads_of_the_other_tabs_are_deleted_with_the_page(browser, server, tm
             ("Video clip", "clip", clip),
         ):
             page.get_by_role("tab", name=tab).click()
-            with page.expect_response(lambda response: "api/given" in response.url):  # the page reports the upload
+            with page.expect_response(lambda response: "api/register" in response.url):  # the page reports the upload
                 page.locator(f"#{name} input[type=file]").first.set_input_files(file)
             page.locator(f"#{name} :is(img, video)").first.wait_for()
         assert set(uploaded) <= set(server.files())

@@ -133,7 +133,7 @@ def test_skipped_photographs_are_counted_with_their_reasons(corpus, source):
     out, summary = corpus
     assert summary == read_summary(out)
     assert (summary["photographs"], summary["prepared"], summary["several_faces"]) == (9, 6, 1)
-    assert summary["whole_pictures"] == 1
+    assert summary["whole_images"] == 1
     assert summary["complete"] and summary["layout"] == "small"
     assert summary["skipped_by_reason"] == {"damaged or incomplete": 1, "no face found": 1, "no such file": 1}
     skipped = {row["key"]: row["reason"] for row in summary["skipped"]}

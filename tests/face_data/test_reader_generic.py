@@ -156,7 +156,7 @@ def test_identity_column_or_expression_column_is_enough(hub):
         (COLUMNS | {"expression_map": "joy=glad"}, "unknown expression 'glad'"),
         ({"identity_column": "name"}, "no column image; it has face, name, emotion, age"),
         (COLUMNS | {"expression_column": "feeling"}, "split test: no column feeling"),
-        (COLUMNS | {"image_column": "age"}, "split test, row 0: no picture in its image column, but int"),
+        (COLUMNS | {"image_column": "age"}, "split test, row 0: no image in its image column, but int"),
     ],
 )
 def test_wrong_columns_splits_and_maps_are_refused(hub, columns, message):
@@ -201,7 +201,7 @@ def test_only_damaged_rows_of_a_dataset_are_skipped(tmp_path, tiny_image):
         "a damaged row: json is no JSON",
         "",
         "",
-        "a damaged row: no picture in its image column",
+        "a damaged row: no image in its image column",
     ]
 
 

@@ -299,7 +299,7 @@ def test_a_damaged_celeba_is_reported(celeba):
     ]
     identities.write_text("202599\n000001.jpg 2880\n")
     damaged, good = read_celeba(celeba)
-    assert damaged.refused == "a damaged row: line 1, expected a picture and a number, found '202599'"
+    assert damaged.refused == "a damaged row: line 1, expected an image and a number, found '202599'"
     assert good.identity == "2880" and not good.refused
     identities.write_bytes(b"000001.jpg \xff\n")
     with pytest.raises(CorpusError, match=r"identity_CelebA\.txt is not UTF-8 text"):

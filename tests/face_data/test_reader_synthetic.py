@@ -72,7 +72,7 @@ def test_dcface_takes_people_from_its_list(tmp_path):
     (folder / "list.txt").write_text("\ufeff0\t0/0.jpg\r\n1 0/1.jpg\r\n2\tno_folder.jpg\r\n", encoding="utf-8")
     assert [photograph.refused for photograph in read_dcface(folder)] == [
         None,
-        *["list.txt names no person's picture for it"] * 2,
+        *["list.txt names no person's image for it"] * 2,
     ]
     (folder / "list.txt").write_text("<html>")
     with pytest.raises(CorpusError, match=r"list\.txt: expected lines of a number, a tab and a text, found '<html>'"):
@@ -103,7 +103,7 @@ def test_hsface_is_read_from_a_file_or_a_folder(tmp_path, subdir, feature):
     assert sorted(tmp_path.rglob("*")) == before  # reading adds no file to the folder of the publisher
     write_hsface(tmp_path / "odd.lmdb", [(b"one", "anna"), (), "text", (b"other", 3)], subdir)
     assert [photograph.refused for photograph in read_hsface(tmp_path / "odd.lmdb")] == [
-        *["no picture with the number of a person"] * 3,
+        *["no image with the number of a person"] * 3,
         None,
     ]
     (tmp_path / "._hsface10k.lmdb").write_bytes(b"macOS")
