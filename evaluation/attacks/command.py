@@ -16,8 +16,7 @@ from evaluation.attacks.people import choose_people
 from evaluation.attacks.simulation import attack_report, attacks_text
 from evaluation.report.summary import ATTACKS_FILE
 from evaluation.statistics.rates import Rate, to_json
-from face_data.corpus import on_hub
-from face_data.table import load_corpus, read_summary, split_corpus
+from face_data.table import load_corpus, split_corpus
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -31,9 +30,7 @@ def run(arguments: argparse.Namespace) -> None:
     reports = {}
     for corpus_name in arguments.data:
         folder, splits = split_corpus(corpus_name)
-        options = {} if on_hub(folder) else read_summary(folder).get("options", {})
-        margin = options.get("margin", authenticator.processor.margin)
-        people = choose_people(load_corpus(folder, splits), margin, arguments.people)
+        people = choose_people(load_corpus(folder, splits), arguments.people)
         thresholds = config.similarity_threshold, config.expression_threshold
         reports[corpus_name] = attack_report(people, observations, actions, *thresholds, seed=arguments.seed)
         observations.save()

@@ -33,7 +33,8 @@ def reasons(shipped, rows):
     """A function: name of a degradation -> for each face, the reason why the gate refuses it, or None."""
 
     def reasons_of(name: str) -> list[str | None]:
-        faces = [DEGRADATIONS[name](face.copy(), landmarks) for face, landmarks in map(face_and_landmarks, rows)]
+        undegraded = map(face_and_landmarks, rows)
+        faces = [(DEGRADATIONS[name](face.copy(), landmarks), landmarks) for face, landmarks in undegraded]
         _, measures = measure_faces(shipped, faces, [1.0] * len(faces))
         return [unusable_reason(evidence, shipped.network.config.quality) for evidence in measures]
 
