@@ -66,7 +66,7 @@ def measure_faces(
 
 
 def calibrate_quality(
-    checkpoint: Checkpoint, corpora: Sequence[Dataset], share: float = REFUSED_SHARE
+    checkpoint: Checkpoint, corpora: Sequence[Dataset]
 ) -> tuple[dict[str, float] | None, dict | None]:
     """The config's `quality`, and a record of how many of these faces it refuses; None if no face can be measured."""
     rows = [
@@ -83,6 +83,7 @@ def calibrate_quality(
         bound_kind, _, measure = bound.partition("_")
         if measure in measures[0]:
             values = [evidence[measure] for evidence in measures]
-            bounds[bound] = float(np.quantile(values, share if bound_kind == "least" else 1 - share))
+            share = REFUSED_SHARE if bound_kind == "least" else 1 - REFUSED_SHARE
+            bounds[bound] = float(np.quantile(values, share))
     refused = sum(unusable_reason(evidence, bounds) is not None for evidence in measures)
-    return bounds, {"share": share, "refused": refused, "photographs": len(rows)}
+    return bounds, {"share": REFUSED_SHARE, "refused": refused, "photographs": len(rows)}
