@@ -60,6 +60,7 @@ ROOMS = {  # room -> the modules of the project that it may import
         "atomic",
         "modeling_facelivenet",
         "image_processing_facelivenet",
+        "pipeline_facelivenet",
         "figure_style",
         "checkpoints",
         "onnx_network",
