@@ -14,6 +14,7 @@ from authentication.session import upper_face
 from evaluation.attacks.observations import ObservationCache
 from evaluation.attacks.people import choose_people
 from evaluation.attacks.simulation import attack_report, attacks_text
+from evaluation.report.results import write_json
 from evaluation.report.summary import ATTACKS_FILE
 from evaluation.statistics.rates import Rate, to_json
 from face_data.table import load_corpus, split_corpus
@@ -35,11 +36,8 @@ def run(arguments: argparse.Namespace) -> None:
         reports[corpus_name] = attack_report(people, observations, actions, *thresholds, seed=arguments.seed)
         observations.save()
         print(f"{corpus_name}\n{attacks_text(reports[corpus_name])}", flush=True)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    path = arguments.out / ATTACKS_FILE
     content = {"model": arguments.model, "revision": authenticator.revision, "corpora": report_to_json(reports)}
-    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    print(path)
+    print(write_json(arguments.out / ATTACKS_FILE, content))
 
 
 def _cache_name(authenticator: Authenticator) -> str:
