@@ -137,6 +137,11 @@ def find_checkpoint(name: str | Path) -> Path:
     return path
 
 
+def no_usable_model(error: OSError) -> str:
+    """What a command reports if `find_checkpoint` or `load_checkpoint` fails."""
+    return f"no usable model: {error}. Name a trained checkpoint with --model DIR"
+
+
 def has_to_be_downloaded(name: str | Path) -> bool:
     """Whether this is an address, or has the form of the id of a model on the Hub."""
     return is_address(name) or (not Path(name).exists() and _hub_id(name) is not None)
