@@ -138,6 +138,11 @@ def find_checkpoint(name: str | Path) -> Path:
     return path
 
 
+def no_usable_model(error: OSError) -> str:
+    """What a command reports if `find_checkpoint` or `load_checkpoint` fails."""
+    return f"no usable model: {error}. Name a trained checkpoint with --model DIR"
+
+
 def has_to_be_downloaded(name: str | Path) -> bool:
     """Whether this is an address, or has the form of the id of a model on the Hub."""
     return is_address(name) or (not Path(name).exists() and _hub_id(name) is not None)
@@ -184,8 +189,7 @@ def training_stages(record: dict) -> list[dict]:
     "validations" is kept.
 
     Args:
-        record: the content of training.json, with the earlier stages in "earlier_stages". In records of older versions
-            they are nested: "started_from" and "averaged_with" contain complete records.
+        record: the content of training.json, with the earlier stages in "earlier_stages".
     """
     stages: list[dict] = []
     add_stages(stages, record)
@@ -196,10 +200,8 @@ def add_stages(stages: list[dict], record: dict) -> int:
     """Append the stages of a training record that the list lacks. Return the number of the last stage of the record."""
     numbers: list[int] = []  # in `stages`, of the stages of this record
 
-    def number(reference: int | dict | None) -> int | None:
-        if isinstance(reference, dict):
-            return add_stages(stages, reference)
-        return numbers[reference - 1] if isinstance(reference, int) else None
+    def number(reference: int | None) -> int | None:
+        return None if reference is None else numbers[reference - 1]
 
     for written in (*record.get("earlier_stages", ()), record):
         stage = {name: value for name, value in written.items() if name != "earlier_stages"}

@@ -5,14 +5,12 @@ The same data give a file with the same bytes.
 `train.figures`, `evaluation.report.figures` and `hub_card.figures` draw with it.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
 
 matplotlib.use("Agg")  # no screen needed
 import matplotlib.pyplot as plt
-import numpy as np
 
 COLUMN, PAGE = 3.35, 6.9  # widths of a column and of the page, in inches
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"  # Okabe and Ito's palette
@@ -57,30 +55,6 @@ def line_style(number: int) -> dict:
     """Colour, dashes and marker of curve `number`. The first eight curves differ in all three."""
     place = number % len(COLOURS)
     return {"color": COLOURS[place], "linestyle": LINES[place], "marker": MARKERS[place]}
-
-
-@styled
-def confusion_figure(matrix: Sequence[Sequence[int]], classes: Sequence[str], least_width: float = COLUMN):
-    """A confusion matrix as in the paper's Figure 5: rows are labels, columns are predictions.
-
-    The shade and the upper number are the fraction of the row. The lower number is the count.
-    """
-    counts = np.asarray(matrix)
-    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    width = max(least_width, 1.0 + 0.34 * len(classes))
-    figure, axes = plt.subplots(figsize=(width, width - 0.25))
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.argwhere(counts):
-        colour = "white" if shares[row, column] > 0.55 else BLACK
-        text = f"{shares[row, column]:.2f}\n{counts[row, column]:,}"
-        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=5.5, linespacing=1.15)
-    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", rotation_mode="anchor")
-    rows = [f"{name} ({total:,})" for name, total in zip(classes, counts.sum(1), strict=True)]
-    axes.set_yticks(range(len(classes)), rows)
-    axes.spines[:].set_visible(True)
-    axes.tick_params(length=0)
-    axes.set(xlabel="predicted", ylabel="labelled (photographs)")
-    return figure
 
 
 @styled

@@ -10,7 +10,7 @@ import os
 import re
 import sys
 
-from checkpoints import DEFAULT_MODEL, MODEL_HELP, find_checkpoint
+from checkpoints import DEFAULT_MODEL, MODEL_HELP, find_checkpoint, no_usable_model
 from startup import large_imports
 
 FRAMES_TO_HOLD = 3  # as in pipeline_facelivenet, which takes seconds to import
@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         find_checkpoint(arguments.model)
     except OSError as error:
-        print(f"no usable model: {error}. Name a trained checkpoint with --model DIR", file=sys.stderr)
+        print(no_usable_model(error), file=sys.stderr)
         return 2
     for reference in (arguments.first_reference, *arguments.reference):
         if not _may_exist(reference):

@@ -15,6 +15,7 @@ from authentication.authenticator import Authenticator, UnlikeReferencesError
 from authentication.probe import decide_probe, judge_frames
 from authentication.template import Template
 from authentication.template_store import SUFFIX, load_template, save_template
+from checkpoints import no_usable_model
 from image_processing_facelivenet import UnreadableImageError, name_of
 from pipeline_facelivenet import Decision, decide_probes
 
@@ -94,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         authenticator = Authenticator.from_pretrained(arguments.model)
     except OSError as error:
-        return report_error(f"no usable model: {error}. Name a trained checkpoint with --model DIR")
+        return report_error(no_usable_model(error))
     if authenticator.config.similarity_threshold is None:
         text = "it has no threshold that was calibrated on its weights, so nobody is accepted"
         print(f"{arguments.model}: {text}", file=sys.stderr)

@@ -122,18 +122,19 @@ class AttemptLimiter:
     def accepted(self, ticket: Ticket) -> None:
         """The attempt succeeded, so it does not count as failed."""
         with self._lock:
-            self._give_back(self._addresses, ticket.address)
-            for face in ticket.faces:
-                self._give_back(self._faces, face)
+            for records, key in self._records_of(ticket):
+                self._give_back(records, key)
 
     def withdraw(self, ticket: Ticket) -> None:
         """The attempt did not take place, so it counts neither for the face nor for the address."""
         with self._lock:
-            for records, keys in ((self._addresses, [ticket.address]), (self._faces, ticket.faces)):
-                for key in keys:
-                    self._give_back(records, key)
-                    if key in records and records[key].newest == ticket.started:
-                        records[key] = replace(records[key], newest=ticket.previous[key])
+            for records, key in self._records_of(ticket):
+                self._give_back(records, key)
+                if key in records and records[key].newest == ticket.started:
+                    records[key] = replace(records[key], newest=ticket.previous[key])
+
+    def _records_of(self, ticket: Ticket) -> list[tuple[OrderedDict, str | bytes]]:
+        return [(self._addresses, ticket.address), *((self._faces, face) for face in ticket.faces)]
 
     @staticmethod
     def _wait(records: OrderedDict, keys: list, free: int, now: float) -> None:

@@ -94,19 +94,12 @@ class SessionRegistry:
         with self._lock:
             entry = self._entries.pop(token, None) if isinstance(token, str) else None
         if entry is not None:
-            entry.timer.cancel()
-            if not entry.had_frame:
-                entry.on_unused()
+            self._end(entry)
 
     def knows(self, token: str) -> bool:
         """Whether an open attempt has this token."""
         with self._lock:
             return token in self._entries
-
-    def __len__(self) -> int:
-        with self._lock:
-            self._drop_expired()
-            return len(self._entries)
 
     def _find(self, token: str) -> _Entry:
         with self._lock:
@@ -119,7 +112,10 @@ class SessionRegistry:
     def _drop_expired(self) -> None:
         now = self._clock()
         for token in [token for token, entry in self._entries.items() if now - entry.opened > self.lifetime]:
-            entry = self._entries.pop(token)
-            entry.timer.cancel()
-            if not entry.had_frame:
-                entry.on_unused()
+            self._end(self._entries.pop(token))
+
+    @staticmethod
+    def _end(entry: _Entry) -> None:
+        entry.timer.cancel()
+        if not entry.had_frame:
+            entry.on_unused()

@@ -28,12 +28,11 @@ from authentication.tracking import FaceTracker
 from authentication.video import read_frames
 from benchmarks.agreement import agreement, agreement_table
 from benchmarks.plain import plain_authenticator
-from benchmarks.report import medians, synchronize, table, target_text
+from benchmarks.report import LIVE_FRAMES, medians, synchronize, table, target_text
 from face_data.drawn import drawn_photograph
 from image_processing_facelivenet import crop_measures, load_image
 
 SMALLEST_GAINS = (6.0, 10.0)  # targets: frames/s divided by those of the plain stack, without and with a tracker
-LIVE_FRAMES = 25.0  # target: frames/s of one stream
 WIDTH, HEIGHT = 640, 480
 SIDES = ("MTCNN, InceptionResnetV1, ResNet-18", "Authenticator.judge", "the same, with a tracker")
 STREAMS = (1, 2, 4, 8)

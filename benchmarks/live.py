@@ -31,13 +31,12 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from benchmarks.report import table, target_text
+from benchmarks.arguments import REPOSITORY
+from benchmarks.report import LIVE_FRAMES, table, target_text
 from demo.examples import WELL_KNOWN
 from face_data.drawn import drawn_frame, drawn_photograph
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 MAX_GROWTH = 0.05  # target: growth of memory from the first to the last minute
-LIVE_FRAMES = 25.0  # target: frames/s of one client
 MAX_SECONDS_TO_PAGE = 2.0  # target: time from the command to the first page
 MAX_SECONDS_TO_READY = 10.0  # target: time from the command to the demo
 MAX_SMILE_SECONDS = 1.0  # target: time from a shown expression to its passed step, for one client

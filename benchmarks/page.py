@@ -12,11 +12,11 @@ Each table is between two comments of the page, which name its file of numbers.
 
 import json
 import math
-import re
 from pathlib import Path
 
 from benchmarks import hostile
 from benchmarks.report import machine_text
+from evaluation.report.summary import markdown_table, replace_tables
 
 MAX_MILLISECONDS = 300  # the server is fast enough if 95 % of the answers take less,
 MIN_PACE = 0.9  # and if each client can send this share of its frames
@@ -42,14 +42,11 @@ def write(results: Path, page: Path) -> list[Path]:
         else:
             missing.append(file)
     if rows := speed_rows(results):
-        tables["speed"] = _markdown(("measure", "before", "now", "target", "`python -m`"), rows)
-    for name, table in tables.items():
-        start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-        pattern = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
-        if not pattern.search(text):
-            raise ValueError(f"{page}: lacks {start} or {end}, between which a table is written")
-        text = pattern.sub(lambda _, written=f"{start}\n{table}\n{end}": written, text, count=1)
-    page.write_text(text, encoding="utf-8")
+        tables["speed"] = markdown_table(rows, ("measure", "before", "now", "target", "`python -m`"))
+    try:
+        page.write_text(replace_tables(text, tables), encoding="utf-8")
+    except ValueError as error:
+        raise ValueError(f"{page}: {error}") from None
     return missing
 
 
@@ -60,7 +57,7 @@ def inference_table(result: dict) -> str:
     ]
     step_times = ", ".join(f"{name} {value:.1f}" for name, value in result["milliseconds_per_frame"].items())
     costs = f"\n\nMilliseconds of the steps for a frame, each measured alone: {step_times}. Gradio is not involved."
-    return _markdown(("frame to decision", "frames/s", "against the first"), rows) + costs + _measured(result)
+    return markdown_table(rows, ("frame to decision", "frames/s", "against the first")) + costs + _measured(result)
 
 
 def live_table(result: dict) -> str:
@@ -88,7 +85,7 @@ def live_table(result: dict) -> str:
         "accepted, rejected",
         "errors",
     )
-    return _markdown(headers, rows) + _measured(result)
+    return markdown_table(rows, headers) + _measured(result)
 
 
 def largest_number_of_people(result: dict) -> int:
@@ -178,7 +175,7 @@ def hostile_table(result: dict) -> str:
         f"of all attacks, and {memory['minute_after']:.0f} MiB a minute later ({100 * memory['growth']:+.0f} %). Its "
         f"log has {result['tracebacks']} tracebacks. The load of the machine before was {result['load']:.1f}."
     )
-    return f"{_markdown(headers, rows)}\n\n{sentences}{_measured(result)}"
+    return f"{markdown_table(rows, headers)}\n\n{sentences}{_measured(result)}"
 
 
 def _decisions_text(crowd: dict) -> str:
@@ -187,11 +184,6 @@ def _decisions_text(crowd: dict) -> str:
         f"{sum(crowd['decisions'].values())} attempts were decided ({reasons}), {crowd['refused']} had to wait, "
         f"with {len(crowd['errors'])} errors and 95 % of the answers within {crowd['frame_ms']['p95']:.0f} ms"
     )
-
-
-def _markdown(headers: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [headers, ("---",) * len(headers), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _measured(result: dict) -> str:

@@ -10,6 +10,8 @@ from statistics import median
 
 import torch
 
+LIVE_FRAMES = 25.0  # target: frames/s of one stream, and of one client of the demo
+
 
 def machine(device: str) -> dict:
     """Device, processor, cores, threads and torch version, on which the numbers depend."""

@@ -12,11 +12,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.arguments import REPOSITORY
 from benchmarks.report import medians, table, target_text
 from demo.examples import WELL_KNOWN
 from face_data.drawn import drawn_photograph
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 MAX_TO_ANSWER = 0.5  # targets, in units of `import torch`
 MAX_TO_DECIDE = 3.0
 NOWHERE = "nowhere/at/all"

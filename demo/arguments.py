@@ -9,9 +9,7 @@ import math
 import os
 from pathlib import Path
 
-from checkpoints import DEFAULT_MODEL, MODEL_HELP, find_checkpoint, has_to_be_downloaded
-
-STEP_SECONDS = 12.0  # as in authentication.session, which imports PyTorch
+from checkpoints import DEFAULT_MODEL, MODEL_HELP, find_checkpoint, has_to_be_downloaded, no_usable_model
 
 
 class StartError(RuntimeError):
@@ -55,9 +53,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         metavar="ADDRESS",
         help="addresses or networks of proxies whose X-Forwarded-For header is trusted (default: none)",
     )
-    parser.add_argument(
-        "--step-seconds", type=float, default=STEP_SECONDS, help="time limit of each step (default: %(default)g)"
-    )
+    parser.add_argument("--step-seconds", type=float, help="time limit of each step (default: that of the session)")
     parser.add_argument(
         "--actions",
         nargs="+",
@@ -87,7 +83,7 @@ def require_model(name: str) -> None:
     try:
         find_checkpoint(name)
     except OSError as error:
-        raise StartError(f"no usable model: {error}. Name a trained checkpoint with --model DIR") from None
+        raise StartError(no_usable_model(error)) from None
 
 
 def require_usable(arguments: argparse.Namespace) -> None:
@@ -105,5 +101,6 @@ def require_usable(arguments: argparse.Namespace) -> None:
             ipaddress.ip_network(proxy, strict=False)
         except ValueError:
             raise StartError(f"--proxies {proxy}: not an address or a network, such as 10.0.0.0/8") from None
-    if not (math.isfinite(arguments.step_seconds) and arguments.step_seconds > 0):
-        raise StartError(f"--step-seconds {arguments.step_seconds:g}: must be a number of seconds, more than 0")
+    seconds = arguments.step_seconds
+    if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
+        raise StartError(f"--step-seconds {seconds:g}: must be a number of seconds, more than 0")

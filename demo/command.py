@@ -12,8 +12,9 @@ import gradio as gr
 from transformers.utils import logging as transformers_logging
 
 from authentication.authenticator import Authenticator
-from authentication.session import TURNS
+from authentication.session import STEP_SECONDS, TURNS
 from authentication.template_store import TemplateStoreError
+from checkpoints import no_usable_model
 from demo import gradio_page, live, model, offline, words
 from demo.arguments import StartError
 from demo.enrolled import Enrolled
@@ -43,7 +44,7 @@ def load(
     try:
         authenticator = Authenticator.from_pretrained(arguments.model)
     except OSError as error:
-        raise StartError(f"no usable model: {error}. Name a trained checkpoint with --model DIR") from error
+        raise StartError(no_usable_model(error)) from error
     if problem := find_problem(arguments, authenticator):
         raise StartError(problem)
     try:
@@ -52,7 +53,12 @@ def load(
         raise StartError(str(error)) from error
     actions = arguments.actions or list(authenticator.actions)
     live_tab = live.Live(
-        authenticator, actions, arguments.challenge, arguments.step_seconds, arguments.operator, enrolled
+        authenticator,
+        actions,
+        arguments.challenge,
+        arguments.step_seconds or STEP_SECONDS,
+        arguments.operator,
+        enrolled,
     )
     with_tabs = not (arguments.live_only or enrolled)
     offline_tabs = offline.Offline(authenticator, live_tab.frames, arguments.operator) if with_tabs else None

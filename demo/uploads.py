@@ -150,9 +150,6 @@ class Uploads:
             for path in paths:
                 self._files.pop(path, None)
 
-    def __len__(self) -> int:
-        return len(self._files)
-
 
 def _safe_name(name: str) -> str:
     """The last part of a file name, shortened, with its suffix, and with unusual characters replaced."""

@@ -66,9 +66,6 @@ class _EndTimes:
     def __init__(self):
         self._times: OrderedDict[str, float] = OrderedDict()  # the visitor that was set last is last
 
-    def __len__(self) -> int:
-        return len(self._times)
-
     def seconds_left(self, visitor: str) -> float:
         """Seconds until the visitor's time; 0 if it has no time or the time is past."""
         now = time.monotonic()

@@ -67,8 +67,7 @@ class ExpressionCalibration:
 
 @result
 class CalibrationRecord:
-    """Where the thresholds come from. corpora: name -> splits on which the similarity threshold was chosen; corpus and
-    splits are the same in short form."""
+    """Where the thresholds come from. corpora: name -> splits on which the similarity threshold was chosen."""
 
     target_far: Share
     far: Share
@@ -81,8 +80,6 @@ class CalibrationRecord:
     people: Count
     interval: str
     expression: ExpressionCalibration | None
-    corpus: str
-    splits: list[str]
     corpora: dict[str, list[str]]
     train_splits_known: bool
     seed: int
@@ -134,7 +131,6 @@ def calibrate(
     threshold = threshold_at_far(scored.scores, scored.same, far)
     rates = at_threshold(scored, threshold, seed)
     chosen_expression_threshold, expression = choose_expression_threshold(corpora, required, expression_threshold, seed)
-    splits_by_corpus = {name: sorted(set(table.splits)) for name, table in with_people.items()}
     record = CalibrationRecord(
         target_far=far,
         far=rates.far.value,
@@ -147,9 +143,7 @@ def calibrate(
         people=len(np.union1d(scored.first, scored.second)),
         interval="95 %, bootstrap over people (Wilson where no pair or every pair is an error)",
         expression=expression,
-        corpus=" and ".join(splits_by_corpus),
-        splits=sorted({split for splits in splits_by_corpus.values() for split in splits}),
-        corpora=splits_by_corpus,
+        corpora={name: sorted(set(table.splits)) for name, table in with_people.items()},
         train_splits_known=trained_on is not None,
         seed=seed,
         date=date.today().isoformat(),

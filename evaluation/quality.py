@@ -15,11 +15,10 @@ from PIL import Image
 
 from checkpoints import Checkpoint
 from evaluation.embeddings.compute import BATCH_SIZE
-from image_processing_facelivenet import crop_measures, nose_offset
+from image_processing_facelivenet import LANDMARK_TEMPLATE, crop_measures, nose_offset
 from pipeline_facelivenet import QUALITY, cover_evidence, unusable_reason
 
-COLUMNS = ("image", "box", "crop", "landmarks", "detection_probability")
-MARGIN = 44 / 138  # by which the preparation enlarged the box in earlier versions, in units of the box
+COLUMNS = ["image", "crop", "landmarks", "detection_probability"]
 REFUSED_SHARE = 0.005  # share of ordinary photographs that each bound may refuse
 
 
@@ -27,12 +26,10 @@ def face_and_landmarks(row: dict) -> tuple[Image.Image, np.ndarray] | None:
     """The RGB face crop of a corpus's row, and its landmarks (5, 2) in pixels of the crop; None without landmarks."""
     if row["landmarks"] is None:
         return None
-    face, box = row["image"].convert("RGB"), np.array(row["box"])
-    crop = row.get("crop")
-    if crop is None:  # a corpus of an earlier version: the box with the margin of the paper
-        growth = np.tile((box[2:] - box[:2]) * MARGIN / 2, 2) * [-1, -1, 1, 1]
-        crop = np.maximum(box + growth, 0)
-    left, top, right, bottom = crop
+    face = row["image"].convert("RGB")
+    if row["crop"] is None:  # aligned by the landmarks
+        return face, LANDMARK_TEMPLATE * face.width
+    left, top, right, bottom = row["crop"]
     return face, (np.array(row["landmarks"]) - [left, top]) * face.width / [right - left, bottom - top]
 
 
@@ -69,13 +66,13 @@ def measure_faces(
 
 
 def calibrate_quality(
-    checkpoint: Checkpoint, corpora: Sequence[Dataset], share: float = REFUSED_SHARE
+    checkpoint: Checkpoint, corpora: Sequence[Dataset]
 ) -> tuple[dict[str, float] | None, dict | None]:
     """The config's `quality`, and a record of how many of these faces it refuses; None if no face can be measured."""
     rows = [
         (face, row["detection_probability"])
         for corpus in corpora
-        for row in corpus.select_columns([name for name in COLUMNS if name in corpus.column_names])
+        for row in corpus.select_columns(COLUMNS)
         if (face := face_and_landmarks(row)) is not None
     ]
     if not rows:
@@ -86,6 +83,7 @@ def calibrate_quality(
         bound_kind, _, measure = bound.partition("_")
         if measure in measures[0]:
             values = [evidence[measure] for evidence in measures]
-            bounds[bound] = float(np.quantile(values, share if bound_kind == "least" else 1 - share))
+            share = REFUSED_SHARE if bound_kind == "least" else 1 - REFUSED_SHARE
+            bounds[bound] = float(np.quantile(values, share))
     refused = sum(unusable_reason(evidence, bounds) is not None for evidence in measures)
-    return bounds, {"share": share, "refused": refused, "photographs": len(rows)}
+    return bounds, {"share": REFUSED_SHARE, "refused": refused, "photographs": len(rows)}

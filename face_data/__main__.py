@@ -13,7 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from face_data.corpus import CorpusError, read_summary
+from face_data.corpus import HUB_LAYOUTS, CorpusError, read_summary
 from machines import MachineError
 from startup import large_imports
 
@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _require_inputs(arguments) -> None:
     """Raise CorpusError or OSError if a source or a corpus does not exist."""
-    if arguments.function == "prepare_photographs" and arguments.layout not in ("hub", "emonet_face"):
+    if arguments.function == "prepare_photographs" and arguments.layout not in HUB_LAYOUTS:
         for source in arguments.paths[:-1]:
             if not Path(source).exists():
                 raise CorpusError(f"{source}: no such folder or file")

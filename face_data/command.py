@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from face_data.corpus import HUB_LAYOUTS
 from face_data.drawn import drawn_plan
 from face_data.expected import PUBLISHED, comparison
 from face_data.expression_pairs import authors_pairs, expression_pairs
@@ -22,7 +23,6 @@ from image_processing_facelivenet import FaceLiveNetImageProcessor
 from machines import place
 
 PAIR_FILES = {"lfw": ("pairs.txt", lfw_pairs), "ytf": ("splits.txt", ytf_pairs)}  # layout -> publisher's file, parser
-HUB_LAYOUTS = ("hub", "emonet_face")
 SEQUENCE_LAYOUTS = ("ckplus", "oulucasia")  # their publishers ship no pairs, so pairs are generated
 HUB_OPTIONS = ("image_column", "identity_column", "expression_column", "revision", "config", "split", "expression_map")
 
@@ -41,9 +41,6 @@ def prepare_photographs(arguments) -> None:
     accepted = inspect.signature(READERS[arguments.layout]).parameters
     if unknown := [name for name in options if name not in accepted]:
         raise CorpusError(f"--{unknown[0].replace('_', '-')} is for hub; {arguments.layout} has no such option")
-    for source in sources:
-        if not from_hub and not source.exists():
-            raise CorpusError(f"{source}: no such folder or file")
     photographs = READERS[arguments.layout](*sources, **options)
     settings = {"sources": [str(source) if from_hub else source.resolve().name for source in sources]} | options
     pairs = _pairs(arguments.layout, sources[0])  # before the preparation, so a damaged file is reported at once

@@ -10,6 +10,7 @@ from pathlib import Path
 from addresses import Remote, is_address, join, local_copy
 
 SUMMARY = "corpus.json"
+HUB_LAYOUTS = ("hub", "emonet_face")  # layouts that are read from a dataset on the Hub
 
 
 class CorpusError(ValueError):

@@ -31,28 +31,23 @@ LFW = Protocol(tuple(str(fold) for fold in range(1, 9)), ("9",), ("10",))  # the
 NAMED_SPLITS = Protocol(("train",), ("valid",), ("test",))  # FERPlus, drawn people and others
 
 
-def fold_protocol(fold: int, folds: int = FOLDS) -> Protocol:
+def fold_protocol(fold: int) -> Protocol:
     """The protocol of the cross-validation step that tests on `fold`.
 
     The validation fold is the next one (after the last fold, the first). For fold 3 of 10: training on 1, 2 and 5 to
     10, validation on 4, test on 3.
 
-    Args:
-        fold: 1 to folds.
-
     Raises:
-        ValueError: no such fold, or fewer than three folds.
+        ValueError: no such fold.
     """
-    if folds < 3:
-        raise ValueError(f"folds must be at least 3, for training, validation and test, not {folds}")
-    if not 1 <= fold <= folds:
-        raise ValueError(f"fold must be 1 to {folds}, not {fold}")
-    validation = fold % folds + 1
-    training = tuple(str(other) for other in range(1, folds + 1) if other not in (fold, validation))
+    if not 1 <= fold <= FOLDS:
+        raise ValueError(f"fold must be 1 to {FOLDS}, not {fold}")
+    validation = fold % FOLDS + 1
+    training = tuple(str(other) for other in range(1, FOLDS + 1) if other not in (fold, validation))
     return Protocol(training, (str(validation),), (str(fold),))
 
 
-def person_folds(people: Iterable[str], folds: int = FOLDS) -> dict[str, str]:
+def person_folds(people: Iterable[str]) -> dict[str, str]:
     """Person -> fold "1".."10". In the order of their ids, the first and the eleventh person are in fold 1.
 
     This is the protocol that the paper cites for CK+ and Oulu-CASIA (Liu et al., CVPR 2014): the people are sorted by
@@ -61,4 +56,4 @@ def person_folds(people: Iterable[str], folds: int = FOLDS) -> dict[str, str]:
     Args:
         people: ids in any order.
     """
-    return {person: str(number % folds + 1) for number, person in enumerate(sorted(set(people)))}
+    return {person: str(number % FOLDS + 1) for number, person in enumerate(sorted(set(people)))}

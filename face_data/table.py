@@ -161,11 +161,12 @@ def attributes_of(corpus: Dataset) -> list[str]:
 
 
 def _require_columns(corpus: str | Path, present: Sequence[str], columns: Sequence[str] | None) -> None:
-    # corpora of earlier versions have no column crop
-    required = [name for name in FEATURES if name != "crop"] if columns is None else columns
-    missing = [name for name in required if name not in present]
+    missing = [name for name in (FEATURES if columns is None else columns) if name not in present]
     if missing and columns is None:
-        raise CorpusError(f"{corpus}: no column {', '.join(missing)}: it is not a prepared corpus")
+        raise CorpusError(
+            f"{corpus}: no column {', '.join(missing)}: it is not a prepared corpus, or one of an earlier version; "
+            "prepare it again"
+        )
     if missing:
         raise CorpusError(f"{corpus}: no column {', '.join(missing)}; it has {', '.join(present)}")
 

@@ -89,9 +89,8 @@ def write_card(folder: Path, results_folder: Path, log: Path | None) -> None:
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {name: getattr(numbers, name) for name in ("cells", "short")}
-    environment.filters |= {name: getattr(format, name) for name in ("number", "percent", "span")}
-    environment.filters |= {"file_stem": file_stem, "hard_title": hard_title}
+    environment.filters |= {name: getattr(format, name) for name in ("number", "percent", "rate_text", "span")}
+    environment.filters |= {"cells": numbers.cells, "file_stem": file_stem, "hard_title": hard_title}
     for template, name in (("card.md.jinja", "README.md"), ("license.md.jinja", "LICENSE.md")):
         text = environment.get_template(template).render(card_data=card_data(results).to_yaml(), **context)
         (folder / name).write_text(re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n", encoding="utf-8")

@@ -10,10 +10,3 @@ def cells(rate: Rate | None) -> str:
         reason = rate.reason if rate is not None and rate.reason else "no cases"
         return f"{NOTHING} | {reason} | {NOTHING}"
     return f"{number(rate.value)} | {counts(rate)} | {span(rate.interval)}"
-
-
-def short(rate: Rate | None) -> str:
-    """A rate in one cell: value, counts and interval."""
-    if rate is None or rate.value is None:
-        return NOTHING
-    return f"{number(rate.value)} ({rate.hits:,}/{rate.total:,}; {span(rate.interval)})"

@@ -18,6 +18,7 @@ from atomic import folder_replacement
 from checkpoints import TRAINING_RECORD, WEIGHTS, file_sha256, find_checkpoint
 from hub_card.card import write_card
 from hub_card.folder import CODE, OPTIONAL_RESULTS, REPOSITORY, check_results, is_built, read_json
+from pipeline_facelivenet import CUSTOM_PIPELINES
 
 AUTO_MAP = {
     "AutoConfig": "modeling_facelivenet.FaceLiveNetConfig",
@@ -25,13 +26,6 @@ AUTO_MAP = {
     "AutoModelForImageClassification": "modeling_facelivenet.FaceLiveNetForImageClassification",
 }
 PROCESSOR_MAP = {"AutoImageProcessor": "image_processing_facelivenet.FaceLiveNetImageProcessor"}
-CUSTOM_PIPELINES = {
-    "face-authentication": {
-        "impl": "pipeline_facelivenet.FaceAuthenticationPipeline",
-        "pt": ["AutoModel"],
-        "type": "image",
-    }
-}
 
 
 def build(model: str | Path, results: Path, out: Path) -> Path:

@@ -60,6 +60,7 @@ PACKAGES = {  # package or module -> the modules of the project that it may impo
         "atomic",
         "modeling_facelivenet",
         "image_processing_facelivenet",
+        "pipeline_facelivenet",
         "figure_style",
         "checkpoints",
         "onnx_network",

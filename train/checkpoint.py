@@ -22,12 +22,12 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 
 from atomic import folder_replacement, write
+from checkpoints import TRAINING_RECORD, WEIGHTS, file_sha256
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from machines import agree, send_folder
 from modeling_facelivenet import FaceLiveNetConfig, FaceLiveNetModel
 
 MANIFEST = "manifest.json"
-RECORD = "training.json"
 
 
 class CheckpointError(RuntimeError):
@@ -113,7 +113,8 @@ def common_model(accelerator: Accelerator, folder: Path) -> Path:
     Raises:
         MachineError: a machine cannot write it.
     """
-    digest_here = _sha256(folder / "model.safetensors") if (folder / "model.safetensors").is_file() else None
+    weights = folder / WEIGHTS
+    digest_here = file_sha256(weights) if weights.is_file() else None
     [digest] = broadcast_object_list([digest_here])
     send_folder(accelerator, folder, digest_here != digest)
     return folder
@@ -121,7 +122,7 @@ def common_model(accelerator: Accelerator, folder: Path) -> Path:
 
 def state_digest(folder: Path) -> str:
     """SHA-256 of the manifest of a training state, which contains those of its files."""
-    return _sha256(folder / MANIFEST)
+    return file_sha256(folder / MANIFEST)
 
 
 def contains_a_run(out: Path) -> bool:
@@ -139,15 +140,15 @@ def save_model(model: FaceLiveNetModel, processor: FaceLiveNetImageProcessor, fo
     with folder_replacement(folder) as temporary:
         network.save_pretrained(temporary)
         processor.save_pretrained(temporary)
-        (temporary / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        (temporary / TRAINING_RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def try_to_write_record(record: dict, out: Path) -> None:
     """Write OUT/training.json. If the write fails, the earlier file is kept, and the error is printed to stderr."""
     try:
-        write(out / RECORD, (json.dumps(record, indent=1) + "\n").encode())
+        write(out / TRAINING_RECORD, (json.dumps(record, indent=1) + "\n").encode())
     except OSError as error:
-        print(f"train: {out / RECORD} could not be written ({error})", file=sys.stderr)
+        print(f"train: {out / TRAINING_RECORD} could not be written ({error})", file=sys.stderr)
 
 
 def try_to_save_model(
@@ -199,18 +200,13 @@ def _damage(folder: Path) -> str | None:
     try:
         digests = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         for name, expected in digests.items():
-            if _sha256(folder / name) != expected:
+            if file_sha256(folder / name) != expected:
                 return f"{name} is damaged"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
     except (OSError, ValueError, AttributeError) as error:
         return str(error)
     return None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def any_process(accelerator: Accelerator, value: bool) -> bool:

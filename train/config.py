@@ -301,16 +301,8 @@ def _typed(name: str, value, kind):
     return value
 
 
-def parse_config(argv: list[str] | None = None) -> TrainingConfig:
-    """The config of a command line: the files of `--config` in their order, replaced by the other arguments.
-
-    Exits with status 2 if a key is unknown or a value impossible; the message names the key.
-    """
-    return checked(*parse_settings(argv))
-
-
 def checked(parser: argparse.ArgumentParser, settings: dict) -> TrainingConfig:
-    """The settings as a config; exits as `parse_config` does."""
+    """The settings as a config. Exits with status 2 if a key is unknown or a value impossible; the message names it."""
     try:
         return TrainingConfig(**settings)
     except (TypeError, ValueError) as error:
@@ -326,7 +318,10 @@ def require_corpora(settings: dict) -> None:
 
 
 def parse_settings(argv: list[str] | None = None) -> tuple[argparse.ArgumentParser, dict]:
-    """The parser and the settings of a command line, whose values are not checked yet: this needs no PyTorch."""
+    """The parser and the settings of a command line, whose values are not checked yet: this needs no PyTorch.
+
+    The settings are those of the files of `--config` in their order, replaced by the other arguments.
+    """
     description = (
         "Trains one stage. Each setting of a preset can be replaced here.\n"
         "Example: accelerate launch -m train --config train/presets/dynamic.yaml --steps 300 --network.dropout 0.2"

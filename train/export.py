@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from checkpoints import TRAINING_RECORD
 from face_data.corpus import CorpusError
 from startup import large_imports
 
@@ -66,7 +67,6 @@ def export(
         from image_processing_facelivenet import FaceLiveNetImageProcessor
         from modeling_facelivenet import FaceLiveNetModel
         from pipeline_facelivenet import CUSTOM_PIPELINES
-        from train.checkpoint import RECORD
         from train.cover_detector import fit_cover_detector, without_cover_detector
         from train.embedding_length import fit_embedding_length, without_embedding_length
         from train.record import averaged_record
@@ -96,14 +96,14 @@ def export(
         (out / file.name).unlink(missing_ok=True)
     model.half().save_pretrained(out)
     shutil.copy(sources[0] / "preprocessor_config.json", out)
-    records = [json.loads((source / RECORD).read_text(encoding="utf-8")) for source in sources]
+    records = [json.loads((source / TRAINING_RECORD).read_text(encoding="utf-8")) for source in sources]
     record = records[0]
     if len(records) > 1:
         record = averaged_record(records, [share / sum(shares) for share in shares])
     for name, fitted in (("embedding_length", lengths), ("cover_detector", covers)):
         if fitted:
             record[name] = fitted
-    (out / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    (out / TRAINING_RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     path = out / "config.json"
     settings = json.loads(path.read_text(encoding="utf-8"))
     # the default dtype when the model is loaded is that of the processor's faces

@@ -174,7 +174,7 @@ def landmarks_in_crops(part: Corpus, folder: str) -> np.ndarray:
     If the publisher had cropped a face and the detector found none, they are MEAN_LANDMARKS.
 
     Raises:
-        CorpusError: the corpus does not contain the positions of the crops.
+        CorpusError: the corpus is on the Hub, without the corpus.json that describes the crops.
     """
     if on_hub(folder):
         raise CorpusError(
@@ -182,8 +182,6 @@ def landmarks_in_crops(part: Corpus, folder: str) -> np.ndarray:
         )
     if read_summary(folder)["options"]["alignment"] == "similarity":
         return np.broadcast_to(LANDMARK_TEMPLATE, (len(part), 5, 2))
-    if "crop" not in part.column_names:
-        raise CorpusError(f"{folder}: prepared by an earlier version, which did not store the crops; prepare it again")
     crop = np.array(column(part, "crop"), dtype=np.float64)
     landmarks = [np.full((5, 2), np.nan) if points is None else points for points in column(part, "landmarks")]
     inside = (np.array(landmarks, dtype=np.float64) - crop[:, None, :2]) / (crop[:, 2:] - crop[:, :2])[:, None]

@@ -15,8 +15,9 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
+from checkpoints import TRAINING_RECORD
 from train.batches import Batch
-from train.checkpoint import RECORD, contains_a_run
+from train.checkpoint import contains_a_run
 from train.config import FREE_TO_CHANGE, REMOVED, TrainingConfig
 
 LOGGED = (
@@ -79,7 +80,7 @@ class Progress:
             return
         for name in ("checkpoints", "best", "last", "tensorboard"):
             shutil.rmtree(self.out / name, ignore_errors=True)
-        for name in ("log.jsonl", RECORD):
+        for name in ("log.jsonl", TRAINING_RECORD):
             (self.out / name).unlink(missing_ok=True)
         self.out.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")

@@ -16,9 +16,8 @@ import transformers
 from accelerate import Accelerator
 
 from addresses import local_copy
-from checkpoints import add_stages
+from checkpoints import TRAINING_RECORD, add_stages
 from modeling_facelivenet import FaceLiveNetModel
-from train.checkpoint import RECORD
 from train.config import TrainingConfig
 from train.labels import Labels
 from train.progress import Progress
@@ -88,7 +87,7 @@ def run_record(
 def record_of(source: str) -> dict | None:
     """The record of a checkpoint to start from: of a saved model or a run; None if there is none."""
     folder = local_copy(source)
-    for path in (folder / RECORD, folder / "last" / RECORD):
+    for path in (folder / TRAINING_RECORD, folder / "last" / TRAINING_RECORD):
         if path.is_file():
             return json.loads(path.read_text(encoding="utf-8"))
     return None

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from addresses import local_copy
+from checkpoints import WEIGHTS
 from modeling_facelivenet import FaceLiveNetModel
 from train.checkpoint import newest_checkpoint
 
@@ -93,11 +94,11 @@ def load_inception_resnet_v1(model: FaceLiveNetModel, source: str | Path) -> Non
 def _safetensors_of(source: str) -> Path:
     folder = local_copy(source)
     checkpoint = newest_checkpoint(folder) or folder
-    if (checkpoint / "model.safetensors").is_file():
-        return checkpoint / "model.safetensors"
+    if (checkpoint / WEIGHTS).is_file():
+        return checkpoint / WEIGHTS
     if folder.exists() or source.count("/") != 1 or source.startswith((".", "/")):
-        raise FileNotFoundError(f"--start_from {source}: no checkpoint there (model.safetensors is missing)")
+        raise FileNotFoundError(f"--start_from {source}: no checkpoint there ({WEIGHTS} is missing)")
     try:
-        return Path(hf_hub_download(source, "model.safetensors"))
+        return Path(hf_hub_download(source, WEIGHTS))
     except (HfHubHTTPError, LocalEntryNotFoundError) as error:
         raise FileNotFoundError(f"--start_from {source}: no such folder, and not on the Hub either ({error})") from None

@@ -31,7 +31,7 @@ from tqdm import tqdm
 from transformers.utils.logging import disable_progress_bar
 
 from atomic import replacement
-from checkpoints import SUFFIX, find_checkpoint, load_checkpoint
+from checkpoints import SUFFIX, file_sha256, find_checkpoint, load_checkpoint
 from face_data.corpus import corpus_folder
 from face_data.table import shards_of
 from train.dlib_network import CHIP_SIZE, find_dlib_file, load_dlib_network
@@ -128,7 +128,7 @@ def _file(source: str) -> Path:
 def _dlib(path: Path) -> Teacher:
     record = TeacherRecord(
         "dlib face_recognition_resnet_model_v1",
-        _sha256(path),
+        file_sha256(path),
         "about 3 million photographs of 7,485 people (FaceScrub, VGG Face, the web), people of LFW left out",
         "public domain",
     )
@@ -145,7 +145,7 @@ def _inception(path: Path) -> Teacher:
     network.load_state_dict({name: value for name, value in weights.items() if not name.startswith("logits.")})
     record = TeacherRecord(
         f"facenet-pytorch InceptionResnetV1, {path.name}",
-        _sha256(path),
+        file_sha256(path),
         "VGGFace2 or CASIA-WebFace, by the file's name",
         "research use, as its training data",
     )
@@ -164,11 +164,6 @@ def _facelivenet(source: str) -> Teacher:
         f"FaceLiveNet+, {source}", digest.hexdigest(), "see its own training.json", "those of its training data"
     )
     return Teacher(checkpoint.network, record, "facelivenet", checkpoint.processor)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # targets

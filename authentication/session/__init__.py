@@ -20,11 +20,9 @@ An action is an expression or a turn of the head. The session uses no camera, no
 """
 
 from authentication.session.challenge import (
-    MAX_STEPS,
     TURNS,
     Challenge,
     draw_challenge,
-    number_of_orders,
     with_pauses,
 )
 from authentication.session.frame import Frame, Progress
@@ -33,7 +31,6 @@ from authentication.session.movement import upper_face
 from authentication.session.turn import is_face
 
 __all__ = [
-    "MAX_STEPS",
     "STEP_SECONDS",
     "TURNS",
     "Challenge",
@@ -42,7 +39,6 @@ __all__ = [
     "Progress",
     "draw_challenge",
     "is_face",
-    "number_of_orders",
     "upper_face",
     "with_pauses",
 ]

@@ -62,11 +62,6 @@ def draw_challenge(actions: Sequence[str], count: int | None = None, random: Ran
     return with_pauses(random.choice(_orders(choices, count)), random)
 
 
-def number_of_orders(actions: Sequence[str], count: int) -> int:
-    """The number of different challenges of `count` steps, without pauses. A guess is right with 1 / this chance."""
-    return len(_orders([name for name in dict.fromkeys(actions) if name != "neutral"], count))
-
-
 def _orders(choices: Sequence[str], count: int) -> list[tuple[str, ...]]:
     mixed = {name in TURNS for name in choices} == {True, False} and count > 1
     orders = [

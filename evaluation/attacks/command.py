@@ -14,10 +14,10 @@ from authentication.session import upper_face
 from evaluation.attacks.observations import ObservationCache
 from evaluation.attacks.people import choose_people
 from evaluation.attacks.simulation import attack_report, attacks_text
+from evaluation.report.results import write_json
 from evaluation.report.summary import ATTACKS_FILE
 from evaluation.statistics.rates import Rate, to_json
-from face_data.corpus import on_hub
-from face_data.table import load_corpus, read_summary, split_corpus
+from face_data.table import load_corpus, split_corpus
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -31,18 +31,13 @@ def run(arguments: argparse.Namespace) -> None:
     reports = {}
     for corpus_name in arguments.data:
         folder, splits = split_corpus(corpus_name)
-        options = {} if on_hub(folder) else read_summary(folder).get("options", {})
-        margin = options.get("margin", authenticator.processor.margin)
-        people = choose_people(load_corpus(folder, splits), margin, arguments.people)
+        people = choose_people(load_corpus(folder, splits), arguments.people)
         thresholds = config.similarity_threshold, config.expression_threshold
         reports[corpus_name] = attack_report(people, observations, actions, *thresholds, seed=arguments.seed)
         observations.save()
         print(f"{corpus_name}\n{attacks_text(reports[corpus_name])}", flush=True)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    path = arguments.out / ATTACKS_FILE
     content = {"model": arguments.model, "revision": authenticator.revision, "corpora": report_to_json(reports)}
-    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    print(path)
+    print(write_json(arguments.out / ATTACKS_FILE, content))
 
 
 def _cache_name(authenticator: Authenticator) -> str:

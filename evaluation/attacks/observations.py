@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from atomic import replacement
 from authentication.authenticator import Authenticator, SeveralFacesError, UnusableFaceError
 from authentication.session import upper_face
+from evaluation.embeddings.cache import UNREADABLE
 from evaluation.protocols.sessions import interpolated_embedding
 from image_processing_facelivenet import NoFaceError
 
@@ -56,22 +58,16 @@ class ObservationCache:
 
     Args:
         name: identifies the weights and the code that observations depend on.
-        folder: of the cache, with one file for each name; None keeps the cache in memory.
+        folder: of the cache, with one file for each name; None keeps the cache in memory. A damaged file counts as
+            empty.
     """
 
     def __init__(self, authenticator: Authenticator, name: str, folder: Path | None):
         self.authenticator = authenticator
         self.expressions = tuple(authenticator.config.expressions)
         self._path = folder / f"observations_{name}.npz" if folder else None
-        self._cached: dict[str, Observation | None] = {}
+        self._cached = _stored(self._path) if self._path else {}
         self._unsaved = 0
-        if self._path and self._path.is_file():
-            with np.load(self._path) as file:
-                stored = [file[field] for field in FIELDS]
-                for row, (key, unusable) in enumerate(zip(file["keys"], file["unusable"], strict=True)):
-                    values = [column[row].astype(np.float32) for column in stored]
-                    has_face = np.isfinite(values[0]).all()
-                    self._cached[str(key)] = Observation(*values, unusable=str(unusable) or None) if has_face else None
 
     def observe(self, frame: Image.Image) -> Observation | None:
         """The observation of a frame; None where it does not show exactly one face."""
@@ -105,7 +101,21 @@ class ObservationCache:
         rows = [observation or absent for observation in self._cached.values()]
         arrays = {field: np.stack([getattr(row, field) for row in rows]).astype(np.float32) for field in FIELDS}
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.touch(mode=0o600)
         unusable = np.array([row.unusable or "" for row in rows])
-        np.savez(self._path, keys=np.array(list(self._cached)), unusable=unusable, **arrays)
+        with replacement(self._path, shared=True, private=True) as temporary, temporary.open("wb") as file:
+            np.savez(file, keys=np.array(list(self._cached)), unusable=unusable, **arrays)
         self._unsaved = 0
+
+
+def _stored(path: Path) -> dict[str, Observation | None]:
+    """The observations in a file of the cache, by the content of the frame; none if it is missing or damaged."""
+    stored = {}
+    try:
+        with np.load(path) as file:
+            columns = [file[field].astype(np.float32) for field in FIELDS]
+            for key, unusable, *values in zip(file["keys"], file["unusable"], *columns, strict=True):
+                has_face = np.isfinite(values[0]).all()
+                stored[str(key)] = Observation(*values, unusable=str(unusable) or None) if has_face else None
+    except UNREADABLE:
+        return {}
+    return stored

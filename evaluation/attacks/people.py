@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from authentication.session.turn import is_face
 from evaluation.attacks.renderings import restore_proportions
+from evaluation.quality import face_and_landmarks
 from face_data.table import column
 from image_processing_facelivenet import nose_offset
 
@@ -80,30 +81,26 @@ def mirrored(photograph: Photograph) -> Photograph:
     return Photograph(ImageOps.mirror(photograph.image), points[[1, 0, 2, 4, 3]])
 
 
-def read_photographs(
-    corpus: Dataset, margin: float, identities: set[str]
-) -> Iterator[tuple[str, str | None, Photograph]]:
-    """Read the photographs of these people from a prepared corpus, as `group_by_person` expects them.
-
-    Args:
-        margin: with which the corpus's faces were cut out (`options` in corpus.json).
-        identities: of these people.
-    """
+def read_photographs(corpus: Dataset, identities: set[str]) -> Iterator[tuple[str, str | None, Photograph]]:
+    """Read the photographs of these people from a prepared corpus, as `group_by_person` expects them."""
     expression_names, read_counts = corpus.features["expression"].names, defaultdict(int)
     for number, identity in enumerate(column(corpus, "identity")):
         if identity not in identities or read_counts[identity] >= MAX_PHOTOGRAPHS:
             continue
         read_counts[identity] += 1
         row = corpus[number]
-        crop, box = np.asarray(row["image"].convert("RGB")), np.array(row["box"])
-        image, matrix = restore_proportions(crop, box, margin)
-        landmarks = np.hstack([np.array(row["landmarks"]), np.ones((5, 1))]) @ matrix.T
+        found = face_and_landmarks(row)
+        if found is None:
+            continue
+        face, landmarks = found
+        image = restore_proportions(face, row["crop"] or (0, 0, *face.size))  # no crop: aligned by the landmarks
+        landmarks = landmarks * np.divide(image.size, face.size)
         if is_face(landmarks):
             expression = None if row["expression"] is None else expression_names[row["expression"]]
             yield identity, expression, Photograph(image, landmarks)
 
 
-def choose_people(corpus: Dataset, margin: float, limit: int) -> list[Person]:
+def choose_people(corpus: Dataset, limit: int) -> list[Person]:
     """At most `limit` people of a prepared corpus: those with the most kinds of photographs first, then by name."""
     expression_names = corpus.features["expression"].names
     labels = defaultdict(set)
@@ -111,7 +108,7 @@ def choose_people(corpus: Dataset, margin: float, limit: int) -> list[Person]:
         if identity is not None and label is not None:
             labels[identity].add(expression_names[label])
     identities = {identity for identity, expressions in labels.items() if "neutral" in expressions}
-    people = group_by_person(read_photographs(corpus, margin, identities))
+    people = group_by_person(read_photographs(corpus, identities))
     people.sort(
         key=lambda person: (not person.expressions, person.turned is None, person.reference is None, person.name)
     )

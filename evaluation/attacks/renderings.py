@@ -5,6 +5,8 @@ straight. It is flat or bent around a vertical axis, turned about that axis, and
 the sheet are in units of its width. `actors` calls these functions; read `observations` next.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -14,35 +16,25 @@ BACKGROUND = (112, 118, 124)
 CAMERA_DISTANCE = 4.0  # from the camera to the axis of the sheet, in widths of the sheet
 
 
-def restore_proportions(crop: np.ndarray, box: np.ndarray, margin: float) -> tuple[Image.Image, np.ndarray]:
-    """A face of a prepared corpus in its original proportions; corpora store faces stretched to squares.
+def restore_proportions(face: Image.Image, crop: Sequence[float]) -> Image.Image:
+    """A face of a prepared corpus in its original proportions, PRINT_HEIGHT pixels high.
 
     Args:
-        crop: (side, side, 3) uint8, cut out with `margin` around `box` (`FaceLiveNetImageProcessor.align`).
-        box: (4,) left, top, right, bottom in pixels of the original photograph.
-
-    Returns:
-        The photograph, PRINT_HEIGHT pixels high, and the (2, 3) matrix from (x, y, 1) in pixels of the original to
-        pixels of the photograph.
+        face: stretched to a square, as corpora store faces.
+        crop: left, top, right, bottom in pixels of the original photograph.
     """
-    left, top, right, bottom = map(float, box)
-    grow_x, grow_y = (right - left) * margin / 2, (bottom - top) * margin / 2
-    left, top = max(left - grow_x, 0), max(top - grow_y, 0)
-    width, height = right + grow_x - left, bottom + grow_y - top
-    size = round(PRINT_HEIGHT * width / height), PRINT_HEIGHT
-    scale = np.array([size[0] / width, size[1] / height])
-    matrix = np.array([[scale[0], 0, -left * scale[0]], [0, scale[1], -top * scale[1]]])
-    return Image.fromarray(crop).resize(size, Image.Resampling.BICUBIC), matrix
+    left, top, right, bottom = crop
+    width = round(PRINT_HEIGHT * (right - left) / (bottom - top))
+    return face.resize((width, PRINT_HEIGHT), Image.Resampling.BICUBIC)
 
 
-def hold(photograph: Image.Image, yaw: float = 0.0, bend: float = 0.0, tilt: float = 0.0) -> Image.Image:
+def hold(photograph: Image.Image, yaw: float = 0.0, bend: float = 0.0) -> Image.Image:
     """The frame of a camera that sees the sheet.
 
     Args:
         yaw: degrees by which the sheet is turned about its vertical axis; positive moves its right edge, in the frame,
             away from the camera.
         bend: degrees of a circle that the sheet's width covers, with its middle nearest to the camera; 0 is flat.
-        tilt: degrees by which the sheet is rotated in the image plane.
 
     Returns:
         An RGB image of size FRAME.
@@ -64,9 +56,7 @@ def hold(photograph: Image.Image, yaw: float = 0.0, bend: float = 0.0, tilt: flo
     source_x = np.interp(out_x, visible + np.arange(width) * 1e-6, np.arange(width), left=-1, right=-1)
     line_scale = np.interp(source_x, np.arange(width), scale)
     source_y = (np.arange(FRAME[1])[:, None] - FRAME[1] / 2) / line_scale + height / 2
-    pixels = _sampled(source, np.broadcast_to(source_x, source_y.shape), source_y)
-    image = Image.fromarray(pixels)
-    return image.rotate(tilt, Image.Resampling.BICUBIC, fillcolor=BACKGROUND) if tilt else image
+    return Image.fromarray(_sampled(source, np.broadcast_to(source_x, source_y.shape), source_y))
 
 
 def _sampled(source: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -53,26 +53,20 @@ class LbpSvm:
     record: TrainingSummary
 
 
-def train_lbp_svm(
-    train: Sequence[Dataset],
-    validation: Sequence[Dataset],
-    expressions: Sequence[str] = CORPUS_EXPRESSIONS,
-    seed: int = 0,
-) -> LbpSvm:
+def train_lbp_svm(train: Sequence[Dataset], validation: Sequence[Dataset], seed: int = 0) -> LbpSvm:
     """Fit the classical baseline; about five minutes for 32,000 labelled images on two cores.
 
     Args:
         train: prepared corpora. Expressions are learnt from their labelled images, principal components from the images
             with an identity (from all images if there are none).
         validation: labelled prepared corpora of other people, on which the penalty is chosen.
-        expressions: to learn, as far as training images are labelled with them.
 
     Raises:
         ValueError: fewer than two expressions to learn, or no validation image is labelled with one of them.
     """
     started = time.monotonic()
     features, labels, has_identity = _training_set(train)
-    classes = tuple(name for name in CORPUS_EXPRESSIONS if name in set(labels) & set(expressions))
+    classes = tuple(name for name in CORPUS_EXPRESSIONS if name in labels)
     if len(classes) < 2:
         raise ValueError(
             f"the training images have {len(classes)} expressions to learn; a classifier needs at least two"

@@ -37,9 +37,9 @@ VERIFICATION = ("accuracy", "auc", "eer", "tar_at_far")
 EXPRESSION = ("accuracy", "balanced_accuracy", "macro_f1")
 
 
-def balanced_pairs(embeddings: Embeddings, seed: int, genuine_per_person: int = 10) -> list[Pair]:
+def balanced_pairs(embeddings: Embeddings, seed: int) -> list[Pair]:
     """As many impostor pairs as genuine ones, so that guessing has an accuracy of 1/2; for corpora without pairs."""
-    options = {"genuine_per_person": genuine_per_person, "seed": seed}
+    options = {"genuine_per_person": 10, "seed": seed}
     genuine = generate_pairs(embeddings.keys, embeddings.identities, impostors=0, **options)
     return generate_pairs(embeddings.keys, embeddings.identities, impostors=len(genuine), **options)
 

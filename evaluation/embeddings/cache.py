@@ -15,6 +15,7 @@ import numpy as np
 
 from atomic import replacement
 
+UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # of a missing or damaged .npz file
 MAX_BYTES = 4 * 2**30  # about 560,000 images at 1,792 float32 each
 
 
@@ -68,7 +69,7 @@ class EmbeddingCache:
         try:
             with np.load(self.path) as file:
                 return file["digests"], file["embeddings"], file["probabilities"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except UNREADABLE:
             return np.empty((0, 16), np.uint8), np.empty((0, 0), np.float32), np.empty((0, 0), np.float32)
 
     def _remove_oldest(self) -> None:

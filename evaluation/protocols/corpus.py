@@ -264,10 +264,7 @@ def _warnings(
 ) -> list[str]:
     """Why the result may not hold for new people."""
     warnings = [training_warning(trained, splits)]
-    calibrated = (checkpoint.network.config.calibration or {}).get("corpora") or {}
-    if not calibrated and checkpoint.network.config.calibration:  # an older format, without names of corpora
-        calibration = checkpoint.network.config.calibration
-        calibrated = {calibration["corpus"]: calibration["splits"]}
+    calibrated = (checkpoint.network.config.calibration or {}).get("corpora", {})
     if protocol != "expression" and set(calibrated.get(corpus, ())) & set(splits):
         warnings.append("OPTIMISTIC: the checkpoint's thresholds were chosen on some of these people")
     return [warning for warning in warnings if warning]

@@ -28,7 +28,8 @@ FACE_SHARE = 138 / 182  # width of the face's box in units of the crop's width
 MAX_FACES, MAX_FACES_PER_PERSON = 200, 2  # 19,900 pairs with 16 degradations take minutes on one core
 TURNED = 0.25  # smallest `Face.aside` of a turned head; about 25 degrees
 
-Degraded = tuple[Image.Image, np.ndarray]  # the face's crop, and its landmarks (5, 2) in pixels of it
+Degradation = Callable[[Image.Image, np.ndarray], Image.Image]  # takes a crop and its landmarks (5, 2) in pixels of it
+Row = tuple[dict, tuple[Image.Image, np.ndarray]]  # of a corpus; its crop and landmarks
 
 
 def _lines_over_eyes(face: Image.Image, landmarks: np.ndarray, colour, height: float) -> Image.Image:
@@ -109,27 +110,27 @@ def _compressed(face: Image.Image) -> Image.Image:
     return Image.open(file).convert("RGB")
 
 
-def _with_cover(cover: Callable[..., Image.Image], *colours) -> Callable[[Image.Image, np.ndarray], Degraded]:
-    return lambda face, landmarks: (cover(face, landmarks, *colours), landmarks)
+def _with_cover(cover: Callable[..., Image.Image], *colours) -> Degradation:
+    return lambda face, landmarks: cover(face, landmarks, *colours)
 
 
-def _whole_image(change: Callable[[Image.Image], Image.Image]) -> Callable[[Image.Image, np.ndarray], Degraded]:
-    return lambda face, landmarks: (change(face), landmarks)
+def _whole_image(change: Callable[[Image.Image], Image.Image]) -> Degradation:
+    return lambda face, landmarks: change(face)
 
 
-def _blurred(share: float) -> Callable[[Image.Image, np.ndarray], Degraded]:
+def _blurred(share: float) -> Degradation:
     return _whole_image(lambda face: face.filter(ImageFilter.GaussianBlur(share * face.width * FACE_SHARE)))
 
 
-DEGRADATIONS: dict[str, Callable[[Image.Image, np.ndarray], Degraded]] = {
+DEGRADATIONS: dict[str, Degradation] = {
     "unchanged": _whole_image(lambda face: face),
     "black bar over the eyes": _with_cover(_lines_over_eyes, "black", 0.22),
     "grey bar over the eyes": _with_cover(_lines_over_eyes, (150, 140, 130), 0.3),
-    "bar of 60 % opacity over the eyes": _with_cover(_transparent_bar),
+    "bar of 60 % opacity over the eyes": _transparent_bar,
     "dark glasses": _with_cover(_glasses, (25, 20, 20)),
     "coloured glasses": _with_cover(_glasses, (200, 110, 30)),
-    "mask": _with_cover(_mask),
-    "checked scarf": _with_cover(_scarf),
+    "mask": _mask,
+    "checked scarf": _scarf,
     "blurred by 4 % of its width": _blurred(0.04),
     "blurred by 7 % of its width": _blurred(0.07),
     "blurred by motion": _whole_image(_motion_blurred),
@@ -193,12 +194,12 @@ def evaluate_degradations(checkpoint: Checkpoint, corpus: Dataset, seed: int, ba
     )
 
 
-def _rows_with_faces(corpus: Dataset) -> list[tuple[dict, Degraded]]:
+def _rows_with_faces(corpus: Dataset) -> list[Row]:
     """The rows that have landmarks, with their faces."""
     return [(row, face) for row in corpus if (face := face_and_landmarks(row)) is not None]
 
 
-def _most_turned(corpus: Dataset) -> list[tuple[dict, Degraded]]:
+def _most_turned(corpus: Dataset) -> list[Row]:
     """At most MAX_FACES rows with turned heads, the most turned first, with their faces."""
     aside = np.array(
         [
@@ -211,7 +212,7 @@ def _most_turned(corpus: Dataset) -> list[tuple[dict, Degraded]]:
 
 
 def _rates_under(
-    degradations: dict[str, Callable], checkpoint: Checkpoint, rows: list[tuple[dict, Degraded]], seed: int, batch: int
+    degradations: dict[str, Degradation], checkpoint: Checkpoint, rows: list[Row], seed: int, batch: int
 ) -> dict[str, DegradedRates]:
     """The rates over all pairs of these faces, for each degradation. Both images have one view, unlike a reference."""
     config, people = checkpoint.network.config, np.array([row["identity"] for row, _ in rows])
@@ -219,7 +220,7 @@ def _rates_under(
     same = people[first] == people[second]
     probabilities, masks_by_degradation = [row["detection_probability"] for row, _ in rows], {}
     for name, degrade in degradations.items():
-        faces = [degrade(face.copy(), landmarks) for _, (face, landmarks) in rows]
+        faces = [(degrade(face.copy(), landmarks), landmarks) for _, (face, landmarks) in rows]
         embeddings, measures = measure_faces(checkpoint, faces, probabilities, batch)
         usable = np.array([unusable_reason(evidence, config.quality) is None for evidence in measures])
         above = (embeddings[first] * embeddings[second]).sum(axis=1) >= config.similarity_threshold

@@ -127,7 +127,7 @@ def session_report(
         if name not in embeddings.classes:
             raise ValueError(f"sessions need {name!r}: the model knows {', '.join(embeddings.classes)}")
     simulator = _Simulator(embeddings, similarity_threshold, expression_threshold, challenges, seed)
-    played = [session for challenge in challenges for session in simulator.play_all(challenge, challenges)]
+    played = [session for challenge in challenges for session in simulator.play_all(challenge)]
     if not played:
         raise InsufficientDataError(
             "sessions cannot be simulated with these splits: nobody has a photograph labelled neutral, one labelled "
@@ -135,7 +135,7 @@ def session_report(
         )
     # The same sessions, with the same random numbers, without the identity check.
     any_identity = _Simulator(embeddings, -1.0, expression_threshold, challenges, seed)
-    challenge_alone = [session for challenge in challenges for session in any_identity.play_all(challenge, challenges)]
+    challenge_alone = [session for challenge in challenges for session in any_identity.play_all(challenge)]
     kinds = {}
     for kind, about in KINDS.items():
         sessions = [session for session in played if session.kind == kind]
@@ -206,9 +206,7 @@ class _Simulator:
         self.challenges = challenges
         self.embeddings, self.rng, self.pauses = embeddings, np.random.default_rng(seed), Random(seed)
         self.thresholds = {"threshold": similarity_threshold, "expression_threshold": expression_threshold}
-        self.probabilities = [
-            dict(zip(embeddings.classes, row, strict=True)) for row in embeddings.expression_probabilities.tolist()
-        ]
+        self.probabilities = embeddings.probabilities_by_name
         self.photographs, self.rows_by_expression = defaultdict(list), defaultdict(lambda: defaultdict(list))
         for row in sorted(range(len(embeddings)), key=lambda row: embeddings.keys[row]):
             person, label = embeddings.identities[row], embeddings.expressions[row]
@@ -217,7 +215,7 @@ class _Simulator:
                 self.rows_by_expression[person][label].append(row)
         self.used_rows, self.single_photograph, self.upper_faces = set(), 0, {}
 
-    def play_all(self, challenge: str, challenges: Sequence[str]) -> list[Played]:
+    def play_all(self, challenge: str) -> list[Played]:
         people = [
             person
             for person, by_expression in sorted(self.rows_by_expression.items())
@@ -240,8 +238,8 @@ class _Simulator:
                 if other_expressions:
                     other_rows = by_expression[str(self.rng.choice(other_expressions))]
                     video["replay_other"] = (neutral[0], self._shuffled(other_rows)[0])
-                if all(by_expression[name] for name in challenges):
-                    in_turn = [required if name == challenge else by_expression[name] for name in challenges]
+                if all(by_expression[name] for name in self.challenges):
+                    in_turn = [required if name == challenge else by_expression[name] for name in self.challenges]
                     video["replay_all"] = (neutral[0], *(rows[0] for rows in in_turn))
                 scripts = {
                     "genuine": _cooperative({"neutral": neutral, challenge: required}),

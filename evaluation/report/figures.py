@@ -31,7 +31,6 @@ from figure_style import (
     MARKERS,
     PAGE,
     VERMILION,
-    confusion_figure,
     line_style,
     save_figure,
     styled,
@@ -172,9 +171,28 @@ def _with_legend(figure):
     return figure
 
 
+@styled
 def draw_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], path: Path) -> Path:
-    """The confusion matrix, as in the paper's Figure 5. Returns the path."""
-    return save_figure(confusion_figure(matrix, classes), path)
+    """The confusion matrix, as in the paper's Figure 5: rows are labels, columns are predictions. Returns the path.
+
+    The shade and the upper number are the fraction of the row. The lower number is the count.
+    """
+    counts = np.asarray(matrix)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    width = max(COLUMN, 1.0 + 0.34 * len(classes))
+    figure, axes = plt.subplots(figsize=(width, width - 0.25))
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.argwhere(counts):
+        colour = "white" if shares[row, column] > 0.55 else BLACK
+        text = f"{shares[row, column]:.2f}\n{counts[row, column]:,}"
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=5.5, linespacing=1.15)
+    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", rotation_mode="anchor")
+    rows = [f"{name} ({total:,})" for name, total in zip(classes, counts.sum(1), strict=True)]
+    axes.set_yticks(range(len(classes)), rows)
+    axes.spines[:].set_visible(True)
+    axes.tick_params(length=0)
+    axes.set(xlabel="predicted", ylabel="labelled (photographs)")
+    return save_figure(figure, path)
 
 
 @styled

@@ -30,8 +30,10 @@ def counts(rate: Rate) -> str:
     return f"{rate.hits:,} of {rate.total:,}"
 
 
-def rate_text(rate: Rate) -> str:
+def rate_text(rate: Rate | None) -> str:
     """`0.870 (522 of 600; 0.830-0.907)`."""
+    if rate is None:
+        return NOTHING
     if rate.value is None:
         return f"{NOTHING} ({rate.reason or 'no cases'})"
     return f"{number(rate.value)} ({counts(rate)}; {span(rate.interval)})"

@@ -6,8 +6,7 @@ docs/inputs.md docs/demo.md` replaces each table of `TABLES` that stands between
 """
 
 import json
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -28,7 +27,7 @@ Row = tuple[str, ...]  # what was measured; rates with their counts and their 95
 
 def summary(results: Results) -> str:
     """A Markdown table of all rates."""
-    return _table([*_verification(results), *_expression(results), *_joint(results)])
+    return markdown_table([*_verification(results), *_expression(results), *_joint(results)])
 
 
 def headline(results: Results) -> str:
@@ -39,7 +38,7 @@ def headline(results: Results) -> str:
     verification = [row for row in _verification(results) if row[0].startswith("accuracy")]
     largest = max(results.sections("expression").items(), key=lambda item: item[1].report.accuracy.total, default=None)
     expression = [(f"accuracy of expressions, {largest[0]}", rate_text(largest[1].report.accuracy))] if largest else []
-    return _table([*verification[:1], *expression, *_joint(results)[:1]])
+    return markdown_table([*verification[:1], *expression, *_joint(results)[:1]])
 
 
 def results_page(results: Results, folder: Path) -> str:
@@ -117,7 +116,7 @@ def gate_tables(results: Results) -> str:
             if title in section.report.above_twice:
                 cells[1] = f"**{cells[1]}**"
             rows.append((title, *cells))
-        tables.append(_table(rows, header))
+        tables.append(markdown_table(rows, header))
     return "\n\n".join(tables)
 
 
@@ -136,7 +135,7 @@ def attack_tables(folder: Path) -> str:
             "one step alone",
             "a drawn challenge",
         )
-        tables.append(_table([*_attack_rows(report["kinds"]), *_genuine_rows(report)], header))
+        tables.append(markdown_table([*_attack_rows(report["kinds"]), *_genuine_rows(report)], header))
     return "\n\n".join(tables)
 
 
@@ -177,7 +176,7 @@ def _pooled(rates: Sequence[Rate]) -> str:
     return rate_text(rate(sum(each.hits for each in rates), sum(each.total for each in rates)))
 
 
-def _table(rows: list[Row], header: Row = ("", "rate (cases; 95 % interval)")) -> str:
+def markdown_table(rows: Sequence[Row], header: Row = ("", "rate (cases; 95 % interval)")) -> str:
     lines = [header, ("---",) * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |".replace("|  |", "| |") for line in lines)
 
@@ -199,13 +198,25 @@ def with_tables(text: str, folder: Path) -> str:
     Raises:
         ValueError: the page has no place for any of them.
     """
-    places = {name: re.compile(rf"(?<=<!-- {name} -->\n).*?(?=<!-- end of {name} -->)", re.DOTALL) for name in TABLES}
-    found = [name for name, place in places.items() if place.search(text)]
+    found = [name for name in TABLES if f"<!-- {name} -->" in text]
     if not found:
-        raise ValueError(f"lacks all of {', '.join(f'<!-- {name} -->' for name in TABLES)}, or their ends")
-    for name in found:
-        table = TABLES[name](folder) + "\n"
-        text = places[name].sub(lambda _, table=table: table, text)
+        raise ValueError(f"lacks all of {', '.join(f'<!-- {name} -->' for name in TABLES)}")
+    return replace_tables(text, {name: TABLES[name](folder) for name in found})
+
+
+def replace_tables(text: str, tables: Mapping[str, str]) -> str:
+    """The text of a Markdown page with these tables, each between the two comments with its name.
+
+    Raises:
+        ValueError: the page lacks a comment.
+    """
+    for name, table in tables.items():
+        start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+        before, _, rest = text.partition(start)
+        _, has_both, after = rest.partition(end)
+        if not has_both:
+            raise ValueError(f"lacks {start.strip()} or {end}, between which a table is written")
+        text = f"{before}{start}{table}\n{end}{after}"
     return text
 
 

@@ -54,7 +54,7 @@ def test_a_token_is_valid_for_one_decision(clock):
     while not views or views[-1].progress.decision is None:
         views.append(registry.observe(token, "frame"))
     assert views[-1].progress.decision.accepted and len(views) <= FRAMES
-    assert len(registry) == 0
+    assert len(registry._entries) == 0
     with pytest.raises(UnknownSessionError):
         registry.observe(token, "frame")
 
@@ -66,7 +66,7 @@ def test_wrong_tokens_are_refused(token):
     with pytest.raises(UnknownSessionError):
         registry.observe(token, "frame")
     registry.close("never issued")
-    assert len(registry) == 1
+    assert len(registry._entries) == 1
 
 
 def test_tokens_are_long_and_different():
@@ -84,7 +84,7 @@ def test_attempts_expire(clock):
     clock.now += 6
     with pytest.raises(UnknownSessionError):
         registry.observe(token, "frame")
-    assert len(registry) == 0
+    assert len(registry._entries) == 0
 
 
 def test_an_expired_attempt_is_deleted_without_a_request():
@@ -120,7 +120,7 @@ def test_the_number_of_attempts_is_limited_and_no_open_attempt_is_removed(clock)
     registry.observe(first, "frame")  # the first attempt is still open
     clock.now += 31  # the first attempt expires and frees its place
     registry.open(GenuineAttempt())
-    assert len(registry) == 2
+    assert len(registry._entries) == 2
     with pytest.raises(UnknownSessionError):
         registry.observe(first, "frame")
 

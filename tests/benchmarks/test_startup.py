@@ -50,9 +50,7 @@ def test_the_user_time_is_that_of_one_process():
 
 def test_defaults_of_the_parsers_match_the_code(capsys):
     from authentication import __main__ as authentication_main
-    from authentication.session import STEP_SECONDS
     from benchmarks.__main__ import _parser as benchmarks_parser
-    from demo import arguments as demo_arguments
     from evaluation.__main__ import _parser as evaluation_parser
     from evaluation.embeddings.compute import BATCH_SIZE
     from face_data.__main__ import LAYOUTS
@@ -63,7 +61,6 @@ def test_defaults_of_the_parsers_match_the_code(capsys):
     from pipeline_facelivenet import FRAMES_TO_HOLD
 
     assert authentication_main.FRAMES_TO_HOLD == FRAMES_TO_HOLD
-    assert demo_arguments.STEP_SECONDS == STEP_SECONDS
     assert tuple(READERS) == LAYOUTS
     assert face_data_parser().parse_args(["synthesize", "out"]).shard_size == SHARD_SIZE
     assert benchmarks_parser().parse_args(["loss"]).size == FEATURE_SIZE

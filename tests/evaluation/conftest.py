@@ -51,7 +51,7 @@ def corpus(tmp_path_factory) -> Path:
                         "split": fold,
                         "source": "patterns",
                         "box": [0.0, 0.0, 80.0, 80.0],
-                        "crop": None,
+                        "crop": [0.0, 0.0, 80.0, 80.0],
                         "landmarks": [[20.0, 30.0], [60.0, 30.0], [40.0, 45.0], [25.0, 60.0], [55.0, 60.0]],
                         "detection_probability": 0.99,
                     }

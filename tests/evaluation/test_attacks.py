@@ -1,6 +1,8 @@
 """Attacks are rendered from drawn people; the shipped network and session decide on them."""
 
 import json
+import os
+import stat
 from dataclasses import replace
 
 import numpy as np
@@ -85,6 +87,13 @@ def test_observations_are_cached(observations, people, tmp_path):
     for field in FIELDS:
         assert np.allclose(getattr(reloaded.observe(picture), field), getattr(observation, field), atol=1e-3)
     assert reloaded.observe(picture).unusable == observation.unusable
+    [path] = tmp_path.iterdir()
+    assert os.name == "nt" or stat.S_IMODE(path.stat().st_mode) == 0o600
+    path.write_bytes(path.read_bytes()[:-100])  # as if a disk had been full
+    damaged = ObservationCache(observations.authenticator, "again", tmp_path)
+    damaged.observe(picture)
+    damaged.save()
+    assert np.load(path)["keys"].shape == (1,)
 
 
 def test_observations_are_interpolated(observations, people):
@@ -145,10 +154,8 @@ def test_renderings_change_the_mouth_and_nothing_above_it(people):
 
 
 def test_the_proportions_of_a_corpus_face_are_restored():
-    crop = np.zeros((160, 160, 3), np.uint8)
-    image, matrix = restore_proportions(crop, np.array([100, 50, 200, 200]), margin=0.3)
+    image = restore_proportions(Image.new("RGB", (160, 160)), (85, 27.5, 215, 222.5))
     assert image.height == PRINT_HEIGHT and image.width / image.height == pytest.approx(130 / 195, abs=0.01)
-    assert matrix @ (85, 27.5, 1) == pytest.approx([0, 0]) and matrix @ (215, 222.5, 1) == pytest.approx(image.size)
 
 
 def test_attacks_that_cannot_be_rendered_are_refused(observations, people):

@@ -38,7 +38,7 @@ def test_the_stated_far_holds_on_the_calibration_pairs(crowd, far):
     assert np.mean(genuine < threshold) == record.frr
     assert (record.genuine_pairs, record.impostor_pairs) == (len(genuine), len(impostors)) == (360, 20_000)
     assert record.far_interval[0] <= record.far <= record.far_interval[1]
-    assert (record.target_far, record.splits, record.corpus) == (far, ["9"], "patterns")
+    assert (record.target_far, record.corpora) == (far, {"patterns": ["9"]})
 
 
 def test_calibration_on_people_of_the_training_is_refused(crowd):

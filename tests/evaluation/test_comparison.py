@@ -227,8 +227,9 @@ def test_training_records_are_summarised():
     assert summarise_training({}).tasks == ["verification", "expression"]
     assert summarise_training({}).weighting is None
     first = {"minutes": 10.0, "started_from": None}
-    second = {"minutes": 2.0, "started_from": first}
-    record = {"minutes": 3.0, "steps": 40, "device": "a GPU", "started_from": second, "final": {"w1": 0.1, "w2": 0.9}}
+    second = {"minutes": 2.0, "started_from": 1}
+    record = {"minutes": 3.0, "steps": 40, "device": "a GPU", "final": {"w1": 0.1, "w2": 0.9}}
+    record |= {"started_from": 2, "earlier_stages": [first, second]}
     for weighting, tasks in (("expression", ["expression"]), ("dynamic", ["verification", "expression"])):
         result = summarise_training(record | {"network": {"weighting": weighting}})
         assert (result.tasks, result.weighting) == (tasks, weighting)

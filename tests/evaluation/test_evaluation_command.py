@@ -48,7 +48,7 @@ def test_the_command_all_runs_all_protocols(calibrated, corpus, tmp_path, capsys
     authentication = results["authentication"]["patterns 10"]
     config = json.loads((calibrated / "config.json").read_text())
     assert authentication["report"]["similarity_threshold"] == config["similarity_threshold"]
-    assert authentication["calibration"]["splits"] == ["9"]
+    assert authentication["calibration"]["corpora"] == {"patterns": ["9"]}
     assert authentication["warnings"] == []
     degraded = results["degradations"]["patterns 10"]["report"]
     unchanged, blurred = (degraded["degradations"][name] for name in ("unchanged", "blurred by 7 % of its width"))

@@ -326,6 +326,14 @@ def test_a_hub_dataset_without_a_shard_is_refused(corpus, tmp_path, monkeypatch)
         load_corpus("user/faces")
 
 
+def test_a_corpus_of_an_earlier_version_without_crops_is_refused(corpus, tmp_path):
+    shutil.copytree(corpus[0], tmp_path / "earlier")
+    for shard in shards_of(tmp_path / "earlier"):
+        pq.write_table(pq.read_table(shard).drop_columns(["crop"]), shard)
+    with pytest.raises(CorpusError, match=r"no column crop: .* prepare it again"):
+        load_corpus(tmp_path / "earlier")
+
+
 def test_a_hub_dataset_that_is_not_a_corpus_is_refused(tmp_path, monkeypatch):
     Dataset.from_dict({"picture": ["x"]}).to_parquet(tmp_path / "0.parquet")
     replace_hub_dataset(monkeypatch, [str(tmp_path / "0.parquet")], tmp_path / "cache")

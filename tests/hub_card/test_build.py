@@ -121,7 +121,7 @@ def test_every_run_that_contributed_to_the_weights_is_listed_once(checkpoint, tm
         record.pop(name, None)
     network = record["config"]["network"] | {"weighting": "dynamic"}
 
-    def run(seed: int, start: dict | None) -> dict:
+    def run(seed: int, start: int | None) -> dict:
         config = record["config"] | {"seed": seed, "composites": 4000 * seed, "composite_share": 0.3}
         config |= {"freeze_shared": False, "network": network}
         changes = {
@@ -135,8 +135,9 @@ def test_every_run_that_contributed_to_the_weights_is_listed_once(checkpoint, tm
         return record | changes
 
     first = run(0, None) | {"minutes": 100.0}
-    second = run(1, first)
-    third = run(2, second) | {"averaged_with": [run(3, second), second]}
+    earlier = [first, run(1, 1), run(3, 2)]
+    averaged = run(2, 2) | {"averaged_with": [3, 2]}
+    third = averaged | {"earlier_stages": earlier}
     assert [stage["config"]["seed"] for stage in training_runs(training_stages(third))] == [0, 1, 3, 2]
     assert [stage["config"]["seed"] for stage in training_runs(training_stages(first))] == [0]
     (model / "training.json").write_text(json.dumps(third), encoding="utf-8")
@@ -145,11 +146,12 @@ def test_every_run_that_contributed_to_the_weights_is_listed_once(checkpoint, tm
     assert "seed 1; 4,000 composite people in 30 % of a batch; share of the weights: 0.333 |" in card
     assert card.count("; share of the weights: 0.333 |") == 3
     assert "the weighted mean of the runs with a share" in card and "weighed: dynamic |" in card
-    last = run(4, third)
+    last = run(4, 4)
     settings = {"freeze_shared": True, "network": network | {"weighting": "expression"}}
     teacher = run(5, None)
     teacher["config"] |= {"network": network | {"weighting": "expression"}}
-    last = last | {"photographs": 1, "config": last["config"] | settings, "expression_teachers": [teacher, None]}
+    last |= {"photographs": 1, "config": last["config"] | settings, "expression_teachers": [5, None]}
+    last["earlier_stages"] = [*earlier, averaged, teacher]
     (model / "training.json").write_text(json.dumps(last), encoding="utf-8")
     card = (build(model, results, tmp_path / "again") / "README.md").read_text(encoding="utf-8")
     assert card.count("; on frozen shared layers, trained: branch 2 |") == 1 and "weighed: dynamic |" in card

@@ -10,7 +10,7 @@ from datasets import Dataset
 from test_batches import damaged_copy
 from torch.utils.data import DataLoader
 
-from face_data.table import CorpusError, load_corpus, read_summary
+from face_data.table import load_corpus, read_summary
 from image_processing_facelivenet import FaceLiveNetImageProcessor
 from modeling_facelivenet import EXPRESSIONS
 from train.batches import DrawnBatches, TrainingFaces, no_collate, row_weights
@@ -112,10 +112,8 @@ def test_landmarks_in_the_crop_match_the_detector(drawn_corpus):
         assert np.abs(face.landmarks - expected[row]).max() < 8, table[row]["key"]
 
 
-def test_landmarks_require_the_crop_and_default_to_the_mean_without_a_face(drawn_corpus, tmp_path):
+def test_landmarks_default_to_the_mean_without_a_face(drawn_corpus, tmp_path):
     table = load_corpus(drawn_corpus, ["valid"])
-    with pytest.raises(CorpusError, match="prepare it again"):
-        landmarks_in_crops(table.remove_columns("crop"), str(drawn_corpus))
     without_face = table.select([0]).to_list()[0] | {"landmarks": None}
     without_face = Dataset.from_dict({name: [value] for name, value in without_face.items()}, features=table.features)
     np.testing.assert_array_equal(landmarks_in_crops(without_face, str(drawn_corpus))[0], MEAN_LANDMARKS)

@@ -7,8 +7,12 @@ import yaml
 
 from face_data.table import split_corpus
 from modeling_facelivenet import FaceLiveNetConfig, FaceLiveNetModel
-from train.config import TrainingConfig, parse_config
+from train.config import TrainingConfig, checked, parse_settings
 from train.network import optimizer_of
+
+
+def parse_config(argv: list[str]) -> TrainingConfig:
+    return checked(*parse_settings(argv))
 
 
 def test_every_preset_parses(repository):

@@ -11,28 +11,14 @@ def stage(name: str, **more) -> dict:
     return {"config": {"out": name}, "minutes": 2.5, "validations": [{"step": 2}]} | more
 
 
-def test_the_stages_of_an_older_record_are_listed_once():
-    """Older versions nest a complete earlier stage in every stage that starts from it."""
-
-    def nested(name: str, start: dict | None, *others: dict) -> dict:
-        more = {"averaged_with": list(others), "shares": [0.7, 0.3]} if others else {}
-        return stage(name, started_from=start, validations=[{"step": 1}, {"step": 2}], **more)
-
-    first = nested("first", None)
-    second, other = nested("second", first), nested("other", first)
-    record = nested("last", nested("third", second, other, first))
-    stages = [
-        stage("first", started_from=None),
-        stage("second", started_from=1),
-        stage("other", started_from=1),
-    ]
-    third = stage("third", started_from=2)
-    mean = averaged_record([third | {"earlier_stages": stages[:2]}, stage("other", started_from=first)], [0.7, 0.3])
-    assert training_stages(mean) == [*stages, third | {"averaged_with": [3], "shares": [0.7, 0.3], "trained_on": None}]
-    listed = training_stages(record)
-    assert [entry["config"]["out"] for entry in listed] == ["first", "second", "other", "third", "last"]
-    assert [entry["started_from"] for entry in listed] == [None, 1, 1, 2, 4]
-    assert listed[3]["averaged_with"] == [3, 1] and listed[3]["shares"] == [0.7, 0.3]
+def test_the_stages_of_an_averaged_record_are_listed_once():
+    stages = [stage("first", started_from=None), stage("second", started_from=1)]
+    third = stage("third", started_from=2, validations=[{"step": 1}, {"step": 2}])
+    other = stage("other", started_from=1, earlier_stages=stages[:1])
+    listed = training_stages(averaged_record([third | {"earlier_stages": stages}, other], [0.7, 0.3]))
+    assert [entry["config"]["out"] for entry in listed] == ["first", "second", "other", "third"]
+    assert [entry["started_from"] for entry in listed] == [None, 1, 1, 2]
+    assert listed[3]["averaged_with"] == [3] and listed[3]["shares"] == [0.7, 0.3]
     assert all(entry["validations"] == [{"step": 2}] and entry["minutes"] == 2.5 for entry in listed)
     assert training_stages({}) == [{"started_from": None}]
 
