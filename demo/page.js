@@ -144,7 +144,7 @@ const faceLiveNet = (() => {
     find("show").click();
   }
 
-  const api = { opened, reference, given, check, example, start, shown: ["", "", "", "", "", ""] };
+  const api = { opened, reference, register, check, example, start, shown: ["", "", "", "", "", ""] };
   return api;
 })();
 window.faceLiveNet = faceLiveNet;

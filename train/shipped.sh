@@ -77,5 +77,26 @@ python -m train.export runs/larger4/last runs/larger5/last runs/both_tasks --sha
 
 # Branch 2 alone. The embeddings stay those of runs/both_tasks. The best validation is that of step 4,000, after 30 minutes.
 python -m train --config train/presets/branch_2.yaml --seed 32                                 # 43, beside another run
-python -m train.export runs/branch_2/best runs/both_tasks pretrained --shares 3 1 --challenge happy surprise
+python -m train.export runs/branch_2/best runs/both_tasks runs/branch_2_alone --shares 3 1 \
+  --challenge happy surprise  # shipped before, and the start of the next runs
+
+# The mean with networks that were trained for expressions only, with all layers. They forget identities, but the mean
+# of their weights and those of their start does both.
+expressions="python -m train --config train/presets/branch_2.yaml --start_from runs/branch_2_alone --freeze_shared false"
+expressions+=" --steps 3500 --train_weights 0.25 0.64 0.05 0.06"
+$expressions --out runs/expressions1 --seed 41 --learning_rate 1e-3 --mixing_share 0.4      # 51, beside the next
+$expressions --out runs/expressions2 --seed 42 --learning_rate 1.5e-3 --mixing_share 0.5    # 51
+python -m train.export runs/expressions1/last runs/expressions2/last runs/expressions --challenge happy surprise
+python -m train.export runs/branch_2_alone runs/expressions runs/merged --challenge happy surprise
+
+# Both tasks from there, with the networks for expressions as teachers of branch 2, and their mean with these networks.
+$distilled $larger --start_from runs/merged --out runs/merged1 --seed 51 --steps 3400 --warmup_steps 60 \
+  --learning_rate 1e-3 --mixing_share 0.4 --expression_teachers runs/expressions            # 77, beside another run
+python -m train.export runs/merged1/last runs/expressions runs/merged2 --shares 0.8 0.2 --challenge happy surprise \
+  $people
+
+# Branch 2 alone again, and the mean with its start.
+python -m train --config train/presets/branch_2.yaml --start_from runs/merged2 --out runs/branch_2_again --seed 72 \
+  --steps 3000 --warmup_steps 60 --learning_rate 1.2e-3                                     # 18, beside another run
+python -m train.export runs/branch_2_again/last runs/merged2 pretrained --shares 1 1 --challenge happy surprise
 python -m evaluation calibrate --model pretrained --data corpora/lfw:9 corpora/ferplus:valid --far 0.001

@@ -131,6 +131,7 @@ def test_every_run_that_contributed_to_the_weights_is_listed_once(checkpoint, tm
             "network": {},
             "averaged_with": [],
             "teacher": None,
+            "expression_teachers": [],
         }
         return record | changes
 
