@@ -39,7 +39,8 @@ HUB_ID = re.compile(r"(?P<repository>[\w-]+/[\w.-]+)(?:@(?P<revision>[\w.-]+))?"
 REVISION_DIGITS = 12
 logger = logging.getLogger(__name__)
 DEFAULT_MODEL = Path(__file__).resolve().parent / "pretrained"
-MODEL_HELP = "model folder, address, Hub id (owner/name or owner/name@revision) or exported .onnx file"
+WEIGHTS_HELP = "model folder, address or Hub id (owner/name or owner/name@revision)"  # for commands that need weights
+MODEL_HELP = f"{WEIGHTS_HELP}, or exported .onnx file"
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ This module imports no PyTorch, so that --help and wrong arguments are answered 
 
 from pathlib import Path
 
-from checkpoints import DEFAULT_MODEL, MODEL_HELP
+from checkpoints import DEFAULT_MODEL, MODEL_HELP, WEIGHTS_HELP
 from face_data.__main__ import LAYOUTS
 from face_data.protocol import LFW
 
@@ -13,9 +13,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def add_inference(command) -> None:
-    command.add_argument(
-        "--model", default=str(DEFAULT_MODEL), help="model folder, address or Hub id (default: %(default)s)"
-    )
+    command.add_argument("--model", default=str(DEFAULT_MODEL), help=f"{WEIGHTS_HELP} (default: %(default)s)")
     command.add_argument("--clip", type=Path, metavar="FILE", help="frames of this clip (default: a drawn person)")
     command.add_argument("--frames", type=int, default=48, help="frames per measurement (default 48)")
     command.add_argument(
@@ -84,9 +82,7 @@ def add_loading(command) -> None:
 
 
 def add_onnx(command) -> None:
-    command.add_argument(
-        "--model", default=DEFAULT_MODEL, help="model folder, address or Hub id (default: %(default)s)"
-    )
+    command.add_argument("--model", default=DEFAULT_MODEL, help=f"{WEIGHTS_HELP} (default: %(default)s)")
     command.add_argument("--faces", type=int, default=30, help="faces per measurement (default 30)")
     command.add_argument(
         "--repeats", type=int, default=5, help="number of measurements; the median is reported (default 5)"

@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from checkpoints import find_checkpoint
+from checkpoints import WEIGHTS_HELP, find_checkpoint
 from hub_card.folder import PushError
 from startup import large_imports
 
@@ -36,9 +36,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    model = "model folder, address or Hub id (owner/name or owner/name@revision)"  # not an .onnx file
     command = commands.add_parser("build", help="build the folder from a checkpoint and its results")
-    command.add_argument("--model", required=True, help=model)
+    command.add_argument("--model", required=True, help=WEIGHTS_HELP)
     command.add_argument(
         "--results",
         type=Path,
@@ -58,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(act=_push)
 
     command = commands.add_parser("onnx", help="export the inference graph for ONNX Runtime")
-    command.add_argument("--model", required=True, help=model)
+    command.add_argument("--model", required=True, help=WEIGHTS_HELP)
     command.add_argument("--out", type=Path, required=True, metavar="FILE", help=".onnx file to write")
     command.add_argument("--int8", action="store_true", help="weights in 8 bits, a quarter of the size")
     command.set_defaults(act=_onnx)

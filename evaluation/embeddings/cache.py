@@ -1,9 +1,9 @@
 """The embedding cache: network outputs on disk, so that a network processes each image once.
 
-There is one file per network (named by the checksum of its weights) and per setting of it (image size,
-device). Its rows are found by the checksum of the image's encoded bytes: corpora that share images share rows, and a
-changed image is computed again. The files hold embeddings of people in research corpora, so only their owner can read
-them. When all files together exceed MAX_BYTES, the oldest are removed. Only `compute` uses the cache.
+There is one file per network (named by the checksum of its weights) and per setting of it (image size, device). Its
+rows are found by the checksum of the image's encoded bytes: corpora that share images share rows, and a changed image
+is computed again. The files hold embeddings of people in research corpora, so only their owner can read them. When all
+files together exceed MAX_BYTES, the oldest are removed. Only `compute` uses the cache.
 """
 
 import hashlib
